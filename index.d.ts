@@ -1,0 +1,463 @@
+/**
+ * wasm-hostmap maps host memory and files into the linear memories of WebAssembly modules, without a copy.
+ *
+ * Sizes and offsets are bytes unless a name says otherwise. A *host page* is `limits().pageSize` bytes
+ * (4096 on x64, 4096 to 65536 on arm64), a *Wasm page* is 65536 bytes.
+ *
+ * Every failure is an Error with a stable `code`. Wrong arguments are a `TypeError` or `RangeError` with Node's own
+ * codes (`ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`); all others are {@link HostmapErrorCode}
+ * and carry `errno` (negative, as Node's own system errors do) and `syscall` where the kernel said no. A call that throws has changed nothing.
+ */
+
+/// <reference types="node" />
+/// <reference lib="es2020" />
+/// <reference lib="esnext.disposable" />
+
+/** The codes of errors that are not about an argument's type or range. */
+export type HostmapErrorCode =
+  /** The machine is not Linux on x64 or arm64. Thrown when the package is loaded. */
+  | 'ERR_HOSTMAP_UNSUPPORTED_PLATFORM'
+  /** The native part is missing or can't be loaded. Thrown when the package is loaded; the message says how to mend it. */
+  | 'ERR_HOSTMAP_LOAD_FAILED'
+  /** The region was closed. */
+  | 'ERR_HOSTMAP_REGION_CLOSED'
+  /** Write access was asked for, but the region is sealed or its file was opened for reading only. */
+  | 'ERR_HOSTMAP_REGION_READONLY'
+  /** The region can't be sealed while a `shared` mapping of it stands in a memory. */
+  | 'ERR_HOSTMAP_REGION_BUSY'
+  /** The path or descriptor is a directory, pipe, socket or device. */
+  | 'ERR_HOSTMAP_NOT_A_FILE'
+  /** The file has no bytes, so there is nothing to map. */
+  | 'ERR_HOSTMAP_EMPTY_FILE'
+  /** The file got shorter since the region was made, or while it was loaded. */
+  | 'ERR_HOSTMAP_FILE_SHRUNK'
+  /** The file can't be opened or examined: it does not exist, or permission is missing. See `errno`. */
+  | 'ERR_HOSTMAP_OPEN_FAILED'
+  /** Reading the file failed: an input/output error. See `errno`. */
+  | 'ERR_HOSTMAP_READ_FAILED'
+  /** The kernel has no memory, or no room, for the region. See `errno`. */
+  | 'ERR_HOSTMAP_OUT_OF_MEMORY'
+  /** The process has as many open files as it may have (`ulimit -n`). */
+  | 'ERR_HOSTMAP_TOO_MANY_FILES'
+  /** The kernel refused a mapping for a reason that has no code of its own. See `errno` and `syscall`. */
+  | 'ERR_HOSTMAP_MAP_FAILED'
+  /** The process has as many memory mappings as it may have (`sysctl vm.max_map_count`). */
+  | 'ERR_HOSTMAP_MAP_COUNT'
+  /** No gap in the address space is large enough for another memory's reservation. */
+  | 'ERR_HOSTMAP_ADDRESS_SPACE'
+  /** The limit on the process's address space (`ulimit -v`, RLIMIT_AS) leaves no room. */
+  | 'ERR_HOSTMAP_RLIMIT_AS'
+  /** The kernel's overcommit accounting (`sysctl vm.overcommit_memory`) leaves no room. */
+  | 'ERR_HOSTMAP_OVERCOMMIT'
+  /** V8 could not allocate or grow a memory, and none of the known causes was found. */
+  | 'ERR_HOSTMAP_MEMORY_REFUSED'
+  /** This V8 has no 64-bit memories. */
+  | 'ERR_HOSTMAP_NO_MEMORY64'
+  /** The buffer is not that of a WebAssembly memory, or it can't be proven. */
+  | 'ERR_HOSTMAP_NOT_WASM_MEMORY'
+  /** Only the memory's buffer is known, not the `WebAssembly.Memory` that the call needs. */
+  | 'ERR_HOSTMAP_MEMORY_HIDDEN'
+  /** The memory can't grow enough: its maximum is reached. */
+  | 'ERR_HOSTMAP_MEMORY_FULL'
+  /** The memory was moved when it grew (V8 runs without its trap handler): its mappings are lost. */
+  | 'ERR_HOSTMAP_MEMORY_MOVED'
+  /** The range is in use by another mapping. */
+  | 'ERR_HOSTMAP_OVERLAP'
+  /** The module's allocator gave no block, or one that does not lie in the memory. */
+  | 'ERR_HOSTMAP_ALLOCATOR_FAILED'
+  /** This runtime does not allow ArrayBuffers over external memory (Electron). */
+  | 'ERR_HOSTMAP_NO_EXTERNAL_BUFFERS'
+  /** A defect in wasm-hostmap itself. Please report it. */
+  | 'ERR_HOSTMAP_INTERNAL'
+
+/**
+ * What a module may do with the pages of a mapping.
+ *
+ * - `'readonly'`: loads read the region. A store of the module traps with a `WebAssembly.RuntimeError`.
+ * - `'private'`: writes go to copies of the pages that only this memory sees; the region stays as it is.
+ * - `'shared'`: writes go to the region, and everybody who maps or views it sees them at once.
+ */
+export type Access = 'readonly' | 'private' | 'shared'
+
+/** Options of {@link HostRegion.allocate} and {@link HostRegion.copyFrom}. */
+export interface AllocateOptions {
+  /** Shown by `inspect`, in layouts and as `/memfd:NAME` in `/proc/PID/maps`. At most 200 bytes, without NUL. */
+  name?: string
+}
+
+/** Options of {@link HostRegion.load}. */
+export interface LoadOptions {
+  /** Where in the file to start. Any offset. Default 0. */
+  byteOffset?: number
+  /** How many bytes. Default: to the end of the file. */
+  byteLength?: number
+  /** As in {@link AllocateOptions}. Default: the file's base name. */
+  name?: string
+  /** Ends the load. The promise is rejected with an `AbortError` (`code: 'ABORT_ERR'`) once everything is released. */
+  signal?: AbortSignal
+  /** Called about ten times a second, and once at the end, with the bytes done and the bytes to do. */
+  onProgress?(loadedBytes: number, totalBytes: number): void
+}
+
+/** Options of {@link HostRegion.open}. */
+export interface OpenOptions {
+  /** Where in the file the region starts: a multiple of the host page size. Default 0. */
+  byteOffset?: number
+  /** How many bytes. Default: to the end of the file. */
+  byteLength?: number
+  /** Opens the file for writing too, so that `shared` mappings and views change it. Default false. */
+  writable?: boolean
+}
+
+/** Options of {@link HostRegion.fromFd}. */
+export interface FromFdOptions {
+  /** Where in the file the region starts: a multiple of the host page size. Default 0. */
+  byteOffset?: number
+  /** How many bytes. Default: to the end of the file. */
+  byteLength?: number
+}
+
+/**
+ * Bytes that the host owns, outside the JavaScript heap, behind a file descriptor: a memfd of our own or a file.
+ * The kernel can map the same pages at many addresses, so any number of memories, views, threads and
+ * processes share them.
+ *
+ * The descriptor and, for a memfd, the memory are released when the region was closed or collected and the last
+ * mapping and view of it is gone.
+ *
+ * A region can't be posted to a worker; post `region.fd` and call {@link HostRegion.fromFd} there, while the region is open.
+ */
+export class HostRegion implements Disposable {
+  private constructor()
+
+  /**
+   * A region of zeros in memory. Pages are taken from the system when they are first touched.
+   *
+   * @param byteLength 1 to 2^53 - 1, rounded to nothing: the region has just this many bytes.
+   * @throws `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`, `ERR_HOSTMAP_OUT_OF_MEMORY`, `ERR_HOSTMAP_TOO_MANY_FILES`
+   * @remarks Cost: `memfd_create`, `ftruncate` and `fcntl`, whatever the size.
+   */
+  static allocate(byteLength: number, options?: AllocateOptions): HostRegion
+
+  /**
+   * A region in memory with a copy of these bytes.
+   *
+   * @param source At least one byte long. A SharedArrayBuffer that others write meanwhile is copied as it is found.
+   * @throws as {@link HostRegion.allocate}
+   * @remarks Cost: one copy of the bytes, by `pwrite`; blocks the thread.
+   */
+  static copyFrom(
+    source: ArrayBuffer | SharedArrayBuffer | ArrayBufferView,
+    options?: AllocateOptions
+  ): HostRegion
+
+  /**
+   * A region in memory with a copy of a file's bytes. Later changes of the file don't show.
+   * Holes of a sparse file stay holes and take no memory.
+   *
+   * @param path A path or a `file:` URL, of a regular file that has bytes.
+   * @throws (rejects) as {@link HostRegion.allocate}, and `ABORT_ERR`, `ERR_HOSTMAP_OPEN_FAILED`, `ERR_HOSTMAP_NOT_A_FILE`,
+   * `ERR_HOSTMAP_EMPTY_FILE`, `ERR_HOSTMAP_FILE_SHRUNK`, `ERR_HOSTMAP_READ_FAILED`
+   * @remarks Cost: one copy inside the kernel (`copy_file_range` or `sendfile`), on a thread of libuv's pool.
+   */
+  static load(path: string | URL, options?: LoadOptions): Promise<HostRegion>
+
+  /**
+   * A region that is the file itself: its pages are read when they are first touched and shared with
+   * everybody who maps the file. Files of any size; nothing is read or reserved now.
+   *
+   * @throws as {@link HostRegion.load}, but for `ABORT_ERR`
+   * @remarks Cost: `open`, `fstat`, `fcntl`. If the file is made shorter later, its pages past the new end can't be read.
+   */
+  static open(path: string | URL, options?: OpenOptions): HostRegion
+
+  /**
+   * A region over a descriptor of a regular file or a memfd. The descriptor is duplicated: the caller keeps his, and closes it when he likes.
+   * It is writable if the descriptor is open for reading and writing.
+   *
+   * @throws as {@link HostRegion.open}
+   */
+  static fromFd(fd: number, options?: FromFdOptions): HostRegion
+
+  /** Size in bytes. Stays after `close`. */
+  readonly byteLength: number
+  /** `'memfd'`: memory that lives as long as somebody holds it. `'file'`: a file's own pages. */
+  readonly backing: 'memfd' | 'file'
+  /** The file descriptor, close-on-exec, owned by the region; -1 after `close`. Region byte 0 is at the `byteOffset` it was made with. */
+  readonly fd: number
+  /** What it is called in layouts and `/proc/PID/maps`. */
+  readonly name: string
+  /** Whether `shared` mappings and writable views can be had. */
+  readonly writable: boolean
+  /** Whether nobody, in this process or another, can write it any more. Only memfds can be sealed. */
+  readonly sealed: boolean
+  /** Whether `close` was called. */
+  readonly closed: boolean
+
+  /**
+   * The region's bytes as an ArrayBuffer, without a copy. Writes go to the region if it is writable;
+   * otherwise they go to copies of the pages that only this view sees.
+   * The buffer can't be transferred or posted. It is detached when the region is closed.
+   *
+   * @param byteOffset Any offset below `byteLength`. Default 0.
+   * @param byteLength At least 1. Default: to the end. At most `buffer.constants.MAX_LENGTH` (4 GiB on Node 20).
+   * @throws `ERR_INVALID_ARG_TYPE`, `ERR_OUT_OF_RANGE`, `ERR_HOSTMAP_REGION_CLOSED`, `ERR_HOSTMAP_FILE_SHRUNK`,
+   * `ERR_HOSTMAP_MAP_COUNT`, `ERR_HOSTMAP_MAP_FAILED`, `ERR_HOSTMAP_NO_EXTERNAL_BUFFERS`
+   * @remarks Cost: `mmap` and `madvise`, whatever the size; two `munmap`-sized steps at the end. Uses one memory mapping of the process.
+   */
+  view(byteOffset?: number, byteLength?: number): ArrayBuffer
+
+  /**
+   * Makes the region read-only for everybody and for good: `F_SEAL_WRITE` on the memfd. Views that exist stay and
+   * become copy-on-write. `readonly` and `private` mappings stay as they are. Sealing a sealed region does nothing.
+   *
+   * @throws `ERR_HOSTMAP_REGION_CLOSED`, `ERR_HOSTMAP_REGION_BUSY`, `ERR_HOSTMAP_REGION_READONLY` for a file or foreign memfd that can't be sealed
+   * @remarks Cost: one `mmap` for each view, and one `fcntl`.
+   */
+  seal(): this
+
+  /**
+   * Closes the descriptor and detaches all views. Mappings stay, and keep the memory, until they are unmapped. Closing twice does nothing.
+   */
+  close(): void
+  /** The same as {@link HostRegion.close}. */
+  [Symbol.dispose](): void
+}
+
+/** What `new GuardedMemory` takes: the descriptor of `WebAssembly.Memory`. Sizes are in Wasm pages of 64 KiB. */
+export interface GuardedMemoryDescriptor {
+  /** The memory's size at first, in Wasm pages. */
+  initial: number | bigint
+  /** The most it can grow to, in Wasm pages. At most 65,536 (4 GiB), or for `'i64'` 262,144 (16 GiB). */
+  maximum?: number | bigint
+  /** A memory for several threads, over a SharedArrayBuffer; needs `maximum`. Default false. */
+  shared?: boolean
+  /** `'i64'`: a 64-bit memory, whose addresses are BigInts (Node 24 and later). Default `'i32'`. */
+  address?: 'i32' | 'i64'
+}
+
+/** A module's allocator, as its exports show it. A `bigint` for 64-bit memories. */
+export interface GuestAllocator {
+  /** Gives the address of a block of this many bytes, or 0. Addresses over 2 GiB may come as negative numbers. */
+  malloc(byteLength: any): number | bigint
+  /** Takes back what `malloc` gave. */
+  free(address: any): void
+}
+
+/** Options of {@link GuardedMemory.map}. */
+export interface MapOptions {
+  /**
+   * Where in the memory: a multiple of the host page size. What is there now is replaced, and zeros stand there after `unmap`.
+   * Without `at` and `allocator`, the region is put past the end of the memory, which grows by it.
+   */
+  at?: number | bigint
+  /** Which part of the region: a multiple of the host page size. Default 0. */
+  byteOffset?: number
+  /** How many bytes. Default: to the end of the region. Whole pages are mapped: the rest of the last page shows what follows in the region, or zeros. */
+  byteLength?: number
+  /** Default `'readonly'`. */
+  access?: Access
+  /** Brings the pages in and maps them now, so that the first touch costs nothing. Best effort, and takes as long as reading the data. Default false. */
+  populate?: boolean
+  /** Puts the region into a block of the module's own `malloc`, for modules that manage all of their memory. `unmap` gives it back to `free`. */
+  allocator?: GuestAllocator
+}
+
+/**
+ * A `WebAssembly.Memory`. `@types/node` does not declare `WebAssembly`, the TypeScript libraries `dom` and `webworker` do: this is their type
+ * in a project that has one of them, and otherwise what every memory has.
+ */
+export type WasmMemory = typeof globalThis extends { WebAssembly: { Memory: { prototype: infer Memory } } }
+  ? Memory
+  : { readonly buffer: ArrayBuffer; grow(wasmPages: number): number }
+
+/** Options of {@link GuardedMemory.from}. */
+export interface FromOptions {
+  /** The kind of a memory whose buffer alone is given. Default: `'i64'` if it is larger than 4 GiB, else `'i32'`. */
+  address?: 'i32' | 'i64'
+}
+
+/**
+ * A `WebAssembly.Memory` whose place in the address space was found and checked, and which can carry mappings.
+ * The memory stays an ordinary one: give `guarded.memory` to a module as an import, or wrap one that a module exports.
+ */
+export class GuardedMemory {
+  /**
+   * Makes a new `WebAssembly.Memory` and checks it.
+   *
+   * @throws `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`, `ERR_HOSTMAP_NO_MEMORY64`; and where V8 only says
+   * "could not allocate memory", the cause that was found: `ERR_HOSTMAP_ADDRESS_SPACE`, `ERR_HOSTMAP_RLIMIT_AS`, `ERR_HOSTMAP_OVERCOMMIT`,
+   * `ERR_HOSTMAP_MAP_COUNT` or `ERR_HOSTMAP_MEMORY_REFUSED`
+   * @remarks Cost: what V8 takes, 8 to 10 GiB (`'i64'`: 16 GiB) of address space until it is collected, and a few looks into the process's own map.
+   */
+  constructor(descriptor: GuardedMemoryDescriptor)
+
+  /**
+   * Wraps a memory that exists. The same object is given for the same memory.
+   *
+   * @param memory A `WebAssembly.Memory`, or its buffer where a module hides the memory (Emscripten's `HEAPU8.buffer`). A buffer is accepted
+   * when the process's map proves that it is a Wasm memory's. Such a memory can't be grown by us, so `map` needs `at` or `allocator`;
+   * when the module grew it, call `from` with the new buffer to get the same object, refreshed.
+   * @throws `ERR_INVALID_ARG_TYPE`, `ERR_HOSTMAP_NOT_WASM_MEMORY`
+   */
+  static from(memory: WasmMemory | ArrayBuffer | SharedArrayBuffer, options?: FromOptions): GuardedMemory
+
+  /** The memory itself. Throws `ERR_HOSTMAP_MEMORY_HIDDEN` where only a buffer was given. */
+  readonly memory: WasmMemory
+  /** The memory's buffer. A new object after each growth, as with `WebAssembly.Memory`. */
+  readonly buffer: ArrayBuffer | SharedArrayBuffer
+  /** The memory's size now, in bytes. */
+  readonly byteLength: number
+  /** Whether addresses are numbers (`'i32'`) or BigInts (`'i64'`). */
+  readonly address: 'i32' | 'i64'
+  /**
+   * Whether everything round the memory that a module could reach with a plain load or store is inaccessible, by the process's own map,
+   * so that an access out of bounds traps. False with `--disable-wasm-trap-handler`: V8 checks bounds in code then, and the memory may move when it grows.
+   */
+  readonly guarded: boolean
+
+  /**
+   * Grows the memory as `WebAssembly.Memory.prototype.grow` does, and makes read-only mappings read-only again, which V8's growing undid.
+   *
+   * @param wasmPages How many Wasm pages of 64 KiB to add.
+   * @returns The size before, in Wasm pages.
+   * @throws `ERR_INVALID_ARG_TYPE`, `ERR_OUT_OF_RANGE`, `ERR_HOSTMAP_MEMORY_HIDDEN`, `ERR_HOSTMAP_MEMORY_FULL`, `ERR_HOSTMAP_MEMORY_MOVED` and the causes named at the constructor
+   */
+  grow(wasmPages: number | bigint): number
+
+  /**
+   * Makes a range of a region stand in this memory.
+   *
+   * Without `at` or `allocator` the memory grows by the region, or space is taken that an earlier mapping left. Don't let it grow by the
+   * hands of a module whose allocator takes over all memory that appears (Emscripten): use `allocator` there.
+   *
+   * @throws `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`, `ERR_HOSTMAP_REGION_CLOSED`, `ERR_HOSTMAP_REGION_READONLY`,
+   * `ERR_HOSTMAP_FILE_SHRUNK`, `ERR_HOSTMAP_OVERLAP`, `ERR_HOSTMAP_MEMORY_FULL`, `ERR_HOSTMAP_MEMORY_MOVED`, `ERR_HOSTMAP_MEMORY_HIDDEN`,
+   * `ERR_HOSTMAP_ALLOCATOR_FAILED`, `ERR_HOSTMAP_MAP_COUNT`, `ERR_HOSTMAP_MAP_FAILED`
+   * @remarks Cost: one `mmap`, whatever the size (`'private'` and `'shared'`: and one `madvise`; a file: and one `fstat`); a growth of the memory
+   * where one is needed. Uses up to two memory mappings of the process.
+   */
+  map(region: HostRegion, options?: MapOptions): Mapping
+
+  /**
+   * What lies where in the memory's reservation, in order of address.
+   *
+   * @remarks Cost: grows with the number of mappings. Makes no system call.
+   */
+  layout(): Layout
+}
+
+/** A range of a region that stands in a range of a memory. It stays until it is unmapped or its memory is collected, even if this object is not kept. */
+export class Mapping implements Disposable {
+  private constructor()
+  /** Where it starts, in bytes from the start of the memory. */
+  readonly address: number
+  /** The same as the module's functions take it: a number, or a BigInt for a 64-bit memory. An address over 2 GiB is given unsigned. */
+  readonly pointer: number | bigint
+  /** How many bytes of the region stand there. */
+  readonly byteLength: number
+  /** Which byte of the region is at `address`. */
+  readonly byteOffset: number
+  /** What the module may do with it. */
+  readonly access: Access
+  /** The region whose bytes these are. */
+  readonly region: HostRegion
+  /** The memory it stands in. */
+  readonly memory: GuardedMemory
+  /** Whether `unmap` was called. */
+  readonly unmapped: boolean
+
+  /**
+   * Puts zeroed, writable pages in its place. A block of the module's allocator is given back to its `free`; space past the end
+   * is kept for the next `map`. Unmapping twice does nothing.
+   *
+   * @throws `ERR_HOSTMAP_MEMORY_MOVED`, `ERR_HOSTMAP_MAP_COUNT`, `ERR_HOSTMAP_MAP_FAILED`
+   * @remarks Cost: one `mmap`; the kernel's share grows with the pages that were touched.
+   */
+  unmap(): void
+  /** The same as {@link Mapping.unmap}. */
+  [Symbol.dispose](): void
+}
+
+/** One range of a memory's reservation. */
+export interface LayoutRange {
+  /**
+   * - `'linear'`: the module's own memory.
+   * - `'mapped'`: a mapping.
+   * - `'reserved'`: inaccessible; the memory may grow into it.
+   * - `'guard'`: inaccessible for good.
+   */
+  readonly kind: 'linear' | 'mapped' | 'reserved' | 'guard'
+  /** First byte, from the start of the memory; negative for a guard below it. */
+  readonly start: number
+  /** The byte after the last. */
+  readonly end: number
+  /** What can be done there: a mapping's access, `'readwrite'` for the module's own memory, `'none'` where nothing is accessible. */
+  readonly access: Access | 'readwrite' | 'none'
+  /** A mapping's region; `null` for other ranges, and for mappings that another thread made. */
+  readonly region: HostRegion | null
+  /** Which byte of the region is at `start`; 0 for other ranges. */
+  readonly byteOffset: number
+}
+
+/** The ranges of a memory's reservation, without gap or overlap. Prints as a drawing, by `console.log`, `util.inspect` and `String`. */
+export class Layout implements Iterable<LayoutRange> {
+  private constructor()
+  /** In order of address. */
+  readonly ranges: readonly LayoutRange[];
+  [Symbol.iterator](): Iterator<LayoutRange>
+  /** The drawing: a bar, and a line for each range. */
+  toString(): string
+}
+
+/** What this machine, process and V8 allow. See {@link limits}. */
+export interface Limits {
+  /** Bytes of a host page. */
+  readonly pageSize: number
+  /** Bytes of each huge page size that the kernel knows, ascending; empty if none. */
+  readonly hugePageSizes: readonly number[]
+  /** What V8 allows in a WebAssembly memory. */
+  readonly wasm: {
+    /** Bytes of a Wasm page: 65536. */
+    readonly pageSize: 65536
+    /** The largest 32-bit memory, in Wasm pages. */
+    readonly maxPages32: number
+    /** The largest 64-bit memory, in Wasm pages; 0 where this V8 has none. */
+    readonly maxPages64: number
+    /** Bytes of address space that a 32-bit memory takes, guards included. */
+    readonly reservationBytes32: number
+    /** Bytes of address space that a 64-bit memory takes, guards included; 0 where this V8 has none. */
+    readonly reservationBytes64: number
+    /** Whether V8 guards memories with inaccessible pages (its trap handler). */
+    readonly trapHandler: boolean
+  }
+  /** The process's address space. */
+  readonly addressSpace: {
+    /** Bytes in all. */
+    readonly totalBytes: number
+    /** Bytes that nothing takes. */
+    readonly freeBytes: number
+    /** Bytes of the largest gap. */
+    readonly largestFreeBytes: number
+  }
+  /** The limit on the process's address space (RLIMIT_AS, `ulimit -v`) in bytes; `Infinity` if there is none. */
+  readonly rlimitAddressSpaceBytes: number
+  /** `vm.overcommit_memory`: 0 is `'heuristic'`, 1 `'always'`, 2 `'never'`. */
+  readonly overcommit: 'heuristic' | 'always' | 'never'
+  /** Memory mappings (VMAs) of the process. */
+  readonly mapCount: {
+    /** How many there are. */
+    readonly used: number
+    /** How many there may be: `vm.max_map_count`. */
+    readonly limit: number
+  }
+  /** An estimate: how many more 32-bit guarded memories fit, by address space, RLIMIT_AS and mappings. */
+  readonly guardedMemoriesLeft: number
+}
+
+/**
+ * What this machine, process and V8 allow, now.
+ *
+ * @remarks Cost: reads `/proc/self/maps`, which grows with the number of mappings of the process. Not for hot paths.
+ */
+export function limits(): Limits

@@ -1,0 +1,10 @@
+'use strict'
+
+// The public face. index.d.ts documents every member.
+
+const { HostRegion } = require('./lib/region.js')
+const { GuardedMemory, Mapping } = require('./lib/memory.js')
+const { Layout } = require('./lib/layout.js')
+const { limits } = require('./lib/limits.js')
+
+module.exports = { HostRegion, GuardedMemory, Mapping, Layout, limits }

@@ -1,0 +1,4 @@
+// The CommonJS module, so that there is one native instance behind both.
+import hostmap from './index.js'
+
+export const { HostRegion, GuardedMemory, Mapping, Layout, limits } = hostmap

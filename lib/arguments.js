@@ -1,0 +1,147 @@
+'use strict'
+
+// Checks of arguments. Each gives the value back, as the caller can use it, or throws an error that says what was
+// given and what would do. Ranges that depend on a region or memory are checked by the native part.
+
+const { inspect, types } = require('node:util')
+const { fileURLToPath } = require('node:url')
+const { makeError } = require('./errors.js')
+
+function show(value) {
+  const text = inspect(value, { depth: 0, maxStringLength: 60, breakLength: Infinity })
+  return typeof value === 'function' || text.length > 100 ? `${text.slice(0, 100)}` : text
+}
+
+function wrongType(name, expected, value) {
+  return makeError(
+    'ERR_INVALID_ARG_TYPE',
+    `${name} must be ${expected}; received ${show(value)} (${typeOf(value)})`
+  )
+}
+
+function typeOf(value) {
+  return value === null ? 'null' : Array.isArray(value) ? 'array' : typeof value
+}
+
+function outOfRange(name, expected, value) {
+  return makeError('ERR_OUT_OF_RANGE', `${name} must be ${expected}; received ${show(value)}`)
+}
+
+function wrongValue(name, expected, value) {
+  return makeError('ERR_INVALID_ARG_VALUE', `${name} must be ${expected}; received ${show(value)}`)
+}
+
+/** A whole number from `min` to `max`, 2^53 - 1 if not given. */
+function wholeNumber(value, name, min = 0, max = Number.MAX_SAFE_INTEGER) {
+  if (typeof value !== 'number') throw wrongType(name, 'a number', value)
+  if (!Number.isInteger(value) || value < min || value > max) {
+    throw outOfRange(
+      name,
+      `a whole number from ${min} to ${max === Number.MAX_SAFE_INTEGER ? '2^53 - 1' : max}`,
+      value
+    )
+  }
+  return value
+}
+
+/** The same for a number or a BigInt; gives a number. */
+function wholeNumberOrBigInt(value, name, min = 0, max = Number.MAX_SAFE_INTEGER) {
+  if (typeof value === 'number') return wholeNumber(value, name, min, max)
+  if (typeof value !== 'bigint') throw wrongType(name, 'a number or a BigInt', value)
+  if (value < BigInt(min) || value > BigInt(max)) {
+    throw outOfRange(
+      name,
+      `a whole number from ${min} to ${max === Number.MAX_SAFE_INTEGER ? '2^53 - 1' : max}`,
+      value
+    )
+  }
+  return Number(value)
+}
+
+/** `check` of a value that may be left out. */
+function optional(value, check, ...rest) {
+  return value === undefined ? undefined : check(value, ...rest)
+}
+
+function boolean(value, name) {
+  if (typeof value !== 'boolean') throw wrongType(name, 'a boolean', value)
+  return value
+}
+
+function callback(value, name) {
+  if (typeof value !== 'function') throw wrongType(name, 'a function', value)
+  return value
+}
+
+function oneOf(value, name, choices) {
+  if (typeof value !== 'string') throw wrongType(name, choices.map(show).join(' or '), value)
+  if (!choices.includes(value)) throw wrongValue(name, choices.map(show).join(' or '), value)
+  return value
+}
+
+/** An options object; none is an empty one. */
+function options(value, name = 'options') {
+  if (value === undefined) return {}
+  if (value === null || typeof value !== 'object' || Array.isArray(value))
+    throw wrongType(name, 'an object', value)
+  return value
+}
+
+const MAX_NAME_BYTES = 200
+
+function regionName(value, name) {
+  if (typeof value !== 'string') throw wrongType(name, 'a string', value)
+  if (value.includes('\0') || Buffer.byteLength(value) > MAX_NAME_BYTES) {
+    throw wrongValue(name, `at most ${MAX_NAME_BYTES} bytes, without NUL`, value)
+  }
+  return value
+}
+
+function path(value, name = 'path') {
+  const isUrl = typeof value === 'object' && value !== null && typeof value.href === 'string'
+  if (typeof value !== 'string' && !isUrl) throw wrongType(name, 'a string or a file: URL', value)
+  if (isUrl && value.protocol !== 'file:') throw wrongValue(name, 'a file: URL', value.href)
+  // By its text, since URLs of another realm are not Node's own.
+  const text = isUrl ? fileURLToPath(value.href) : value
+  if (text === '' || text.includes('\0')) throw wrongValue(name, 'a path, not empty and without NUL', value)
+  return text
+}
+
+/** Any object with bytes, as a Uint8Array over them. */
+function bytes(value, name) {
+  let array
+  if (types.isAnyArrayBuffer(value)) array = new Uint8Array(value)
+  else if (ArrayBuffer.isView(value)) array = new Uint8Array(value.buffer, value.byteOffset, value.byteLength)
+  else throw wrongType(name, 'an ArrayBuffer, a SharedArrayBuffer, or a view of one', value)
+  if (array.byteLength === 0) throw wrongValue(name, 'at least 1 byte long, and not detached', value)
+  return array
+}
+
+function abortSignal(value, name) {
+  if (
+    value === null ||
+    typeof value !== 'object' ||
+    typeof value.aborted !== 'boolean' ||
+    typeof value.addEventListener !== 'function'
+  ) {
+    throw wrongType(name, 'an AbortSignal', value)
+  }
+  return value
+}
+
+module.exports = {
+  wrongType,
+  wrongValue,
+  outOfRange,
+  wholeNumber,
+  wholeNumberOrBigInt,
+  optional,
+  boolean,
+  callback,
+  oneOf,
+  options,
+  regionName,
+  path,
+  bytes,
+  abortSignal
+}

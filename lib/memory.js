@@ -1,0 +1,530 @@
+'use strict'
+
+const { inspect, types } = require('node:util')
+const native = require('./binding.js')
+const check = require('./arguments.js')
+const { makeError, fromNative, callNative } = require('./errors.js')
+const { isRegion, nativeOf } = require('./region.js')
+const { makeLayout } = require('./layout.js')
+const v8 = require('./v8.js')
+
+const { WASM_PAGE_BYTES } = v8
+
+// As src/js/memory.rs numbers them.
+const ACCESS = ['readonly', 'private', 'shared']
+
+// Lets this module alone make mappings, and memories around existing ones.
+const MAKE = Symbol('make')
+
+// A memory's object, found by what the caller has. Weak both ways: while V8 holds a memory, its object stays; the
+// object alone holds the memory, so the two go together.
+const byMemory = new WeakMap()
+const byBuffer = new WeakMap()
+// By base address, for a memory that is met by another way than before. An entry counts only while its object lives,
+// which holds its memory, so the base can't have come back for another one.
+const byBase = new Map()
+const forgetBase = new FinalizationRegistry(base => {
+  if (byBase.get(base)?.deref() === undefined) byBase.delete(base)
+})
+
+let unmapIn
+let nativeMemoryOf
+
+class GuardedMemory {
+  // null where a module shows the buffer only. A buffer keeps its memory alive, even when it is detached.
+  #memory
+  #buffer
+  // Over the whole buffer: the native part finds base and length by it.
+  #array
+  #native
+  #address
+  // In Wasm pages; undefined where it is not known, since V8 does not tell it of a memory that exists.
+  #maximum
+  #guarded
+  // Mappings that this thread made, by id.
+  #mappings = new Map()
+
+  static {
+    unmapIn = (guarded, mapping) => guarded.#unmap(mapping)
+    nativeMemoryOf = guarded => guarded.#native
+  }
+
+  constructor(descriptor, make, existing) {
+    if (make === MAKE) {
+      this.#memory = existing.memory
+      this.#buffer = existing.buffer
+      this.#address = existing.address
+      this.#maximum = undefined
+    } else {
+      const { initial, maximum, shared, address } = memoryDescriptor(descriptor)
+      this.#memory = makeMemory({ initial, maximum, shared, address })
+      this.#buffer = v8.bufferOf(this.#memory)
+      this.#address = address
+      this.#maximum = maximum
+    }
+    this.#array = new Uint8Array(this.#buffer)
+    callNative(() => {
+      this.#guarded = make === MAKE ? existing.guarded : v8.isGuarded(this.#array, this.#address)
+      this.#native = new native.NativeMemory(this.#array)
+    })
+    this.#register()
+  }
+
+  static from(memory, options) {
+    const { address } = check.options(options)
+    check.optional(address, check.oneOf, 'options.address', ['i32', 'i64'])
+    if (v8.isMemory(memory)) return GuardedMemory.#fromMemory(memory)
+    if (types.isAnyArrayBuffer(memory)) return GuardedMemory.#fromBuffer(memory, address)
+    throw check.wrongType('memory', 'a WebAssembly.Memory, or the buffer of one', memory)
+  }
+
+  static #fromMemory(memory) {
+    const known = byMemory.get(memory)
+    if (known !== undefined) return known
+    const buffer = v8.bufferOf(memory)
+    const array = new Uint8Array(buffer)
+    const other = byBase.get(callNative(() => native.baseOf(array)))?.deref()
+    if (other !== undefined && other.#memory === null) {
+      // Until now only its buffer was known.
+      other.#memory = memory
+      other.#current()
+      byMemory.set(memory, other)
+      return other
+    }
+    const address = v8.addressTypeOf(memory)
+    const guarded = callNative(() => v8.isGuarded(array, address))
+    return new GuardedMemory(undefined, MAKE, { memory, buffer, address, guarded })
+  }
+
+  static #fromBuffer(buffer, asked) {
+    const known = byBuffer.get(buffer)
+    if (known !== undefined && known.#isCurrent(buffer)) return known
+    const array = new Uint8Array(buffer)
+    const address = asked ?? (array.length > 2 ** 32 ? 'i64' : 'i32')
+    if (buffer.detached || (array.length === 0 && known !== undefined)) {
+      throw notWasmMemory('the buffer is detached: the memory has grown; pass its new buffer')
+    }
+    if (buffer.resizable)
+      throw notWasmMemory('it is a resizable ArrayBuffer; pass the WebAssembly.Memory itself')
+    const base = callNative(() => native.baseOf(array))
+    const other = byBase.get(base)?.deref()
+    if (other !== undefined) {
+      // The same memory, met by its buffer, or by its buffer after a growth.
+      if (other.#memory === null) other.#buffer = buffer
+      other.#current()
+      byBuffer.set(buffer, other)
+      return other
+    }
+    if (!callNative(() => v8.hasTrapHandler())) {
+      throw notWasmMemory(
+        'V8 runs without its trap handler, so no guard proves what the buffer is; pass the WebAssembly.Memory itself'
+      )
+    }
+    if (!callNative(() => v8.isGuarded(array, address))) {
+      throw notWasmMemory('there is no reservation with guards around it, by the process map')
+    }
+    return new GuardedMemory(undefined, MAKE, { memory: null, buffer, address, guarded: true })
+  }
+
+  get memory() {
+    if (this.#memory === null)
+      throw hidden('it was made from a buffer, so there is no WebAssembly.Memory to give')
+    return this.#memory
+  }
+
+  get buffer() {
+    return this.#memory === null ? this.#buffer : v8.bufferOf(this.#memory)
+  }
+
+  get byteLength() {
+    return this.buffer.byteLength
+  }
+
+  get address() {
+    return this.#address
+  }
+
+  get guarded() {
+    return this.#guarded
+  }
+
+  grow(wasmPages) {
+    check.wholeNumberOrBigInt(wasmPages, 'wasmPages')
+    return this.#grow(Number(wasmPages))
+  }
+
+  map(region, options) {
+    if (!isRegion(region)) throw check.wrongType('region', 'a HostRegion', region)
+    const {
+      at,
+      byteOffset = 0,
+      byteLength,
+      access = 'readonly',
+      populate = false,
+      allocator
+    } = options === undefined ? NO_OPTIONS : check.options(options)
+    check.wholeNumber(byteOffset, 'options.byteOffset')
+    check.boolean(populate, 'options.populate')
+    const code = ACCESS.indexOf(access)
+    if (code < 0) check.oneOf(access, 'options.access', ACCESS)
+    if (region.closed)
+      throw makeError('ERR_HOSTMAP_REGION_CLOSED', `region "${region.name}" was closed; make a new one`)
+    if (byteOffset >= region.byteLength) {
+      throw check.outOfRange(
+        'options.byteOffset',
+        `below the region's byteLength, ${region.byteLength}`,
+        byteOffset
+      )
+    }
+    const length =
+      byteLength === undefined
+        ? region.byteLength - byteOffset
+        : check.wholeNumber(byteLength, 'options.byteLength', 1, region.byteLength - byteOffset)
+    const request = { region, byteOffset, byteLength: length, access, code, populate }
+
+    if (at !== undefined) {
+      if (allocator !== undefined) {
+        throw makeError(
+          'ERR_INVALID_ARG_VALUE',
+          'options.at and options.allocator are both given; give one of them'
+        )
+      }
+      return this.#mapAt(check.wholeNumberOrBigInt(at, 'options.at'), request)
+    }
+    return allocator === undefined ? this.#mapPastEnd(request) : this.#mapInBlock(allocator, request)
+  }
+
+  layout() {
+    const array = this.#current()
+    const entries = []
+    const flat = this.#native.entries()
+    for (let i = 0; i < flat.length; i += 4) {
+      const mapping = this.#mappings.get(flat[i + 3])
+      entries.push({
+        start: flat[i],
+        end: flat[i + 1],
+        access: ACCESS[flat[i + 2]],
+        region: mapping?.region ?? null,
+        byteOffset: mapping?.byteOffset ?? 0
+      })
+    }
+    const reservation = callNative(() => v8.reservationOf(this.#address))
+    const maximum = this.#maximum ?? v8.pageLimits()[this.#address]
+    return makeLayout({
+      byteLength: array.length,
+      maximumBytes: maximum * WASM_PAGE_BYTES,
+      belowBytes: reservation?.belowBytes ?? 0,
+      aboveBytes: reservation?.aboveBytes ?? array.length,
+      mappings: entries
+    })
+  }
+
+  [inspect.custom](depth, options) {
+    const { byteLength, address, guarded } = this
+    return `GuardedMemory ${inspect({ byteLength, address, guarded, mappings: this.#mappings.size }, options)}`
+  }
+
+  #register() {
+    if (this.#memory !== null) byMemory.set(this.#memory, this)
+    byBuffer.set(this.#buffer, this)
+    const base = native.baseOf(this.#array)
+    byBase.set(base, new WeakRef(this))
+    forgetBase.register(this, base)
+  }
+
+  #isCurrent(buffer) {
+    return this.buffer === buffer && buffer.byteLength > 0
+  }
+
+  // The array over the buffer as it is now. Every growth makes a new buffer.
+  #current() {
+    const buffer = this.buffer
+    if (buffer !== this.#array.buffer) {
+      this.#buffer = buffer
+      this.#array = new Uint8Array(buffer)
+      byBuffer.set(buffer, this)
+      if (!callNative(() => this.#native.isAt(this.#array))) this.#moved()
+    }
+    if (this.#memory === null && this.#array.length === 0) {
+      throw hidden(
+        'the module has grown its memory, and the buffer that was given is detached; pass the new one to GuardedMemory.from'
+      )
+    }
+    return this.#array
+  }
+
+  // V8 copied the memory elsewhere. The old mappings keep the old handle and say so when they are used.
+  #moved() {
+    this.#native = new native.NativeMemory(this.#array)
+    this.#mappings.clear()
+    this.#register()
+  }
+
+  #grow(wasmPages) {
+    if (this.#memory === null)
+      throw hidden(
+        'only the module can grow it: use `at`, or `allocator` with the exports of its malloc and free'
+      )
+    const before = this.#current().length / WASM_PAGE_BYTES
+    const most = Math.min(this.#maximum ?? Infinity, v8.pageLimits()[this.#address])
+    const full = reason =>
+      makeError(
+        'ERR_HOSTMAP_MEMORY_FULL',
+        `the memory can't grow by ${wasmPages} Wasm pages of 64 KiB: it has ${before}, and ${reason}`
+      )
+    if (wasmPages > most - before) {
+      throw full(`its maximum is ${most}; make it with a larger maximum, or map with \`at\` inside it`)
+    }
+    let was
+    try {
+      was = Number(v8.growMemory(this.#memory, this.#address === 'i64' ? BigInt(wasmPages) : wasmPages))
+    } catch {
+      const cause = refusal(
+        `V8 could not grow the memory by ${wasmPages} Wasm pages`,
+        0,
+        wasmPages * WASM_PAGE_BYTES
+      )
+      // V8 does not tell the maximum of a memory that it did not make for us.
+      const unexplained = cause.code === 'ERR_HOSTMAP_MEMORY_REFUSED' && this.#maximum === undefined
+      throw unexplained
+        ? full('its maximum, which V8 does not tell, is reached; use a module with a larger one')
+        : cause
+    }
+    // Read-only mappings are protected again.
+    this.#native.sync(this.#current())
+    return was
+  }
+
+  #mapAt(at, request, block) {
+    const array = this.#current()
+    let id
+    try {
+      const { region, byteOffset, byteLength, code, populate } = request
+      id = this.#native.mapAt(array, nativeOf(region), at, byteOffset, byteLength, code, populate)
+    } catch (error) {
+      throw fromNative(error)
+    }
+    return this.#add(id, at, request, block)
+  }
+
+  #mapPastEnd(request) {
+    const { region, byteOffset, byteLength, code, populate } = request
+    for (;;) {
+      let found
+      try {
+        found = this.#native.mapInFreeSpace(
+          this.#current(),
+          nativeOf(region),
+          byteOffset,
+          byteLength,
+          code,
+          populate
+        )
+      } catch (error) {
+        throw fromNative(error)
+      }
+      if (found !== null) return this.#add(found[1], found[0], request)
+      // What the memory grows by is ours alone, even if other threads grow it too. One of them may still take it from
+      // the free space before we do: then it grows once more.
+      const wasmPages = Math.ceil(byteLength / WASM_PAGE_BYTES)
+      const start = this.#grow(wasmPages) * WASM_PAGE_BYTES
+      callNative(() => this.#native.addFreeSpace(this.#current(), start, start + wasmPages * WASM_PAGE_BYTES))
+    }
+  }
+
+  #mapInBlock(allocator, request) {
+    const { malloc, free } = check.options(allocator, 'options.allocator')
+    check.callback(malloc, 'options.allocator.malloc')
+    check.callback(free, 'options.allocator.free')
+    const page = native.hostPageSize()
+    // One page more than the pages themselves: the block may start anywhere in a page.
+    const blockBytes = Math.ceil(request.byteLength / page) * page + page
+    const is64 = this.#address === 'i64'
+    const given = malloc(is64 ? BigInt(blockBytes) : blockBytes)
+    const failed = why =>
+      makeError(
+        'ERR_HOSTMAP_ALLOCATOR_FAILED',
+        `options.allocator.malloc(${blockBytes}) gave ${inspect(given)}: ${why}`
+      )
+    const isAddress = typeof given === 'bigint' || Number.isInteger(given)
+    if (!isAddress) throw failed('not an address')
+    // Addresses above 2 GiB come out of 32-bit modules as negative numbers.
+    const start = is64 ? Number(BigInt.asUintN(64, BigInt(given))) : Number(BigInt.asUintN(32, BigInt(given)))
+    if (start === 0) throw failed('the module has no block of this size; let its memory grow further')
+    const release = () => free(given)
+    try {
+      if (start + blockBytes > this.#current().length) throw failed('the block does not lie in the memory')
+      return this.#mapAt(Math.ceil(start / page) * page, request, release)
+    } catch (error) {
+      release()
+      throw error
+    }
+  }
+
+  #add(id, start, { region, byteOffset, byteLength, access }, release) {
+    const pointer = this.#address === 'i64' ? BigInt(start) : start
+    const mapping = new Mapping(
+      MAKE,
+      this,
+      id,
+      pointer,
+      start,
+      region,
+      byteOffset,
+      byteLength,
+      access,
+      release
+    )
+    this.#mappings.set(id, mapping)
+    return mapping
+  }
+
+  #unmap({ id, start, nativeMemory }) {
+    const array = this.#current()
+    try {
+      nativeMemory.unmap(array, start, id)
+    } catch (error) {
+      throw fromNative(error)
+    }
+    this.#mappings.delete(id)
+  }
+}
+
+const NO_OPTIONS = Object.freeze({})
+
+class Mapping {
+  #memory
+  #id
+  // The table it is in: another one, if the memory moved since.
+  #nativeMemory
+  #address
+  #pointer
+  #region
+  #byteOffset
+  #byteLength
+  #access
+  #release
+  #unmapped = false
+
+  constructor(make, memory, id, pointer, address, region, byteOffset, byteLength, access, release) {
+    if (make !== MAKE) {
+      throw makeError('ERR_ILLEGAL_CONSTRUCTOR', 'Mapping has no public constructor: use GuardedMemory.map')
+    }
+    this.#memory = memory
+    this.#id = id
+    this.#nativeMemory = nativeMemoryOf(memory)
+    this.#pointer = pointer
+    this.#address = address
+    this.#region = region
+    this.#byteOffset = byteOffset
+    this.#byteLength = byteLength
+    this.#access = access
+    this.#release = release
+  }
+
+  get address() {
+    return this.#address
+  }
+
+  get pointer() {
+    return this.#pointer
+  }
+
+  get byteLength() {
+    return this.#byteLength
+  }
+
+  get byteOffset() {
+    return this.#byteOffset
+  }
+
+  get access() {
+    return this.#access
+  }
+
+  get region() {
+    return this.#region
+  }
+
+  get memory() {
+    return this.#memory
+  }
+
+  get unmapped() {
+    return this.#unmapped
+  }
+
+  unmap() {
+    if (this.#unmapped) return
+    unmapIn(this.#memory, { id: this.#id, start: this.#address, nativeMemory: this.#nativeMemory })
+    this.#unmapped = true
+    this.#release?.()
+  }
+
+  [Symbol.dispose]() {
+    this.unmap()
+  }
+
+  [inspect.custom](depth, options) {
+    const { pointer, byteLength, access, region, unmapped } = this
+    return `Mapping ${inspect({ pointer, byteLength, access, region: region.name, unmapped }, options)}`
+  }
+}
+
+function memoryDescriptor(descriptor) {
+  if (descriptor === undefined) throw check.wrongType('descriptor', 'an object', descriptor)
+  const { initial, maximum, shared = false, address = 'i32' } = check.options(descriptor, 'descriptor')
+  check.oneOf(address, 'descriptor.address', ['i32', 'i64'])
+  check.boolean(shared, 'descriptor.shared')
+  const most = v8.pageLimits()[address]
+  if (most === 0) {
+    throw makeError(
+      'ERR_HOSTMAP_NO_MEMORY64',
+      `descriptor.address is 'i64', and Node.js ${process.version} has no 64-bit memories; use Node.js 24 or later`
+    )
+  }
+  const first = check.wholeNumberOrBigInt(initial, 'descriptor.initial (in Wasm pages)', 0, most)
+  const last = check.optional(
+    maximum,
+    check.wholeNumberOrBigInt,
+    'descriptor.maximum (in Wasm pages)',
+    first,
+    most
+  )
+  if (shared && last === undefined) {
+    throw check.wrongType('descriptor.maximum', 'a number where descriptor.shared is true', maximum)
+  }
+  return { initial: first, maximum: last, shared, address }
+}
+
+function makeMemory(descriptor) {
+  try {
+    return v8.makeMemory(descriptor)
+  } catch (error) {
+    const { initial, address } = descriptor
+    const reservation = callNative(() => v8.reservationOf(address))
+    const bytes = reservation === null ? 0 : reservation.belowBytes + reservation.aboveBytes
+    // Never measured: nothing of this kind could ever be made. No memory takes less than its reach.
+    throw refusal(
+      `V8 could not allocate a memory of ${initial} Wasm pages`,
+      bytes || 2 ** 33,
+      initial * WASM_PAGE_BYTES,
+      error
+    )
+  }
+}
+
+/** The error that says why V8 could not allocate, by what is found in the process and the system. */
+function refusal(what, reservationBytes, commitBytes, cause) {
+  try {
+    native.whyRefused(what, reservationBytes, commitBytes)
+  } catch (error) {
+    return Object.assign(fromNative(error), cause === undefined ? undefined : { cause })
+  }
+}
+
+const notWasmMemory = why =>
+  makeError('ERR_HOSTMAP_NOT_WASM_MEMORY', `memory is not a WebAssembly memory's buffer: ${why}`)
+const hidden = why => makeError('ERR_HOSTMAP_MEMORY_HIDDEN', `the module hides its memory: ${why}`)
+
+module.exports = { GuardedMemory, Mapping }

@@ -1,0 +1,243 @@
+'use strict'
+
+const { inspect } = require('node:util')
+const { constants } = require('node:buffer')
+const native = require('./binding.js')
+const check = require('./arguments.js')
+const { makeError, abortError, fromNative, callNative } = require('./errors.js')
+
+// How often a load's progress is told.
+const PROGRESS_INTERVAL_MS = 100
+
+// Lets this module alone make regions.
+const MAKE = Symbol('make')
+
+let isRegion
+let nativeOf
+
+// What a view showed counts as the region's again when the view is gone.
+const recount = new FinalizationRegistry(region => region.deref()?.[COUNT]())
+const COUNT = Symbol('count')
+
+class HostRegion {
+  #native
+  #byteLength
+  #backing
+  #name
+  #closed = false
+  // Whether the bytes are memory that this region brought into the process.
+  #counted
+  // Views that may have to be detached. Weak: a view keeps its pages, the region keeps no view.
+  #views = new Set()
+  #viewsAtPrune = 64
+
+  static {
+    isRegion = value => typeof value === 'object' && value !== null && #native in value
+    nativeOf = region => region.#native
+  }
+
+  constructor(make, handle, counted) {
+    if (make !== MAKE) {
+      throw makeError(
+        'ERR_ILLEGAL_CONSTRUCTOR',
+        'HostRegion has no public constructor: use HostRegion.allocate, copyFrom, load, open or fromFd'
+      )
+    }
+    this.#native = handle
+    this.#byteLength = handle.byteLength
+    this.#backing = handle.isMemfd ? 'memfd' : 'file'
+    this.#name = handle.name
+    this.#counted = counted
+    this[COUNT]()
+  }
+
+  static allocate(byteLength, options) {
+    check.wholeNumber(byteLength, 'byteLength', 1)
+    const { name = 'region' } = check.options(options)
+    check.regionName(name, 'options.name')
+    return new HostRegion(
+      MAKE,
+      callNative(() => native.NativeRegion.allocate(byteLength, name)),
+      true
+    )
+  }
+
+  static copyFrom(source, options) {
+    const array = check.bytes(source, 'source')
+    const { name = 'region' } = check.options(options)
+    check.regionName(name, 'options.name')
+    return new HostRegion(
+      MAKE,
+      callNative(() => native.NativeRegion.copyFrom(array, name)),
+      true
+    )
+  }
+
+  static async load(path, options) {
+    const text = check.path(path)
+    const { byteOffset = 0, byteLength, name, signal, onProgress } = check.options(options)
+    check.wholeNumber(byteOffset, 'options.byteOffset')
+    check.optional(byteLength, check.wholeNumber, 'options.byteLength', 1)
+    check.optional(name, check.regionName, 'options.name')
+    check.optional(signal, check.abortSignal, 'options.signal')
+    check.optional(onProgress, check.callback, 'options.onProgress')
+    if (signal?.aborted) throw abortError(signal)
+
+    const load = new native.NativeLoad()
+    const cancel = () => load.cancel()
+    let timer
+    let thrown
+    signal?.addEventListener('abort', cancel, { once: true })
+    if (onProgress !== undefined) {
+      timer = setInterval(() => {
+        // Before the file was examined there is nothing to tell.
+        if (load.totalBytes === 0) return
+        try {
+          onProgress(load.loadedBytes, load.totalBytes)
+        } catch (error) {
+          thrown ??= { error }
+          cancel()
+        }
+      }, PROGRESS_INTERVAL_MS)
+    }
+    let handle
+    try {
+      handle = await load.run(text, byteOffset, byteLength, name)
+    } catch (error) {
+      if (thrown !== undefined) throw thrown.error
+      throw signal?.aborted ? abortError(signal) : fromNative(error)
+    } finally {
+      clearInterval(timer)
+      signal?.removeEventListener('abort', cancel)
+    }
+    const region = new HostRegion(MAKE, handle, true)
+    try {
+      // The signal came, or the callback threw, when the last byte was already there.
+      if (thrown !== undefined) throw thrown.error
+      if (signal?.aborted) throw abortError(signal)
+      onProgress?.(region.byteLength, region.byteLength)
+    } catch (error) {
+      region.close()
+      throw error
+    }
+    return region
+  }
+
+  static open(path, options) {
+    const text = check.path(path)
+    const { byteOffset = 0, byteLength, writable = false } = check.options(options)
+    check.wholeNumber(byteOffset, 'options.byteOffset')
+    check.optional(byteLength, check.wholeNumber, 'options.byteLength', 1)
+    check.boolean(writable, 'options.writable')
+    return new HostRegion(
+      MAKE,
+      callNative(() => native.NativeRegion.open(text, byteOffset, byteLength, writable)),
+      false
+    )
+  }
+
+  static fromFd(fd, options) {
+    check.wholeNumber(fd, 'fd', 0, 2 ** 31 - 1)
+    const { byteOffset = 0, byteLength } = check.options(options)
+    check.wholeNumber(byteOffset, 'options.byteOffset')
+    check.optional(byteLength, check.wholeNumber, 'options.byteLength', 1)
+    return new HostRegion(
+      MAKE,
+      callNative(() => native.NativeRegion.fromFd(fd, byteOffset, byteLength)),
+      false
+    )
+  }
+
+  get byteLength() {
+    return this.#byteLength
+  }
+
+  get backing() {
+    return this.#backing
+  }
+
+  get name() {
+    return this.#name
+  }
+
+  get fd() {
+    return this.#native.fd
+  }
+
+  get writable() {
+    return this.#native.writable
+  }
+
+  get sealed() {
+    return this.#native.sealed
+  }
+
+  get closed() {
+    return this.#closed
+  }
+
+  view(byteOffset = 0, byteLength = undefined) {
+    this.#mustBeOpen()
+    check.wholeNumber(byteOffset, 'byteOffset', 0, this.#byteLength - 1)
+    const rest = this.#byteLength - byteOffset
+    const length = byteLength === undefined ? rest : check.wholeNumber(byteLength, 'byteLength', 1, rest)
+    if (length > constants.MAX_LENGTH) {
+      throw check.outOfRange(
+        'byteLength',
+        `at most ${constants.MAX_LENGTH}, the largest buffer of this Node.js`,
+        length
+      )
+    }
+    const buffer = callNative(() => this.#native.view(byteOffset, length))
+    if (this.#views.size >= this.#viewsAtPrune) this.#pruneViews()
+    this.#views.add(new WeakRef(buffer))
+    recount.register(buffer, new WeakRef(this))
+    this[COUNT]()
+    return buffer
+  }
+
+  seal() {
+    this.#mustBeOpen()
+    callNative(() => this.#native.seal())
+    this[COUNT]()
+    return this
+  }
+
+  close() {
+    if (this.#closed) return
+    this.#closed = true
+    for (const view of this.#views) {
+      const buffer = view.deref()
+      if (buffer !== undefined) callNative(() => native.detach(buffer))
+    }
+    this.#views.clear()
+    callNative(() => this.#native.close())
+  }
+
+  [Symbol.dispose]() {
+    this.close()
+  }
+
+  [inspect.custom](depth, options) {
+    const { name, byteLength, backing, fd, writable, sealed, closed } = this
+    return `HostRegion ${inspect({ name, byteLength, backing, fd, writable, sealed, closed }, options)}`
+  }
+
+  #mustBeOpen() {
+    if (this.#closed) {
+      throw makeError('ERR_HOSTMAP_REGION_CLOSED', `region "${this.#name}" was closed; make a new one`)
+    }
+  }
+
+  // V8's count of external memory follows what the region holds: pages come when they are first written.
+  [COUNT]() {
+    if (this.#counted && !this.#closed) callNative(() => this.#native.account())
+  }
+
+  #pruneViews() {
+    for (const view of this.#views) if (view.deref() === undefined) this.#views.delete(view)
+    this.#viewsAtPrune = Math.max(64, this.#views.size * 2)
+  }
+}
+
+module.exports = { HostRegion, isRegion, nativeOf }

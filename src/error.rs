@@ -1,0 +1,122 @@
+//! The one error type of the crate. Its codes are those that users see, documented in index.d.ts.
+
+use crate::sys::SysError;
+use nix::errno::Errno;
+
+macro_rules! codes {
+    ($($variant:ident = $text:literal,)*) => {
+        /// What went wrong, as a stable code.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Code { $($variant,)* }
+
+        impl Code {
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    OutOfRange = "ERR_OUT_OF_RANGE",
+    InvalidValue = "ERR_INVALID_ARG_VALUE",
+    Aborted = "ABORT_ERR",
+    RegionClosed = "ERR_HOSTMAP_REGION_CLOSED",
+    RegionReadonly = "ERR_HOSTMAP_REGION_READONLY",
+    RegionBusy = "ERR_HOSTMAP_REGION_BUSY",
+    NotAFile = "ERR_HOSTMAP_NOT_A_FILE",
+    EmptyFile = "ERR_HOSTMAP_EMPTY_FILE",
+    FileShrunk = "ERR_HOSTMAP_FILE_SHRUNK",
+    OpenFailed = "ERR_HOSTMAP_OPEN_FAILED",
+    ReadFailed = "ERR_HOSTMAP_READ_FAILED",
+    OutOfMemory = "ERR_HOSTMAP_OUT_OF_MEMORY",
+    TooManyFiles = "ERR_HOSTMAP_TOO_MANY_FILES",
+    MapFailed = "ERR_HOSTMAP_MAP_FAILED",
+    MapCount = "ERR_HOSTMAP_MAP_COUNT",
+    AddressSpace = "ERR_HOSTMAP_ADDRESS_SPACE",
+    RlimitAddressSpace = "ERR_HOSTMAP_RLIMIT_AS",
+    Overcommit = "ERR_HOSTMAP_OVERCOMMIT",
+    MemoryRefused = "ERR_HOSTMAP_MEMORY_REFUSED",
+    NotWasmMemory = "ERR_HOSTMAP_NOT_WASM_MEMORY",
+    MemoryMoved = "ERR_HOSTMAP_MEMORY_MOVED",
+    Overlap = "ERR_HOSTMAP_OVERLAP",
+    NoExternalBuffers = "ERR_HOSTMAP_NO_EXTERNAL_BUFFERS",
+    Internal = "ERR_HOSTMAP_INTERNAL",
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    pub code: Code,
+    /// What was asked, what the limit is, what to do.
+    pub message: String,
+    /// The kernel's refusal, where there was one.
+    pub sys: Option<SysError>,
+}
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), sys: None }
+    }
+
+    /// An error for a refused system call. Causes that need a remedy of their own get their own code, whatever the
+    /// call was.
+    pub fn from_sys(otherwise: Code, what: impl std::fmt::Display, sys: SysError) -> Self {
+        let (code, remedy) = match (sys.errno, sys.syscall) {
+            (Errno::EMFILE, _) => {
+                (Code::TooManyFiles, "; close regions that are done with, or raise `ulimit -n`")
+            }
+            (Errno::ENFILE, _) => {
+                (Code::TooManyFiles, "; the system has no file descriptors left (fs.file-max)")
+            }
+            (Errno::ENOMEM, "mmap" | "mremap" | "mprotect" | "madvise") => {
+                return Self::no_mapping(what, sys);
+            }
+            (Errno::ENOMEM | Errno::ENOSPC | Errno::EDQUOT, _) => (
+                Code::OutOfMemory,
+                "; free memory, raise the limit, or use HostRegion.open, which takes none",
+            ),
+            (Errno::EFBIG, _) => {
+                (Code::OutOfMemory, "; the limit on file sizes (`ulimit -f`) holds for memfds too")
+            }
+            _ => (otherwise, ""),
+        };
+        Self { code, message: format!("{what}: {sys}{remedy}"), sys: Some(sys) }
+    }
+
+    /// ENOMEM of a mapping call has several causes, and the kernel does not say which: look.
+    fn no_mapping(what: impl std::fmt::Display, sys: SysError) -> Self {
+        let space = crate::sys::limits::address_space().unwrap_or_default();
+        let most = crate::sys::limits::max_map_count();
+        let limit = crate::sys::limits::rlimit_address_space().ok().flatten();
+        let (code, cause) = if space.area_count.saturating_add(8) >= most {
+            (
+                Code::MapCount,
+                format!(
+                    "the process has {} of {most} memory mappings; unmap some, or raise vm.max_map_count",
+                    space.area_count
+                ),
+            )
+        } else if let Some(limit) = limit {
+            (
+                Code::RlimitAddressSpace,
+                format!(
+                    "the process has mapped {} of the {limit} bytes that RLIMIT_AS allows; raise `ulimit -v`",
+                    space.mapped_bytes
+                ),
+            )
+        } else {
+            (Code::OutOfMemory, "the kernel has no memory for it".to_owned())
+        };
+        Self { code, message: format!("{what}: {sys}; {cause}"), sys: Some(sys) }
+    }
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,55 @@
+//! What the machine and the process allow.
+
+use super::from_count;
+use crate::error::{Code, Error};
+use crate::sys::limits::{self, Overcommit};
+use crate::sys::page::host_page_bytes;
+use napi_derive::napi;
+
+#[napi(object)]
+pub struct NativeLimits {
+    pub page_size: f64,
+    pub huge_page_sizes: Vec<f64>,
+    pub total_bytes: f64,
+    pub free_bytes: f64,
+    pub largest_free_bytes: f64,
+    pub mapped_bytes: f64,
+    /// `undefined` if there is none.
+    pub rlimit_address_space_bytes: Option<f64>,
+    pub overcommit: String,
+    pub map_count_used: f64,
+    pub map_count_limit: f64,
+    /// How many reservations of the given size still fit.
+    pub room_for: f64,
+}
+
+#[napi(catch_unwind)]
+pub fn limits(reservation_bytes: f64) -> napi::Result<NativeLimits> {
+    let refused = |sys| Error::from_sys(Code::MapFailed, "can't read the limits of the process", sys);
+    let space = limits::address_space().map_err(refused)?;
+    let rlimit = limits::rlimit_address_space().map_err(refused)?;
+    let overcommit = match limits::overcommit() {
+        Overcommit::Heuristic => "heuristic",
+        Overcommit::Always => "always",
+        Overcommit::Never => "never",
+    };
+    Ok(NativeLimits {
+        page_size: from_count(host_page_bytes()),
+        huge_page_sizes: limits::huge_page_bytes().into_iter().map(from_count).collect(),
+        total_bytes: from_count(space.total_bytes),
+        free_bytes: from_count(space.free_bytes),
+        largest_free_bytes: from_count(space.largest_free_bytes),
+        mapped_bytes: from_count(space.mapped_bytes),
+        rlimit_address_space_bytes: rlimit.map(from_count),
+        overcommit: overcommit.to_owned(),
+        map_count_used: from_count(space.area_count),
+        map_count_limit: from_count(limits::max_map_count()),
+        room_for: from_count(space.room_for(super::to_count(reservation_bytes)?)),
+    })
+}
+
+/// Bytes of a host page. Makes no system call after the first.
+#[napi]
+pub fn host_page_size() -> f64 {
+    from_count(host_page_bytes())
+}

@@ -1,0 +1,187 @@
+//! Linear memories and their mappings.
+//!
+//! `array` is always a Uint8Array over the whole of the memory's buffer, made by lib/ from a memory that it holds:
+//! V8 tells its base and length from it, and the memory is alive as long as the call lasts.
+
+use super::region::NativeRegion;
+use super::{bytes_of, from_count, internal, to_count};
+use crate::error::{Code, Error};
+use crate::mapping::Access;
+use crate::memory::{self, MapBefore, Mapped, Memory, Place, Reservation};
+use crate::sys::page::PageAligned;
+use napi::Env;
+use napi::bindgen_prelude::Unknown;
+use napi_derive::napi;
+
+fn place_of(env: Env, array: Unknown<'_>) -> Result<Place, Error> {
+    let (base, byte_length) = bytes_of(env, array)?;
+    Place::new(base, byte_length)
+}
+
+fn to_access(code: u32) -> Result<Access, Error> {
+    match code {
+        0 => Ok(Access::Readonly),
+        1 => Ok(Access::Private),
+        2 => Ok(Access::Shared),
+        _ => Err(internal("no such access")),
+    }
+}
+
+fn access_code(access: Access) -> f64 {
+    match access {
+        Access::Readonly => 0.0,
+        Access::Private => 1.0,
+        Access::Shared => 2.0,
+    }
+}
+
+/// The process's map before a memory was made.
+#[napi]
+pub struct NativeMapBefore {
+    before: MapBefore,
+}
+
+#[napi]
+impl NativeMapBefore {
+    #[napi(constructor, catch_unwind)]
+    pub fn new() -> napi::Result<Self> {
+        let before = MapBefore::take().map_err(|sys| {
+            Error::from_sys(Code::MemoryRefused, "can't read the process's own map, /proc/self/maps", sys)
+        })?;
+        Ok(Self { before })
+    }
+
+    /// What the memory that was made since reserves: `[bytes below its base, bytes from its base on]`.
+    #[napi(catch_unwind)]
+    pub fn reservation_of(&self, env: Env, array: Unknown<'_>) -> napi::Result<Vec<f64>> {
+        let reservation = self
+            .before
+            .reservation_of(place_of(env, array)?)
+            .map_err(|sys| Error::from_sys(Code::MemoryRefused, "can't read the process's own map", sys))?;
+        Ok(vec![from_count(reservation.below_bytes), from_count(reservation.above_bytes)])
+    }
+}
+
+/// Whether everything round a memory that lies in such a reservation is inaccessible.
+#[napi(catch_unwind)]
+pub fn is_guarded(env: Env, array: Unknown<'_>, below_bytes: f64, above_bytes: f64) -> napi::Result<bool> {
+    let reservation =
+        Reservation { below_bytes: to_count(below_bytes)?, above_bytes: to_count(above_bytes)? };
+    let guarded = memory::is_guarded(place_of(env, array)?, reservation)
+        .map_err(|sys| Error::from_sys(Code::MemoryRefused, "can't read the process's own map", sys))?;
+    Ok(guarded)
+}
+
+/// The error for a memory that V8 could not make or grow, with the cause that was found.
+#[napi(catch_unwind)]
+pub fn why_refused(what: String, reservation_bytes: f64, commit_bytes: f64) -> napi::Result<()> {
+    Err(memory::why_refused(&what, to_count(reservation_bytes)?, to_count(commit_bytes)?).into())
+}
+
+/// A number that tells a memory's address, to find a memory again by a new buffer.
+#[napi(catch_unwind)]
+pub fn base_of(env: Env, array: Unknown<'_>) -> napi::Result<f64> {
+    Ok(from_count(place_of(env, array)?.base().get()))
+}
+
+/// A handle on the mapping table of a memory.
+#[napi]
+pub struct NativeMemory {
+    memory: Memory,
+}
+
+#[napi]
+impl NativeMemory {
+    #[napi(constructor, catch_unwind)]
+    pub fn new(env: Env, array: Unknown<'_>) -> napi::Result<Self> {
+        Ok(Self { memory: Memory::attach(place_of(env, array)?) })
+    }
+
+    #[napi(catch_unwind)]
+    pub fn is_at(&self, env: Env, array: Unknown<'_>) -> napi::Result<bool> {
+        Ok(self.memory.is_at(place_of(env, array)?))
+    }
+
+    #[napi(catch_unwind)]
+    pub fn sync(&self, env: Env, array: Unknown<'_>) -> napi::Result<()> {
+        Ok(self.memory.sync(place_of(env, array)?)?)
+    }
+
+    /// Maps at an offset and gives the mapping's id.
+    #[napi(catch_unwind)]
+    #[allow(clippy::too_many_arguments)]
+    pub fn map_at(
+        &self,
+        env: Env,
+        array: Unknown<'_>,
+        region: &NativeRegion,
+        at: f64,
+        byte_offset: f64,
+        byte_length: f64,
+        access: u32,
+        populate: bool,
+    ) -> napi::Result<f64> {
+        let pages = region.get()?.pages(aligned_offset(byte_offset)?, to_count(byte_length)?)?;
+        let mapped =
+            self.memory.map_at(place_of(env, array)?, to_count(at)?, &pages, to_access(access)?, populate)?;
+        Ok(from_count(mapped.id))
+    }
+
+    /// Maps in free space and gives `[offset, id]`, or null where the memory must grow.
+    #[napi(catch_unwind)]
+    #[allow(clippy::too_many_arguments)]
+    pub fn map_in_free_space(
+        &self,
+        env: Env,
+        array: Unknown<'_>,
+        region: &NativeRegion,
+        byte_offset: f64,
+        byte_length: f64,
+        access: u32,
+        populate: bool,
+    ) -> napi::Result<Option<Vec<f64>>> {
+        let pages = region.get()?.pages(aligned_offset(byte_offset)?, to_count(byte_length)?)?;
+        let mapped =
+            self.memory.map_in_free_space(place_of(env, array)?, &pages, to_access(access)?, populate)?;
+        Ok(mapped.map(|mapped| vec![from_count(mapped.start.get()), from_count(mapped.id)]))
+    }
+
+    #[napi(catch_unwind)]
+    pub fn add_free_space(&self, env: Env, array: Unknown<'_>, start: f64, end: f64) -> napi::Result<()> {
+        Ok(self.memory.add_free_space(place_of(env, array)?, to_count(start)?, to_count(end)?)?)
+    }
+
+    /// False: there is no such mapping any more.
+    #[napi(catch_unwind)]
+    pub fn unmap(&self, env: Env, array: Unknown<'_>, start: f64, id: f64) -> napi::Result<bool> {
+        let start =
+            PageAligned::new(to_count(start)?).ok_or_else(|| internal("a mapping starts at a page"))?;
+        Ok(self.memory.unmap(place_of(env, array)?, Mapped { start, id: to_count(id)? })?)
+    }
+
+    /// The mappings in order, four numbers each: start, end, access, id.
+    #[napi(catch_unwind)]
+    pub fn entries(&self) -> Vec<f64> {
+        let entries = self.memory.entries();
+        entries
+            .iter()
+            .flat_map(|entry| {
+                let (start, end) = (entry.span.start().get(), entry.span.end().get());
+                [from_count(start), from_count(end), access_code(entry.access), from_count(entry.id)]
+            })
+            .collect()
+    }
+}
+
+fn aligned_offset(byte_offset: f64) -> Result<PageAligned, Error> {
+    let byte_offset = to_count(byte_offset)?;
+    PageAligned::new(byte_offset).ok_or_else(|| {
+        let below = PageAligned::round_down(byte_offset).get();
+        let skew = byte_offset.saturating_sub(below);
+        let page = crate::sys::page::host_page_bytes();
+        let message = format!(
+            "byteOffset is {byte_offset}; it must be a multiple of the host page size, {page}: map from {below} and add {skew} to the pointer"
+        );
+        Error::new(Code::OutOfRange, message)
+    })
+}

@@ -1,0 +1,72 @@
+//! The Node-API face of the core: converts arguments, calls the core, and nothing else. lib/ is its only caller; it
+//! has checked types, and holds the JavaScript objects whose lives matter (the memory, its buffer, the region).
+
+mod inject;
+mod limits;
+mod memory;
+mod region;
+
+use crate::error::{Code, Error};
+use napi::bindgen_prelude::{JsValue, Unknown};
+use napi::{Env, sys};
+
+/// Carries an error to lib/errors.js, which makes the Error that users see: `CODE SYSCALL ERRNO`, then the message.
+impl From<Error> for napi::Error {
+    fn from(error: Error) -> Self {
+        let (syscall, errno) = error.sys.map_or(("-", 0), |sys| (sys.syscall, sys.errno as i32));
+        let head = format!("{} {syscall} {errno}", error.code.as_str());
+        Self::new(napi::Status::GenericFailure, format!("{head}\n{}", error.message))
+    }
+}
+
+/// A defect: lib/ passed what it should have refused.
+fn internal(message: &str) -> Error {
+    Error::new(Code::Internal, message)
+}
+
+/// A count or offset. JavaScript's numbers hold whole ones up to 2^53.
+fn to_count(value: f64) -> Result<u64, Error> {
+    const MOST: f64 = 9_007_199_254_740_992.0;
+    if value.fract() != 0.0 || !(0.0..=MOST).contains(&value) {
+        return Err(internal("a count is not a whole number from 0 to 2^53"));
+    }
+    // Checked above: it has no fraction, no sign, and fits.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    Ok(value as u64)
+}
+
+/// A count for JavaScript. Exact up to 2^53, which no address space or file reaches.
+#[allow(clippy::cast_precision_loss)]
+fn from_count(value: u64) -> f64 {
+    value as f64
+}
+
+/// Where the bytes of a Uint8Array lie and how many they are. Works over SharedArrayBuffers on every Node version,
+/// which `napi_get_arraybuffer_info` does not.
+fn bytes_of(env: Env, array: Unknown<'_>) -> Result<(u64, u64), Error> {
+    let mut is_typed_array = false;
+    // SAFETY: `array` is a live handle of this call's scope.
+    let status = unsafe { sys::napi_is_typedarray(env.raw(), array.raw(), &raw mut is_typed_array) };
+    if status != sys::Status::napi_ok || !is_typed_array {
+        return Err(internal("a Uint8Array was expected"));
+    }
+    let mut kind = 0;
+    let mut length = 0_usize;
+    let mut data = std::ptr::null_mut();
+    // SAFETY: it is a typed array, and every result has a place or is not asked for.
+    let status = unsafe {
+        sys::napi_get_typedarray_info(
+            env.raw(),
+            array.raw(),
+            &raw mut kind,
+            &raw mut length,
+            &raw mut data,
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+        )
+    };
+    if status != sys::Status::napi_ok || kind != sys::TypedarrayType::uint8_array {
+        return Err(internal("a Uint8Array was expected"));
+    }
+    Ok((crate::sys::to_u64(data as usize), crate::sys::to_u64(length)))
+}

@@ -1,0 +1,287 @@
+//! Regions, their views and loads.
+
+use super::{bytes_of, from_count, internal, to_count};
+use crate::error::{Code, Error};
+use crate::region::{self, Backing, LoadProgress, Part, Region, View};
+use napi::bindgen_prelude::{AsyncTask, Unknown};
+use napi::{CleanupEnvHook, Env, Task, sys};
+use napi_derive::napi;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// A region as long as it is open. Dropping it (closing, or collection) closes the descriptor.
+#[napi(custom_finalize)]
+pub struct NativeRegion {
+    region: Option<Region>,
+    /// What this region adds to V8's count of external memory now.
+    accounted_bytes: i64,
+}
+
+fn part(byte_offset: f64, byte_length: Option<f64>) -> Result<Part, Error> {
+    Ok(Part { byte_offset: to_count(byte_offset)?, byte_length: byte_length.map(to_count).transpose()? })
+}
+
+#[napi]
+impl NativeRegion {
+    fn new(region: Region) -> Self {
+        Self { region: Some(region), accounted_bytes: 0 }
+    }
+
+    #[napi(factory, catch_unwind)]
+    pub fn allocate(byte_length: f64, name: String) -> napi::Result<Self> {
+        Ok(Self::new(Region::allocate(to_count(byte_length)?, &name)?))
+    }
+
+    #[napi(factory, catch_unwind)]
+    pub fn copy_from(env: Env, source: Unknown<'_>, name: String) -> napi::Result<Self> {
+        let (address, byte_length) = bytes_of(env, source)?;
+        Ok(Self::new(Region::copy_from(address, byte_length, &name)?))
+    }
+
+    #[napi(factory, catch_unwind)]
+    pub fn open(
+        path: String,
+        byte_offset: f64,
+        byte_length: Option<f64>,
+        writable: bool,
+    ) -> napi::Result<Self> {
+        Ok(Self::new(Region::open(Path::new(&path), part(byte_offset, byte_length)?, writable)?))
+    }
+
+    #[napi(factory, catch_unwind)]
+    pub fn from_fd(fd: i32, byte_offset: f64, byte_length: Option<f64>) -> napi::Result<Self> {
+        Ok(Self::new(Region::from_fd(fd, part(byte_offset, byte_length)?)?))
+    }
+
+    pub(super) fn get(&self) -> Result<&Region, Error> {
+        self.region.as_ref().ok_or_else(|| Error::new(Code::RegionClosed, "the region was closed"))
+    }
+
+    #[napi(getter, catch_unwind)]
+    pub fn byte_length(&self) -> napi::Result<f64> {
+        Ok(from_count(self.get()?.byte_length()))
+    }
+
+    #[napi(getter, catch_unwind)]
+    pub fn name(&self) -> napi::Result<String> {
+        Ok(self.get()?.name().to_owned())
+    }
+
+    #[napi(getter, catch_unwind)]
+    pub fn is_memfd(&self) -> napi::Result<bool> {
+        Ok(self.get()?.backing() == Backing::Memfd)
+    }
+
+    #[napi(getter, catch_unwind)]
+    pub fn fd(&self) -> i32 {
+        self.region.as_ref().map_or(-1, Region::raw_fd)
+    }
+
+    #[napi(getter, catch_unwind)]
+    pub fn writable(&self) -> bool {
+        self.region.as_ref().is_some_and(Region::is_writable)
+    }
+
+    #[napi(getter, catch_unwind)]
+    pub fn sealed(&self) -> bool {
+        self.region.as_ref().is_some_and(Region::is_sealed)
+    }
+
+    #[napi(catch_unwind)]
+    pub fn seal(&self) -> napi::Result<()> {
+        Ok(self.get()?.seal()?)
+    }
+
+    #[napi(catch_unwind)]
+    pub fn close(&mut self, env: Env) -> napi::Result<()> {
+        self.region = None;
+        self.account_bytes(env, 0)
+    }
+
+    /// Brings V8's count of external memory up to what the region holds now. What views show is left out: V8 counts
+    /// the length of their buffers itself. Cost: one `fstat`.
+    #[napi(catch_unwind)]
+    pub fn account(&mut self, env: Env) -> napi::Result<()> {
+        let held =
+            self.region.as_ref().map_or(0, |region| region.held_bytes().saturating_sub(region.view_bytes()));
+        self.account_bytes(env, i64::try_from(held).unwrap_or(i64::MAX))
+    }
+
+    fn account_bytes(&mut self, env: Env, bytes: i64) -> napi::Result<()> {
+        let change = bytes.saturating_sub(self.accounted_bytes);
+        if change != 0 {
+            env.adjust_external_memory(change)?;
+            self.accounted_bytes = bytes;
+        }
+        Ok(())
+    }
+
+    #[napi(catch_unwind)]
+    pub fn view<'env>(&self, env: Env, byte_offset: f64, byte_length: f64) -> napi::Result<Unknown<'env>> {
+        let view = self.get()?.view(to_count(byte_offset)?, to_count(byte_length)?)?;
+        Ok(external_array_buffer(env, view)?)
+    }
+}
+
+/// What a released region held is no longer the process's.
+impl napi::bindgen_prelude::ObjectFinalize for NativeRegion {
+    fn finalize(mut self, env: Env) -> napi::Result<()> {
+        self.account_bytes(env, 0)
+    }
+}
+
+/// An ArrayBuffer over a view. The view is unmapped when V8 lets go of the buffer: it was collected, or detached.
+///
+/// V8 counts the length of an external buffer as external memory as long as the buffer lives. That can't be taken
+/// back: `napi_adjust_external_memory` would have to make the count negative for a moment when the buffer is
+/// collected, and V8 13 and later end the process then ("Check failed: amount_before >= -delta").
+fn external_array_buffer<'env>(env: Env, view: Arc<View>) -> Result<Unknown<'env>, Error> {
+    let address = crate::sys::to_usize(view.address()) as *mut std::ffi::c_void;
+    let byte_length = view.byte_length();
+    let owner = Box::into_raw(Box::new(view));
+    let mut buffer = std::ptr::null_mut();
+    // SAFETY: `address` is valid for `byte_length` bytes as long as `owner` lives, which `release_view` ends; it is
+    // called once, on this thread, when V8 lets go of the buffer.
+    let status = unsafe {
+        sys::napi_create_external_arraybuffer(
+            env.raw(),
+            address,
+            crate::sys::to_usize(byte_length),
+            Some(release_view),
+            owner.cast(),
+            &raw mut buffer,
+        )
+    };
+    if status == sys::Status::napi_ok {
+        // SAFETY: the call gave a handle of this scope.
+        return Ok(unsafe { Unknown::from_raw_unchecked(env.raw(), buffer) });
+    }
+    // SAFETY: the buffer was not made, so nobody else has `owner`.
+    drop(unsafe { Box::from_raw(owner) });
+    Err(if status == sys::Status::napi_no_external_buffers_allowed {
+        Error::new(
+            Code::NoExternalBuffers,
+            "this runtime does not allow ArrayBuffers over external memory (Electron does not); map the region into a memory instead",
+        )
+    } else {
+        Error::new(
+            Code::OutOfRange,
+            format!(
+                "a view of {byte_length} bytes is more than this runtime's ArrayBuffers hold; take a smaller part"
+            ),
+        )
+    })
+}
+
+unsafe extern "C" fn release_view(
+    _env: sys::napi_env,
+    _address: *mut std::ffi::c_void,
+    owner: *mut std::ffi::c_void,
+) {
+    // SAFETY: `owner` is what `external_array_buffer` boxed, and this is called once for it.
+    drop(unsafe { Box::from_raw(owner.cast::<Arc<View>>()) });
+}
+
+/// A load, from before it starts until after it ends: tells its progress and can be cancelled.
+#[napi]
+pub struct NativeLoad {
+    progress: Arc<LoadProgress>,
+}
+
+#[napi]
+impl NativeLoad {
+    #[napi(constructor)]
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Self {
+        Self { progress: Arc::default() }
+    }
+
+    #[napi(getter)]
+    pub fn loaded_bytes(&self) -> f64 {
+        from_count(self.progress.loaded_bytes.load(Ordering::Acquire))
+    }
+
+    #[napi(getter)]
+    pub fn total_bytes(&self) -> f64 {
+        from_count(self.progress.total_bytes.load(Ordering::Acquire))
+    }
+
+    #[napi]
+    pub fn cancel(&self) {
+        self.progress.cancelled.store(true, Ordering::Release);
+    }
+
+    #[napi(catch_unwind)]
+    pub fn run(
+        &self,
+        env: Env,
+        path: String,
+        byte_offset: f64,
+        byte_length: Option<f64>,
+        name: Option<String>,
+    ) -> napi::Result<AsyncTask<LoadTask>> {
+        let progress = Arc::clone(&self.progress);
+        // A worker that is terminated waits for its tasks: let it wait for one step, not for the whole file.
+        let hook = env.add_env_cleanup_hook(Arc::clone(&progress), |progress| {
+            progress.cancelled.store(true, Ordering::Release);
+        })?;
+        let part = part(byte_offset, byte_length)?;
+        Ok(AsyncTask::new(LoadTask { path, part, name, progress, hook: Some(SendHook(hook)) }))
+    }
+}
+
+/// The hook is made and removed on the JavaScript thread; the task only carries it.
+struct SendHook(CleanupEnvHook<Arc<LoadProgress>>);
+// SAFETY: see above: nothing of it is used on the thread that runs the task.
+unsafe impl Send for SendHook {}
+
+pub struct LoadTask {
+    path: String,
+    part: Part,
+    name: Option<String>,
+    progress: Arc<LoadProgress>,
+    hook: Option<SendHook>,
+}
+
+impl Task for LoadTask {
+    type Output = Region;
+    type JsValue = NativeRegion;
+
+    fn compute(&mut self) -> napi::Result<Region> {
+        // A panic here would end the process (napi-rs does not catch it).
+        let loaded = std::panic::catch_unwind(|| {
+            region::load(Path::new(&self.path), self.part, self.name.as_deref(), &self.progress)
+        });
+        Ok(loaded.unwrap_or_else(|_| Err(internal("loading panicked")))?)
+    }
+
+    fn resolve(&mut self, _env: Env, region: Region) -> napi::Result<NativeRegion> {
+        Ok(NativeRegion::new(region))
+    }
+
+    fn finally(mut self, env: Env) -> napi::Result<()> {
+        match self.hook.take() {
+            Some(hook) => env.remove_env_cleanup_hook(hook.0),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Detaches a view's ArrayBuffer. Nothing happens if it is detached already.
+#[napi(catch_unwind)]
+pub fn detach(env: Env, buffer: Unknown<'_>) -> napi::Result<()> {
+    use napi::bindgen_prelude::JsValue;
+    // SAFETY: a live handle of this call's scope; Node refuses what is no detachable ArrayBuffer.
+    let status = unsafe { sys::napi_detach_arraybuffer(env.raw(), buffer.raw()) };
+    let detached =
+        status == sys::Status::napi_ok || status == sys::Status::napi_detachable_arraybuffer_expected;
+    if detached { Ok(()) } else { Err(internal("napi_detach_arraybuffer failed").into()) }
+}
+
+/// V8's count of external memory, which `process.memoryUsage()` does not show in full: its `external` is that of
+/// ArrayBuffers alone.
+#[napi(catch_unwind)]
+pub fn external_memory(env: Env) -> napi::Result<i64> {
+    env.adjust_external_memory(0)
+}

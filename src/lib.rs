@@ -1,0 +1,31 @@
+//! wasm-hostmap: host memory in the linear memories of WebAssembly modules, without a copy.
+//!
+//! ```text
+//!  index.js, lib/      checks arguments, words errors, holds the JavaScript objects
+//!  ----------------------------------------------------------------------------------- Node-API
+//!  js/                 converts arguments, calls the core, nothing else
+//!  ------------------------------------------------------------------------- no Node from here on
+//!  region.rs           bytes behind a file descriptor: memfds and files
+//!  memory.rs           V8's linear memories: where they lie, what guards them, mapping into them   <- start here
+//!  mapping.rs          the mapping table of a memory: what is mapped where, and what is free
+//!  error.rs            the one error type
+//!  ----------------------------------------------------------------------------------- system calls
+//!  sys/                the only callers of the kernel
+//! ```
+//!
+//! The trick, and what makes it safe, is told at the head of `memory.rs`.
+
+// Tests may let arithmetic panic.
+#![cfg_attr(
+    test,
+    allow(clippy::arithmetic_side_effects, clippy::cast_possible_truncation, clippy::cast_sign_loss)
+)]
+
+pub mod error;
+// The registration of its classes is left out of test builds, so they would be dead code there.
+#[cfg(all(feature = "addon", not(test)))]
+mod js;
+pub mod mapping;
+pub mod memory;
+pub mod region;
+pub mod sys;

@@ -1,0 +1,311 @@
+//! The mapping table of a linear memory: which ranges of it are mappings, and which ranges past its original end
+//! are ours to use for the next one.
+//!
+//! Pure bookkeeping: nothing here touches a page. Offsets are bytes from the start of the linear memory.
+
+use crate::sys::mmap::Sharing;
+use crate::sys::page::{PageAligned, PageSpan};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a module may do with the pages of a mapping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Loads read the region, stores trap.
+    Readonly,
+    /// Writes go to pages that only this memory sees.
+    Private,
+    /// Writes go to the region.
+    Shared,
+}
+
+impl Access {
+    pub fn sharing(self) -> Sharing {
+        match self {
+            Self::Readonly => Sharing::ReadOnly,
+            Self::Private => Sharing::CopyOnWrite,
+            Self::Shared => Sharing::Shared,
+        }
+    }
+}
+
+/// A mapping, as the table knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    pub span: PageSpan,
+    pub access: Access,
+    /// Tells it from a later mapping in the same place. Never given twice.
+    pub id: u64,
+    /// Whether the span goes back to the free space when it is unmapped.
+    pub from_free: bool,
+    /// Which file, and where in it: by these the kernel's map is asked whether the mapping still stands.
+    pub inode: u64,
+    pub file_offset: PageAligned,
+}
+
+/// The mappings of one linear memory, none of which overlap, and the free space, which overlaps none of them.
+#[derive(Debug, Default)]
+pub struct MappingTable {
+    entries: BTreeMap<PageAligned, Entry>,
+    free: FreeSpace,
+}
+
+impl MappingTable {
+    /// A mapping that shares a page with this span.
+    pub fn overlapping(&self, span: PageSpan) -> Option<&Entry> {
+        // Entries don't overlap, so only the last one that starts below the span's end can reach into it.
+        let (_, entry) = self.entries.range(..span.end()).next_back()?;
+        entry.span.overlaps(span).then_some(entry)
+    }
+
+    /// # Panics
+    /// If it overlaps an entry: the caller has asked [`Self::overlapping`] under the same lock.
+    pub fn insert(&mut self, entry: Entry) {
+        assert!(self.overlapping(entry.span).is_none(), "mappings never overlap");
+        self.free.remove(entry.span);
+        self.entries.insert(entry.span.start(), entry);
+    }
+
+    pub fn get(&self, start: PageAligned, id: u64) -> Option<&Entry> {
+        self.entries.get(&start).filter(|entry| entry.id == id)
+    }
+
+    /// Forgets a mapping whose pages are zeros again.
+    pub fn remove(&mut self, start: PageAligned, id: u64) {
+        if self.get(start, id).is_some()
+            && let Some(entry) = self.entries.remove(&start)
+            && entry.from_free
+        {
+            self.free.insert(entry.span);
+        }
+    }
+
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub fn free(&self) -> &FreeSpace {
+        &self.free
+    }
+
+    /// Adds space that the memory grew by for us. What is a mapping there already stays one.
+    pub fn add_free(&mut self, span: PageSpan) {
+        let mut at = span.start();
+        let taken: Vec<PageSpan> =
+            self.entries.values().map(|entry| entry.span).filter(|s| s.overlaps(span)).collect();
+        for entry in taken {
+            if let Some(gap) = PageSpan::between(at, entry.start()) {
+                self.free.insert(gap);
+            }
+            at = entry.end().max(at);
+        }
+        if let Some(rest) = PageSpan::between(at, span.end()) {
+            self.free.insert(rest);
+        }
+    }
+
+    pub fn forget_free(&mut self) {
+        self.free = FreeSpace::default();
+    }
+}
+
+/// Disjoint spans that don't touch each other, found by place and by size.
+#[derive(Debug, Default)]
+pub struct FreeSpace {
+    by_start: BTreeMap<PageAligned, PageSpan>,
+    by_size: BTreeSet<(PageAligned, PageAligned)>,
+}
+
+impl FreeSpace {
+    /// The start of the smallest span that holds `length`; of several, the lowest.
+    pub fn find(&self, length: PageAligned) -> Option<PageSpan> {
+        let (_, start) = self.by_size.range((length, PageAligned::ZERO)..).next()?;
+        PageSpan::new(*start, length)
+    }
+
+    pub fn contains(&self, span: PageSpan) -> bool {
+        let below = self.by_start.range(..=span.start()).next_back();
+        below.is_some_and(|(_, free)| free.start() <= span.start() && span.end() <= free.end())
+    }
+
+    pub fn spans(&self) -> impl Iterator<Item = PageSpan> {
+        self.by_start.values().copied()
+    }
+
+    /// Adds a span, joined with what it touches or overlaps.
+    fn insert(&mut self, span: PageSpan) {
+        let (mut start, mut end) = (span.start(), span.end());
+        while let Some((_, near)) =
+            self.by_start.range(..=end).next_back().filter(|(_, near)| near.end() >= start)
+        {
+            let near = *near;
+            start = start.min(near.start());
+            end = end.max(near.end());
+            self.take(near);
+        }
+        self.put(PageSpan::between(start, end).expect("it holds the span that was added"));
+    }
+
+    /// Takes a span out; parts of it that are not free are passed over.
+    fn remove(&mut self, span: PageSpan) {
+        while let Some((_, near)) =
+            self.by_start.range(..span.end()).next_back().filter(|(_, near)| near.overlaps(span))
+        {
+            let near = *near;
+            self.take(near);
+            if let Some(below) = PageSpan::between(near.start(), span.start()) {
+                self.put(below);
+            }
+            if let Some(above) = PageSpan::between(span.end(), near.end()) {
+                self.put(above);
+            }
+        }
+    }
+
+    fn put(&mut self, span: PageSpan) {
+        self.by_start.insert(span.start(), span);
+        self.by_size.insert((span.length(), span.start()));
+    }
+
+    fn take(&mut self, span: PageSpan) {
+        self.by_start.remove(&span.start());
+        self.by_size.remove(&(span.length(), span.start()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::page::host_page_bytes;
+    use proptest::prelude::*;
+
+    const PAGES: u64 = 64;
+
+    fn aligned(pages: u64) -> PageAligned {
+        PageAligned::new(pages * host_page_bytes()).unwrap()
+    }
+
+    fn span(start: u64, length: u64) -> PageSpan {
+        PageSpan::new(aligned(start), aligned(length)).unwrap()
+    }
+
+    fn entry(span: PageSpan, id: u64, from_free: bool) -> Entry {
+        Entry { span, access: Access::Readonly, id, from_free, inode: 1, file_offset: PageAligned::ZERO }
+    }
+
+    fn pages_of(span: PageSpan) -> std::ops::Range<usize> {
+        let page = |at: PageAligned| usize::try_from(at.get() / host_page_bytes()).unwrap();
+        page(span.start())..page(span.end())
+    }
+
+    /// The same table, page by page, the slow and obvious way.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    enum Page {
+        Plain,
+        Free,
+        Mapped(u64),
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        MapAt { start: u64, length: u64 },
+        MapFree { length: u64 },
+        Unmap { nth: usize },
+        AddFree { start: u64, length: u64 },
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let range = || (0..PAGES - 1).prop_flat_map(|start| (Just(start), 1..=PAGES - start));
+        let step = prop_oneof![
+            range().prop_map(|(start, length)| Step::MapAt { start, length: length.min(9) }),
+            (1..12_u64).prop_map(|length| Step::MapFree { length }),
+            (0..16_usize).prop_map(|nth| Step::Unmap { nth }),
+            range().prop_map(|(start, length)| Step::AddFree { start, length }),
+        ];
+        proptest::collection::vec(step, 1..80)
+    }
+
+    /// The free pages that make up the smallest sufficient run, lowest first, as the model finds them.
+    fn model_find(model: &[Page], length: usize) -> Option<usize> {
+        let mut best: Option<(usize, usize)> = None;
+        let mut at = 0;
+        while at < model.len() {
+            let run = model[at..].iter().take_while(|page| **page == Page::Free).count();
+            if run >= length && best.is_none_or(|(size, _)| run < size) {
+                best = Some((run, at));
+            }
+            at += run.max(1);
+        }
+        best.map(|(_, at)| at)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn the_table_agrees_with_a_model_of_single_pages(steps in steps()) {
+            let mut table = MappingTable::default();
+            let mut model = [Page::Plain; PAGES as usize];
+            let mut live: Vec<Entry> = Vec::new();
+            for (id, step) in steps.into_iter().enumerate() {
+                let id = id as u64;
+                match step {
+                    Step::MapAt { start, length } => {
+                        let span = span(start, length);
+                        let taken = model[pages_of(span)].iter().any(|page| matches!(page, Page::Mapped(_)));
+                        prop_assert_eq!(table.overlapping(span).is_some(), taken);
+                        if !taken {
+                            let from_free = model[pages_of(span)].iter().all(|page| *page == Page::Free);
+                            prop_assert_eq!(table.free().contains(span), from_free);
+                            let new = entry(span, id, from_free);
+                            table.insert(new);
+                            live.push(new);
+                            model[pages_of(span)].fill(Page::Mapped(id));
+                        }
+                    }
+                    Step::MapFree { length } => {
+                        let found = table.free().find(aligned(length));
+                        let expected = model_find(&model, length as usize);
+                        prop_assert_eq!(found.map(|span| pages_of(span).start), expected);
+                        if let Some(span) = found {
+                            let new = entry(span, id, true);
+                            table.insert(new);
+                            live.push(new);
+                            model[pages_of(span)].fill(Page::Mapped(id));
+                        }
+                    }
+                    Step::Unmap { nth } if !live.is_empty() => {
+                        let gone = live.remove(nth % live.len());
+                        prop_assert!(table.get(gone.span.start(), gone.id).is_some());
+                        prop_assert!(table.get(gone.span.start(), gone.id + 1000).is_none());
+                        table.remove(gone.span.start(), gone.id);
+                        let left = if gone.from_free { Page::Free } else { Page::Plain };
+                        model[pages_of(gone.span)].fill(left);
+                    }
+                    Step::Unmap { .. } => {}
+                    Step::AddFree { start, length } => {
+                        table.add_free(span(start, length));
+                        for page in &mut model[pages_of(span(start, length))] {
+                            if *page == Page::Plain {
+                                *page = Page::Free;
+                            }
+                        }
+                    }
+                }
+                let mut seen = [Page::Plain; PAGES as usize];
+                for free in table.free().spans() {
+                    seen[pages_of(free)].fill(Page::Free);
+                }
+                for entry in table.entries() {
+                    seen[pages_of(entry.span)].fill(Page::Mapped(entry.id));
+                }
+                prop_assert_eq!(seen, model);
+                prop_assert_eq!(table.free().by_size.len(), table.free().by_start.len());
+                prop_assert_eq!(table.is_empty(), live.is_empty());
+            }
+        }
+    }
+}

@@ -1,0 +1,559 @@
+//! Linear memories of V8's, and the trick of putting host memory into them.
+//!
+//! # The trick
+//!
+//! V8 gives every WebAssembly memory a *reservation*: address space that nothing else may use, most of it
+//! inaccessible. Compiled code adds a 32-bit index and a 32-bit offset to the *base* and checks nothing: whatever
+//! lies beyond the memory's end is a *guard*, and touching it is a fault that V8's handler turns into a trap.
+//!
+//! ```text
+//!              base                base + byte_length                       base + above_bytes
+//!               v                          v                                         v
+//!  |   guard    | linear memory, read-write | reserved, may grow      |    guard     |
+//!  |<- below -->|   |mmmmmmmm|              |
+//!                     ^ a mapping: the same addresses, other pages
+//! ```
+//!
+//! To the kernel an address range is just that: `mmap(MAP_FIXED)` puts other pages behind addresses that are already
+//! in use, in one step. Compiled code, V8's bookkeeping and JavaScript's views of the buffer all hold addresses, not
+//! pages, so they see the region's bytes from the next load on. Nothing of V8 is patched and nothing is copied.
+//!
+//! # What makes it safe
+//!
+//! 1. Only ranges inside `[base, base + byte_length)` are ever replaced ([`Memory::map_at`] checks it against what
+//!    V8 says at that moment). Beyond, a page that could be read would be a hole in the sandbox: nothing but the
+//!    guard checks bounds.
+//! 2. A replacement is one step (`sys::mmap::replace`): there is no moment, and no failure, that leaves a hole.
+//! 3. Read-only mappings are copy-on-write underneath. V8 grows a memory with `mprotect(READ | WRITE)` over all of
+//!    it, ours included; the mapping loses its write protection then, but the region stays as it is.
+//!    [`Memory::sync`] protects it again at the next call.
+//! 4. Nothing here keeps a memory alive, and nothing touches it once it may be dead. Every call is given the memory's
+//!    [`Place`], fresh from its buffer, by someone who holds the memory.
+//!
+//! # One table for each reservation, and the base that comes back
+//!
+//! A shared memory has a JavaScript object in each worker, all over one base: they share one [`MappingTable`], found
+//! by the base. But V8 may give the base of a dead memory to a new one before anybody told us of the death. So
+//! whoever finds a table asks the kernel whether its mappings still stand: V8 unmaps the whole reservation when a
+//! memory dies, our pages included, so a table with a mapping that is gone is a dead memory's. A table without
+//! mappings holds only free space; since nothing proves whose that is, it is forgotten.
+
+use crate::error::{Code, Error, Result};
+use crate::mapping::{Access, Entry, MappingTable};
+use crate::region::{RegionPages, keep_out_of_dumps};
+use crate::sys::mmap::{self, Advice, Pages};
+use crate::sys::page::{PageAligned, PageSpan, WASM_PAGE_BYTES, host_page_bytes};
+use crate::sys::process_map;
+use crate::sys::{SysResult, limits};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Where V8 says a memory is at this moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    base: PageAligned,
+    byte_length: PageAligned,
+}
+
+impl Place {
+    /// Refuses what can't be a linear memory: a base that is no page's start, a size that is not in Wasm pages.
+    pub fn new(base: u64, byte_length: u64) -> Result<Self> {
+        let place = |base, byte_length: u64| {
+            Some(Self { base: PageAligned::new(base)?, byte_length: PageAligned::new(byte_length)? })
+        };
+        place(base, byte_length)
+            .filter(|place| base != 0 && byte_length.is_multiple_of(WASM_PAGE_BYTES) && place.end().is_some())
+            .ok_or_else(|| {
+                let message = "the buffer is not that of a WebAssembly memory: it does not start at a page or is not made of Wasm pages";
+                Error::new(Code::NotWasmMemory, message)
+            })
+    }
+
+    pub fn base(&self) -> PageAligned {
+        self.base
+    }
+
+    pub fn byte_length(&self) -> PageAligned {
+        self.byte_length
+    }
+
+    fn end(&self) -> Option<PageAligned> {
+        self.base.checked_add(self.byte_length)
+    }
+}
+
+/// How much address space V8 takes for a memory of one kind, measured on a memory of this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reservation {
+    /// Inaccessible bytes below the base: 2 GiB on Node 20 and 22, none on 24 and 26.
+    pub below_bytes: u64,
+    /// Bytes from the base on: the memory, the space it may grow into, and the guard.
+    pub above_bytes: u64,
+}
+
+/// The process's map at one moment, to find what a new memory added to it.
+#[derive(Debug)]
+pub struct MapBefore {
+    /// Mapped ranges, joined where they touch, in order.
+    mapped: Vec<(u64, u64)>,
+}
+
+impl MapBefore {
+    pub fn take() -> SysResult<Self> {
+        let mut mapped: Vec<(u64, u64)> = Vec::new();
+        process_map::for_each(|vma| match mapped.last_mut() {
+            Some(last) if last.1 == vma.start => last.1 = vma.end,
+            _ => mapped.push((vma.start, vma.end)),
+        })?;
+        Ok(Self { mapped })
+    }
+
+    /// The reservation of a memory that was made since. Inaccessible areas that touch are one to the kernel, so its
+    /// edges are where the address space was in use before.
+    pub fn reservation_of(&self, place: Place) -> SysResult<Reservation> {
+        let base = place.base.get();
+        let end = place.end().map_or(base, PageAligned::get);
+        let index = self.mapped.partition_point(|(start, _)| *start <= base);
+        let lowest = index.checked_sub(1).and_then(|below| self.mapped.get(below)).map_or(0, |(_, end)| *end);
+        let highest = self.mapped.get(index).map_or(u64::MAX, |(start, _)| *start);
+
+        let top = process_map::inaccessible_until(end, highest)?;
+        // The kernel looks up addresses upwards only: walk up from the lowest one it may start at.
+        let mut bottom = lowest;
+        let mut at = lowest;
+        while at < base {
+            match process_map::at_or_after(at)? {
+                Some(vma) if vma.start < base => {
+                    if !vma.is_inaccessible() {
+                        bottom = vma.end;
+                    } else if vma.start > at {
+                        bottom = vma.start;
+                    }
+                    at = vma.end;
+                }
+                _ => {
+                    bottom = base;
+                    break;
+                }
+            }
+        }
+        // The last area looked at may end below the base: then nothing inaccessible touches it.
+        let touches = at >= base;
+        Ok(Reservation {
+            below_bytes: if touches { base.saturating_sub(bottom) } else { 0 },
+            above_bytes: top.saturating_sub(base),
+        })
+    }
+}
+
+/// Whether everything in the reservation round the memory is inaccessible, by the process's map.
+pub fn is_guarded(place: Place, reservation: Reservation) -> SysResult<bool> {
+    let base = place.base.get();
+    let (Some(end), Some(top), Some(bottom)) = (
+        place.end().map(PageAligned::get),
+        base.checked_add(reservation.above_bytes),
+        base.checked_sub(reservation.below_bytes),
+    ) else {
+        return Ok(false);
+    };
+    Ok(end <= top && process_map::is_inaccessible(bottom, base)? && process_map::is_inaccessible(end, top)?)
+}
+
+/// What the JavaScript objects over one reservation share.
+#[derive(Debug)]
+struct Shared {
+    base: PageAligned,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    table: MappingTable,
+    /// The memory's size when the read-only mappings were last known to be protected.
+    protected_length: PageAligned,
+    /// How many `Memory` handles there are.
+    attached: usize,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Every table, by the base of its memory. Locked when a memory is wrapped or collected; mapping does not pass here.
+/// Lock order: this, then a table.
+#[derive(Debug, Default)]
+struct Tables {
+    by_base: BTreeMap<PageAligned, Arc<Shared>>,
+    /// Bases of tables that nobody is attached to. Their memory is dead, or lives on in a module that nobody looks at
+    /// through us any more, and then its mappings still stand.
+    unattached: Vec<PageAligned>,
+}
+
+impl Tables {
+    /// Drops the unattached tables of dead memories. Cost: a look at each unattached table.
+    fn sweep(&mut self) {
+        let Self { by_base, unattached } = self;
+        unattached.retain(|base| {
+            let Some(shared) = by_base.get(base) else {
+                return false;
+            };
+            let state = shared.lock();
+            let attached = state.attached > 0;
+            let dead = !attached && (state.table.is_empty() || stands(*base, &state.table) == Stands::Not);
+            drop(state);
+            if dead {
+                by_base.remove(base);
+            }
+            !attached && !dead
+        });
+    }
+}
+
+static TABLES: Mutex<Tables> = Mutex::new(Tables { by_base: BTreeMap::new(), unattached: Vec::new() });
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// A handle on a linear memory. It keeps nothing alive but the table.
+#[derive(Debug)]
+pub struct Memory {
+    shared: Arc<Shared>,
+}
+
+/// A mapping that was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mapped {
+    pub start: PageAligned,
+    pub id: u64,
+}
+
+impl Memory {
+    pub fn attach(place: Place) -> Self {
+        let mut tables = TABLES.lock().unwrap_or_else(PoisonError::into_inner);
+        tables.sweep();
+        let found = tables.by_base.get(&place.base).filter(|shared| {
+            let mut state = shared.lock();
+            let stands = stands(shared.base, &state.table);
+            if stands != Stands::All || state.table.is_empty() {
+                state.table.forget_free();
+            }
+            stands != Stands::Not
+        });
+        let shared = match found {
+            Some(shared) => Arc::clone(shared),
+            None => {
+                let state = State { protected_length: place.byte_length, ..State::default() };
+                let shared = Arc::new(Shared { base: place.base, state: Mutex::new(state) });
+                tables.by_base.insert(place.base, Arc::clone(&shared));
+                shared
+            }
+        };
+        let mut state = shared.lock();
+        state.attached = state.attached.saturating_add(1);
+        drop(state);
+        Self { shared }
+    }
+
+    pub fn base(&self) -> PageAligned {
+        self.shared.base
+    }
+
+    /// Whether the memory is still where it was. Without guards V8 may move it when it grows.
+    pub fn is_at(&self, place: Place) -> bool {
+        self.shared.base == place.base
+    }
+
+    fn lock_at(&self, place: Place) -> Result<MutexGuard<'_, State>> {
+        if !self.is_at(place) {
+            let message = "the memory was moved when it grew, as V8 does without its trap handler; its mappings are lost: map again";
+            return Err(Error::new(Code::MemoryMoved, message));
+        }
+        let mut state = self.shared.lock();
+        protect_again(&self.shared, &mut state, place);
+        Ok(state)
+    }
+
+    /// Takes note of the memory's size: after a growth, read-only mappings are protected again.
+    pub fn sync(&self, place: Place) -> Result<()> {
+        self.lock_at(place).map(drop)
+    }
+
+    /// Maps at an offset into the memory.
+    pub fn map_at(
+        &self,
+        place: Place,
+        at: u64,
+        pages: &RegionPages<'_>,
+        access: Access,
+        populate: bool,
+    ) -> Result<Mapped> {
+        let length = place.byte_length.get();
+        let Some(start) = PageAligned::new(at) else {
+            let page = host_page_bytes();
+            return Err(Error::new(
+                Code::OutOfRange,
+                format!(
+                    "at is {at}; it must be a multiple of the host page size, {page}: the next is {}",
+                    PageAligned::round_up(at).map_or(0, PageAligned::get)
+                ),
+            ));
+        };
+        let span = PageSpan::new(start, pages.length()).filter(|span| span.end() <= place.byte_length);
+        let Some(span) = span else {
+            return Err(Error::new(
+                Code::OutOfRange,
+                format!(
+                    "at is {at} and {} bytes of whole pages are to be mapped; they must end at or below the memory's byteLength, {length}: grow it first, or leave `at` out",
+                    pages.length().get()
+                ),
+            ));
+        };
+        check_mappable(pages, access)?;
+        let mut state = self.lock_at(place)?;
+        if let Some(other) = state.table.overlapping(span) {
+            return Err(Error::new(
+                Code::Overlap,
+                format!(
+                    "[{}, {}) overlaps the mapping at [{}, {}); unmap that first, or map elsewhere",
+                    span.start().get(),
+                    span.end().get(),
+                    other.span.start().get(),
+                    other.span.end().get()
+                ),
+            ));
+        }
+        let from_free = state.table.free().contains(span);
+        self.put(&mut state, span, pages, access, populate, from_free)
+    }
+
+    /// Maps in space past the memory's original end that is ours. `None`: there is not enough, the memory must grow.
+    pub fn map_in_free_space(
+        &self,
+        place: Place,
+        pages: &RegionPages<'_>,
+        access: Access,
+        populate: bool,
+    ) -> Result<Option<Mapped>> {
+        // Before the caller grows the memory for it.
+        check_mappable(pages, access)?;
+        let mut state = self.lock_at(place)?;
+        match state.table.free().find(pages.length()).filter(|span| span.end() <= place.byte_length) {
+            Some(span) => self.put(&mut state, span, pages, access, populate, true).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Adds what the memory grew by to the free space.
+    pub fn add_free_space(&self, place: Place, start: u64, end: u64) -> Result<()> {
+        let mut state = self.lock_at(place)?;
+        let span = PageAligned::new(start)
+            .zip(PageAligned::new(end))
+            .and_then(|(start, end)| PageSpan::between(start, end));
+        match span.filter(|span| span.end() <= place.byte_length) {
+            Some(span) => state.table.add_free(span),
+            None => {
+                return Err(Error::new(Code::Internal, format!("[{start}, {end}) is not inside the memory")));
+            }
+        }
+        Ok(())
+    }
+
+    fn put(
+        &self,
+        state: &mut State,
+        span: PageSpan,
+        pages: &RegionPages<'_>,
+        access: Access,
+        populate: bool,
+        from_free: bool,
+    ) -> Result<Mapped> {
+        let what =
+            || format!("can't map {} bytes of region \"{}\"", span.length().get(), pages.region().name());
+        let target = self.addresses(span)?;
+        // SAFETY: `span` ends within the memory's length, which V8 gave for this call, and overlaps no mapping; the
+        // caller holds the memory, so it is alive. Wasm and JavaScript may access it meanwhile, Rust does not.
+        unsafe { mmap::replace(target, pages.as_pages(access.sharing())) }
+            .map_err(|sys| Error::from_sys(Code::MapFailed, what(), sys))?;
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        state.table.insert(Entry {
+            span,
+            access,
+            id,
+            from_free,
+            inode: pages.inode(),
+            file_offset: pages.file_offset(),
+        });
+        // A private file mapping is dumped only if it was written (vma_dump_size in fs/coredump.c), so a read-only one needs no advice.
+        if access != Access::Readonly {
+            keep_out_of_dumps(target);
+        }
+        if populate {
+            // Best effort: what can't be brought in now is brought in, or fails, when it is touched.
+            let _ = mmap::advise(target, Advice::PopulateRead);
+        }
+        Ok(Mapped { start: span.start(), id })
+    }
+
+    /// Puts zeroed, writable pages in the place of a mapping. False: it is not there any more.
+    pub fn unmap(&self, place: Place, mapped: Mapped) -> Result<bool> {
+        let mut state = self.lock_at(place)?;
+        let Some(span) = state.table.get(mapped.start, mapped.id).map(|entry| entry.span) else {
+            return Ok(false);
+        };
+        let target = self.addresses(span)?;
+        // SAFETY: the span is a mapping of ours in a memory that the caller holds.
+        unsafe { mmap::replace(target, Pages::Zeros) }.map_err(|sys| {
+            Error::from_sys(Code::MapFailed, format!("can't unmap {} bytes", span.length().get()), sys)
+        })?;
+        // As V8 has its own pages, so that the areas merge again. Without it there is only one more of them.
+        let _ = mmap::advise(target, Advice::DontFork);
+        state.table.remove(mapped.start, mapped.id);
+        Ok(true)
+    }
+
+    /// The mappings, in order.
+    pub fn entries(&self) -> Vec<Entry> {
+        self.shared.lock().table.entries().copied().collect()
+    }
+
+    fn addresses(&self, span: PageSpan) -> Result<PageSpan> {
+        span.at_base(self.shared.base).ok_or_else(|| Error::new(Code::Internal, "an address overflowed"))
+    }
+}
+
+fn check_mappable(pages: &RegionPages<'_>, access: Access) -> Result<()> {
+    if access == Access::Shared && !pages.region().is_writable() {
+        let message = format!(
+            "can't map region \"{}\" with access 'shared': it is sealed, or its file was opened for reading only; use 'readonly' or 'private'",
+            pages.region().name()
+        );
+        return Err(Error::new(Code::RegionReadonly, message));
+    }
+    pages.check_file_size()
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        let mut tables = TABLES.lock().unwrap_or_else(PoisonError::into_inner);
+        let base = self.shared.base;
+        let mut state = self.shared.lock();
+        state.attached = state.attached.saturating_sub(1);
+        let last = state.attached == 0;
+        drop(state);
+        // A table that was replaced, since its base came back, goes with its last handle. Pages are left alone: if
+        // the memory is dead, something else may lie there now.
+        if last && tables.by_base.get(&base).is_some_and(|shared| Arc::ptr_eq(shared, &self.shared)) {
+            tables.unattached.push(base);
+            tables.sweep();
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stands {
+    /// Every mapping is where the table says; true of an empty table as well.
+    All,
+    /// Some are: the memory is the same, but somebody replaced pages of it.
+    Some,
+    /// None is: the memory that the table tells of is dead.
+    Not,
+}
+
+fn stands(base: PageAligned, table: &MappingTable) -> Stands {
+    let (mut standing, mut gone) = (0_usize, 0_usize);
+    for entry in table.entries() {
+        let address = base.checked_add(entry.span.start()).map_or(0, PageAligned::get);
+        let found = process_map::at_or_after(address).ok().flatten();
+        let stands = found.is_some_and(|vma| {
+            let skew = address.checked_sub(vma.start);
+            vma.inode == entry.inode
+                && skew.and_then(|skew| vma.file_offset.checked_add(skew)) == Some(entry.file_offset.get())
+        });
+        if stands { standing = standing.saturating_add(1) } else { gone = gone.saturating_add(1) }
+    }
+    match (standing, gone) {
+        (_, 0) => Stands::All,
+        (0, _) => Stands::Not,
+        _ => Stands::Some,
+    }
+}
+
+/// V8 grows a memory by making all of it writable. Read-only mappings are copy-on-write underneath, so nothing was
+/// lost; now stores trap again.
+fn protect_again(shared: &Shared, state: &mut State, place: Place) {
+    if place.byte_length <= state.protected_length {
+        return;
+    }
+    let mut all = true;
+    for entry in state.table.entries().filter(|entry| entry.access == Access::Readonly) {
+        if let Some(target) = entry.span.at_base(shared.base) {
+            // SAFETY: a mapping of ours in a memory that the caller holds, at the base that was just compared.
+            all &= unsafe { mmap::protect_readonly(target) }.is_ok();
+        }
+    }
+    // One that failed is tried again at the next call.
+    if all {
+        state.protected_length = place.byte_length;
+    }
+}
+
+/// Why V8 could not allocate or grow a memory, of which it says nothing: looks at every limit that is known to
+/// bind. `reservation_bytes` is the address space that was to be reserved (0 when a memory grows), `commit_bytes`
+/// what was to be made accessible.
+pub fn why_refused(what: &str, reservation_bytes: u64, commit_bytes: u64) -> Error {
+    let space = match limits::address_space() {
+        Ok(space) => space,
+        Err(sys) => {
+            return Error::from_sys(
+                Code::MemoryRefused,
+                format!("{what}; the cause can't be looked for"),
+                sys,
+            );
+        }
+    };
+    let asked = reservation_bytes.max(1);
+    let error = |code, cause: String| Error::new(code, format!("{what}: {cause}"));
+    if let Ok(Some(limit)) = limits::rlimit_address_space()
+        && reservation_bytes > limit.saturating_sub(space.mapped_bytes)
+    {
+        let cause = format!(
+            "a memory reserves {reservation_bytes} bytes of address space, and the process has {} of the {limit} that RLIMIT_AS allows; raise `ulimit -v`",
+            space.mapped_bytes
+        );
+        return error(Code::RlimitAddressSpace, cause);
+    }
+    let most = limits::max_map_count();
+    // A new memory takes up to three areas, a growing one up to one more.
+    if space.area_count.saturating_add(3) >= most {
+        let cause = format!(
+            "the process has {} of {most} memory mappings; unmap some, or raise vm.max_map_count",
+            space.area_count
+        );
+        return error(Code::MapCount, cause);
+    }
+    if reservation_bytes > space.largest_free_bytes {
+        let cause = format!(
+            "each memory reserves {reservation_bytes} bytes of address space; of {} bytes, reservations hold {}, about {} of them, and the largest gap is {}; drop memories that are done with and let them be collected, or use several processes",
+            space.total_bytes,
+            space.inaccessible_bytes,
+            space.inaccessible_bytes.checked_div(asked).unwrap_or(0),
+            space.largest_free_bytes
+        );
+        return error(Code::AddressSpace, cause);
+    }
+    if limits::overcommit() == limits::Overcommit::Never
+        && limits::commit_left_bytes().is_some_and(|left| commit_bytes > left)
+    {
+        let cause = format!(
+            "{commit_bytes} bytes are to be committed and vm.overcommit_memory is 2; set it to 0 or 1, or raise vm.overcommit_ratio"
+        );
+        return error(Code::Overcommit, cause);
+    }
+    error(
+        Code::MemoryRefused,
+        "no limit of address space, RLIMIT_AS, memory mappings or overcommit was found that explains it"
+            .to_owned(),
+    )
+}

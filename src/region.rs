@@ -1,0 +1,503 @@
+//! Host regions: bytes that the host owns, behind a file descriptor, so that the kernel can map the same pages at
+//! many addresses.
+//!
+//! ```text
+//!  memfd  |bbbbbbbbbbbbbbbbbbbbbbbb|            sealed: it never shrinks or grows
+//!  file   |........[bbbbbbbbbbbbbb]......|      a region may be a part of a file
+//!                  ^ file_offset   ^ file_offset + byte_length
+//! ```
+//!
+//! A region is the descriptor and no mapping: mappings in memories and views for JavaScript are made from it and
+//! outlive it, since the kernel keeps the pages as long as a mapping stands.
+
+use crate::error::{Code, Error, Result};
+use crate::sys::file::{self, FileKind};
+use crate::sys::memfd;
+use crate::sys::mmap::{self, Advice, Mmap, Pages, Sharing};
+use crate::sys::page::{PageAligned, PageSpan, host_page_bytes};
+use nix::errno::Errno;
+use nix::fcntl::SealFlag;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backing {
+    Memfd,
+    File,
+}
+
+#[derive(Debug)]
+pub struct Region {
+    fd: OwnedFd,
+    backing: Backing,
+    /// Where in the file the region starts.
+    file_offset: PageAligned,
+    /// More than 0; `file_offset + byte_length` does not overflow.
+    byte_length: u64,
+    inode: u64,
+    name: String,
+    writable: AtomicBool,
+    /// Views that JavaScript may still hold: `seal` turns them copy-on-write.
+    views: Mutex<Vec<Weak<View>>>,
+}
+
+/// Which part of a file a region is to be. `byte_length: None` is all the rest.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Part {
+    pub byte_offset: u64,
+    pub byte_length: Option<u64>,
+}
+
+impl Region {
+    /// A memfd of zeros.
+    pub fn allocate(byte_length: u64, name: &str) -> Result<Self> {
+        let what = || format!("can't allocate a region of {byte_length} bytes");
+        if byte_length == 0 {
+            return Err(Error::new(Code::OutOfRange, "byteLength is 0; a region has at least 1 byte"));
+        }
+        // Page arithmetic on its length must not overflow, nor the kernel's signed offsets.
+        if byte_length > u64::MAX >> 2 {
+            return Err(Error::new(Code::OutOfRange, what()));
+        }
+        let fd = memfd::create(name, byte_length)
+            .map_err(|sys| Error::from_sys(Code::OutOfMemory, what(), sys))?;
+        let inode = file::status(&fd).map_err(|sys| Error::from_sys(Code::OutOfMemory, what(), sys))?.inode;
+        Ok(Self {
+            fd,
+            backing: Backing::Memfd,
+            file_offset: PageAligned::ZERO,
+            byte_length,
+            inode,
+            name: name.to_owned(),
+            writable: AtomicBool::new(true),
+            views: Mutex::default(),
+        })
+    }
+
+    /// A memfd with a copy of `byte_length` bytes at this address of the process.
+    pub fn copy_from(source: u64, byte_length: u64, name: &str) -> Result<Self> {
+        let region = Self::allocate(byte_length, name)?;
+        file::write_all_from(region.fd.as_fd(), source, byte_length).map_err(|sys| {
+            Error::from_sys(Code::OutOfMemory, format!("can't copy {byte_length} bytes into a region"), sys)
+        })?;
+        Ok(region)
+    }
+
+    /// The pages of a file.
+    pub fn open(path: &Path, part: Part, writable: bool) -> Result<Self> {
+        let what = || format!("can't open {}", path.display());
+        let fd = open_regular(path, writable)?;
+        Self::over(fd, part, what(), &file_name(path))
+    }
+
+    /// The pages of what a descriptor of the caller's stands for. The descriptor is duplicated.
+    pub fn from_fd(fd: RawFd, part: Part) -> Result<Self> {
+        let what = format!("can't use file descriptor {fd}");
+        let fd = file::duplicate(fd).map_err(|sys| Error::from_sys(Code::OpenFailed, &what, sys))?;
+        let path = file::path_of(&fd).unwrap_or_default();
+        let name = file_name(&path);
+        let name = name.strip_prefix("memfd:").unwrap_or(&name);
+        Self::over(fd, part, what, name.strip_suffix(" (deleted)").unwrap_or(name))
+    }
+
+    fn over(fd: OwnedFd, part: Part, what: String, name: &str) -> Result<Self> {
+        let refused = |sys| Error::from_sys(Code::OpenFailed, &what, sys);
+        let status = file::status(&fd).map_err(refused)?;
+        check_kind(status.kind, &what)?;
+        let (readable, mut writable) = file::access(&fd).map_err(refused)?;
+        if !readable {
+            let message =
+                format!("{what}: it is open for writing only; open it for reading, or reading and writing");
+            return Err(Error::new(Code::OpenFailed, message));
+        }
+        let is_memfd = file::path_of(&fd)
+            .is_some_and(|path| path.as_os_str().as_encoded_bytes().starts_with(b"/memfd:"));
+        if let Some(seals) = memfd::seals(fd.as_fd()) {
+            writable &= !seals.intersects(SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_FUTURE_WRITE);
+        }
+        let Some(file_offset) = PageAligned::new(part.byte_offset) else {
+            let page = host_page_bytes();
+            let below = PageAligned::round_down(part.byte_offset).get();
+            return Err(Error::new(
+                Code::OutOfRange,
+                format!(
+                    "byteOffset is {}; it must be a multiple of the host page size, {page}: start at {below}",
+                    part.byte_offset
+                ),
+            ));
+        };
+        let byte_length = resolve_part(part, status.byte_length, &what)?;
+        Ok(Self {
+            fd,
+            backing: if is_memfd { Backing::Memfd } else { Backing::File },
+            file_offset,
+            byte_length,
+            inode: status.inode,
+            name: name.to_owned(),
+            writable: AtomicBool::new(writable),
+            views: Mutex::default(),
+        })
+    }
+
+    pub fn byte_length(&self) -> u64 {
+        self.byte_length
+    }
+
+    pub fn backing(&self) -> Backing {
+        self.backing
+    }
+
+    pub fn raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn inode(&self) -> u64 {
+        self.inode
+    }
+
+    pub fn is_writable(&self) -> bool {
+        self.writable.load(Ordering::Acquire) && !self.is_sealed()
+    }
+
+    /// Asked of the kernel, since another process, or another region over the same memfd, may have sealed it.
+    pub fn is_sealed(&self) -> bool {
+        self.backing == Backing::Memfd
+            && memfd::seals(self.fd.as_fd()).is_some_and(|seals| seals.contains(SealFlag::F_SEAL_WRITE))
+    }
+
+    /// Bytes of memory that the region holds at this moment: the pages of a memfd that were ever touched. A file's
+    /// pages are the kernel's cache, not the process's.
+    pub fn held_bytes(&self) -> u64 {
+        match self.backing {
+            Backing::Memfd => file::status(&self.fd).map_or(0, |status| status.allocated_bytes),
+            Backing::File => 0,
+        }
+    }
+
+    /// Bytes of all views that are still there.
+    pub fn view_bytes(&self) -> u64 {
+        let views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
+        views.iter().filter_map(Weak::upgrade).map(|view| view.byte_length).fold(0, u64::saturating_add)
+    }
+
+    /// Checks that `[byte_offset, byte_offset + byte_length)` lies in the region, and gives the pages that hold it.
+    pub fn pages(&self, byte_offset: PageAligned, byte_length: u64) -> Result<RegionPages<'_>> {
+        let rest = self.byte_length.checked_sub(byte_offset.get()).filter(|rest| *rest > 0);
+        let Some(rest) = rest else {
+            let message = format!(
+                "byteOffset is {}; it must be below the region's byteLength, {}",
+                byte_offset.get(),
+                self.byte_length
+            );
+            return Err(Error::new(Code::OutOfRange, message));
+        };
+        if byte_length == 0 || byte_length > rest {
+            let message = format!(
+                "byteLength is {byte_length}; it must be 1 to {rest}, what the region has from byteOffset {} on",
+                byte_offset.get()
+            );
+            return Err(Error::new(Code::OutOfRange, message));
+        }
+        let length = PageAligned::round_up(byte_length);
+        let file_offset = self.file_offset.checked_add(byte_offset);
+        match (length, file_offset) {
+            (Some(length), Some(file_offset)) => {
+                Ok(RegionPages { region: self, file_offset, length, byte_length })
+            }
+            _ => Err(Error::new(Code::OutOfRange, "the range ends above 2^63")),
+        }
+    }
+
+    /// A range of the region for JavaScript, at any byte offset.
+    pub fn view(&self, byte_offset: u64, byte_length: u64) -> Result<Arc<View>> {
+        let start = PageAligned::round_down(byte_offset);
+        let skew = byte_offset.saturating_sub(start.get());
+        let asked = byte_length.saturating_add(skew);
+        if byte_offset >= self.byte_length
+            || byte_length == 0
+            || byte_length > self.byte_length.saturating_sub(byte_offset)
+        {
+            let message = format!(
+                "byteOffset is {byte_offset} and byteLength {byte_length}; the view must have at least 1 byte and end at or below the region's byteLength, {}",
+                self.byte_length
+            );
+            return Err(Error::new(Code::OutOfRange, message));
+        }
+        let pages = self.pages(start, asked)?;
+        pages.check_file_size()?;
+        let what = format!("can't map a view of {byte_length} bytes");
+        // A seal that is being set must see this view, so the list is locked before the region is asked.
+        let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
+        let writable = self.is_writable();
+        let sharing = if writable { Sharing::Shared } else { Sharing::CopyOnWrite };
+        let mmap = Mmap::new(pages.length, pages.as_pages(sharing))
+            .map_err(|sys| Error::from_sys(Code::MapFailed, what, sys))?;
+        keep_out_of_dumps(mmap.span());
+        let view = Arc::new(View {
+            mmap,
+            skew,
+            byte_length,
+            file_offset: pages.file_offset,
+            shared: AtomicBool::new(writable),
+        });
+        views.retain(|view| view.strong_count() > 0);
+        views.push(Arc::downgrade(&view));
+        Ok(view)
+    }
+
+    /// Forbids writing, for everybody and for good. Views become copy-on-write first, since the kernel refuses the
+    /// seal while a writable shared mapping stands.
+    pub fn seal(&self) -> Result<()> {
+        let what = || format!("can't seal region \"{}\"", self.name);
+        if self.is_sealed() {
+            return Ok(());
+        }
+        let views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
+        let views: Vec<Arc<View>> = views.iter().filter_map(Weak::upgrade).collect();
+        let sealed = self.turn_views(&views, Sharing::CopyOnWrite).and_then(|()| memfd::seal_write(&self.fd));
+        let Err(sys) = sealed else { return Ok(()) };
+        // As it was before the call. A view that can't be turned back stays copy-on-write: the process lives.
+        let _ = self.turn_views(&views, Sharing::Shared);
+        Err(match sys.errno {
+            Errno::EBUSY => Error::new(
+                Code::RegionBusy,
+                format!(
+                    "{}: a `shared` mapping or a writable mapping of another process stands; unmap it first",
+                    what()
+                ),
+            ),
+            Errno::EPERM | Errno::EINVAL => Error::new(
+                Code::RegionReadonly,
+                format!(
+                    "{}: only memfds that allow it can be sealed, and this is a {}",
+                    what(),
+                    match self.backing {
+                        Backing::Memfd => "memfd with F_SEAL_SEAL or opened for reading only",
+                        Backing::File => "file; load it into memory with HostRegion.load",
+                    }
+                ),
+            ),
+            _ => Error::from_sys(Code::MapFailed, what(), sys),
+        })
+    }
+
+    fn turn_views(&self, views: &[Arc<View>], sharing: Sharing) -> crate::sys::SysResult<()> {
+        let shared = sharing == Sharing::Shared;
+        for view in views.iter().filter(|view| view.shared.load(Ordering::Acquire) != shared) {
+            let pages = Pages::File { fd: self.fd.as_fd(), offset: view.file_offset, sharing };
+            // SAFETY: the pages are the view's, which is alive; JavaScript sees the same bytes before and after.
+            unsafe { mmap::replace(view.mmap.span(), pages)? };
+            keep_out_of_dumps(view.mmap.span());
+            view.shared.store(shared, Ordering::Release);
+        }
+        Ok(())
+    }
+}
+
+/// Whole pages of a region, ready to be mapped.
+#[derive(Debug, Clone, Copy)]
+pub struct RegionPages<'region> {
+    region: &'region Region,
+    file_offset: PageAligned,
+    length: PageAligned,
+    byte_length: u64,
+}
+
+impl RegionPages<'_> {
+    pub fn length(&self) -> PageAligned {
+        self.length
+    }
+
+    pub fn file_offset(&self) -> PageAligned {
+        self.file_offset
+    }
+
+    pub fn inode(&self) -> u64 {
+        self.region.inode
+    }
+
+    pub fn region(&self) -> &Region {
+        self.region
+    }
+
+    pub fn as_pages(&self, sharing: Sharing) -> Pages<'_> {
+        Pages::File { fd: self.fd(), offset: self.file_offset, sharing }
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.region.fd.as_fd()
+    }
+
+    /// A file may have shrunk since the region was made; a memfd of ours can't. Pages past the end would be mapped
+    /// without complaint and fault when touched.
+    pub fn check_file_size(&self) -> Result<()> {
+        if self.region.backing == Backing::Memfd && self.region.file_offset == PageAligned::ZERO {
+            return Ok(());
+        }
+        let what = || format!("can't map region \"{}\"", self.region.name);
+        let now = file::status(self.fd())
+            .map_err(|sys| Error::from_sys(Code::OpenFailed, what(), sys))?
+            .byte_length;
+        let end = self.file_offset.get().saturating_add(self.byte_length);
+        if now < end {
+            let message = format!(
+                "{}: its file has {now} bytes now, and the range ends at byte {end} of it; open it again",
+                what()
+            );
+            return Err(Error::new(Code::FileShrunk, message));
+        }
+        Ok(())
+    }
+}
+
+/// Large mappings have no place in a core dump: advice, so a refusal changes nothing that matters.
+pub fn keep_out_of_dumps(span: PageSpan) {
+    let _ = mmap::advise(span, Advice::DontDump);
+}
+
+/// A mapping of region pages at an address that the kernel picked, for an ArrayBuffer.
+#[derive(Debug)]
+pub struct View {
+    mmap: Mmap,
+    /// Bytes from the first page's start to the view's first byte.
+    skew: u64,
+    byte_length: u64,
+    file_offset: PageAligned,
+    shared: AtomicBool,
+}
+
+impl View {
+    pub fn address(&self) -> u64 {
+        // Inside the mapping: `skew` is less than a page.
+        self.mmap.address().saturating_add(self.skew)
+    }
+
+    pub fn byte_length(&self) -> u64 {
+        self.byte_length
+    }
+}
+
+/// How far a load is, and whether it is still wanted. Shared with whoever waits for it.
+#[derive(Debug, Default)]
+pub struct LoadProgress {
+    pub loaded_bytes: AtomicU64,
+    pub total_bytes: AtomicU64,
+    pub cancelled: AtomicBool,
+}
+
+/// Bytes copied between two looks at `cancelled`: a few milliseconds' worth.
+const LOAD_STEP_BYTES: u64 = 16 << 20;
+
+/// A memfd with a copy of a file's bytes. The file's holes stay holes. Blocks until it is done or cancelled.
+pub fn load(path: &Path, part: Part, name: Option<&str>, progress: &LoadProgress) -> Result<Region> {
+    let what = || format!("can't load {}", path.display());
+    let check_cancelled = || match progress.cancelled.load(Ordering::Acquire) {
+        true => Err(Error::new(Code::Aborted, "The operation was aborted")),
+        false => Ok(()),
+    };
+    check_cancelled()?;
+    let fd = open_regular(path, false)?;
+    let status = file::status(&fd).map_err(|sys| Error::from_sys(Code::OpenFailed, what(), sys))?;
+    let byte_length = resolve_part(part, status.byte_length, &what())?;
+    let name = name.map_or_else(|| file_name(path), str::to_owned);
+    let region = Region::allocate(byte_length, &name)?;
+    progress.total_bytes.store(byte_length, Ordering::Release);
+
+    let end = part.byte_offset.saturating_add(byte_length);
+    let read_failed = |sys| Error::from_sys(Code::ReadFailed, what(), sys);
+    let (mut at, mut ranged) = (part.byte_offset, true);
+    while let Some((start, stop)) = file::next_data(&fd, at, end).map_err(read_failed)? {
+        at = start;
+        while at < stop {
+            check_cancelled()?;
+            let to = at.saturating_sub(part.byte_offset);
+            let step = stop.saturating_sub(at).min(LOAD_STEP_BYTES);
+            let copied =
+                file::copy(fd.as_fd(), at, region.fd.as_fd(), to, step, &mut ranged).map_err(read_failed)?;
+            if copied == 0 {
+                return Err(shrunk_while_loading(&what(), at, end));
+            }
+            at = at.saturating_add(copied);
+            progress.loaded_bytes.store(at.saturating_sub(part.byte_offset), Ordering::Release);
+        }
+    }
+    check_cancelled()?;
+    let now = file::status(&fd).map_err(read_failed)?.byte_length;
+    if now < end {
+        return Err(shrunk_while_loading(&what(), now, end));
+    }
+    progress.loaded_bytes.store(byte_length, Ordering::Release);
+    Ok(region)
+}
+
+fn shrunk_while_loading(what: &str, at: u64, end: u64) -> Error {
+    Error::new(
+        Code::FileShrunk,
+        format!("{what}: the file ended at byte {at} of {end}; it got shorter meanwhile"),
+    )
+}
+
+fn open_regular(path: &Path, writable: bool) -> Result<OwnedFd> {
+    let what = format!("can't open {}", path.display());
+    let fd = file::open_file(path, writable).map_err(|sys| match sys.errno {
+        // ENXIO: a socket, or a device without a driver. EISDIR: a directory opened for writing.
+        Errno::EISDIR => check_kind(FileKind::Directory, &what).unwrap_err(),
+        Errno::ENXIO => check_kind(FileKind::Socket, &what).unwrap_err(),
+        _ => Error::from_sys(Code::OpenFailed, &what, sys),
+    })?;
+    let status = file::status(&fd).map_err(|sys| Error::from_sys(Code::OpenFailed, &what, sys))?;
+    check_kind(status.kind, &what)?;
+    Ok(fd)
+}
+
+fn check_kind(kind: FileKind, what: &str) -> Result<()> {
+    let found = match kind {
+        FileKind::Regular => return Ok(()),
+        FileKind::Directory => "a directory",
+        FileKind::Pipe => "a pipe",
+        FileKind::Socket => "a socket",
+        FileKind::Device => "a device",
+        FileKind::Other => "not a regular file",
+    };
+    Err(Error::new(
+        Code::NotAFile,
+        format!("{what}: it is {found}; only regular files and memfds can be mapped"),
+    ))
+}
+
+fn resolve_part(part: Part, file_bytes: u64, what: &str) -> Result<u64> {
+    if file_bytes == 0 {
+        return Err(Error::new(Code::EmptyFile, format!("{what}: it is empty, so there is nothing to map")));
+    }
+    let rest = file_bytes.saturating_sub(part.byte_offset);
+    if rest == 0 {
+        let message =
+            format!("byteOffset is {}; it must be below the file's size, {file_bytes}", part.byte_offset);
+        return Err(Error::new(Code::OutOfRange, message));
+    }
+    let byte_length = part.byte_length.unwrap_or(rest);
+    if byte_length == 0 || byte_length > rest {
+        let message = format!(
+            "byteLength is {byte_length}; it must be 1 to {rest}, what the file has from byteOffset {} on",
+            part.byte_offset
+        );
+        return Err(Error::new(Code::OutOfRange, message));
+    }
+    Ok(byte_length)
+}
+
+fn file_name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+    // The kernel takes names of memfds up to 249 bytes.
+    let mut end = name.len().min(200);
+    while !name.is_char_boundary(end) {
+        end = end.saturating_sub(1);
+    }
+    name[..end].to_owned()
+}

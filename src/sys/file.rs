@@ -1,0 +1,175 @@
+//! Files: opening and examining them, and copying their bytes inside the kernel.
+
+use super::{SysError, SysResult, inject, to_usize};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, copy_file_range, fcntl, open};
+use nix::sys::sendfile::sendfile;
+use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::unistd::{Whence, lseek};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::Path;
+
+/// What `fstat` says of a file.
+#[derive(Debug, Clone, Copy)]
+pub struct Status {
+    pub kind: FileKind,
+    pub byte_length: u64,
+    pub inode: u64,
+    /// Bytes that its pages or blocks take: less than its length if it is sparse.
+    pub allocated_bytes: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileKind {
+    Regular,
+    Directory,
+    Pipe,
+    Socket,
+    Device,
+    Other,
+}
+
+/// Opens a file, close-on-exec. O_NONBLOCK lets a pipe without a writer be refused later instead of waited for; on
+/// regular files it has no effect (open(2)).
+pub fn open_file(path: &Path, writable: bool) -> SysResult<OwnedFd> {
+    inject::trip("open")?;
+    let access = if writable { OFlag::O_RDWR } else { OFlag::O_RDONLY };
+    let flags = access | OFlag::O_CLOEXEC | OFlag::O_NOCTTY | OFlag::O_NONBLOCK;
+    open(path, flags, Mode::empty()).map_err(|errno| SysError::new("open", errno))
+}
+
+/// Duplicates a descriptor of the caller's, close-on-exec.
+pub fn duplicate(fd: RawFd) -> SysResult<OwnedFd> {
+    inject::trip("fcntl")?;
+    if fd < 0 {
+        return Err(SysError::new("fcntl", Errno::EBADF));
+    }
+    // SAFETY: borrowed for this one call; the kernel answers EBADF if no such descriptor is open.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+    borrowed.try_clone_to_owned().map_err(|error| SysError::from_io("fcntl", &error))
+}
+
+pub fn status(fd: impl AsFd) -> SysResult<Status> {
+    inject::trip("fstat")?;
+    let stat = fstat(fd).map_err(|errno| SysError::new("fstat", errno))?;
+    let format = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
+    let kind = match format {
+        SFlag::S_IFREG => FileKind::Regular,
+        SFlag::S_IFDIR => FileKind::Directory,
+        SFlag::S_IFIFO => FileKind::Pipe,
+        SFlag::S_IFSOCK => FileKind::Socket,
+        SFlag::S_IFCHR | SFlag::S_IFBLK => FileKind::Device,
+        _ => FileKind::Other,
+    };
+    Ok(Status {
+        kind,
+        byte_length: u64::try_from(stat.st_size).unwrap_or(0),
+        inode: stat.st_ino,
+        allocated_bytes: u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512),
+    })
+}
+
+/// Whether the descriptor was opened for reading, and for writing too.
+pub fn access(fd: impl AsFd) -> SysResult<(bool, bool)> {
+    inject::trip("fcntl")?;
+    let flags = fcntl(fd, FcntlArg::F_GETFL).map_err(|errno| SysError::new("fcntl", errno))?;
+    let mode = OFlag::from_bits_truncate(flags) & OFlag::O_ACCMODE;
+    Ok((mode != OFlag::O_WRONLY, mode == OFlag::O_RDWR))
+}
+
+/// The path that the kernel knows a descriptor by; memfds start with `/memfd:`.
+pub fn path_of(fd: impl AsFd) -> Option<std::path::PathBuf> {
+    use std::os::fd::AsRawFd;
+    std::fs::read_link(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())).ok()
+}
+
+/// The next range of `[from, end)` that holds data, so that holes need not be copied. `None`: only a hole is left.
+/// A file system that knows no holes calls the whole rest data (lseek(2)).
+pub fn next_data(fd: impl AsFd, from: u64, end: u64) -> SysResult<Option<(u64, u64)>> {
+    inject::trip("lseek")?;
+    let offset = |bytes: u64| i64::try_from(bytes).map_err(|_| SysError::new("lseek", Errno::EOVERFLOW));
+    let seek = |at: u64, whence| match lseek(fd.as_fd(), offset(at)?, whence) {
+        Ok(found) => Ok(Some(u64::try_from(found).unwrap_or(0))),
+        Err(Errno::ENXIO) => Ok(None),
+        Err(errno) => Err(SysError::new("lseek", errno)),
+    };
+    if from >= end {
+        return Ok(None);
+    }
+    let Some(start) = seek(from, Whence::SeekData)? else {
+        return Ok(None);
+    };
+    if start >= end {
+        return Ok(None);
+    }
+    let stop = seek(start, Whence::SeekHole)?.unwrap_or(end);
+    Ok(Some((start, stop.min(end))))
+}
+
+/// Copies up to `length` bytes between two files inside the kernel, at offsets of their own, and says how many it
+/// did: 0 at the end of the source.
+///
+/// `copy_file_range` where both lie on one file system that can share blocks, else `sendfile`. Which of the two was
+/// refused is remembered in `ranged`.
+pub fn copy(
+    from: BorrowedFd<'_>,
+    from_offset: u64,
+    to: BorrowedFd<'_>,
+    to_offset: u64,
+    length: u64,
+    ranged: &mut bool,
+) -> SysResult<u64> {
+    let signed = |bytes: u64| i64::try_from(bytes).map_err(|_| SysError::new("sendfile", Errno::EOVERFLOW));
+    let length = to_usize(length);
+    while *ranged {
+        inject::trip("copy_file_range")?;
+        let (mut source, mut target) = (signed(from_offset)?, signed(to_offset)?);
+        match copy_file_range(from, Some(&mut source), to, Some(&mut target), length) {
+            // Some file systems claim the end too early (procfs, old FUSE): let sendfile have the last word.
+            Ok(0) => *ranged = false,
+            Ok(copied) => return Ok(super::to_u64(copied)),
+            Err(Errno::EINTR) => {}
+            Err(Errno::EXDEV | Errno::EINVAL | Errno::ENOSYS | Errno::EOPNOTSUPP | Errno::EPERM) => {
+                *ranged = false
+            }
+            Err(errno) => return Err(SysError::new("copy_file_range", errno)),
+        }
+    }
+    loop {
+        inject::trip("sendfile")?;
+        let mut source = signed(from_offset)?;
+        lseek(to, signed(to_offset)?, Whence::SeekSet).map_err(|errno| SysError::new("lseek", errno))?;
+        match sendfile(to, from, Some(&mut source), length) {
+            Ok(copied) => return Ok(super::to_u64(copied)),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(SysError::new("sendfile", errno)),
+        }
+    }
+}
+
+/// Writes `length` bytes at `source` to the start of a file.
+///
+/// The bytes may change meanwhile, or be no memory at all (then the answer is EFAULT): the kernel reads them, not
+/// Rust, so the caller promises nothing.
+pub fn write_all_from(fd: BorrowedFd<'_>, source: u64, length: u64) -> SysResult<()> {
+    use std::os::fd::AsRawFd;
+    let mut done = 0_u64;
+    while done < length {
+        inject::trip("pwrite")?;
+        let rest = to_usize(length.saturating_sub(done));
+        let at = i64::try_from(done).map_err(|_| SysError::new("pwrite", Errno::EOVERFLOW))?;
+        let from = source.checked_add(done).ok_or(SysError::new("pwrite", Errno::EFAULT))?;
+        // SAFETY: the kernel checks the address itself; nothing is read by Rust.
+        let written =
+            unsafe { libc::pwrite(fd.as_raw_fd(), to_usize(from) as *const libc::c_void, rest, at) };
+        match u64::try_from(written) {
+            Ok(0) => return Err(SysError::new("pwrite", Errno::ENOSPC)),
+            Ok(written) => done = done.saturating_add(written),
+            Err(_) => match Errno::last() {
+                Errno::EINTR => {}
+                errno => return Err(SysError::new("pwrite", errno)),
+            },
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,130 @@
+//! What the machine and the process allow: limits, counts and sizes that the kernel tells as text.
+
+use super::{SysError, SysResult, process_map};
+use nix::sys::resource::{Resource, getrlimit};
+use std::fs;
+
+/// Ranges of the address space that nothing takes.
+#[derive(Debug, Clone, Default)]
+pub struct AddressSpace {
+    pub total_bytes: u64,
+    pub free_bytes: u64,
+    pub largest_free_bytes: u64,
+    /// Size of each gap, in order of address.
+    gaps: Vec<u64>,
+    /// How many areas the process has.
+    pub area_count: u64,
+    /// Bytes that are mapped and inaccessible: reservations and guards.
+    pub inaccessible_bytes: u64,
+    /// Bytes mapped in all; what RLIMIT_AS limits.
+    pub mapped_bytes: u64,
+}
+
+impl AddressSpace {
+    /// How many ranges of this size still fit.
+    pub fn room_for(&self, bytes: u64) -> u64 {
+        self.gaps.iter().filter_map(|gap| gap.checked_div(bytes)).fold(0, u64::saturating_add)
+    }
+}
+
+/// Lowest address that mmap gives by default: `vm.mmap_min_addr`.
+const LOWEST: u64 = 65_536;
+
+/// Measures the whole process. Cost: grows with the number of areas.
+pub fn address_space() -> SysResult<AddressSpace> {
+    let mut space = AddressSpace::default();
+    let mut at = LOWEST;
+    process_map::for_each(|vma| {
+        // The vsyscall page of x64 lies in the kernel's half.
+        if vma.start >> 63 != 0 {
+            return;
+        }
+        space.gaps.push(vma.start.saturating_sub(at));
+        at = vma.end.max(at);
+        let bytes = vma.end.saturating_sub(vma.start);
+        space.area_count = space.area_count.saturating_add(1);
+        space.mapped_bytes = space.mapped_bytes.saturating_add(bytes);
+        if vma.is_inaccessible() {
+            space.inaccessible_bytes = space.inaccessible_bytes.saturating_add(bytes);
+        }
+    })?;
+    // The stack lies near the top, so the top is the next power of two: 2^47 on x64, 2^39 to 2^52 on arm64.
+    space.total_bytes = at.checked_next_power_of_two().unwrap_or(u64::MAX);
+    space.gaps.push(space.total_bytes.saturating_sub(at));
+    space.free_bytes = space.gaps.iter().sum();
+    space.largest_free_bytes = space.gaps.iter().copied().max().unwrap_or(0);
+    Ok(space)
+}
+
+/// RLIMIT_AS in bytes, if there is one.
+pub fn rlimit_address_space() -> SysResult<Option<u64>> {
+    let (soft, _hard) = getrlimit(Resource::RLIMIT_AS).map_err(|errno| SysError::new("getrlimit", errno))?;
+    Ok((soft != nix::sys::resource::RLIM_INFINITY).then_some(soft))
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overcommit {
+    Heuristic,
+    Always,
+    Never,
+}
+
+/// `vm.overcommit_memory`, see proc_sys_vm(5). A kernel that doesn't tell is taken for the default.
+pub fn overcommit() -> Overcommit {
+    match read_number("/proc/sys/vm/overcommit_memory") {
+        Some(1) => Overcommit::Always,
+        Some(2) => Overcommit::Never,
+        _ => Overcommit::Heuristic,
+    }
+}
+
+/// Bytes that may still be committed where overcommit is off.
+pub fn commit_left_bytes() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let kib = |key: &str| {
+        let line = text.lines().find(|line| line.starts_with(key))?;
+        line.split_ascii_whitespace().nth(1)?.parse::<u64>().ok()
+    };
+    kib("CommitLimit:")?.saturating_sub(kib("Committed_AS:")?).checked_mul(1024)
+}
+
+/// `vm.max_map_count`: how many areas a process may have.
+pub fn max_map_count() -> u64 {
+    read_number("/proc/sys/vm/max_map_count").unwrap_or(65_530)
+}
+
+/// Sizes of huge pages in bytes, ascending: those of hugetlb, and of transparent huge pages.
+pub fn huge_page_bytes() -> Vec<u64> {
+    let mut sizes: Vec<u64> = fs::read_dir("/sys/kernel/mm/hugepages")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse::<u64>().ok()?.checked_mul(1024)
+        })
+        .collect();
+    sizes.extend(read_number("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size"));
+    sizes.sort_unstable();
+    sizes.dedup();
+    sizes
+}
+
+fn read_number(path: &str) -> Option<u64> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_space_adds_up() {
+        let space = address_space().unwrap();
+        let counted = space.free_bytes + space.mapped_bytes + LOWEST;
+        assert_eq!(counted, space.total_bytes);
+        assert!(space.largest_free_bytes <= space.free_bytes);
+        assert!(space.room_for(1 << 30) >= space.room_for(1 << 40));
+        assert!(max_map_count() > space.area_count);
+    }
+}

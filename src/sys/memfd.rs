@@ -1,0 +1,68 @@
+//! Anonymous files (memfds) and their seals.
+
+use super::{SysError, SysResult, inject};
+use memfd::{FileSeal, Memfd, MemfdOptions};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// A memfd of this size, all zeros: close-on-exec, sealed against shrinking, so that no mapping of it can ever
+/// fault for want of a page behind it, and against growing.
+pub fn create(name: &str, byte_length: u64) -> SysResult<OwnedFd> {
+    inject::trip("memfd_create")?;
+    let options = MemfdOptions::default().allow_sealing(true).close_on_exec(true);
+    let memfd: Memfd = options.create(name).map_err(|error| match error {
+        memfd::Error::Create(error) => SysError::from_io("memfd_create", &error),
+        _ => SysError::new("memfd_create", Errno::EINVAL),
+    })?;
+    inject::trip("ftruncate")?;
+    memfd.as_file().set_len(byte_length).map_err(|error| SysError::from_io("ftruncate", &error))?;
+    inject::trip("fcntl")?;
+    memfd.add_seals(&[FileSeal::SealShrink, FileSeal::SealGrow]).map_err(|error| match error {
+        memfd::Error::AddSeals(error) => SysError::from_io("fcntl", &error),
+        _ => SysError::new("fcntl", Errno::EINVAL),
+    })?;
+    Ok(memfd.into_file().into())
+}
+
+/// Whether a file has seals of its own, which files on a disk have not.
+pub fn seals(fd: BorrowedFd<'_>) -> Option<SealFlag> {
+    fcntl(fd, FcntlArg::F_GET_SEALS).ok().map(SealFlag::from_bits_retain)
+}
+
+/// Forbids every write from now on, in all processes. EBUSY while a writable shared mapping stands, EPERM where
+/// seals can't be added.
+pub fn seal_write(fd: impl AsFd) -> SysResult<()> {
+    inject::trip("fcntl")?;
+    fcntl(fd, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_WRITE))
+        .map(drop)
+        .map_err(|errno| SysError::new("fcntl", errno))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::fcntl::FdFlag;
+    use std::fs::File;
+
+    #[test]
+    fn a_memfd_keeps_its_size_and_is_closed_on_exec() {
+        let fd = create("t", 10_000).unwrap();
+        let seals = seals(fd.as_fd()).unwrap();
+        assert!(seals.contains(SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW));
+        assert!(!seals.contains(SealFlag::F_SEAL_WRITE));
+        let file = File::from(fd);
+        assert!(file.set_len(5).is_err());
+        assert!(file.set_len(20_000).is_err());
+        let flags = FdFlag::from_bits_retain(fcntl(&file, FcntlArg::F_GETFD).unwrap());
+        assert!(flags.contains(FdFlag::FD_CLOEXEC));
+    }
+
+    #[test]
+    fn a_write_seal_holds() {
+        let fd = create("t", 4096).unwrap();
+        seal_write(&fd).unwrap();
+        assert_eq!(nix::unistd::write(&fd, b"x"), Err(Errno::EPERM));
+    }
+}

@@ -1,0 +1,349 @@
+//! Mappings, and replacing the pages of an address range without ever leaving a hole.
+//!
+//! # A hole is the one thing that must not happen
+//!
+//! A linear memory lies in a reservation of V8's: 8 to 16 GiB of address space that nothing else may enter, because
+//! compiled Wasm code checks no bounds and trusts the inaccessible pages around the memory. Whatever takes the place
+//! of some of its pages must do so in one step. `mmap(MAP_FIXED)` is such a step when it succeeds. When it fails,
+//! it depends on the kernel:
+//!
+//! ```text
+//! kernel >= 6.12   the old pages are removed only when the new mapping is complete: a failure changes nothing
+//! kernel <  6.12   the old pages are removed first: a failure leaves a hole, and the next mmap of any thread, a
+//!                  thread's stack or a heap, may land inside the module's reach
+//! ```
+//!
+//! So before 6.12 the new mapping is made somewhere else first, where a failure harms nobody, and then moved over
+//! the old pages with `mremap(MREMAP_FIXED)`, which checks what can fail before it removes anything.
+
+use super::page::{PageAligned, PageSpan};
+use super::{SysError, SysResult, inject, to_u64, to_usize};
+use nix::errno::Errno;
+use nix::sys::mman::{
+    MRemapFlags, MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, mprotect, mremap, munmap,
+};
+use std::ffi::c_void;
+use std::num::NonZeroUsize;
+use std::os::fd::BorrowedFd;
+use std::ptr::NonNull;
+use std::sync::OnceLock;
+
+/// How the pages of a file are seen through a mapping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// Reads see the file; a write is refused by the processor. Made copy-on-write, so that whoever makes the
+    /// pages writable all the same (V8 does when a memory grows) still can't change the file.
+    ReadOnly,
+    /// Reads see the file; a write goes to a copy of the page.
+    CopyOnWrite,
+    /// Reads and writes go to the file.
+    Shared,
+}
+
+impl Sharing {
+    fn protection(self) -> ProtFlags {
+        match self {
+            Self::ReadOnly => ProtFlags::PROT_READ,
+            Self::CopyOnWrite | Self::Shared => ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
+        }
+    }
+
+    fn flags(self) -> MapFlags {
+        match self {
+            // NORESERVE: a 300 GB file must not be refused for the copies that will never be made.
+            Self::ReadOnly | Self::CopyOnWrite => MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE,
+            Self::Shared => MapFlags::MAP_SHARED,
+        }
+    }
+}
+
+/// What is put in the place of pages.
+#[derive(Debug, Clone, Copy)]
+pub enum Pages<'fd> {
+    /// Pages of a file, from this offset on.
+    File { fd: BorrowedFd<'fd>, offset: PageAligned, sharing: Sharing },
+    /// Zeroed, writable, private pages, as V8 makes those of a linear memory.
+    Zeros,
+}
+
+/// How pages are replaced. See the head of this file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Strategy {
+    InPlace,
+    MoveOver,
+}
+
+fn strategy() -> Strategy {
+    static STRATEGY: OnceLock<Strategy> = OnceLock::new();
+    *STRATEGY.get_or_init(|| {
+        let release = nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned());
+        match release.ok().as_deref().and_then(parse_release) {
+            Some(version) if version >= (6, 12) => Strategy::InPlace,
+            // An unknown kernel is treated as an old one: slower, never wrong.
+            _ => Strategy::MoveOver,
+        }
+    })
+}
+
+fn parse_release(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+/// Replaces the pages of an address range, in one step or not at all.
+///
+/// Cost: one `mmap`; on kernels before 6.12 an `mmap` and an `mremap`.
+///
+/// # Safety
+/// Every page of `span` must be the caller's to replace: part of a live linear memory's accessible range or of an
+/// `Mmap`, with no Rust reference into it.
+pub unsafe fn replace(span: PageSpan, pages: Pages<'_>) -> SysResult<()> {
+    // SAFETY: passed on.
+    unsafe { replace_by(strategy(), span, pages) }
+}
+
+/// # Safety
+/// As [`replace`].
+unsafe fn replace_by(strategy: Strategy, span: PageSpan, pages: Pages<'_>) -> SysResult<()> {
+    match strategy {
+        Strategy::InPlace => {
+            // SAFETY: the caller owns the span.
+            let at = unsafe { raw_mmap(Some(span), span.length(), pages)? };
+            assert_eq!(address_of(at), span.start().get(), "MAP_FIXED gives the address that was asked for");
+            Ok(())
+        }
+        Strategy::MoveOver => {
+            let scratch = Mmap::new(span.length(), pages)?;
+            inject::trip("mremap")?;
+            let length = to_usize(span.length().get());
+            let target = pointer(span.start().get())?;
+            // SAFETY: the scratch mapping is ours alone and the caller owns the target.
+            let moved = unsafe {
+                mremap(
+                    scratch.pointer,
+                    length,
+                    length,
+                    MRemapFlags::MREMAP_MAYMOVE | MRemapFlags::MREMAP_FIXED,
+                    Some(target),
+                )
+            };
+            let moved = moved.map_err(|errno| SysError::new("mremap", errno))?;
+            // What was the scratch mapping stands at the target now: nothing is left to unmap.
+            std::mem::forget(scratch);
+            assert_eq!(
+                address_of(moved),
+                span.start().get(),
+                "MREMAP_FIXED gives the address that was asked for"
+            );
+            Ok(())
+        }
+    }
+}
+
+/// # Safety
+/// With `fixed`, as [`replace`]. Without, it is safe: the kernel picks free address space.
+unsafe fn raw_mmap(
+    fixed: Option<PageSpan>,
+    length: PageAligned,
+    pages: Pages<'_>,
+) -> SysResult<NonNull<c_void>> {
+    inject::trip("mmap")?;
+    let size = NonZeroUsize::new(to_usize(length.get())).ok_or(SysError::new("mmap", Errno::EINVAL))?;
+    let address = fixed.and_then(|span| NonZeroUsize::new(to_usize(span.start().get())));
+    let fixed = if fixed.is_some() { MapFlags::MAP_FIXED } else { MapFlags::empty() };
+    let mapped = match pages {
+        Pages::File { fd, offset, sharing } => {
+            let offset = i64::try_from(offset.get()).map_err(|_| SysError::new("mmap", Errno::EOVERFLOW))?;
+            // SAFETY: the caller owns what MAP_FIXED replaces.
+            unsafe { mmap(address, size, sharing.protection(), sharing.flags() | fixed, fd, offset) }
+        }
+        Pages::Zeros => {
+            let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+            let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE | fixed;
+            // SAFETY: the caller owns what MAP_FIXED replaces.
+            unsafe { mmap_anonymous(address, size, protection, flags) }
+        }
+    };
+    mapped.map_err(|errno| SysError::new("mmap", errno))
+}
+
+fn pointer(address: u64) -> SysResult<NonNull<c_void>> {
+    NonNull::new(to_usize(address) as *mut c_void).ok_or(SysError::new("mmap", Errno::EINVAL))
+}
+
+fn address_of(pointer: NonNull<c_void>) -> u64 {
+    to_u64(pointer.as_ptr() as usize)
+}
+
+/// Makes pages read-only.
+///
+/// # Safety
+/// As [`replace`]: nobody but a module and JavaScript may rely on writing there.
+pub unsafe fn protect_readonly(span: PageSpan) -> SysResult<()> {
+    inject::trip("mprotect")?;
+    // SAFETY: the caller owns the span.
+    unsafe { mprotect(pointer(span.start().get())?, to_usize(span.length().get()), ProtFlags::PROT_READ) }
+        .map_err(|errno| SysError::new("mprotect", errno))
+}
+
+/// Advice on a range that changes no contents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Advice {
+    /// Leave the range out of core dumps.
+    DontDump,
+    /// Leave the range out of child processes, as V8 does with linear memories: areas that differ in this don't merge.
+    DontFork,
+    /// Bring the pages in and map them, as if each was read (kernel 5.14 and later).
+    PopulateRead,
+}
+
+/// Gives the kernel advice on a range. It can't change what stands there, so it is safe on any range.
+pub fn advise(span: PageSpan, advice: Advice) -> SysResult<()> {
+    inject::trip("madvise")?;
+    let at = pointer(span.start().get())?;
+    let length = to_usize(span.length().get());
+    match advice {
+        // SAFETY: MADV_DONTDUMP changes neither contents nor access.
+        Advice::DontDump => unsafe { madvise(at, length, MmapAdvise::MADV_DONTDUMP) },
+        // SAFETY: MADV_DONTFORK changes neither contents nor access in this process.
+        Advice::DontFork => unsafe { madvise(at, length, MmapAdvise::MADV_DONTFORK) },
+        // SAFETY: MADV_POPULATE_READ only reads; where a page can't be read it gives EFAULT instead of a signal.
+        Advice::PopulateRead => unsafe { madvise(at, length, MmapAdvise::MADV_POPULATE_READ) },
+    }
+    .map_err(|errno| SysError::new("madvise", errno))
+}
+
+/// A mapping of our own, at an address that the kernel picked. Unmapped when dropped.
+#[derive(Debug)]
+pub struct Mmap {
+    pointer: NonNull<c_void>,
+    length: PageAligned,
+}
+
+// SAFETY: it is a range of addresses; nothing in it belongs to a thread.
+unsafe impl Send for Mmap {}
+// SAFETY: shared, it gives out its address and length only.
+unsafe impl Sync for Mmap {}
+
+impl Mmap {
+    pub fn new(length: PageAligned, pages: Pages<'_>) -> SysResult<Self> {
+        // SAFETY: without a fixed address nothing is replaced.
+        let pointer = unsafe { raw_mmap(None, length, pages)? };
+        Ok(Self { pointer, length })
+    }
+
+    pub fn address(&self) -> u64 {
+        address_of(self.pointer)
+    }
+
+    pub fn span(&self) -> PageSpan {
+        let start = PageAligned::new(self.address()).expect("mmap gives whole pages");
+        PageSpan::new(start, self.length).expect("a mapping is not empty and does not wrap")
+    }
+}
+
+impl Drop for Mmap {
+    fn drop(&mut self) {
+        // SAFETY: the range is ours since `new`, and nobody can name it after this. It can fail only for want of
+        // VMAs when a neighbour merged with it; then the range stays mapped, which harms nobody.
+        let _ = unsafe { munmap(self.pointer, to_usize(self.length.get())) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::memfd;
+    use crate::sys::page::host_page_bytes;
+    use crate::sys::process_map;
+    use std::os::fd::AsFd;
+
+    fn pages(count: u64) -> PageAligned {
+        PageAligned::new(count * host_page_bytes()).unwrap()
+    }
+
+    fn read(address: u64) -> u8 {
+        // SAFETY: the tests read what they mapped.
+        unsafe { std::ptr::read_volatile(to_usize(address) as *const u8) }
+    }
+
+    fn write(address: u64, value: u8) {
+        // SAFETY: the tests write what they mapped writable.
+        unsafe { std::ptr::write_volatile(to_usize(address) as *mut u8, value) }
+    }
+
+    fn inner(whole: &Mmap) -> PageSpan {
+        PageSpan::new(whole.span().start().checked_add(pages(1)).unwrap(), pages(2)).unwrap()
+    }
+
+    #[test]
+    fn both_strategies_put_file_pages_and_zeros_in_place() {
+        let fd = memfd::create("t", pages(4).get()).unwrap();
+        nix::sys::uio::pwrite(&fd, b"A", i64::try_from(pages(1).get()).unwrap()).unwrap();
+        for strategy in [Strategy::InPlace, Strategy::MoveOver] {
+            for sharing in [Sharing::ReadOnly, Sharing::CopyOnWrite] {
+                let whole = Mmap::new(pages(4), Pages::Zeros).unwrap();
+                let span = inner(&whole);
+                write(span.start().get(), b'z');
+                let file = Pages::File { fd: fd.as_fd(), offset: pages(1), sharing };
+                // SAFETY: inside `whole`.
+                unsafe { replace_by(strategy, span, file) }.unwrap();
+                assert_eq!(read(span.start().get()), b'A');
+                if sharing == Sharing::CopyOnWrite {
+                    write(span.start().get(), b'B');
+                }
+                // SAFETY: inside `whole`.
+                unsafe { replace_by(strategy, span, Pages::Zeros) }.unwrap();
+                assert_eq!(read(span.start().get()), 0);
+                write(span.start().get(), b'c');
+            }
+        }
+        let mut byte = [0_u8];
+        nix::sys::uio::pread(&fd, &mut byte, i64::try_from(pages(1).get()).unwrap()).unwrap();
+        assert_eq!(&byte, b"A", "no copy-on-write mapping changed the file");
+    }
+
+    #[test]
+    fn a_refused_mapping_leaves_what_was_there() {
+        let fd = memfd::create("t", pages(4).get()).unwrap();
+        memfd::seal_write(&fd).unwrap();
+        for strategy in [Strategy::InPlace, Strategy::MoveOver] {
+            let whole = Mmap::new(pages(4), Pages::Zeros).unwrap();
+            let span = inner(&whole);
+            write(span.start().get(), b'z');
+            // A sealed memfd can't be mapped shared and writable: the kernel's own refusal.
+            let file = Pages::File { fd: fd.as_fd(), offset: PageAligned::ZERO, sharing: Sharing::Shared };
+            // SAFETY: inside `whole`.
+            let refused = unsafe { replace_by(strategy, span, file) };
+            assert_eq!(refused.unwrap_err().errno, Errno::EPERM);
+            assert_eq!(read(span.start().get()), b'z');
+            let vma = process_map::at_or_after(span.start().get()).unwrap().unwrap();
+            assert!(vma.start <= span.start().get() && vma.end >= span.end().get() && vma.writable);
+        }
+    }
+
+    #[test]
+    fn kernel_releases_are_understood() {
+        assert_eq!(parse_release("6.12.0-rc1"), Some((6, 12)));
+        assert_eq!(parse_release("5.15.153.1-microsoft-standard-WSL2"), Some((5, 15)));
+        assert_eq!(parse_release("strange"), None);
+    }
+
+    #[cfg(feature = "inject")]
+    #[test]
+    fn an_injected_failure_at_each_call_leaves_what_was_there() {
+        let here = Some(std::thread::current().id());
+        for (strategy, call) in
+            [(Strategy::InPlace, "mmap"), (Strategy::MoveOver, "mmap"), (Strategy::MoveOver, "mremap")]
+        {
+            let whole = Mmap::new(pages(4), Pages::Zeros).unwrap();
+            write(inner(&whole).start().get(), b'z');
+            inject::arm(call, 0, libc::ENOMEM, here);
+            // SAFETY: inside `whole`.
+            let refused = unsafe { replace_by(strategy, inner(&whole), Pages::Zeros) };
+            assert_eq!(refused.unwrap_err(), SysError::new(call, Errno::ENOMEM));
+            assert_eq!(read(inner(&whole).start().get()), b'z');
+            assert!(!inject::disarm(here));
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Everything that calls the kernel. The rest of the crate makes no system call and holds no `unsafe` but where it
+//! says which pages may be replaced; a port to another kernel is a port of this folder.
+//!
+//! - `page`: host pages, Wasm pages, and the types that keep bytes and pages apart
+//! - `mmap`: mappings, and replacing the pages of an address range without ever leaving a hole
+//! - `memfd`: anonymous files and their seals
+//! - `file`: opening and examining files, copying inside the kernel
+//! - `process_map`: what lies where in this process, by the kernel's own account
+//! - `limits`: what the machine and the process allow
+//! - `inject`: makes any of these calls fail, for tests
+
+pub mod file;
+pub mod inject;
+pub mod limits;
+pub mod memfd;
+pub mod mmap;
+pub mod page;
+pub mod process_map;
+
+use nix::errno::Errno;
+
+#[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
+compile_error!("wasm-hostmap supports Linux on x64 and arm64 only");
+
+/// A system call that the kernel refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SysError {
+    pub syscall: &'static str,
+    pub errno: Errno,
+}
+
+impl SysError {
+    pub fn new(syscall: &'static str, errno: Errno) -> Self {
+        Self { syscall, errno }
+    }
+
+    /// The error of a call made through `std`.
+    pub fn from_io(syscall: &'static str, error: &std::io::Error) -> Self {
+        let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+        Self { syscall, errno }
+    }
+}
+
+impl std::fmt::Display for SysError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {} ({})", self.syscall, self.errno.desc(), self.errno)
+    }
+}
+
+pub type SysResult<T> = Result<T, SysError>;
+
+/// A 64-bit count as the kernel's `size_t`.
+pub(crate) fn to_usize(bytes: u64) -> usize {
+    // Lossless: the crate compiles for 64-bit targets only.
+    usize::try_from(bytes).expect("usize has 64 bits")
+}
+
+/// A `size_t` as the 64-bit count that the crate calculates with.
+pub(crate) fn to_u64(bytes: usize) -> u64 {
+    u64::try_from(bytes).expect("usize has at most 64 bits")
+}

@@ -1,0 +1,123 @@
+//! Host pages and Wasm pages, and the types that keep them and bytes apart.
+
+use std::sync::OnceLock;
+
+/// Bytes of a WebAssembly page.
+pub const WASM_PAGE_BYTES: u64 = 65_536;
+
+/// Bytes of a page of this kernel's: 4 KiB on x64, 4, 16 or 64 KiB on arm64. A power of two.
+pub fn host_page_bytes() -> u64 {
+    static BYTES: OnceLock<u64> = OnceLock::new();
+    *BYTES.get_or_init(|| {
+        let bytes = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten();
+        let bytes = bytes.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(4096);
+        assert!(bytes.is_power_of_two() && bytes <= WASM_PAGE_BYTES, "a Wasm page holds whole host pages");
+        bytes
+    })
+}
+
+/// A byte count, offset or address that is a multiple of the host page size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct PageAligned(u64);
+
+impl PageAligned {
+    pub const ZERO: Self = Self(0);
+
+    /// `None` if it is no multiple of the host page size.
+    pub fn new(bytes: u64) -> Option<Self> {
+        (bytes & host_page_mask() == 0).then_some(Self(bytes))
+    }
+
+    /// `None` on overflow.
+    pub fn round_up(bytes: u64) -> Option<Self> {
+        bytes.checked_add(host_page_mask()).map(Self::round_down)
+    }
+
+    pub fn round_down(bytes: u64) -> Self {
+        Self(bytes & !host_page_mask())
+    }
+
+    pub fn get(self) -> u64 {
+        self.0
+    }
+
+    pub fn checked_add(self, other: Self) -> Option<Self> {
+        self.0.checked_add(other.0).map(Self)
+    }
+
+    pub fn checked_sub(self, other: Self) -> Option<Self> {
+        self.0.checked_sub(other.0).map(Self)
+    }
+}
+
+fn host_page_mask() -> u64 {
+    // A page size is at least 1, so nothing wraps.
+    host_page_bytes().wrapping_sub(1)
+}
+
+/// A non-empty range of whole host pages: offsets into a linear memory, or addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageSpan {
+    start: PageAligned,
+    end: PageAligned,
+}
+
+impl PageSpan {
+    /// `None` if it would be empty or overflow.
+    pub fn new(start: PageAligned, length: PageAligned) -> Option<Self> {
+        let end = start.checked_add(length)?;
+        (start < end).then_some(Self { start, end })
+    }
+
+    /// `None` if it would be empty.
+    pub fn between(start: PageAligned, end: PageAligned) -> Option<Self> {
+        (start < end).then_some(Self { start, end })
+    }
+
+    pub fn start(self) -> PageAligned {
+        self.start
+    }
+
+    pub fn end(self) -> PageAligned {
+        self.end
+    }
+
+    pub fn length(self) -> PageAligned {
+        self.end.checked_sub(self.start).expect("start lies before end")
+    }
+
+    pub fn overlaps(self, other: Self) -> bool {
+        self.start < other.end && other.start < self.end
+    }
+
+    /// The same range as addresses, for a linear memory that starts at `base`. `None` on overflow.
+    pub fn at_base(self, base: PageAligned) -> Option<Self> {
+        Some(Self { start: base.checked_add(self.start)?, end: base.checked_add(self.end)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alignment_is_a_property_of_the_type() {
+        let page = host_page_bytes();
+        assert_eq!(PageAligned::new(1), None);
+        assert_eq!(PageAligned::new(page).map(PageAligned::get), Some(page));
+        assert_eq!(PageAligned::round_up(1).map(PageAligned::get), Some(page));
+        assert_eq!(PageAligned::round_up(0), Some(PageAligned::ZERO));
+        assert_eq!(PageAligned::round_up(u64::MAX), None);
+        assert_eq!(PageAligned::round_down(page.wrapping_add(1)).get(), page);
+    }
+
+    #[test]
+    fn a_span_is_never_empty_and_never_wraps() {
+        let page = PageAligned::round_up(1).unwrap();
+        let last = PageAligned::round_down(u64::MAX);
+        assert_eq!(PageSpan::new(PageAligned::ZERO, PageAligned::ZERO), None);
+        assert_eq!(PageSpan::new(last, page), None);
+        assert_eq!(PageSpan::between(page, page), None);
+        assert_eq!(PageSpan::new(page, page).unwrap().length(), page);
+    }
+}

@@ -1,0 +1,168 @@
+//! Reservations as V8 makes them, and what else the core's tests share.
+
+#![allow(dead_code)] // Each test file uses a part of it.
+
+use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, mprotect, munmap};
+use std::ffi::c_void;
+use std::num::NonZeroUsize;
+use std::ptr::NonNull;
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use wasm_hostmap::mapping::Access;
+use wasm_hostmap::memory::{Place, Reservation, is_guarded};
+use wasm_hostmap::sys::page::{PageAligned, host_page_bytes};
+use wasm_hostmap::sys::process_map;
+
+/// Tests that look at the process's map, or make calls fail, run one at a time.
+pub fn serial() -> MutexGuard<'static, ()> {
+    static SERIAL: Mutex<()> = Mutex::new(());
+    SERIAL.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub fn page_bytes() -> u64 {
+    host_page_bytes()
+}
+
+pub static PAGE: LazyLock<PageAligned> = LazyLock::new(|| PageAligned::new(host_page_bytes()).unwrap());
+
+pub fn access(code: u8) -> Access {
+    [Access::Readonly, Access::Private, Access::Shared][usize::from(code)]
+}
+
+#[cfg(feature = "inject")]
+const CALLS: [&str; 4] = ["mmap", "madvise", "mprotect", "fstat"];
+
+/// Makes one call of this thread fail, for small numbers. True if it did so.
+#[cfg(feature = "inject")]
+pub fn inject(which: usize) -> bool {
+    let Some(call) = CALLS.get(which) else { return false };
+    let here = Some(std::thread::current().id());
+    wasm_hostmap::sys::inject::arm(call, 0, libc::ENOMEM, here);
+    true
+}
+
+#[cfg(not(feature = "inject"))]
+pub fn inject(_which: usize) -> bool {
+    false
+}
+
+#[cfg(feature = "inject")]
+pub fn forget() {
+    wasm_hostmap::sys::inject::disarm(Some(std::thread::current().id()));
+}
+
+#[cfg(not(feature = "inject"))]
+pub fn forget() {}
+
+pub fn read(address: u64) -> u8 {
+    // SAFETY: tests read what is mapped.
+    unsafe { std::ptr::read_volatile(address as *const u8) }
+}
+
+const BELOW_PAGES: u64 = 64;
+const ABOVE_PAGES: u64 = 1024;
+
+/// Address space with a linear memory in it, by the system calls that V8 makes.
+#[derive(Debug)]
+pub struct Reserved {
+    start: NonNull<c_void>,
+    pages: u64,
+}
+
+impl Reserved {
+    pub fn new(pages: u64) -> Self {
+        let length = (BELOW_PAGES + ABOVE_PAGES) * page_bytes();
+        let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE;
+        // An inaccessible page of our own on either side, taken back at once, keeps other mappings from touching it.
+        // SAFETY: a new mapping.
+        let start = unsafe { mmap_anonymous(None, size(length), ProtFlags::PROT_NONE, flags) }.unwrap();
+        let reserved = Self { start, pages };
+        reserved.prepare();
+        reserved
+    }
+
+    fn prepare(&self) {
+        let length = (BELOW_PAGES + ABOVE_PAGES) * page_bytes();
+        // SAFETY: inside the reservation.
+        unsafe { madvise(self.start, size(length).get(), MmapAdvise::MADV_DONTFORK) }.unwrap();
+        self.open(self.base(), self.pages);
+    }
+
+    fn open(&self, address: u64, pages: u64) {
+        let at = NonNull::new(address as *mut c_void).unwrap();
+        // SAFETY: inside the reservation.
+        unsafe {
+            mprotect(at, size(pages * page_bytes()).get(), ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)
+        }
+        .unwrap();
+    }
+
+    pub fn base(&self) -> u64 {
+        self.start.as_ptr() as u64 + BELOW_PAGES * page_bytes()
+    }
+
+    pub fn place(&self) -> Place {
+        Place::new(self.base(), self.pages * page_bytes()).unwrap()
+    }
+
+    pub fn reservation(&self) -> Reservation {
+        Reservation { below_bytes: BELOW_PAGES * page_bytes(), above_bytes: ABOVE_PAGES * page_bytes() }
+    }
+
+    pub fn is_guarded(&self) -> bool {
+        is_guarded(self.place(), self.reservation()).unwrap()
+    }
+
+    /// As V8 grows: one mprotect over the whole memory, old and new.
+    pub fn grow(&mut self, pages: u64) {
+        self.pages += pages;
+        self.open(self.base(), self.pages);
+    }
+
+    /// The memory dies and another one gets its address.
+    pub fn renew(&self) {
+        let length = size((BELOW_PAGES + ABOVE_PAGES) * page_bytes());
+        let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE | MapFlags::MAP_FIXED;
+        let at = NonZeroUsize::new(self.start.as_ptr() as usize);
+        // SAFETY: the reservation is this test's.
+        unsafe { mmap_anonymous(at, length, ProtFlags::PROT_NONE, flags) }.unwrap();
+        self.prepare();
+    }
+
+    /// What must never be: an accessible page in the guard.
+    pub fn open_guard(&self) {
+        self.open(self.base() + (ABOVE_PAGES - 1) * page_bytes(), 1);
+    }
+
+    pub fn read(&self, offset: u64) -> u8 {
+        read(self.base() + offset)
+    }
+
+    pub fn write(&self, offset: u64, value: u8) {
+        // SAFETY: tests write what is mapped writable.
+        unsafe { std::ptr::write_volatile((self.base() + offset) as *mut u8, value) }
+    }
+
+    pub fn is_writable(&self, offset: u64) -> bool {
+        process_map::at_or_after(self.base() + offset).unwrap().unwrap().writable
+    }
+
+    /// Areas of the process's map in the memory.
+    pub fn area_count(&self) -> usize {
+        let (start, end) = (self.base(), self.base() + self.pages * page_bytes());
+        let mut count = 0;
+        process_map::for_each(|vma| count += usize::from(vma.start < end && vma.end > start)).unwrap();
+        count
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        let length = size((BELOW_PAGES + ABOVE_PAGES) * page_bytes());
+        // SAFETY: the reservation is this test's, and done with.
+        unsafe { munmap(self.start, length.get()) }.unwrap();
+    }
+}
+
+fn size(bytes: u64) -> NonZeroUsize {
+    NonZeroUsize::new(usize::try_from(bytes).unwrap()).unwrap()
+}
