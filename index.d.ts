@@ -321,7 +321,7 @@ export class GuardedMemory {
    *
    * @param wasmPages How many Wasm pages of 64 KiB to add.
    * @returns The size before, in Wasm pages.
-   * @throws `ERR_INVALID_ARG_TYPE`, `ERR_OUT_OF_RANGE`, `ERR_HOSTMAP_MEMORY_HIDDEN`, `ERR_HOSTMAP_MEMORY_FULL`, `ERR_HOSTMAP_MEMORY_MOVED` and the causes named at the constructor
+   * @throws `ERR_INVALID_ARG_TYPE`, `ERR_OUT_OF_RANGE`, `ERR_HOSTMAP_MEMORY_HIDDEN`, `ERR_HOSTMAP_MEMORY_FULL` and the causes named at the constructor
    */
   grow(wasmPages: number | bigint): number
 
@@ -332,7 +332,7 @@ export class GuardedMemory {
    * hands of a module whose allocator takes over all memory that appears (Emscripten): use `allocator` there.
    *
    * @throws `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`, `ERR_HOSTMAP_REGION_CLOSED`, `ERR_HOSTMAP_REGION_READONLY`,
-   * `ERR_HOSTMAP_FILE_SHRUNK`, `ERR_HOSTMAP_OVERLAP`, `ERR_HOSTMAP_MEMORY_FULL`, `ERR_HOSTMAP_MEMORY_MOVED`, `ERR_HOSTMAP_MEMORY_HIDDEN`,
+   * `ERR_HOSTMAP_FILE_SHRUNK`, `ERR_HOSTMAP_OVERLAP`, `ERR_HOSTMAP_MEMORY_FULL`, `ERR_HOSTMAP_MEMORY_HIDDEN`,
    * `ERR_HOSTMAP_ALLOCATOR_FAILED`, `ERR_HOSTMAP_MAP_COUNT`, `ERR_HOSTMAP_MAP_FAILED`
    * @remarks Cost: one `mmap`, whatever the size (`'private'` and `'shared'`: and one `madvise`; a file: and one `fstat`); a growth of the memory
    * where one is needed. Uses up to two memory mappings of the process.

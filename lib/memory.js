@@ -80,14 +80,14 @@ class GuardedMemory {
 
   static #fromMemory(memory) {
     const known = byMemory.get(memory)
-    if (known !== undefined) return known
+    if (known !== undefined) return known.#sync()
     const buffer = v8.bufferOf(memory)
     const array = new Uint8Array(buffer)
     const other = byBase.get(callNative(() => native.baseOf(array)))?.deref()
     if (other !== undefined && other.#memory === null) {
       // Until now only its buffer was known.
       other.#memory = memory
-      other.#current()
+      other.#sync()
       byMemory.set(memory, other)
       return other
     }
@@ -98,7 +98,7 @@ class GuardedMemory {
 
   static #fromBuffer(buffer, asked) {
     const known = byBuffer.get(buffer)
-    if (known !== undefined && known.#isCurrent(buffer)) return known
+    if (known !== undefined && known.#isCurrent(buffer)) return known.#sync()
     const array = new Uint8Array(buffer)
     const address = asked ?? (array.length > 2 ** 32 ? 'i64' : 'i32')
     if (buffer.detached || (array.length === 0 && known !== undefined)) {
@@ -111,7 +111,7 @@ class GuardedMemory {
     if (other !== undefined) {
       // The same memory, met by its buffer, or by its buffer after a growth.
       if (other.#memory === null) other.#buffer = buffer
-      other.#current()
+      other.#sync()
       byBuffer.set(buffer, other)
       return other
     }
@@ -198,14 +198,14 @@ class GuardedMemory {
     const array = this.#current()
     const entries = []
     const flat = this.#native.entries()
-    for (let i = 0; i < flat.length; i += 4) {
-      const mapping = this.#mappings.get(flat[i + 3])
+    for (let i = 0; i < flat.length; i += 5) {
+      const mapping = this.#mappings.get(flat[i + 4])
       entries.push({
         start: flat[i],
         end: flat[i + 1],
         access: ACCESS[flat[i + 2]],
         region: mapping?.region ?? null,
-        byteOffset: mapping?.byteOffset ?? 0
+        byteOffset: flat[i + 3]
       })
     }
     const reservation = callNative(() => v8.reservationOf(this.#address))
@@ -253,6 +253,13 @@ class GuardedMemory {
     return this.#array
   }
 
+  // Read-only mappings that a growth laid bare are protected again.
+  #sync() {
+    const array = this.#current()
+    callNative(() => this.#native.sync(array))
+    return this
+  }
+
   // V8 copied the memory elsewhere. The old mappings keep the old handle and say so when they are used.
   #moved() {
     this.#native = new native.NativeMemory(this.#array)
@@ -291,7 +298,7 @@ class GuardedMemory {
         : cause
     }
     // Read-only mappings are protected again.
-    this.#native.sync(this.#current())
+    this.#sync()
     return was
   }
 
@@ -310,16 +317,10 @@ class GuardedMemory {
   #mapPastEnd(request) {
     const { region, byteOffset, byteLength, code, populate } = request
     for (;;) {
+      const array = this.#current()
       let found
       try {
-        found = this.#native.mapInFreeSpace(
-          this.#current(),
-          nativeOf(region),
-          byteOffset,
-          byteLength,
-          code,
-          populate
-        )
+        found = this.#native.mapInFreeSpace(array, nativeOf(region), byteOffset, byteLength, code, populate)
       } catch (error) {
         throw fromNative(error)
       }
@@ -328,7 +329,8 @@ class GuardedMemory {
       // the free space before we do: then it grows once more.
       const wasmPages = Math.ceil(byteLength / WASM_PAGE_BYTES)
       const start = this.#grow(wasmPages) * WASM_PAGE_BYTES
-      callNative(() => this.#native.addFreeSpace(this.#current(), start, start + wasmPages * WASM_PAGE_BYTES))
+      const grown = this.#current()
+      callNative(() => this.#native.addFreeSpace(grown, start, start + wasmPages * WASM_PAGE_BYTES))
     }
   }
 

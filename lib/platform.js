@@ -179,6 +179,7 @@ function loadFailed(file, error) {
 
 module.exports = {
   PACKAGE_ROOT,
+  OLDEST_NODE,
   unsupported,
   target,
   binaryPath,

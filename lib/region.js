@@ -81,7 +81,7 @@ class HostRegion {
     check.optional(name, check.regionName, 'options.name')
     check.optional(signal, check.abortSignal, 'options.signal')
     check.optional(onProgress, check.callback, 'options.onProgress')
-    if (signal?.aborted) throw abortError(signal)
+    if (signal?.aborted) throw abortError(signal, text)
 
     const load = new native.NativeLoad()
     const cancel = () => load.cancel()
@@ -105,7 +105,7 @@ class HostRegion {
       handle = await load.run(text, byteOffset, byteLength, name)
     } catch (error) {
       if (thrown !== undefined) throw thrown.error
-      throw signal?.aborted ? abortError(signal) : fromNative(error)
+      throw signal?.aborted ? abortError(signal, text) : fromNative(error)
     } finally {
       clearInterval(timer)
       signal?.removeEventListener('abort', cancel)
@@ -114,7 +114,7 @@ class HostRegion {
     try {
       // The signal came, or the callback threw, when the last byte was already there.
       if (thrown !== undefined) throw thrown.error
-      if (signal?.aborted) throw abortError(signal)
+      if (signal?.aborted) throw abortError(signal, text)
       onProgress?.(region.byteLength, region.byteLength)
     } catch (error) {
       region.close()

@@ -37,6 +37,8 @@ pub struct Entry {
     pub id: u64,
     /// Whether the span goes back to the free space when it is unmapped.
     pub from_free: bool,
+    /// Which byte of the region stands at its start.
+    pub region_offset: PageAligned,
     /// Which file, and where in it: by these the kernel's map is asked whether the mapping still stands.
     pub inode: u64,
     pub file_offset: PageAligned,
@@ -193,7 +195,15 @@ mod tests {
     }
 
     fn entry(span: PageSpan, id: u64, from_free: bool) -> Entry {
-        Entry { span, access: Access::Readonly, id, from_free, inode: 1, file_offset: PageAligned::ZERO }
+        Entry {
+            span,
+            access: Access::Readonly,
+            id,
+            from_free,
+            region_offset: PageAligned::ZERO,
+            inode: 1,
+            file_offset: PageAligned::ZERO,
+        }
     }
 
     fn pages_of(span: PageSpan) -> std::ops::Range<usize> {

@@ -239,6 +239,9 @@ impl Memory {
             if stands != Stands::All || state.table.is_empty() {
                 state.table.forget_free();
             }
+            if state.table.is_empty() {
+                state.protected_length = place.byte_length;
+            }
             stands != Stands::Not
         });
         let shared = match found {
@@ -382,6 +385,7 @@ impl Memory {
             access,
             id,
             from_free,
+            region_offset: pages.region_offset(),
             inode: pages.inode(),
             file_offset: pages.file_offset(),
         });

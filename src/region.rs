@@ -208,7 +208,7 @@ impl Region {
         let file_offset = self.file_offset.checked_add(byte_offset);
         match (length, file_offset) {
             (Some(length), Some(file_offset)) => {
-                Ok(RegionPages { region: self, file_offset, length, byte_length })
+                Ok(RegionPages { region: self, region_offset: byte_offset, file_offset, length, byte_length })
             }
             _ => Err(Error::new(Code::OutOfRange, "the range ends above 2^63")),
         }
@@ -287,6 +287,16 @@ impl Region {
         })
     }
 
+    /// Takes the region's pages out of all views. Zeros stand there as long as a view is held: something that still
+    /// uses its address, an `fs.read` on another thread say, finds memory there, and nobody else's.
+    pub fn release_views(&self) {
+        let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
+        for view in views.drain(..).filter_map(|view| view.upgrade()) {
+            // SAFETY: the pages are the view's, which is alive. If it fails, they go when the view goes.
+            let _ = unsafe { mmap::replace(view.mmap.span(), Pages::Zeros) };
+        }
+    }
+
     fn turn_views(&self, views: &[Arc<View>], sharing: Sharing) -> crate::sys::SysResult<()> {
         let shared = sharing == Sharing::Shared;
         for view in views.iter().filter(|view| view.shared.load(Ordering::Acquire) != shared) {
@@ -304,6 +314,7 @@ impl Region {
 #[derive(Debug, Clone, Copy)]
 pub struct RegionPages<'region> {
     region: &'region Region,
+    region_offset: PageAligned,
     file_offset: PageAligned,
     length: PageAligned,
     byte_length: u64,
@@ -316,6 +327,10 @@ impl RegionPages<'_> {
 
     pub fn file_offset(&self) -> PageAligned {
         self.file_offset
+    }
+
+    pub fn region_offset(&self) -> PageAligned {
+        self.region_offset
     }
 
     pub fn inode(&self) -> u64 {
@@ -346,9 +361,11 @@ impl RegionPages<'_> {
             .byte_length;
         let end = self.file_offset.get().saturating_add(self.byte_length);
         if now < end {
+            let path = file::path_of(self.fd()).unwrap_or_default();
             let message = format!(
-                "{}: its file has {now} bytes now, and the range ends at byte {end} of it; open it again",
-                what()
+                "{}: its file, {}, has {now} bytes now, and the range ends at byte {end} of it; open it again",
+                what(),
+                path.display()
             );
             return Err(Error::new(Code::FileShrunk, message));
         }

@@ -159,7 +159,7 @@ impl NativeMemory {
         Ok(self.memory.unmap(place_of(env, array)?, Mapped { start, id: to_count(id)? })?)
     }
 
-    /// The mappings in order, four numbers each: start, end, access, id.
+    /// The mappings in order, five numbers each: start, end, access, offset in the region, id.
     #[napi(catch_unwind)]
     pub fn entries(&self) -> Vec<f64> {
         let entries = self.memory.entries();
@@ -167,7 +167,13 @@ impl NativeMemory {
             .iter()
             .flat_map(|entry| {
                 let (start, end) = (entry.span.start().get(), entry.span.end().get());
-                [from_count(start), from_count(end), access_code(entry.access), from_count(entry.id)]
+                [
+                    from_count(start),
+                    from_count(end),
+                    access_code(entry.access),
+                    from_count(entry.region_offset.get()),
+                    from_count(entry.id),
+                ]
             })
             .collect()
     }

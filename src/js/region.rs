@@ -95,7 +95,10 @@ impl NativeRegion {
 
     #[napi(catch_unwind)]
     pub fn close(&mut self, env: Env) -> napi::Result<()> {
-        self.region = None;
+        // lib/ has detached the views' buffers.
+        if let Some(region) = self.region.take() {
+            region.release_views();
+        }
         self.account_bytes(env, 0)
     }
 
@@ -131,7 +134,9 @@ impl napi::bindgen_prelude::ObjectFinalize for NativeRegion {
     }
 }
 
-/// An ArrayBuffer over a view. The view is unmapped when V8 lets go of the buffer: it was collected, or detached.
+/// An ArrayBuffer over a view. The view is unmapped when both of its owners are gone: the bytes, which another
+/// ArrayBuffer may have taken over (`ArrayBuffer.prototype.transfer`), and this object, which whoever still works on
+/// the address holds even when the buffer was detached meanwhile.
 ///
 /// V8 counts the length of an external buffer as external memory as long as the buffer lives. That can't be taken
 /// back: `napi_adjust_external_memory` would have to make the count negative for a moment when the buffer is
@@ -139,47 +144,75 @@ impl napi::bindgen_prelude::ObjectFinalize for NativeRegion {
 fn external_array_buffer<'env>(env: Env, view: Arc<View>) -> Result<Unknown<'env>, Error> {
     let address = crate::sys::to_usize(view.address()) as *mut std::ffi::c_void;
     let byte_length = view.byte_length();
-    let owner = Box::into_raw(Box::new(view));
+    let bytes_owner = Box::into_raw(Box::new(Arc::clone(&view)));
     let mut buffer = std::ptr::null_mut();
-    // SAFETY: `address` is valid for `byte_length` bytes as long as `owner` lives, which `release_view` ends; it is
-    // called once, on this thread, when V8 lets go of the buffer.
+    // SAFETY: `address` is valid for `byte_length` bytes as long as `bytes_owner` lives, which `release_view` ends; it
+    // is called once, on this thread, when V8 lets go of the bytes.
     let status = unsafe {
         sys::napi_create_external_arraybuffer(
             env.raw(),
             address,
             crate::sys::to_usize(byte_length),
             Some(release_view),
-            owner.cast(),
+            bytes_owner.cast(),
             &raw mut buffer,
         )
     };
-    if status == sys::Status::napi_ok {
-        // SAFETY: the call gave a handle of this scope.
-        return Ok(unsafe { Unknown::from_raw_unchecked(env.raw(), buffer) });
+    if status != sys::Status::napi_ok {
+        // SAFETY: the buffer was not made, so nobody else has it.
+        drop(unsafe { Box::from_raw(bytes_owner) });
+        return Err(if status == sys::Status::napi_no_external_buffers_allowed {
+            Error::new(
+                Code::NoExternalBuffers,
+                "this runtime does not allow ArrayBuffers over external memory (Electron does not); map the region into a memory instead",
+            )
+        } else {
+            Error::new(
+                Code::OutOfRange,
+                format!(
+                    "a view of {byte_length} bytes is more than this runtime's ArrayBuffers hold; take a smaller part"
+                ),
+            )
+        });
     }
-    // SAFETY: the buffer was not made, so nobody else has `owner`.
-    drop(unsafe { Box::from_raw(owner) });
-    Err(if status == sys::Status::napi_no_external_buffers_allowed {
-        Error::new(
-            Code::NoExternalBuffers,
-            "this runtime does not allow ArrayBuffers over external memory (Electron does not); map the region into a memory instead",
+    let object_owner = Box::into_raw(Box::new(view));
+    // SAFETY: `buffer` is a handle of this scope; `release_view` is called once, when the object is collected.
+    let status = unsafe {
+        sys::napi_add_finalizer(
+            env.raw(),
+            buffer,
+            object_owner.cast(),
+            Some(release_owner),
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
         )
-    } else {
-        Error::new(
-            Code::OutOfRange,
-            format!(
-                "a view of {byte_length} bytes is more than this runtime's ArrayBuffers hold; take a smaller part"
-            ),
-        )
-    })
+    };
+    if status != sys::Status::napi_ok {
+        // SAFETY: the finalizer was not added, so nobody else has it. The buffer goes when it is collected.
+        drop(unsafe { Box::from_raw(object_owner) });
+        return Err(internal("napi_add_finalizer failed"));
+    }
+    // SAFETY: the call gave a handle of this scope.
+    Ok(unsafe { Unknown::from_raw_unchecked(env.raw(), buffer) })
 }
 
+/// For `napi_create_external_arraybuffer`, which passes the owner as the hint.
 unsafe extern "C" fn release_view(
-    _env: sys::napi_env,
-    _address: *mut std::ffi::c_void,
+    env: sys::napi_env,
+    address: *mut std::ffi::c_void,
     owner: *mut std::ffi::c_void,
 ) {
-    // SAFETY: `owner` is what `external_array_buffer` boxed, and this is called once for it.
+    // SAFETY: passed on.
+    unsafe { release_owner(env, owner, address) };
+}
+
+/// For `napi_add_finalizer`, which passes the owner as the data.
+unsafe extern "C" fn release_owner(
+    _env: sys::napi_env,
+    owner: *mut std::ffi::c_void,
+    _hint: *mut std::ffi::c_void,
+) {
+    // SAFETY: `owner` is what `external_array_buffer` boxed for this finalizer, which is called once.
     drop(unsafe { Box::from_raw(owner.cast::<Arc<View>>()) });
 }
 
