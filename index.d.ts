@@ -197,13 +197,14 @@ export class HostRegion implements Disposable {
   /**
    * The region's bytes as an ArrayBuffer, without a copy. Writes go to the region if it is writable;
    * otherwise they go to copies of the pages that only this view sees.
-   * The buffer can't be transferred or posted. It is detached when the region is closed.
+   * The buffer can't be posted. It is detached when the region is closed; where `ArrayBuffer.prototype.transfer` took its bytes over,
+   * zeros stand there then. V8 counts a view's length as external memory as long as it lives.
    *
    * @param byteOffset Any offset below `byteLength`. Default 0.
    * @param byteLength At least 1. Default: to the end. At most `buffer.constants.MAX_LENGTH` (4 GiB on Node 20).
    * @throws `ERR_INVALID_ARG_TYPE`, `ERR_OUT_OF_RANGE`, `ERR_HOSTMAP_REGION_CLOSED`, `ERR_HOSTMAP_FILE_SHRUNK`,
    * `ERR_HOSTMAP_MAP_COUNT`, `ERR_HOSTMAP_MAP_FAILED`, `ERR_HOSTMAP_NO_EXTERNAL_BUFFERS`
-   * @remarks Cost: `mmap` and `madvise`, whatever the size; two `munmap`-sized steps at the end. Uses one memory mapping of the process.
+   * @remarks Cost: `mmap` and `madvise`, whatever the size; an `munmap` when it is collected. Uses one memory mapping of the process.
    */
   view(byteOffset?: number, byteLength?: number): ArrayBuffer
 
@@ -335,7 +336,8 @@ export class GuardedMemory {
    * `ERR_HOSTMAP_FILE_SHRUNK`, `ERR_HOSTMAP_OVERLAP`, `ERR_HOSTMAP_MEMORY_FULL`, `ERR_HOSTMAP_MEMORY_HIDDEN`,
    * `ERR_HOSTMAP_ALLOCATOR_FAILED`, `ERR_HOSTMAP_MAP_COUNT`, `ERR_HOSTMAP_MAP_FAILED`
    * @remarks Cost: one `mmap`, whatever the size (`'private'` and `'shared'`: and one `madvise`; a file: and one `fstat`); a growth of the memory
-   * where one is needed. Uses up to two memory mappings of the process.
+   * where one is needed, which is V8's own work and takes it milliseconds for a gigabyte (give the memory a large `initial` and
+   * use `at` to avoid it). Uses up to two memory mappings of the process.
    */
   map(region: HostRegion, options?: MapOptions): Mapping
 

@@ -342,20 +342,23 @@ class GuardedMemory {
     // One page more than the pages themselves: the block may start anywhere in a page.
     const blockBytes = Math.ceil(request.byteLength / page) * page + page
     const is64 = this.#address === 'i64'
-    const given = malloc(is64 ? BigInt(blockBytes) : blockBytes)
     const failed = why =>
-      makeError(
-        'ERR_HOSTMAP_ALLOCATOR_FAILED',
-        `options.allocator.malloc(${blockBytes}) gave ${inspect(given)}: ${why}`
-      )
+      makeError('ERR_HOSTMAP_ALLOCATOR_FAILED', `options.allocator.malloc(${blockBytes}): ${why}`)
+    // A 32-bit malloc would see its argument modulo 2^32, and give a block that is far too small.
+    if (!is64 && blockBytes >= 2 ** 32)
+      throw failed('more than a 32-bit module can be asked for; map less of the region')
+    const given = malloc(is64 ? BigInt(blockBytes) : blockBytes)
+    const gave = `it gave ${inspect(given)}, `
     const isAddress = typeof given === 'bigint' || Number.isInteger(given)
-    if (!isAddress) throw failed('not an address')
+    if (!isAddress) throw failed(`${gave}which is no address`)
     // Addresses above 2 GiB come out of 32-bit modules as negative numbers.
     const start = is64 ? Number(BigInt.asUintN(64, BigInt(given))) : Number(BigInt.asUintN(32, BigInt(given)))
-    if (start === 0) throw failed('the module has no block of this size; let its memory grow further')
+    if (start === 0)
+      throw failed(`${gave}so the module has no block of this size; let its memory grow further`)
     const release = () => free(given)
     try {
-      if (start + blockBytes > this.#current().length) throw failed('the block does not lie in the memory')
+      if (start + blockBytes > this.#current().length)
+        throw failed(`${gave}and the block does not lie in the memory`)
       return this.#mapAt(Math.ceil(start / page) * page, request, release)
     } catch (error) {
       release()
