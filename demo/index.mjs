@@ -1,0 +1,118 @@
+// The same Wasm program over the same file, once with the bytes copied in and once with the file mapped.
+//
+//   arguments.mjs                         the command line, and what the machine allows of it
+//   dataset.mjs                           the file
+//   stats.wat, program.mjs                the Wasm program
+//   ways.mjs                              copied in and mapped
+//   seats.mjs                             modules in this thread and in workers
+//   measure.mjs, measured.mjs             a fresh process for each measurement, and what it does
+//   report.mjs, units.mjs, progress.mjs   what is shown
+import { relative } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { help, makePlan, readArguments } from './arguments.mjs'
+import { InputError, generate, generatedPath, inspectFile, isGenerated, warmUp } from './dataset.mjs'
+import { measure, workOf } from './measure.mjs'
+import { assemble, programPath, readReport } from './program.mjs'
+import { withProgress } from './progress.mjs'
+import { closingWords, drawHistogram, drawStatistics, drawTable, indent, makePaint, wrap } from './report.mjs'
+import { formatBytes, formatCount } from './units.mjs'
+
+const defaultSize = 1024 ** 3
+
+const interrupted = new AbortController()
+for (const [name, number] of Object.entries({ SIGHUP: 1, SIGINT: 2, SIGTERM: 15 })) {
+  // Only once: a second Ctrl-C ends the process as usual.
+  process.once(name, () => interrupted.abort(128 + number))
+}
+
+// `| head` has seen enough.
+process.stdout.on('error', error => process.exit(error.code === 'EPIPE' ? 0 : 1))
+
+try {
+  process.exitCode = await main(process.argv.slice(2), interrupted.signal)
+} catch (error) {
+  if (interrupted.signal.aborted) {
+    process.exitCode = interrupted.signal.reason
+  } else {
+    process.stderr.write(`demo: ${error.message}\n`)
+    process.exitCode = error instanceof InputError ? 2 : 1
+  }
+}
+
+/** Gives the exit code. */
+async function main(args, signal) {
+  const options = readArguments(args)
+  if (options.help) {
+    process.stdout.write(help)
+    return 0
+  }
+  // Loaded here, so that an addon that is missing is reported as any other error.
+  const { limits } = await import('wasm-hostmap')
+  const colors = process.stdout.isTTY === true && process.stdout.hasColors()
+  const paint = makePaint(colors)
+
+  const path = options.file ?? (await provideFile(options.size ?? defaultSize, signal))
+  const fileBytes = inspectFile(path)
+  const { byteLength, modules, workers, notes } = makePlan({ ...options, fileBytes }, limits())
+  print(`${paint.bold('File')}     ${showPath(path)}, ${formatBytes(fileBytes)}`)
+  print(`${paint.bold('Program')}  ${showPath(programPath)}: statistics and a histogram of float32 values`)
+  for (const note of notes) print(wrap(`Note: ${note}`))
+  print('')
+
+  const binary = await assemble()
+  await withProgress('Reading the file into the page cache', byteLength, onProgress =>
+    warmUp(path, byteLength, onProgress, signal)
+  )
+  const places = [
+    { where: 'process', modules, title: `${formatCount(modules, 'module')} in one thread` },
+    { where: 'workers', modules: workers, title: `${formatCount(workers, 'worker')} with a module each` }
+  ]
+  for (const place of places) {
+    for (const [wayName, wayTitle] of Object.entries({ copied: 'Copied in', mapped: 'Mapped' })) {
+      const task = { wayName, where: place.where, modules: place.modules, path, byteLength, binary, colors }
+      place[wayName] = await withProgress(`${wayTitle}, ${place.title}`, workOf(task), onProgress =>
+        measure(task, onProgress, signal)
+      )
+    }
+  }
+
+  const reports = places.flatMap(({ copied, mapped }) => [...copied.reports, ...mapped.reports])
+  const report = readReport(reports[0])
+  print(drawTable(places, paint))
+  print(paint.dim('PSS counts a page once, RSS once for each memory that it is mapped into.'))
+  print('')
+  print(paint.bold('What the modules found'))
+  print(indent(drawStatistics(report)))
+  print('')
+  print(indent(drawHistogram(report, paint)))
+  print('')
+  print(paint.bold('The memory of a module that has the file mapped'))
+  print(places[0].mapped.drawing)
+  print('')
+  if (!reports.every(other => Buffer.compare(other, reports[0]) === 0)) {
+    print(wrap('The results differ. Was the file changed meanwhile? If not, please report it.'))
+    return 1
+  }
+  print(paint.green(wrap(closingWords(places[0]))))
+  return 0
+}
+
+/** Makes a file, or takes the one that an earlier run made. */
+async function provideFile(byteLength, signal) {
+  const path = generatedPath(byteLength)
+  if (!isGenerated(byteLength)) {
+    await withProgress(`Making ${showPath(path)}`, byteLength, onProgress =>
+      generate(byteLength, onProgress, signal)
+    )
+  }
+  return path
+}
+
+function showPath(path) {
+  const fromHere = relative('', path)
+  return fromHere.startsWith('..') ? path : fromHere
+}
+
+function print(text) {
+  process.stdout.write(`${text}\n`)
+}

@@ -1,0 +1,62 @@
+// The child's side of measure.mjs: a fresh process that measures one way once, so that no memory of another way is left in it.
+import { readFileSync } from 'node:fs'
+
+// The demo has the result, or was ended: don't stay behind.
+process.on('disconnect', () => process.exit())
+
+process.once('message', async task => {
+  try {
+    process.send({ result: await measure(task) })
+  } catch (error) {
+    process.send({ error: error.message })
+  }
+})
+
+async function measure({ wayName, where, modules, path, byteLength, binary, colors }) {
+  // Imported here, so that an addon that can't be loaded is reported as any other error.
+  const [{ ways }, { SeatHere, SeatInWorker }] = await Promise.all([
+    import('./ways.mjs'),
+    import('./seats.mjs')
+  ])
+  const onProgress = (stage, bytes) => process.send({ progress: { stage, bytes } })
+
+  // Compiling takes the same time in both ways: it's over before the clock starts.
+  const program = new WebAssembly.Module(binary)
+  const seats = []
+  while (seats.length < modules) {
+    seats.push(
+      where === 'workers'
+        ? await SeatInWorker.start(wayName, program, onProgress)
+        : new SeatHere(wayName, program, onProgress)
+    )
+  }
+
+  const start = performance.now()
+  const data = ways[wayName].open(path, byteLength, onProgress)
+  await Promise.all(seats.map(seat => seat.receive(data)))
+  const ready = performance.now()
+  const memoryWhenReady = residentMemory()
+
+  const scanStart = performance.now()
+  const reports = await Promise.all(seats.map(seat => seat.scan()))
+  const scanned = performance.now()
+  // `data` and all seats are still used below, so nothing that counts here could have been collected.
+  const memoryWhenScanned = residentMemory()
+
+  return {
+    readyMs: ready - start,
+    memoryWhenReady,
+    scanMs: scanned - scanStart,
+    memoryWhenScanned,
+    reports,
+    drawing: await seats[0].draw(colors),
+    dataByteLength: data.byteLength
+  }
+}
+
+/** What the process holds in memory now, by the kernel's own account. */
+function residentMemory() {
+  const rollup = readFileSync('/proc/self/smaps_rollup', 'utf8')
+  const bytes = name => 1024 * Number(new RegExp(`^${name}: +(\\d+) kB$`, 'm').exec(rollup)[1])
+  return { pss: bytes('Pss'), rss: bytes('Rss') }
+}

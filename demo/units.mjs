@@ -1,0 +1,48 @@
+// Sizes, times and counts, as a person reads them.
+
+const binaryUnits = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB']
+
+/** 1073741824 -> '1.00 GiB' */
+export function formatBytes(bytes) {
+  let unit = 0
+  while (bytes >= 1024 && unit < binaryUnits.length - 1) {
+    bytes /= 1024
+    unit++
+  }
+  return unit === 0 ? formatCount(bytes, 'byte') : `${threeDigits(bytes)} ${binaryUnits[unit]}`
+}
+
+/** '64MiB' -> 67108864; NaN for what is no size. */
+export function parseBytes(text) {
+  const [, number, prefix] = /^(\d+(?:\.\d+)?)\s*(?:([kmgt])(?:i?b)?|b|bytes)?$/i.exec(text) ?? []
+  return Math.floor(Number(number) * 1024 ** ' kmgt'.indexOf(prefix?.toLowerCase() ?? ' '))
+}
+
+export function formatDuration(milliseconds) {
+  if (milliseconds < 1) return `${threeDigits(milliseconds * 1000)} µs`
+  if (milliseconds < 1000) return `${threeDigits(milliseconds)} ms`
+  return `${threeDigits(milliseconds / 1000)} s`
+}
+
+/** How many times as much: '3,120 x', '4.8 x', '0.04 x' */
+export function formatFactor(factor) {
+  if (factor < 0.095) return `${factor.toPrecision(1)} x`
+  return factor < 9.95 ? `${factor.toFixed(1)} x` : `${Math.round(factor).toLocaleString('en')} x`
+}
+
+/** 1, 'module' -> '1 module'; 4, 'module' -> '4 modules' */
+export function formatCount(count, noun) {
+  return `${count.toLocaleString('en')} ${noun}${count === 1 ? '' : 's'}`
+}
+
+/** A value of the data: about five significant digits, whatever its size. */
+export function formatValue(value) {
+  const size = Math.abs(value)
+  return value === 0 || (size >= 1e-3 && size < 1e6)
+    ? String(Number(value.toPrecision(5)))
+    : value.toExponential(2)
+}
+
+function threeDigits(number) {
+  return number.toFixed(number < 9.995 ? 2 : number < 99.95 ? 1 : 0)
+}
