@@ -4,7 +4,7 @@ const { inspect, types } = require('node:util')
 const native = require('./binding.js')
 const check = require('./arguments.js')
 const { makeError, fromNative, callNative } = require('./errors.js')
-const { isRegion, nativeOf } = require('./region.js')
+const { isRegion, handleOf } = require('./region.js')
 const { makeLayout } = require('./layout.js')
 const v8 = require('./v8.js')
 
@@ -28,7 +28,7 @@ const forgetBase = new FinalizationRegistry(base => {
 })
 
 let unmapIn
-let nativeMemoryOf
+let tableOf
 
 class GuardedMemory {
   // null where a module shows the buffer only. A buffer keeps its memory alive, even when it is detached.
@@ -36,7 +36,8 @@ class GuardedMemory {
   #buffer
   // Over the whole buffer: the native part finds base and length by it.
   #array
-  #native
+  // Its mapping table: { owner, handle }.
+  #table
   #address
   // In Wasm pages; undefined where it is not known, since V8 does not tell it of a memory that exists.
   #maximum
@@ -46,7 +47,7 @@ class GuardedMemory {
 
   static {
     unmapIn = (guarded, mapping) => guarded.#unmap(mapping)
-    nativeMemoryOf = guarded => guarded.#native
+    tableOf = guarded => guarded.#table
   }
 
   constructor(descriptor, make, existing) {
@@ -65,7 +66,7 @@ class GuardedMemory {
     this.#array = new Uint8Array(this.#buffer)
     callNative(() => {
       this.#guarded = make === MAKE ? existing.guarded : v8.isGuarded(this.#array, this.#address)
-      this.#native = new native.NativeMemory(this.#array)
+      this.#table = attach(this.#array)
     })
     this.#register()
   }
@@ -197,7 +198,7 @@ class GuardedMemory {
   layout() {
     const array = this.#current()
     const entries = []
-    const flat = this.#native.entries()
+    const flat = native.entries(this.#table.handle)
     for (let i = 0; i < flat.length; i += 5) {
       const mapping = this.#mappings.get(flat[i + 4])
       entries.push({
@@ -243,7 +244,7 @@ class GuardedMemory {
       this.#buffer = buffer
       this.#array = new Uint8Array(buffer)
       byBuffer.set(buffer, this)
-      if (!callNative(() => this.#native.isAt(this.#array))) this.#moved()
+      if (!callNative(() => native.isAt(this.#table.handle, this.#array))) this.#moved()
     }
     if (this.#memory === null && this.#array.length === 0) {
       throw hidden(
@@ -256,13 +257,13 @@ class GuardedMemory {
   // Read-only mappings that a growth laid bare are protected again.
   #sync() {
     const array = this.#current()
-    callNative(() => this.#native.sync(array))
+    callNative(() => native.sync(this.#table.handle, array))
     return this
   }
 
   // V8 copied the memory elsewhere. The old mappings keep the old handle and say so when they are used.
   #moved() {
-    this.#native = new native.NativeMemory(this.#array)
+    this.#table = attach(this.#array)
     this.#mappings.clear()
     this.#register()
   }
@@ -307,7 +308,16 @@ class GuardedMemory {
     let id
     try {
       const { region, byteOffset, byteLength, code, populate } = request
-      id = this.#native.mapAt(array, nativeOf(region), at, byteOffset, byteLength, code, populate)
+      id = native.mapAt(
+        this.#table.handle,
+        array,
+        handleOf(region),
+        at,
+        byteOffset,
+        byteLength,
+        code,
+        populate
+      )
     } catch (error) {
       throw fromNative(error)
     }
@@ -320,7 +330,15 @@ class GuardedMemory {
       const array = this.#current()
       let found
       try {
-        found = this.#native.mapInFreeSpace(array, nativeOf(region), byteOffset, byteLength, code, populate)
+        found = native.mapInFreeSpace(
+          this.#table.handle,
+          array,
+          handleOf(region),
+          byteOffset,
+          byteLength,
+          code,
+          populate
+        )
       } catch (error) {
         throw fromNative(error)
       }
@@ -330,7 +348,9 @@ class GuardedMemory {
       const wasmPages = Math.ceil(byteLength / WASM_PAGE_BYTES)
       const start = this.#grow(wasmPages) * WASM_PAGE_BYTES
       const grown = this.#current()
-      callNative(() => this.#native.addFreeSpace(grown, start, start + wasmPages * WASM_PAGE_BYTES))
+      callNative(() =>
+        native.addFreeSpace(this.#table.handle, grown, start, start + wasmPages * WASM_PAGE_BYTES)
+      )
     }
   }
 
@@ -384,10 +404,10 @@ class GuardedMemory {
     return mapping
   }
 
-  #unmap({ id, start, nativeMemory }) {
+  #unmap({ id, start, table }) {
     const array = this.#current()
     try {
-      nativeMemory.unmap(array, start, id)
+      native.unmap(table.handle, array, start, id)
     } catch (error) {
       throw fromNative(error)
     }
@@ -401,7 +421,7 @@ class Mapping {
   #memory
   #id
   // The table it is in: another one, if the memory moved since.
-  #nativeMemory
+  #table
   #address
   #pointer
   #region
@@ -417,7 +437,7 @@ class Mapping {
     }
     this.#memory = memory
     this.#id = id
-    this.#nativeMemory = nativeMemoryOf(memory)
+    this.#table = tableOf(memory)
     this.#pointer = pointer
     this.#address = address
     this.#region = region
@@ -461,7 +481,7 @@ class Mapping {
 
   unmap() {
     if (this.#unmapped) return
-    unmapIn(this.#memory, { id: this.#id, start: this.#address, nativeMemory: this.#nativeMemory })
+    unmapIn(this.#memory, { id: this.#id, start: this.#address, table: this.#table })
     this.#unmapped = true
     this.#release?.()
   }
@@ -474,6 +494,12 @@ class Mapping {
     const { pointer, byteLength, access, region, unmapped } = this
     return `Mapping ${inspect({ pointer, byteLength, access, region: region.name, unmapped }, options)}`
   }
+}
+
+/** The mapping table of the memory that this array is over. The handle is a number, and good as long as its owner is held. */
+function attach(array) {
+  const owner = new native.NativeMemory(array)
+  return { owner, handle: owner.handle }
 }
 
 function memoryDescriptor(descriptor) {

@@ -13,7 +13,7 @@ const PROGRESS_INTERVAL_MS = 100
 const MAKE = Symbol('make')
 
 let isRegion
-let nativeOf
+let handleOf
 
 // What a view showed counts as the region's again when the view is gone.
 const recount = new FinalizationRegistry(region => region.deref()?.[COUNT]())
@@ -21,6 +21,8 @@ const COUNT = Symbol('count')
 
 class HostRegion {
   #native
+  // By which the native part finds the region fast. #native owns it.
+  #handle
   #byteLength
   #backing
   #name
@@ -33,20 +35,21 @@ class HostRegion {
 
   static {
     isRegion = value => typeof value === 'object' && value !== null && #native in value
-    nativeOf = region => region.#native
+    handleOf = region => region.#handle
   }
 
-  constructor(make, handle, counted) {
+  constructor(make, owner, counted) {
     if (make !== MAKE) {
       throw makeError(
         'ERR_ILLEGAL_CONSTRUCTOR',
         'HostRegion has no public constructor: use HostRegion.allocate, copyFrom, load, open or fromFd'
       )
     }
-    this.#native = handle
-    this.#byteLength = handle.byteLength
-    this.#backing = handle.isMemfd ? 'memfd' : 'file'
-    this.#name = handle.name
+    this.#native = owner
+    this.#handle = owner.handle
+    this.#byteLength = owner.byteLength
+    this.#backing = owner.isMemfd ? 'memfd' : 'file'
+    this.#name = owner.name
     this.#counted = counted
     this[COUNT]()
   }
@@ -100,9 +103,9 @@ class HostRegion {
         }
       }, PROGRESS_INTERVAL_MS)
     }
-    let handle
+    let owner
     try {
-      handle = await load.run(text, byteOffset, byteLength, name)
+      owner = await load.run(text, byteOffset, byteLength, name)
     } catch (error) {
       if (thrown !== undefined) throw thrown.error
       throw signal?.aborted ? abortError(signal, text) : fromNative(error)
@@ -110,7 +113,7 @@ class HostRegion {
       clearInterval(timer)
       signal?.removeEventListener('abort', cancel)
     }
-    const region = new HostRegion(MAKE, handle, true)
+    const region = new HostRegion(MAKE, owner, true)
     try {
       // The signal came, or the callback threw, when the last byte was already there.
       if (thrown !== undefined) throw thrown.error
@@ -240,4 +243,4 @@ class HostRegion {
   }
 }
 
-module.exports = { HostRegion, isRegion, nativeOf }
+module.exports = { HostRegion, isRegion, handleOf }

@@ -3,15 +3,18 @@
 //! `array` is always a Uint8Array over the whole of the memory's buffer, made by lib/ from a memory that it holds:
 //! V8 tells its base and length from it, and the memory is alive as long as the call lasts.
 
-use super::region::NativeRegion;
+use super::handles::Handles;
+use super::region::region_of;
 use super::{bytes_of, from_count, internal, to_count};
 use crate::error::{Code, Error};
 use crate::mapping::Access;
 use crate::memory::{self, MapBefore, Mapped, Memory, Place, Reservation};
 use crate::sys::page::PageAligned;
 use napi::Env;
-use napi::bindgen_prelude::Unknown;
+use napi::bindgen_prelude::{ObjectFinalize, Unknown};
 use napi_derive::napi;
+use std::cell::RefCell;
+use std::rc::Rc;
 
 fn place_of(env: Env, array: Unknown<'_>) -> Result<Place, Error> {
     let (base, byte_length) = bytes_of(env, array)?;
@@ -84,99 +87,121 @@ pub fn base_of(env: Env, array: Unknown<'_>) -> napi::Result<f64> {
     Ok(from_count(place_of(env, array)?.base().get()))
 }
 
-/// A handle on the mapping table of a memory.
-#[napi]
+thread_local! {
+    static MEMORIES: RefCell<Handles<Memory>> = const { RefCell::new(Handles::new()) };
+}
+
+fn memory_of(handle: u32) -> Result<Rc<Memory>, Error> {
+    MEMORIES.with_borrow(|memories| memories.get(handle)).ok_or_else(|| internal("there is no such memory"))
+}
+
+/// Owns a handle on the mapping table of a memory. The functions below take its number.
+#[napi(custom_finalize)]
 pub struct NativeMemory {
-    memory: Memory,
+    handle: u32,
 }
 
 #[napi]
 impl NativeMemory {
     #[napi(constructor, catch_unwind)]
     pub fn new(env: Env, array: Unknown<'_>) -> napi::Result<Self> {
-        Ok(Self { memory: Memory::attach(place_of(env, array)?) })
+        let memory = Memory::attach(place_of(env, array)?);
+        Ok(Self { handle: MEMORIES.with_borrow_mut(|memories| memories.add(memory))? })
     }
 
-    #[napi(catch_unwind)]
-    pub fn is_at(&self, env: Env, array: Unknown<'_>) -> napi::Result<bool> {
-        Ok(self.memory.is_at(place_of(env, array)?))
+    #[napi(getter)]
+    pub fn handle(&self) -> u32 {
+        self.handle
     }
+}
 
-    #[napi(catch_unwind)]
-    pub fn sync(&self, env: Env, array: Unknown<'_>) -> napi::Result<()> {
-        Ok(self.memory.sync(place_of(env, array)?)?)
+impl ObjectFinalize for NativeMemory {
+    fn finalize(self, _env: Env) -> napi::Result<()> {
+        // Dropped when the list is not borrowed any more; it may be gone when a thread ends.
+        drop(MEMORIES.try_with(|memories| memories.borrow_mut().remove(self.handle)));
+        Ok(())
     }
+}
 
-    /// Maps at an offset and gives the mapping's id.
-    #[napi(catch_unwind)]
-    #[allow(clippy::too_many_arguments)]
-    pub fn map_at(
-        &self,
-        env: Env,
-        array: Unknown<'_>,
-        region: &NativeRegion,
-        at: f64,
-        byte_offset: f64,
-        byte_length: f64,
-        access: u32,
-        populate: bool,
-    ) -> napi::Result<f64> {
-        let pages = region.get()?.pages(aligned_offset(byte_offset)?, to_count(byte_length)?)?;
-        let mapped =
-            self.memory.map_at(place_of(env, array)?, to_count(at)?, &pages, to_access(access)?, populate)?;
-        Ok(from_count(mapped.id))
-    }
+#[napi(catch_unwind)]
+pub fn is_at(memory: u32, env: Env, array: Unknown<'_>) -> napi::Result<bool> {
+    Ok(memory_of(memory)?.is_at(place_of(env, array)?))
+}
 
-    /// Maps in free space and gives `[offset, id]`, or null where the memory must grow.
-    #[napi(catch_unwind)]
-    #[allow(clippy::too_many_arguments)]
-    pub fn map_in_free_space(
-        &self,
-        env: Env,
-        array: Unknown<'_>,
-        region: &NativeRegion,
-        byte_offset: f64,
-        byte_length: f64,
-        access: u32,
-        populate: bool,
-    ) -> napi::Result<Option<Vec<f64>>> {
-        let pages = region.get()?.pages(aligned_offset(byte_offset)?, to_count(byte_length)?)?;
-        let mapped =
-            self.memory.map_in_free_space(place_of(env, array)?, &pages, to_access(access)?, populate)?;
-        Ok(mapped.map(|mapped| vec![from_count(mapped.start.get()), from_count(mapped.id)]))
-    }
+#[napi(catch_unwind)]
+pub fn sync(memory: u32, env: Env, array: Unknown<'_>) -> napi::Result<()> {
+    Ok(memory_of(memory)?.sync(place_of(env, array)?)?)
+}
 
-    #[napi(catch_unwind)]
-    pub fn add_free_space(&self, env: Env, array: Unknown<'_>, start: f64, end: f64) -> napi::Result<()> {
-        Ok(self.memory.add_free_space(place_of(env, array)?, to_count(start)?, to_count(end)?)?)
-    }
+/// Maps at an offset and gives the mapping's id.
+#[napi(catch_unwind)]
+#[allow(clippy::too_many_arguments)]
+pub fn map_at(
+    memory: u32,
+    env: Env,
+    array: Unknown<'_>,
+    region: u32,
+    at: f64,
+    byte_offset: f64,
+    byte_length: f64,
+    access: u32,
+    populate: bool,
+) -> napi::Result<f64> {
+    let region = region_of(region)?;
+    let pages = region.pages(aligned_offset(byte_offset)?, to_count(byte_length)?)?;
+    let place = place_of(env, array)?;
+    let mapped = memory_of(memory)?.map_at(place, to_count(at)?, &pages, to_access(access)?, populate)?;
+    Ok(from_count(mapped.id))
+}
 
-    /// False: there is no such mapping any more.
-    #[napi(catch_unwind)]
-    pub fn unmap(&self, env: Env, array: Unknown<'_>, start: f64, id: f64) -> napi::Result<bool> {
-        let start =
-            PageAligned::new(to_count(start)?).ok_or_else(|| internal("a mapping starts at a page"))?;
-        Ok(self.memory.unmap(place_of(env, array)?, Mapped { start, id: to_count(id)? })?)
-    }
+/// Maps in free space and gives `[offset, id]`, or null where the memory must grow.
+#[napi(catch_unwind)]
+#[allow(clippy::too_many_arguments)]
+pub fn map_in_free_space(
+    memory: u32,
+    env: Env,
+    array: Unknown<'_>,
+    region: u32,
+    byte_offset: f64,
+    byte_length: f64,
+    access: u32,
+    populate: bool,
+) -> napi::Result<Option<Vec<f64>>> {
+    let region = region_of(region)?;
+    let pages = region.pages(aligned_offset(byte_offset)?, to_count(byte_length)?)?;
+    let place = place_of(env, array)?;
+    let mapped = memory_of(memory)?.map_in_free_space(place, &pages, to_access(access)?, populate)?;
+    Ok(mapped.map(|mapped| vec![from_count(mapped.start.get()), from_count(mapped.id)]))
+}
 
-    /// The mappings in order, five numbers each: start, end, access, offset in the region, id.
-    #[napi(catch_unwind)]
-    pub fn entries(&self) -> Vec<f64> {
-        let entries = self.memory.entries();
-        entries
-            .iter()
-            .flat_map(|entry| {
-                let (start, end) = (entry.span.start().get(), entry.span.end().get());
-                [
-                    from_count(start),
-                    from_count(end),
-                    access_code(entry.access),
-                    from_count(entry.region_offset.get()),
-                    from_count(entry.id),
-                ]
-            })
-            .collect()
-    }
+#[napi(catch_unwind)]
+pub fn add_free_space(memory: u32, env: Env, array: Unknown<'_>, start: f64, end: f64) -> napi::Result<()> {
+    Ok(memory_of(memory)?.add_free_space(place_of(env, array)?, to_count(start)?, to_count(end)?)?)
+}
+
+/// False: there is no such mapping any more.
+#[napi(catch_unwind)]
+pub fn unmap(memory: u32, env: Env, array: Unknown<'_>, start: f64, id: f64) -> napi::Result<bool> {
+    let start = PageAligned::new(to_count(start)?).ok_or_else(|| internal("a mapping starts at a page"))?;
+    Ok(memory_of(memory)?.unmap(place_of(env, array)?, Mapped { start, id: to_count(id)? })?)
+}
+
+/// The mappings in order, five numbers each: start, end, access, offset in the region, id.
+#[napi(catch_unwind)]
+pub fn entries(memory: u32) -> napi::Result<Vec<f64>> {
+    let entries = memory_of(memory)?.entries();
+    let flat = entries.iter().flat_map(|entry| {
+        let (start, end) = (entry.span.start().get(), entry.span.end().get());
+        let counts = [start, end].map(from_count);
+        [
+            counts[0],
+            counts[1],
+            access_code(entry.access),
+            from_count(entry.region_offset.get()),
+            from_count(entry.id),
+        ]
+    });
+    Ok(flat.collect())
 }
 
 fn aligned_offset(byte_offset: f64) -> Result<PageAligned, Error> {

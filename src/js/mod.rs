@@ -1,6 +1,7 @@
 //! The Node-API face of the core: converts arguments, calls the core, and nothing else. lib/ is its only caller; it
 //! has checked types, and holds the JavaScript objects whose lives matter (the memory, its buffer, the region).
 
+mod handles;
 mod inject;
 mod limits;
 mod memory;
@@ -44,16 +45,11 @@ fn from_count(value: u64) -> f64 {
 /// Where the bytes of a Uint8Array lie and how many they are. Works over SharedArrayBuffers on every Node version,
 /// which `napi_get_arraybuffer_info` does not.
 fn bytes_of(env: Env, array: Unknown<'_>) -> Result<(u64, u64), Error> {
-    let mut is_typed_array = false;
-    // SAFETY: `array` is a live handle of this call's scope.
-    let status = unsafe { sys::napi_is_typedarray(env.raw(), array.raw(), &raw mut is_typed_array) };
-    if status != sys::Status::napi_ok || !is_typed_array {
-        return Err(internal("a Uint8Array was expected"));
-    }
     let mut kind = 0;
     let mut length = 0_usize;
     let mut data = std::ptr::null_mut();
-    // SAFETY: it is a typed array, and every result has a place or is not asked for.
+    // SAFETY: `array` is a live handle of this call's scope, and every result has a place or is not asked for. What is
+    // no typed array is refused.
     let status = unsafe {
         sys::napi_get_typedarray_info(
             env.raw(),

@@ -1,19 +1,33 @@
 //! Regions, their views and loads.
 
+use super::handles::Handles;
 use super::{bytes_of, from_count, internal, to_count};
 use crate::error::{Code, Error};
 use crate::region::{self, Backing, LoadProgress, Part, Region, View};
 use napi::bindgen_prelude::{AsyncTask, Unknown};
 use napi::{CleanupEnvHook, Env, Task, sys};
 use napi_derive::napi;
+use std::cell::RefCell;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// A region as long as it is open. Dropping it (closing, or collection) closes the descriptor.
+thread_local! {
+    static REGIONS: RefCell<Handles<Region>> = const { RefCell::new(Handles::new()) };
+}
+
+/// The region behind a number, if it is open.
+pub(super) fn region_of(handle: u32) -> Result<Rc<Region>, Error> {
+    REGIONS
+        .with_borrow(|regions| regions.get(handle))
+        .ok_or_else(|| Error::new(Code::RegionClosed, "the region was closed"))
+}
+
+/// Owns a region as long as it is open. Closing it, or its collection, closes the descriptor.
 #[napi(custom_finalize)]
 pub struct NativeRegion {
-    region: Option<Region>,
+    handle: u32,
     /// What this region adds to V8's count of external memory now.
     accounted_bytes: i64,
 }
@@ -24,19 +38,20 @@ fn part(byte_offset: f64, byte_length: Option<f64>) -> Result<Part, Error> {
 
 #[napi]
 impl NativeRegion {
-    fn new(region: Region) -> Self {
-        Self { region: Some(region), accounted_bytes: 0 }
+    fn new(region: Region) -> napi::Result<Self> {
+        let handle = REGIONS.with_borrow_mut(|regions| regions.add(region))?;
+        Ok(Self { handle, accounted_bytes: 0 })
     }
 
     #[napi(factory, catch_unwind)]
     pub fn allocate(byte_length: f64, name: String) -> napi::Result<Self> {
-        Ok(Self::new(Region::allocate(to_count(byte_length)?, &name)?))
+        Self::new(Region::allocate(to_count(byte_length)?, &name)?)
     }
 
     #[napi(factory, catch_unwind)]
     pub fn copy_from(env: Env, source: Unknown<'_>, name: String) -> napi::Result<Self> {
         let (address, byte_length) = bytes_of(env, source)?;
-        Ok(Self::new(Region::copy_from(address, byte_length, &name)?))
+        Self::new(Region::copy_from(address, byte_length, &name)?)
     }
 
     #[napi(factory, catch_unwind)]
@@ -46,16 +61,21 @@ impl NativeRegion {
         byte_length: Option<f64>,
         writable: bool,
     ) -> napi::Result<Self> {
-        Ok(Self::new(Region::open(Path::new(&path), part(byte_offset, byte_length)?, writable)?))
+        Self::new(Region::open(Path::new(&path), part(byte_offset, byte_length)?, writable)?)
     }
 
     #[napi(factory, catch_unwind)]
     pub fn from_fd(fd: i32, byte_offset: f64, byte_length: Option<f64>) -> napi::Result<Self> {
-        Ok(Self::new(Region::from_fd(fd, part(byte_offset, byte_length)?)?))
+        Self::new(Region::from_fd(fd, part(byte_offset, byte_length)?)?)
     }
 
-    pub(super) fn get(&self) -> Result<&Region, Error> {
-        self.region.as_ref().ok_or_else(|| Error::new(Code::RegionClosed, "the region was closed"))
+    fn get(&self) -> Result<Rc<Region>, Error> {
+        region_of(self.handle)
+    }
+
+    #[napi(getter)]
+    pub fn handle(&self) -> u32 {
+        self.handle
     }
 
     #[napi(getter, catch_unwind)]
@@ -75,17 +95,17 @@ impl NativeRegion {
 
     #[napi(getter, catch_unwind)]
     pub fn fd(&self) -> i32 {
-        self.region.as_ref().map_or(-1, Region::raw_fd)
+        self.get().map_or(-1, |region| region.raw_fd())
     }
 
     #[napi(getter, catch_unwind)]
     pub fn writable(&self) -> bool {
-        self.region.as_ref().is_some_and(Region::is_writable)
+        self.get().is_ok_and(|region| region.is_writable())
     }
 
     #[napi(getter, catch_unwind)]
     pub fn sealed(&self) -> bool {
-        self.region.as_ref().is_some_and(Region::is_sealed)
+        self.get().is_ok_and(|region| region.is_sealed())
     }
 
     #[napi(catch_unwind)]
@@ -96,7 +116,7 @@ impl NativeRegion {
     #[napi(catch_unwind)]
     pub fn close(&mut self, env: Env) -> napi::Result<()> {
         // lib/ has detached the views' buffers.
-        if let Some(region) = self.region.take() {
+        if let Some(region) = REGIONS.with_borrow_mut(|regions| regions.take(self.handle)) {
             region.release_views();
         }
         self.account_bytes(env, 0)
@@ -106,8 +126,7 @@ impl NativeRegion {
     /// the length of their buffers itself. Cost: one `fstat`.
     #[napi(catch_unwind)]
     pub fn account(&mut self, env: Env) -> napi::Result<()> {
-        let held =
-            self.region.as_ref().map_or(0, |region| region.held_bytes().saturating_sub(region.view_bytes()));
+        let held = self.get().map_or(0, |region| region.held_bytes().saturating_sub(region.view_bytes()));
         self.account_bytes(env, i64::try_from(held).unwrap_or(i64::MAX))
     }
 
@@ -130,6 +149,9 @@ impl NativeRegion {
 /// What a released region held is no longer the process's.
 impl napi::bindgen_prelude::ObjectFinalize for NativeRegion {
     fn finalize(mut self, env: Env) -> napi::Result<()> {
+        // Views that are left keep their pages.
+        // The list itself may be gone when a thread ends, and all regions with it.
+        drop(REGIONS.try_with(|regions| regions.borrow_mut().remove(self.handle)));
         self.account_bytes(env, 0)
     }
 }
@@ -290,7 +312,7 @@ impl Task for LoadTask {
     }
 
     fn resolve(&mut self, _env: Env, region: Region) -> napi::Result<NativeRegion> {
-        Ok(NativeRegion::new(region))
+        NativeRegion::new(region)
     }
 
     fn finally(mut self, env: Env) -> napi::Result<()> {

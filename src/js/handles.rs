@@ -1,0 +1,51 @@
+//! Numbers for native objects, by which the calls that must be fast name them.
+//!
+//! A method of a #[napi] class finds its object through checks and locks of napi-rs, about 1 us a call (measured);
+//! that is as much as the system call that it is for. A number is looked up in a list of this thread, without a lock.
+//! The class object owns the slot: lib/ holds it for as long as it uses the number.
+
+use super::internal;
+use crate::error::Error;
+use std::rc::Rc;
+
+/// The objects of one kind that JavaScript of this thread holds.
+#[derive(Debug)]
+pub(super) struct Handles<T> {
+    slots: Vec<Option<Rc<T>>>,
+    empty: Vec<u32>,
+}
+
+impl<T> Handles<T> {
+    pub(super) const fn new() -> Self {
+        Self { slots: Vec::new(), empty: Vec::new() }
+    }
+
+    pub(super) fn add(&mut self, object: T) -> Result<u32, Error> {
+        let object = Some(Rc::new(object));
+        if let Some(number) = self.empty.pop()
+            && let Some(slot) = self.slots.get_mut(number as usize)
+        {
+            *slot = object;
+            return Ok(number);
+        }
+        let number = u32::try_from(self.slots.len()).map_err(|_| internal("there are too many objects"))?;
+        self.slots.push(object);
+        Ok(number)
+    }
+
+    pub(super) fn get(&self, number: u32) -> Option<Rc<T>> {
+        self.slots.get(number as usize)?.clone()
+    }
+
+    /// Takes the object out; the slot stays the owner's.
+    pub(super) fn take(&mut self, number: u32) -> Option<Rc<T>> {
+        self.slots.get_mut(number as usize)?.take()
+    }
+
+    /// Gives the slot back.
+    pub(super) fn remove(&mut self, number: u32) -> Option<Rc<T>> {
+        let object = self.take(number);
+        self.empty.push(number);
+        object
+    }
+}
