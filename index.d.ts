@@ -374,7 +374,7 @@ export class Mapping implements Disposable {
    * is kept for the next `map`. Unmapping twice does nothing.
    *
    * @throws `ERR_HOSTMAP_MEMORY_MOVED`, `ERR_HOSTMAP_MAP_COUNT`, `ERR_HOSTMAP_MAP_FAILED`
-   * @remarks Cost: one `mmap`; the kernel's share grows with the pages that were touched.
+   * @remarks Cost: one `mmap` and one `madvise`; the kernel's share grows with the pages that were touched.
    */
   unmap(): void
   /** The same as {@link Mapping.unmap}. */

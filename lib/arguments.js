@@ -8,8 +8,14 @@ const { fileURLToPath } = require('node:url')
 const { makeError } = require('./errors.js')
 
 function show(value) {
-  const text = inspect(value, { depth: 0, maxStringLength: 60, breakLength: Infinity })
-  return typeof value === 'function' || text.length > 100 ? `${text.slice(0, 100)}` : text
+  let text
+  try {
+    text = inspect(value, { depth: 0, maxStringLength: 60, breakLength: Infinity })
+  } catch {
+    // Its own inspection threw.
+    text = Object.prototype.toString.call(value)
+  }
+  return text.length > 100 ? `${text.slice(0, 100)}...` : text
 }
 
 function wrongType(name, expected, value) {
@@ -101,20 +107,29 @@ function path(value, name = 'path') {
   const isUrl = typeof value === 'object' && value !== null && typeof value.href === 'string'
   if (typeof value !== 'string' && !isUrl) throw wrongType(name, 'a string or a file: URL', value)
   if (isUrl && value.protocol !== 'file:') throw wrongValue(name, 'a file: URL', value.href)
-  // By its text, since URLs of another realm are not Node's own.
-  const text = isUrl ? fileURLToPath(value.href) : value
+  const text = isUrl ? pathOfUrl(value, name) : value
   if (text === '' || text.includes('\0')) throw wrongValue(name, 'a path, not empty and without NUL', value)
   return text
 }
 
+function pathOfUrl(url, name) {
+  try {
+    // By its text, since URLs of another realm are not Node's own.
+    return fileURLToPath(url.href)
+  } catch (error) {
+    throw wrongValue(name, `a file: URL of this machine (${error.message})`, url.href)
+  }
+}
+
 /** Any object with bytes, as a Uint8Array over them. */
 function bytes(value, name) {
-  let array
-  if (types.isAnyArrayBuffer(value)) array = new Uint8Array(value)
-  else if (ArrayBuffer.isView(value)) array = new Uint8Array(value.buffer, value.byteOffset, value.byteLength)
-  else throw wrongType(name, 'an ArrayBuffer, a SharedArrayBuffer, or a view of one', value)
-  if (array.byteLength === 0) throw wrongValue(name, 'at least 1 byte long, and not detached', value)
-  return array
+  const isView = ArrayBuffer.isView(value)
+  if (!isView && !types.isAnyArrayBuffer(value)) {
+    throw wrongType(name, 'an ArrayBuffer, a SharedArrayBuffer, or a view of one', value)
+  }
+  // A detached buffer can't be asked for more than its length, which is 0 then.
+  if (value.byteLength === 0) throw wrongValue(name, 'at least 1 byte long, and not detached', value)
+  return isView ? new Uint8Array(value.buffer, value.byteOffset, value.byteLength) : new Uint8Array(value)
 }
 
 function abortSignal(value, name) {

@@ -33,6 +33,7 @@ class Layout {
   }
 
   [inspect.custom]() {
+    if (!(#ranges in this)) return 'Layout {}'
     return this.toString()
   }
 }

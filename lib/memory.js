@@ -42,7 +42,7 @@ class GuardedMemory {
   // In Wasm pages; undefined where it is not known, since V8 does not tell it of a memory that exists.
   #maximum
   #guarded
-  // Mappings that this thread made, by id.
+  // Mappings that this thread made, by address.
   #mappings = new Map()
 
   static {
@@ -84,7 +84,7 @@ class GuardedMemory {
     if (known !== undefined) return known.#sync()
     const buffer = v8.bufferOf(memory)
     const array = new Uint8Array(buffer)
-    const other = byBase.get(callNative(() => native.baseOf(array)))?.deref()
+    const other = GuardedMemory.#livingAt(array)
     if (other !== undefined && other.#memory === null) {
       // Until now only its buffer was known.
       other.#memory = memory
@@ -100,18 +100,17 @@ class GuardedMemory {
   static #fromBuffer(buffer, asked) {
     const known = byBuffer.get(buffer)
     if (known !== undefined && known.#isCurrent(buffer)) return known.#sync()
-    const array = new Uint8Array(buffer)
-    const address = asked ?? (array.length > 2 ** 32 ? 'i64' : 'i32')
-    if (buffer.detached || (array.length === 0 && known !== undefined)) {
-      throw notWasmMemory('the buffer is detached: the memory has grown; pass its new buffer')
+    if (isDetached(buffer)) {
+      throw notWasmMemory('it is detached: the memory has grown; pass its new buffer')
     }
     if (buffer.resizable)
       throw notWasmMemory('it is a resizable ArrayBuffer; pass the WebAssembly.Memory itself')
-    const base = callNative(() => native.baseOf(array))
-    const other = byBase.get(base)?.deref()
+    const array = new Uint8Array(buffer)
+    const address = asked ?? (array.length > 2 ** 32 ? 'i64' : 'i32')
+    const other = GuardedMemory.#livingAt(array)
     if (other !== undefined) {
       // The same memory, met by its buffer, or by its buffer after a growth.
-      if (other.#memory === null) other.#buffer = buffer
+      if (other.#memory === null) other.#refresh(buffer)
       other.#sync()
       byBuffer.set(buffer, other)
       return other
@@ -125,6 +124,12 @@ class GuardedMemory {
       throw notWasmMemory('there is no reservation with guards around it, by the process map')
     }
     return new GuardedMemory(undefined, MAKE, { memory: null, buffer, address, guarded: true })
+  }
+
+  // The object of the memory that lies where this array does, if there is one.
+  static #livingAt(array) {
+    const found = byBase.get(callNative(() => native.baseOf(array)))?.deref()
+    return found !== undefined && native.isAt(found.#table.handle, array) ? found : undefined
   }
 
   get memory() {
@@ -200,7 +205,7 @@ class GuardedMemory {
     const entries = []
     const flat = native.entries(this.#table.handle)
     for (let i = 0; i < flat.length; i += 5) {
-      const mapping = this.#mappings.get(flat[i + 4])
+      const mapping = this.#mappings.get(flat[i])
       entries.push({
         start: flat[i],
         end: flat[i + 1],
@@ -221,6 +226,7 @@ class GuardedMemory {
   }
 
   [inspect.custom](depth, options) {
+    if (!(#table in this)) return 'GuardedMemory {}'
     const { byteLength, address, guarded } = this
     return `GuardedMemory ${inspect({ byteLength, address, guarded, mappings: this.#mappings.size }, options)}`
   }
@@ -240,18 +246,20 @@ class GuardedMemory {
   // The array over the buffer as it is now. Every growth makes a new buffer.
   #current() {
     const buffer = this.buffer
-    if (buffer !== this.#array.buffer) {
-      this.#buffer = buffer
-      this.#array = new Uint8Array(buffer)
-      byBuffer.set(buffer, this)
-      if (!callNative(() => native.isAt(this.#table.handle, this.#array))) this.#moved()
-    }
+    if (buffer !== this.#buffer) this.#refresh(buffer)
     if (this.#memory === null && this.#array.length === 0) {
       throw hidden(
         'the module has grown its memory, and the buffer that was given is detached; pass the new one to GuardedMemory.from'
       )
     }
     return this.#array
+  }
+
+  #refresh(buffer) {
+    this.#buffer = buffer
+    this.#array = new Uint8Array(buffer)
+    byBuffer.set(buffer, this)
+    if (!callNative(() => native.isAt(this.#table.handle, this.#array))) this.#moved()
   }
 
   // Read-only mappings that a growth laid bare are protected again.
@@ -400,7 +408,7 @@ class GuardedMemory {
       access,
       release
     )
-    this.#mappings.set(id, mapping)
+    this.#mappings.set(start, mapping)
     return mapping
   }
 
@@ -411,7 +419,7 @@ class GuardedMemory {
     } catch (error) {
       throw fromNative(error)
     }
-    this.#mappings.delete(id)
+    this.#mappings.delete(start)
   }
 }
 
@@ -491,6 +499,7 @@ class Mapping {
   }
 
   [inspect.custom](depth, options) {
+    if (!(#table in this)) return 'Mapping {}'
     const { pointer, byteLength, access, region, unmapped } = this
     return `Mapping ${inspect({ pointer, byteLength, access, region: region.name, unmapped }, options)}`
   }
@@ -551,6 +560,17 @@ function refusal(what, reservationBytes, commitBytes, cause) {
     native.whyRefused(what, reservationBytes, commitBytes)
   } catch (error) {
     return Object.assign(fromNative(error), cause === undefined ? undefined : { cause })
+  }
+}
+
+// Node 20 has no `ArrayBuffer.prototype.detached`; there, no view can be made over a detached buffer.
+function isDetached(buffer) {
+  if (buffer.byteLength > 0) return false
+  try {
+    new Uint8Array(buffer)
+    return false
+  } catch {
+    return true
   }
 }
 

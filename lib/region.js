@@ -222,6 +222,7 @@ class HostRegion {
   }
 
   [inspect.custom](depth, options) {
+    if (!isRegion(this)) return 'HostRegion {}'
     const { name, byteLength, backing, fd, writable, sealed, closed } = this
     return `HostRegion ${inspect({ name, byteLength, backing, fd, writable, sealed, closed }, options)}`
   }

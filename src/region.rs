@@ -109,7 +109,7 @@ impl Region {
         let (readable, mut writable) = file::access(&fd).map_err(refused)?;
         if !readable {
             let message =
-                format!("{what}: it is open for writing only; open it for reading, or reading and writing");
+                format!("{what}: it is not open for reading; open it for reading, or reading and writing");
             return Err(Error::new(Code::OpenFailed, message));
         }
         let is_memfd = file::path_of(&fd)

@@ -74,7 +74,9 @@ pub fn access(fd: impl AsFd) -> SysResult<(bool, bool)> {
     inject::trip("fcntl")?;
     let flags = fcntl(fd, FcntlArg::F_GETFL).map_err(|errno| SysError::new("fcntl", errno))?;
     let mode = OFlag::from_bits_truncate(flags) & OFlag::O_ACCMODE;
-    Ok((mode != OFlag::O_WRONLY, mode == OFlag::O_RDWR))
+    // A descriptor that only names a file can do neither.
+    let names_only = OFlag::from_bits_retain(flags).contains(OFlag::O_PATH);
+    Ok((mode != OFlag::O_WRONLY && !names_only, mode == OFlag::O_RDWR && !names_only))
 }
 
 /// The path that the kernel knows a descriptor by; memfds start with `/memfd:`.
