@@ -537,20 +537,22 @@ function memoryDescriptor(descriptor) {
   return { initial: first, maximum: last, shared, address }
 }
 
+// V8 collects garbage when it gets no address space, but may be given what was freed only the next time.
+const ATTEMPTS = 3
+
 function makeMemory(descriptor) {
-  try {
-    return v8.makeMemory(descriptor)
-  } catch (error) {
-    const { initial, address } = descriptor
-    const reservation = callNative(() => v8.reservationOf(address))
-    const bytes = reservation === null ? 0 : reservation.belowBytes + reservation.aboveBytes
-    // Never measured: nothing of this kind could ever be made. No memory takes less than its reach.
-    throw refusal(
-      `V8 could not allocate a memory of ${initial} Wasm pages`,
-      bytes || 2 ** 33,
-      initial * WASM_PAGE_BYTES,
-      error
-    )
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return v8.makeMemory(descriptor)
+    } catch (error) {
+      const { initial, address } = descriptor
+      const reservation = callNative(() => v8.reservationOf(address))
+      // Never measured: nothing of this kind could ever be made. No memory takes less than its reach.
+      const bytes = reservation === null ? 2 ** 33 : reservation.belowBytes + reservation.aboveBytes
+      const what = `V8 could not allocate a memory of ${initial} Wasm pages`
+      const why = refusal(what, bytes, initial * WASM_PAGE_BYTES, error)
+      if (why.code !== 'ERR_HOSTMAP_MEMORY_REFUSED' || attempt === ATTEMPTS) throw why
+    }
   }
 }
 

@@ -16,7 +16,7 @@ let isRegion
 let handleOf
 
 // What a view showed counts as the region's again when the view is gone.
-const recount = new FinalizationRegistry(region => region.deref()?.[COUNT]())
+const recount = new FinalizationRegistry(({ region, byteLength }) => region.deref()?.[COUNT](-byteLength))
 const COUNT = Symbol('count')
 
 class HostRegion {
@@ -32,6 +32,9 @@ class HostRegion {
   // Views that may have to be detached. Weak: a view keeps its pages, the region keeps no view.
   #views = new Set()
   #viewsAtPrune = 64
+  // Bytes that views show, each view counted whole, as V8 does.
+  #viewBytes = 0
+  #standIn
 
   static {
     isRegion = value => typeof value === 'object' && value !== null && #native in value
@@ -194,8 +197,8 @@ class HostRegion {
     const buffer = callNative(() => this.#native.view(byteOffset, length))
     if (this.#views.size >= this.#viewsAtPrune) this.#pruneViews()
     this.#views.add(new WeakRef(buffer))
-    recount.register(buffer, new WeakRef(this))
-    this[COUNT]()
+    recount.register(buffer, { region: new WeakRef(this), byteLength: length })
+    this[COUNT](length)
     return buffer
   }
 
@@ -214,6 +217,7 @@ class HostRegion {
       if (buffer !== undefined) callNative(() => native.detach(buffer))
     }
     this.#views.clear()
+    this.#dropStandIn()
     callNative(() => this.#native.close())
   }
 
@@ -233,9 +237,29 @@ class HostRegion {
     }
   }
 
-  // V8's count of external memory follows what the region holds: pages come when they are first written.
-  [COUNT]() {
-    if (this.#counted && !this.#closed) callNative(() => this.#native.account())
+  // `process.memoryUsage().external` and V8's garbage collector count ArrayBuffers, and nothing else. So a buffer that
+  // nobody gets stands for the memory that the region holds, as far as no view shows it, which V8 counts by itself.
+  // Pages come when they are first written, so this is brought up to date now and then.
+  [COUNT](viewBytes = 0) {
+    if (!this.#counted || this.#closed) return
+    this.#viewBytes += viewBytes
+    const bytes = Math.min(
+      Math.max(0, this.#native.heldBytes - this.#viewBytes),
+      this.#byteLength,
+      constants.MAX_LENGTH
+    )
+    if (bytes === (this.#standIn?.byteLength ?? 0)) return
+    this.#dropStandIn()
+    try {
+      if (bytes > 0) this.#standIn = native.standIn(bytes)
+    } catch {
+      // No mapping to be had for it: then it is not counted.
+    }
+  }
+
+  #dropStandIn() {
+    if (this.#standIn !== undefined) native.detach(this.#standIn)
+    this.#standIn = undefined
   }
 
   #pruneViews() {

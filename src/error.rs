@@ -1,6 +1,7 @@
 //! The one error type of the crate. Its codes are those that users see, documented in index.d.ts.
 
 use crate::sys::SysError;
+use crate::sys::areas::NoHeadRoom;
 use nix::errno::Errno;
 
 macro_rules! codes {
@@ -83,6 +84,15 @@ impl Error {
             _ => (otherwise, ""),
         };
         Self { code, message: format!("{what}: {sys}{remedy}"), sys: Some(sys) }
+    }
+
+    /// New mappings are refused before the process has so many that V8 can't get memory.
+    pub fn no_head_room(what: impl std::fmt::Display, full: NoHeadRoom) -> Self {
+        let NoHeadRoom { used, limit, left_to_others } = full;
+        let message = format!(
+            "{what}: the process has {used} of {limit} memory mappings, and the last {left_to_others} are left to V8, which could not go on without; unmap some, or raise vm.max_map_count"
+        );
+        Self::new(Code::MapCount, message)
     }
 
     /// ENOMEM of a mapping call has several causes, and the kernel does not say which: look.

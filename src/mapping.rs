@@ -3,6 +3,7 @@
 //!
 //! Pure bookkeeping: nothing here touches a page. Offsets are bytes from the start of the linear memory.
 
+use crate::sys::areas::Areas;
 use crate::sys::mmap::Sharing;
 use crate::sys::page::{PageAligned, PageSpan};
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,7 +48,8 @@ pub struct Entry {
 /// The mappings of one linear memory, none of which overlap, and the free space, which overlaps none of them.
 #[derive(Debug, Default)]
 pub struct MappingTable {
-    entries: BTreeMap<PageAligned, Entry>,
+    /// With what each takes of the process's head room.
+    entries: BTreeMap<PageAligned, (Entry, Areas)>,
     free: FreeSpace,
 }
 
@@ -55,26 +57,26 @@ impl MappingTable {
     /// A mapping that shares a page with this span.
     pub fn overlapping(&self, span: PageSpan) -> Option<&Entry> {
         // Entries don't overlap, so only the last one that starts below the span's end can reach into it.
-        let (_, entry) = self.entries.range(..span.end()).next_back()?;
+        let (_, (entry, _)) = self.entries.range(..span.end()).next_back()?;
         entry.span.overlaps(span).then_some(entry)
     }
 
     /// # Panics
     /// If it overlaps an entry: the caller has asked [`Self::overlapping`] under the same lock.
-    pub fn insert(&mut self, entry: Entry) {
+    pub fn insert(&mut self, entry: Entry, areas: Areas) {
         assert!(self.overlapping(entry.span).is_none(), "mappings never overlap");
         self.free.remove(entry.span);
-        self.entries.insert(entry.span.start(), entry);
+        self.entries.insert(entry.span.start(), (entry, areas));
     }
 
     pub fn get(&self, start: PageAligned, id: u64) -> Option<&Entry> {
-        self.entries.get(&start).filter(|entry| entry.id == id)
+        self.entries.get(&start).map(|(entry, _)| entry).filter(|entry| entry.id == id)
     }
 
     /// Forgets a mapping whose pages are zeros again.
     pub fn remove(&mut self, start: PageAligned, id: u64) {
         if self.get(start, id).is_some()
-            && let Some(entry) = self.entries.remove(&start)
+            && let Some((entry, _)) = self.entries.remove(&start)
             && entry.from_free
         {
             self.free.insert(entry.span);
@@ -82,7 +84,7 @@ impl MappingTable {
     }
 
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.values()
+        self.entries.values().map(|(entry, _)| entry)
     }
 
     pub fn is_empty(&self) -> bool {
@@ -97,7 +99,7 @@ impl MappingTable {
     pub fn add_free(&mut self, span: PageSpan) {
         let mut at = span.start();
         let taken: Vec<PageSpan> =
-            self.entries.values().map(|entry| entry.span).filter(|s| s.overlaps(span)).collect();
+            self.entries().map(|entry| entry.span).filter(|s| s.overlaps(span)).collect();
         for entry in taken {
             if let Some(gap) = PageSpan::between(at, entry.start()) {
                 self.free.insert(gap);
@@ -271,7 +273,7 @@ mod tests {
                             let from_free = model[pages_of(span)].iter().all(|page| *page == Page::Free);
                             prop_assert_eq!(table.free().contains(span), from_free);
                             let new = entry(span, id, from_free);
-                            table.insert(new);
+                            table.insert(new, Areas::take(0).unwrap());
                             live.push(new);
                             model[pages_of(span)].fill(Page::Mapped(id));
                         }
@@ -282,7 +284,7 @@ mod tests {
                         prop_assert_eq!(found.map(|span| pages_of(span).start), expected);
                         if let Some(span) = found {
                             let new = entry(span, id, true);
-                            table.insert(new);
+                            table.insert(new, Areas::take(0).unwrap());
                             live.push(new);
                             model[pages_of(span)].fill(Page::Mapped(id));
                         }

@@ -41,6 +41,7 @@
 use crate::error::{Code, Error, Result};
 use crate::mapping::{Access, Entry, MappingTable};
 use crate::region::{RegionPages, keep_out_of_dumps};
+use crate::sys::areas::{AREAS_OF_A_MAPPING, Areas};
 use crate::sys::mmap::{self, Advice, Pages};
 use crate::sys::page::{PageAligned, PageSpan, WASM_PAGE_BYTES, host_page_bytes};
 use crate::sys::process_map;
@@ -375,12 +376,13 @@ impl Memory {
         let what =
             || format!("can't map {} bytes of region \"{}\"", span.length().get(), pages.region().name());
         let target = self.addresses(span)?;
+        let areas = Areas::take(AREAS_OF_A_MAPPING).map_err(|full| Error::no_head_room(what(), full))?;
         // SAFETY: `span` ends within the memory's length, which V8 gave for this call, and overlaps no mapping; the
         // caller holds the memory, so it is alive. Wasm and JavaScript may access it meanwhile, Rust does not.
         unsafe { mmap::replace(target, pages.as_pages(access.sharing())) }
             .map_err(|sys| Error::from_sys(Code::MapFailed, what(), sys))?;
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        state.table.insert(Entry {
+        let entry = Entry {
             span,
             access,
             id,
@@ -388,7 +390,8 @@ impl Memory {
             region_offset: pages.region_offset(),
             inode: pages.inode(),
             file_offset: pages.file_offset(),
-        });
+        };
+        state.table.insert(entry, areas);
         // A private file mapping is dumped only if it was written (vma_dump_size in fs/coredump.c), so a read-only one needs no advice.
         if access != Access::Readonly {
             keep_out_of_dumps(target);

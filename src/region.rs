@@ -11,6 +11,7 @@
 //! outlive it, since the kernel keeps the pages as long as a mapping stands.
 
 use crate::error::{Code, Error, Result};
+use crate::sys::areas::Areas;
 use crate::sys::file::{self, FileKind};
 use crate::sys::memfd;
 use crate::sys::mmap::{self, Advice, Mmap, Pages, Sharing};
@@ -180,12 +181,6 @@ impl Region {
         }
     }
 
-    /// Bytes of all views that are still there.
-    pub fn view_bytes(&self) -> u64 {
-        let views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
-        views.iter().filter_map(Weak::upgrade).map(|view| view.byte_length).fold(0, u64::saturating_add)
-    }
-
     /// Checks that `[byte_offset, byte_offset + byte_length)` lies in the region, and gives the pages that hold it.
     pub fn pages(&self, byte_offset: PageAligned, byte_length: u64) -> Result<RegionPages<'_>> {
         let rest = self.byte_length.checked_sub(byte_offset.get()).filter(|rest| *rest > 0);
@@ -231,22 +226,14 @@ impl Region {
         }
         let pages = self.pages(start, asked)?;
         pages.check_file_size()?;
-        let what = format!("can't map a view of {byte_length} bytes");
         // A seal that is being set must see this view, so the list is locked before the region is asked.
         let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
-        let writable = self.is_writable();
-        let sharing = if writable { Sharing::Shared } else { Sharing::CopyOnWrite };
-        let mmap = Mmap::new(pages.length, pages.as_pages(sharing))
-            .map_err(|sys| Error::from_sys(Code::MapFailed, what, sys))?;
-        keep_out_of_dumps(mmap.span());
-        let view = Arc::new(View {
-            mmap,
-            skew,
-            byte_length,
-            file_offset: pages.file_offset,
-            shared: AtomicBool::new(writable),
-        });
-        views.retain(|view| view.strong_count() > 0);
+        let sharing = if self.is_writable() { Sharing::Shared } else { Sharing::CopyOnWrite };
+        let view = Arc::new(View::new(&pages, skew, byte_length, sharing)?);
+        // Now and then those that are gone are left out, before the list takes more memory.
+        if views.len() == views.capacity() {
+            views.retain(|view| view.strong_count() > 0);
+        }
         views.push(Arc::downgrade(&view));
         Ok(view)
     }
@@ -382,6 +369,7 @@ pub fn keep_out_of_dumps(span: PageSpan) {
 #[derive(Debug)]
 pub struct View {
     mmap: Mmap,
+    _areas: Areas,
     /// Bytes from the first page's start to the view's first byte.
     skew: u64,
     byte_length: u64,
@@ -390,6 +378,33 @@ pub struct View {
 }
 
 impl View {
+    /// A view of nothing: it stands for memory that a region holds, for those who count ArrayBuffers. It takes none.
+    pub fn stand_in(byte_length: u64) -> Result<Arc<Self>> {
+        let length = PageAligned::round_up(byte_length).unwrap_or_default();
+        Self::over(length, Pages::ReadonlyZeros, byte_length).map(Arc::new)
+    }
+
+    fn new(pages: &RegionPages<'_>, skew: u64, byte_length: u64, sharing: Sharing) -> Result<Self> {
+        let view = Self::over(pages.length, pages.as_pages(sharing), byte_length)?;
+        keep_out_of_dumps(view.mmap.span());
+        let shared = AtomicBool::new(sharing == Sharing::Shared);
+        Ok(Self { skew, file_offset: pages.file_offset, shared, ..view })
+    }
+
+    fn over(length: PageAligned, pages: Pages<'_>, byte_length: u64) -> Result<Self> {
+        let what = format!("can't map a view of {byte_length} bytes");
+        let areas = Areas::take(1).map_err(|full| Error::no_head_room(&what, full))?;
+        let mmap = Mmap::new(length, pages).map_err(|sys| Error::from_sys(Code::MapFailed, what, sys))?;
+        Ok(Self {
+            mmap,
+            _areas: areas,
+            skew: 0,
+            byte_length,
+            file_offset: PageAligned::ZERO,
+            shared: AtomicBool::new(false),
+        })
+    }
+
     pub fn address(&self) -> u64 {
         // Inside the mapping: `skew` is less than a page.
         self.mmap.address().saturating_add(self.skew)

@@ -28,8 +28,6 @@ pub(super) fn region_of(handle: u32) -> Result<Rc<Region>, Error> {
 #[napi(custom_finalize)]
 pub struct NativeRegion {
     handle: u32,
-    /// What this region adds to V8's count of external memory now.
-    accounted_bytes: i64,
 }
 
 fn part(byte_offset: f64, byte_length: Option<f64>) -> Result<Part, Error> {
@@ -40,7 +38,7 @@ fn part(byte_offset: f64, byte_length: Option<f64>) -> Result<Part, Error> {
 impl NativeRegion {
     fn new(region: Region) -> napi::Result<Self> {
         let handle = REGIONS.with_borrow_mut(|regions| regions.add(region))?;
-        Ok(Self { handle, accounted_bytes: 0 })
+        Ok(Self { handle })
     }
 
     #[napi(factory, catch_unwind)]
@@ -114,29 +112,17 @@ impl NativeRegion {
     }
 
     #[napi(catch_unwind)]
-    pub fn close(&mut self, env: Env) -> napi::Result<()> {
+    pub fn close(&self) {
         // lib/ has detached the views' buffers.
         if let Some(region) = REGIONS.with_borrow_mut(|regions| regions.take(self.handle)) {
             region.release_views();
         }
-        self.account_bytes(env, 0)
     }
 
-    /// Brings V8's count of external memory up to what the region holds now. What views show is left out: V8 counts
-    /// the length of their buffers itself. Cost: one `fstat`.
-    #[napi(catch_unwind)]
-    pub fn account(&mut self, env: Env) -> napi::Result<()> {
-        let held = self.get().map_or(0, |region| region.held_bytes().saturating_sub(region.view_bytes()));
-        self.account_bytes(env, i64::try_from(held).unwrap_or(i64::MAX))
-    }
-
-    fn account_bytes(&mut self, env: Env, bytes: i64) -> napi::Result<()> {
-        let change = bytes.saturating_sub(self.accounted_bytes);
-        if change != 0 {
-            env.adjust_external_memory(change)?;
-            self.accounted_bytes = bytes;
-        }
-        Ok(())
+    /// Bytes of memory that the region holds now. Cost: one `fstat`.
+    #[napi(getter, catch_unwind)]
+    pub fn held_bytes(&self) -> f64 {
+        self.get().map_or(0.0, |region| from_count(region.held_bytes()))
     }
 
     #[napi(catch_unwind)]
@@ -146,13 +132,12 @@ impl NativeRegion {
     }
 }
 
-/// What a released region held is no longer the process's.
 impl napi::bindgen_prelude::ObjectFinalize for NativeRegion {
-    fn finalize(mut self, env: Env) -> napi::Result<()> {
+    fn finalize(self, _env: Env) -> napi::Result<()> {
         // Views that are left keep their pages.
         // The list itself may be gone when a thread ends, and all regions with it.
         drop(REGIONS.try_with(|regions| regions.borrow_mut().remove(self.handle)));
-        self.account_bytes(env, 0)
+        Ok(())
     }
 }
 
@@ -160,9 +145,9 @@ impl napi::bindgen_prelude::ObjectFinalize for NativeRegion {
 /// ArrayBuffer may have taken over (`ArrayBuffer.prototype.transfer`), and this object, which whoever still works on
 /// the address holds even when the buffer was detached meanwhile.
 ///
-/// V8 counts the length of an external buffer as external memory as long as the buffer lives. That can't be taken
-/// back: `napi_adjust_external_memory` would have to make the count negative for a moment when the buffer is
-/// collected, and V8 13 and later end the process then ("Check failed: amount_before >= -delta").
+/// V8 counts the length of an external buffer as external memory as long as the buffer lives. That can't be corrected:
+/// `napi_adjust_external_memory` would have to make the count negative for a moment when the buffer is collected, and
+/// V8 13 and later end the process then ("Check failed: amount_before >= -delta").
 fn external_array_buffer<'env>(env: Env, view: Arc<View>) -> Result<Unknown<'env>, Error> {
     let address = crate::sys::to_usize(view.address()) as *mut std::ffi::c_void;
     let byte_length = view.byte_length();
@@ -323,6 +308,12 @@ impl Task for LoadTask {
     }
 }
 
+/// An ArrayBuffer of zeros that take no memory, to be counted and never given to anybody: writing it is a fault.
+#[napi(catch_unwind)]
+pub fn stand_in<'env>(env: Env, byte_length: f64) -> napi::Result<Unknown<'env>> {
+    Ok(external_array_buffer(env, View::stand_in(to_count(byte_length)?)?)?)
+}
+
 /// Detaches a view's ArrayBuffer. Nothing happens if it is detached already.
 #[napi(catch_unwind)]
 pub fn detach(env: Env, buffer: Unknown<'_>) -> napi::Result<()> {
@@ -332,11 +323,4 @@ pub fn detach(env: Env, buffer: Unknown<'_>) -> napi::Result<()> {
     let detached =
         status == sys::Status::napi_ok || status == sys::Status::napi_detachable_arraybuffer_expected;
     if detached { Ok(()) } else { Err(internal("napi_detach_arraybuffer failed").into()) }
-}
-
-/// V8's count of external memory, which `process.memoryUsage()` does not show in full: its `external` is that of
-/// ArrayBuffers alone.
-#[napi(catch_unwind)]
-pub fn external_memory(env: Env) -> napi::Result<i64> {
-    env.adjust_external_memory(0)
 }

@@ -64,6 +64,8 @@ pub enum Pages<'fd> {
     File { fd: BorrowedFd<'fd>, offset: PageAligned, sharing: Sharing },
     /// Zeroed, writable, private pages, as V8 makes those of a linear memory.
     Zeros,
+    /// Zeros that take no memory, since they can only be read.
+    ReadonlyZeros,
 }
 
 /// How pages are replaced. See the head of this file.
@@ -157,8 +159,10 @@ unsafe fn raw_mmap(
             // SAFETY: the caller owns what MAP_FIXED replaces.
             unsafe { mmap(address, size, sharing.protection(), sharing.flags() | fixed, fd, offset) }
         }
-        Pages::Zeros => {
-            let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        Pages::Zeros | Pages::ReadonlyZeros => {
+            let writable = matches!(pages, Pages::Zeros);
+            let protection =
+                if writable { ProtFlags::PROT_READ | ProtFlags::PROT_WRITE } else { ProtFlags::PROT_READ };
             let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE | fixed;
             // SAFETY: the caller owns what MAP_FIXED replaces.
             unsafe { mmap_anonymous(address, size, protection, flags) }

@@ -6,9 +6,11 @@
 //! - `memfd`: anonymous files and their seals
 //! - `file`: opening and examining files, copying inside the kernel
 //! - `process_map`: what lies where in this process, by the kernel's own account
+//! - `areas`: head room in the number of mappings
 //! - `limits`: what the machine and the process allow
 //! - `inject`: makes any of these calls fail, for tests
 
+pub mod areas;
 pub mod file;
 pub mod inject;
 pub mod limits;

@@ -1,0 +1,98 @@
+//! Head room: how many more areas (VMAs) the process may have.
+//!
+//! The kernel lets a process have `vm.max_map_count` areas, 65,530 by default. At the limit it is V8 or an allocator
+//! that gets no memory and ends the process, long before one of our calls is the one that fails. So new areas of
+//! ours are refused while plenty are left for everybody else.
+//!
+//! Ours are counted as they come and go. All others are counted by reading the process's map, once for every so many
+//! of ours, so that a call costs no more than an atomic addition.
+
+use super::{limits, process_map};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Areas that a mapping takes at most: itself, and the part that it cuts off its surroundings.
+pub const AREAS_OF_A_MAPPING: u64 = 2;
+
+/// How many areas of ours may come before all others are counted again.
+const COUNTED_FOR: u64 = 512;
+
+static OURS: AtomicU64 = AtomicU64::new(0);
+static OTHERS: AtomicU64 = AtomicU64::new(0);
+/// `OURS` when `OTHERS` is to be counted again.
+static COUNT_AT: AtomicU64 = AtomicU64::new(0);
+
+fn limit() -> u64 {
+    static LIMIT: OnceLock<u64> = OnceLock::new();
+    *LIMIT.get_or_init(limits::max_map_count)
+}
+
+/// Areas that are left to V8, to allocators and to other libraries: one in eight.
+fn left_to_others() -> u64 {
+    limit() >> 3
+}
+
+/// The process has too many areas for another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoHeadRoom {
+    pub used: u64,
+    pub limit: u64,
+    pub left_to_others: u64,
+}
+
+/// Areas that were taken. Given back when dropped.
+#[derive(Debug)]
+pub struct Areas(u64);
+
+impl Areas {
+    /// Takes `count` areas, before the system call that makes them.
+    pub fn take(count: u64) -> Result<Self, NoHeadRoom> {
+        let before = OURS.fetch_add(count, Ordering::Relaxed);
+        let taken = Self(count);
+        let ours = before.saturating_add(count);
+        if ours >= COUNT_AT.load(Ordering::Relaxed) {
+            count_others(before);
+        }
+        let most = limit().saturating_sub(left_to_others());
+        let used = || ours.saturating_add(OTHERS.load(Ordering::Relaxed));
+        if used() <= most {
+            return Ok(taken);
+        }
+        // Others may have become fewer since they were counted.
+        count_others(before);
+        if used() <= most {
+            return Ok(taken);
+        }
+        Err(NoHeadRoom { used: used(), limit: limit(), left_to_others: left_to_others() })
+    }
+}
+
+impl Drop for Areas {
+    fn drop(&mut self) {
+        OURS.fetch_sub(self.0, Ordering::Relaxed);
+    }
+}
+
+fn count_others(ours: u64) {
+    let mut all = 0_u64;
+    // If the map can't be read, nothing is known to be in the way.
+    let _ = process_map::for_each(|_| all = all.saturating_add(1));
+    // Ours may have merged with their neighbours, so this is at most too small by what we count too many.
+    OTHERS.store(all.saturating_sub(ours), Ordering::Relaxed);
+    COUNT_AT.store(ours.saturating_add(COUNTED_FOR), Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn areas_are_refused_while_others_have_plenty_left_and_come_back() {
+        let most = limit() - left_to_others();
+        let refused = Areas::take(most).unwrap_err();
+        assert!(refused.used > most && refused.limit == limit());
+        let some = Areas::take(100).unwrap();
+        drop(some);
+        assert!(Areas::take(100).is_ok(), "what was refused is not counted");
+    }
+}
