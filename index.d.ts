@@ -82,39 +82,39 @@ export type Access = 'readonly' | 'private' | 'shared'
 /** Options of {@link HostRegion.allocate} and {@link HostRegion.copyFrom}. */
 export interface AllocateOptions {
   /** Shown by `inspect`, in layouts and as `/memfd:NAME` in `/proc/PID/maps`. At most 200 bytes, without NUL. */
-  name?: string
+  name?: string | undefined
 }
 
 /** Options of {@link HostRegion.load}. */
 export interface LoadOptions {
   /** Where in the file to start. Any offset. Default 0. */
-  byteOffset?: number
+  byteOffset?: number | undefined
   /** How many bytes. Default: to the end of the file. */
-  byteLength?: number
+  byteLength?: number | undefined
   /** As in {@link AllocateOptions}. Default: the file's base name. */
-  name?: string
+  name?: string | undefined
   /** Ends the load. The promise is rejected with an `AbortError` (`code: 'ABORT_ERR'`) once everything is released. */
-  signal?: AbortSignal
+  signal?: AbortSignal | undefined
   /** Called about ten times a second, and once at the end, with the bytes done and the bytes to do. */
-  onProgress?(loadedBytes: number, totalBytes: number): void
+  onProgress?: ((loadedBytes: number, totalBytes: number) => void) | undefined
 }
 
 /** Options of {@link HostRegion.open}. */
 export interface OpenOptions {
   /** Where in the file the region starts: a multiple of the host page size. Default 0. */
-  byteOffset?: number
+  byteOffset?: number | undefined
   /** How many bytes. Default: to the end of the file. */
-  byteLength?: number
+  byteLength?: number | undefined
   /** Opens the file for writing too, so that `shared` mappings and views change it. Default false. */
-  writable?: boolean
+  writable?: boolean | undefined
 }
 
 /** Options of {@link HostRegion.fromFd}. */
 export interface FromFdOptions {
   /** Where in the file the region starts: a multiple of the host page size. Default 0. */
-  byteOffset?: number
+  byteOffset?: number | undefined
   /** How many bytes. Default: to the end of the file. */
-  byteLength?: number
+  byteLength?: number | undefined
 }
 
 /**
@@ -230,11 +230,11 @@ export interface GuardedMemoryDescriptor {
   /** The memory's size at first, in Wasm pages. */
   initial: number | bigint
   /** The most it can grow to, in Wasm pages. At most 65,536 (4 GiB), or for `'i64'` 262,144 (16 GiB). */
-  maximum?: number | bigint
+  maximum?: number | bigint | undefined
   /** A memory for several threads, over a SharedArrayBuffer; needs `maximum`. Default false. */
-  shared?: boolean
+  shared?: boolean | undefined
   /** `'i64'`: a 64-bit memory, whose addresses are BigInts (Node 24 and later). Default `'i32'`. */
-  address?: 'i32' | 'i64'
+  address?: 'i32' | 'i64' | undefined
 }
 
 /** A module's allocator, as its exports show it. A `bigint` for 64-bit memories. */
@@ -251,17 +251,17 @@ export interface MapOptions {
    * Where in the memory: a multiple of the host page size. What is there now is replaced, and zeros stand there after `unmap`.
    * Without `at` and `allocator`, the region is put past the end of the memory, which grows by it.
    */
-  at?: number | bigint
+  at?: number | bigint | undefined
   /** Which part of the region: a multiple of the host page size. Default 0. */
-  byteOffset?: number
+  byteOffset?: number | undefined
   /** How many bytes. Default: to the end of the region. Whole pages are mapped: the rest of the last page shows what follows in the region, or zeros. */
-  byteLength?: number
+  byteLength?: number | undefined
   /** Default `'readonly'`. */
-  access?: Access
+  access?: Access | undefined
   /** Brings the pages in and maps them now, so that the first touch costs nothing. Best effort, and takes as long as reading the data. Default false. */
-  populate?: boolean
+  populate?: boolean | undefined
   /** Puts the region into a block of the module's own `malloc`, for modules that manage all of their memory. `unmap` gives it back to `free`. */
-  allocator?: GuestAllocator
+  allocator?: GuestAllocator | undefined
 }
 
 /**
@@ -275,7 +275,7 @@ export type WasmMemory = typeof globalThis extends { WebAssembly: { Memory: { pr
 /** Options of {@link GuardedMemory.from}. */
 export interface FromOptions {
   /** The kind of a memory whose buffer alone is given. Default: `'i64'` if it is larger than 4 GiB, else `'i32'`. */
-  address?: 'i32' | 'i64'
+  address?: 'i32' | 'i64' | undefined
 }
 
 /**

@@ -1,0 +1,95 @@
+'use strict'
+
+const { execFileSync } = require('node:child_process')
+const fs = require('node:fs')
+const path = require('node:path')
+const hostmap = require('..')
+const { inChild } = require('./support/child')
+const { temporaryDirectory } = require('./support/files')
+
+const root = path.join(__dirname, '..')
+const directory = temporaryDirectory()
+
+/** What a script that ends with an error's JSON prints. */
+const run = (...args) => JSON.parse(execFileSync(process.execPath, args, { encoding: 'utf8' }))
+
+describe('the package', () => {
+  test('exports two nouns to make, two to get and one function', () => {
+    expect(Object.keys(hostmap).sort()).toEqual([
+      'GuardedMemory',
+      'HostRegion',
+      'Layout',
+      'Mapping',
+      'limits'
+    ])
+  })
+
+  test('is one instance, whether it is required or imported', async () => {
+    const same = await inChild(async ({ hostmap, require }) => {
+      const { pathToFileURL } = require('node:url')
+      const main = require.resolve('../..')
+      const imported = await import(pathToFileURL(main.replace(/\.js$/, '.mjs')))
+      return Object.keys(hostmap).map(name => imported[name] === hostmap[name])
+    })
+    expect(same).toEqual([true, true, true, true, true])
+  })
+
+  test('works in a worker and in the main thread at once, and after the worker has ended', async () => {
+    const bytes = await inChild(async ({ hostmap, require }) => {
+      const { Worker } = require('node:worker_threads')
+      const { once } = require('node:events')
+      const region = hostmap.HostRegion.copyFrom(Buffer.from('abc'))
+      const body = `
+        const { HostRegion } = require(${JSON.stringify(require.resolve('../..'))})
+        const { parentPort, workerData } = require('node:worker_threads')
+        parentPort.postMessage(Buffer.from(HostRegion.fromFd(workerData).view()).toString())`
+      const seen = []
+      for (let i = 0; i < 3; i++) {
+        const worker = new Worker(body, { eval: true, workerData: region.fd })
+        seen.push((await once(worker, 'message'))[0])
+        await once(worker, 'exit')
+      }
+      return [...seen, Buffer.from(region.view()).toString()]
+    })
+    expect(bytes).toEqual(['abc', 'abc', 'abc', 'abc'])
+  })
+
+  test.each([
+    ['win32', 'x64'],
+    ['darwin', 'arm64'],
+    ['linux', 'ia32'],
+    ['linux', 'riscv64']
+  ])('says at load that %s on %s is not supported, and what is', (platform, arch) => {
+    const script = `
+      Object.defineProperty(process, 'platform', { value: ${JSON.stringify(platform)} })
+      Object.defineProperty(process, 'arch', { value: ${JSON.stringify(arch)} })
+      try { require(${JSON.stringify(root)}) }
+      catch ({ name, code, message }) { console.log(JSON.stringify({ name, code, message })) }`
+    const error = run('-e', script)
+    expect(error).toMatchObject({ name: 'Error', code: 'ERR_HOSTMAP_UNSUPPORTED_PLATFORM' })
+    for (const part of [platform, arch, /linux/i, /x64/, /arm64/]) expect(error.message).toMatch(part)
+  })
+
+  test.each([
+    ['is missing', undefined],
+    ['is not an ELF file', 'not a binary'],
+    ['is cut off', '\x7fELF\x02\x01\x01']
+  ])('says at load how to mend a native part that %s', (_, binary) => {
+    const copy = fs.mkdtempSync(path.join(directory.path, 'package-'))
+    const files = require('../package.json').files.filter(file => !file.includes('*'))
+    for (const file of ['package.json', ...files].filter(file => fs.existsSync(path.join(root, file)))) {
+      fs.cpSync(path.join(root, file), path.join(copy, file), { recursive: true })
+    }
+    if (binary !== undefined) {
+      const natives = fs.readdirSync(root).filter(name => name.endsWith('.node'))
+      for (const name of natives) fs.writeFileSync(path.join(copy, name), binary, 'latin1')
+      expect(natives).not.toEqual([])
+    }
+    const script = `
+      try { require(${JSON.stringify(copy)}) }
+      catch ({ name, code, message }) { console.log(JSON.stringify({ name, code, message })) }`
+    const error = run('-e', script)
+    expect(error).toMatchObject({ name: 'Error', code: 'ERR_HOSTMAP_LOAD_FAILED' })
+    expect(error.message).toMatch(/npm (install|rebuild|run build)/)
+  })
+})

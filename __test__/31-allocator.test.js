@@ -1,0 +1,323 @@
+'use strict'
+
+const { GuardedMemory, HostRegion, limits } = require('..')
+const { expectError, thrownBy } = require('./support/errors')
+const { mappingsOf } = require('./support/procfs')
+const { noise } = require('./support/files')
+const { MiB, GiB, WASM_PAGE, assemble, probe, hasMemory64 } = require('./support/wasm')
+
+const HOST_PAGE = limits().pageSize
+
+const made = []
+const keep = region => (made.push(region), region)
+afterEach(() => made.splice(0).forEach(region => region.close()))
+
+/**
+ * A module with a malloc of the simplest kind: blocks of any size at addresses that are multiples of 8 and nothing
+ * more, from a heap that `memory.grow` feeds. `free` counts, and keeps the address.
+ */
+const allocatorWat = at => `(module
+  (memory (export "memory") ${at === 'i64' ? 'i64 ' : ''}2 65536)
+  (global $next (mut ${at}) (${at}.const 1032))
+  (global $freed (export "freed") (mut ${at}) (${at}.const 0))
+  (global $frees (export "frees") (mut i32) (i32.const 0))
+  (func (export "malloc") (param $byteLength ${at}) (result ${at})
+    (local $block ${at}) (local $missing ${at})
+    (local.set $block (global.get $next))
+    (global.set $next
+      (${at}.and (${at}.add (${at}.add (global.get $next) (local.get $byteLength)) (${at}.const 15)) (${at}.const -8)))
+    (if (${at}.lt_u (global.get $next) (local.get $block)) (then (return (${at}.const 0))))
+    ;; The Wasm pages between the memory's end and the block's.
+    (local.set $missing
+      (${at}.sub
+        (${at}.add (${at}.shr_u (${at}.sub (global.get $next) (${at}.const 1)) (${at}.const 16)) (${at}.const 1))
+        (memory.size)))
+    (if (${at}.gt_s (local.get $missing) (${at}.const 0))
+      (then
+        (if (${at}.eq (memory.grow (local.get $missing)) (${at}.const -1)) (then (return (${at}.const 0))))))
+    (local.get $block))
+  (func (export "free") (param $block ${at})
+    (global.set $freed (local.get $block))
+    (global.set $frees (i32.add (global.get $frees) (i32.const 1))))
+)`
+
+async function makeModule(address) {
+  const { exports } = new WebAssembly.Instance(new WebAssembly.Module(await assemble(allocatorWat(address))))
+  return exports
+}
+
+/** An allocator in JavaScript that gives blocks where a test wants them, and remembers the calls. */
+function scripted(...answers) {
+  const calls = []
+  return {
+    calls,
+    malloc(byteLength) {
+      calls.push(['malloc', byteLength])
+      const answer = answers.shift()
+      return typeof answer === 'function' ? answer(byteLength) : answer
+    },
+    free(address) {
+      calls.push(['free', address])
+    }
+  }
+}
+
+describe.each(hasMemory64 ? ['i32', 'i64'] : ['i32'])("a module's own malloc, %s", address => {
+  const number = value => Number(address === 'i64' ? value : value >>> 0)
+
+  test('gives a block, and the region is laid over the whole pages in it', async () => {
+    const exports = await makeModule(address)
+    const guarded = GuardedMemory.from(exports.memory)
+    const bytes = noise(5 * MiB + 123)
+    const region = keep(HostRegion.copyFrom(bytes))
+    const before = exports.malloc(address === 'i64' ? 100n : 100)
+    const mapping = guarded.map(region, { allocator: exports })
+
+    expect(mapping.address % HOST_PAGE).toBe(0)
+    expect(mapping.address).toBeGreaterThanOrEqual(number(before) + 100)
+    // The next block lies behind all of the mapping's pages.
+    const after = number(exports.malloc(address === 'i64' ? 100n : 100))
+    expect(after).toBeGreaterThanOrEqual(mapping.address + Math.ceil(bytes.length / HOST_PAGE) * HOST_PAGE)
+    expect(typeof mapping.pointer).toBe(address === 'i64' ? 'bigint' : 'number')
+
+    const guest = await probe(exports.memory, { address })
+    expect(guest.bytes(mapping.address + 5 * MiB, 123).equals(bytes.subarray(5 * MiB))).toBe(true)
+    expect(() => guest.store8(mapping.address, 1)).toThrow(WebAssembly.RuntimeError)
+  })
+
+  test('gets its block back at unmap, once, zeroed and writable', async () => {
+    const exports = await makeModule(address)
+    const guarded = GuardedMemory.from(exports.memory)
+    const guest = await probe(exports.memory, { address })
+    const region = keep(HostRegion.copyFrom(noise(200_000)))
+    // Where the block will start: blocks lie one behind the other.
+    const [first, second] = [1, 2].map(() => number(exports.malloc(address === 'i64' ? 8n : 8)))
+    const block = second + (second - first)
+    const mapping = guarded.map(region, { allocator: exports })
+    expect(exports.frees.value).toBe(0)
+    mapping.unmap()
+    mapping.unmap()
+    mapping[Symbol.dispose]()
+    expect(exports.frees.value).toBe(1)
+    expect(number(exports.freed.value)).toBe(block)
+    expect(guest.sum(mapping.address, mapping.address + 200_704)).toBe(0n)
+    guest.store64(mapping.address, 1n)
+    expect(guest.load64(mapping.address)).toBe(1n)
+  })
+
+  test('serves many regions, and what lies between them is untouched', async () => {
+    const exports = await makeModule(address)
+    const guarded = GuardedMemory.from(exports.memory)
+    const region = keep(HostRegion.copyFrom(noise(WASM_PAGE)))
+    const canaries = []
+    const mappings = Array.from({ length: 20 }, (_, i) => {
+      const mapping = guarded.map(region, { allocator: exports, byteLength: 1 + i * 1000 })
+      const canary = number(exports.malloc(address === 'i64' ? 64n : 64))
+      Buffer.from(exports.memory.buffer, canary, 64).fill(i + 1)
+      canaries.push(canary)
+      return mapping
+    })
+    mappings.forEach(({ address, byteLength }) => {
+      expect(
+        Buffer.from(exports.memory.buffer, address, byteLength).equals(
+          noise(WASM_PAGE).subarray(0, byteLength)
+        )
+      ).toBe(true)
+    })
+    mappings.forEach(mapping => mapping.unmap())
+    canaries.forEach((canary, i) => {
+      expect(Buffer.from(exports.memory.buffer, canary, 64).every(byte => byte === i + 1)).toBe(true)
+    })
+    expect(exports.frees.value).toBe(20)
+  })
+
+  test('works where a module hides its memory', async () => {
+    const exports = await makeModule(address)
+    // Grown beforehand, as such a module's own heap is: the buffer that we know stays the one.
+    exports.memory.grow(address === 'i64' ? 100n : 100)
+    const guarded = GuardedMemory.from(exports.memory.buffer, { address })
+    const mapping = guarded.map(keep(HostRegion.copyFrom(noise(1000))), { allocator: exports })
+    expect(Buffer.from(exports.memory.buffer, mapping.address, 1000).equals(noise(1000))).toBe(true)
+    mapping.unmap()
+    expect(exports.frees.value).toBe(1)
+  })
+
+  test('that has no room gives 0, and nothing is mapped', async () => {
+    const exports = await makeModule(address)
+    const guarded = GuardedMemory.from(exports.memory)
+    const region = keep(HostRegion.allocate(5 * GiB))
+    guarded.map(region, { allocator: exports, byteLength: 3 * GiB }).unmap()
+    const error = thrownBy(() => guarded.map(region, { allocator: exports, byteLength: 2 * GiB }))
+    expectError(error, { code: 'ERR_HOSTMAP_ALLOCATOR_FAILED', says: [/malloc/] })
+    expect(mappingsOf(region.fd)).toEqual([])
+    expect(exports.frees.value).toBe(1)
+  })
+})
+
+describe('an allocator', () => {
+  const memory = () => new GuardedMemory({ initial: 64, maximum: 128 })
+  const oneMiB = () => keep(HostRegion.copyFrom(noise(MiB)))
+
+  test('may give addresses over 2 GiB as negative numbers', async () => {
+    const guarded = new GuardedMemory({ initial: 65_536 })
+    const region = oneMiB()
+    const allocator = scripted(-2 * MiB + 8)
+    const mapping = guarded.map(region, { allocator })
+    expect(mapping.address).toBe(4 * GiB - 2 * MiB + HOST_PAGE)
+    expect(mapping.pointer).toBe(mapping.address)
+    mapping.unmap()
+    // As it came.
+    expect(allocator.calls.map(([name, value]) => [name, name === 'free' ? value : null])).toEqual([
+      ['malloc', null],
+      ['free', -2 * MiB + 8]
+    ])
+  })
+
+  test('is asked for enough that whole pages lie in any block', () => {
+    for (const misalignment of [0, 1, 8, HOST_PAGE - 1]) {
+      const guarded = memory()
+      const allocator = scripted(MiB + misalignment)
+      const mapping = guarded.map(oneMiB(), { allocator, byteLength: 3 * HOST_PAGE - 5 })
+      const [[, requested]] = allocator.calls
+      expect(mapping.address).toBeGreaterThanOrEqual(MiB + misalignment)
+      expect(mapping.address + 3 * HOST_PAGE).toBeLessThanOrEqual(MiB + misalignment + requested)
+    }
+  })
+
+  // malloc's argument has 32 bits: 2^32 would come as 0, and the block as an empty one.
+  test('is never asked for more than a 32-bit address can say', () => {
+    const guarded = new GuardedMemory({ initial: 65_536 })
+    const region = keep(HostRegion.allocate(8 * GiB))
+    for (const byteLength of [4 * GiB - HOST_PAGE, 4 * GiB, 4 * GiB + MiB, 8 * GiB]) {
+      const allocator = scripted(8, 8, 8)
+      const error = thrownBy(() => guarded.map(region, { allocator, byteLength }))
+      expectError(error, {
+        code: ['ERR_HOSTMAP_ALLOCATOR_FAILED', 'ERR_HOSTMAP_MEMORY_FULL', 'ERR_OUT_OF_RANGE']
+      })
+      expect(allocator.calls).toEqual([])
+    }
+    expect(mappingsOf(region.fd)).toEqual([])
+  })
+
+  test('gets back its block by the same free, whatever becomes of the object', () => {
+    const allocator = scripted(MiB)
+    const mapping = memory().map(oneMiB(), { allocator })
+    const { calls } = allocator
+    allocator.malloc = allocator.free = undefined
+    mapping.unmap()
+    expect(calls.at(-1)).toEqual(['free', MiB])
+  })
+
+  test.each([
+    ['0', 0, false],
+    ['a block past the end of the memory', 64 * WASM_PAGE, true],
+    ['a block that ends past the end of the memory', 63 * WASM_PAGE, true],
+    ['NaN', NaN, false],
+    ['a fraction', MiB + 0.5, false],
+    ['undefined', undefined, false],
+    ['a string', '1048576', false],
+    ['an address of another kind of memory', 2 ** 40, true]
+  ])('that gives %s has failed, and nothing is mapped', (_, answer, isBlock) => {
+    const guarded = memory()
+    const region = oneMiB()
+    const allocator = scripted(answer)
+    const error = thrownBy(() => guarded.map(region, { allocator }))
+    expectError(error, { code: 'ERR_HOSTMAP_ALLOCATOR_FAILED', says: [/malloc/] })
+    expect(mappingsOf(region.fd)).toEqual([])
+    // What could be a block is given back; what can't be one is not handed to free.
+    if (!isBlock) expect(allocator.calls).toHaveLength(1)
+  })
+
+  test('whose block overlaps a mapping has failed, and gets it back', () => {
+    const guarded = memory()
+    guarded.map(oneMiB(), { at: 2 * MiB })
+    const region = oneMiB()
+    const allocator = scripted(2 * MiB - HOST_PAGE)
+    const error = thrownBy(() => guarded.map(region, { allocator }))
+    expectError(error, { code: ['ERR_HOSTMAP_OVERLAP', 'ERR_HOSTMAP_ALLOCATOR_FAILED'] })
+    expect(mappingsOf(region.fd)).toEqual([])
+    expect(allocator.calls.at(-1)).toEqual(['free', 2 * MiB - HOST_PAGE])
+  })
+
+  test('that throws ends the call with its own error', () => {
+    const guarded = memory()
+    const region = oneMiB()
+    const trap = new Error('heap corrupted')
+    const allocator = scripted(() => {
+      throw trap
+    })
+    const error = thrownBy(() => guarded.map(region, { allocator }))
+    expect([error, error.cause]).toContain(trap)
+    expect(mappingsOf(region.fd)).toEqual([])
+  })
+
+  // malloc is foreign code: it may call back into us.
+  test('that closes the region gets its block back', () => {
+    const guarded = memory()
+    const region = oneMiB()
+    const allocator = scripted(() => {
+      region.close()
+      return MiB
+    })
+    const error = thrownBy(() => guarded.map(region, { allocator }))
+    expectError(error, { code: 'ERR_HOSTMAP_REGION_CLOSED' })
+    expect(allocator.calls.at(-1)).toEqual(['free', MiB])
+    expect(guarded.layout().ranges.map(({ kind }) => kind)).not.toContain('mapped')
+  })
+
+  test('that maps into the same block does not get two mappings there', () => {
+    const guarded = memory()
+    const region = oneMiB()
+    const allocator = scripted(() => {
+      guarded.map(region, { at: MiB, byteLength: HOST_PAGE })
+      return MiB
+    })
+    const error = thrownBy(() => guarded.map(region, { allocator }))
+    expectError(error, { code: ['ERR_HOSTMAP_OVERLAP', 'ERR_HOSTMAP_ALLOCATOR_FAILED'] })
+    expect(allocator.calls.at(-1)).toEqual(['free', MiB])
+    expect(mappingsOf(region.fd)).toHaveLength(1)
+  })
+
+  test('that grows the memory sees its block mapped in the grown one', async () => {
+    const guarded = memory()
+    const guest = await probe(guarded.memory)
+    const allocator = scripted(() => guarded.memory.grow(64) * WASM_PAGE)
+    const mapping = guarded.map(oneMiB(), { allocator })
+    expect(mapping.address).toBe(64 * WASM_PAGE)
+    expect(guest.bytes(mapping.address, 100).equals(noise(100))).toBe(true)
+    expect(guarded.byteLength).toBe(128 * WASM_PAGE)
+  })
+
+  test('whose free throws: the error is shown, and the mapping is gone all the same', () => {
+    const guarded = memory()
+    const region = oneMiB()
+    const mapping = guarded.map(region, {
+      allocator: {
+        malloc: () => MiB,
+        free() {
+          throw new Error('double free')
+        }
+      }
+    })
+    expect(() => mapping.unmap()).toThrow()
+    expect(mappingsOf(region.fd)).toEqual([])
+    expect(mapping.unmapped).toBe(true)
+    mapping.unmap()
+  })
+
+  test('whose free unmaps once more does not loop', () => {
+    const guarded = memory()
+    let frees = 0
+    const mapping = guarded.map(oneMiB(), {
+      allocator: {
+        malloc: () => MiB,
+        free() {
+          frees++
+          mapping.unmap()
+        }
+      }
+    })
+    mapping.unmap()
+    expect(frees).toBe(1)
+  })
+})

@@ -1,0 +1,338 @@
+'use strict'
+
+const fs = require('node:fs')
+const { GuardedMemory, HostRegion } = require('..')
+const { expectError, thrownBy } = require('./support/errors')
+const { mappingsOf, mappingsNamed, countOpen } = require('./support/procfs')
+const { temporaryDirectory, noise } = require('./support/files')
+const { TestWorker } = require('./support/worker')
+const { inChild } = require('./support/child')
+const { WASM_PAGE, probe } = require('./support/wasm')
+
+const directory = temporaryDirectory()
+
+const regions = []
+const keep = region => (regions.push(region), region)
+const workers = []
+const startWorker = () => (workers.push(new TestWorker()), workers.at(-1))
+afterEach(async () => {
+  await Promise.all(workers.splice(0).map(worker => worker.end()))
+  regions.splice(0).forEach(region => region.close())
+})
+
+/** A shared memory, and a worker that has it too, as `state.guarded` with a probe, `state.guest`. */
+async function share({ initial = 16, maximum = 64 } = {}) {
+  const guarded = new GuardedMemory({ initial, maximum, shared: true })
+  const worker = startWorker()
+  await worker.run(async ({ state, hostmap, probe }, memory) => {
+    state.guarded = hostmap.GuardedMemory.from(memory)
+    state.guest = await probe(memory)
+  }, guarded.memory)
+  return { guarded, guest: await probe(guarded.memory), worker }
+}
+
+describe('a shared memory', () => {
+  test('shows a mapping to every thread that has it', async () => {
+    const { guarded, worker } = await share()
+    const second = startWorker()
+    const bytes = noise(2 * WASM_PAGE)
+    guarded.map(keep(HostRegion.copyFrom(bytes)), { at: 4 * WASM_PAGE })
+    const read = ({ state }, at) => Buffer.from(state.guest.bytes(at, 300))
+    expect(Buffer.from(await worker.run(read, 4 * WASM_PAGE)).equals(bytes.subarray(0, 300))).toBe(true)
+    await second.run(
+      async ({ state, probe }, memory) => void (state.guest = await probe(memory)),
+      guarded.memory
+    )
+    expect(
+      Buffer.from(await second.run(read, 5 * WASM_PAGE)).equals(bytes.subarray(WASM_PAGE, WASM_PAGE + 300))
+    ).toBe(true)
+  })
+
+  test('traps in every thread on a store to a readonly mapping', async () => {
+    const { guarded, worker } = await share()
+    const bytes = noise(WASM_PAGE)
+    const region = keep(HostRegion.copyFrom(bytes))
+    guarded.map(region, { at: 0 })
+    const error = await worker.run(({ state, failure }) => failure(() => state.guest.store8(100, 1)))
+    expect(error).toMatchObject({ name: 'RuntimeError' })
+    expect(Buffer.from(region.view()).equals(bytes)).toBe(true)
+  })
+
+  test('has atomics in a shared mapping, that all threads see', async () => {
+    const { guarded, worker } = await share()
+    const region = keep(HostRegion.allocate(WASM_PAGE))
+    guarded.map(region, { at: WASM_PAGE, access: 'shared' })
+    const add = ({ state }, { at, times }) => {
+      for (let i = 0; i < times; i++) state.guest.touch('atomicAdd', at, 1)
+    }
+    const others = [worker, ...(await Promise.all([share({}), share({})])).map(each => each.worker)]
+    const [, second, third] = others
+    // Memories of their own, over the same region.
+    for (const each of [second, third]) {
+      await each.run(({ state, hostmap }, fd) => {
+        state.guarded.map(hostmap.HostRegion.fromFd(fd), { at: 65536, access: 'shared' })
+      }, region.fd)
+    }
+    await Promise.all(others.map(each => each.run(add, { at: WASM_PAGE + 8, times: 10_000 })))
+    expect(new Uint32Array(region.view())[2]).toBe(30_000)
+  })
+})
+
+describe('one mapping table for each reservation', () => {
+  test('refuses an overlap with a mapping that another thread made', async () => {
+    const { guarded, guest, worker } = await share()
+    const region = keep(HostRegion.copyFrom(noise(2 * WASM_PAGE)))
+    await worker.run(({ state, hostmap }, fd) => {
+      state.region = hostmap.HostRegion.fromFd(fd)
+      state.mapping = state.guarded.map(state.region, { at: 4 * 65536 })
+    }, region.fd)
+    for (const at of [4, 5, 3]) {
+      const error = thrownBy(() => guarded.map(region, { at: at * WASM_PAGE }))
+      expectError(error, { code: 'ERR_HOSTMAP_OVERLAP' })
+    }
+    expect(guest.bytes(4 * WASM_PAGE, 100).equals(noise(100))).toBe(true)
+
+    await worker.run(({ state }) => state.mapping.unmap())
+    expect(guest.load64(4 * WASM_PAGE)).toBe(0n)
+    const mapping = guarded.map(region, { at: 4 * WASM_PAGE })
+    const error = await worker.run(({ state, failure }) =>
+      failure(() => state.guarded.map(state.region, { at: 4 * 65536 }))
+    )
+    expect(error).toMatchObject({ code: 'ERR_HOSTMAP_OVERLAP' })
+    mapping.unmap()
+    await worker.run(({ state }) => void (state.mapping = state.guarded.map(state.region, { at: 4 * 65536 })))
+  })
+
+  test('shows in layout() what another thread mapped, without its region object', async () => {
+    const { guarded, worker } = await share()
+    const region = keep(HostRegion.allocate(2 * WASM_PAGE))
+    await worker.run(({ state, hostmap }, fd) => {
+      state.guarded.map(hostmap.HostRegion.fromFd(fd), { at: 4 * 65536, byteOffset: 65536, access: 'shared' })
+    }, region.fd)
+    guarded.map(region, { at: 6 * WASM_PAGE, byteLength: WASM_PAGE })
+    const mapped = guarded.layout().ranges.filter(({ kind }) => kind === 'mapped')
+    expect(mapped).toEqual([
+      {
+        kind: 'mapped',
+        start: 4 * WASM_PAGE,
+        end: 5 * WASM_PAGE,
+        access: 'shared',
+        region: null,
+        byteOffset: expect.any(Number)
+      },
+      { kind: 'mapped', start: 6 * WASM_PAGE, end: 7 * WASM_PAGE, access: 'readonly', region, byteOffset: 0 }
+    ])
+    expect(String(guarded.layout())).toMatch(/shared/)
+  })
+
+  test('places regions past the end so that no two threads get the same space', async () => {
+    const { guarded, guest } = await share({ initial: 1, maximum: 2000 })
+    const threads = [startWorker(), startWorker(), startWorker()]
+    const taken = await Promise.all(
+      threads.map((thread, i) =>
+        thread.run(
+          ({ hostmap, state }, { memory, i }) => {
+            state.guarded = hostmap.GuardedMemory.from(memory)
+            const region = hostmap.HostRegion.copyFrom(Buffer.alloc(65536, i + 1))
+            return Array.from({ length: 100 }, () => state.guarded.map(region).address)
+          },
+          { memory: guarded.memory, i }
+        )
+      )
+    )
+    const addresses = taken.flat()
+    expect(new Set(addresses).size).toBe(300)
+    addresses.forEach((address, i) => expect(guest.load8(address + 65_535)).toBe(Math.floor(i / 100) + 1))
+    expect(guarded.byteLength).toBe(guest.size() * WASM_PAGE)
+    expect(guarded.layout().ranges.filter(({ kind }) => kind === 'mapped')).toHaveLength(300)
+  })
+
+  test('survives threads that map, unmap and grow at the same time', async () => {
+    const { guarded, guest } = await share({ initial: 64, maximum: 4096 })
+    const churn = ({ hostmap, state, probe }, { memory, i, rounds }) =>
+      probe(memory).then(guest => {
+        state.guarded ??= hostmap.GuardedMemory.from(memory)
+        const region = hostmap.HostRegion.copyFrom(Buffer.alloc(65536, i + 1))
+        const refused = {}
+        for (let round = 0; round < rounds; round++) {
+          try {
+            const at = round % 3 ? 65536 * ((round * 7 + i) % 16) : undefined
+            const mapping = state.guarded.map(region, { at })
+            if (guest.load8(mapping.address + (round % 65536)) !== i + 1) throw new Error('wrong byte')
+            mapping.unmap()
+            if (round % 100 === 0) state.guarded.grow(1)
+          } catch (error) {
+            if (error.code !== 'ERR_HOSTMAP_OVERLAP') throw error
+            refused[error.code] = (refused[error.code] ?? 0) + 1
+          }
+        }
+        region.close()
+        return refused
+      })
+    const threads = [startWorker(), startWorker(), startWorker()]
+    await Promise.all(
+      threads.map((thread, i) => thread.run(churn, { memory: guarded.memory, i, rounds: 3000 }))
+    )
+    expect(guarded.layout().ranges.filter(({ kind }) => kind === 'mapped')).toEqual([])
+    expect(guest.sum(0, guarded.byteLength)).toBe(0n)
+    guest.store64(guarded.byteLength - 8, 1n)
+  })
+
+  test('grown in one thread: readonly mappings of all threads trap again', async () => {
+    const { guarded, guest, worker } = await share()
+    const region = keep(HostRegion.copyFrom(noise(WASM_PAGE)))
+    guarded.map(region, { at: 0 })
+    await worker.run(({ state, hostmap }, fd) => {
+      state.guarded.map(hostmap.HostRegion.fromFd(fd), { at: 65536 })
+      state.guarded.grow(1)
+    }, region.fd)
+    for (const at of [0, WASM_PAGE]) expect(() => guest.store8(at, 1)).toThrow(WebAssembly.RuntimeError)
+    expect(guarded.byteLength).toBe(17 * WASM_PAGE)
+    guarded.grow(1)
+    const error = await worker.run(({ state, failure }) => failure(() => state.guest.store8(65536, 1)))
+    expect(error).toMatchObject({ name: 'RuntimeError' })
+  })
+
+  test('is told by the buffer alone, too', async () => {
+    const { guarded, worker } = await share()
+    const region = keep(HostRegion.allocate(WASM_PAGE))
+    guarded.map(region, { at: 0 })
+    const error = await worker.run(
+      ({ hostmap, failure }, { buffer, fd }) => {
+        const hidden = hostmap.GuardedMemory.from(buffer)
+        return failure(() => hidden.map(hostmap.HostRegion.fromFd(fd), { at: 0 }))
+      },
+      { buffer: guarded.buffer, fd: region.fd }
+    )
+    expect(error).toMatchObject({ code: 'ERR_HOSTMAP_OVERLAP' })
+  })
+})
+
+describe('when a worker ends', () => {
+  test('its mappings stay in the shared memory, and the space is known to be taken', async () => {
+    const { guarded, guest, worker } = await share()
+    await worker.run(({ state, hostmap }, bytes) => {
+      state.guarded.map(hostmap.HostRegion.copyFrom(bytes, { name: 'left by a worker' }), { at: 65536 })
+    }, noise(WASM_PAGE))
+    await worker.end()
+    expect(guest.bytes(WASM_PAGE, 100).equals(noise(100))).toBe(true)
+    expect(mappingsNamed('/memfd:left by a worker')).toHaveLength(1)
+    // The region object died with its thread, and its descriptor with it.
+    expect(countOpen('/memfd:left by a worker')).toBe(0)
+    const region = keep(HostRegion.allocate(WASM_PAGE))
+    expectError(
+      thrownBy(() => guarded.map(region, { at: WASM_PAGE })),
+      { code: 'ERR_HOSTMAP_OVERLAP' }
+    )
+    guarded.grow(1)
+    expect(() => guest.store8(WASM_PAGE, 1)).toThrow(WebAssembly.RuntimeError)
+  })
+
+  test('memories, regions and views of its own are gone', async () => {
+    const path = directory.file(noise(WASM_PAGE), 'of a worker.bin')
+    const worker = startWorker()
+    const seen = await worker.run(({ state, hostmap, countOpen, mappingsNamed }, path) => {
+      const { GuardedMemory, HostRegion } = hostmap
+      state.guarded = new GuardedMemory({ initial: 4, maximum: 8 })
+      state.regions = [HostRegion.open(path), HostRegion.allocate(65536, { name: 'of a worker.bin' })]
+      state.views = state.regions.map(region => region.view())
+      state.mappings = state.regions.map((region, i) => state.guarded.map(region, { at: i * 65536 }))
+      return { open: countOpen('of a worker.bin'), mapped: mappingsNamed('of a worker.bin').length }
+    }, path)
+    expect(seen).toEqual({ open: 2, mapped: 4 })
+    await worker.end()
+    expect(countOpen('of a worker.bin')).toBe(0)
+    expect(mappingsNamed('of a worker.bin')).toEqual([])
+  })
+
+  test('in the midst of loads, nothing is left of them', async () => {
+    const path = directory.file(noise(32 * 2 ** 20), 'loaded by a worker.bin')
+    for (let i = 0; i < 3; i++) {
+      const worker = startWorker()
+      await worker.run(({ hostmap }, path) => {
+        for (let i = 0; i < 4; i++) hostmap.HostRegion.load(path).catch(() => {})
+      }, path)
+      await worker.end()
+      expect(countOpen('loaded by a worker.bin')).toBe(0)
+    }
+  })
+
+  test('in the midst of mapping, the process goes on', async () => {
+    const rounds = await inChild(async ({ hostmap, probe, require }) => {
+      const { TestWorker } = require('./worker')
+      const guarded = new hostmap.GuardedMemory({ initial: 64, maximum: 64, shared: true })
+      const guest = await probe(guarded.memory)
+      const region = hostmap.HostRegion.allocate(65536)
+      for (let i = 0; i < 10; i++) {
+        const worker = new TestWorker()
+        await worker.run(
+          ({ hostmap, state }, { memory, at }) => {
+            const region = hostmap.HostRegion.copyFrom(Buffer.alloc(65536, 1))
+            state.guarded = hostmap.GuardedMemory.from(memory)
+            setImmediate(() => {
+              for (;;) state.guarded.map(region, { at }).unmap()
+            })
+          },
+          { memory: guarded.memory, at: 65536 * (i + 1) }
+        )
+        for (let j = 0; j < 1000; j++) guarded.map(region, { at: 0 }).unmap()
+        await worker.end()
+        // What it had mapped at that moment stays, and else there are zeros: no hole.
+        const sum = guest.sum(0, 64 * 65536)
+        const stands = guarded.layout().ranges.filter(({ kind }) => kind === 'mapped').length
+        const expected = BigInt.asIntN(64, BigInt(stands) * 8192n * 0x0101010101010101n)
+        if (sum !== expected) throw new Error(`sum ${sum}, ${stands} mappings`)
+      }
+      return guarded.layout().ranges.filter(({ kind }) => kind === 'mapped').length
+    })
+    expect(rounds).toBeLessThanOrEqual(10)
+  })
+})
+
+describe('a region in a worker', () => {
+  test('is had from the descriptor, of a memfd or a file', async () => {
+    const worker = startWorker()
+    const path = directory.file(noise(1000))
+    for (const region of [keep(HostRegion.copyFrom(noise(1000))), keep(HostRegion.open(path))]) {
+      const seen = await worker.run(({ hostmap }, fd) => {
+        const region = hostmap.HostRegion.fromFd(fd)
+        const bytes = Buffer.from(Buffer.from(region.view()))
+        const { byteLength, backing, writable } = region
+        region.close()
+        return { bytes, byteLength, backing, writable }
+      }, region.fd)
+      expect(Buffer.from(seen.bytes).equals(noise(1000))).toBe(true)
+      expect(seen).toMatchObject({ byteLength: 1000, backing: region.backing, writable: region.writable })
+      expect(region.closed).toBe(false)
+      expect(fs.fstatSync(region.fd).size).toBe(1000)
+    }
+  })
+
+  test('outlives the one that it was had from', async () => {
+    const worker = startWorker()
+    const region = HostRegion.copyFrom(noise(WASM_PAGE))
+    await worker.run(
+      ({ state, hostmap }, fd) => void (state.region = hostmap.HostRegion.fromFd(fd)),
+      region.fd
+    )
+    region.close()
+    const bytes = await worker.run(({ state }) => Buffer.from(Buffer.from(state.region.view(0, 100))))
+    expect(Buffer.from(bytes).equals(noise(100))).toBe(true)
+  })
+
+  test('maps the same pages into a memory of its own', async () => {
+    const worker = startWorker()
+    const region = keep(HostRegion.allocate(WASM_PAGE))
+    await worker.run(async ({ state, hostmap, probe }, fd) => {
+      const guarded = new hostmap.GuardedMemory({ initial: 1, maximum: 4 })
+      state.guest = await probe(guarded.memory)
+      state.mapping = guarded.map(hostmap.HostRegion.fromFd(fd), { access: 'shared' })
+      state.guest.store8(state.mapping.address + 5, 55)
+    }, region.fd)
+    const view = new Uint8Array(region.view())
+    expect(view[5]).toBe(55)
+    view[6] = 66
+    expect(await worker.run(({ state }) => state.guest.load8(state.mapping.address + 6))).toBe(66)
+    expect(mappingsOf(region.fd)).toHaveLength(2)
+  })
+})

@@ -1,0 +1,955 @@
+'use strict'
+
+// Every argument of every public function, wrong in every way that it can be. Each row checks the error's class, its
+// code, what its message says, and that nothing was mapped, opened or lost.
+
+const { constants } = require('node:buffer')
+const { execFileSync } = require('node:child_process')
+const fs = require('node:fs')
+const net = require('node:net')
+const path = require('node:path')
+const { pathToFileURL } = require('node:url')
+const { isAnyArrayBuffer } = require('node:util/types')
+const { GuardedMemory, HostRegion, Mapping, Layout, limits } = require('..')
+const { expectError, expectFailure, possessions, thrownBy } = require('./support/errors')
+const { temporaryDirectory, noise } = require('./support/files')
+const { mappingsNamed } = require('./support/procfs')
+const { inChild } = require('./support/child')
+const { KiB, MiB, WASM_PAGE, test64, hasMemory64 } = require('./support/wasm')
+
+const HOST_PAGE = limits().pageSize
+const directory = temporaryDirectory()
+const contents = noise(10 * WASM_PAGE)
+const file = directory.file(contents, 'good.bin')
+
+// Good arguments, for the calls in which one is bad.
+let region, memory, hidden, fd, mapped
+beforeAll(() => {
+  region = HostRegion.copyFrom(contents)
+  memory = new GuardedMemory({ initial: 32, maximum: 64 })
+  hidden = GuardedMemory.from(new WebAssembly.Memory({ initial: 32, maximum: 64 }).buffer)
+  fd = fs.openSync(file, 'r')
+  mapped = memory.map(region, { at: 16 * WASM_PAGE })
+})
+afterAll(() => {
+  region.close()
+  fs.closeSync(fd)
+})
+
+// The memory and its mapping are the same after each row, too.
+let before
+beforeEach(() => (before = picture()))
+afterEach(() => expect(picture()).toEqual(before))
+function picture() {
+  return {
+    ranges: memory.layout().ranges.map(({ kind, start, end, access }) => [kind, start, end, access]),
+    byteLength: memory.byteLength,
+    region: [region.byteLength, region.sealed, region.writable, region.closed, region.fd],
+    unmapped: mapped.unmapped,
+    same: Buffer.from(memory.buffer, 16 * WASM_PAGE, contents.length).equals(contents)
+  }
+}
+
+/** How a value stands in a test's title. Not by `util.inspect`, which would run code of ours on what is no object of ours. */
+function named(value) {
+  if (typeof value === 'symbol' || typeof value === 'function' || typeof value !== 'object')
+    return String(value)
+  if (value === null) return 'null'
+  if (ArrayBuffer.isView(value) || isAnyArrayBuffer(value))
+    return `${tag(value)} of ${value.byteLength} bytes`
+  return tag(value) === 'Object' ? `{ ${Object.keys(value).join(', ')} }` : tag(value)
+}
+const tag = value => Object.prototype.toString.call(value).slice(8, -1)
+
+// Values that are of no type wanted here, and how a message may call them.
+const NOT_NUMBERS = ['10', true, null, {}, [], () => 1, Symbol('s'), new Date(0), Object(1)]
+const TYPE_ERROR = { code: 'ERR_INVALID_ARG_TYPE' }
+const RANGE_ERROR = { code: 'ERR_OUT_OF_RANGE' }
+const VALUE_ERROR = { code: ['ERR_INVALID_ARG_VALUE', 'ERR_OUT_OF_RANGE'] }
+
+/**
+ * The rows for an integer argument.
+ *
+ * @param limits.min, limits.max the range: the values beside it are refused
+ * @param limits.unaligned values in the range that are no multiple of what they must be a multiple of
+ * @param limits.bigint whether BigInts are taken as well
+ * @param limits.required whether undefined is refused
+ */
+function integerRows(
+  name,
+  call,
+  { min, max = Number.MAX_SAFE_INTEGER, unaligned = [], bigint = false, required = false }
+) {
+  const types = [...NOT_NUMBERS, ...(bigint ? [] : [1n]), ...(required ? [undefined] : [])]
+  const ranges = [-1, min - 1, 0.5, min + 0.5, NaN, Infinity, -Infinity, 2 ** 53, -(2 ** 53), 1e300, max + 1]
+  if (bigint) ranges.push(-1n, BigInt(max) + 1n, 2n ** 64n, -(2n ** 70n))
+  const says = new RegExp(name)
+  return [
+    ...types.map(value => [name, value, call, { ...TYPE_ERROR, says }]),
+    ...[...new Set(ranges)]
+      .filter(
+        value => value < min || value > max || Number.isNaN(value) || (typeof value === 'number' && value % 1)
+      )
+      .map(value => [name, value, call, { ...RANGE_ERROR, says: [says, received(value)] }]),
+    ...unaligned.map(value => [
+      name,
+      value,
+      call,
+      { ...VALUE_ERROR, says: [says, received(value), String(HOST_PAGE)] }
+    ])
+  ]
+}
+
+/** What was given stands in the message. */
+const received = value => new RegExp(String(value).replace(/[.+]/g, '\\$&'))
+
+/** The rows for an argument that is one of some words. */
+const wordRows = (name, call, words) => [
+  ...[1, true, null, {}, [], Symbol('s'), 1n].map(value => [
+    name,
+    value,
+    call,
+    { code: ['ERR_INVALID_ARG_TYPE', 'ERR_INVALID_ARG_VALUE'], says: name }
+  ]),
+  ...['', 'READONLY', 'toString', '__proto__', 'i16'].map(value => [
+    name,
+    value,
+    call,
+    { code: 'ERR_INVALID_ARG_VALUE', says: [name, ...words.map(word => new RegExp(word))] }
+  ])
+]
+
+/** The rows for a boolean argument. */
+const booleanRows = (name, call) =>
+  [0, 1, 'true', '', null, {}, [], Symbol('s'), 1n].map(value => [
+    name,
+    value,
+    call,
+    { ...TYPE_ERROR, says: name }
+  ])
+
+/** The rows for an optional object of options. */
+const optionsRows = call =>
+  [null, 1, 'x', true, Symbol('s'), 1n, () => {}].map(value => [
+    'options',
+    value,
+    call,
+    { ...TYPE_ERROR, says: /options/ }
+  ])
+
+/** The rows for a name. */
+const nameRows = call => [
+  ...[1, null, {}, [], Symbol('s'), true].map(value => [
+    'name',
+    value,
+    call,
+    { ...TYPE_ERROR, says: /name/ }
+  ]),
+  ...['a\0b', '\0', 'x'.repeat(201), 'ζ'.repeat(101), '\u{1F600}'.repeat(51)].map(value => [
+    'name',
+    value,
+    call,
+    { code: ['ERR_INVALID_ARG_VALUE', 'ERR_OUT_OF_RANGE'], says: /name/ }
+  ])
+]
+
+/** The rows for a path, without files of wrong kinds: those are below. */
+const pathRows = call => [
+  ...[undefined, null, 1, true, {}, [], Symbol('s'), Buffer.from(file), () => file].map(value => [
+    'path',
+    value,
+    call,
+    { ...TYPE_ERROR, says: /path/ }
+  ]),
+  ...[
+    'a\0b',
+    new URL('http://localhost/x'),
+    new URL('file://elsewhere/x'),
+    new URL('file:///a%2Fb'),
+    new URL('file:///a%00b')
+  ].map(value => ['path', value, call, { code: 'ERR_INVALID_ARG_VALUE', says: /path/ }]),
+  // The words of Node's own fileURLToPath.
+  ...[
+    [new URL('file://elsewhere/x'), 'ERR_INVALID_FILE_URL_HOST'],
+    [new URL('file:///a%2Fb'), 'ERR_INVALID_FILE_URL_PATH']
+  ].map(([value, code]) => ['path', value, call, { code: [code, 'ERR_INVALID_ARG_VALUE'] }])
+]
+
+const LARGEST_MEMFD = Number.MAX_SAFE_INTEGER
+
+const table = {
+  'HostRegion.allocate': [
+    ...integerRows('byteLength', value => HostRegion.allocate(value), {
+      min: 1,
+      max: LARGEST_MEMFD,
+      required: true
+    }),
+    ...optionsRows(value => HostRegion.allocate(1, value)),
+    ...nameRows(name => HostRegion.allocate(1, { name }))
+  ],
+  'HostRegion.copyFrom': [
+    ...[
+      undefined,
+      null,
+      1,
+      'bytes',
+      [1, 2],
+      {},
+      { byteLength: 5, buffer: new ArrayBuffer(5) },
+      Symbol('s'),
+      new Blob(['x'])
+    ].map(value => [
+      'source',
+      value,
+      value => HostRegion.copyFrom(value),
+      { ...TYPE_ERROR, says: [/source/, /ArrayBuffer/] }
+    ]),
+    ...[
+      new ArrayBuffer(0),
+      new Uint8Array(0),
+      new SharedArrayBuffer(0),
+      detached(),
+      detachedView(),
+      new DataView(new ArrayBuffer(1), 1)
+    ].map(value => [
+      'source',
+      value,
+      value => HostRegion.copyFrom(value),
+      { ...VALUE_ERROR, says: /source/ }
+    ]),
+    ...optionsRows(value => HostRegion.copyFrom(contents, value)),
+    ...nameRows(name => HostRegion.copyFrom(contents, { name }))
+  ],
+  'HostRegion.load': [
+    ...pathRows(path => HostRegion.load(path)),
+    ...optionsRows(value => HostRegion.load(file, value)),
+    ...nameRows(name => HostRegion.load(file, { name })),
+    ...integerRows('byteOffset', byteOffset => HostRegion.load(file, { byteOffset }), {
+      min: 0,
+      max: contents.length - 1
+    }),
+    ...integerRows('byteLength', byteLength => HostRegion.load(file, { byteLength }), {
+      min: 1,
+      max: contents.length
+    }),
+    [
+      'byteLength',
+      11,
+      byteLength => HostRegion.load(file, { byteOffset: contents.length - 10, byteLength }),
+      { ...RANGE_ERROR, says: [/byteLength/, /11/] }
+    ],
+    ...[1, 'x', null, true, {}, new EventTarget(), { aborted: false }].map(signal => [
+      'signal',
+      signal,
+      signal => HostRegion.load(file, { signal }),
+      { ...TYPE_ERROR, says: [/signal/, /AbortSignal/] }
+    ]),
+    ...[1, 'x', null, true, {}].map(onProgress => [
+      'onProgress',
+      onProgress,
+      onProgress => HostRegion.load(file, { onProgress }),
+      { ...TYPE_ERROR, says: [/onProgress/, /[Ff]unction/] }
+    ])
+  ],
+  'HostRegion.open': [
+    ...pathRows(path => HostRegion.open(path)),
+    ...optionsRows(value => HostRegion.open(file, value)),
+    ...integerRows('byteOffset', byteOffset => HostRegion.open(file, { byteOffset }), {
+      min: 0,
+      max: contents.length - 1,
+      unaligned: [1, HOST_PAGE - 1, HOST_PAGE + 512]
+    }),
+    ...integerRows('byteLength', byteLength => HostRegion.open(file, { byteLength }), {
+      min: 1,
+      max: contents.length
+    }),
+    [
+      'byteLength',
+      contents.length,
+      byteLength => HostRegion.open(file, { byteOffset: WASM_PAGE, byteLength }),
+      { ...RANGE_ERROR, says: [/byteLength/, received(contents.length)] }
+    ],
+    ...booleanRows('writable', writable => HostRegion.open(file, { writable }))
+  ],
+  'HostRegion.fromFd': [
+    ...integerRows('fd', value => HostRegion.fromFd(value), { min: 0, max: 2 ** 31 - 1, required: true }),
+    ...optionsRows(value => HostRegion.fromFd(fd, value)),
+    ...integerRows('byteOffset', byteOffset => HostRegion.fromFd(fd, { byteOffset }), {
+      min: 0,
+      max: contents.length - 1,
+      unaligned: [1, 512]
+    }),
+    ...integerRows('byteLength', byteLength => HostRegion.fromFd(fd, { byteLength }), {
+      min: 1,
+      max: contents.length
+    })
+  ],
+  'region.view': [
+    ...integerRows('byteOffset', value => region.view(value), { min: 0, max: contents.length - 1 }),
+    ...integerRows('byteLength', value => region.view(0, value), { min: 1, max: contents.length }),
+    [
+      'byteLength',
+      2,
+      value => region.view(contents.length - 1, value),
+      { ...RANGE_ERROR, says: [/byteLength/, /2/] }
+    ]
+  ],
+  'new GuardedMemory': [
+    ...[undefined, null, 1, 'x', true, Symbol('s'), 1n].map(value => [
+      'descriptor',
+      value,
+      value => new GuardedMemory(value),
+      { ...TYPE_ERROR, says: /descriptor/ }
+    ]),
+    ...integerRows('initial', initial => new GuardedMemory({ initial }), {
+      min: 0,
+      max: 65_536,
+      bigint: true,
+      required: true
+    }),
+    ...integerRows('maximum', maximum => new GuardedMemory({ initial: 0, maximum }), {
+      min: 0,
+      max: 65_536,
+      bigint: true
+    }),
+    [
+      'maximum',
+      1,
+      maximum => new GuardedMemory({ initial: 2, maximum }),
+      { ...RANGE_ERROR, says: [/maximum/, /1/, /2/] }
+    ],
+    [
+      'maximum',
+      1n,
+      maximum => new GuardedMemory({ initial: 2, maximum }),
+      { ...RANGE_ERROR, says: [/maximum/, /1/, /2/] }
+    ],
+    [
+      'maximum',
+      undefined,
+      maximum => new GuardedMemory({ initial: 1, maximum, shared: true }),
+      { code: ['ERR_INVALID_ARG_VALUE', 'ERR_INVALID_ARG_TYPE'], says: [/maximum/, /shared/] }
+    ],
+    ...booleanRows('shared', shared => new GuardedMemory({ initial: 1, maximum: 1, shared })),
+    ...wordRows('address', address => new GuardedMemory({ initial: 1, address }), ['i32', 'i64'])
+  ],
+  'GuardedMemory.from': [
+    ...[
+      undefined,
+      null,
+      1,
+      'x',
+      {},
+      [],
+      Symbol('s'),
+      () => {},
+      new Uint8Array(8),
+      Buffer.alloc(8),
+      new DataView(new ArrayBuffer(8)),
+      Object.create(WebAssembly.Memory.prototype),
+      { buffer: new ArrayBuffer(WASM_PAGE) }
+    ].map(value => [
+      'memory',
+      value,
+      value => GuardedMemory.from(value),
+      { ...TYPE_ERROR, says: [/memory/, /WebAssembly\.Memory/] }
+    ]),
+    ...[null, 1, 'x', true, Symbol('s')].map(value => [
+      'options',
+      value,
+      value => GuardedMemory.from(new WebAssembly.Memory({ initial: 1 }), value),
+      { ...TYPE_ERROR, says: /options/ }
+    ]),
+    ...wordRows(
+      'address',
+      address => GuardedMemory.from(new WebAssembly.Memory({ initial: 1 }).buffer, { address }),
+      ['i32', 'i64']
+    )
+  ],
+  'guarded.grow': integerRows('wasmPages', value => memory.grow(value), {
+    min: 0,
+    bigint: true,
+    required: true
+  }).filter(
+    // More pages than there can be is a memory that is full, or a value out of range: see below.
+    ([, value]) => !(['number', 'bigint'].includes(typeof value) && value > 64)
+  ),
+  'guarded.map': [
+    ...[
+      undefined,
+      null,
+      1,
+      'x',
+      {},
+      [],
+      Symbol('s'),
+      Buffer.alloc(1),
+      new ArrayBuffer(1),
+      HostRegion,
+      Object.create(HostRegion.prototype)
+    ].map(value => [
+      'region',
+      value,
+      value => memory.map(value),
+      { ...TYPE_ERROR, says: [/region/, /HostRegion/] }
+    ]),
+    ...optionsRows(value => memory.map(region, value)),
+    ...integerRows('at', at => memory.map(region, { at, byteLength: 1 }), {
+      min: 0,
+      max: 32 * WASM_PAGE - 1,
+      unaligned: [1, HOST_PAGE - 1, HOST_PAGE + 8, 8n],
+      bigint: true
+    }),
+    ...integerRows('byteOffset', byteOffset => memory.map(region, { at: 0, byteOffset }), {
+      min: 0,
+      max: contents.length - 1,
+      unaligned: [1, 512]
+    }),
+    ...integerRows('byteLength', byteLength => memory.map(region, { at: 0, byteLength }), {
+      min: 1,
+      max: contents.length
+    }),
+    [
+      'byteLength',
+      contents.length,
+      byteLength => memory.map(region, { at: 0, byteOffset: HOST_PAGE, byteLength }),
+      { ...RANGE_ERROR, says: [/byteLength/, received(contents.length)] }
+    ],
+    // Ends past the memory's end by one page.
+    [
+      'at',
+      32 * WASM_PAGE - HOST_PAGE,
+      at => memory.map(region, { at, byteLength: HOST_PAGE + 1 }),
+      { ...RANGE_ERROR, says: [/at\b/, received(32 * WASM_PAGE)] }
+    ],
+    [
+      'at',
+      32 * WASM_PAGE,
+      at => memory.map(region, { at, byteLength: 1 }),
+      { ...RANGE_ERROR, says: [/at\b/, received(32 * WASM_PAGE)] }
+    ],
+    ...wordRows('access', access => memory.map(region, { at: 0, access }), ['readonly', 'private', 'shared']),
+    ...booleanRows('populate', populate => memory.map(region, { at: 0, populate })),
+    ...[
+      1,
+      'x',
+      null,
+      true,
+      {},
+      { malloc: () => 0 },
+      { free() {} },
+      { malloc: 1, free: 1 },
+      { malloc: () => 0, free: null }
+    ].map(allocator => [
+      'allocator',
+      allocator,
+      allocator => memory.map(region, { allocator }),
+      { ...TYPE_ERROR, says: /allocator/ }
+    ]),
+    [
+      'at',
+      0,
+      at => memory.map(region, { at, allocator: { malloc: () => 0, free() {} } }),
+      { code: 'ERR_INVALID_ARG_VALUE', says: [/at\b/, /allocator/] }
+    ],
+    // What is mapped already: each of these touches the ten pages from 16 on.
+    ...[
+      [16, 1],
+      [25, 1],
+      [15, WASM_PAGE + 1],
+      [8, 10 * WASM_PAGE]
+    ].map(([wasmPage, byteLength]) => [
+      'at',
+      wasmPage * WASM_PAGE,
+      at => memory.map(region, { at, byteLength }),
+      { code: 'ERR_HOSTMAP_OVERLAP', says: received(wasmPage * WASM_PAGE) }
+    ])
+  ]
+}
+
+/** A buffer whose bytes went to another. */
+function detached(byteLength = 100) {
+  const buffer = new ArrayBuffer(byteLength)
+  structuredClone(buffer, { transfer: [buffer] })
+  return buffer
+}
+
+function detachedView() {
+  const view = new Uint8Array(100)
+  structuredClone(view.buffer, { transfer: [view.buffer] })
+  return view
+}
+
+for (const [callee, rows] of Object.entries(table)) {
+  describe(`${callee} refuses`, () => {
+    for (const [name, value, call, expected] of rows) {
+      test(`${name}: ${typeof value} ${named(value)}`, () => expectFailure(() => call(value), expected))
+    }
+  })
+}
+
+describe('HostRegion.load', () => {
+  test('never throws: it rejects', async () => {
+    for (const call of [
+      () => HostRegion.load(),
+      () => HostRegion.load(1),
+      () => HostRegion.load(file, null),
+      () => HostRegion.load(file, { byteOffset: -1 })
+    ]) {
+      const promise = call()
+      await expect(promise).rejects.toMatchObject({ code: expect.stringMatching(/^ERR_/) })
+    }
+  })
+})
+
+describe('guarded.grow', () => {
+  test.each([33, 65_536, 2 ** 32, 2 ** 52, Number.MAX_SAFE_INTEGER, 33n, 2n ** 40n])(
+    'refuses %p pages: more than the maximum',
+    async pages => {
+      await expectFailure(() => memory.grow(pages), {
+        code: ['ERR_HOSTMAP_MEMORY_FULL', 'ERR_OUT_OF_RANGE'],
+        says: received(pages)
+      })
+    }
+  )
+
+  test.each([2 ** 53, Infinity, 1e300, 2n ** 53n, 2n ** 64n])(
+    'refuses %p pages: no such number',
+    async pages => {
+      await expectFailure(() => memory.grow(pages), { code: ['ERR_OUT_OF_RANGE', 'ERR_HOSTMAP_MEMORY_FULL'] })
+    }
+  )
+})
+
+describe('64-bit memories', () => {
+  test64.each([262_145, 262_145n, 2 ** 32, 2n ** 48n, -1n])('refuse an initial size of %p', async initial => {
+    await expectFailure(() => new GuardedMemory({ initial, address: 'i64' }), {
+      ...RANGE_ERROR,
+      says: [/initial/, received(initial)]
+    })
+    await expectFailure(() => new GuardedMemory({ initial: 0, maximum: initial, address: 'i64' }), {
+      ...RANGE_ERROR,
+      says: [/maximum/, received(initial)]
+    })
+  })
+
+  test64.each([16 * 2 ** 30, 2 ** 52, 2n ** 52n, 2n ** 64n, -4096n, 4097n])(
+    'refuse to map at %p',
+    async at => {
+      const guarded = new GuardedMemory({ initial: 70_000, address: 'i64' })
+      await expectFailure(() => guarded.map(region, { at }), { ...VALUE_ERROR, says: [/at\b/, received(at)] })
+    }
+  )
+
+  const without64 = hasMemory64 ? test.skip : test
+  without64('are refused where V8 has none', async () => {
+    await expectFailure(() => new GuardedMemory({ initial: 1, address: 'i64' }), {
+      code: 'ERR_HOSTMAP_NO_MEMORY64'
+    })
+  })
+})
+
+describe('a file that can not be had', () => {
+  const bad = {}
+  let server
+  beforeAll(async () => {
+    const at = name => path.join(directory.path, name)
+    fs.mkdirSync((bad.directory = at('directory')))
+    execFileSync('mkfifo', [(bad.pipe = at('pipe'))])
+    server = net.createServer().listen((bad.socket = at('socket')))
+    await new Promise(resolve => server.once('listening', resolve))
+    bad.device = '/dev/zero'
+    bad.empty = directory.file('', 'empty')
+    bad.procfs = '/proc/self/status'
+    bad.missing = at('missing')
+    bad.parent = at('missing/file')
+    bad.inFile = path.join(file, 'inside')
+    bad.tooLong = at('x'.repeat(300))
+    bad.nothing = ''
+    fs.symlinkSync('nowhere', (bad.dangling = at('dangling')))
+    fs.symlinkSync('loop', (bad.loop = at('loop')))
+    fs.symlinkSync(bad.directory, (bad.toDirectory = at('to directory')))
+  })
+  afterAll(() => new Promise(resolve => server.close(resolve)))
+
+  const OPEN_FAILED = { code: 'ERR_HOSTMAP_OPEN_FAILED', syscall: /open|stat/ }
+  const rows = [
+    ['directory', { code: 'ERR_HOSTMAP_NOT_A_FILE', says: /directory/ }],
+    ['toDirectory', { code: 'ERR_HOSTMAP_NOT_A_FILE', says: /directory/ }],
+    ['pipe', { code: 'ERR_HOSTMAP_NOT_A_FILE', says: /pipe|FIFO/i }],
+    ['socket', { code: 'ERR_HOSTMAP_NOT_A_FILE', says: /socket/ }],
+    ['device', { code: 'ERR_HOSTMAP_NOT_A_FILE', says: /device/ }],
+    ['empty', { code: 'ERR_HOSTMAP_EMPTY_FILE', says: /empty|no bytes/ }],
+    ['procfs', { code: 'ERR_HOSTMAP_EMPTY_FILE' }],
+    ['missing', { ...OPEN_FAILED, errno: -2 }],
+    ['parent', { ...OPEN_FAILED, errno: -2 }],
+    ['inFile', { ...OPEN_FAILED, errno: -20 }],
+    ['tooLong', { ...OPEN_FAILED, errno: -36 }],
+    ['dangling', { ...OPEN_FAILED, errno: -2 }],
+    ['loop', { ...OPEN_FAILED, errno: -40 }],
+    ['nothing', { code: ['ERR_HOSTMAP_OPEN_FAILED', 'ERR_INVALID_ARG_VALUE'] }]
+  ]
+
+  describe.each([
+    ['load', path => HostRegion.load(path)],
+    ['open', path => HostRegion.open(path)],
+    ['open for writing', path => HostRegion.open(path, { writable: true })]
+  ])('%s', (_, call) => {
+    test.each(rows)('%s', async (kind, expected) => {
+      const says = [expected.says ?? [], bad[kind]].flat()
+      await expectFailure(() => call(bad[kind]), { ...expected, says })
+      if (bad[kind]) await expectFailure(() => call(pathToFileURL(bad[kind])), { ...expected, says })
+    })
+  })
+
+  test.each([
+    ['a directory', () => fs.openSync(bad.directory, 'r'), 'ERR_HOSTMAP_NOT_A_FILE'],
+    [
+      'a pipe',
+      () => fs.openSync(bad.pipe, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK),
+      'ERR_HOSTMAP_NOT_A_FILE'
+    ],
+    ['a device', () => fs.openSync('/dev/zero', 'r'), 'ERR_HOSTMAP_NOT_A_FILE'],
+    ['an empty file', () => fs.openSync(bad.empty, 'r'), 'ERR_HOSTMAP_EMPTY_FILE'],
+    ['a file for writing only', () => fs.openSync(file, 'a'), 'ERR_HOSTMAP_OPEN_FAILED'],
+    // O_PATH: names a file, and can neither read nor map it.
+    ['a name of a file', () => fs.openSync(file, 0o10000000), 'ERR_HOSTMAP_OPEN_FAILED']
+  ])('fromFd of %s', async (_, open, code) => {
+    const fd = open()
+    await expectFailure(() => HostRegion.fromFd(fd), { code, says: String(fd) })
+    expect(fs.fstatSync(fd).ino).toBeGreaterThan(0)
+    fs.closeSync(fd)
+  })
+
+  test('fromFd of a socket', async () => {
+    const socket = net.connect(bad.socket)
+    await new Promise(resolve => socket.once('connect', resolve))
+    await expectFailure(() => HostRegion.fromFd(socket._handle.fd), {
+      code: 'ERR_HOSTMAP_NOT_A_FILE',
+      says: /socket/
+    })
+    socket.destroy()
+  })
+
+  test.each([12_345, 2 ** 31 - 1])('fromFd of a descriptor that is not open: %i', async fd => {
+    await expectFailure(() => HostRegion.fromFd(fd), {
+      code: 'ERR_HOSTMAP_OPEN_FAILED',
+      errno: -9,
+      says: String(fd)
+    })
+  })
+
+  test('a file that says it is longer than it is', async () => {
+    // Files of sysfs have the size of a page, whatever is in them.
+    const sysfs = '/sys/kernel/mm/transparent_hugepage/enabled'
+    if (!fs.existsSync(sysfs)) return
+    const error = await thrownBy(() => HostRegion.load(sysfs))
+    expectError(error, { code: ['ERR_HOSTMAP_FILE_SHRUNK', 'ERR_HOSTMAP_READ_FAILED'], says: sysfs })
+    expect(mappingsNamed(sysfs)).toEqual([])
+  })
+})
+
+describe('a file without permission', () => {
+  // root may read anything: the child becomes nobody before it tries.
+  test('says which one, and what the system said', async () => {
+    const closed = directory.file(contents, 'closed')
+    const readable = directory.file(contents, 'readable')
+    const inside = path.join(directory.path, 'locked', 'inside')
+    fs.mkdirSync(path.dirname(inside))
+    fs.writeFileSync(inside, contents)
+    fs.chmodSync(directory.path, 0o755)
+    fs.chmodSync(closed, 0)
+    fs.chmodSync(readable, 0o444)
+    fs.chmodSync(path.dirname(inside), 0)
+    const failures = await inChild(
+      async ({ hostmap, failure, openFiles, args: { closed, readable, inside } }) => {
+        const { HostRegion } = hostmap
+        if (process.getuid() === 0) {
+          process.setgroups([])
+          process.setgid(65_534)
+          process.setuid(65_534)
+        }
+        const before = Object.keys(openFiles()).length
+        const failures = [
+          await failure(() => HostRegion.open(closed)),
+          await failure(() => HostRegion.load(closed)),
+          await failure(() => HostRegion.open(inside)),
+          await failure(() => HostRegion.load(inside)),
+          await failure(() => HostRegion.open(readable, { writable: true }))
+        ]
+        if (Object.keys(openFiles()).length !== before) throw new Error('a descriptor was left')
+        HostRegion.open(readable).close()
+        return failures
+      },
+      { args: { closed, readable, inside } }
+    )
+    fs.chmodSync(path.dirname(inside), 0o755)
+    const paths = [closed, closed, inside, inside, readable]
+    failures.forEach((error, i) => {
+      expectError(error, {
+        code: 'ERR_HOSTMAP_OPEN_FAILED',
+        errno: -13,
+        syscall: /open|stat/,
+        says: paths[i]
+      })
+    })
+  })
+})
+
+describe('an object that is not what it seems', () => {
+  const classes = { HostRegion, GuardedMemory, Mapping, Layout }
+
+  test.each(['HostRegion', 'Mapping', 'Layout'])('new %s() is refused', async name => {
+    await expectFailure(() => new classes[name](), {
+      code: ['ERR_ILLEGAL_CONSTRUCTOR', 'ERR_INVALID_ARG_TYPE']
+    })
+    await expectFailure(() => new classes[name]({}, 1, 'x'), {
+      code: ['ERR_ILLEGAL_CONSTRUCTOR', 'ERR_INVALID_ARG_TYPE']
+    })
+  })
+
+  const members = Object.entries(classes).flatMap(([name, { prototype }]) =>
+    [...Object.getOwnPropertyNames(prototype), Symbol.dispose, Symbol.iterator]
+      .filter(key => key !== 'constructor' && Object.hasOwn(prototype, key))
+      .map(key => [name, String(key), prototype, Object.getOwnPropertyDescriptor(prototype, key)])
+  )
+  test.each(members)(
+    '%s.prototype.%s of something else is a TypeError',
+    (_name, _key, prototype, { get, value }) => {
+      const member = get ?? value
+      const others = [region, memory, mapped, memory.layout()].filter(
+        object => !(object instanceof prototype.constructor)
+      )
+      for (const self of [undefined, null, 1, {}, prototype, Object.create(prototype), ...others]) {
+        const possessed = possessions()
+        expect(() => member.call(self)).toThrow(expect.objectContaining({ name: 'TypeError' }))
+        expect(possessions()).toEqual(possessed)
+      }
+    }
+  )
+
+  test('a Proxy of a region or a memory is not one', async () => {
+    await expectFailure(() => memory.map(new Proxy(region, {})), { ...TYPE_ERROR, says: /region/ })
+    await expectFailure(() => GuardedMemory.from(new Proxy(memory.memory, {})), {
+      ...TYPE_ERROR,
+      says: /memory/
+    })
+  })
+
+  test.each([
+    ['an ArrayBuffer', () => new ArrayBuffer(WASM_PAGE)],
+    ['a large ArrayBuffer', () => new ArrayBuffer(64 * MiB)],
+    ['an empty ArrayBuffer', () => new ArrayBuffer(0)],
+    ['a SharedArrayBuffer', () => new SharedArrayBuffer(WASM_PAGE)],
+    ["a Buffer's pool", () => Buffer.from('pooled').buffer],
+    ['a detached ArrayBuffer', () => detached(WASM_PAGE)],
+    // V8 reserves what these may grow into, inaccessible: they look much like a memory.
+    [
+      'a resizable ArrayBuffer',
+      () => new ArrayBuffer(WASM_PAGE, { maxByteLength: Math.min(2 ** 33, constants.MAX_LENGTH) })
+    ],
+    [
+      'a resizable ArrayBuffer at its full size',
+      () => new ArrayBuffer(WASM_PAGE, { maxByteLength: WASM_PAGE })
+    ],
+    ['a growable SharedArrayBuffer', () => new SharedArrayBuffer(WASM_PAGE, { maxByteLength: 2 ** 32 })],
+    ['a view of a region', () => region.view(0, WASM_PAGE)],
+    [
+      'the old buffer of a memory that grew',
+      () => {
+        const grown = new WebAssembly.Memory({ initial: 1, maximum: 2 })
+        const { buffer } = grown
+        grown.grow(1)
+        return buffer
+      }
+    ]
+  ])('GuardedMemory.from refuses %s', async (_, make) => {
+    const buffer = make()
+    await expectFailure(() => GuardedMemory.from(buffer), {
+      code: 'ERR_HOSTMAP_NOT_WASM_MEMORY',
+      says: /WebAssembly/
+    })
+  })
+
+  test('a memory whose buffer was replaced by a trick is not fooled', async () => {
+    const real = new WebAssembly.Memory({ initial: 1 })
+    Object.defineProperty(real, 'buffer', { value: new ArrayBuffer(WASM_PAGE) })
+    // Either the real buffer is found all the same, or the memory is refused.
+    const error = thrownBy(() => {
+      const guarded = GuardedMemory.from(real)
+      expect(guarded.guarded).toBe(true)
+      guarded.map(region, { at: 0, byteLength: 1 }).unmap()
+    })
+    if (error) expectError(error, { code: ['ERR_HOSTMAP_NOT_WASM_MEMORY', 'ERR_INVALID_ARG_TYPE'] })
+  })
+
+  test('options with getters that answer differently each time can not slip through', async () => {
+    const answers = [0, 33 * WASM_PAGE, 33 * WASM_PAGE]
+    const options = {
+      get at() {
+        return answers.shift()
+      },
+      byteLength: HOST_PAGE
+    }
+    const mapping = memory.map(region, options)
+    expect(mapping.address).toBe(0)
+    mapping.unmap()
+  })
+
+  test('options with getters that close the region are seen through', async () => {
+    const doomed = HostRegion.allocate(WASM_PAGE)
+    const options = {
+      at: 0,
+      get populate() {
+        doomed.close()
+        return false
+      }
+    }
+    const error = thrownBy(() => memory.map(doomed, options))
+    expectError(error, { code: 'ERR_HOSTMAP_REGION_CLOSED' })
+  })
+})
+
+describe('a region that is closed', () => {
+  test.each([
+    ['view', region => region.view()],
+    ['seal', region => region.seal()],
+    ['map', region => memory.map(region)],
+    ['map at', region => memory.map(region, { at: 0 })],
+    ['map with an allocator', region => memory.map(region, { allocator: { malloc: () => 0, free() {} } })]
+  ])('%s says so, with its name', async (_, call) => {
+    const closed = HostRegion.allocate(WASM_PAGE, { name: 'long closed' })
+    closed.close()
+    await expectFailure(() => call(closed), { code: 'ERR_HOSTMAP_REGION_CLOSED', says: /long closed/ })
+  })
+})
+
+describe('a region that can not be written', () => {
+  test.each([
+    ['sealed', () => HostRegion.allocate(1).seal()],
+    ['a file opened for reading', () => HostRegion.open(file)],
+    ['a descriptor opened for reading', () => HostRegion.fromFd(fd)]
+  ])('can not be mapped shared: %s', async (_, make) => {
+    const readonly = make()
+    await expectFailure(() => memory.map(readonly, { at: 0, access: 'shared' }), {
+      code: 'ERR_HOSTMAP_REGION_READONLY',
+      says: /private/
+    })
+    readonly.close()
+  })
+
+  test.each([
+    ['a file opened for reading', () => HostRegion.open(file)],
+    ['a file opened for writing', () => HostRegion.open(file, { writable: true })]
+  ])('can not be sealed: %s', async (_, make) => {
+    const readonly = make()
+    await expectFailure(() => readonly.seal(), { code: 'ERR_HOSTMAP_REGION_READONLY' })
+    readonly.close()
+  })
+})
+
+describe('a memory of which only the buffer is known', () => {
+  test.each([
+    ['memory', () => hidden.memory],
+    ['grow', () => hidden.grow(1)],
+    ['map past the end', () => hidden.map(region)]
+  ])('%s says so', async (_, call) => {
+    await expectFailure(call, { code: 'ERR_HOSTMAP_MEMORY_HIDDEN' })
+  })
+})
+
+describe('at a limit of the process', () => {
+  test('ulimit -n: no more descriptors', async () => {
+    const { failures, left } = await inChild(
+      async ({ hostmap, failure, require, args: file }) => {
+        const fs = require('node:fs')
+        const { HostRegion, GuardedMemory } = hostmap
+        const region = HostRegion.copyFrom(Buffer.alloc(65536, 7))
+        const guarded = new GuardedMemory({ initial: 2, maximum: 2 })
+        const held = []
+        const fill = () => {
+          for (;;) held.push(fs.openSync('/dev/null'))
+        }
+        const full = await failure(fill)
+        if (full.code !== 'EMFILE') throw new Error(full.message)
+        const failures = {
+          allocate: await failure(() => HostRegion.allocate(1)),
+          copyFrom: await failure(() => HostRegion.copyFrom(Buffer.alloc(10))),
+          load: await failure(() => HostRegion.load(file)),
+          open: await failure(() => HostRegion.open(file)),
+          fromFd: await failure(() => HostRegion.fromFd(region.fd))
+        }
+        // One is free: not enough for load, which needs the file and a memfd.
+        fs.closeSync(held.pop())
+        failures['load with one descriptor'] = await failure(() => HostRegion.load(file))
+        // It gave back the one that it had.
+        const left = held.length
+        await failure(fill)
+        const still = held.length - left
+
+        // What needs no descriptor goes on.
+        const mapping = guarded.map(region, { at: 0 })
+        if (new Uint8Array(guarded.buffer)[65535] !== 7 || new Uint8Array(region.view())[0] !== 7) {
+          throw new Error('wrong byte')
+        }
+        mapping.unmap()
+        region.close()
+        return { failures, left: still }
+      },
+      { ulimit: '-n 64', args: file }
+    )
+    expect(left).toBe(1)
+    for (const error of Object.values(failures)) {
+      expectError(error, { code: 'ERR_HOSTMAP_TOO_MANY_FILES', errno: -24, says: /ulimit -n/ })
+    }
+  })
+
+  test('ulimit -v: no more address space', async () => {
+    const { limited, mapped } = await inChild(
+      async ({ hostmap, failure, assert, processMap }) => {
+        const { HostRegion, GuardedMemory } = hostmap
+        const large = HostRegion.allocate(2 ** 34)
+        const guarded = new GuardedMemory({ initial: 1, maximum: 32_768 })
+        const count = processMap().length
+        const limited = {
+          view: await failure(() => large.view(0, 2 ** 32)),
+          'new GuardedMemory': await failure(() => new GuardedMemory({ initial: 1 }))
+        }
+        assert.ok(processMap().length <= count + 5)
+        // A mapping takes no new address space: the memory has it already.
+        const mapping = guarded.map(large, { byteLength: 2 ** 30 })
+        const mapped = new Uint8Array(guarded.buffer)[mapping.address + 2 ** 30 - 1]
+        mapping.unmap()
+        return { limited, mapped }
+      },
+      // One memory of 8 to 10 GiB, and Node itself.
+      { ulimit: `-v ${13 * 2 ** 20}` }
+    )
+    expectError(limited['new GuardedMemory'], { code: 'ERR_HOSTMAP_RLIMIT_AS', says: /ulimit -v/ })
+    expectError(limited.view, { code: ['ERR_HOSTMAP_RLIMIT_AS', 'ERR_HOSTMAP_MAP_FAILED'], errno: -12 })
+    expect(mapped).toBe(0)
+  })
+
+  test('ulimit -f: no region may be so large', async () => {
+    const failures = await inChild(
+      async ({ hostmap, failure, countOpen, assert, args: file }) => {
+        const { HostRegion } = hostmap
+        const failures = [
+          await failure(() => HostRegion.allocate(2 ** 20, { name: 'too large' })),
+          await failure(() => HostRegion.copyFrom(Buffer.alloc(2 ** 20), { name: 'too large' })),
+          await failure(() => HostRegion.load(file, { name: 'too large' }))
+        ]
+        assert.equal(countOpen('too large'), 0)
+        assert.equal(countOpen(file), 0)
+        HostRegion.allocate(1000).close()
+        HostRegion.open(file).close()
+        return failures
+      },
+      // In blocks of 512 bytes.
+      { ulimit: '-f 100', args: file }
+    )
+    for (const error of failures) {
+      expectError(error, { code: 'ERR_HOSTMAP_OUT_OF_MEMORY', errno: -27, says: /ulimit -f/ })
+    }
+  })
+})

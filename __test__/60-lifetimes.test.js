@@ -1,0 +1,251 @@
+'use strict'
+
+const { temporaryDirectory, noise } = require('./support/files')
+const { inChild } = require('./support/child')
+const { MiB } = require('./support/wasm')
+
+const directory = temporaryDirectory()
+const withGc = { flags: ['--expose-gc'] }
+
+describe('a region', () => {
+  test('that is collected closes its descriptor', async () => {
+    const { before, after } = await inChild(async ({ hostmap, collect, countOpen }) => {
+      ;(() => {
+        for (let i = 0; i < 10; i++) hostmap.HostRegion.allocate(1000, { name: 'forgotten' }).view()
+      })()
+      const before = countOpen('/memfd:forgotten')
+      await collect(8)
+      return { before, after: countOpen('/memfd:forgotten') }
+    }, withGc)
+    expect({ before, after }).toEqual({ before: 10, after: 0 })
+  })
+
+  test('that is collected leaves its views and mappings as they are', async () => {
+    const bytes = await inChild(async ({ hostmap, collect, mappingsNamed, probe, assert }) => {
+      const guarded = new hostmap.GuardedMemory({ initial: 2, maximum: 4 })
+      const guest = await probe(guarded.memory)
+      const view = (() => {
+        const region = hostmap.HostRegion.copyFrom(Buffer.alloc(65536, 7), { name: 'outlived' })
+        // The mapping object is not kept: the mapping stays.
+        guarded.map(region, { at: 0 })
+        return region.view()
+      })()
+      await collect(8)
+      assert.equal(mappingsNamed('/memfd:outlived').length, 2)
+      assert.throws(() => guest.store8(0, 1), WebAssembly.RuntimeError)
+      return [new Uint8Array(view)[65535], guest.load8(65535)]
+    }, withGc)
+    expect(bytes).toEqual([7, 7])
+  })
+
+  test('is kept by the mapping object that is kept', async () => {
+    const name = await inChild(async ({ hostmap, collect }) => {
+      const guarded = new hostmap.GuardedMemory({ initial: 2, maximum: 4 })
+      const mapping = guarded.map(hostmap.HostRegion.allocate(100, { name: 'kept' }), { at: 0 })
+      await collect(8)
+      return [mapping.region.name, mapping.region.closed, mapping.memory === guarded]
+    }, withGc)
+    expect(name).toEqual(['kept', false, true])
+  })
+})
+
+describe('a view', () => {
+  test('that is collected is unmapped, while its region lives on', async () => {
+    const counts = await inChild(async ({ hostmap, collect, mappingsNamed }) => {
+      const region = hostmap.HostRegion.allocate(100_000, { name: 'viewed' })
+      ;(() => {
+        for (let i = 0; i < 10; i++) new Uint8Array(region.view()).fill(i)
+      })()
+      const before = mappingsNamed('/memfd:viewed').length
+      await collect(8)
+      const after = mappingsNamed('/memfd:viewed').length
+      return { before, after, last: new Uint8Array(region.view())[0] }
+    }, withGc)
+    expect(counts).toMatchObject({ after: 0, last: 9 })
+    expect(counts.before).toBeGreaterThan(0)
+  })
+
+  test('keeps the memory while only a typed array over it is held', async () => {
+    const byte = await inChild(async ({ hostmap, collect }) => {
+      const array = (() => new Uint8Array(hostmap.HostRegion.copyFrom(Buffer.alloc(5000, 3)).view(10)))()
+      await collect(8)
+      return array.at(-1)
+    }, withGc)
+    expect(byte).toBe(3)
+  })
+})
+
+describe('a memory', () => {
+  test.each([
+    ['unshared', '{ initial: 16, maximum: 32 }'],
+    ['shared', '{ initial: 16, maximum: 32, shared: true }']
+  ])('%s: is collected while it is mapped, and its mappings with it', async (_, descriptor) => {
+    const seen = await inChild(
+      async ({ hostmap, collect, mappingsNamed, countOpen, probe, args: descriptor }) => {
+        const { GuardedMemory, HostRegion } = hostmap
+        const options = (0, eval)(`(${descriptor})`)
+        const region = HostRegion.allocate(65536, { name: 'mapped everywhere' })
+        const weak = await (async () => {
+          const guarded = new GuardedMemory(options)
+          const guest = await probe(guarded.memory)
+          for (let i = 0; i < 8; i++)
+            guarded.map(region, { at: i * 65536, access: i % 2 ? 'shared' : 'private' })
+          guest.store8(0, 1)
+          return new WeakRef(guarded.memory)
+        })()
+        const before = mappingsNamed('/memfd:mapped everywhere').length
+        await collect(12)
+        return {
+          before,
+          after: mappingsNamed('/memfd:mapped everywhere').length,
+          collected: weak.deref() === undefined,
+          open: countOpen('/memfd:mapped everywhere')
+        }
+      },
+      { ...withGc, args: descriptor }
+    )
+    expect(seen).toEqual({ before: 8, after: 0, collected: true, open: 1 })
+  })
+
+  test('that was wrapped is collected, too, by memory and by buffer', async () => {
+    const seen = await inChild(async ({ hostmap, collect, mappingsNamed, probeWithMemory }) => {
+      const { GuardedMemory, HostRegion } = hostmap
+      const region = HostRegion.allocate(65536, { name: 'wrapped' })
+      await (async () => {
+        for (const what of ['memory', 'buffer']) {
+          const { memory } = await probeWithMemory({ initial: 4, maximum: 8 })
+          const guarded = GuardedMemory.from(what === 'memory' ? memory : memory.buffer)
+          guarded.map(region, { at: 0 })
+          // Asked for again, as a program would.
+          GuardedMemory.from(memory.buffer).layout()
+        }
+      })()
+      const before = mappingsNamed('/memfd:wrapped').length
+      await collect(12)
+      return { before, after: mappingsNamed('/memfd:wrapped').length }
+    }, withGc)
+    expect(seen).toEqual({ before: 2, after: 0 })
+  })
+
+  test('outlives its GuardedMemory, mapped as it is, and is found again', async () => {
+    const seen = await inChild(async ({ hostmap, collect, probeWithMemory, failure }) => {
+      const { GuardedMemory, HostRegion } = hostmap
+      const region = HostRegion.copyFrom(Buffer.alloc(65536, 7))
+      const guest = await probeWithMemory({ initial: 4, maximum: 8 })
+      ;(() => void GuardedMemory.from(guest.memory).map(region, { at: 0 }))()
+      await collect(12)
+      const { code } = await failure(() => GuardedMemory.from(guest.memory).map(region, { at: 0 }))
+      return { byte: guest.load8(65535), code }
+    }, withGc)
+    expect(seen).toEqual({ byte: 7, code: 'ERR_HOSTMAP_OVERLAP' })
+  })
+
+  // More than the address space holds at a time; and many of them at an address where another one was before.
+  test('is one of 20,000 in a row: the dead make room, and an address that comes back starts clean', async () => {
+    const made = await inChild(async ({ hostmap, probe, assert }) => {
+      const { GuardedMemory, HostRegion } = hostmap
+      const region = HostRegion.copyFrom(Buffer.alloc(65536, 7))
+      for (let i = 0; i < 20_000; i++) {
+        const guarded = new GuardedMemory({ initial: 2 + (i % 7), maximum: 16 })
+        const bytes = new Uint8Array(guarded.buffer)
+        assert.equal(bytes[65536], 0)
+        const kinds = guarded.layout().ranges.map(({ kind }) => kind)
+        assert.ok(!kinds.includes('mapped'))
+        guarded.map(region, { at: 65536 })
+        assert.equal(bytes[65536], 7)
+        // Readonly stays readonly, even where a larger memory was before.
+        if (i % 500 === 0) {
+          const guest = await probe(guarded.memory)
+          guarded.grow(1)
+          assert.throws(() => guest.store8(65536, 1), WebAssembly.RuntimeError)
+          // A turn of the loop, in which finalizers may run.
+          await new Promise(resolve => setImmediate(resolve))
+        }
+      }
+      return 20_000
+    })
+    expect(made).toBe(20_000)
+  })
+})
+
+// By which V8 judges when to collect.
+describe('process.memoryUsage().external', () => {
+  /** By how much it has grown while a region is held, mapped and viewed, and when it is closed. */
+  const account = (make, args) =>
+    inChild(
+      `async ({ hostmap, collect, args }) => {
+        const make = ${make}
+        const guarded = new hostmap.GuardedMemory({ initial: 20_000 })
+        globalThis.bytes = Buffer.alloc(64 * 2 ** 20, 1)
+        const count = async () => (await collect(8), process.memoryUsage().external)
+        // Once before, so that what is made for the first time is there.
+        ;(await make(hostmap.HostRegion, args)).close()
+        const before = await count()
+        const region = await make(hostmap.HostRegion, args)
+        const held = await count() - before
+        const mapping = guarded.map(region, { at: 0 })
+        const mapped = await count() - before
+        const view = region.view(0, 64 * 2 ** 20)
+        const viewed = await count() - before
+        mapping.unmap()
+        region.close()
+        const closed = await count() - before
+        return { held, mapped, viewed, closed, detached: view.byteLength }
+      }`,
+      { ...withGc, args }
+    )
+  const SLACK = 4 * MiB
+  const near = (counts, expected) => {
+    for (const [moment, bytes] of Object.entries(expected)) {
+      if (Math.abs(counts[moment] - bytes) > SLACK) throw new Error(`${moment}: ${JSON.stringify(counts)}`)
+    }
+  }
+
+  test('has what a region in memory holds, once', async () => {
+    const counts = await account('HostRegion => HostRegion.copyFrom(globalThis.bytes)')
+    near(counts, { held: 64 * MiB, mapped: 64 * MiB, viewed: 64 * MiB, closed: 0 })
+  })
+
+  test('has what a loaded file holds, and not its holes', async () => {
+    const file = directory.sparse(1024 * MiB, { [512 * MiB]: noise(64 * MiB) })
+    const counts = await account('(HostRegion, file) => HostRegion.load(file)', file)
+    near(counts, { held: 64 * MiB, mapped: 64 * MiB, closed: 0 })
+  })
+
+  // V8 itself counts the length of every ArrayBuffer, a view's too.
+  test.each([
+    ['a region that nobody has written', 'HostRegion => HostRegion.allocate(64 * 2 ** 20)'],
+    ['a file', '(HostRegion, file) => HostRegion.open(file)']
+  ])('has nothing of %s', async (_, make) => {
+    const counts = await account(make, directory.file(noise(64 * MiB)))
+    near(counts, { held: 0, mapped: 0, closed: 0 })
+  })
+
+  test('has it back when a region is collected', async () => {
+    const { held, left } = await inChild(async ({ hostmap, collect }) => {
+      const external = () => process.memoryUsage().external
+      globalThis.bytes = Buffer.alloc(64 * 2 ** 20, 1)
+      await collect()
+      const before = external()
+      ;(() => void hostmap.HostRegion.copyFrom(globalThis.bytes))()
+      const held = external() - before
+      await collect(8)
+      return { held, left: external() - before }
+    }, withGc)
+    near({ held, left }, { held: 64 * MiB, left: 0 })
+  })
+})
+
+test('a process with regions, views, mappings and loads under way ends by itself, with code 0', async () => {
+  const file = directory.file(noise(32 * MiB))
+  await inChild(
+    ({ hostmap, args: file }) => {
+      const { HostRegion, GuardedMemory } = hostmap
+      const region = HostRegion.copyFrom(Buffer.alloc(65536, 7))
+      const guarded = new GuardedMemory({ initial: 2, maximum: 4, shared: true })
+      globalThis.held = [region.view(), guarded.map(region, { at: 0 })]
+      HostRegion.load(file)
+    },
+    { args: file }
+  )
+})

@@ -1,0 +1,90 @@
+'use strict'
+
+// V8 only says "could not allocate memory". The library says why. Each cause is brought about in a process of its own.
+
+const { expectError } = require('./support/errors')
+const { inChild } = require('./support/child')
+
+test('the address space is divided among memories: ERR_HOSTMAP_ADDRESS_SPACE', async () => {
+  const { error, count, estimate, later } = await inChild(
+    async ({ hostmap, failure, collect }) => {
+      const { GuardedMemory, limits } = hostmap
+      const estimate = limits().guardedMemoriesLeft
+      const held = []
+      const error = await failure(() => {
+        for (;;) held.push(new GuardedMemory({ initial: 1 }))
+      })
+      const count = held.length
+      // With room again, all is well.
+      held.length = count - 100
+      await collect()
+      const later = new GuardedMemory({ initial: 1 }).guarded
+      return { error, count, estimate, later }
+    },
+    { flags: ['--expose-gc'] }
+  )
+  expectError(error, { code: 'ERR_HOSTMAP_ADDRESS_SPACE', says: [/address space/] })
+  // How many reservations it is divided into.
+  expect(error.message).toMatch(/\d{4,}|\d+,\d{3}/)
+  expect(count).toBeGreaterThan(5000)
+  expect(Math.abs(estimate - count)).toBeLessThan(count / 20)
+  expect(later).toBe(true)
+})
+
+test('ulimit -v leaves no room: ERR_HOSTMAP_RLIMIT_AS', async () => {
+  const { error, count } = await inChild(
+    async ({ hostmap, failure }) => {
+      const held = []
+      const error = await failure(() => {
+        for (;;) held.push(new hostmap.GuardedMemory({ initial: 1 }))
+      })
+      return { error, count: held.length }
+    },
+    { ulimit: `-v ${36 * 2 ** 20}` }
+  )
+  expectError(error, { code: 'ERR_HOSTMAP_RLIMIT_AS', says: [/ulimit -v|RLIMIT_AS/] })
+  expect(count).toBeGreaterThanOrEqual(2)
+  expect(count).toBeLessThanOrEqual(4)
+})
+
+// V8 itself ends the process where it gets no mapping for its heap. The library must stop long before.
+test('the mappings of the process run out: ERR_HOSTMAP_MAP_COUNT, and the process lives on', async () => {
+  const { error, viewError, used, limit, count, alive, again } = await inChild(
+    async ({ hostmap, failure, probe }) => {
+      const { GuardedMemory, HostRegion, limits } = hostmap
+      const region = HostRegion.copyFrom(Buffer.alloc(4096, 7))
+      const page = limits().pageSize
+      const guarded = new GuardedMemory({ initial: 65_536 })
+      const guest = await probe(guarded.memory)
+      const mappings = []
+      // Every other page, so that no two mappings are neighbours and become one.
+      const error = await failure(() => {
+        for (let at = 0; ; at += 2 * page) mappings.push(guarded.map(region, { at }))
+      })
+      const count = mappings.length
+      // A view needs fewer of them than a mapping may need.
+      const views = []
+      const viewError = await failure(() => {
+        for (;;) views.push(region.view())
+      })
+      const { used, limit } = limits().mapCount
+
+      // V8 gets what it needs: heap, code, threads' stacks.
+      const heap = Array.from({ length: 200 }, (_, i) => new Array(50_000).fill(i))
+      const alive =
+        heap.length === 200 &&
+        mappings.every(({ address }) => guest.load8(address + page - 1) === 7) &&
+        (await probe(new WebAssembly.Memory({ initial: 1 }))).size() === 1
+
+      for (const mapping of mappings.splice(0, 1000)) mapping.unmap()
+      const again = (guarded.map(region, { at: 0 }), new Uint8Array(region.view())[0])
+      return { error, viewError, used, limit, count, alive, again }
+    }
+  )
+  expectError(error, { code: 'ERR_HOSTMAP_MAP_COUNT', says: [/max_map_count/, String(limit)] })
+  expectError(viewError, { code: 'ERR_HOSTMAP_MAP_COUNT', says: /max_map_count/ })
+  expect(count).toBeGreaterThan(limit / 4)
+  expect(used).toBeLessThan(limit)
+  expect(alive).toBe(true)
+  expect(again).toBe(7)
+})

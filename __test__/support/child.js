@@ -1,0 +1,31 @@
+'use strict'
+
+// Tests that need a process of their own: other flags, other limits, a clean address space, or the risk of its end.
+
+const { execFile } = require('node:child_process')
+const path = require('node:path')
+
+const MAIN = path.join(__dirname, 'child-main.js')
+
+/**
+ * Runs `body` in another Node process and gives what it returns, through JSON. The function is sent as text, so it sees
+ * nothing of the file it stands in; its one parameter has what child-main.js gives.
+ *
+ * @param options.flags for node, such as `--expose-gc`
+ * @param options.ulimit for the shell's `ulimit`, such as `-n 64`
+ * @param options.args any JSON, given to the body as `args`
+ */
+function inChild(body, { flags = [], ulimit, args = null, env = {} } = {}) {
+  const node = [process.execPath, ...flags, MAIN, String(body), JSON.stringify(args)]
+  const [file, ...rest] = ulimit ? ['/bin/sh', '-c', `ulimit ${ulimit} && exec "$0" "$@"`, ...node] : node
+  return new Promise((resolve, reject) => {
+    const options = { maxBuffer: 2 ** 26, env: { ...process.env, NODE_OPTIONS: '', ...env } }
+    execFile(file, rest, options, (error, stdout, stderr) => {
+      if (!error) return resolve(JSON.parse(stdout.slice(stdout.lastIndexOf('\n', stdout.length - 2) + 1)))
+      const end = error.signal ? `by ${error.signal}` : `with code ${error.code}`
+      reject(new Error(`The child process ended ${end}.\n${stderr.slice(-4000)}`))
+    })
+  })
+}
+
+module.exports = { inChild }

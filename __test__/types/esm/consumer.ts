@@ -1,0 +1,94 @@
+// An ES module project: `import {}`, a namespace, and what needs the language's newer parts (AbortSignal, dispose, for-of).
+
+import { readFile } from 'node:fs/promises'
+import { pathToFileURL } from 'node:url'
+import { GuardedMemory, HostRegion, Layout, limits, Mapping } from 'wasm-hostmap'
+import * as hostmap from 'wasm-hostmap'
+import type {
+  AllocateOptions,
+  FromFdOptions,
+  FromOptions,
+  GuardedMemoryDescriptor,
+  GuestAllocator,
+  HostmapErrorCode,
+  LayoutRange,
+  LoadOptions,
+  OpenOptions,
+  WasmMemory
+} from 'wasm-hostmap'
+
+// Regions, in all five ways.
+const allocateOptions: AllocateOptions = { name: 'zeros' }
+const loadOptions: LoadOptions = {
+  byteOffset: 1,
+  byteLength: 100,
+  signal: AbortSignal.timeout(1000),
+  onProgress: (loadedBytes, totalBytes) => console.log(loadedBytes.toFixed(), totalBytes.toFixed())
+}
+const openOptions: OpenOptions = { byteOffset: 4096, writable: false }
+const fromFdOptions: FromFdOptions = { byteLength: 4096 }
+const loaded: HostRegion = await HostRegion.load(pathToFileURL('/data/weights.bin'), loadOptions)
+const regions: HostRegion[] = [
+  HostRegion.allocate(4096, allocateOptions),
+  HostRegion.copyFrom(new Uint8Array(4096)),
+  HostRegion.copyFrom(new SharedArrayBuffer(4096), { name: 'shared' }),
+  HostRegion.copyFrom(await readFile('/data/weights.bin')),
+  HostRegion.open('/data/weights.bin', openOptions),
+  HostRegion.fromFd(loaded.fd, fromFdOptions),
+  loaded.seal()
+]
+const bytes: ArrayBuffer = loaded.view(0, 16)
+const backing: 'memfd' | 'file' = loaded.backing
+console.log(new Uint8Array(bytes)[0], backing, regions.length, loaded.sealed && loaded.closed)
+
+// Memories, own and wrapped.
+const descriptor: GuardedMemoryDescriptor = { initial: 1n, maximum: 300_000n, address: 'i64' }
+const fromOptions: FromOptions = { address: 'i32' }
+const own = new GuardedMemory(descriptor)
+const wrapped = GuardedMemory.from(new ArrayBuffer(65_536), fromOptions)
+const memory: WasmMemory = own.memory
+const pagesBefore: number = own.grow(1) + wrapped.grow(1n)
+console.log(GuardedMemory.from(memory) === own, memory.buffer.byteLength, pagesBefore, own.guarded)
+
+// Mappings, with an allocator of a 32-bit and of a 64-bit module.
+declare const exports32: { malloc(size: number): number; free(pointer: number): void; memory: WasmMemory }
+declare const exports64: { malloc(size: bigint): bigint; free(pointer: bigint): void }
+const allocator: GuestAllocator = exports64
+const mapping: Mapping = GuardedMemory.from(exports32.memory).map(loaded, { allocator: exports32 })
+own.map(loaded, { allocator, access: 'readonly' })[Symbol.dispose]()
+const disposables: Disposable[] = [mapping, loaded]
+for (const disposable of disposables) disposable[Symbol.dispose]()
+
+// Layouts and limits.
+const layout: Layout = own.layout()
+const guards: LayoutRange[] = layout.ranges.filter(range => range.kind === 'guard')
+console.log(`${layout}`, [...layout].length, guards.length, hostmap.limits === limits)
+
+// Codes are a closed set, so that a switch can be exhaustive.
+function advice(code: HostmapErrorCode): string {
+  return code === 'ERR_HOSTMAP_MAP_COUNT' ? 'raise vm.max_map_count' : code
+}
+advice('ERR_HOSTMAP_OVERLAP')
+
+// @ts-expect-error: not a code of ours
+advice('ERR_HOSTMAP_NO_SUCH_CODE')
+// @ts-expect-error: regions are made by the static methods
+new HostRegion()
+// @ts-expect-error: layouts come from a memory
+new Layout()
+// @ts-expect-error: `initial` is needed
+new GuardedMemory({ maximum: 1 })
+// @ts-expect-error: 'i128' is no address type
+new GuardedMemory({ initial: 1, address: 'i128' })
+// @ts-expect-error: a number is no memory
+GuardedMemory.from(65_536)
+// @ts-expect-error: nor is any object
+GuardedMemory.from({})
+// @ts-expect-error: load is asynchronous
+HostRegion.load('/data/weights.bin').byteLength
+// @ts-expect-error: strings have no bytes of their own
+HostRegion.copyFrom('weights')
+// @ts-expect-error: an allocator has `free` too
+own.map(loaded, { allocator: { malloc: exports32.malloc } })
+// @ts-expect-error: the package has named exports only
+import nothing from 'wasm-hostmap'

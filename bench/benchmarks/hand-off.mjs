@@ -1,0 +1,221 @@
+// What it takes to hand a dataset to a module: by a mapping, by the bare system calls, and by a copy.
+
+import assert from 'node:assert/strict'
+import { GuardedMemory, HostRegion, limits } from '../../index.mjs'
+import { GiB, KiB, MiB, WASM_PAGE, hostArray } from '../lib/dataset.mjs'
+import { availableBytes } from '../lib/machine.mjs'
+import { SHORT, Samples, collectGarbage, notMeasured, timeBatches, timeOnce } from '../lib/measure.mjs'
+import { hasNative, timeSystemCalls } from '../lib/native.mjs'
+import { formatBytes, ratioOf } from '../lib/table.mjs'
+
+export const title = 'Hand-off'
+export const measures =
+  'The time until a dataset stands in the linear memory of a module, and its place is given back. Not what reading it costs: no page is touched through a mapping here, and each page that is touched later costs a page fault; see Scan.'
+
+export const cases = [{}]
+
+const SIZES = [64 * KiB, MiB, 64 * MiB, GiB, 8 * GiB]
+const ACCESSES = ['readonly', 'private', 'shared']
+const NO_MEMORY64 = 'this V8 has no 64-bit memories'
+
+// The largest size that a 32-bit memory takes in these benchmarks; what is larger needs a 64-bit one.
+const LARGEST_32 = GiB
+// As much of a dataset as there are bytes for; a larger one is copied from the same bytes again and again, and mapped without any.
+const LARGEST_FILLED = GiB
+
+const addressOf = byteLength => (byteLength > LARGEST_32 ? 'i64' : 'i32')
+
+/** A memory of so many Wasm pages and bytes. */
+function memoryOf(wasmPages, byteLength, address) {
+  const initial = wasmPages + byteLength / WASM_PAGE
+  return new GuardedMemory(address === 'i64' ? { initial: BigInt(initial), address } : { initial })
+}
+
+export async function measure(_case, onProgress) {
+  const source = hostArray(LARGEST_FILLED)
+  const filled = HostRegion.copyFrom(source)
+  const sparse = HostRegion.allocate(8 * GiB)
+  const sizes = SIZES.filter(byteLength => addressOf(byteLength) === 'i32' || limits().wasm.maxPages64 > 0)
+  const regionOf = byteLength => (byteLength > LARGEST_FILLED ? sparse : filled)
+
+  const samples = new Samples()
+  for (let turn = 0; turn < SHORT.turns; turn++) {
+    for (const byteLength of sizes) {
+      // Whoever comes first finds colder caches: each has its turn at it.
+      for (let i = 0; i < ACCESSES.length; i++) {
+        const access = ACCESSES[(turn + i) % ACCESSES.length]
+        const key = `${byteLength} ${access}`
+        mapTurn(samples, key, regionOf(byteLength), byteLength, access)
+        if (!hasNative()) continue
+        for (const calls of ['bare', 'advised']) {
+          samples.add(`${key} ${calls}`, timeSystemCalls({ calls, access, byteLength }))
+        }
+      }
+      await collectGarbage()
+    }
+    onProgress(((turn + 1) / SHORT.turns) * 0.5)
+  }
+
+  const copyNotMeasured = {}
+  for (const [index, byteLength] of sizes.entries()) {
+    const neededBytes = byteLength + GiB
+    if (availableBytes() > neededBytes) await copyTurns(samples, byteLength, source)
+    else copyNotMeasured[byteLength] = `needs ${formatBytes(neededBytes)} of free memory`
+    onProgress(0.5 + ((index + 1) / sizes.length) * 0.5)
+  }
+
+  const cell = (name, reason) => samples.summary(name) ?? notMeasured(reason)
+  return SIZES.map(byteLength => {
+    const missing = sizes.includes(byteLength) ? 'no native program' : NO_MEMORY64
+    const access = Object.fromEntries(
+      ACCESSES.map(access => {
+        const names = ['at', 'end', 'bare', 'advised', 'firstAt', 'firstEnd', 'grow']
+        return [
+          access,
+          Object.fromEntries(names.map(name => [name, cell(`${byteLength} ${access} ${name}`, missing)]))
+        ]
+      })
+    )
+    const copy = name => cell(`${byteLength} ${name}`, copyNotMeasured[byteLength] ?? missing)
+    return { byteLength, access, copyFresh: copy('copyFresh'), copyWarm: copy('copyWarm') }
+  })
+}
+
+/** One turn of mapping: in two new memories, once at an address and once past the end. */
+function mapTurn(samples, key, region, byteLength, access) {
+  const address = addressOf(byteLength)
+  const options = {
+    // A Wasm page stays before and after the mapping, as in the native program.
+    at: { at: address === 'i64' ? BigInt(WASM_PAGE) : WASM_PAGE, byteLength, access },
+    end: { byteLength, access }
+  }
+  const memories = { at: memoryOf(2, byteLength, address), end: memoryOf(1, 0, address) }
+  for (const placement of ['at', 'end']) {
+    const guarded = memories[placement]
+    const round = () => guarded.map(region, options[placement]).unmap()
+    const first = placement === 'at' ? 'firstAt' : 'firstEnd'
+    samples.add(`${key} ${first}`, [timeOnce(round)])
+    samples.add(`${key} ${placement}`, timeBatches(round))
+  }
+  const { memory } = memoryOf(1, 0, address)
+  const wasmPages = byteLength / WASM_PAGE
+  const growth = address === 'i64' ? BigInt(wasmPages) : wasmPages
+  samples.add(`${key} grow`, [timeOnce(() => memory.grow(growth))])
+}
+
+/** What users do today: the same bytes set into memories that have no pages yet, and into one that has them all. */
+async function copyTurns(samples, byteLength, source) {
+  const part = source.subarray(0, Math.min(byteLength, source.byteLength))
+  const freshCount = byteLength > GiB ? 1 : Math.max(3, Math.min(20, (2 * GiB) / byteLength))
+  const warmCount = Math.max(2, Math.min(300, (4 * GiB) / byteLength))
+  const copyInto = targets => {
+    for (const target of targets) target.set(part)
+  }
+  let targets
+  for (let i = 0; i < freshCount; i++) {
+    targets = undefined
+    await collectGarbage()
+    const { buffer } = memoryOf(1, byteLength, addressOf(byteLength))
+    // One array for each time that the source fits: an array of 8 GiB is more than some versions of V8 allow.
+    targets = Array.from(
+      { length: byteLength / part.byteLength },
+      (_, index) => new Uint8Array(buffer, WASM_PAGE + index * part.byteLength, part.byteLength)
+    )
+    samples.add(`${byteLength} copyFresh`, [timeOnce(() => copyInto(targets))])
+  }
+  for (let i = 0; i < warmCount; i++) {
+    samples.add(`${byteLength} copyWarm`, [timeOnce(() => copyInto(targets))])
+  }
+  assert.ok(targets.every(target => target.at(-1) === part.at(-1)))
+  targets = undefined
+  await collectGarbage()
+}
+
+function rowsByAccess(sizes) {
+  return sizes.flatMap(({ byteLength, access }) =>
+    ACCESSES.map(name => ({
+      label: `${formatBytes(byteLength)} ${name}`,
+      parameters: { byteLength, access: name, address: addressOf(byteLength) },
+      cells: access[name]
+    }))
+  )
+}
+
+export function report([sizes]) {
+  const byCopy = {
+    id: 'hand-off-by-size',
+    title: 'A dataset handed over, by size',
+    rowLabel: 'size',
+    columns: [
+      { key: 'map', label: 'map + unmap' },
+      { key: 'bare', label: 'bare mmap calls' },
+      { key: 'copyFresh', label: 'copy, fresh memory' },
+      { key: 'copyWarm', label: 'copy, warm memory' },
+      { label: 'map : bare', ratio: ['map', 'bare'] },
+      { label: 'fresh copy : map', ratio: ['copyFresh', 'map'] },
+      { label: 'warm copy : map', ratio: ['copyWarm', 'map'] }
+    ],
+    note: 'Medians, with the 10th and 90th percentile. `readonly`, at an address. Pages that are touched later through a mapping cost a page fault each, which is not in here; a copy has touched them all. The copies are `TypedArray.set` from an ordinary array: into memory whose pages were never touched, and into the same memory again. The 8 GiB region has no pages, and its copies come from the same GiB eight times.',
+    rows: sizes.map(({ byteLength, access: { readonly }, copyFresh, copyWarm }) => ({
+      label: formatBytes(byteLength),
+      parameters: { byteLength, access: 'readonly', address: addressOf(byteLength) },
+      cells: { map: readonly.at, bare: readonly.bare, copyFresh, copyWarm }
+    }))
+  }
+
+  const byAccess = {
+    id: 'hand-off-by-access',
+    title: 'The same, by access and place',
+    rowLabel: 'size, access',
+    columns: [
+      { key: 'at', label: 'at an address' },
+      { key: 'end', label: 'past the end' },
+      { key: 'bare', label: 'bare mmap calls' },
+      { key: 'advised', label: 'with madvise' },
+      { label: 'at : bare', ratio: ['at', 'bare'] },
+      { label: 'at : with madvise', ratio: ['at', 'advised'] },
+      { label: 'end : bare', ratio: ['end', 'bare'] }
+    ],
+    note: 'Past the end: in space that an earlier mapping left. The system calls are made by a Rust program of one thread: two of `mmap`, and with the `madvise` calls that `unmap` makes, and `map` for `private` and `shared`.',
+    rows: rowsByAccess(sizes)
+  }
+
+  const firstTime = {
+    id: 'hand-off-first',
+    title: 'The first time in a memory',
+    rowLabel: 'size, access',
+    columns: [
+      { key: 'firstAt', label: 'at an address' },
+      { key: 'firstEnd', label: 'past the end' },
+      { key: 'grow', label: 'memory.grow alone' },
+      { label: 'end : grow', ratio: ['firstEnd', 'grow'] }
+    ],
+    note: "Map and unmap once, in a new memory. Past the end, the memory has to grow. V8's own `memory.grow` of the same size is what that takes, most of it a garbage collection that V8 starts when so much memory is added.",
+    rows: rowsByAccess(sizes)
+  }
+
+  const row = byteLength => byCopy.rows.find(({ parameters }) => parameters.byteLength === byteLength)
+  const medianOf = byteLength => row(byteLength).cells.map.median
+  const promises = [
+    { text: 'map and unmap of 1 GiB', value: medianOf(GiB), unit: 'ns', atMost: 10_000 },
+    ...[MiB, 8 * GiB].map(byteLength => ({
+      text: `map and unmap of ${formatBytes(byteLength)}, of the time for 1 GiB`,
+      value: medianOf(byteLength) / medianOf(GiB),
+      unit: 'ratio',
+      atMost: 1.25
+    })),
+    ...[MiB, GiB, 8 * GiB].map(byteLength => ({
+      text: `map and unmap of ${formatBytes(byteLength)}, of the bare system calls' time`,
+      value: ratioOf(row(byteLength), ['map', 'bare']),
+      unit: 'ratio',
+      atMost: 2
+    })),
+    {
+      text: 'a copy of 1 GiB into a fresh memory, of the time for map and unmap',
+      value: ratioOf(row(GiB), ['copyFresh', 'map']),
+      unit: 'ratio',
+      atLeast: 10_000
+    }
+  ]
+  return { tables: [byCopy, byAccess, firstTime], promises }
+}

@@ -1,0 +1,25 @@
+// The bytes that the benchmarks hand over.
+
+export const KiB = 2 ** 10
+export const MiB = 2 ** 20
+export const GiB = 2 ** 30
+export const WASM_PAGE = 64 * KiB
+
+/** Fills an array with pseudo-random bytes: 16 MiB of them, repeated, so that filling a gigabyte takes no longer than it must. */
+export function fillWithNoise(array) {
+  const words = new Uint32Array(array.buffer, array.byteOffset, Math.min(array.byteLength, 16 * MiB) / 4)
+  let state = 0x9e3779b9
+  for (let i = 0; i < words.length; i++) {
+    // xorshift32
+    state ^= state << 13
+    state ^= state >>> 17
+    state ^= state << 5
+    words[i] = state
+  }
+  for (let filled = words.byteLength; filled < array.byteLength; filled *= 2)
+    array.copyWithin(filled, 0, filled)
+  return array
+}
+
+/** An ordinary array of the host with data in it, every page in memory. */
+export const hostArray = byteLength => fillWithNoise(new Uint8Array(byteLength))

@@ -1,0 +1,80 @@
+// The measuring loops. They are our own because the usual benchmark libraries time a function call by call or
+// choose the number of rounds themselves; here a round is a microsecond of system calls, and the bare system calls
+// in bench/native must be timed by the same plan to be comparable.
+
+import { createHistogram } from 'node:perf_hooks'
+
+/**
+ * How a short operation is timed: in batches, because reading the clock costs a good part of a microsecond-long round.
+ * A sample is one batch's time divided by its rounds, so the spread is that of batches, not of single calls.
+ *
+ * And in several turns, each with a new memory (or process, for the bare system calls), between which the peers
+ * have theirs: the kernel keeps a process's mappings in a tree, and where in a node of it a memory happens to stand
+ * makes up to half of a round's time. The samples of all turns are pooled.
+ */
+export const SHORT = Object.freeze({ turns: 10, warmupBatches: 10, batchesPerTurn: 30, roundsPerBatch: 32 })
+
+/** Nanoseconds per round of one turn, one sample for each batch. */
+export function timeBatches(round, { warmupBatches, batchesPerTurn, roundsPerBatch } = SHORT) {
+  const samplesNs = new Float64Array(batchesPerTurn)
+  for (let batch = -warmupBatches; batch < batchesPerTurn; batch++) {
+    const startNs = process.hrtime.bigint()
+    for (let i = 0; i < roundsPerBatch; i++) round()
+    const elapsedNs = Number(process.hrtime.bigint() - startNs)
+    if (batch >= 0) samplesNs[batch] = elapsedNs / roundsPerBatch
+  }
+  return samplesNs
+}
+
+/** Nanoseconds that one call takes. For operations long enough that the clock doesn't matter. */
+export function timeOnce(operation) {
+  const startNs = process.hrtime.bigint()
+  operation()
+  return Number(process.hrtime.bigint() - startNs)
+}
+
+// Node's HDR histogram: whole nanoseconds up to an hour, exact to four figures.
+const histogram = createHistogram({ lowest: 1, highest: 3_600e9, figures: 4 })
+
+/** What is kept of samples in nanoseconds: the median, and as spread the 10th and 90th percentile. */
+export function summarize(samplesNs) {
+  if (samplesNs.length === 0) throw new Error('no samples')
+  histogram.reset()
+  for (const ns of samplesNs) histogram.record(Math.max(1, Math.round(ns)))
+  const [median, p10, p90] = [50, 10, 90].map(percentile => histogram.percentile(percentile))
+  return { unit: 'ns', median, p10, p90, min: histogram.min, max: histogram.max, samples: samplesNs.length }
+}
+
+/** Samples by name, gathered over several turns. */
+export class Samples {
+  #samplesNs = new Map()
+
+  add(name, samplesNs) {
+    this.#samplesNs.set(name, [...(this.#samplesNs.get(name) ?? []), ...samplesNs])
+  }
+
+  /** The summary of what was added under a name, or `undefined` if nothing was. */
+  summary(name) {
+    const samplesNs = this.#samplesNs.get(name)
+    return samplesNs && summarize(samplesNs)
+  }
+}
+
+/** A figure that was read once, not timed: bytes. */
+export function bytes(value) {
+  return { unit: 'bytes', median: value, samples: 1 }
+}
+
+/** A cell that has no figure, and why. */
+export function notMeasured(reason) {
+  return { unit: 'none', reason }
+}
+
+/** Lets go of what is no longer referenced, so that a round doesn't pay for the one before. Needs --expose-gc. */
+export async function collectGarbage() {
+  // Twice with a turn of the event loop between: a memory's buffer is released by a finalizer.
+  for (let i = 0; i < 2; i++) {
+    globalThis.gc()
+    await new Promise(resolve => setImmediate(resolve))
+  }
+}

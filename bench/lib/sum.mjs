@@ -1,0 +1,43 @@
+// The program that reads a dataset: it adds up 64-bit integers, 64 bytes in each round, and so waits for nothing but memory.
+
+import wabtInit from 'wabt'
+
+const SUM_WAT = `
+(module
+  (import "env" "memory" (memory 1))
+  ;; The sum, modulo 2^64, of the 64-bit integers in byteLength bytes at an address. Both are multiples of 64.
+  (func (export "sum") (param $at i32) (param $byteLength i32) (result i64)
+    (local $end i32) (local $a v128) (local $b v128) (local $c v128) (local $d v128)
+    (local.set $end (i32.add (local.get $at) (local.get $byteLength)))
+    (loop $next
+      (local.set $a (i64x2.add (local.get $a) (v128.load offset=0 (local.get $at))))
+      (local.set $b (i64x2.add (local.get $b) (v128.load offset=16 (local.get $at))))
+      (local.set $c (i64x2.add (local.get $c) (v128.load offset=32 (local.get $at))))
+      (local.set $d (i64x2.add (local.get $d) (v128.load offset=48 (local.get $at))))
+      (local.set $at (i32.add (local.get $at) (i32.const 64)))
+      (br_if $next (i32.ne (local.get $at) (local.get $end))))
+    (local.set $a (i64x2.add (i64x2.add (local.get $a) (local.get $b)) (i64x2.add (local.get $c) (local.get $d))))
+    (i64.add (i64x2.extract_lane 0 (local.get $a)) (i64x2.extract_lane 1 (local.get $a)))))
+`
+
+/** Compiles the program; the function it gives makes an instance over a memory and returns its `sum`. */
+export async function compileSum() {
+  const wabt = await wabtInit()
+  const parsed = wabt.parseWat('sum.wat', SUM_WAT, { simd: true })
+  const module = new WebAssembly.Module(parsed.toBinary({}).buffer)
+  parsed.destroy()
+  const sumOver = memory => new WebAssembly.Instance(module, { env: { memory } }).exports.sum
+  await warmUp(sumOver)
+  return sumOver
+}
+
+/** Calls the program, on memory of its own, until V8 has replaced its first code by optimized code for all instances. */
+async function warmUp(sumOver) {
+  const byteLength = 64 * 1024
+  const sum = sumOver(new WebAssembly.Memory({ initial: 1 }))
+  for (let round = 0; round < 20; round++) {
+    for (let i = 0; i < 500; i++) sum(0, byteLength)
+    // V8 compiles on other threads.
+    await new Promise(resolve => setTimeout(resolve, 5))
+  }
+}

@@ -1,0 +1,152 @@
+// npm run bench [-- NAME...] [--node PATH...] [--json FILE] [--write]: see bench/README.md.
+
+import { execFileSync, fork } from 'node:child_process'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import path from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+import { SingleBar } from 'cli-progress'
+import { describeMachine } from './lib/machine.mjs'
+import { writeMarkdown } from './lib/markdown.mjs'
+import { buildNative } from './lib/native.mjs'
+import { formatBytes, formatPromise, holds, tableForTerminal } from './lib/table.mjs'
+
+const NAMES = ['hand-off', 'scan', 'memories']
+const root = fileURLToPath(new URL('..', import.meta.url))
+const childProgram = fileURLToPath(new URL('lib/child.mjs', import.meta.url))
+const moduleOf = name => new URL(`benchmarks/${name}.mjs`, import.meta.url).href
+
+const USAGE = `npm run bench -- [NAME...] [options]
+
+  NAME          ${NAMES.join(', ')}; default: all
+  --node PATH   the Node to measure, may be given again; default: this one
+  --json FILE   where the figures go; default: target/bench.json
+  --write       writes BENCHMARKS.md, from all benchmarks
+  --help`
+
+function readArguments() {
+  const options = {
+    node: { type: 'string', multiple: true, default: [process.execPath] },
+    json: { type: 'string', default: path.join(root, 'target', 'bench.json') },
+    write: { type: 'boolean', default: false },
+    help: { type: 'boolean', default: false }
+  }
+  const { values, positionals } = parseArgs({ options, allowPositionals: true })
+  const unknown = positionals.find(name => !NAMES.includes(name))
+  if (unknown !== undefined)
+    throw new Error(`There is no benchmark '${unknown}'; there are: ${NAMES.join(', ')}`)
+  if (values.write && positionals.length > 0)
+    throw new Error('--write needs all benchmarks: give no names with it')
+  return { ...values, names: positionals.length > 0 ? positionals : NAMES }
+}
+
+function describeNode(execPath) {
+  const { node, v8 } = JSON.parse(
+    execFileSync(execPath, ['-p', 'JSON.stringify(process.versions)'], { encoding: 'utf8' })
+  )
+  return { execPath, version: node, v8 }
+}
+
+/** Runs one case in a process of its own and gives what it measured. */
+function runCase(execPath, name, caseOf, onProgress) {
+  return new Promise((resolve, reject) => {
+    const args = [moduleOf(name), JSON.stringify(caseOf)]
+    const child = fork(childProgram, args, { execPath, execArgv: ['--expose-gc'] })
+    let result
+    child.on('message', message => {
+      if ('progress' in message) onProgress(message.progress)
+      else result = message.result
+    })
+    child.on('error', reject)
+    child.on('exit', (exitCode, signal) => {
+      if (exitCode === 0 && result !== undefined) resolve(result)
+      else
+        reject(new Error(`${name} ${JSON.stringify(caseOf)} ended with ${signal ?? `exit code ${exitCode}`}`))
+    })
+  })
+}
+
+async function runBenchmark(node, name) {
+  const benchmark = await import(moduleOf(name))
+  const bar = new SingleBar({
+    format: `${name}, Node ${node.version} [{bar}] {percentage} % {duration_formatted}`,
+    clearOnComplete: true
+  })
+  const startMs = performance.now()
+  bar.start(benchmark.cases.length, 0)
+  try {
+    const results = []
+    for (const caseOf of benchmark.cases) {
+      const onProgress = fraction => bar.update(results.length + fraction)
+      results.push(await runCase(node.execPath, name, caseOf, onProgress))
+      bar.update(results.length)
+    }
+    const { title, measures } = benchmark
+    const { tables, promises } = benchmark.report(results)
+    const seconds = (performance.now() - startMs) / 1000
+    return {
+      name,
+      title,
+      measures,
+      node,
+      seconds,
+      tables,
+      promises: promises.map(each => ({ ...each, holds: holds(each) }))
+    }
+  } finally {
+    bar.stop()
+  }
+}
+
+function printMachine({ machine, native }) {
+  const { cpu, cores, memoryBytes, kernel, arch } = machine
+  console.log(
+    `${cpu}, ${cores} cores${machine.virtualMachine ? ', a virtual machine' : ''}, ${formatBytes(memoryBytes)}`
+  )
+  console.log(`Linux ${kernel} ${arch}, load ${machine.loadAverage.toFixed(2)}`)
+  console.log(`huge pages: ${machine.transparentHugePages}, for shared memory: ${machine.shmemHugePages}`)
+  if (machine.loadAverage > cores / 2)
+    console.log('The machine is busy: these figures will be worse than it can do')
+  if (native) console.log(`The bare system calls are missing: ${native}`)
+}
+
+function printBenchmark({ title, measures, node, seconds, tables, promises }) {
+  console.log(`\n${title}, Node ${node.version} (V8 ${node.v8}), ${seconds.toFixed(0)} s\n${measures}\n`)
+  for (const table of tables) console.log(tableForTerminal(table))
+  for (const promise of promises) console.log(formatPromise(promise))
+}
+
+async function main() {
+  const { help, names, node: execPaths, json, write } = readArguments()
+  if (help) return console.log(USAGE)
+
+  const nodes = execPaths.map(describeNode)
+  const { version } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8'))
+  const run = {
+    package: version,
+    date: new Date().toISOString(),
+    machine: describeMachine(),
+    native: buildNative(),
+    benchmarks: []
+  }
+  printMachine(run)
+  for (const node of nodes) {
+    for (const name of names) {
+      const benchmark = await runBenchmark(node, name)
+      printBenchmark(benchmark)
+      run.benchmarks.push(benchmark)
+    }
+  }
+
+  mkdirSync(path.dirname(path.resolve(json)), { recursive: true })
+  writeFileSync(json, `${JSON.stringify(run, null, 2)}\n`)
+  console.log(`\nFigures: ${path.relative('.', json)}`)
+  if (write) console.log(`Tables: ${path.relative('.', await writeMarkdown(root, run))}`)
+}
+
+try {
+  await main()
+} catch (error) {
+  console.error(error.message)
+  process.exitCode = 1
+}
