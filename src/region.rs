@@ -280,7 +280,9 @@ impl Region {
         let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
         for view in views.drain(..).filter_map(|view| view.upgrade()) {
             // SAFETY: the pages are the view's, which is alive. If it fails, they go when the view goes.
-            let _ = unsafe { mmap::replace(view.mmap.span(), Pages::Zeros) };
+            if unsafe { mmap::replace(view.mmap.span(), Pages::Zeros) }.is_ok() {
+                *view.areas.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            }
         }
     }
 
@@ -369,7 +371,8 @@ pub fn keep_out_of_dumps(span: PageSpan) {
 #[derive(Debug)]
 pub struct View {
     mmap: Mmap,
-    _areas: Areas,
+    /// What it takes of the process's head room; `None` once zeros stand there, which merge with their like.
+    areas: Mutex<Option<Areas>>,
     /// Bytes from the first page's start to the view's first byte.
     skew: u64,
     byte_length: u64,
@@ -381,23 +384,23 @@ impl View {
     /// A view of nothing: it stands for memory that a region holds, for those who count ArrayBuffers. It takes none.
     pub fn stand_in(byte_length: u64) -> Result<Arc<Self>> {
         let length = PageAligned::round_up(byte_length).unwrap_or_default();
-        Self::over(length, Pages::ReadonlyZeros, byte_length).map(Arc::new)
+        Self::over(length, Pages::ReadonlyZeros, byte_length, None).map(Arc::new)
     }
 
     fn new(pages: &RegionPages<'_>, skew: u64, byte_length: u64, sharing: Sharing) -> Result<Self> {
-        let view = Self::over(pages.length, pages.as_pages(sharing), byte_length)?;
+        let areas = Areas::take(1).map_err(|full| Error::no_head_room(cannot_view(byte_length), full))?;
+        let view = Self::over(pages.length, pages.as_pages(sharing), byte_length, Some(areas))?;
         keep_out_of_dumps(view.mmap.span());
         let shared = AtomicBool::new(sharing == Sharing::Shared);
         Ok(Self { skew, file_offset: pages.file_offset, shared, ..view })
     }
 
-    fn over(length: PageAligned, pages: Pages<'_>, byte_length: u64) -> Result<Self> {
-        let what = format!("can't map a view of {byte_length} bytes");
-        let areas = Areas::take(1).map_err(|full| Error::no_head_room(&what, full))?;
-        let mmap = Mmap::new(length, pages).map_err(|sys| Error::from_sys(Code::MapFailed, what, sys))?;
+    fn over(length: PageAligned, pages: Pages<'_>, byte_length: u64, areas: Option<Areas>) -> Result<Self> {
+        let mmap = Mmap::new(length, pages)
+            .map_err(|sys| Error::from_sys(Code::MapFailed, cannot_view(byte_length), sys))?;
         Ok(Self {
             mmap,
-            _areas: areas,
+            areas: Mutex::new(areas),
             skew: 0,
             byte_length,
             file_offset: PageAligned::ZERO,
@@ -413,6 +416,10 @@ impl View {
     pub fn byte_length(&self) -> u64 {
         self.byte_length
     }
+}
+
+fn cannot_view(byte_length: u64) -> String {
+    format!("can't map a view of {byte_length} bytes")
 }
 
 /// How far a load is, and whether it is still wanted. Shared with whoever waits for it.
