@@ -46,8 +46,9 @@ describe('the package', () => {
       const seen = []
       for (let i = 0; i < 3; i++) {
         const worker = new Worker(body, { eval: true, workerData: region.fd })
+        const exited = once(worker, 'exit')
         seen.push((await once(worker, 'message'))[0])
-        await once(worker, 'exit')
+        await exited
       }
       return [...seen, Buffer.from(region.view()).toString()]
     })

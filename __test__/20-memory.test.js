@@ -6,7 +6,7 @@ const { expectError, thrownBy } = require('./support/errors')
 const { kinds, baseOf, reservationMap } = require('./support/memories')
 const { inChild } = require('./support/child')
 const { noise } = require('./support/files')
-const { MiB, GiB, WASM_PAGE, probe, probeWithMemory, test64, hasMemory64 } = require('./support/wasm')
+const { GiB, WASM_PAGE, probe, probeWithMemory, test64, hasMemory64 } = require('./support/wasm')
 
 const kindOf = value => Object.prototype.toString.call(value).slice(8, -1)
 

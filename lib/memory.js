@@ -13,6 +13,9 @@ const { WASM_PAGE_BYTES } = v8
 // As src/js/memory.rs numbers them.
 const ACCESS = ['readonly', 'private', 'shared']
 
+// Taken now, like those of v8.js.
+const { Uint8Array } = globalThis
+
 // Lets this module alone make mappings, and memories around existing ones.
 const MAKE = Symbol('make')
 
@@ -103,8 +106,7 @@ class GuardedMemory {
     if (isDetached(buffer)) {
       throw notWasmMemory('it is detached: the memory has grown; pass its new buffer')
     }
-    if (buffer.resizable)
-      throw notWasmMemory('it is a resizable ArrayBuffer; pass the WebAssembly.Memory itself')
+    if (v8.isResizable(buffer)) throw notWasmMemory('it can be resized; pass the WebAssembly.Memory itself')
     const array = new Uint8Array(buffer)
     const address = asked ?? (array.length > 2 ** 32 ? 'i64' : 'i32')
     const other = GuardedMemory.#livingAt(array)
@@ -271,6 +273,7 @@ class GuardedMemory {
 
   // V8 copied the memory elsewhere. The old mappings keep the old handle and say so when they are used.
   #moved() {
+    for (const [base, found] of byBase) if (found.deref() === this) byBase.delete(base)
     this.#table = attach(this.#array)
     this.#mappings.clear()
     this.#register()
@@ -541,6 +544,7 @@ function memoryDescriptor(descriptor) {
 const ATTEMPTS = 3
 
 function makeMemory(descriptor) {
+  callNative(() => native.checkHeadRoom())
   for (let attempt = 1; ; attempt++) {
     try {
       return v8.makeMemory(descriptor)

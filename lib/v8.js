@@ -2,6 +2,7 @@
 
 // What this V8 does with memories: found out by asking it, never by its version.
 
+const { types } = require('node:util')
 const native = require('./binding.js')
 
 const WASM_PAGE_BYTES = 65536
@@ -14,6 +15,19 @@ const uncurryThis = Function.prototype.bind.bind(Function.prototype.call)
 
 const getBuffer = uncurryThis(bufferGetter)
 const growMemory = uncurryThis(growMethod)
+
+// Node 20 has `resizable`, and no `growable` without a flag.
+const never = () => false
+const getterOf = (Class, name) => {
+  const getter = Object.getOwnPropertyDescriptor(Class.prototype, name)?.get
+  return getter === undefined ? never : uncurryThis(getter)
+}
+const isResizableBuffer = getterOf(ArrayBuffer, 'resizable')
+const isGrowableBuffer = getterOf(SharedArrayBuffer, 'growable')
+
+/** Whether a buffer can change its size, as no Wasm memory's can that was not asked to. */
+const isResizable = buffer =>
+  types.isSharedArrayBuffer(buffer) ? isGrowableBuffer(buffer) : isResizableBuffer(buffer)
 
 /** The buffer of a memory of any realm. Throws a TypeError for anything else. */
 const bufferOf = memory => getBuffer(memory)
@@ -127,6 +141,7 @@ module.exports = {
   bufferOf,
   growMemory,
   isMemory,
+  isResizable,
   addressTypeOf,
   makeMemory,
   pageLimits,

@@ -108,7 +108,7 @@ impl Error {
                     space.area_count
                 ),
             )
-        } else if let Some(limit) = limit {
+        } else if let Some(limit) = limit.filter(|limit| *limit < space.mapped_bytes.saturating_mul(2)) {
             (
                 Code::RlimitAddressSpace,
                 format!(

@@ -41,7 +41,7 @@
 use crate::error::{Code, Error, Result};
 use crate::mapping::{Access, Entry, MappingTable};
 use crate::region::{RegionPages, keep_out_of_dumps};
-use crate::sys::areas::{AREAS_OF_A_MAPPING, Areas};
+use crate::sys::areas::{AREAS_OF_A_MAPPING, AREAS_OF_A_MEMORY, Areas};
 use crate::sys::mmap::{self, Advice, Pages};
 use crate::sys::page::{PageAligned, PageSpan, WASM_PAGE_BYTES, host_page_bytes};
 use crate::sys::process_map;
@@ -166,6 +166,8 @@ pub fn is_guarded(place: Place, reservation: Reservation) -> SysResult<bool> {
 struct Shared {
     base: PageAligned,
     state: Mutex<State>,
+    /// What the memory itself takes of the process's head room.
+    _areas: Option<Areas>,
 }
 
 #[derive(Debug, Default)]
@@ -203,7 +205,8 @@ impl Tables {
             };
             let state = shared.lock();
             let attached = state.attached > 0;
-            let dead = !attached && (state.table.is_empty() || stands(*base, &state.table) == Stands::Not);
+            let dead =
+                !attached && (state.table.is_empty() || stands(*base, &state.table) == Ok(Stands::Not));
             drop(state);
             if dead {
                 by_base.remove(base);
@@ -214,6 +217,9 @@ impl Tables {
 }
 
 static TABLES: Mutex<Tables> = Mutex::new(Tables { by_base: BTreeMap::new(), unattached: Vec::new() });
+
+/// What is brought in by one call.
+const POPULATE_STEP_BYTES: u64 = 16 << 20;
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
@@ -231,33 +237,47 @@ pub struct Mapped {
 }
 
 impl Memory {
-    pub fn attach(place: Place) -> Self {
+    pub fn attach(place: Place) -> Result<Self> {
         let mut tables = TABLES.lock().unwrap_or_else(PoisonError::into_inner);
         tables.sweep();
-        let found = tables.by_base.get(&place.base).filter(|shared| {
-            let mut state = shared.lock();
-            let stands = stands(shared.base, &state.table);
-            if stands != Stands::All || state.table.is_empty() {
-                state.table.forget_free();
-            }
-            if state.table.is_empty() {
-                state.protected_length = place.byte_length;
-            }
-            stands != Stands::Not
-        });
-        let shared = match found {
-            Some(shared) => Arc::clone(shared),
-            None => {
-                let state = State { protected_length: place.byte_length, ..State::default() };
-                let shared = Arc::new(Shared { base: place.base, state: Mutex::new(state) });
-                tables.by_base.insert(place.base, Arc::clone(&shared));
-                shared
-            }
+        let found = match tables.by_base.get(&place.base) {
+            Some(shared) => Self::revive(shared, place)?.then(|| Arc::clone(shared)),
+            None => None,
         };
+        let shared = found.unwrap_or_else(|| {
+            let state = State { protected_length: place.byte_length, ..State::default() };
+            let shared = Arc::new(Shared {
+                base: place.base,
+                state: Mutex::new(state),
+                // Where there is no head room, mapping is what is refused.
+                _areas: Areas::take(AREAS_OF_A_MEMORY).ok(),
+            });
+            tables.by_base.insert(place.base, Arc::clone(&shared));
+            shared
+        });
         let mut state = shared.lock();
         state.attached = state.attached.saturating_add(1);
         drop(state);
-        Self { shared }
+        Ok(Self { shared })
+    }
+
+    /// Whether a table that was found is the living memory's at this place. If nothing proves it, it is made as new.
+    fn revive(shared: &Shared, place: Place) -> Result<bool> {
+        let mut state = shared.lock();
+        let stands = stands(shared.base, &state.table).map_err(|sys| {
+            Error::from_sys(
+                Code::MemoryRefused,
+                "can't look for the memory's mappings in the process's own map",
+                sys,
+            )
+        })?;
+        if stands != Stands::All || state.table.is_empty() {
+            state.table.forget_free();
+        }
+        if state.table.is_empty() {
+            state.protected_length = place.byte_length;
+        }
+        Ok(stands != Stands::Not)
     }
 
     pub fn base(&self) -> PageAligned {
@@ -329,7 +349,10 @@ impl Memory {
             ));
         }
         let from_free = state.table.free().contains(span);
-        self.put(&mut state, span, pages, access, populate, from_free)
+        let mapped = self.put(&mut state, span, pages, access, from_free)?;
+        drop(state);
+        self.bring_in(span, populate);
+        Ok(mapped)
     }
 
     /// Maps in space past the memory's original end that is ours. `None`: there is not enough, the memory must grow.
@@ -343,10 +366,15 @@ impl Memory {
         // Before the caller grows the memory for it.
         check_mappable(pages, access)?;
         let mut state = self.lock_at(place)?;
-        match state.table.free().find(pages.length()).filter(|span| span.end() <= place.byte_length) {
-            Some(span) => self.put(&mut state, span, pages, access, populate, true).map(Some),
-            None => Ok(None),
-        }
+        let Some(span) =
+            state.table.free().find(pages.length()).filter(|span| span.end() <= place.byte_length)
+        else {
+            return Ok(None);
+        };
+        let mapped = self.put(&mut state, span, pages, access, true)?;
+        drop(state);
+        self.bring_in(span, populate);
+        Ok(Some(mapped))
     }
 
     /// Adds what the memory grew by to the free space.
@@ -370,7 +398,6 @@ impl Memory {
         span: PageSpan,
         pages: &RegionPages<'_>,
         access: Access,
-        populate: bool,
         from_free: bool,
     ) -> Result<Mapped> {
         let what =
@@ -396,11 +423,23 @@ impl Memory {
         if access != Access::Readonly {
             keep_out_of_dumps(target);
         }
-        if populate {
-            // Best effort: what can't be brought in now is brought in, or fails, when it is touched.
-            let _ = mmap::advise(target, Advice::PopulateRead);
-        }
         Ok(Mapped { start: span.start(), id })
+    }
+
+    /// Brings pages in if asked. Best effort: what can't be brought in now is brought in, or fails, when it is touched.
+    /// Takes as long as reading them, so nobody is locked out meanwhile; if the mapping is gone by then, other pages are
+    /// read for nothing.
+    fn bring_in(&self, span: PageSpan, populate: bool) {
+        let Some(target) = self.addresses(span).ok().filter(|_| populate) else { return };
+        // In steps, so that other threads get the process's map in between.
+        let mut at = target.start();
+        while let Some(rest) = PageSpan::between(at, target.end()) {
+            let step = rest.first(POPULATE_STEP_BYTES);
+            if mmap::advise(step, Advice::PopulateRead).is_err() {
+                return;
+            }
+            at = step.end();
+        }
     }
 
     /// Puts zeroed, writable pages in the place of a mapping. False: it is not there any more.
@@ -409,6 +448,9 @@ impl Memory {
         let Some(span) = state.table.get(mapped.start, mapped.id).map(|entry| entry.span) else {
             return Ok(false);
         };
+        if span.end() > place.byte_length {
+            return Err(Error::new(Code::Internal, "the memory is smaller than a mapping in it"));
+        }
         let target = self.addresses(span)?;
         // SAFETY: the span is a mapping of ours in a memory that the caller holds.
         unsafe { mmap::replace(target, Pages::Zeros) }.map_err(|sys| {
@@ -468,11 +510,12 @@ enum Stands {
     Not,
 }
 
-fn stands(base: PageAligned, table: &MappingTable) -> Stands {
+/// Asks the kernel. An error says nothing about the mappings: then nobody may take them for gone.
+fn stands(base: PageAligned, table: &MappingTable) -> SysResult<Stands> {
     let (mut standing, mut gone) = (0_usize, 0_usize);
     for entry in table.entries() {
         let address = base.checked_add(entry.span.start()).map_or(0, PageAligned::get);
-        let found = process_map::at_or_after(address).ok().flatten();
+        let found = process_map::at_or_after(address)?;
         let stands = found.is_some_and(|vma| {
             let skew = address.checked_sub(vma.start);
             vma.inode == entry.inode
@@ -480,11 +523,11 @@ fn stands(base: PageAligned, table: &MappingTable) -> Stands {
         });
         if stands { standing = standing.saturating_add(1) } else { gone = gone.saturating_add(1) }
     }
-    match (standing, gone) {
+    Ok(match (standing, gone) {
         (_, 0) => Stands::All,
         (0, _) => Stands::Not,
         _ => Stands::Some,
-    }
+    })
 }
 
 /// V8 grows a memory by making all of it writable. Read-only mappings are copy-on-write underneath, so nothing was
@@ -494,7 +537,11 @@ fn protect_again(shared: &Shared, state: &mut State, place: Place) {
         return;
     }
     let mut all = true;
-    for entry in state.table.entries().filter(|entry| entry.access == Access::Readonly) {
+    for entry in state
+        .table
+        .entries()
+        .filter(|entry| entry.access == Access::Readonly && entry.span.end() <= place.byte_length)
+    {
         if let Some(target) = entry.span.at_base(shared.base) {
             // SAFETY: a mapping of ours in a memory that the caller holds, at the base that was just compared.
             all &= unsafe { mmap::protect_readonly(target) }.is_ok();
@@ -540,7 +587,8 @@ pub fn why_refused(what: &str, reservation_bytes: u64, commit_bytes: u64) -> Err
         );
         return error(Code::MapCount, cause);
     }
-    if reservation_bytes > space.largest_free_bytes {
+    // V8 asks for a Wasm page more than it keeps, to align the base.
+    if reservation_bytes > 0 && reservation_bytes.saturating_add(WASM_PAGE_BYTES) > space.largest_free_bytes {
         let cause = format!(
             "each memory reserves {reservation_bytes} bytes of address space; of {} bytes, reservations hold {}, about {} of them, and the largest gap is {}; drop memories that are done with and let them be collected, or use several processes",
             space.total_bytes,

@@ -39,6 +39,8 @@ pub struct Region {
     byte_length: u64,
     inode: u64,
     name: String,
+    /// Whether it can never get shorter: F_SEAL_SHRINK.
+    keeps_size: bool,
     writable: AtomicBool,
     /// Views that JavaScript may still hold: `seal` turns them copy-on-write.
     views: Mutex<Vec<Weak<View>>>,
@@ -50,6 +52,9 @@ pub struct Part {
     pub byte_offset: u64,
     pub byte_length: Option<u64>,
 }
+
+/// Seals under which nothing new can be written.
+const NO_WRITING: SealFlag = SealFlag::F_SEAL_WRITE.union(SealFlag::F_SEAL_FUTURE_WRITE);
 
 impl Region {
     /// A memfd of zeros.
@@ -72,6 +77,7 @@ impl Region {
             byte_length,
             inode,
             name: name.to_owned(),
+            keeps_size: true,
             writable: AtomicBool::new(true),
             views: Mutex::default(),
         })
@@ -113,11 +119,15 @@ impl Region {
                 format!("{what}: it is not open for reading; open it for reading, or reading and writing");
             return Err(Error::new(Code::OpenFailed, message));
         }
-        let is_memfd = file::path_of(&fd)
-            .is_some_and(|path| path.as_os_str().as_encoded_bytes().starts_with(b"/memfd:"));
-        if let Some(seals) = memfd::seals(fd.as_fd()) {
-            writable &= !seals.intersects(SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_FUTURE_WRITE);
+        if file::has_huge_pages(&fd).map_err(refused)? {
+            let message = format!(
+                "{what}: it has huge pages, which can't take the place of parts of a memory; use an ordinary file or memfd"
+            );
+            return Err(Error::new(Code::NotAFile, message));
         }
+        let is_memfd = memfd::is_memfd(fd.as_fd());
+        let seals = memfd::seals(fd.as_fd()).unwrap_or(SealFlag::empty());
+        writable &= !seals.intersects(NO_WRITING);
         let Some(file_offset) = PageAligned::new(part.byte_offset) else {
             let page = host_page_bytes();
             let below = PageAligned::round_down(part.byte_offset).get();
@@ -130,6 +140,16 @@ impl Region {
             ));
         };
         let byte_length = resolve_part(part, status.byte_length, &what)?;
+        // Some files can be read and not mapped: better known now than when a memory is waiting for it.
+        let first = PageAligned::round_up(1).unwrap_or_default();
+        let trial = Pages::File { fd: fd.as_fd(), offset: file_offset, sharing: Sharing::ReadOnly, is_memfd };
+        drop(Mmap::new(first, trial).map_err(|sys| match sys.errno {
+            Errno::ENODEV | Errno::EINVAL | Errno::EIO | Errno::EACCES | Errno::EPERM => Error {
+                sys: Some(sys),
+                ..Error::new(Code::NotAFile, format!("{what}: it can't be mapped ({sys})"))
+            },
+            _ => refused(sys),
+        })?);
         Ok(Self {
             fd,
             backing: if is_memfd { Backing::Memfd } else { Backing::File },
@@ -137,6 +157,7 @@ impl Region {
             byte_length,
             inode: status.inode,
             name: name.to_owned(),
+            keeps_size: seals.contains(SealFlag::F_SEAL_SHRINK),
             writable: AtomicBool::new(writable),
             views: Mutex::default(),
         })
@@ -163,7 +184,9 @@ impl Region {
     }
 
     pub fn is_writable(&self) -> bool {
-        self.writable.load(Ordering::Acquire) && !self.is_sealed()
+        self.writable.load(Ordering::Acquire)
+            && !(self.backing == Backing::Memfd
+                && memfd::seals(self.fd.as_fd()).is_some_and(|seals| seals.intersects(NO_WRITING)))
     }
 
     /// Asked of the kernel, since another process, or another region over the same memfd, may have sealed it.
@@ -247,10 +270,14 @@ impl Region {
         }
         let views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
         let views: Vec<Arc<View>> = views.iter().filter_map(Weak::upgrade).collect();
-        let sealed = self.turn_views(&views, Sharing::CopyOnWrite).and_then(|()| memfd::seal_write(&self.fd));
+        // Views that were copy-on-write from the start stay so, whatever comes.
+        let shared: Vec<Arc<View>> =
+            views.into_iter().filter(|view| view.shared.load(Ordering::Acquire)).collect();
+        let sealed =
+            self.turn_views(&shared, Sharing::CopyOnWrite).and_then(|()| memfd::seal_write(&self.fd));
         let Err(sys) = sealed else { return Ok(()) };
         // As it was before the call. A view that can't be turned back stays copy-on-write: the process lives.
-        let _ = self.turn_views(&views, Sharing::Shared);
+        let _ = self.turn_views(&shared, Sharing::Shared);
         Err(match sys.errno {
             Errno::EBUSY => Error::new(
                 Code::RegionBusy,
@@ -289,7 +316,8 @@ impl Region {
     fn turn_views(&self, views: &[Arc<View>], sharing: Sharing) -> crate::sys::SysResult<()> {
         let shared = sharing == Sharing::Shared;
         for view in views.iter().filter(|view| view.shared.load(Ordering::Acquire) != shared) {
-            let pages = Pages::File { fd: self.fd.as_fd(), offset: view.file_offset, sharing };
+            let is_memfd = self.backing == Backing::Memfd;
+            let pages = Pages::File { fd: self.fd.as_fd(), offset: view.file_offset, sharing, is_memfd };
             // SAFETY: the pages are the view's, which is alive; JavaScript sees the same bytes before and after.
             unsafe { mmap::replace(view.mmap.span(), pages)? };
             keep_out_of_dumps(view.mmap.span());
@@ -331,17 +359,18 @@ impl RegionPages<'_> {
     }
 
     pub fn as_pages(&self, sharing: Sharing) -> Pages<'_> {
-        Pages::File { fd: self.fd(), offset: self.file_offset, sharing }
+        let is_memfd = self.region.backing == Backing::Memfd;
+        Pages::File { fd: self.fd(), offset: self.file_offset, sharing, is_memfd }
     }
 
     fn fd(&self) -> BorrowedFd<'_> {
         self.region.fd.as_fd()
     }
 
-    /// A file may have shrunk since the region was made; a memfd of ours can't. Pages past the end would be mapped
+    /// A file may have shrunk since the region was made, unless a seal forbids it. Pages past the end would be mapped
     /// without complaint and fault when touched.
     pub fn check_file_size(&self) -> Result<()> {
-        if self.region.backing == Backing::Memfd && self.region.file_offset == PageAligned::ZERO {
+        if self.region.keeps_size {
             return Ok(());
         }
         let what = || format!("can't map region \"{}\"", self.region.name);
@@ -406,6 +435,11 @@ impl View {
             file_offset: PageAligned::ZERO,
             shared: AtomicBool::new(false),
         })
+    }
+
+    /// See [`Mmap::abandon`].
+    pub fn abandon(&self) {
+        self.mmap.abandon();
     }
 
     pub fn address(&self) -> u64 {

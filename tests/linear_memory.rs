@@ -21,7 +21,7 @@ fn region(pages: u64, fill: u8) -> Region {
 fn a_mapping_shows_the_region_and_unmapping_leaves_zeros_that_merge() {
     let _serial = support::serial();
     let reserved = Reserved::new(16);
-    let memory = Memory::attach(reserved.place());
+    let memory = Memory::attach(reserved.place()).unwrap();
     let region = region(2, 7);
     let areas = reserved.area_count();
     for access in [Access::Readonly, Access::Private, Access::Shared] {
@@ -43,7 +43,7 @@ fn a_mapping_shows_the_region_and_unmapping_leaves_zeros_that_merge() {
 fn nothing_is_mapped_outside_the_memory() {
     let _serial = support::serial();
     let reserved = Reserved::new(16);
-    let memory = Memory::attach(reserved.place());
+    let memory = Memory::attach(reserved.place()).unwrap();
     let region = region(4, 1);
     let pages = region.pages(PageAligned::ZERO, region.byte_length()).unwrap();
     let length = 16 * page_bytes();
@@ -62,7 +62,7 @@ fn nothing_is_mapped_outside_the_memory() {
 fn growing_opens_readonly_mappings_and_the_next_call_protects_them_again() {
     let _serial = support::serial();
     let mut reserved = Reserved::new(16);
-    let memory = Memory::attach(reserved.place());
+    let memory = Memory::attach(reserved.place()).unwrap();
     let region = region(1, 5);
     let pages = region.pages(PageAligned::ZERO, region.byte_length()).unwrap();
     let mapped = memory.map_at(reserved.place(), 0, &pages, Access::Readonly, false).unwrap();
@@ -84,21 +84,21 @@ fn a_base_that_comes_back_starts_clean() {
     let reserved = Reserved::new(16);
     let region = region(1, 5);
     let pages = region.pages(PageAligned::ZERO, region.byte_length()).unwrap();
-    let first = Memory::attach(reserved.place());
+    let first = Memory::attach(reserved.place()).unwrap();
     first.map_at(reserved.place(), 0, &pages, Access::Readonly, false).unwrap();
     first.add_free_space(reserved.place(), 8 * page_bytes(), 16 * page_bytes()).unwrap();
-    let again = Memory::attach(reserved.place());
+    let again = Memory::attach(reserved.place()).unwrap();
     assert_eq!(again.entries().len(), 1, "another handle on the same memory sees its mappings");
 
     // The memory dies and another one gets its address before any handle is dropped.
     reserved.renew();
-    let second = Memory::attach(reserved.place());
+    let second = Memory::attach(reserved.place()).unwrap();
     assert_eq!(second.entries().len(), 0);
     assert_eq!(second.map_in_free_space(reserved.place(), &pages, Access::Readonly, false).unwrap(), None);
     second.map_at(reserved.place(), 0, &pages, Access::Readonly, false).unwrap();
     drop((first, again));
     assert_eq!(
-        Memory::attach(reserved.place()).entries().len(),
+        Memory::attach(reserved.place()).unwrap().entries().len(),
         1,
         "the dead memory's handles took nothing along"
     );
@@ -111,10 +111,10 @@ fn a_mapping_outlives_its_handles_as_long_as_its_memory_lives() {
     let reserved = Reserved::new(16);
     let region = region(1, 5);
     let pages = region.pages(PageAligned::ZERO, region.byte_length()).unwrap();
-    let memory = Memory::attach(reserved.place());
+    let memory = Memory::attach(reserved.place()).unwrap();
     memory.map_at(reserved.place(), 0, &pages, Access::Readonly, false).unwrap();
     drop(memory);
-    let memory = Memory::attach(reserved.place());
+    let memory = Memory::attach(reserved.place()).unwrap();
     let error = memory.map_at(reserved.place(), 0, &pages, Access::Readonly, false).unwrap_err();
     assert_eq!(error.code, Code::Overlap);
 }
@@ -123,7 +123,7 @@ fn a_mapping_outlives_its_handles_as_long_as_its_memory_lives() {
 fn a_memory_that_moved_is_noticed() {
     let _serial = support::serial();
     let (here, there) = (Reserved::new(16), Reserved::new(16));
-    let memory = Memory::attach(here.place());
+    let memory = Memory::attach(here.place()).unwrap();
     let region = region(1, 5);
     let pages = region.pages(PageAligned::ZERO, region.byte_length()).unwrap();
     let mapped = memory.map_at(here.place(), 0, &pages, Access::Readonly, false).unwrap();
@@ -191,7 +191,7 @@ proptest! {
     fn memories_agree_with_a_model(steps in steps(), failures in proptest::collection::vec(0..12_usize, 40)) {
         let _serial = support::serial();
         let mut reserved = Reserved::new(16);
-        let memory = Memory::attach(reserved.place());
+        let memory = Memory::attach(reserved.place()).unwrap();
         let sizes = [1_u64, 3, 8];
         let regions: Vec<Region> = sizes.iter().zip(1..).map(|(pages, fill)| region(*pages, fill)).collect();
         let mut data: Vec<Vec<u8>> = sizes.iter().zip(1..).map(|(pages, fill)| vec![fill; usize::try_from(*pages).unwrap()]).collect();

@@ -176,7 +176,9 @@ mod injected {
         let file = Temp::new("inject", &[1; 10_000]);
         fails_cleanly(&["memfd_create", "ftruncate", "fcntl", "fstat"], || Region::allocate(10_000, "t"));
         fails_cleanly(&["pwrite"], || Region::copy_from([1_u8; 10].as_ptr() as u64, 10, "t"));
-        fails_cleanly(&["open", "fstat", "fcntl"], || Region::open(&file.0, Part::default(), false));
+        fails_cleanly(&["open", "fstat", "fstatfs", "fcntl", "mmap"], || {
+            Region::open(&file.0, Part::default(), false)
+        });
         fails_cleanly(&["memfd_create", "open", "fstat", "lseek", "copy_file_range", "sendfile"], || {
             load(&file.0, Part::default(), None, &LoadProgress::default())
         });

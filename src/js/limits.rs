@@ -3,7 +3,7 @@
 use super::from_count;
 use crate::error::{Code, Error};
 use crate::sys::limits::{self, Overcommit};
-use crate::sys::page::host_page_bytes;
+use crate::sys::page::{WASM_PAGE_BYTES, host_page_bytes};
 use napi_derive::napi;
 
 #[napi(object)]
@@ -19,7 +19,7 @@ pub struct NativeLimits {
     pub overcommit: String,
     pub map_count_used: f64,
     pub map_count_limit: f64,
-    /// How many reservations of the given size still fit.
+    /// How many reservations of the given size still fit, each with the Wasm page more that V8 asks for to align it.
     pub room_for: f64,
 }
 
@@ -44,7 +44,9 @@ pub fn limits(reservation_bytes: f64) -> napi::Result<NativeLimits> {
         overcommit: overcommit.to_owned(),
         map_count_used: from_count(space.area_count),
         map_count_limit: from_count(limits::max_map_count()),
-        room_for: from_count(space.room_for(super::to_count(reservation_bytes)?)),
+        room_for: from_count(
+            space.room_for(super::to_count(reservation_bytes)?.saturating_add(WASM_PAGE_BYTES)),
+        ),
     })
 }
 

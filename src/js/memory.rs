@@ -9,6 +9,7 @@ use super::{bytes_of, from_count, internal, to_count};
 use crate::error::{Code, Error};
 use crate::mapping::Access;
 use crate::memory::{self, MapBefore, Mapped, Memory, Place, Reservation};
+use crate::sys::areas::{AREAS_OF_A_MEMORY, Areas};
 use crate::sys::page::PageAligned;
 use napi::Env;
 use napi::bindgen_prelude::{ObjectFinalize, Unknown};
@@ -65,6 +66,15 @@ impl NativeMapBefore {
     }
 }
 
+/// Refuses a memory that is about to be made, if it would take V8's last mappings.
+#[napi(catch_unwind)]
+pub fn check_head_room() -> napi::Result<()> {
+    let taken =
+        Areas::take(AREAS_OF_A_MEMORY).map_err(|full| Error::no_head_room("can't make a memory", full))?;
+    drop(taken);
+    Ok(())
+}
+
 /// Whether everything round a memory that lies in such a reservation is inaccessible.
 #[napi(catch_unwind)]
 pub fn is_guarded(env: Env, array: Unknown<'_>, below_bytes: f64, above_bytes: f64) -> napi::Result<bool> {
@@ -105,7 +115,7 @@ pub struct NativeMemory {
 impl NativeMemory {
     #[napi(constructor, catch_unwind)]
     pub fn new(env: Env, array: Unknown<'_>) -> napi::Result<Self> {
-        let memory = Memory::attach(place_of(env, array)?);
+        let memory = Memory::attach(place_of(env, array)?)?;
         Ok(Self { handle: MEMORIES.with_borrow_mut(|memories| memories.add(memory))? })
     }
 

@@ -203,14 +203,31 @@ fn external_array_buffer<'env>(env: Env, view: Arc<View>) -> Result<Unknown<'env
     Ok(unsafe { Unknown::from_raw_unchecked(env.raw(), buffer) })
 }
 
+/// Whether an environment is ending: then no JavaScript can run in it, and a call that might run some says so.
+fn is_ending(env: sys::napi_env) -> bool {
+    let (mut value, mut result) = (std::ptr::null_mut(), std::ptr::null_mut());
+    // SAFETY: Node calls finalizers in a handle scope of a live environment.
+    unsafe {
+        sys::napi_get_boolean(env, true, &raw mut value) != sys::Status::napi_ok
+            || sys::napi_coerce_to_bool(env, value, &raw mut result) != sys::Status::napi_ok
+    }
+}
+
 /// For `napi_create_external_arraybuffer`, which passes the owner as the hint.
+///
+/// When a worker ends, Node calls this for every buffer that was made there, even if another thread has the bytes by
+/// now: `ArrayBuffer.prototype.transfer` takes them out of the buffer that Node marked as not to be posted, and puts
+/// them into one that can be. Nothing tells the two apart then, so the addresses are left alone.
 unsafe extern "C" fn release_view(
     env: sys::napi_env,
-    address: *mut std::ffi::c_void,
+    _address: *mut std::ffi::c_void,
     owner: *mut std::ffi::c_void,
 ) {
-    // SAFETY: passed on.
-    unsafe { release_owner(env, owner, address) };
+    // SAFETY: `owner` is what `external_array_buffer` boxed for this finalizer, which is called once.
+    let view = unsafe { Box::from_raw(owner.cast::<Arc<View>>()) };
+    if is_ending(env) {
+        view.abandon();
+    }
 }
 
 /// For `napi_add_finalizer`, which passes the owner as the data.
@@ -261,12 +278,12 @@ impl NativeLoad {
         byte_length: Option<f64>,
         name: Option<String>,
     ) -> napi::Result<AsyncTask<LoadTask>> {
+        let part = part(byte_offset, byte_length)?;
         let progress = Arc::clone(&self.progress);
         // A worker that is terminated waits for its tasks: let it wait for one step, not for the whole file.
         let hook = env.add_env_cleanup_hook(Arc::clone(&progress), |progress| {
             progress.cancelled.store(true, Ordering::Release);
         })?;
-        let part = part(byte_offset, byte_length)?;
         Ok(AsyncTask::new(LoadTask { path, part, name, progress, hook: Some(SendHook(hook)) }))
     }
 }

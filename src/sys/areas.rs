@@ -14,6 +14,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Areas that a mapping takes at most: itself, and the part that it cuts off its surroundings.
 pub const AREAS_OF_A_MAPPING: u64 = 2;
 
+/// Areas that a linear memory takes at most: the guard below it, itself, and the guard above.
+pub const AREAS_OF_A_MEMORY: u64 = 3;
+
 /// How many areas of ours may come before all others are counted again.
 const COUNTED_FOR: u64 = 512;
 

@@ -79,6 +79,14 @@ pub fn access(fd: impl AsFd) -> SysResult<(bool, bool)> {
     Ok((mode != OFlag::O_WRONLY && !names_only, mode == OFlag::O_RDWR && !names_only))
 }
 
+/// Whether its pages are huge ones (hugetlbfs, MFD_HUGETLB). The kernel rounds a mapping of such a file up to whole huge
+/// pages, whatever length was asked for.
+pub fn has_huge_pages(fd: impl AsFd) -> SysResult<bool> {
+    inject::trip("fstatfs")?;
+    let found = nix::sys::statfs::fstatfs(fd).map_err(|errno| SysError::new("fstatfs", errno))?;
+    Ok(found.filesystem_type() == nix::sys::statfs::HUGETLBFS_MAGIC)
+}
+
 /// The path that the kernel knows a descriptor by; memfds start with `/memfd:`.
 pub fn path_of(fd: impl AsFd) -> Option<std::path::PathBuf> {
     use std::os::fd::AsRawFd;
@@ -90,9 +98,13 @@ pub fn path_of(fd: impl AsFd) -> Option<std::path::PathBuf> {
 pub fn next_data(fd: impl AsFd, from: u64, end: u64) -> SysResult<Option<(u64, u64)>> {
     inject::trip("lseek")?;
     let offset = |bytes: u64| i64::try_from(bytes).map_err(|_| SysError::new("lseek", Errno::EOVERFLOW));
-    let seek = |at: u64, whence| match lseek(fd.as_fd(), offset(at)?, whence) {
+    let seek = |at: u64, whence: Whence| match lseek(fd.as_fd(), offset(at)?, whence) {
         Ok(found) => Ok(Some(u64::try_from(found).unwrap_or(0))),
         Err(Errno::ENXIO) => Ok(None),
+        // A file system that knows neither: all of it is data.
+        Err(Errno::EINVAL | Errno::EOPNOTSUPP) => {
+            Ok(Some(if matches!(whence, Whence::SeekData) { at } else { end }))
+        }
         Err(errno) => Err(SysError::new("lseek", errno)),
     };
     if from >= end {

@@ -26,6 +26,16 @@ pub fn create(name: &str, byte_length: u64) -> SysResult<OwnedFd> {
     Ok(memfd.into_file().into())
 }
 
+/// Whether this is a memfd of ordinary pages: it has seals, and no name in any directory. The kernel's path for it
+/// can't be forged by a file's name, which does not end so while it has one.
+pub fn is_memfd(fd: BorrowedFd<'_>) -> bool {
+    let named = |path: std::path::PathBuf| {
+        let bytes = path.into_os_string().into_encoded_bytes();
+        bytes.starts_with(b"/memfd:") && bytes.ends_with(b" (deleted)")
+    };
+    seals(fd).is_some() && super::file::path_of(fd).is_some_and(named)
+}
+
 /// Whether a file has seals of its own, which files on a disk have not.
 pub fn seals(fd: BorrowedFd<'_>) -> Option<SealFlag> {
     fcntl(fd, FcntlArg::F_GET_SEALS).ok().map(SealFlag::from_bits_retain)

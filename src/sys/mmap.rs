@@ -4,17 +4,21 @@
 //!
 //! A linear memory lies in a reservation of V8's: 8 to 16 GiB of address space that nothing else may enter, because
 //! compiled Wasm code checks no bounds and trusts the inaccessible pages around the memory. Whatever takes the place
-//! of some of its pages must do so in one step. `mmap(MAP_FIXED)` is such a step when it succeeds. When it fails,
-//! it depends on the kernel:
+//! of some of its pages must do so in one step: a hole is filled by the next mmap of any thread, a stack or a heap or
+//! somebody's file, and the module can reach it.
+//!
+//! `mmap(MAP_FIXED)` is such a step when it succeeds. What a failure leaves depends on where it comes:
 //!
 //! ```text
-//! kernel >= 6.12   the old pages are removed only when the new mapping is complete: a failure changes nothing
-//! kernel <  6.12   the old pages are removed first: a failure leaves a hole, and the next mmap of any thread, a
-//!                  thread's stack or a heap, may land inside the module's reach
+//! before the old pages are removed       nothing has changed
+//! in the file's own mmap operation       a hole: the old pages are gone by then, on every kernel up to 6.18 at least
+//! anywhere else, on kernels before 6.12  a hole: there, the old pages are removed first of all
 //! ```
 //!
-//! So before 6.12 the new mapping is made somewhere else first, where a failure harms nobody, and then moved over
-//! the old pages with `mremap(MREMAP_FIXED)`, which checks what can fail before it removes anything.
+//! So `mmap(MAP_FIXED)` is used where no operation of a file can fail: for zeros, and for private mappings of memfds,
+//! on kernels from 6.12 on. All else is mapped somewhere else first, where a failure harms nobody, and then moved over
+//! the old pages with `mremap(MREMAP_FIXED)`. Moving pages that were never touched allocates next to nothing, and what
+//! else can fail (the number of areas) is checked before the old pages are removed.
 
 use super::page::{PageAligned, PageSpan};
 use super::{SysError, SysResult, inject, to_u64, to_usize};
@@ -27,6 +31,7 @@ use std::num::NonZeroUsize;
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How the pages of a file are seen through a mapping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,8 +65,9 @@ impl Sharing {
 /// What is put in the place of pages.
 #[derive(Debug, Clone, Copy)]
 pub enum Pages<'fd> {
-    /// Pages of a file, from this offset on.
-    File { fd: BorrowedFd<'fd>, offset: PageAligned, sharing: Sharing },
+    /// Pages of a file, from this offset on. `is_memfd`: of an ordinary memfd, whose mmap operation does nothing that
+    /// can fail when the mapping is private.
+    File { fd: BorrowedFd<'fd>, offset: PageAligned, sharing: Sharing, is_memfd: bool },
     /// Zeroed, writable, private pages, as V8 makes those of a linear memory.
     Zeros,
     /// Zeros that take no memory, since they can only be read.
@@ -75,7 +81,17 @@ enum Strategy {
     MoveOver,
 }
 
-fn strategy() -> Strategy {
+fn strategy(pages: Pages<'_>) -> Strategy {
+    match pages {
+        Pages::Zeros | Pages::ReadonlyZeros => strategy_of_kernel(),
+        Pages::File { is_memfd: true, sharing: Sharing::ReadOnly | Sharing::CopyOnWrite, .. } => {
+            strategy_of_kernel()
+        }
+        Pages::File { .. } => Strategy::MoveOver,
+    }
+}
+
+fn strategy_of_kernel() -> Strategy {
     static STRATEGY: OnceLock<Strategy> = OnceLock::new();
     *STRATEGY.get_or_init(|| {
         let release = nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned());
@@ -94,14 +110,15 @@ fn parse_release(release: &str) -> Option<(u32, u32)> {
 
 /// Replaces the pages of an address range, in one step or not at all.
 ///
-/// Cost: one `mmap`; on kernels before 6.12 an `mmap` and an `mremap`.
+/// Cost: one `mmap` for zeros and private mappings of memfds; otherwise, and on kernels before 6.12, an `mmap` and an
+/// `mremap`.
 ///
 /// # Safety
 /// Every page of `span` must be the caller's to replace: part of a live linear memory's accessible range or of an
 /// `Mmap`, with no Rust reference into it.
 pub unsafe fn replace(span: PageSpan, pages: Pages<'_>) -> SysResult<()> {
     // SAFETY: passed on.
-    unsafe { replace_by(strategy(), span, pages) }
+    unsafe { replace_by(strategy(pages), span, pages) }
 }
 
 /// # Safety
@@ -154,7 +171,7 @@ unsafe fn raw_mmap(
     let address = fixed.and_then(|span| NonZeroUsize::new(to_usize(span.start().get())));
     let fixed = if fixed.is_some() { MapFlags::MAP_FIXED } else { MapFlags::empty() };
     let mapped = match pages {
-        Pages::File { fd, offset, sharing } => {
+        Pages::File { fd, offset, sharing, .. } => {
             let offset = i64::try_from(offset.get()).map_err(|_| SysError::new("mmap", Errno::EOVERFLOW))?;
             // SAFETY: the caller owns what MAP_FIXED replaces.
             unsafe { mmap(address, size, sharing.protection(), sharing.flags() | fixed, fd, offset) }
@@ -222,6 +239,7 @@ pub fn advise(span: PageSpan, advice: Advice) -> SysResult<()> {
 pub struct Mmap {
     pointer: NonNull<c_void>,
     length: PageAligned,
+    abandoned: AtomicBool,
 }
 
 // SAFETY: it is a range of addresses; nothing in it belongs to a thread.
@@ -233,11 +251,19 @@ impl Mmap {
     pub fn new(length: PageAligned, pages: Pages<'_>) -> SysResult<Self> {
         // SAFETY: without a fixed address nothing is replaced.
         let pointer = unsafe { raw_mmap(None, length, pages)? };
-        Ok(Self { pointer, length })
+        Ok(Self { pointer, length, abandoned: AtomicBool::new(false) })
     }
 
     pub fn address(&self) -> u64 {
         address_of(self.pointer)
+    }
+
+    /// Somebody who can't be told may go on using the range: it stays mapped for good, with zeros in it that take no
+    /// memory until they are written.
+    pub fn abandon(&self) {
+        self.abandoned.store(true, Ordering::Release);
+        // SAFETY: the range is ours. If it fails, what is there stays there.
+        let _ = unsafe { replace(self.span(), Pages::Zeros) };
     }
 
     pub fn span(&self) -> PageSpan {
@@ -248,6 +274,9 @@ impl Mmap {
 
 impl Drop for Mmap {
     fn drop(&mut self) {
+        if self.abandoned.load(Ordering::Acquire) {
+            return;
+        }
         // SAFETY: the range is ours since `new`, and nobody can name it after this. It can fail only for want of
         // VMAs when a neighbour merged with it; then the range stays mapped, which harms nobody.
         let _ = unsafe { munmap(self.pointer, to_usize(self.length.get())) };
@@ -289,7 +318,7 @@ mod tests {
                 let whole = Mmap::new(pages(4), Pages::Zeros).unwrap();
                 let span = inner(&whole);
                 write(span.start().get(), b'z');
-                let file = Pages::File { fd: fd.as_fd(), offset: pages(1), sharing };
+                let file = Pages::File { fd: fd.as_fd(), offset: pages(1), sharing, is_memfd: true };
                 // SAFETY: inside `whole`.
                 unsafe { replace_by(strategy, span, file) }.unwrap();
                 assert_eq!(read(span.start().get()), b'A');
@@ -311,18 +340,38 @@ mod tests {
     fn a_refused_mapping_leaves_what_was_there() {
         let fd = memfd::create("t", pages(4).get()).unwrap();
         memfd::seal_write(&fd).unwrap();
-        for strategy in [Strategy::InPlace, Strategy::MoveOver] {
+        {
             let whole = Mmap::new(pages(4), Pages::Zeros).unwrap();
             let span = inner(&whole);
             write(span.start().get(), b'z');
             // A sealed memfd can't be mapped shared and writable: the kernel's own refusal.
-            let file = Pages::File { fd: fd.as_fd(), offset: PageAligned::ZERO, sharing: Sharing::Shared };
+            let file = Pages::File {
+                fd: fd.as_fd(),
+                offset: PageAligned::ZERO,
+                sharing: Sharing::Shared,
+                is_memfd: true,
+            };
             // SAFETY: inside `whole`.
-            let refused = unsafe { replace_by(strategy, span, file) };
+            let refused = unsafe { replace(span, file) };
             assert_eq!(refused.unwrap_err().errno, Errno::EPERM);
             assert_eq!(read(span.start().get()), b'z');
             let vma = process_map::at_or_after(span.start().get()).unwrap().unwrap();
             assert!(vma.start <= span.start().get() && vma.end >= span.end().get() && vma.writable);
+        }
+    }
+
+    /// The kernel calls a file's own mmap operation when the old pages are gone already. This file's always fails.
+    #[test]
+    fn a_file_that_refuses_to_be_mapped_leaves_what_was_there() {
+        let Ok(file) = std::fs::File::open("/sys/kernel/notes") else { return };
+        let whole = Mmap::new(pages(4), Pages::Zeros).unwrap();
+        let span = inner(&whole);
+        write(span.start().get(), b'z');
+        for sharing in [Sharing::ReadOnly, Sharing::CopyOnWrite] {
+            let pages = Pages::File { fd: file.as_fd(), offset: PageAligned::ZERO, sharing, is_memfd: false };
+            // SAFETY: inside `whole`.
+            unsafe { replace(span, pages) }.unwrap_err();
+            assert_eq!(read(span.start().get()), b'z');
         }
     }
 

@@ -86,6 +86,14 @@ impl PageSpan {
         self.end.checked_sub(self.start).expect("start lies before end")
     }
 
+    /// Its first pages, at most so many bytes of them, and at least one page.
+    pub fn first(self, bytes: u64) -> Self {
+        let length =
+            PageAligned::round_down(bytes).max(PageAligned::new(host_page_bytes()).unwrap_or_default());
+        let end = self.start.checked_add(length).unwrap_or(self.end).min(self.end);
+        Self { start: self.start, end }
+    }
+
     pub fn overlaps(self, other: Self) -> bool {
         self.start < other.end && other.start < self.end
     }
@@ -119,5 +127,9 @@ mod tests {
         assert_eq!(PageSpan::new(last, page), None);
         assert_eq!(PageSpan::between(page, page), None);
         assert_eq!(PageSpan::new(page, page).unwrap().length(), page);
+        let four = PageSpan::between(page, PageAligned::new(page.get() * 5).unwrap()).unwrap();
+        assert_eq!(four.first(0).length(), page);
+        assert_eq!(four.first(page.get() * 2 + 1).length().get(), page.get() * 2);
+        assert_eq!(four.first(u64::MAX), four);
     }
 }

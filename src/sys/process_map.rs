@@ -185,8 +185,11 @@ mod tests {
         let fd = crate::sys::memfd::create("agree", 1 << 20).unwrap();
         let offset = PageAligned::new(1 << 16).unwrap();
         let length = PageAligned::new(1 << 17).unwrap();
-        let map =
-            Mmap::new(length, Pages::File { fd: fd.as_fd(), offset, sharing: Sharing::ReadOnly }).unwrap();
+        let map = Mmap::new(
+            length,
+            Pages::File { fd: fd.as_fd(), offset, sharing: Sharing::ReadOnly, is_memfd: true },
+        )
+        .unwrap();
         let status = crate::sys::file::status(&fd).unwrap();
         for found in [query(map.address()), scan(map.address())] {
             let found = match found {
