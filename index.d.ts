@@ -6,7 +6,8 @@
  *
  * Every failure is an Error with a stable `code`. Wrong arguments are a `TypeError` or `RangeError` with Node's own
  * codes (`ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`); all others are {@link HostmapErrorCode}
- * and carry `errno` (negative, as Node's own system errors do) and `syscall` where the kernel said no. A call that throws has changed nothing.
+ * and carry `errno` (negative, as Node's own system errors do) and `syscall` where the kernel said no. A call that throws has
+ * changed nothing, except where its documentation says so.
  */
 
 /// <reference types="node" />
@@ -135,7 +136,7 @@ export class HostRegion implements Disposable {
    *
    * @param byteLength 1 to 2^53 - 1, rounded to nothing: the region has just this many bytes.
    * @throws `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`, `ERR_HOSTMAP_OUT_OF_MEMORY`, `ERR_HOSTMAP_TOO_MANY_FILES`
-   * @remarks Cost: `memfd_create`, `ftruncate` and `fcntl`, whatever the size.
+   * @remarks Cost: `memfd_create`, `ftruncate`, `fcntl` and `fstat`, whatever the size.
    */
   static allocate(byteLength: number, options?: AllocateOptions): HostRegion
 
@@ -144,7 +145,8 @@ export class HostRegion implements Disposable {
    *
    * @param source At least one byte long. A SharedArrayBuffer that others write meanwhile is copied as it is found.
    * @throws as {@link HostRegion.allocate}
-   * @remarks Cost: one copy of the bytes, by `pwrite`; blocks the thread.
+   * @remarks Cost: as `allocate`, and one copy of the bytes, by `pwrite`; blocks the thread. A region that holds memory also takes one
+   * memory mapping and as much address space, for a buffer that nobody sees: V8 and `process.memoryUsage().external` count buffers only.
    */
   static copyFrom(
     source: ArrayBuffer | SharedArrayBuffer | ArrayBufferView,
@@ -158,7 +160,8 @@ export class HostRegion implements Disposable {
    * @param path A path or a `file:` URL, of a regular file that has bytes.
    * @throws (rejects) as {@link HostRegion.allocate}, and `ABORT_ERR`, `ERR_HOSTMAP_OPEN_FAILED`, `ERR_HOSTMAP_NOT_A_FILE`,
    * `ERR_HOSTMAP_EMPTY_FILE`, `ERR_HOSTMAP_FILE_SHRUNK`, `ERR_HOSTMAP_READ_FAILED`
-   * @remarks Cost: one copy inside the kernel (`copy_file_range` or `sendfile`), on a thread of libuv's pool.
+   * @remarks Cost: one copy inside the kernel (`copy_file_range` or `sendfile`), on a thread of libuv's pool; `fstat` and two
+   * `lseek` for each hole. If `onProgress` throws, the load ends and is rejected with what it threw.
    */
   static load(path: string | URL, options?: LoadOptions): Promise<HostRegion>
 
@@ -167,7 +170,7 @@ export class HostRegion implements Disposable {
    * everybody who maps the file. Files of any size; nothing is read or reserved now.
    *
    * @throws as {@link HostRegion.load}, but for `ABORT_ERR`
-   * @remarks Cost: `open`, `fstat`, `fcntl`. If the file is made shorter later, its pages past the new end can't be read.
+   * @remarks Cost: `open`, `fstat`, `fstatfs`, `fcntl`, and `mmap` and `munmap` of one page, to see that it can be mapped. If the file is made shorter later, its pages past the new end can't be read.
    */
   static open(path: string | URL, options?: OpenOptions): HostRegion
 
@@ -187,9 +190,9 @@ export class HostRegion implements Disposable {
   readonly fd: number
   /** What it is called in layouts and `/proc/PID/maps`. */
   readonly name: string
-  /** Whether `shared` mappings and writable views can be had. */
+  /** Whether `shared` mappings and writable views can be had. False after `close`. Asks the kernel: one `fcntl`. */
   readonly writable: boolean
-  /** Whether nobody, in this process or another, can write it any more. Only memfds can be sealed. */
+  /** Whether nobody, in this process or another, can write it any more. Only memfds can be sealed. False after `close`. Asks the kernel: one `fcntl`. */
   readonly sealed: boolean
   /** Whether `close` was called. */
   readonly closed: boolean
@@ -203,8 +206,8 @@ export class HostRegion implements Disposable {
    * @param byteOffset Any offset below `byteLength`. Default 0.
    * @param byteLength At least 1. Default: to the end. At most `buffer.constants.MAX_LENGTH` (4 GiB on Node 20).
    * @throws `ERR_INVALID_ARG_TYPE`, `ERR_OUT_OF_RANGE`, `ERR_HOSTMAP_REGION_CLOSED`, `ERR_HOSTMAP_FILE_SHRUNK`,
-   * `ERR_HOSTMAP_MAP_COUNT`, `ERR_HOSTMAP_MAP_FAILED`, `ERR_HOSTMAP_NO_EXTERNAL_BUFFERS`
-   * @remarks Cost: `mmap` and `madvise`, whatever the size; an `munmap` when it is collected. Uses one memory mapping of the process.
+   * `ERR_HOSTMAP_OPEN_FAILED`, `ERR_HOSTMAP_MAP_COUNT`, `ERR_HOSTMAP_RLIMIT_AS`, `ERR_HOSTMAP_OUT_OF_MEMORY`, `ERR_HOSTMAP_MAP_FAILED`, `ERR_HOSTMAP_NO_EXTERNAL_BUFFERS`
+   * @remarks Cost: `mmap`, `madvise`, `fcntl` and `fstat`, whatever the size; an `munmap` when it is collected. Uses one memory mapping of the process.
    */
   view(byteOffset?: number, byteLength?: number): ArrayBuffer
 
@@ -213,7 +216,7 @@ export class HostRegion implements Disposable {
    * become copy-on-write. `readonly` and `private` mappings stay as they are. Sealing a sealed region does nothing.
    *
    * @throws `ERR_HOSTMAP_REGION_CLOSED`, `ERR_HOSTMAP_REGION_BUSY`, `ERR_HOSTMAP_REGION_READONLY` for a file or foreign memfd that can't be sealed
-   * @remarks Cost: one `mmap` for each view, and one `fcntl`.
+   * @remarks Cost: `mmap`, `mremap` or `madvise` for each view, and one `fcntl`.
    */
   seal(): this
 
@@ -254,7 +257,8 @@ export interface MapOptions {
   at?: number | bigint | undefined
   /** Which part of the region: a multiple of the host page size. Default 0. */
   byteOffset?: number | undefined
-  /** How many bytes. Default: to the end of the region. Whole pages are mapped: the rest of the last page shows what follows in the region, or zeros. */
+  /** How many bytes. Default: to the end of the region. Whole pages are mapped: the rest of the last page shows what follows in the
+   * file or memfd, or zeros, and with `'shared'` it can be written too. */
   byteLength?: number | undefined
   /** Default `'readonly'`. */
   access?: Access | undefined
@@ -289,7 +293,9 @@ export class GuardedMemory {
    * @throws `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`, `ERR_HOSTMAP_NO_MEMORY64`; and where V8 only says
    * "could not allocate memory", the cause that was found: `ERR_HOSTMAP_ADDRESS_SPACE`, `ERR_HOSTMAP_RLIMIT_AS`, `ERR_HOSTMAP_OVERCOMMIT`,
    * `ERR_HOSTMAP_MAP_COUNT` or `ERR_HOSTMAP_MEMORY_REFUSED`
-   * @remarks Cost: what V8 takes, 8 to 10 GiB (`'i64'`: 16 GiB) of address space until it is collected, and a few looks into the process's own map.
+   * @remarks Cost: what V8 takes, 8 to 10 GiB (`'i64'`: 16 GiB) of address space until it is collected, and a few looks into the process's own map. The
+   * first one of each kind (or the first `from` or `limits`) also makes two memories to measure, which are collected later, and reads
+   * `/proc/self/maps`, which stays open.
    */
   constructor(descriptor: GuardedMemoryDescriptor)
 
@@ -299,7 +305,7 @@ export class GuardedMemory {
    * @param memory A `WebAssembly.Memory`, or its buffer where a module hides the memory (Emscripten's `HEAPU8.buffer`). A buffer is accepted
    * when the process's map proves that it is a Wasm memory's. Such a memory can't be grown by us, so `map` needs `at` or `allocator`;
    * when the module grew it, call `from` with the new buffer to get the same object, refreshed.
-   * @throws `ERR_INVALID_ARG_TYPE`, `ERR_HOSTMAP_NOT_WASM_MEMORY`
+   * @throws `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_HOSTMAP_NOT_WASM_MEMORY`, `ERR_HOSTMAP_MEMORY_REFUSED`
    */
   static from(memory: WasmMemory | ArrayBuffer | SharedArrayBuffer, options?: FromOptions): GuardedMemory
 
@@ -334,8 +340,11 @@ export class GuardedMemory {
    *
    * @throws `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`, `ERR_HOSTMAP_REGION_CLOSED`, `ERR_HOSTMAP_REGION_READONLY`,
    * `ERR_HOSTMAP_FILE_SHRUNK`, `ERR_HOSTMAP_OVERLAP`, `ERR_HOSTMAP_MEMORY_FULL`, `ERR_HOSTMAP_MEMORY_HIDDEN`,
-   * `ERR_HOSTMAP_ALLOCATOR_FAILED`, `ERR_HOSTMAP_MAP_COUNT`, `ERR_HOSTMAP_MAP_FAILED`
-   * @remarks Cost: one `mmap`, whatever the size (`'private'` and `'shared'`: and one `madvise`; a file: and one `fstat`); a growth of the memory
+   * `ERR_HOSTMAP_ALLOCATOR_FAILED`, `ERR_HOSTMAP_OPEN_FAILED`, `ERR_HOSTMAP_OUT_OF_MEMORY`, `ERR_HOSTMAP_MAP_COUNT`, `ERR_HOSTMAP_MAP_FAILED`, the causes
+   * named at the constructor, and what `malloc` throws. A memory that has grown for a mapping that then failed stays grown; the next `map` uses the space
+   * @remarks Cost: one `mmap`, whatever the size (`'private'` and `'shared'`: and one `madvise`; `'shared'`, and all mappings of files:
+   * and one `mremap`; `'shared'`: and one `fcntl`; a file: and one `fstat`; `populate`: one `madvise` for each 16 MiB); after a growth one
+   * `mprotect` for each read-only mapping; a growth of the memory
    * where one is needed, which is V8's own work and takes it milliseconds for a gigabyte (give the memory a large `initial` and
    * use `at` to avoid it). Uses up to two memory mappings of the process.
    */
@@ -344,6 +353,7 @@ export class GuardedMemory {
   /**
    * What lies where in the memory's reservation, in order of address.
    *
+   * @throws `ERR_HOSTMAP_MEMORY_HIDDEN` if only a buffer is known, and it is detached
    * @remarks Cost: grows with the number of mappings. Makes no system call.
    */
   layout(): Layout
@@ -373,7 +383,8 @@ export class Mapping implements Disposable {
    * Puts zeroed, writable pages in its place. A block of the module's allocator is given back to its `free`; space past the end
    * is kept for the next `map`. Unmapping twice does nothing.
    *
-   * @throws `ERR_HOSTMAP_MEMORY_MOVED`, `ERR_HOSTMAP_MAP_COUNT`, `ERR_HOSTMAP_MAP_FAILED`
+   * @throws `ERR_HOSTMAP_MEMORY_MOVED`, `ERR_HOSTMAP_MEMORY_HIDDEN`, `ERR_HOSTMAP_OUT_OF_MEMORY`, `ERR_HOSTMAP_MAP_COUNT`, `ERR_HOSTMAP_MAP_FAILED`; and what the
+   * allocator's `free` throws, when the mapping is gone already
    * @remarks Cost: one `mmap` and one `madvise`; the kernel's share grows with the pages that were touched.
    */
   unmap(): void

@@ -12,5 +12,5 @@ const mapping = guarded.map(region) // and 1 GiB more now: the region's own page
 const { exports } = new WebAssembly.Instance(module, { host: { memory: guarded.memory } })
 
 new Float64Array(region.view()).fill(42, -1) // JavaScript writes the last eight bytes,
-console.log(exports.load(mapping.pointer + mapping.byteLength - 8)) // and the module reads 42
+console.log(exports.load(mapping.address + mapping.byteLength - 8)) // and the module reads 42
 console.log(guarded.layout())

@@ -26,7 +26,16 @@ function wrongType(name, expected, value) {
 }
 
 function typeOf(value) {
-  return value === null ? 'null' : Array.isArray(value) ? 'array' : typeof value
+  return value === null ? 'null' : isArray(value) ? 'array' : typeof value
+}
+
+// A revoked Proxy throws when it is asked.
+function isArray(value) {
+  try {
+    return Array.isArray(value)
+  } catch {
+    return false
+  }
 }
 
 function outOfRange(name, expected, value) {
@@ -47,7 +56,8 @@ function wholeNumber(value, name, min = 0, max = Number.MAX_SAFE_INTEGER) {
       value
     )
   }
-  return value
+  // No negative zero.
+  return value + 0
 }
 
 /** The same for a number or a BigInt; gives a number. */
@@ -88,8 +98,7 @@ function oneOf(value, name, choices) {
 /** An options object; none is an empty one. */
 function options(value, name = 'options') {
   if (value === undefined) return {}
-  if (value === null || typeof value !== 'object' || Array.isArray(value))
-    throw wrongType(name, 'an object', value)
+  if (value === null || typeof value !== 'object' || isArray(value)) throw wrongType(name, 'an object', value)
   return value
 }
 
@@ -137,7 +146,8 @@ function abortSignal(value, name) {
     value === null ||
     typeof value !== 'object' ||
     typeof value.aborted !== 'boolean' ||
-    typeof value.addEventListener !== 'function'
+    typeof value.addEventListener !== 'function' ||
+    typeof value.removeEventListener !== 'function'
   ) {
     throw wrongType(name, 'an AbortSignal', value)
   }

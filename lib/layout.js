@@ -41,7 +41,9 @@ class Layout {
 // The bar is not to scale: a guard of gigabytes would leave no room for the rest. Each range has a column, and the
 // others go by the logarithm of its size.
 function bar(ranges) {
-  const shown = ranges.slice(0, BAR_COLUMNS)
+  // Where there are more ranges than columns, those in the middle are left out.
+  const most = BAR_COLUMNS / 2
+  const shown = ranges.length <= BAR_COLUMNS ? ranges : [...ranges.slice(0, most), ...ranges.slice(-most)]
   const weights = shown.map(({ start, end }) => Math.log2((end - start) / 1024 + 1))
   const total = weights.reduce((sum, weight) => sum + weight, 0)
   const spare = BAR_COLUMNS - shown.length
@@ -55,10 +57,13 @@ function line({ kind, start, end, access, region, byteOffset }) {
       ? ''
       : region === null
         ? '  by another thread'
-        : `  ${region.name} from ${hex(byteOffset)}`
+        : `  ${printable(region.name)} from ${hex(byteOffset)}`
   const head = `${MARKS[kind]} ${kind.padEnd(8)} ${hex(start).padStart(12)} - ${hex(end).padStart(12)} ${size(end - start).padStart(9)}`
   return `${head}  ${what}${from}`
 }
+
+// A file's name may hold anything.
+const printable = name => name.replace(/[\p{Cc}\p{Cf}]/gu, '?')
 
 const hex = bytes => (bytes < 0 ? `-0x${(-bytes).toString(16)}` : `0x${bytes.toString(16)}`)
 

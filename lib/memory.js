@@ -4,7 +4,7 @@ const { inspect, types } = require('node:util')
 const native = require('./binding.js')
 const check = require('./arguments.js')
 const { makeError, fromNative, callNative } = require('./errors.js')
-const { isRegion, handleOf } = require('./region.js')
+const { isRegion, handleOf, isView } = require('./region.js')
 const { makeLayout } = require('./layout.js')
 const v8 = require('./v8.js')
 
@@ -61,8 +61,10 @@ class GuardedMemory {
       this.#maximum = undefined
     } else {
       const { initial, maximum, shared, address } = memoryDescriptor(descriptor)
+      const before = callNative(() => v8.beforeMeasuring(address))
       this.#memory = makeMemory({ initial, maximum, shared, address })
       this.#buffer = v8.bufferOf(this.#memory)
+      callNative(() => v8.measureIfAlone(before, this.#buffer, address))
       this.#address = address
       this.#maximum = maximum
     }
@@ -106,6 +108,7 @@ class GuardedMemory {
     if (isDetached(buffer)) {
       throw notWasmMemory('it is detached: the memory has grown; pass its new buffer')
     }
+    if (isView(buffer)) throw notWasmMemory('it is a view of a HostRegion')
     if (v8.isResizable(buffer)) throw notWasmMemory('it can be resized; pass the WebAssembly.Memory itself')
     const array = new Uint8Array(buffer)
     const address = asked ?? (array.length > 2 ** 32 ? 'i64' : 'i32')
@@ -122,7 +125,7 @@ class GuardedMemory {
         'V8 runs without its trap handler, so no guard proves what the buffer is; pass the WebAssembly.Memory itself'
       )
     }
-    if (!callNative(() => v8.isGuarded(array, address))) {
+    if (!callNative(() => native.mayBeLinear(array) && v8.isGuarded(array, address))) {
       throw notWasmMemory('there is no reservation with guards around it, by the process map')
     }
     return new GuardedMemory(undefined, MAKE, { memory: null, buffer, address, guarded: true })
@@ -221,8 +224,9 @@ class GuardedMemory {
     return makeLayout({
       byteLength: array.length,
       maximumBytes: maximum * WASM_PAGE_BYTES,
-      belowBytes: reservation?.belowBytes ?? 0,
-      aboveBytes: reservation?.aboveBytes ?? array.length,
+      // Without guards the reservation depends on the memory's maximum, and nothing is known of it.
+      belowBytes: (this.#guarded && reservation?.belowBytes) || 0,
+      aboveBytes: (this.#guarded && reservation?.aboveBytes) || array.length,
       mappings: entries
     })
   }
@@ -292,7 +296,7 @@ class GuardedMemory {
         `the memory can't grow by ${wasmPages} Wasm pages of 64 KiB: it has ${before}, and ${reason}`
       )
     if (wasmPages > most - before) {
-      throw full(`its maximum is ${most}; make it with a larger maximum, or map with \`at\` inside it`)
+      throw full(`its maximum is ${most}; ${this.#moreRoom(most)}`)
     }
     let was
     try {
@@ -312,6 +316,13 @@ class GuardedMemory {
     // Read-only mappings are protected again.
     this.#sync()
     return was
+  }
+
+  #moreRoom(most) {
+    if (most < v8.pageLimits()[this.#address])
+      return 'make it with a larger maximum, or map with `at` inside it'
+    const larger = this.#address === 'i32' ? " or use a 64-bit memory (address: 'i64')" : ''
+    return `no memory of this kind can have more: map a part of the region${larger}`
   }
 
   #mapAt(at, request, block) {
@@ -378,21 +389,24 @@ class GuardedMemory {
     // A 32-bit malloc would see its argument modulo 2^32, and give a block that is far too small.
     if (!is64 && blockBytes >= 2 ** 32)
       throw failed('more than a 32-bit module can be asked for; map less of the region')
-    const given = malloc(is64 ? BigInt(blockBytes) : blockBytes)
+    const given = malloc.call(allocator, is64 ? BigInt(blockBytes) : blockBytes)
     const gave = `it gave ${inspect(given)}, `
-    const isAddress = typeof given === 'bigint' || Number.isInteger(given)
-    if (!isAddress) throw failed(`${gave}which is no address`)
-    // Addresses above 2 GiB come out of 32-bit modules as negative numbers.
-    const start = is64 ? Number(BigInt.asUintN(64, BigInt(given))) : Number(BigInt.asUintN(32, BigInt(given)))
+    const start = addressOf(given, is64)
+    if (start === undefined) throw failed(`${gave}which is no address`)
     if (start === 0)
       throw failed(`${gave}so the module has no block of this size; let its memory grow further`)
-    const release = () => free(given)
+    // What is no block of the module's is not given back either.
+    if (start + blockBytes > this.#current().length)
+      throw failed(`${gave}and the block does not lie in the memory`)
+    const release = () => free.call(allocator, given)
     try {
-      if (start + blockBytes > this.#current().length)
-        throw failed(`${gave}and the block does not lie in the memory`)
       return this.#mapAt(Math.ceil(start / page) * page, request, release)
     } catch (error) {
-      release()
+      try {
+        release()
+      } catch (cause) {
+        error.cause ??= cause
+      }
       throw error
     }
   }
@@ -506,6 +520,16 @@ class Mapping {
     const { pointer, byteLength, access, region, unmapped } = this
     return `Mapping ${inspect({ pointer, byteLength, access, region: region.name, unmapped }, options)}`
   }
+}
+
+/** An address that a module's function gave, as a number. 32-bit ones above 2 GiB come as negative numbers. */
+function addressOf(given, is64) {
+  if (typeof given !== 'number' && typeof given !== 'bigint') return undefined
+  if (typeof given === 'number' && !Number.isInteger(given)) return undefined
+  const [lowest, highest] = is64 ? [-(2n ** 63n), 2n ** 64n - 1n] : [-(2n ** 31n), 2n ** 32n - 1n]
+  const address = BigInt(given)
+  if (address < lowest || address > highest) return undefined
+  return Number(BigInt.asUintN(is64 ? 64 : 32, address))
 }
 
 /** The mapping table of the memory that this array is over. The handle is a number, and good as long as its owner is held. */

@@ -15,6 +15,9 @@ const MAKE = Symbol('make')
 let isRegion
 let handleOf
 
+// Buffers that `view` gave: they look like much, but are no memories.
+const views = new WeakSet()
+
 // What a view showed counts as the region's again when the view is gone.
 const recount = new FinalizationRegistry(({ region, byteLength }) => region.deref()?.[COUNT](-byteLength))
 const COUNT = Symbol('count')
@@ -110,14 +113,15 @@ class HostRegion {
     try {
       owner = await load.run(text, byteOffset, byteLength, name)
     } catch (error) {
+      signal?.removeEventListener('abort', cancel)
       if (thrown !== undefined) throw thrown.error
       throw signal?.aborted ? abortError(signal, text) : fromNative(error)
     } finally {
       clearInterval(timer)
-      signal?.removeEventListener('abort', cancel)
     }
     const region = new HostRegion(MAKE, owner, true)
     try {
+      signal?.removeEventListener('abort', cancel)
       // The signal came, or the callback threw, when the last byte was already there.
       if (thrown !== undefined) throw thrown.error
       if (signal?.aborted) throw abortError(signal, text)
@@ -197,6 +201,7 @@ class HostRegion {
     const buffer = callNative(() => this.#native.view(byteOffset, length))
     if (this.#views.size >= this.#viewsAtPrune) this.#pruneViews()
     this.#views.add(new WeakRef(buffer))
+    views.add(buffer)
     recount.register(buffer, { region: new WeakRef(this), byteLength: length })
     this[COUNT](length)
     return buffer
@@ -268,4 +273,4 @@ class HostRegion {
   }
 }
 
-module.exports = { HostRegion, isRegion, handleOf }
+module.exports = { HostRegion, isRegion, handleOf, isView: buffer => views.has(buffer) }

@@ -101,6 +101,16 @@ function reservationOf(address) {
   return reservations.get(address)
 }
 
+/** The process's map, if nothing was measured for this kind of memory yet. */
+const beforeMeasuring = address => (reservations.has(address) ? undefined : new native.NativeMapBefore())
+
+/** Takes the measure of a memory that was made since, where no other can be made beside it. */
+function measureIfAlone(before, buffer, address) {
+  if (before === undefined || reservationOf(address) !== null) return
+  const [belowBytes, aboveBytes] = before.reservationOf(new Uint8Array(buffer))
+  reservations.set(address, { belowBytes, aboveBytes })
+}
+
 function measureReservation(address) {
   let last = null
   for (let attempt = 0; attempt < 8; attempt++) {
@@ -145,6 +155,8 @@ module.exports = {
   addressTypeOf,
   makeMemory,
   pageLimits,
+  beforeMeasuring,
+  measureIfAlone,
   reservationOf,
   hasTrapHandler,
   isGuarded

@@ -161,6 +161,15 @@ pub fn is_guarded(place: Place, reservation: Reservation) -> SysResult<bool> {
     Ok(end <= top && process_map::is_inaccessible(bottom, base)? && process_map::is_inaccessible(end, top)?)
 }
 
+/// Whether what lies at the start of this range may be a linear memory's first page: V8's own, which is no file's, or a
+/// mapping that we know of. A buffer over some file's pages, which happens to lie below a memory's guard, is none.
+pub fn may_be_linear(place: Place) -> SysResult<bool> {
+    let first = process_map::at_or_after(place.base.get())?;
+    let is_file = first.is_some_and(|vma| vma.start <= place.base.get() && vma.inode != 0);
+    let is_known = || TABLES.lock().unwrap_or_else(PoisonError::into_inner).by_base.contains_key(&place.base);
+    Ok(!is_file || is_known())
+}
+
 /// What the JavaScript objects over one reservation share.
 #[derive(Debug)]
 struct Shared {
@@ -369,7 +378,10 @@ impl Memory {
         let Some(span) =
             state.table.free().find(pages.length()).filter(|span| span.end() <= place.byte_length)
         else {
-            return Ok(None);
+            // The caller grows the memory now, which can't be undone: what would be refused after it is refused before.
+            return Areas::take(AREAS_OF_A_MAPPING).map(|_| None).map_err(|full| {
+                Error::no_head_room(format!("can't map region \"{}\"", pages.region().name()), full)
+            });
         };
         let mapped = self.put(&mut state, span, pages, access, true)?;
         drop(state);

@@ -87,7 +87,8 @@ impl Region {
     pub fn copy_from(source: u64, byte_length: u64, name: &str) -> Result<Self> {
         let region = Self::allocate(byte_length, name)?;
         file::write_all_from(region.fd.as_fd(), source, byte_length).map_err(|sys| {
-            Error::from_sys(Code::OutOfMemory, format!("can't copy {byte_length} bytes into a region"), sys)
+            let code = if sys.errno == Errno::EFAULT { Code::ReadFailed } else { Code::OutOfMemory };
+            Error::from_sys(code, format!("can't copy {byte_length} bytes into a region"), sys)
         })?;
         Ok(region)
     }

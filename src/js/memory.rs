@@ -85,6 +85,14 @@ pub fn is_guarded(env: Env, array: Unknown<'_>, below_bytes: f64, above_bytes: f
     Ok(guarded)
 }
 
+/// Whether the bytes of a buffer may be those of a linear memory.
+#[napi(catch_unwind)]
+pub fn may_be_linear(env: Env, array: Unknown<'_>) -> napi::Result<bool> {
+    let linear = memory::may_be_linear(place_of(env, array)?)
+        .map_err(|sys| Error::from_sys(Code::MemoryRefused, "can't read the process's own map", sys))?;
+    Ok(linear)
+}
+
 /// The error for a memory that V8 could not make or grow, with the cause that was found.
 #[napi(catch_unwind)]
 pub fn why_refused(what: String, reservation_bytes: f64, commit_bytes: f64) -> napi::Result<()> {
