@@ -15,13 +15,13 @@ import { queries } from './queries.mjs'
 
 const usage = `Usage: node examples/sqlite/index.mjs [--size MIB] [--rounds N]
 
-Makes a database of MIB mebibytes (default 500) on the first run, and opens it N times (default 5) in each way.`
+Makes a database of MIB mebibytes (default 700) on the first run, and opens it N times (default 5) in each way.`
 
 const ways = ['copied', 'read', 'mapped']
 
 async function main() {
   const { values } = cli.parseCommandLine(usage, {
-    size: { type: 'string', default: '500' },
+    size: { type: 'string', default: '700' },
     rounds: { type: 'string', default: '5' }
   })
   // Making the database takes twice its size of SQLite's linear memory, which ends at 2 GiB.
