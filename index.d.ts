@@ -5,7 +5,7 @@
  * (4096 on x64, 4096 to 65536 on arm64), a *Wasm page* is 65536 bytes.
  *
  * Every failure is an Error with a stable `code`. Wrong arguments are a `TypeError` or `RangeError` with Node's own
- * codes (`ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`); all others are {@link HostmapErrorCode}
+ * codes (`ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`, and `ERR_ILLEGAL_CONSTRUCTOR` for a class that is not made by `new`); all others are {@link HostmapErrorCode}
  * and carry `errno` (negative, as Node's own system errors do) and `syscall` where the kernel said no. A call that throws has
  * changed nothing, except where its documentation says so.
  */
@@ -26,7 +26,7 @@ export type HostmapErrorCode =
   | 'ERR_HOSTMAP_REGION_READONLY'
   /** The region can't be sealed while a `shared` mapping of it stands in a memory. */
   | 'ERR_HOSTMAP_REGION_BUSY'
-  /** The path or descriptor is a directory, pipe, socket or device. */
+  /** The path or descriptor is a directory, pipe, socket or device, or a file that can't be mapped or has huge pages. */
   | 'ERR_HOSTMAP_NOT_A_FILE'
   /** The file has no bytes, so there is nothing to map. */
   | 'ERR_HOSTMAP_EMPTY_FILE'
@@ -134,7 +134,7 @@ export class HostRegion implements Disposable {
   /**
    * A region of zeros in memory. Pages are taken from the system when they are first touched.
    *
-   * @param byteLength 1 to 2^53 - 1, rounded to nothing: the region has just this many bytes.
+   * @param byteLength 1 to 2^53 - 1. The region has just this many bytes: nothing is rounded.
    * @throws `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`, `ERR_HOSTMAP_OUT_OF_MEMORY`, `ERR_HOSTMAP_TOO_MANY_FILES`
    * @remarks Cost: `memfd_create`, `ftruncate`, `fcntl` and `fstat`, whatever the size.
    */

@@ -302,6 +302,8 @@ class GuardedMemory {
     try {
       was = Number(v8.growMemory(this.#memory, this.#address === 'i64' ? BigInt(wasmPages) : wasmPages))
     } catch {
+      const array = this.#current()
+      callNative(() => native.protectAfterFailure(this.#table.handle, array))
       const cause = refusal(
         `V8 could not grow the memory by ${wasmPages} Wasm pages`,
         0,

@@ -313,6 +313,15 @@ impl Memory {
         self.lock_at(place).map(drop)
     }
 
+    /// Protects read-only mappings again after a growth that failed: V8 may have made a part of the memory writable
+    /// before it did, and the memory's size does not tell.
+    pub fn protect_after_failure(&self, place: Place) -> Result<()> {
+        let mut state = self.lock_at(place)?;
+        state.protected_length = PageAligned::ZERO;
+        protect_again(&self.shared, &mut state, place);
+        Ok(())
+    }
+
     /// Maps at an offset into the memory.
     pub fn map_at(
         &self,

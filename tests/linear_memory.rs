@@ -74,6 +74,10 @@ fn growing_opens_readonly_mappings_and_the_next_call_protects_them_again() {
     assert_eq!(support::read(view.address()), 5, "the region is as it was");
     memory.sync(reserved.place()).unwrap();
     assert!(!reserved.is_writable(0));
+    reserved.grow(0);
+    assert!(reserved.is_writable(0), "a growth that failed half-way may leave it so");
+    memory.protect_after_failure(reserved.place()).unwrap();
+    assert!(!reserved.is_writable(0));
     memory.unmap(reserved.place(), mapped).unwrap();
     assert!(reserved.is_writable(0));
 }

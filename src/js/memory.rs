@@ -151,6 +151,11 @@ pub fn sync(memory: u32, env: Env, array: Unknown<'_>) -> napi::Result<()> {
     Ok(memory_of(memory)?.sync(place_of(env, array)?)?)
 }
 
+#[napi(catch_unwind)]
+pub fn protect_after_failure(memory: u32, env: Env, array: Unknown<'_>) -> napi::Result<()> {
+    Ok(memory_of(memory)?.protect_after_failure(place_of(env, array)?)?)
+}
+
 /// Maps at an offset and gives the mapping's id.
 #[napi(catch_unwind)]
 #[allow(clippy::too_many_arguments)]

@@ -340,24 +340,22 @@ mod tests {
     fn a_refused_mapping_leaves_what_was_there() {
         let fd = memfd::create("t", pages(4).get()).unwrap();
         memfd::seal_write(&fd).unwrap();
-        {
-            let whole = Mmap::new(pages(4), Pages::Zeros).unwrap();
-            let span = inner(&whole);
-            write(span.start().get(), b'z');
-            // A sealed memfd can't be mapped shared and writable: the kernel's own refusal.
-            let file = Pages::File {
-                fd: fd.as_fd(),
-                offset: PageAligned::ZERO,
-                sharing: Sharing::Shared,
-                is_memfd: true,
-            };
-            // SAFETY: inside `whole`.
-            let refused = unsafe { replace(span, file) };
-            assert_eq!(refused.unwrap_err().errno, Errno::EPERM);
-            assert_eq!(read(span.start().get()), b'z');
-            let vma = process_map::at_or_after(span.start().get()).unwrap().unwrap();
-            assert!(vma.start <= span.start().get() && vma.end >= span.end().get() && vma.writable);
-        }
+        let whole = Mmap::new(pages(4), Pages::Zeros).unwrap();
+        let span = inner(&whole);
+        write(span.start().get(), b'z');
+        // A sealed memfd can't be mapped shared and writable: the kernel's own refusal.
+        let file = Pages::File {
+            fd: fd.as_fd(),
+            offset: PageAligned::ZERO,
+            sharing: Sharing::Shared,
+            is_memfd: true,
+        };
+        // SAFETY: inside `whole`.
+        let refused = unsafe { replace(span, file) };
+        assert_eq!(refused.unwrap_err().errno, Errno::EPERM);
+        assert_eq!(read(span.start().get()), b'z');
+        let vma = process_map::at_or_after(span.start().get()).unwrap().unwrap();
+        assert!(vma.start <= span.start().get() && vma.end >= span.end().get() && vma.writable);
     }
 
     /// The kernel calls a file's own mmap operation when the old pages are gone already. This file's always fails.
