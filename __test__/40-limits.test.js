@@ -139,6 +139,7 @@ describe('limits()', () => {
     expect(limits()).not.toBe(limits())
     expect(Object.keys(limits()).sort()).toEqual([
       'addressSpace',
+      'faultGuard',
       'guardedMemoriesLeft',
       'hugePageSizes',
       'mapCount',

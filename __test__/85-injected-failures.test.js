@@ -19,6 +19,8 @@ function inChild(main) {
     const native = require(${JSON.stringify(path.join(root, 'lib/binding.js'))})
     const fs = require('node:fs')
     const EIO = 5, ENOMEM = 12
+    // Installs the fault guard, whose own calls are not the ones that are to fail.
+    hostmap.limits()
     const files = () => fs.readdirSync('/proc/self/fd').length
     const mapped = () => fs.readFileSync('/proc/self/maps', 'latin1').split('\\n').filter(line => line.includes('/memfd:')).length
     /** What the call gives or throws when this system call fails. */

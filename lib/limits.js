@@ -3,6 +3,7 @@
 const native = require('./binding.js')
 const { callNative } = require('./errors.js')
 const v8 = require('./v8.js')
+const { faultGuard } = require('./faults.js')
 
 // Areas of the process's map that a guarded memory takes: the guard below, the memory, the guard above.
 const AREAS_PER_MEMORY = 3
@@ -42,6 +43,7 @@ function limits() {
       },
       rlimitAddressSpaceBytes,
       overcommit: found.overcommit,
+      faultGuard: faultGuard(),
       mapCount: { used: found.mapCountUsed, limit: found.mapCountLimit },
       guardedMemoriesLeft: trapHandler ? Math.max(0, Math.min(byAddressSpace, byRlimit, byMapCount)) : 0
     }

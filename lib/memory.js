@@ -4,7 +4,8 @@ const { inspect, types } = require('node:util')
 const native = require('./binding.js')
 const check = require('./arguments.js')
 const { makeError, fromNative, callNative } = require('./errors.js')
-const { isRegion, handleOf, isView } = require('./region.js')
+const { isRegion, handleOf, nativeOf, isView } = require('./region.js')
+const { guardFaults, faultsFrom } = require('./faults.js')
 const { makeLayout } = require('./layout.js')
 const v8 = require('./v8.js')
 
@@ -192,6 +193,7 @@ class GuardedMemory {
         ? region.byteLength - byteOffset
         : check.wholeNumber(byteLength, 'options.byteLength', 1, region.byteLength - byteOffset)
     const request = { region, byteOffset, byteLength: length, access, code, populate }
+    guardFaults()
 
     if (at !== undefined) {
       if (allocator !== undefined) {
@@ -433,12 +435,14 @@ class GuardedMemory {
 
   #unmap({ id, start, table }) {
     const array = this.#current()
+    let faults
     try {
-      native.unmap(table.handle, array, start, id)
+      faults = native.unmap(table.handle, array, start, id)
     } catch (error) {
       throw fromNative(error)
     }
     this.#mappings.delete(start)
+    return faults
   }
 }
 
@@ -457,6 +461,8 @@ class Mapping {
   #access
   #release
   #unmapped = false
+  // Its faults, once it is unmapped.
+  #finalFaults
 
   constructor(make, memory, id, pointer, address, region, byteOffset, byteLength, access, release) {
     if (make !== MAKE) {
@@ -506,15 +512,34 @@ class Mapping {
     return this.#unmapped
   }
 
+  get strayWrites() {
+    return this.#faults().strayWrites
+  }
+
+  get faults() {
+    return this.#faults().faults
+  }
+
+  get lastFault() {
+    return this.#faults().lastFault
+  }
+
   unmap() {
     if (this.#unmapped) return
-    unmapIn(this.#memory, { id: this.#id, start: this.#address, table: this.#table })
+    this.#finalFaults = unmapIn(this.#memory, { id: this.#id, start: this.#address, table: this.#table })
     this.#unmapped = true
     this.#release?.()
   }
 
   [Symbol.dispose]() {
     this.unmap()
+  }
+
+  #faults() {
+    const flat = this.#unmapped
+      ? this.#finalFaults
+      : callNative(() => native.faultsOf(this.#table.handle, this.#address, this.#id))
+    return faultsFrom(flat, nativeOf(this.#region), this.#address, this.#byteOffset)
   }
 
   [inspect.custom](depth, options) {

@@ -5,6 +5,7 @@ const { constants } = require('node:buffer')
 const native = require('./binding.js')
 const check = require('./arguments.js')
 const { makeError, abortError, fromNative, callNative } = require('./errors.js')
+const { guardFaults, faultsFrom } = require('./faults.js')
 
 // How often a load's progress is told.
 const PROGRESS_INTERVAL_MS = 100
@@ -14,6 +15,7 @@ const MAKE = Symbol('make')
 
 let isRegion
 let handleOf
+let nativeOf
 
 // Buffers that `view` gave: they look like much, but are no memories.
 const views = new WeakSet()
@@ -38,10 +40,13 @@ class HostRegion {
   // Bytes that views show, each view counted whole, as V8 does.
   #viewBytes = 0
   #standIn
+  // Faults of its views, once it is closed.
+  #finalFaults
 
   static {
     isRegion = value => typeof value === 'object' && value !== null && #native in value
     handleOf = region => region.#handle
+    nativeOf = region => region.#native
   }
 
   constructor(make, owner, counted) {
@@ -186,6 +191,18 @@ class HostRegion {
     return this.#closed
   }
 
+  get strayWrites() {
+    return this.#viewFaults().strayWrites
+  }
+
+  get faults() {
+    return this.#viewFaults().faults
+  }
+
+  get lastFault() {
+    return this.#viewFaults().lastFault
+  }
+
   view(byteOffset = 0, byteLength = undefined) {
     this.#mustBeOpen()
     check.wholeNumber(byteOffset, 'byteOffset', 0, this.#byteLength - 1)
@@ -198,6 +215,7 @@ class HostRegion {
         length
       )
     }
+    guardFaults()
     const buffer = callNative(() => this.#native.view(byteOffset, length))
     if (this.#views.size >= this.#viewsAtPrune) this.#pruneViews()
     this.#views.add(new WeakRef(buffer))
@@ -223,6 +241,7 @@ class HostRegion {
     }
     this.#views.clear()
     this.#dropStandIn()
+    this.#finalFaults = this.#native.viewFaults()
     callNative(() => this.#native.close())
   }
 
@@ -234,6 +253,11 @@ class HostRegion {
     if (!isRegion(this)) return 'HostRegion {}'
     const { name, byteLength, backing, fd, writable, sealed, closed } = this
     return `HostRegion ${inspect({ name, byteLength, backing, fd, writable, sealed, closed }, options)}`
+  }
+
+  #viewFaults() {
+    const flat = this.#finalFaults ?? callNative(() => this.#native.viewFaults())
+    return faultsFrom(flat, this.#native, null, 0)
   }
 
   #mustBeOpen() {
@@ -273,4 +297,4 @@ class HostRegion {
   }
 }
 
-module.exports = { HostRegion, isRegion, handleOf, isView: buffer => views.has(buffer) }
+module.exports = { HostRegion, isRegion, handleOf, nativeOf, isView: buffer => views.has(buffer) }

@@ -8,6 +8,7 @@
 //!  region.rs           bytes behind a file descriptor: memfds and files
 //!  memory.rs           V8's linear memories: where they lie, what guards them, mapping into them   <- start here
 //!  mapping.rs          the mapping table of a memory: what is mapped where, and what is free
+//!  fault/              the fault guard: what a signal handler does about faults in mappings
 //!  error.rs            the one error type
 //!  ----------------------------------------------------------------------------------- system calls
 //!  sys/                the only callers of the kernel
@@ -22,6 +23,7 @@
 )]
 
 pub mod error;
+pub mod fault;
 // The registration of its classes is left out of test builds, so they would be dead code there.
 #[cfg(all(feature = "addon", not(test)))]
 mod js;

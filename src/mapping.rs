@@ -3,7 +3,6 @@
 //!
 //! Pure bookkeeping: nothing here touches a page. Offsets are bytes from the start of the linear memory.
 
-use crate::sys::areas::Areas;
 use crate::sys::mmap::Sharing;
 use crate::sys::page::{PageAligned, PageSpan};
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,15 +44,21 @@ pub struct Entry {
     pub file_offset: PageAligned,
 }
 
-/// The mappings of one linear memory, none of which overlap, and the free space, which overlaps none of them.
-#[derive(Debug, Default)]
-pub struct MappingTable {
-    /// With what each takes of the process's head room.
-    entries: BTreeMap<PageAligned, (Entry, Areas)>,
+/// The mappings of one linear memory, none of which overlap, and the free space, which overlaps none of them. `Held` is
+/// what stands and falls with a mapping.
+#[derive(Debug)]
+pub struct MappingTable<Held> {
+    entries: BTreeMap<PageAligned, (Entry, Held)>,
     free: FreeSpace,
 }
 
-impl MappingTable {
+impl<Held> Default for MappingTable<Held> {
+    fn default() -> Self {
+        Self { entries: BTreeMap::new(), free: FreeSpace::default() }
+    }
+}
+
+impl<Held> MappingTable<Held> {
     /// A mapping that shares a page with this span.
     pub fn overlapping(&self, span: PageSpan) -> Option<&Entry> {
         // Entries don't overlap, so only the last one that starts below the span's end can reach into it.
@@ -63,28 +68,33 @@ impl MappingTable {
 
     /// # Panics
     /// If it overlaps an entry: the caller has asked [`Self::overlapping`] under the same lock.
-    pub fn insert(&mut self, entry: Entry, areas: Areas) {
+    pub fn insert(&mut self, entry: Entry, held: Held) {
         assert!(self.overlapping(entry.span).is_none(), "mappings never overlap");
         self.free.remove(entry.span);
-        self.entries.insert(entry.span.start(), (entry, areas));
+        self.entries.insert(entry.span.start(), (entry, held));
     }
 
-    pub fn get(&self, start: PageAligned, id: u64) -> Option<&Entry> {
-        self.entries.get(&start).map(|(entry, _)| entry).filter(|entry| entry.id == id)
+    pub fn get(&self, start: PageAligned, id: u64) -> Option<(&Entry, &Held)> {
+        self.entries.get(&start).filter(|(entry, _)| entry.id == id).map(|(entry, held)| (entry, held))
     }
 
-    /// Forgets a mapping whose pages are zeros again.
-    pub fn remove(&mut self, start: PageAligned, id: u64) {
-        if self.get(start, id).is_some()
-            && let Some((entry, _)) = self.entries.remove(&start)
-            && entry.from_free
-        {
+    /// Forgets a mapping whose pages are zeros again, and gives what it held.
+    pub fn remove(&mut self, start: PageAligned, id: u64) -> Option<Held> {
+        self.get(start, id)?;
+        let (entry, held) = self.entries.remove(&start)?;
+        if entry.from_free {
             self.free.insert(entry.span);
         }
+        Some(held)
     }
 
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.entries.values().map(|(entry, _)| entry)
+    }
+
+    /// Each mapping with what it holds.
+    pub fn held(&self) -> impl Iterator<Item = (&Entry, &Held)> {
+        self.entries.values().map(|(entry, held)| (entry, held))
     }
 
     pub fn is_empty(&self) -> bool {
@@ -255,7 +265,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 2000 }))]
 
         #[test]
         fn the_table_agrees_with_a_model_of_single_pages(steps in steps()) {
@@ -273,7 +283,7 @@ mod tests {
                             let from_free = model[pages_of(span)].iter().all(|page| *page == Page::Free);
                             prop_assert_eq!(table.free().contains(span), from_free);
                             let new = entry(span, id, from_free);
-                            table.insert(new, Areas::take(0).unwrap());
+                            table.insert(new, ());
                             live.push(new);
                             model[pages_of(span)].fill(Page::Mapped(id));
                         }
@@ -284,7 +294,7 @@ mod tests {
                         prop_assert_eq!(found.map(|span| pages_of(span).start), expected);
                         if let Some(span) = found {
                             let new = entry(span, id, true);
-                            table.insert(new, Areas::take(0).unwrap());
+                            table.insert(new, ());
                             live.push(new);
                             model[pages_of(span)].fill(Page::Mapped(id));
                         }

@@ -27,7 +27,8 @@
 //! 3. Read-only mappings are copy-on-write underneath. V8 grows a memory with `mprotect(READ | WRITE)` over all of
 //!    it, ours included; the mapping loses its write protection then, but the region stays as it is.
 //!    [`Memory::sync`] protects it again at the next call.
-//! 4. Nothing here keeps a memory alive, and nothing touches it once it may be dead. Every call is given the memory's
+//! 4. What faults all the same, a write to a read-only page or a page that a file has lost, is seen to by `fault`.
+//! 5. Nothing here keeps a memory alive, and nothing touches it once it may be dead. Every call is given the memory's
 //!    [`Place`], fresh from its buffer, by someone who holds the memory.
 //!
 //! # One table for each reservation, and the base that comes back
@@ -39,6 +40,7 @@
 //! mappings holds only free space; since nothing proves whose that is, it is forgotten.
 
 use crate::error::{Code, Error, Result};
+use crate::fault::{self, Counts, Registration};
 use crate::mapping::{Access, Entry, MappingTable};
 use crate::region::{RegionPages, keep_out_of_dumps};
 use crate::sys::areas::{AREAS_OF_A_MAPPING, AREAS_OF_A_MEMORY, Areas};
@@ -47,7 +49,7 @@ use crate::sys::page::{PageAligned, PageSpan, WASM_PAGE_BYTES, host_page_bytes};
 use crate::sys::process_map;
 use crate::sys::{SysResult, limits};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Where V8 says a memory is at this moment.
@@ -175,13 +177,22 @@ pub fn may_be_linear(place: Place) -> SysResult<bool> {
 struct Shared {
     base: PageAligned,
     state: Mutex<State>,
+    /// Whether a stray write left a page of a read-only mapping without its protection. Set by signal handlers.
+    laid_bare: Arc<AtomicBool>,
     /// What the memory itself takes of the process's head room.
     _areas: Option<Areas>,
 }
 
+/// What stands and falls with a mapping. Dropped in this order.
+#[derive(Debug)]
+struct Held {
+    registration: Registration,
+    _areas: Areas,
+}
+
 #[derive(Debug, Default)]
 struct State {
-    table: MappingTable,
+    table: MappingTable<Held>,
     /// The memory's size when the read-only mappings were last known to be protected.
     protected_length: PageAligned,
     /// How many `Memory` handles there are.
@@ -258,6 +269,7 @@ impl Memory {
             let shared = Arc::new(Shared {
                 base: place.base,
                 state: Mutex::new(state),
+                laid_bare: Arc::default(),
                 // Where there is no head room, mapping is what is refused.
                 _areas: Areas::take(AREAS_OF_A_MEMORY).ok(),
             });
@@ -425,6 +437,18 @@ impl Memory {
             || format!("can't map {} bytes of region \"{}\"", span.length().get(), pages.region().name());
         let target = self.addresses(span)?;
         let areas = Areas::take(AREAS_OF_A_MAPPING).map_err(|full| Error::no_head_room(what(), full))?;
+        // Before the pages, since another thread may touch them at once. Taken back where mapping fails.
+        let registration = Registration::new(fault::Target {
+            span: target,
+            memory_offset: Some(span.start()),
+            inode: pages.inode(),
+            file_offset: pages.file_offset(),
+            region_offset: pages.region_offset(),
+            region_name: pages.region().shared_name(),
+            access,
+            counts: Arc::default(),
+            laid_bare: Arc::clone(&self.shared.laid_bare),
+        });
         // SAFETY: `span` ends within the memory's length, which V8 gave for this call, and overlaps no mapping; the
         // caller holds the memory, so it is alive. Wasm and JavaScript may access it meanwhile, Rust does not.
         unsafe { mmap::replace(target, pages.as_pages(access.sharing())) }
@@ -439,7 +463,7 @@ impl Memory {
             inode: pages.inode(),
             file_offset: pages.file_offset(),
         };
-        state.table.insert(entry, areas);
+        state.table.insert(entry, Held { registration, _areas: areas });
         // A private file mapping is dumped only if it was written (vma_dump_size in fs/coredump.c), so a read-only one needs no advice.
         if access != Access::Readonly {
             keep_out_of_dumps(target);
@@ -463,24 +487,36 @@ impl Memory {
         }
     }
 
-    /// Puts zeroed, writable pages in the place of a mapping. False: it is not there any more.
-    pub fn unmap(&self, place: Place, mapped: Mapped) -> Result<bool> {
+    /// Puts zeroed, writable pages in the place of a mapping, and gives the faults that it had. `None`: it is not there
+    /// any more.
+    pub fn unmap(&self, place: Place, mapped: Mapped) -> Result<Option<Arc<Counts>>> {
         let mut state = self.lock_at(place)?;
-        let Some(span) = state.table.get(mapped.start, mapped.id).map(|entry| entry.span) else {
-            return Ok(false);
+        let Some((entry, held)) = state.table.get(mapped.start, mapped.id) else {
+            return Ok(None);
         };
+        let span = entry.span;
         if span.end() > place.byte_length {
             return Err(Error::new(Code::Internal, "the memory is smaller than a mapping in it"));
         }
         let target = self.addresses(span)?;
+        let counts = Arc::clone(held.registration.counts());
+        held.registration.pause();
         // SAFETY: the span is a mapping of ours in a memory that the caller holds.
         unsafe { mmap::replace(target, Pages::Zeros) }.map_err(|sys| {
+            held.registration.resume();
             Error::from_sys(Code::MapFailed, format!("can't unmap {} bytes", span.length().get()), sys)
         })?;
         // As V8 has its own pages, so that the areas merge again. Without it there is only one more of them.
         let _ = mmap::advise(target, Advice::DontFork);
         state.table.remove(mapped.start, mapped.id);
-        Ok(true)
+        Ok(Some(counts))
+    }
+
+    /// The faults that a mapping had so far. `None`: it is not there any more.
+    pub fn counts(&self, mapped: Mapped) -> Option<Arc<Counts>> {
+        let state = self.shared.lock();
+        let (_, held) = state.table.get(mapped.start, mapped.id)?;
+        Some(Arc::clone(held.registration.counts()))
     }
 
     /// The mappings, in order.
@@ -532,15 +568,16 @@ enum Stands {
 }
 
 /// Asks the kernel. An error says nothing about the mappings: then nobody may take them for gone.
-fn stands(base: PageAligned, table: &MappingTable) -> SysResult<Stands> {
+fn stands(base: PageAligned, table: &MappingTable<Held>) -> SysResult<Stands> {
     let (mut standing, mut gone) = (0_usize, 0_usize);
     for entry in table.entries() {
         let address = base.checked_add(entry.span.start()).map_or(0, PageAligned::get);
         let found = process_map::at_or_after(address)?;
         let stands = found.is_some_and(|vma| {
             let skew = address.checked_sub(vma.start);
-            vma.inode == entry.inode
-                && skew.and_then(|skew| vma.file_offset.checked_add(skew)) == Some(entry.file_offset.get())
+            let is_file = vma.inode == entry.inode
+                && skew.and_then(|skew| vma.file_offset.checked_add(skew)) == Some(entry.file_offset.get());
+            is_file || fault::is_zeros(&vma, address)
         });
         if stands { standing = standing.saturating_add(1) } else { gone = gone.saturating_add(1) }
     }
@@ -551,10 +588,12 @@ fn stands(base: PageAligned, table: &MappingTable) -> SysResult<Stands> {
     })
 }
 
-/// V8 grows a memory by making all of it writable. Read-only mappings are copy-on-write underneath, so nothing was
-/// lost; now stores trap again.
+/// V8 grows a memory by making all of it writable, and a stray write takes the protection of its page. Read-only mappings
+/// are copy-on-write underneath, so nothing was lost; now stores trap again.
 fn protect_again(shared: &Shared, state: &mut State, place: Place) {
-    if place.byte_length <= state.protected_length {
+    let laid_bare =
+        shared.laid_bare.load(Ordering::Relaxed) && shared.laid_bare.swap(false, Ordering::AcqRel);
+    if place.byte_length <= state.protected_length && !laid_bare {
         return;
     }
     let mut all = true;
@@ -569,9 +608,7 @@ fn protect_again(shared: &Shared, state: &mut State, place: Place) {
         }
     }
     // One that failed is tried again at the next call.
-    if all {
-        state.protected_length = place.byte_length;
-    }
+    state.protected_length = if all { place.byte_length } else { PageAligned::ZERO };
 }
 
 /// Why V8 could not allocate or grow a memory, of which it says nothing: looks at every limit that is known to

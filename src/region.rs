@@ -11,17 +11,20 @@
 //! outlive it, since the kernel keeps the pages as long as a mapping stands.
 
 use crate::error::{Code, Error, Result};
+use crate::fault::{self, Counts, Registration};
+use crate::mapping::Access;
 use crate::sys::areas::Areas;
 use crate::sys::file::{self, FileKind};
 use crate::sys::memfd;
 use crate::sys::mmap::{self, Advice, Mmap, Pages, Sharing};
 use crate::sys::page::{PageAligned, PageSpan, host_page_bytes};
+use crate::sys::{SysResult, process_map};
 use nix::errno::Errno;
 use nix::fcntl::SealFlag;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backing {
@@ -38,11 +41,13 @@ pub struct Region {
     /// More than 0; `file_offset + byte_length` does not overflow.
     byte_length: u64,
     inode: u64,
-    name: String,
+    name: Arc<str>,
     /// Whether it can never get shorter: F_SEAL_SHRINK.
     keeps_size: bool,
     writable: AtomicBool,
-    /// Views that JavaScript may still hold: `seal` turns them copy-on-write.
+    /// Faults in views, those that are gone included.
+    counts: Arc<Counts>,
+    /// Views that JavaScript may still hold: `seal` makes them read-only.
     views: Mutex<Vec<Weak<View>>>,
 }
 
@@ -76,9 +81,10 @@ impl Region {
             file_offset: PageAligned::ZERO,
             byte_length,
             inode,
-            name: name.to_owned(),
+            name: name.into(),
             keeps_size: true,
             writable: AtomicBool::new(true),
+            counts: Arc::default(),
             views: Mutex::default(),
         })
     }
@@ -144,22 +150,27 @@ impl Region {
         // Some files can be read and not mapped: better known now than when a memory is waiting for it.
         let first = PageAligned::round_up(1).unwrap_or_default();
         let trial = Pages::File { fd: fd.as_fd(), offset: file_offset, sharing: Sharing::ReadOnly, is_memfd };
-        drop(Mmap::new(first, trial).map_err(|sys| match sys.errno {
+        let trial = Mmap::new(first, trial).map_err(|sys| match sys.errno {
             Errno::ENODEV | Errno::EINVAL | Errno::EIO | Errno::EACCES | Errno::EPERM => Error {
                 sys: Some(sys),
                 ..Error::new(Code::NotAFile, format!("{what}: it can't be mapped ({sys})"))
             },
             _ => refused(sys),
-        })?);
+        })?;
+        // By what the kernel's map shows, mappings are known again. On overlayfs before kernel 6.8 fstat says something else.
+        let shown = process_map::at_or_after(trial.address()).map_err(refused)?;
+        let inode = shown.filter(|vma| vma.start <= trial.address()).map_or(status.inode, |vma| vma.inode);
+        drop(trial);
         Ok(Self {
             fd,
             backing: if is_memfd { Backing::Memfd } else { Backing::File },
             file_offset,
             byte_length,
-            inode: status.inode,
-            name: name.to_owned(),
+            inode,
+            name: name.into(),
             keeps_size: seals.contains(SealFlag::F_SEAL_SHRINK),
             writable: AtomicBool::new(writable),
+            counts: Arc::default(),
             views: Mutex::default(),
         })
     }
@@ -180,8 +191,26 @@ impl Region {
         &self.name
     }
 
+    pub fn shared_name(&self) -> Arc<str> {
+        Arc::clone(&self.name)
+    }
+
     pub fn inode(&self) -> u64 {
         self.inode
+    }
+
+    /// The faults that all of its views had.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// How many bytes its file or memfd has now.
+    pub fn file_bytes(&self) -> Option<u64> {
+        file::status(&self.fd).ok().map(|status| status.byte_length)
+    }
+
+    pub fn file_offset(&self) -> PageAligned {
+        self.file_offset
     }
 
     pub fn is_writable(&self) -> bool {
@@ -252,7 +281,7 @@ impl Region {
         pages.check_file_size()?;
         // A seal that is being set must see this view, so the list is locked before the region is asked.
         let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
-        let sharing = if self.is_writable() { Sharing::Shared } else { Sharing::CopyOnWrite };
+        let sharing = if self.is_writable() { Sharing::Shared } else { unwritable() };
         let view = Arc::new(View::new(&pages, skew, byte_length, sharing)?);
         // Now and then those that are gone are left out, before the list takes more memory.
         if views.len() == views.capacity() {
@@ -262,7 +291,7 @@ impl Region {
         Ok(view)
     }
 
-    /// Forbids writing, for everybody and for good. Views become copy-on-write first, since the kernel refuses the
+    /// Forbids writing, for everybody and for good. Views become read-only first, since the kernel refuses the
     /// seal while a writable shared mapping stands.
     pub fn seal(&self) -> Result<()> {
         let what = || format!("can't seal region \"{}\"", self.name);
@@ -271,13 +300,12 @@ impl Region {
         }
         let views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
         let views: Vec<Arc<View>> = views.iter().filter_map(Weak::upgrade).collect();
-        // Views that were copy-on-write from the start stay so, whatever comes.
+        // Views that were read-only from the start stay so, whatever comes.
         let shared: Vec<Arc<View>> =
             views.into_iter().filter(|view| view.shared.load(Ordering::Acquire)).collect();
-        let sealed =
-            self.turn_views(&shared, Sharing::CopyOnWrite).and_then(|()| memfd::seal_write(&self.fd));
+        let sealed = self.turn_views(&shared, unwritable()).and_then(|()| memfd::seal_write(&self.fd));
         let Err(sys) = sealed else { return Ok(()) };
-        // As it was before the call. A view that can't be turned back stays copy-on-write: the process lives.
+        // As it was before the call. A view that can't be turned back stays read-only: the process lives.
         let _ = self.turn_views(&shared, Sharing::Shared);
         Err(match sys.errno {
             Errno::EBUSY => Error::new(
@@ -307,20 +335,17 @@ impl Region {
     pub fn release_views(&self) {
         let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
         for view in views.drain(..).filter_map(|view| view.upgrade()) {
-            // SAFETY: the pages are the view's, which is alive. If it fails, they go when the view goes.
-            if unsafe { mmap::replace(view.mmap.span(), Pages::Zeros) }.is_ok() {
-                *view.areas.lock().unwrap_or_else(PoisonError::into_inner) = None;
-            }
+            // If it fails, the pages go when the view goes.
+            let _ = view.blank();
         }
     }
 
-    fn turn_views(&self, views: &[Arc<View>], sharing: Sharing) -> crate::sys::SysResult<()> {
+    fn turn_views(&self, views: &[Arc<View>], sharing: Sharing) -> SysResult<()> {
         let shared = sharing == Sharing::Shared;
         for view in views.iter().filter(|view| view.shared.load(Ordering::Acquire) != shared) {
             let is_memfd = self.backing == Backing::Memfd;
             let pages = Pages::File { fd: self.fd.as_fd(), offset: view.file_offset, sharing, is_memfd };
-            // SAFETY: the pages are the view's, which is alive; JavaScript sees the same bytes before and after.
-            unsafe { mmap::replace(view.mmap.span(), pages)? };
+            view.replace(pages)?;
             keep_out_of_dumps(view.mmap.span());
             view.shared.store(shared, Ordering::Release);
         }
@@ -400,9 +425,10 @@ pub fn keep_out_of_dumps(span: PageSpan) {
 /// A mapping of region pages at an address that the kernel picked, for an ArrayBuffer.
 #[derive(Debug)]
 pub struct View {
+    /// `None` once zeros stand there. Dropped before the pages, so that nobody sees to faults in addresses that are not
+    /// ours any more.
+    held: Mutex<Option<ViewHeld>>,
     mmap: Mmap,
-    /// What it takes of the process's head room; `None` once zeros stand there, which merge with their like.
-    areas: Mutex<Option<Areas>>,
     /// Bytes from the first page's start to the view's first byte.
     skew: u64,
     byte_length: u64,
@@ -410,27 +436,48 @@ pub struct View {
     shared: AtomicBool,
 }
 
+/// What a view holds as long as it shows a region.
+#[derive(Debug)]
+struct ViewHeld {
+    registration: Registration,
+    /// What it takes of the process's head room.
+    _areas: Areas,
+}
+
 impl View {
     /// A view of nothing: it stands for memory that a region holds, for those who count ArrayBuffers. It takes none.
     pub fn stand_in(byte_length: u64) -> Result<Arc<Self>> {
         let length = PageAligned::round_up(byte_length).unwrap_or_default();
-        Self::over(length, Pages::ReadonlyZeros, byte_length, None).map(Arc::new)
+        Self::over(length, Pages::ReadonlyZeros, byte_length).map(Arc::new)
     }
 
     fn new(pages: &RegionPages<'_>, skew: u64, byte_length: u64, sharing: Sharing) -> Result<Self> {
         let areas = Areas::take(1).map_err(|full| Error::no_head_room(cannot_view(byte_length), full))?;
-        let view = Self::over(pages.length, pages.as_pages(sharing), byte_length, Some(areas))?;
+        let view = Self::over(pages.length, pages.as_pages(sharing), byte_length)?;
         keep_out_of_dumps(view.mmap.span());
+        // Nobody has the address yet.
+        let registration = Registration::new(fault::Target {
+            span: view.mmap.span(),
+            memory_offset: None,
+            inode: pages.inode(),
+            file_offset: pages.file_offset,
+            region_offset: pages.region_offset,
+            region_name: pages.region.shared_name(),
+            access: if sharing == Sharing::Shared { Access::Shared } else { Access::Readonly },
+            counts: Arc::clone(&pages.region.counts),
+            laid_bare: Arc::default(),
+        });
+        let held = Mutex::new(Some(ViewHeld { registration, _areas: areas }));
         let shared = AtomicBool::new(sharing == Sharing::Shared);
-        Ok(Self { skew, file_offset: pages.file_offset, shared, ..view })
+        Ok(Self { held, skew, file_offset: pages.file_offset, shared, ..view })
     }
 
-    fn over(length: PageAligned, pages: Pages<'_>, byte_length: u64, areas: Option<Areas>) -> Result<Self> {
+    fn over(length: PageAligned, pages: Pages<'_>, byte_length: u64) -> Result<Self> {
         let mmap = Mmap::new(length, pages)
             .map_err(|sys| Error::from_sys(Code::MapFailed, cannot_view(byte_length), sys))?;
         Ok(Self {
+            held: Mutex::new(None),
             mmap,
-            areas: Mutex::new(areas),
             skew: 0,
             byte_length,
             file_offset: PageAligned::ZERO,
@@ -438,8 +485,34 @@ impl View {
         })
     }
 
+    fn held(&self) -> MutexGuard<'_, Option<ViewHeld>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Other pages, which show the same bytes.
+    fn replace(&self, pages: Pages<'_>) -> SysResult<()> {
+        let held = self.held();
+        if let Some(held) = held.as_ref() {
+            held.registration.pause();
+        }
+        // SAFETY: the pages are the view's, which is alive; JavaScript sees the same bytes before and after.
+        let replaced = unsafe { mmap::replace(self.mmap.span(), pages) };
+        if let Some(held) = held.as_ref() {
+            held.registration.resume();
+        }
+        replaced
+    }
+
+    /// Zeros, for good.
+    fn blank(&self) -> SysResult<()> {
+        self.replace(Pages::Zeros)?;
+        *self.held() = None;
+        Ok(())
+    }
+
     /// See [`Mmap::abandon`].
     pub fn abandon(&self) {
+        let _ = self.blank();
         self.mmap.abandon();
     }
 
@@ -451,6 +524,11 @@ impl View {
     pub fn byte_length(&self) -> u64 {
         self.byte_length
     }
+}
+
+/// How a region that can't be written is shown. Where nobody sees to faults, a write must not be one.
+fn unwritable() -> Sharing {
+    if fault::ensure().is_ok() { Sharing::ReadOnly } else { Sharing::CopyOnWrite }
 }
 
 fn cannot_view(byte_length: u64) -> String {

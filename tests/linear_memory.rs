@@ -30,8 +30,11 @@ fn a_mapping_shows_the_region_and_unmapping_leaves_zeros_that_merge() {
         assert_eq!(reserved.read(3 * page_bytes()), 7);
         assert_eq!(reserved.read(5 * page_bytes() - 1), 7);
         assert_eq!(reserved.read(3 * page_bytes() - 1), 0);
-        assert!(memory.unmap(reserved.place(), mapped).unwrap());
-        assert!(!memory.unmap(reserved.place(), mapped).unwrap(), "the second time there is nothing");
+        assert!(memory.unmap(reserved.place(), mapped).unwrap().is_some());
+        assert!(
+            memory.unmap(reserved.place(), mapped).unwrap().is_none(),
+            "the second time there is nothing"
+        );
         assert_eq!(reserved.read(3 * page_bytes()), 0);
         reserved.write(3 * page_bytes(), 9);
         reserved.write(3 * page_bytes(), 0);
@@ -250,7 +253,7 @@ proptest! {
                     let (mapped, first, size) = live[nth % live.len()];
                     match memory.unmap(place, mapped) {
                         Ok(there) => {
-                            prop_assert!(there);
+                            prop_assert!(there.is_some());
                             model[first..first + size].fill(Page::Own(0));
                             live.remove(nth % live.len());
                         }

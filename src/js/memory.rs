@@ -109,7 +109,7 @@ thread_local! {
     static MEMORIES: RefCell<Handles<Memory>> = const { RefCell::new(Handles::new()) };
 }
 
-fn memory_of(handle: u32) -> Result<Rc<Memory>, Error> {
+pub(super) fn memory_of(handle: u32) -> Result<Rc<Memory>, Error> {
     MEMORIES.with_borrow(|memories| memories.get(handle)).ok_or_else(|| internal("there is no such memory"))
 }
 
@@ -202,11 +202,18 @@ pub fn add_free_space(memory: u32, env: Env, array: Unknown<'_>, start: f64, end
     Ok(memory_of(memory)?.add_free_space(place_of(env, array)?, to_count(start)?, to_count(end)?)?)
 }
 
-/// False: there is no such mapping any more.
+/// Unmaps, if the mapping is still there. Gives the faults that it had, as `faults_of` does, or null if it had none.
 #[napi(catch_unwind)]
-pub fn unmap(memory: u32, env: Env, array: Unknown<'_>, start: f64, id: f64) -> napi::Result<bool> {
+pub fn unmap(
+    memory: u32,
+    env: Env,
+    array: Unknown<'_>,
+    start: f64,
+    id: f64,
+) -> napi::Result<Option<Vec<f64>>> {
     let start = PageAligned::new(to_count(start)?).ok_or_else(|| internal("a mapping starts at a page"))?;
-    Ok(memory_of(memory)?.unmap(place_of(env, array)?, Mapped { start, id: to_count(id)? })?)
+    let counts = memory_of(memory)?.unmap(place_of(env, array)?, Mapped { start, id: to_count(id)? })?;
+    Ok(counts.filter(|counts| counts.last().is_some()).map(|counts| super::fault::flat(&counts)))
 }
 
 /// The mappings in order, five numbers each: start, end, access, offset in the region, id.

@@ -119,6 +119,20 @@ impl NativeRegion {
         }
     }
 
+    /// The faults of its views, as `faults_of` gives them.
+    #[napi(catch_unwind)]
+    pub fn view_faults(&self) -> napi::Result<Vec<f64>> {
+        Ok(super::fault::flat(self.get()?.counts()))
+    }
+
+    /// Bytes of the region that its file holds now; `undefined` where that is not known. Cost: one `fstat`.
+    #[napi(getter, catch_unwind)]
+    pub fn bytes_in_file(&self) -> Option<f64> {
+        let region = self.get().ok()?;
+        let bytes = region.file_bytes()?.saturating_sub(region.file_offset().get());
+        Some(from_count(bytes))
+    }
+
     /// Bytes of memory that the region holds now. Cost: one `fstat`.
     #[napi(getter, catch_unwind)]
     pub fn held_bytes(&self) -> f64 {

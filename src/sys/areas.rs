@@ -24,6 +24,8 @@ static OURS: AtomicU64 = AtomicU64::new(0);
 static OTHERS: AtomicU64 = AtomicU64::new(0);
 /// `OURS` when `OTHERS` is to be counted again.
 static COUNT_AT: AtomicU64 = AtomicU64::new(0);
+/// How many areas there may be for a signal handler to make more: `limit` less what is left to others.
+static MOST_IN_HANDLER: AtomicU64 = AtomicU64::new(0);
 
 fn limit() -> u64 {
     static LIMIT: OnceLock<u64> = OnceLock::new();
@@ -57,6 +59,7 @@ impl Areas {
             count_others(before);
         }
         let most = limit().saturating_sub(left_to_others());
+        MOST_IN_HANDLER.store(most, Ordering::Relaxed);
         let used = || ours.saturating_add(OTHERS.load(Ordering::Relaxed));
         if used() <= most {
             return Ok(taken);
@@ -70,9 +73,27 @@ impl Areas {
     }
 }
 
+/// Takes `count` areas in a signal handler: by what was counted last, since the map can't be read there. Where it says
+/// true, the areas must be given back to [`give_back`].
+pub fn take_in_handler(count: u64) -> bool {
+    let ours = OURS.fetch_add(count, Ordering::Relaxed).saturating_add(count);
+    let used = ours.saturating_add(OTHERS.load(Ordering::Relaxed));
+    // Not `limit()`, which might have to be read first: before any mapping was made it is 0, and all is refused.
+    let most = MOST_IN_HANDLER.load(Ordering::Relaxed);
+    let taken = used <= most;
+    if !taken {
+        give_back(count);
+    }
+    taken
+}
+
+pub fn give_back(count: u64) {
+    OURS.fetch_sub(count, Ordering::Relaxed);
+}
+
 impl Drop for Areas {
     fn drop(&mut self) {
-        OURS.fetch_sub(self.0, Ordering::Relaxed);
+        give_back(self.0);
     }
 }
 

@@ -38,6 +38,28 @@ pub fn open_file(path: &Path, writable: bool) -> SysResult<OwnedFd> {
     open(path, flags, Mode::empty()).map_err(|errno| SysError::new("open", errno))
 }
 
+/// Opens a file for reading, in a signal handler: one system call and nothing else.
+pub fn open_in_handler(path: &std::ffi::CStr) -> SysResult<OwnedFd> {
+    use std::os::fd::FromRawFd;
+    inject::trip("open")?;
+    // SAFETY: the path is a C string.
+    let fd = unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
+    if fd < 0 {
+        return Err(SysError::new("open", Errno::last()));
+    }
+    // SAFETY: the kernel has just given it, to nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Whether a descriptor is that of `/dev/zero`. One system call: safe in a signal handler.
+pub fn is_zero_device(fd: impl AsFd) -> bool {
+    // Linux's devices.txt: character device 1:5.
+    fstat(fd).is_ok_and(|stat| {
+        SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFCHR
+            && stat.st_rdev == nix::sys::stat::makedev(1, 5)
+    })
+}
+
 /// Duplicates a descriptor of the caller's, close-on-exec.
 pub fn duplicate(fd: RawFd) -> SysResult<OwnedFd> {
     inject::trip("fcntl")?;

@@ -66,7 +66,7 @@ impl Sharing {
 #[derive(Debug, Clone, Copy)]
 pub enum Pages<'fd> {
     /// Pages of a file, from this offset on. `is_memfd`: of an ordinary memfd, whose mmap operation does nothing that
-    /// can fail when the mapping is private.
+    /// can fail when the mapping is private. `/dev/zero` counts as one.
     File { fd: BorrowedFd<'fd>, offset: PageAligned, sharing: Sharing, is_memfd: bool },
     /// Zeroed, writable, private pages, as V8 makes those of a linear memory.
     Zeros,
@@ -89,6 +89,11 @@ fn strategy(pages: Pages<'_>) -> Strategy {
         }
         Pages::File { .. } => Strategy::MoveOver,
     }
+}
+
+/// Finds out how pages are replaced, so that a signal handler need not.
+pub fn prepare_for_handler() {
+    strategy_of_kernel();
 }
 
 fn strategy_of_kernel() -> Strategy {
@@ -204,6 +209,18 @@ pub unsafe fn protect_readonly(span: PageSpan) -> SysResult<()> {
     inject::trip("mprotect")?;
     // SAFETY: the caller owns the span.
     unsafe { mprotect(pointer(span.start().get())?, to_usize(span.length().get()), ProtFlags::PROT_READ) }
+        .map_err(|errno| SysError::new("mprotect", errno))
+}
+
+/// Makes private pages writable: what is written goes to copies.
+///
+/// # Safety
+/// As [`replace`]; and the pages are private ones, else writes would go to the file.
+pub unsafe fn unprotect_private(span: PageSpan) -> SysResult<()> {
+    inject::trip("mprotect")?;
+    let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+    // SAFETY: the caller owns the span.
+    unsafe { mprotect(pointer(span.start().get())?, to_usize(span.length().get()), access) }
         .map_err(|errno| SysError::new("mprotect", errno))
 }
 

@@ -6,6 +6,9 @@
 //! - `memfd`: anonymous files and their seals
 //! - `file`: opening and examining files, copying inside the kernel
 //! - `process_map`: what lies where in this process, by the kernel's own account
+//! - `signal`: the handler for SIGSEGV and SIGBUS, above those that are there
+//! - `v8_trap`: asking V8 to turn a fault into a trap
+//! - `wake`: waking a thread from a signal handler
 //! - `areas`: head room in the number of mappings
 //! - `limits`: what the machine and the process allow
 //! - `inject`: makes any of these calls fail, for tests
@@ -18,6 +21,9 @@ pub mod memfd;
 pub mod mmap;
 pub mod page;
 pub mod process_map;
+pub mod signal;
+pub mod v8_trap;
+pub mod wake;
 
 use nix::errno::Errno;
 

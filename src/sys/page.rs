@@ -94,6 +94,11 @@ impl PageSpan {
         Self { start: self.start, end }
     }
 
+    /// The page that holds an address.
+    pub fn page_of(address: u64) -> Option<Self> {
+        Self::new(PageAligned::round_down(address), PageAligned::new(host_page_bytes())?)
+    }
+
     pub fn overlaps(self, other: Self) -> bool {
         self.start < other.end && other.start < self.end
     }

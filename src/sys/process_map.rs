@@ -7,7 +7,7 @@ use super::{SysError, SysResult, inject};
 use nix::errno::Errno;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -19,6 +19,8 @@ pub struct Vma {
     pub readable: bool,
     pub writable: bool,
     pub executable: bool,
+    /// Writes go to the file, and to everybody who maps it.
+    pub shared: bool,
     /// Where in its file it starts, in bytes. 0 for anonymous memory.
     pub file_offset: u64,
     /// 0 for anonymous memory.
@@ -78,6 +80,7 @@ fn parse_line(line: &str) -> Option<Vma> {
     let readable = access.next()? == b'r';
     let writable = access.next()? == b'w';
     let executable = access.next()? == b'x';
+    let shared = access.next()? == b's';
     let file_offset = u64::from_str_radix(fields.next()?, 16).ok()?;
     let _device = fields.next()?;
     let inode = fields.next()?.parse().ok()?;
@@ -87,6 +90,7 @@ fn parse_line(line: &str) -> Option<Vma> {
         readable,
         writable,
         executable,
+        shared,
         // The stack and other special areas show an offset that means nothing.
         file_offset: if inode == 0 { 0 } else { file_offset },
         inode,
@@ -125,14 +129,23 @@ const COVERING_OR_NEXT_VMA: u64 = 0x10;
 const VMA_READABLE: u64 = 0x01;
 const VMA_WRITABLE: u64 = 0x02;
 const VMA_EXECUTABLE: u64 = 0x04;
+const VMA_SHARED: u64 = 0x08;
 
 nix::ioctl_readwrite!(procmap_query, b'f', 17, ProcmapQuery);
 
-fn query(address: u64) -> SysResult<Option<Vma>> {
-    // Kept open: it stands for this process's memory as long as the process lives.
+/// Kept open: it stands for this process's memory as long as the process lives.
+fn kept_map() -> Option<&'static File> {
     static MAP: OnceLock<Option<File>> = OnceLock::new();
+    MAP.get_or_init(|| open_map().ok()).as_ref()
+}
+
+fn query(address: u64) -> SysResult<Option<Vma>> {
+    let map = kept_map().ok_or(SysError::new("open", Errno::ENOTTY))?;
+    query_by(map.as_raw_fd(), address)
+}
+
+fn query_by(map: RawFd, address: u64) -> SysResult<Option<Vma>> {
     inject::trip("ioctl")?;
-    let map = MAP.get_or_init(|| open_map().ok()).as_ref().ok_or(SysError::new("open", Errno::ENOTTY))?;
     let mut query = ProcmapQuery {
         size: PROCMAP_QUERY_BYTES,
         query_flags: COVERING_OR_NEXT_VMA,
@@ -140,18 +153,90 @@ fn query(address: u64) -> SysResult<Option<Vma>> {
         ..ProcmapQuery::default()
     };
     // SAFETY: the kernel writes into `query` alone, whose size it was told; no name or build id is asked for.
-    match unsafe { procmap_query(map.as_raw_fd(), &raw mut query) } {
+    match unsafe { procmap_query(map, &raw mut query) } {
         Ok(_) => Ok(Some(Vma {
             start: query.vma_start,
             end: query.vma_end,
             readable: query.vma_flags & VMA_READABLE != 0,
             writable: query.vma_flags & VMA_WRITABLE != 0,
             executable: query.vma_flags & VMA_EXECUTABLE != 0,
+            shared: query.vma_flags & VMA_SHARED != 0,
             file_offset: if query.inode == 0 { 0 } else { query.vma_offset },
             inode: query.inode,
         })),
         Err(Errno::ENOENT) => Ok(None),
         Err(errno) => Err(SysError::new("ioctl", errno)),
+    }
+}
+
+/// Opens the file that [`holding_in_handler`] asks, so that it need not.
+pub fn prepare_for_handler() {
+    kept_map();
+}
+
+/// The area that holds an address, asked in a signal handler: no lock, no allocation. `None`: there is none, or the
+/// kernel would not tell.
+pub fn holding_in_handler(address: u64) -> Option<Vma> {
+    let holds = |vma: &Vma| vma.start <= address && address < vma.end;
+    if let Some(map) = kept_map()
+        && let Ok(found) = query_by(map.as_raw_fd(), address)
+    {
+        return found.filter(holds);
+    }
+    // The kernel is older than the query, or somebody closed a descriptor that was not theirs.
+    let map = RawMap::open()?;
+    match query_by(map.0, address) {
+        Ok(found) => found.filter(holds),
+        Err(_) => map.scan(address).filter(holds),
+    }
+}
+
+/// `/proc/self/maps` by system calls alone.
+struct RawMap(RawFd);
+
+impl RawMap {
+    fn open() -> Option<Self> {
+        // SAFETY: the path is a C string.
+        let fd = unsafe { libc::open(c"/proc/self/maps".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
+        (fd >= 0).then_some(Self(fd))
+    }
+
+    /// The area that holds an address, or the next one above it. Cost: a millisecond for ten thousand areas.
+    fn scan(&self, address: u64) -> Option<Vma> {
+        // All of a line but the path, which may be of any length.
+        const HEAD: usize = 160;
+        let mut head = [0_u8; HEAD];
+        let mut length = 0;
+        let mut buffer = [0_u8; 1024];
+        loop {
+            // SAFETY: the kernel writes at most the buffer's length into it.
+            let read = unsafe { libc::read(self.0, buffer.as_mut_ptr().cast(), buffer.len()) };
+            let read = usize::try_from(read).ok().filter(|read| *read > 0)?;
+            for byte in buffer.iter().take(read) {
+                if *byte != b'\n' {
+                    if let Some(slot) = head.get_mut(length) {
+                        *slot = *byte;
+                        length = length.saturating_add(1);
+                    }
+                    continue;
+                }
+                let line = head.get(..length)?;
+                // The path may be cut inside a character; what comes before is ASCII.
+                let valid = std::str::from_utf8(line).map_or_else(|error| error.valid_up_to(), str::len);
+                let vma = parse_line(std::str::from_utf8(line.get(..valid)?).ok()?)?;
+                if vma.end > address {
+                    return Some(vma);
+                }
+                length = 0;
+            }
+        }
+    }
+}
+
+impl Drop for RawMap {
+    fn drop(&mut self) {
+        // SAFETY: opened by `open`, closed once.
+        unsafe { libc::close(self.0) };
     }
 }
 
@@ -191,7 +276,10 @@ mod tests {
         )
         .unwrap();
         let status = crate::sys::file::status(&fd).unwrap();
-        for found in [query(map.address()), scan(map.address())] {
+        let raw = RawMap::open().unwrap();
+        let by_handler = Ok(holding_in_handler(map.address() + 5));
+        let by_raw_scan = Ok(raw.scan(map.address() + 5));
+        for found in [query(map.address()), scan(map.address()), by_handler, by_raw_scan] {
             let found = match found {
                 // Kernels before 6.11.
                 Err(SysError { errno: Errno::ENOTTY, .. }) => continue,
@@ -199,7 +287,7 @@ mod tests {
             };
             assert_eq!((found.start, found.end), (map.address(), map.address() + (1 << 17)));
             assert_eq!((found.inode, found.file_offset), (status.inode, 1 << 16));
-            assert!(found.readable && !found.writable && !found.executable);
+            assert!(found.readable && !found.writable && !found.executable && !found.shared);
         }
     }
 

@@ -58,6 +58,11 @@ pub fn read(address: u64) -> u8 {
     unsafe { std::ptr::read_volatile(address as *const u8) }
 }
 
+pub fn write(address: u64, value: u8) {
+    // SAFETY: tests write what is mapped, or end by it.
+    unsafe { std::ptr::write_volatile(address as *mut u8, value) }
+}
+
 const BELOW_PAGES: u64 = 64;
 const ABOVE_PAGES: u64 = 1024;
 
@@ -138,8 +143,7 @@ impl Reserved {
     }
 
     pub fn write(&self, offset: u64, value: u8) {
-        // SAFETY: tests write what is mapped writable.
-        unsafe { std::ptr::write_volatile((self.base() + offset) as *mut u8, value) }
+        write(self.base() + offset, value);
     }
 
     pub fn is_writable(&self, offset: u64) -> bool {

@@ -1,0 +1,160 @@
+//! The fault guard: installing it, V8's probe, counts, and reports.
+
+use super::memory::memory_of;
+use super::{bytes_of, from_count, internal, to_count};
+use crate::fault::{self, Cause, Counts, LastFault, Outcome};
+use crate::mapping::Access;
+use crate::memory::Mapped;
+use crate::sys::page::PageAligned;
+use crate::sys::v8_trap::{self, State};
+use crate::sys::{signal, wake};
+use napi::Env;
+use napi::bindgen_prelude::{Function, Unknown};
+use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
+use napi_derive::napi;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, Once, PoisonError};
+
+/// Installs the handler if it is not there; `null`, or why there is none.
+#[napi(catch_unwind)]
+pub fn install_fault_guard() -> Option<String> {
+    fault::ensure().err().map(str::to_owned)
+}
+
+/// `first`, or `covered` if another handler was installed above ours.
+#[napi(catch_unwind)]
+pub fn fault_handler() -> String {
+    if signal::is_first() { "first" } else { "covered" }.to_owned()
+}
+
+/// What is known of V8's traps: `untried`, `probing`, `yes`, or why not.
+#[napi(catch_unwind)]
+pub fn traps() -> String {
+    let text = match v8_trap::state() {
+        State::Untried => "untried",
+        State::Probing => "probing",
+        State::NoFlag | State::Flag => "yes",
+        State::NoFunction => "V8 does not export the function that takes faults",
+        State::Unclear => "V8 did not take a fault as it was expected to",
+    };
+    text.to_owned()
+}
+
+/// Makes ready for a Wasm load of the first byte after this memory's end. False: no probe is to be made now.
+#[napi(catch_unwind)]
+pub fn begin_probe(env: Env, array: Unknown<'_>) -> napi::Result<bool> {
+    let (base, byte_length) = bytes_of(env, array)?;
+    Ok(v8_trap::begin_probe(base.saturating_add(byte_length)))
+}
+
+#[napi(catch_unwind)]
+pub fn end_probe() {
+    v8_trap::end_probe();
+}
+
+/// `[stray writes, faults]`, and of the last fault, if there was one, `region offset, write, cause, outcome`, numbered as in
+/// lib/faults.js.
+pub(super) fn flat(counts: &Counts) -> Vec<f64> {
+    let mut flat = vec![from_count(counts.stray_writes()), from_count(counts.faults())];
+    if let Some(LastFault { region_offset, write, cause, outcome }) = counts.last() {
+        flat.push(from_count(region_offset));
+        flat.push(f64::from(u8::from(write)));
+        flat.push(match cause {
+            Cause::Readonly => 0.0,
+            Cause::Unavailable => 1.0,
+            Cause::BrokenMemory => 2.0,
+        });
+        flat.push(match outcome {
+            Outcome::Trap => 0.0,
+            Outcome::PrivatePage => 1.0,
+            Outcome::Zeros => 2.0,
+        });
+    }
+    flat
+}
+
+/// The faults of a mapping, or `null` if it is not there any more.
+#[napi(catch_unwind)]
+pub fn faults_of(memory: u32, start: f64, id: f64) -> napi::Result<Option<Vec<f64>>> {
+    let start = PageAligned::new(to_count(start)?).ok_or_else(|| internal("a mapping starts at a page"))?;
+    let counts = memory_of(memory)?.counts(Mapped { start, id: to_count(id)? });
+    Ok(counts.as_deref().map(flat))
+}
+
+#[napi(object)]
+pub struct NativeReport {
+    pub stray_write: bool,
+    pub missing_page: bool,
+    pub region_name: String,
+    /// Where the mapping starts in its memory; `undefined` for a view.
+    pub address: Option<f64>,
+    pub byte_length: f64,
+    pub access: String,
+    /// Which byte of the region the last fault was at.
+    pub region_offset: Option<f64>,
+}
+
+/// What happened to the mappings and views that this thread made and was not told yet.
+#[napi(catch_unwind)]
+pub fn take_fault_reports() -> Vec<NativeReport> {
+    let reports = fault::take_reports().into_iter().map(|report| NativeReport {
+        stray_write: report.stray_write,
+        missing_page: report.missing_page,
+        region_name: report.region_name.to_string(),
+        address: report.memory_offset.map(from_count),
+        byte_length: from_count(report.byte_length),
+        access: match report.access {
+            Access::Readonly => "readonly",
+            Access::Private => "private",
+            Access::Shared => "shared",
+        }
+        .to_owned(),
+        region_offset: report.last.map(|last| from_count(last.region_offset)),
+    });
+    reports.collect()
+}
+
+type Listener = ThreadsafeFunction<(), (), (), napi::Status, false, true>;
+
+/// One for each thread: the newest, where a thread loads the package several times.
+static LISTENERS: Mutex<BTreeMap<u64, Arc<Listener>>> = Mutex::new(BTreeMap::new());
+
+/// Calls back on this thread when there may be reports. Does not keep the event loop alive.
+#[napi(catch_unwind)]
+pub fn on_faults(env: Env, callback: Function<'_, (), ()>) -> napi::Result<()> {
+    let listener =
+        callback.build_threadsafe_function::<()>().callee_handled::<false>().weak::<true>().build()?;
+    let thread = fault::this_thread();
+    let mut listeners = LISTENERS.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_new = listeners.insert(thread, Arc::new(listener)).is_none();
+    drop(listeners);
+    if is_new {
+        env.add_env_cleanup_hook(thread, |thread| {
+            LISTENERS.lock().unwrap_or_else(PoisonError::into_inner).remove(&thread);
+            // Nobody is left to be told.
+            drop(fault::take_reports());
+        })?;
+    }
+    static WATCH: Once = Once::new();
+    WATCH.call_once(|| {
+        // Without the thread nobody is told until the next look; counts are right all the same.
+        let _ =
+            std::thread::Builder::new().name("hostmap-faults".to_owned()).stack_size(128 << 10).spawn(watch);
+    });
+    Ok(())
+}
+
+/// Waits for handlers to call, which may do no more than that, and passes it on.
+fn watch() {
+    wake::block_signals();
+    let mut seen = 0;
+    loop {
+        seen = fault::REPORTS.wait_beyond(seen);
+        // Called without the lock: an environment that is ending waits for nobody.
+        let listeners: Vec<Arc<Listener>> =
+            LISTENERS.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        for listener in listeners {
+            listener.call((), ThreadsafeFunctionCallMode::NonBlocking);
+        }
+    }
+}

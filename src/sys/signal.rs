@@ -1,0 +1,235 @@
+//! The handler for SIGSEGV and SIGBUS: above whatever handler there is, Node's to begin with, and handing on every
+//! fault that is not ours.
+//!
+//! Code that runs in it may have interrupted anything: it uses atomics and system calls, never a lock, an allocation
+//! or std's I/O. It takes little stack: a few KiB.
+
+use super::{SysError, SysResult, inject};
+use nix::errno::Errno;
+use std::ffi::{c_int, c_void};
+use std::sync::OnceLock;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGSEGV: the page's protection forbids the access, or no page is there.
+    Segv,
+    /// SIGBUS: the page's contents can't be had.
+    Bus,
+}
+
+impl Signal {
+    fn number(self) -> c_int {
+        match self {
+            Self::Segv => libc::SIGSEGV,
+            Self::Bus => libc::SIGBUS,
+        }
+    }
+}
+
+/// What kind of fault the kernel says it is, see sigaction(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// SEGV_ACCERR: there is a page, and the access is not allowed.
+    Protection,
+    /// BUS_ADRERR, BUS_OBJERR: past the file's end, an I/O error, or no memory for the page.
+    Unavailable,
+    /// BUS_MCEERR_AR: the memory itself is broken.
+    BrokenMemory,
+    /// Anything else, signals sent by a process among it.
+    Other,
+}
+
+/// A fault that is being handled.
+#[derive(Debug)]
+pub struct Fault {
+    pub signal: Signal,
+    pub kind: Kind,
+    /// The address that was accessed.
+    pub address: u64,
+    info: *mut libc::siginfo_t,
+    context: *mut c_void,
+}
+
+impl Fault {
+    /// What V8 wants to see of it.
+    pub fn raw(&self) -> (*mut libc::siginfo_t, *mut c_void) {
+        (self.info, self.context)
+    }
+
+    /// Whether it was an access that writes. `None`: the processor does not say.
+    #[cfg(target_arch = "x86_64")]
+    pub fn is_write(&self) -> Option<bool> {
+        // The processor's error code: bit 1 is set for a write, bit 4 for the fetch of an instruction (Intel SDM, 4.7).
+        const WRITE: i64 = 1 << 1;
+        const FETCH: i64 = 1 << 4;
+        // SAFETY: the kernel made this context for the handler that `self` lives in; SA_SIGINFO is set.
+        let error = unsafe { (*self.context.cast::<libc::ucontext_t>()).uc_mcontext.gregs };
+        let error = error.get(usize::try_from(libc::REG_ERR).unwrap_or(0)).copied()?;
+        (error & FETCH == 0).then_some(error & WRITE != 0)
+    }
+
+    /// Whether it was an access that writes. `None`: the processor does not say.
+    #[cfg(target_arch = "aarch64")]
+    pub fn is_write(&self) -> Option<bool> {
+        // `struct esr_context` of asm/sigcontext.h, somewhere in the records after the registers.
+        const ESR_MAGIC: u32 = 0x4553_5201;
+        const RECORDS_BYTES: usize = 4096;
+        // Bits of the syndrome (Arm ARM, ESR_EL1): the class, 0x24 for a data abort of the process; bit 6 for a write.
+        const CLASS_SHIFT: u32 = 26;
+        const DATA_ABORT: u64 = 0x24;
+        const WRITE: u64 = 1 << 6;
+        // SAFETY: the kernel made this context for the handler that `self` lives in; SA_SIGINFO is set.
+        let pstate = unsafe { &raw const (*self.context.cast::<libc::ucontext_t>()).uc_mcontext.pstate };
+        let records = (pstate as usize).checked_add(size_of_val(&0_u64))?.checked_next_multiple_of(16)?;
+        let mut offset = 0_usize;
+        while offset.checked_add(16)? <= RECORDS_BYTES {
+            let record = records.checked_add(offset)? as *const u32;
+            // SAFETY: inside the records, whose end was just compared; each starts with a magic number and its size.
+            let (magic, size) = unsafe { (record.read(), record.add(1).read()) };
+            if magic == ESR_MAGIC {
+                // SAFETY: as above; the syndrome follows the head.
+                let syndrome = unsafe { record.add(2).cast::<u64>().read_unaligned() };
+                return (syndrome >> CLASS_SHIFT == DATA_ABORT).then_some(syndrome & WRITE != 0);
+            }
+            if magic == 0 || size < 8 {
+                return None;
+            }
+            offset = offset.checked_add(usize::try_from(size).ok()?)?;
+        }
+        None
+    }
+}
+
+/// Decides on a fault. True: it was seen to, and the thread goes on, at the same instruction or where the context says
+/// by now. False: it is somebody else's.
+pub type Decide = fn(&Fault) -> bool;
+
+struct Installed {
+    decide: Decide,
+    segv: libc::sigaction,
+    bus: libc::sigaction,
+}
+
+/// Set before the first handler is installed and never changed.
+static INSTALLED: OnceLock<Installed> = OnceLock::new();
+
+/// Puts the handler above those that are there. Only the first call counts: a second one would find its own handler
+/// below itself.
+pub fn install(decide: Decide) -> SysResult<()> {
+    // Both are known before either handler can run.
+    let installed = Installed { decide, segv: current(Signal::Segv)?, bus: current(Signal::Bus)? };
+    if INSTALLED.set(installed).is_err() {
+        return Ok(());
+    }
+    let Some(installed) = INSTALLED.get() else { return Ok(()) };
+    put(Signal::Segv, &installed.segv)?;
+    put(Signal::Bus, &installed.bus)
+}
+
+/// Whether ours is the first handler that the kernel calls. Not so, if somebody installed one later; that one must
+/// hand on to us.
+pub fn is_first() -> bool {
+    [Signal::Segv, Signal::Bus].into_iter().all(|signal| {
+        current(signal).is_ok_and(|action| action.sa_sigaction == on_signal as *const () as usize)
+    })
+}
+
+fn current(signal: Signal) -> SysResult<libc::sigaction> {
+    inject::trip("sigaction")?;
+    // SAFETY: all-zero is a value of this C struct, and the kernel fills it.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: nothing is changed; `action` outlives the call.
+    match unsafe { libc::sigaction(signal.number(), std::ptr::null(), &raw mut action) } {
+        0 => Ok(action),
+        _ => Err(SysError::new("sigaction", Errno::last())),
+    }
+}
+
+fn put(signal: Signal, previous: &libc::sigaction) -> SysResult<()> {
+    inject::trip("sigaction")?;
+    // SAFETY: all-zero is a value of this C struct; what matters is set below.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = on_signal as *const () as usize;
+    // SA_SIGINFO: the handler needs the address. SA_ONSTACK: as before. Node's handler goes without, and ours has no use
+    // for it, since a thread that faults in a mapping has stack left; but a crash reporter's handler below ours may be
+    // there for stack overflows. No SA_NODEFER: a fault in the handler itself ends the process at once, as it should.
+    action.sa_flags = libc::SA_SIGINFO | (previous.sa_flags & libc::SA_ONSTACK);
+    // SAFETY: `on_signal` has the signature that SA_SIGINFO asks for and is never unloaded (build.rs).
+    match unsafe { libc::sigaction(signal.number(), &raw const action, std::ptr::null_mut()) } {
+        0 => Ok(()),
+        _ => Err(SysError::new("sigaction", Errno::last())),
+    }
+}
+
+extern "C" fn on_signal(number: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
+    let errno = Errno::last_raw();
+    let signal = if number == libc::SIGBUS { Signal::Bus } else { Signal::Segv };
+    // SAFETY: SA_SIGINFO is set, so the kernel passes it.
+    let code = unsafe { (*info).si_code };
+    // SAFETY: for the codes that `kind` lets through it is the address; for others it is not used.
+    let address = super::to_u64(unsafe { (*info).si_addr() } as usize);
+    let fault = Fault { signal, kind: kind(signal, code), address, info, context };
+    // It was set before this handler was installed.
+    let handled = INSTALLED.get().is_some_and(|installed| (installed.decide)(&fault));
+    if !handled {
+        hand_on(&fault, number, code);
+    }
+    Errno::set_raw(errno);
+}
+
+fn kind(signal: Signal, code: c_int) -> Kind {
+    const SEGV_ACCERR: c_int = 2;
+    match (signal, code) {
+        (Signal::Segv, SEGV_ACCERR) => Kind::Protection,
+        (Signal::Bus, libc::BUS_ADRERR | libc::BUS_OBJERR) => Kind::Unavailable,
+        (Signal::Bus, libc::BUS_MCEERR_AR) => Kind::BrokenMemory,
+        _ => Kind::Other,
+    }
+}
+
+/// As if we were not there.
+fn hand_on(fault: &Fault, number: c_int, code: c_int) {
+    let Some(installed) = INSTALLED.get() else { return };
+    let previous = match fault.signal {
+        Signal::Segv => &installed.segv,
+        Signal::Bus => &installed.bus,
+    };
+    match previous.sa_sigaction {
+        libc::SIG_DFL => crash(number, code),
+        // What the processor raises can't be ignored: the kernel ends the process then, and so do we.
+        libc::SIG_IGN if code > 0 => crash(number, code),
+        libc::SIG_IGN => {}
+        handler if previous.sa_flags & libc::SA_SIGINFO != 0 => {
+            // SAFETY: whoever installed it said by SA_SIGINFO that it has this signature.
+            let handler: extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void) =
+                unsafe { std::mem::transmute(handler) };
+            handler(number, fault.info, fault.context);
+        }
+        handler => {
+            // SAFETY: without SA_SIGINFO a handler takes the number alone.
+            let handler: extern "C" fn(c_int) = unsafe { std::mem::transmute(handler) };
+            handler(number);
+        }
+    }
+}
+
+/// The default action: the process ends by this signal, with its core.
+fn crash(number: c_int, code: c_int) {
+    // SAFETY: all-zero is SIG_DFL without flags.
+    let action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: it takes away our own handler; sigaction and raise are safe in handlers (signal-safety(7)).
+    unsafe {
+        libc::sigaction(number, &raw const action, std::ptr::null_mut());
+        // A fault comes again when its instruction runs again, and the core shows the place. A signal that somebody sent
+        // does not: it is pending until this handler returns.
+        if code <= 0 {
+            libc::raise(number);
+        }
+    }
+}
+
+/// Lets another thread run. Safe in handlers.
+pub fn yield_now() {
+    // SAFETY: it takes nothing.
+    unsafe { libc::sched_yield() };
+}

@@ -1,0 +1,64 @@
+//! Waking a thread from a signal handler: a counter that is waited on (futex(2)).
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Counts calls. A handler may call it, a thread may wait for the next one.
+#[derive(Debug, Default)]
+pub struct Wake(AtomicU32);
+
+impl Wake {
+    pub const fn new() -> Self {
+        Self(AtomicU32::new(0))
+    }
+
+    /// Wakes who waits. One system call.
+    pub fn call(&self) {
+        self.0.fetch_add(1, Ordering::Release);
+        // SAFETY: the counter is valid; the kernel reads nothing else.
+        unsafe {
+            libc::syscall(
+                libc::SYS_futex,
+                self.0.as_ptr(),
+                libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
+                i32::MAX,
+            );
+        }
+    }
+
+    pub fn calls(&self) -> u32 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Waits until there were other than `seen` calls.
+    pub fn wait_beyond(&self, seen: u32) -> u32 {
+        loop {
+            let calls = self.calls();
+            if calls != seen {
+                return calls;
+            }
+            // SAFETY: the counter is valid; a null timeout waits for good. Whatever it returns, the counter is looked at again.
+            unsafe {
+                libc::syscall(
+                    libc::SYS_futex,
+                    self.0.as_ptr(),
+                    libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
+                    seen,
+                    std::ptr::null::<libc::timespec>(),
+                );
+            }
+        }
+    }
+}
+
+/// Blocks all signals on the calling thread that a process sends: they are for threads that expect them.
+pub fn block_signals() {
+    // SAFETY: all-zero is a signal set; sigfillset and pthread_sigmask change this thread's mask only.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        for fault in [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL] {
+            libc::sigdelset(&raw mut all, fault);
+        }
+        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const all, std::ptr::null_mut());
+    }
+}
