@@ -74,11 +74,40 @@ export type HostmapErrorCode =
 /**
  * What a module may do with the pages of a mapping.
  *
- * - `'readonly'`: loads read the region. A store of the module traps with a `WebAssembly.RuntimeError`.
+ * - `'readonly'`: loads read the region. A store of the module traps with a `WebAssembly.RuntimeError`. Writes that V8 can't make
+ *   traps of (`memory.fill`, `copy` and `init`, atomics, stores whose address is a constant, JavaScript) go to a copy of the page that
+ *   only this memory sees; they count in {@link Mapping.strayWrites}. A system call that would write there fails with `EFAULT`.
  * - `'private'`: writes go to copies of the pages that only this memory sees; the region stays as it is.
  * - `'shared'`: writes go to the region, and everybody who maps or views it sees them at once.
  */
 export type Access = 'readonly' | 'private' | 'shared'
+
+/**
+ * An access to a mapping, or to a view of a region, that could not be had as it was asked for: see docs/faults.md.
+ *
+ * Where the outcome was a trap, the stack of the `WebAssembly.RuntimeError` names the function of the module.
+ */
+export interface Fault {
+  /** The byte that was accessed, from the start of the memory; `null` for a view. */
+  readonly address: number | null
+  /** The same, as a byte of the region. */
+  readonly byteOffset: number
+  readonly operation: 'read' | 'write'
+  /**
+   * - `'readonly'`: a write to a read-only page.
+   * - `'file-shrunk'`: the region's file ends before this byte, as its size is when you ask.
+   * - `'out-of-memory'`: there was no memory for a page of a memfd that can't shrink.
+   * - `'unavailable'`: an I/O error; or the file was shorter then; or nobody can say, since the region was closed.
+   * - `'memory-error'`: the machine's memory is broken there.
+   */
+  readonly cause: 'readonly' | 'file-shrunk' | 'out-of-memory' | 'unavailable' | 'memory-error'
+  /**
+   * - `'trap'`: a `WebAssembly.RuntimeError`, as for an access out of bounds.
+   * - `'private-page'`: the write went to a copy of the page that only this memory, or this view, sees.
+   * - `'zeros'`: a page of zeros was put there.
+   */
+  readonly outcome: 'trap' | 'private-page' | 'zeros'
+}
 
 /** Options of {@link HostRegion.allocate} and {@link HostRegion.copyFrom}. */
 export interface AllocateOptions {
@@ -196,10 +225,16 @@ export class HostRegion implements Disposable {
   readonly sealed: boolean
   /** Whether `close` was called. */
   readonly closed: boolean
+  /** Writes to views that are read-only, at most one for each page of a view: they went to copies of the page. Stays after `close`. */
+  readonly strayWrites: number
+  /** Accesses of views to pages whose contents could not be had, and that found zeros. Stays after `close`. */
+  readonly faults: number
+  /** The last fault of its views; `null` if there was none. Stays after `close`. */
+  readonly lastFault: Fault | null
 
   /**
    * The region's bytes as an ArrayBuffer, without a copy. Writes go to the region if it is writable;
-   * otherwise they go to copies of the pages that only this view sees.
+   * otherwise they go to copies of the pages that only this view sees, and count in {@link HostRegion.strayWrites}.
    * The buffer can't be posted. It is detached when the region is closed; where `ArrayBuffer.prototype.transfer` took its bytes over,
    * zeros stand there then. V8 counts a view's length as external memory as long as it lives.
    *
@@ -213,7 +248,7 @@ export class HostRegion implements Disposable {
 
   /**
    * Makes the region read-only for everybody and for good: `F_SEAL_WRITE` on the memfd. Views that exist stay and
-   * become copy-on-write. `readonly` and `private` mappings stay as they are. Sealing a sealed region does nothing.
+   * become read-only, as {@link HostRegion.view} says. `readonly` and `private` mappings stay as they are. Sealing a sealed region does nothing.
    *
    * @throws `ERR_HOSTMAP_REGION_CLOSED`, `ERR_HOSTMAP_REGION_BUSY`, `ERR_HOSTMAP_REGION_READONLY` for a file or foreign memfd that can't be sealed
    * @remarks Cost: `mmap`, `mremap` or `madvise` for each view, and one `fcntl`.
@@ -304,7 +339,8 @@ export class GuardedMemory {
    *
    * @param memory A `WebAssembly.Memory`, or its buffer where a module hides the memory (Emscripten's `HEAPU8.buffer`). A buffer is accepted
    * when the process's map proves that it is a Wasm memory's. Such a memory can't be grown by us, so `map` needs `at` or `allocator`;
-   * when the module grew it, call `from` with the new buffer to get the same object, refreshed.
+   * when the module grew it, call `from` with the new buffer to get the same object, refreshed. (The old buffer of a shared memory does
+   * not tell of the growth; until then, read-only mappings stay copy-on-write.)
    * @throws `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_HOSTMAP_NOT_WASM_MEMORY`, `ERR_HOSTMAP_MEMORY_REFUSED`
    */
   static from(memory: WasmMemory | ArrayBuffer | SharedArrayBuffer, options?: FromOptions): GuardedMemory
@@ -325,6 +361,7 @@ export class GuardedMemory {
 
   /**
    * Grows the memory as `WebAssembly.Memory.prototype.grow` does, and makes read-only mappings read-only again, which V8's growing undid.
+   * (After the module's own growth they are copy-on-write until the next call into the library: the region never changes.)
    *
    * @param wasmPages How many Wasm pages of 64 KiB to add.
    * @returns The size before, in Wasm pages.
@@ -354,7 +391,7 @@ export class GuardedMemory {
    * What lies where in the memory's reservation, in order of address.
    *
    * @throws `ERR_HOSTMAP_MEMORY_HIDDEN` if only a buffer is known, and it is detached
-   * @remarks Cost: grows with the number of mappings. Makes no system call.
+   * @remarks Cost: grows with the number of mappings. Makes no system call, but to protect read-only mappings again.
    */
   layout(): Layout
 }
@@ -378,6 +415,26 @@ export class Mapping implements Disposable {
   readonly memory: GuardedMemory
   /** Whether `unmap` was called. */
   readonly unmapped: boolean
+  /**
+   * How many writes hit a read-only page of it and went to a copy of the page; the region did not change. The first write to a page counts:
+   * the page can be written then, until it is protected again by the next call into the library that concerns its memory. After 32 such
+   * pages the whole mapping can be written, and nothing is counted, until then. Stays after `unmap`.
+   *
+   * The first one is reported as a process warning with the code `HOSTMAP_STRAY_WRITE`, in the thread that made the mapping.
+   *
+   * @remarks Cost of a stray write: three system calls, about 8 us (bench/). Takes two memory mappings of the process.
+   */
+  readonly strayWrites: number
+  /**
+   * How many accesses hit a page whose contents could not be had: its file got shorter, an I/O error, or no memory. A load or store of the
+   * module traps. All else finds a page of zeros, which stays there until `unmap`; other pages show the file's data again when it grows
+   * back. After 256 pages of zeros everything above is replaced by zeros with the next. Stays after `unmap`.
+   *
+   * The first page of zeros is reported as a process warning with the code `HOSTMAP_MISSING_PAGE`, in the thread that made the mapping.
+   */
+  readonly faults: number
+  /** The last fault, a trapped one included; `null` if there was none. Stays after `unmap`. */
+  readonly lastFault: Fault | null
 
   /**
    * Puts zeroed, writable pages in its place. A block of the module's allocator is given back to its `free`; space past the end
@@ -457,6 +514,19 @@ export interface Limits {
   readonly rlimitAddressSpaceBytes: number
   /** `vm.overcommit_memory`: 0 is `'heuristic'`, 1 `'always'`, 2 `'never'`. */
   readonly overcommit: 'heuristic' | 'always' | 'never'
+  /** What survives an access that faults: see docs/faults.md. Asking installs the guard, as the first mapping or view does. */
+  readonly faultGuard: {
+    /**
+     * The handler for SIGSEGV and SIGBUS. `'first'`: the kernel calls ours first, and it hands on what is not its own. `'covered'`:
+     * another one was installed later (by another addon, or another copy of this package) and must hand on to ours. `'none'`: there is
+     * none, since `WASM_HOSTMAP_FAULT_GUARD=off` is set in the environment or it was refused; writes to read-only pages end the process.
+     */
+    readonly handler: 'first' | 'covered' | 'none'
+    /** Whether loads and stores of modules trap. If not, writes go to private pages and missing pages are zeros for them too. */
+    readonly traps: boolean
+    /** Why there is no handler or no traps; `null` if there are both. */
+    readonly reason: string | null
+  }
   /** Memory mappings (VMAs) of the process. */
   readonly mapCount: {
     /** How many there are. */

@@ -83,14 +83,13 @@ function faultsFrom(flat, source, address, byteOffset) {
   return { strayWrites, faults, lastFault }
 }
 
-// The kernel says only that it has no page. The file's size says why.
+// The kernel says only that it has no page. The file's size may say why.
 function causeOf(cause, source, offset) {
   if (cause !== 'unavailable') return cause
+  if (source.keepsSize) return 'out-of-memory'
   const bytes = source.bytesInFile
-  if (bytes === undefined) return cause
   const page = native.hostPageSize()
-  if (offset >= Math.ceil(bytes / page) * page) return 'file-shrunk'
-  return source.isMemfd ? 'out-of-memory' : 'io-error'
+  return bytes !== undefined && offset >= Math.ceil(bytes / page) * page ? 'file-shrunk' : cause
 }
 
 // Each mapping and view is reported once.

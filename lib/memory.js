@@ -209,6 +209,7 @@ class GuardedMemory {
 
   layout() {
     const array = this.#current()
+    callNative(() => native.sync(this.#table.handle, array))
     const entries = []
     const flat = native.entries(this.#table.handle)
     for (let i = 0; i < flat.length; i += 5) {

@@ -278,6 +278,7 @@ impl Memory {
         });
         let mut state = shared.lock();
         state.attached = state.attached.saturating_add(1);
+        protect_again(&shared, &mut state, place);
         drop(state);
         Ok(Self { shared })
     }

@@ -204,6 +204,11 @@ impl Region {
         &self.counts
     }
 
+    /// Whether its file can't get shorter.
+    pub fn keeps_size(&self) -> bool {
+        self.keeps_size
+    }
+
     /// How many bytes its file or memfd has now.
     pub fn file_bytes(&self) -> Option<u64> {
         file::status(&self.fd).ok().map(|status| status.byte_length)
@@ -434,6 +439,7 @@ pub struct View {
     byte_length: u64,
     file_offset: PageAligned,
     shared: AtomicBool,
+    stand_in: bool,
 }
 
 /// What a view holds as long as it shows a region.
@@ -448,7 +454,8 @@ impl View {
     /// A view of nothing: it stands for memory that a region holds, for those who count ArrayBuffers. It takes none.
     pub fn stand_in(byte_length: u64) -> Result<Arc<Self>> {
         let length = PageAligned::round_up(byte_length).unwrap_or_default();
-        Self::over(length, Pages::ReadonlyZeros, byte_length).map(Arc::new)
+        let view = Self::over(length, Pages::ReadonlyZeros, byte_length)?;
+        Ok(Arc::new(Self { stand_in: true, ..view }))
     }
 
     fn new(pages: &RegionPages<'_>, skew: u64, byte_length: u64, sharing: Sharing) -> Result<Self> {
@@ -482,7 +489,13 @@ impl View {
             byte_length,
             file_offset: PageAligned::ZERO,
             shared: AtomicBool::new(false),
+            stand_in: false,
         })
+    }
+
+    /// Whether it stands for memory and is given to nobody.
+    pub fn is_stand_in(&self) -> bool {
+        self.stand_in
     }
 
     fn held(&self) -> MutexGuard<'_, Option<ViewHeld>> {

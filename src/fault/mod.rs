@@ -93,7 +93,9 @@ pub fn ensure() -> Result<(), &'static str> {
 fn open_zeros() {
     fn open() -> Option<ZeroFile> {
         let file = std::fs::File::open("/dev/zero").ok()?;
-        let trial = Mmap::new(PageAligned::round_up(1)?, zeros(file.as_fd(), PageAligned::ZERO)).ok()?;
+        let trial =
+            Mmap::new(PageAligned::round_up(1)?, zeros(file.as_fd(), PageAligned::ZERO, Sharing::ReadOnly))
+                .ok()?;
         let vma = process_map::at_or_after(trial.address()).ok()??;
         (vma.start <= trial.address()).then_some(ZeroFile { file, inode: vma.inode })
     }
@@ -105,8 +107,8 @@ fn open_zeros() {
 }
 
 /// Zeros for an address. Their offset is the address, so that neighbours are one area.
-fn zeros(zero: std::os::fd::BorrowedFd<'_>, address: PageAligned) -> Pages<'_> {
-    Pages::File { fd: zero, offset: address, sharing: Sharing::CopyOnWrite, is_memfd: true }
+fn zeros(zero: std::os::fd::BorrowedFd<'_>, address: PageAligned, sharing: Sharing) -> Pages<'_> {
+    Pages::File { fd: zero, offset: address, sharing, is_memfd: true }
 }
 
 /// What a fault was, for whoever asks later.
@@ -294,7 +296,7 @@ impl Guarded {
         }
         match fault.signal {
             Signal::Segv => self.stray_write(fault, &vma),
-            Signal::Bus => self.missing_page(fault),
+            Signal::Bus => self.missing_page(fault, &vma),
         }
     }
 
@@ -353,7 +355,7 @@ impl Guarded {
         unsafe { mmap::unprotect_private(self.target.span) }.is_ok()
     }
 
-    fn missing_page(&self, fault: &Fault) -> bool {
+    fn missing_page(&self, fault: &Fault, vma: &Vma) -> bool {
         let cause = match fault.kind {
             Kind::Unavailable => Cause::Unavailable,
             Kind::BrokenMemory => Cause::BrokenMemory,
@@ -365,7 +367,9 @@ impl Guarded {
             return true;
         }
         let Some(page) = PageSpan::page_of(fault.address) else { return false };
-        if !self.lay_zeros(page) {
+        // As the page was protected, so that a write to the zeros is a stray write like any other.
+        let sharing = if vma.writable { Sharing::CopyOnWrite } else { Sharing::ReadOnly };
+        if !self.lay_zeros(page, sharing) {
             return false;
         }
         self.target.counts.faults.fetch_add(1, Ordering::AcqRel);
@@ -374,10 +378,10 @@ impl Guarded {
         true
     }
 
-    fn lay_zeros(&self, page: PageSpan) -> bool {
+    fn lay_zeros(&self, page: PageSpan, sharing: Sharing) -> bool {
         let alone = self.missing_pages.fetch_add(1, Ordering::Relaxed) < MISSING_PAGES;
         if alone && areas::take_in_handler(AREAS_OF_A_PAGE) {
-            if replace_by_zeros(page).is_ok() {
+            if replace_by_zeros(page, sharing).is_ok() {
                 self.areas.fetch_add(AREAS_OF_A_PAGE, Ordering::Relaxed);
                 return true;
             }
@@ -386,7 +390,7 @@ impl Guarded {
         self.missing_pages.fetch_max(MISSING_PAGES, Ordering::Relaxed);
         // A file that ends before this page ends before all that follow.
         PageSpan::between(page.start(), self.target.span.end())
-            .is_some_and(|rest| replace_by_zeros(rest).is_ok())
+            .is_some_and(|rest| replace_by_zeros(rest, sharing).is_ok())
     }
 
     fn note(&self, fault: &Fault, cause: Cause, outcome: Outcome) {
@@ -423,10 +427,10 @@ impl Guarded {
     }
 }
 
-fn replace_by_zeros(span: PageSpan) -> SysResult<()> {
+fn replace_by_zeros(span: PageSpan, sharing: Sharing) -> SysResult<()> {
     let kept = ZEROS.get().ok_or(SysError::new("open", Errno::ENXIO))?;
     // SAFETY: the pages are ours, by the process's map.
-    let replace = |zero| unsafe { mmap::replace(span, zeros(zero, span.start())) };
+    let replace = |zero| unsafe { mmap::replace(span, zeros(zero, span.start(), sharing)) };
     // A script may have closed a descriptor that was not its own, and the number be another file's by now.
     if file::is_zero_device(&kept.file) {
         return replace(kept.file.as_fd());

@@ -44,7 +44,12 @@ pub fn traps() -> String {
 #[napi(catch_unwind)]
 pub fn begin_probe(env: Env, array: Unknown<'_>) -> napi::Result<bool> {
     let (base, byte_length) = bytes_of(env, array)?;
-    Ok(v8_trap::begin_probe(base.saturating_add(byte_length)))
+    let begun = v8_trap::begin_probe(base.saturating_add(byte_length));
+    if begun {
+        // A worker may be ended in the middle of anything, and what comes after in JavaScript is not run then.
+        env.add_env_cleanup_hook((), |()| v8_trap::abandon_probe())?;
+    }
+    Ok(begun)
 }
 
 #[napi(catch_unwind)]

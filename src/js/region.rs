@@ -125,6 +125,12 @@ impl NativeRegion {
         Ok(super::fault::flat(self.get()?.counts()))
     }
 
+    /// Whether its file can't get shorter.
+    #[napi(getter, catch_unwind)]
+    pub fn keeps_size(&self) -> bool {
+        self.get().is_ok_and(|region| region.keeps_size())
+    }
+
     /// Bytes of the region that its file holds now; `undefined` where that is not known. Cost: one `fstat`.
     #[napi(getter, catch_unwind)]
     pub fn bytes_in_file(&self) -> Option<f64> {
@@ -239,7 +245,7 @@ unsafe extern "C" fn release_view(
 ) {
     // SAFETY: `owner` is what `external_array_buffer` boxed for this finalizer, which is called once.
     let view = unsafe { Box::from_raw(owner.cast::<Arc<View>>()) };
-    if is_ending(env) {
+    if !view.is_stand_in() && is_ending(env) {
         view.abandon();
     }
 }

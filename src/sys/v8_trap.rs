@@ -38,6 +38,8 @@ static FLAG_OFFSET: AtomicIsize = AtomicIsize::new(0);
 
 /// The address whose fault is the probe, while one is under way; else 0.
 static PROBE_ADDRESS: AtomicU64 = AtomicU64::new(0);
+/// The thread that makes the probe.
+static PROBE_THREAD: AtomicUsize = AtomicUsize::new(0);
 /// The probing thread's thread-local storage of the module that V8 is in.
 static PROBE_TLS: AtomicUsize = AtomicUsize::new(0);
 static PROBE_TLS_BYTES: AtomicUsize = AtomicUsize::new(0);
@@ -95,6 +97,7 @@ pub fn begin_probe(address: u64) -> bool {
     FUNCTION.store(function, Ordering::Release);
     PROBE_TLS.store(start, Ordering::Release);
     PROBE_TLS_BYTES.store(bytes, Ordering::Release);
+    PROBE_THREAD.store(this_thread(), Ordering::Release);
     PROBE_ADDRESS.store(address, Ordering::Release);
     true
 }
@@ -107,9 +110,18 @@ pub fn end_probe() {
     }
 }
 
+/// When a thread ends: the probe that it was making, if any, is for another one to make.
+pub fn abandon_probe() {
+    if PROBE_THREAD.load(Ordering::Acquire) == this_thread() && state() == State::Probing {
+        PROBE_ADDRESS.store(0, Ordering::Release);
+        set(State::Untried);
+    }
+}
+
 /// The probe, in the handler. True: V8 took the fault. False: it is no probe.
 pub fn probe(fault: &Fault) -> bool {
-    if PROBE_ADDRESS.load(Ordering::Acquire) != fault.address || fault.address == 0 {
+    let expected = PROBE_ADDRESS.load(Ordering::Acquire);
+    if expected != fault.address || expected == 0 || PROBE_THREAD.load(Ordering::Acquire) != this_thread() {
         return false;
     }
     PROBE_ADDRESS.store(0, Ordering::Release);
