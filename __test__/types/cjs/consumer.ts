@@ -26,6 +26,8 @@ for (const { kind, start, end, region: mapped } of layout) console.log(kind, end
 const limits: Limits = hostmap.limits()
 const wasmPageSize: 65536 = limits.wasm.pageSize
 console.log(wasmPageSize, limits.mapCount.limit - limits.mapCount.used)
+const reason: string | null = limits.faultGuard.handler === 'none' ? limits.faultGuard.reason : null
+console.log(reason, limits.faultGuard.traps)
 
 async function namesOf(): Promise<typeof hostmap.HostRegion> {
   const module = await import('wasm-hostmap')

@@ -12,6 +12,7 @@ import type {
   GuestAllocator,
   HostmapErrorCode,
   LayoutRange,
+  Fault,
   LoadOptions,
   OpenOptions,
   WasmMemory
@@ -56,6 +57,8 @@ declare const exports64: { malloc(size: bigint): bigint; free(pointer: bigint): 
 const allocator: GuestAllocator = exports64
 const mapping: Mapping = GuardedMemory.from(exports32.memory).map(loaded, { allocator: exports32 })
 own.map(loaded, { allocator, access: 'readonly' })[Symbol.dispose]()
+const fault: Fault | null = mapping.faults + mapping.strayWrites > 0 ? mapping.lastFault : loaded.lastFault
+if (fault?.outcome === 'zeros' && fault.cause !== 'readonly') console.log(fault.address ?? fault.byteOffset)
 const disposables: Disposable[] = [mapping, loaded]
 for (const disposable of disposables) disposable[Symbol.dispose]()
 
