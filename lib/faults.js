@@ -120,7 +120,8 @@ function report() {
       warn(
         'HOSTMAP_MISSING_PAGE',
         `The contents of ${where} could not be had${at}, and zeros stand in their place. Did its file get shorter, or did its ` +
-          `disk fail? See ${address === undefined ? 'region' : 'mapping'}.lastFault; HostRegion.load reads a file once and keeps it.`
+          `disk fail? See ${address === undefined ? 'region' : 'mapping'}.lastFault; HostRegion.load reads a file once and keeps it.` +
+          (access === 'shared' ? ' What is written there does not reach the region.' : '')
       )
     }
   }
