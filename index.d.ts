@@ -418,7 +418,7 @@ export class Mapping implements Disposable {
   /**
    * How many writes hit a read-only page of it and went to a copy of the page; the region did not change. The first write to a page counts:
    * the page can be written then, until it is protected again by the next call into the library that concerns its memory. After 32 such
-   * pages the whole mapping can be written, and nothing is counted, until then. Stays after `unmap`.
+   * writes it is a block of 16 pages that can be written, after 64 one of 32 pages, and so on. Stays after `unmap`.
    *
    * The first one is reported as a process warning with the code `HOSTMAP_STRAY_WRITE`, in the thread that made the mapping.
    *

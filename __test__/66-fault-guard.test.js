@@ -117,7 +117,10 @@ describe('a write to a read-only mapping', () => {
         region: Buffer.from(region.view()).every(byte => byte === 0)
       }
     })
-    expect(seen).toMatchObject({ strayWrites: 33, counted: 1, region: true })
+    expect(seen).toMatchObject({ counted: 1, region: true })
+    // One by one at first, then by blocks: not 8192.
+    expect(seen.strayWrites).toBeGreaterThan(32)
+    expect(seen.strayWrites).toBeLessThan(300)
     expect(seen.added).toBeLessThanOrEqual(66)
     expect(seen.left).toBeLessThanOrEqual(8)
   })

@@ -311,12 +311,16 @@ impl Memory {
         self.shared.base == place.base
     }
 
-    fn lock_at(&self, place: Place) -> Result<MutexGuard<'_, State>> {
+    fn lock_bare(&self, place: Place) -> Result<MutexGuard<'_, State>> {
         if !self.is_at(place) {
             let message = "the memory was moved when it grew, as V8 does without its trap handler; its mappings are lost: map again";
             return Err(Error::new(Code::MemoryMoved, message));
         }
-        let mut state = self.shared.lock();
+        Ok(self.shared.lock())
+    }
+
+    fn lock_at(&self, place: Place) -> Result<MutexGuard<'_, State>> {
+        let mut state = self.lock_bare(place)?;
         protect_again(&self.shared, &mut state, place);
         Ok(state)
     }
@@ -491,7 +495,8 @@ impl Memory {
     /// Puts zeroed, writable pages in the place of a mapping, and gives the faults that it had. `None`: it is not there
     /// any more.
     pub fn unmap(&self, place: Place, mapped: Mapped) -> Result<Option<Arc<Counts>>> {
-        let mut state = self.lock_at(place)?;
+        // Protected again when this mapping is gone: there is no use in protecting it first.
+        let mut state = self.lock_bare(place)?;
         let Some((entry, held)) = state.table.get(mapped.start, mapped.id) else {
             return Ok(None);
         };
@@ -510,6 +515,7 @@ impl Memory {
         // As V8 has its own pages, so that the areas merge again. Without it there is only one more of them.
         let _ = mmap::advise(target, Advice::DontFork);
         state.table.remove(mapped.start, mapped.id);
+        protect_again(&self.shared, &mut state, place);
         Ok(Some(counts))
     }
 
@@ -594,16 +600,15 @@ fn stands(base: PageAligned, table: &MappingTable<Held>) -> SysResult<Stands> {
 fn protect_again(shared: &Shared, state: &mut State, place: Place) {
     let laid_bare =
         shared.laid_bare.load(Ordering::Relaxed) && shared.laid_bare.swap(false, Ordering::AcqRel);
-    if place.byte_length <= state.protected_length && !laid_bare {
+    let grown = place.byte_length > state.protected_length;
+    if !grown && !laid_bare {
         return;
     }
     let mut all = true;
-    for entry in state
-        .table
-        .entries()
-        .filter(|entry| entry.access == Access::Readonly && entry.span.end() <= place.byte_length)
-    {
-        if let Some(target) = entry.span.at_base(shared.base) {
+    let readonly = state.table.held().filter(|(entry, _)| entry.access == Access::Readonly);
+    for (entry, held) in readonly.filter(|(entry, _)| entry.span.end() <= place.byte_length) {
+        let bare = held.registration.take_laid_bare() || grown;
+        if let Some(target) = entry.span.at_base(shared.base).filter(|_| bare) {
             // SAFETY: a mapping of ours in a memory that the caller holds, at the base that was just compared.
             all &= unsafe { mmap::protect_readonly(target) }.is_ok();
         }

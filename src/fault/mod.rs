@@ -30,14 +30,14 @@
 //! # Areas
 //!
 //! Each page that is changed cuts its area in three, and a module could so use up the areas of the process by a store to
-//! every second page. So only the first few pages of a mapping are changed one by one; then all of it is.
+//! every second page. So only the first few pages of a mapping are changed one by one, then larger and larger blocks.
 
 mod registry;
 
 use crate::mapping::Access;
 use crate::sys::areas;
 use crate::sys::mmap::{self, Mmap, Pages, Sharing};
-use crate::sys::page::{PageAligned, PageSpan};
+use crate::sys::page::{PageAligned, PageSpan, host_page_bytes};
 use crate::sys::process_map::{self, Vma};
 use crate::sys::signal::{self, Fault, Kind, Signal};
 use crate::sys::wake::Wake;
@@ -45,16 +45,21 @@ use crate::sys::{SysError, SysResult, file, v8_trap};
 use nix::errno::Errno;
 use registry::Registry;
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 static REGISTRY: Registry<Guarded> = Registry::new();
 
+/// How much happened in ranges that are guarded and was not reported.
+static UNTOLD: AtomicU64 = AtomicU64::new(0);
+
 /// Called when something is to be reported.
 pub static REPORTS: Wake = Wake::new();
 
-/// Pages of a mapping that are made copy-on-write one by one; with the next, the whole mapping is.
+/// Pages of a mapping that are made copy-on-write one by one. The next so many faults do it for a block of [`FIRST_BLOCK_PAGES`]
+/// each, the next for a block of twice as many, and so on.
 const STRAY_PAGES: u32 = 32;
+const FIRST_BLOCK_PAGES: u64 = 16;
 
 /// Pages of a mapping that are replaced by zeros one by one; with the next, all that follow are.
 const MISSING_PAGES: u32 = 256;
@@ -215,7 +220,7 @@ pub struct Target {
     pub region_name: Arc<str>,
     pub access: Access,
     pub counts: Arc<Counts>,
-    /// Set when a page lost its protection.
+    /// Set when a page lost its protection: one for all mappings of a memory.
     pub laid_bare: Arc<AtomicBool>,
 }
 
@@ -225,6 +230,8 @@ struct Guarded {
     target: Target,
     /// Handlers that are at work on it, and [`PAUSED`].
     pins: AtomicU32,
+    /// Whether a page lost its protection since it was last protected.
+    laid_bare: AtomicBool,
     stray_pages: AtomicU32,
     missing_pages: AtomicU32,
     /// Areas that changed pages added.
@@ -270,9 +277,26 @@ fn on_fault(fault: &Fault) -> bool {
     handled.unwrap_or(false) || is_over(fault)
 }
 
+/// Who ever took pages of ours away: 0, a thread, or [`SEVERAL`].
+static TAKER: AtomicUsize = AtomicUsize::new(0);
+const SEVERAL: usize = usize::MAX;
+
+fn remember_taker() {
+    let this = signal::this_thread();
+    let known = TAKER.compare_exchange(0, this, Ordering::AcqRel, Ordering::Acquire);
+    if known.is_err_and(|taker| taker != this) {
+        TAKER.store(SEVERAL, Ordering::Release);
+    }
+}
+
 /// Whether the access would succeed by now: between the fault and this handler another thread unmapped what was there.
-/// Then it is done again. Writes only, so that loads out of bounds, the most common traps of V8, are not asked about.
+/// Then it is done again. Not asked where no other thread ever did, nor about reads, which only a missing page can stop: so
+/// that V8's own traps stay as fast.
 fn is_over(fault: &Fault) -> bool {
+    let taker = TAKER.load(Ordering::Acquire);
+    if taker == 0 || taker == signal::this_thread() {
+        return false;
+    }
     match (fault.kind, fault.is_write()) {
         (Kind::Protection, Some(true)) => {
             process_map::holding_in_handler(fault.address).is_some_and(|vma| vma.writable)
@@ -328,31 +352,49 @@ impl Guarded {
             self.note(fault, Cause::Readonly, Outcome::Trap);
             return true;
         }
-        let Some(page) = PageSpan::page_of(fault.address) else { return false };
-        if !self.make_private(page) {
+        if !self.make_private(fault.address) {
             return false;
         }
         self.target.counts.stray_writes.fetch_add(1, Ordering::AcqRel);
         self.note(fault, Cause::Readonly, Outcome::PrivatePage);
-        // After the page lost its protection: whoever clears it restores the protection then.
+        // After the page lost its protection: whoever clears it restores the protection then. This one first, since the
+        // other one is looked at first.
+        self.laid_bare.store(true, Ordering::Release);
         self.target.laid_bare.store(true, Ordering::Release);
         self.report(What::StrayWrite);
         true
     }
 
-    fn make_private(&self, page: PageSpan) -> bool {
-        let alone = self.stray_pages.fetch_add(1, Ordering::Relaxed) < STRAY_PAGES;
-        if alone && areas::take_in_handler(AREAS_OF_A_PAGE) {
-            // SAFETY: the page is ours, by the process's map, and private, as all that we map read-only.
-            if unsafe { mmap::unprotect_private(page) }.is_ok() {
+    fn make_private(&self, address: u64) -> bool {
+        let block = self.block_of(address, self.stray_pages.fetch_add(1, Ordering::Relaxed));
+        if let Some(block) = block
+            && areas::take_in_handler(AREAS_OF_A_PAGE)
+        {
+            // SAFETY: one page of it is ours, by the process's map, so the memory lives and all of it is; and private, as all
+            // that we map read-only.
+            if unsafe { mmap::unprotect_private(block) }.is_ok() {
                 self.areas.fetch_add(AREAS_OF_A_PAGE, Ordering::Relaxed);
                 return true;
             }
             areas::give_back(AREAS_OF_A_PAGE);
         }
-        self.stray_pages.fetch_max(STRAY_PAGES, Ordering::Relaxed);
         // SAFETY: one page of it is ours, so the memory lives and all of it is.
         unsafe { mmap::unprotect_private(self.target.span) }.is_ok()
+    }
+
+    /// The block that holds an address, after so many stray writes. Blocks lie side by side from the start of the range on.
+    fn block_of(&self, address: u64, strays: u32) -> Option<PageSpan> {
+        let span = self.target.span;
+        let page = host_page_bytes();
+        let pages = match (strays / STRAY_PAGES).checked_sub(1) {
+            None => 1,
+            Some(doublings) => FIRST_BLOCK_PAGES.checked_shl(doublings)?,
+        };
+        let bytes = pages.checked_mul(page).filter(|bytes| *bytes > 0)?;
+        let skew = address.checked_sub(span.start().get())?;
+        let start = span.start().get().checked_add(skew.checked_sub(skew.checked_rem(bytes)?)?)?;
+        let end = start.checked_add(bytes)?.min(span.end().get());
+        PageSpan::between(PageAligned::new(start)?, PageAligned::new(end)?)
     }
 
     fn missing_page(&self, fault: &Fault, vma: &Vma) -> bool {
@@ -406,6 +448,7 @@ impl Guarded {
 
     fn report(&self, what: What) {
         if self.happened.fetch_or(what as u8, Ordering::AcqRel) & what as u8 == 0 {
+            UNTOLD.fetch_add(1, Ordering::AcqRel);
             REPORTS.call();
         }
     }
@@ -414,6 +457,7 @@ impl Guarded {
     fn take_report(&self) -> Option<Report> {
         let happened = self.happened.load(Ordering::Acquire);
         let new = happened & !self.reported.fetch_or(happened, Ordering::AcqRel);
+        UNTOLD.fetch_sub(u64::from(new.count_ones()), Ordering::AcqRel);
         (new != 0).then(|| Report {
             stray_write: new & What::StrayWrite as u8 != 0,
             missing_page: new & What::MissingPage as u8 != 0,
@@ -478,11 +522,13 @@ pub fn take_reports() -> Vec<Report> {
         let mut left = LEFT.lock().unwrap_or_else(PoisonError::into_inner);
         left.extract_if(.., |report| report.owner == owner).collect()
     };
-    REGISTRY.for_each(|guarded| {
-        if guarded.owner == owner {
-            reports.extend(guarded.take_report());
-        }
-    });
+    if UNTOLD.load(Ordering::Acquire) > 0 {
+        REGISTRY.for_each(|guarded| {
+            if guarded.owner == owner {
+                reports.extend(guarded.take_report());
+            }
+        });
+    }
     reports
 }
 
@@ -499,6 +545,7 @@ impl Registration {
         let guarded = Arc::new(Guarded {
             target,
             pins: AtomicU32::new(0),
+            laid_bare: AtomicBool::new(false),
             stray_pages: AtomicU32::new(0),
             missing_pages: AtomicU32::new(0),
             areas: AtomicU64::new(0),
@@ -518,9 +565,20 @@ impl Registration {
         &self.guarded.target.counts
     }
 
+    /// Whether a page lost its protection since this was last asked. Stray writes count from the start again: the caller
+    /// protects all pages.
+    pub fn take_laid_bare(&self) -> bool {
+        let laid_bare = self.guarded.laid_bare.swap(false, Ordering::AcqRel);
+        if laid_bare {
+            self.guarded.stray_pages.store(0, Ordering::Relaxed);
+        }
+        laid_bare
+    }
+
     /// Keeps handlers off until [`Self::resume`], or for good when this is dropped. A handler that is at work is waited
     /// for: it makes a few system calls.
     pub fn pause(&self) {
+        remember_taker();
         self.guarded.pins.fetch_or(PAUSED, Ordering::AcqRel);
         while self.guarded.pins.load(Ordering::Acquire) & !PAUSED != 0 {
             signal::yield_now();

@@ -122,21 +122,22 @@ impl<T> Registry<T> {
         let mut writer = self.write();
         writer.seed = mix(writer.seed);
         let priority = writer.seed;
-        let (below, rest) = split(&writer.tree, range.start);
-        let below = without_end_above(below, range.start);
-        let (_, above) = split(&rest, range.end);
-        let node = Arc::new(Node { range, value, priority, below: None, above: None });
-        let tree = join(&join(&below, &Some(node)), &above);
+        let tree = if overlaps(&writer.tree, &range) {
+            let (below, rest) = split(&writer.tree, range.start);
+            let (_, above) = split(&rest, range.end);
+            join(&without_end_above(below, range.start), &above)
+        } else {
+            writer.tree.clone()
+        };
+        let tree = put(&tree, Node { range, value, priority, below: None, above: None });
         self.publish(&mut writer, tree);
     }
 
     /// Takes out the range that starts here, if it is this value's.
     pub fn remove(&self, start: u64, value: &Arc<T>) {
         let mut writer = self.write();
-        let (below, rest) = split(&writer.tree, start);
-        let (here, above) = split(&rest, start.saturating_add(1));
-        if here.is_some_and(|node| Arc::ptr_eq(&node.value, value)) {
-            let tree = join(&below, &above);
+        if starting_at(&writer.tree, start).is_some_and(|node| Arc::ptr_eq(&node.value, value)) {
+            let tree = take(&writer.tree, start);
             self.publish(&mut writer, tree);
         }
     }
@@ -171,6 +172,60 @@ impl<T> Registry<T> {
 
 fn pointer_to<T>(tree: &Tree<T>) -> *const Node<T> {
     tree.as_ref().map_or(std::ptr::null(), Arc::as_ptr)
+}
+
+/// Whether a range of the tree has an address of this one.
+fn overlaps<T>(tree: &Tree<T>, range: &Addresses) -> bool {
+    let mut at = tree;
+    while let Some(node) = at {
+        at = if range.end <= node.range.start {
+            &node.below
+        } else if range.start >= node.range.end {
+            &node.above
+        } else {
+            return true;
+        };
+    }
+    false
+}
+
+fn starting_at<T>(tree: &Tree<T>, start: u64) -> Option<&Node<T>> {
+    let mut at = tree;
+    while let Some(node) = at {
+        at = match start.cmp(&node.range.start) {
+            std::cmp::Ordering::Less => &node.below,
+            std::cmp::Ordering::Greater => &node.above,
+            std::cmp::Ordering::Equal => return Some(node),
+        };
+    }
+    None
+}
+
+/// With one range more, which overlaps none. Copies the path to it.
+fn put<T>(tree: &Tree<T>, new: Node<T>) -> Tree<T> {
+    match tree {
+        Some(node) if node.priority >= new.priority => {
+            if new.range.start < node.range.start {
+                with(node, put(&node.below, new), node.above.clone())
+            } else {
+                with(node, node.below.clone(), put(&node.above, new))
+            }
+        }
+        _ => {
+            let (below, above) = split(tree, new.range.start);
+            Some(Arc::new(Node { below, above, ..new }))
+        }
+    }
+}
+
+/// Without the range that starts here. Copies the path to it.
+fn take<T>(tree: &Tree<T>, start: u64) -> Tree<T> {
+    let node = tree.as_ref()?;
+    match start.cmp(&node.range.start) {
+        std::cmp::Ordering::Less => with(node, take(&node.below, start), node.above.clone()),
+        std::cmp::Ordering::Greater => with(node, node.below.clone(), take(&node.above, start)),
+        std::cmp::Ordering::Equal => join(&node.below, &node.above),
+    }
 }
 
 /// The ranges that start below an address, and the others. Copies the path to the cut.

@@ -56,6 +56,21 @@ impl Fault {
         (self.info, self.context)
     }
 
+    /// The address of the instruction.
+    pub fn program_counter(&self) -> u64 {
+        let context = self.context.cast::<libc::ucontext_t>();
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the kernel made this context for the handler that `self` lives in; SA_SIGINFO is set.
+        return unsafe { (*context).uc_mcontext.gregs }
+            .get(usize::try_from(libc::REG_RIP).unwrap_or(0))
+            .copied()
+            .unwrap_or(0)
+            .cast_unsigned();
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: as above.
+        return unsafe { (*context).uc_mcontext.pc };
+    }
+
     /// Whether it was an access that writes. `None`: the processor does not say.
     #[cfg(target_arch = "x86_64")]
     pub fn is_write(&self) -> Option<bool> {
@@ -226,6 +241,18 @@ fn crash(number: c_int, code: c_int) {
             libc::raise(number);
         }
     }
+}
+
+/// An address of this thread's own, as good as its name while it lives, and at a distance from its static thread-local
+/// storage that is the same in all threads: glibc and musl both keep the thread's descriptor there. Safe in handlers.
+pub fn this_thread() -> usize {
+    // SAFETY: it takes nothing.
+    let descriptor = unsafe { libc::pthread_self() };
+    // A number on glibc, a pointer on musl.
+    #[cfg(not(target_env = "musl"))]
+    return super::to_usize(descriptor);
+    #[cfg(target_env = "musl")]
+    return descriptor as usize;
 }
 
 /// Lets another thread run. Safe in handlers.
