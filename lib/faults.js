@@ -89,7 +89,7 @@ function causeOf(cause, source, offset) {
   if (source.keepsSize) return 'out-of-memory'
   const bytes = source.bytesInFile
   const page = native.hostPageSize()
-  return bytes !== undefined && offset >= Math.ceil(bytes / page) * page ? 'file-shrunk' : cause
+  return typeof bytes === 'number' && offset >= Math.ceil(bytes / page) * page ? 'file-shrunk' : cause
 }
 
 // Each mapping and view is reported once.
