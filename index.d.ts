@@ -75,8 +75,9 @@ export type HostmapErrorCode =
  * What a module may do with the pages of a mapping.
  *
  * - `'readonly'`: loads read the region. A store of the module traps with a `WebAssembly.RuntimeError`. Writes that V8 can't make
- *   traps of (`memory.fill`, `copy` and `init`, atomics, stores whose address is a constant, JavaScript) go to a copy of the page that
- *   only this memory sees; they count in {@link Mapping.strayWrites}. A system call that would write there fails with `EFAULT`.
+ *   traps of (`memory.fill`, `copy` and `init`, stores whose address is a constant, JavaScript) go to a copy of the page that
+ *   only this memory sees; they count in {@link Mapping.strayWrites}. An atomic may do either, and change while the program runs, when
+ *   V8 optimizes it. A system call that would write there fails with `EFAULT`.
  * - `'private'`: writes go to copies of the pages that only this memory sees; the region stays as it is.
  * - `'shared'`: writes go to the region, and everybody who maps or views it sees them at once.
  */
@@ -97,7 +98,8 @@ export interface Fault {
    * - `'readonly'`: a write to a read-only page.
    * - `'file-shrunk'`: the region's file ends before this byte, as its size is when you ask.
    * - `'out-of-memory'`: there was no memory for a page of a memfd that can't shrink.
-   * - `'unavailable'`: an I/O error; or the file was shorter then; or nobody can say, since the region was closed.
+   * - `'unavailable'`: an I/O error; or the disk is full (a hole of a sparse file that is written); or the file was shorter then; or nobody
+   *   can say, since the region was closed.
    * - `'memory-error'`: the machine's memory is broken there.
    */
   readonly cause: 'readonly' | 'file-shrunk' | 'out-of-memory' | 'unavailable' | 'memory-error'
@@ -420,7 +422,8 @@ export class Mapping implements Disposable {
    * the page can be written then, until it is protected again by the next call into the library that concerns its memory. After 32 such
    * writes it is a block of 16 pages that can be written, after 64 one of 32 pages, and so on. Stays after `unmap`.
    *
-   * The first one is reported as a process warning with the code `HOSTMAP_STRAY_WRITE`, in the thread that made the mapping.
+   * The first one is reported as a process warning with the code `HOSTMAP_STRAY_WRITE`, in the thread that made the mapping, or another
+   * one if that has ended. A thread gives at most 100 warnings of a kind.
    *
    * @remarks Cost of a stray write: three system calls, about 8 us (bench/). Takes two memory mappings of the process.
    */
@@ -428,9 +431,11 @@ export class Mapping implements Disposable {
   /**
    * How many accesses hit a page whose contents could not be had: its file got shorter, an I/O error, or no memory. A load or store of the
    * module traps. All else finds a page of zeros, which stays there until `unmap`; other pages show the file's data again when it grows
-   * back. After 256 pages of zeros everything above is replaced by zeros with the next. Stays after `unmap`.
+   * back. Writes to such a page stay in this memory, also with `'shared'`. Stays after `unmap`.
    *
    * The first page of zeros is reported as a process warning with the code `HOSTMAP_MISSING_PAGE`, in the thread that made the mapping.
+   *
+   * @remarks Cost of a page of zeros: four system calls. Takes two memory mappings of the process, none beside another such page.
    */
   readonly faults: number
   /** The last fault, a trapped one included; `null` if there was none. Stays after `unmap`. */
@@ -519,7 +524,7 @@ export interface Limits {
     /**
      * The handler for SIGSEGV and SIGBUS. `'first'`: the kernel calls ours first, and it hands on what is not its own. `'covered'`:
      * another one was installed later (by another addon, or another copy of this package) and must hand on to ours. `'none'`: there is
-     * none, since `WASM_HOSTMAP_FAULT_GUARD=off` is set in the environment or it was refused; writes to read-only pages end the process.
+     * none, since `WASM_HOSTMAP_FAULT_GUARD` is `off` or `0` in the environment that the process started with, or it was refused; writes to read-only pages end the process.
      */
     readonly handler: 'first' | 'covered' | 'none'
     /** Whether loads and stores of modules trap. If not, writes go to private pages and missing pages are zeros for them too. */

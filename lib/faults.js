@@ -15,37 +15,44 @@ const PROBE = 'AGFzbQEAAAABBgFgAX8BfwIGAQAAAgABAwIBAAcIAQRsb2FkAAAKCQEHACAAKAIAC
 
 const { Module, Instance } = WebAssembly
 
-let ready = false
+let installed = false
 // Why there is no handler.
 let refusal = null
+// How often the probe may still be tried: without address space for a memory it takes long to fail.
+let attempts = 3
 
 /** Before the first mapping or view: installs the handler and learns how to ask V8. */
 function guardFaults() {
-  if (ready) return
-  ready = true
-  refusal = callNative(() => native.installFaultGuard())
-  if (refusal !== null) return
-  callNative(probe)
-  callNative(() => native.onFaults(report))
-  // The process may be done before its event loop gets to the reports.
-  process.on('beforeExit', report)
+  if (installed && attempts === 0) return
+  if (!installed) {
+    installed = true
+    refusal = callNative(() => native.installFaultGuard())
+    if (refusal === null) {
+      callNative(() => native.onFaults(report))
+      reportAtExit()
+    }
+  }
+  if (refusal !== null) attempts = 0
+  if (attempts > 0) attempts = callNative(probe) ? 0 : attempts - 1
 }
 
-// Once in a process. V8 shows in the fault of a Wasm load how it can be asked: see src/sys/v8_trap.rs.
+// Once in a process. V8 shows in the fault of a Wasm load how it can be asked: see src/sys/v8_trap.rs. False: it may be
+// tried again.
 function probe() {
-  if (native.traps() !== 'untried' || !v8.hasTrapHandler()) return
+  if (native.traps() !== 'untried' || !v8.hasTrapHandler()) return true
+  // Somebody's handler above ours, Node's for a listener of a script's perhaps, would see the fault first.
+  if (native.faultHandler() !== 'first') return false
   let memory
   let load
   try {
     memory = v8.makeMemory({ initial: 1, maximum: 1, address: 'i32' })
     load = new Instance(new Module(Buffer.from(PROBE, 'base64')), { '': { '': memory } }).exports.load
   } catch {
-    // No address space for it now, or Wasm is not allowed to be compiled: another memory may have more luck.
-    ready = false
-    return
+    // No address space for it now, or Wasm is not allowed to be compiled.
+    return false
   }
   const buffer = v8.bufferOf(memory)
-  if (!native.beginProbe(new Uint8Array(buffer))) return
+  if (!native.beginProbe(new Uint8Array(buffer))) return true
   try {
     load(buffer.byteLength)
   } catch {
@@ -53,6 +60,23 @@ function probe() {
   } finally {
     native.endProbe()
   }
+  return true
+}
+
+// The process may be done before its event loop gets to the reports. One listener, however many copies of this package.
+function reportAtExit() {
+  const key = Symbol.for('wasm-hostmap.reportAtExit')
+  if (process[key] === undefined) {
+    const reporters = new Set()
+    Object.defineProperty(process, key, { value: reporters })
+    process.on('beforeExit', () => {
+      for (const reporter of reporters) reporter()
+    })
+    process.on('exit', () => {
+      for (const reporter of reporters) reporter(true)
+    })
+  }
+  process[key].add(atExit => report(atExit))
 }
 
 /** For `limits()`. */
@@ -61,8 +85,13 @@ function faultGuard() {
   if (refusal !== null) return { handler: 'none', traps: false, reason: refusal }
   const found = callNative(() => native.traps())
   const traps = found === 'yes'
-  const reason = found === 'untried' ? "V8's trap handler is off" : found
-  return { handler: callNative(() => native.faultHandler()), traps, reason: traps ? null : reason }
+  const handler = callNative(() => native.faultHandler())
+  const untried = !v8.hasTrapHandler()
+    ? "V8's trap handler is off"
+    : handler === 'first'
+      ? 'no memory could be made to learn how V8 takes faults'
+      : 'another handler was installed above ours before the first mapping'
+  return { handler, traps, reason: traps ? null : found === 'untried' ? untried : found }
 }
 
 /**
@@ -92,8 +121,8 @@ function causeOf(cause, source, offset) {
   return typeof bytes === 'number' && offset >= Math.ceil(bytes / page) * page ? 'file-shrunk' : cause
 }
 
-// Each mapping and view is reported once.
-function report() {
+// Each mapping and view is reported once. At the process's exit there is no next tick to wait for.
+function report(atExit = false) {
   let reports
   try {
     reports = native.takeFaultReports()
@@ -109,6 +138,7 @@ function report() {
     const at = regionOffset === undefined ? '' : `, last at byte ${regionOffset} of the region`
     if (found.strayWrite) {
       warn(
+        atExit,
         'HOSTMAP_STRAY_WRITE',
         `A write hit ${where}, which is read-only${at}. It went to a private copy of the page, and the region is as it was. ` +
           (address === undefined
@@ -118,17 +148,31 @@ function report() {
     }
     if (found.missingPage) {
       warn(
+        atExit,
         'HOSTMAP_MISSING_PAGE',
         `The contents of ${where} could not be had${at}, and zeros stand in their place. Did its file get shorter, or did its ` +
-          `disk fail? See ${address === undefined ? 'region' : 'mapping'}.lastFault; HostRegion.load reads a file once and keeps it.` +
+          `disk fail or run full? See ${address === undefined ? 'region' : 'mapping'}.lastFault; HostRegion.load reads a file once and keeps it.` +
           (access === 'shared' ? ' What is written there does not reach the region.' : '')
       )
     }
   }
 }
 
-function warn(code, message) {
-  process.emitWarning(message, { type: 'HostmapWarning', code })
+// Warnings of a kind that one thread gives. A program that maps for each request would drown in them.
+const MOST_WARNINGS = 100
+const given = new Map()
+
+function warn(atExit, code, message) {
+  const count = (given.get(code) ?? 0) + 1
+  given.set(code, count)
+  if (count > MOST_WARNINGS) return
+  const text = count < MOST_WARNINGS ? message : `${message} No more warnings of this kind are given.`
+  try {
+    if (!atExit) return process.emitWarning(text, { type: 'HostmapWarning', code })
+    process.emit('warning', Object.assign(new Error(text), { name: 'HostmapWarning', code }))
+  } catch {
+    // A script may have replaced what warnings are given with. Counts are right all the same.
+  }
 }
 
 module.exports = { guardFaults, faultGuard, faultsFrom }

@@ -447,7 +447,7 @@ class GuardedMemory {
   }
 }
 
-const NO_OPTIONS = Object.freeze({})
+const NO_OPTIONS = Object.freeze({ __proto__: null })
 
 class Mapping {
   #memory

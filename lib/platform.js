@@ -35,6 +35,12 @@ function unsupported() {
         (platform === 'linux' ? '' : ' A Linux container or virtual machine on this computer will do.')
     )
   }
+  if (typeof WebAssembly === 'undefined') {
+    return hostmapError(
+      'ERR_HOSTMAP_UNSUPPORTED_PLATFORM',
+      'wasm-hostmap needs WebAssembly, which this Node.js runs without (--jitless?)'
+    )
+  }
   if (Number.parseInt(process.versions.node, 10) < OLDEST_NODE) {
     return hostmapError(
       'ERR_HOSTMAP_LOAD_FAILED',

@@ -227,6 +227,7 @@ class HostRegion {
 
   seal() {
     this.#mustBeOpen()
+    guardFaults()
     callNative(() => this.#native.seal())
     this[COUNT]()
     return this

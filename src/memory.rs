@@ -458,6 +458,7 @@ impl Memory {
         // caller holds the memory, so it is alive. Wasm and JavaScript may access it meanwhile, Rust does not.
         unsafe { mmap::replace(target, pages.as_pages(access.sharing())) }
             .map_err(|sys| Error::from_sys(Code::MapFailed, what(), sys))?;
+        registration.resume();
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let entry = Entry {
             span,

@@ -474,6 +474,7 @@ impl View {
             counts: Arc::clone(&pages.region.counts),
             laid_bare: Arc::default(),
         });
+        registration.resume();
         let held = Mutex::new(Some(ViewHeld { registration, _areas: areas }));
         let shared = AtomicBool::new(sharing == Sharing::Shared);
         Ok(Self { held, skew, file_offset: pages.file_offset, shared, ..view })

@@ -150,6 +150,99 @@ fn threads_that_fault_at_once_while_another_one_maps_and_unmaps() {
     drop(fault::take_reports());
 }
 
+#[test]
+fn threads_that_fault_at_once_while_another_one_maps_and_unmaps_in_the_same_place() {
+    let _serial = support::serial();
+    let region = region(1, 7);
+    let reserved = Reserved::new(16);
+    let memory = Memory::attach(reserved.place()).unwrap();
+    let base = reserved.base();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for thread in 0..3 {
+            let done = &done;
+            scope.spawn(move || {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    write(base + thread, 9);
+                }
+            });
+        }
+        for _ in 0..20_000 {
+            let pages = region.pages(PageAligned::ZERO, region.byte_length()).unwrap();
+            let mapped = memory.map_at(reserved.place(), 0, &pages, Access::Readonly, false).unwrap();
+            memory.unmap(reserved.place(), mapped).unwrap().unwrap();
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    assert_eq!(byte_of(&region, 0), 7);
+    drop(fault::take_reports());
+}
+
+#[test]
+fn threads_that_miss_the_same_page_lose_nothing_that_they_write() {
+    let _serial = support::serial();
+    let file = TempFile::new("lost", 64);
+    let region = Region::open(&file.0, Part::default(), false).unwrap();
+    for _ in 0..20 {
+        let it = Mapping::new(&region, Access::Private);
+        file.truncate(0);
+        let start = it.reserved.base() + 3 * page_bytes();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(move || {
+                    for page in 0..64 {
+                        // SAFETY: the mapping stands as long as this scope.
+                        let cell = unsafe {
+                            &*((start + page * page_bytes()) as *const std::sync::atomic::AtomicU64)
+                        };
+                        cell.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        for page in 0..64 {
+            assert_eq!(support::read(start + page * page_bytes()), 4, "page {page}");
+        }
+        std::fs::write(&file.0, vec![0; usize::try_from(64 * page_bytes()).unwrap()]).unwrap();
+    }
+    drop(fault::take_reports());
+}
+
+#[test]
+fn pages_that_were_written_stay_however_many_are_missing() {
+    let _serial = support::serial();
+    let file = TempFile::new("many", 600);
+    let region = Region::open(&file.0, Part::default(), false).unwrap();
+    let reserved = Reserved::new(704);
+    let memory = Memory::attach(reserved.place()).unwrap();
+    let pages = region.pages(PageAligned::ZERO, region.byte_length()).unwrap();
+    memory.map_at(reserved.place(), 0, &pages, Access::Private, false).unwrap();
+    file.truncate(0);
+    for page in (0..600).rev() {
+        reserved.write(page * page_bytes(), 9);
+    }
+    for page in 0..600 {
+        assert_eq!(reserved.read(page * page_bytes()), 9, "page {page}");
+    }
+    drop(fault::take_reports());
+}
+
+#[test]
+fn what_is_protected_again_takes_no_areas() {
+    let _serial = support::serial();
+    let region = region(64, 7);
+    let it = Mapping::new(&region, Access::Readonly);
+    for _ in 0..1000 {
+        for page in 0..32 {
+            it.reserved.write((3 + 2 * page) * page_bytes(), 9);
+        }
+        it.memory.sync(it.reserved.place()).unwrap();
+    }
+    assert_eq!(it.strays(), 32_000);
+    drop(Mapping::new(&region, Access::Readonly));
+    drop(fault::take_reports());
+}
+
 /// Runs one of the tests below, which is to end by a signal, in a process of its own.
 fn signal_of(test: &str) -> Option<i32> {
     let this = std::env::current_exe().unwrap();

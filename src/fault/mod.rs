@@ -21,8 +21,8 @@
 //! It finds an address in the [`Registry`], which says what we mapped there. That may be history: V8 unmaps a memory
 //! that dies before anybody tells us, and something else may lie at the address by now. So before a page is changed
 //! the kernel is asked what lies there: the file, and where in it, must be what we mapped ([`Guarded::is_ours`]). What we
-//! took away ourselves on another thread, [`Registration::pause`] keeps handlers off: they come back to the same
-//! instruction until it is done. And a fault may be history itself: if the access would succeed by now, since another thread
+//! are about to put there, or take away, on another thread, [`Registration::pause`] keeps handlers off: they come back to the
+//! same instruction until it is done. And a fault may be history itself: if the access would succeed by now, since another thread
 //! has just unmapped what was there, it is done again.
 //!
 //! Everything else is handed on to the handler that was there before, so a real crash crashes as it did.
@@ -44,6 +44,7 @@ use crate::sys::wake::Wake;
 use crate::sys::{SysError, SysResult, file, v8_trap};
 use nix::errno::Errno;
 use registry::Registry;
+use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -60,9 +61,6 @@ pub static REPORTS: Wake = Wake::new();
 /// each, the next for a block of twice as many, and so on.
 const STRAY_PAGES: u32 = 32;
 const FIRST_BLOCK_PAGES: u64 = 16;
-
-/// Pages of a mapping that are replaced by zeros one by one; with the next, all that follow are.
-const MISSING_PAGES: u32 = 256;
 
 /// Areas that one changed page adds.
 const AREAS_OF_A_PAGE: u64 = 2;
@@ -84,7 +82,7 @@ const SWITCH: &str = "WASM_HOSTMAP_FAULT_GUARD";
 pub fn ensure() -> Result<(), &'static str> {
     static INSTALLED: OnceLock<Result<(), &'static str>> = OnceLock::new();
     *INSTALLED.get_or_init(|| {
-        if std::env::var_os(SWITCH).is_some_and(|value| value == "off") {
+        if std::env::var_os(SWITCH).is_some_and(|value| value == "off" || value == "0") {
             return Err("it was turned off by WASM_HOSTMAP_FAULT_GUARD");
         }
         process_map::prepare_for_handler();
@@ -230,12 +228,14 @@ struct Guarded {
     target: Target,
     /// Handlers that are at work on it, and [`PAUSED`].
     pins: AtomicU32,
+    /// Whether one of them is changing pages.
+    busy: AtomicBool,
     /// Whether a page lost its protection since it was last protected.
     laid_bare: AtomicBool,
     stray_pages: AtomicU32,
-    missing_pages: AtomicU32,
-    /// Areas that changed pages added.
-    areas: AtomicU64,
+    /// Areas that pages without protection added, and that zeros did.
+    stray_areas: AtomicU64,
+    zero_areas: AtomicU64,
     /// What happened that is worth a report, and what of it was reported: bits of [`What`].
     happened: AtomicU8,
     reported: AtomicU8,
@@ -263,65 +263,133 @@ fn on_fault(fault: &Fault) -> bool {
     if fault.signal == Signal::Segv && v8_trap::probe(fault) {
         return true;
     }
-    let handled = REGISTRY.find(fault.address, |guarded| {
-        if guarded.pins.fetch_add(1, Ordering::AcqRel) & PAUSED != 0 {
-            guarded.unpin();
-            // Its pages are being replaced: see what the access finds then.
-            signal::yield_now();
-            return true;
-        }
-        let handled = guarded.handle(fault);
-        guarded.unpin();
-        handled
-    });
-    handled.unwrap_or(false) || is_over(fault)
+    let (first, verdict) = find(fault.address, |guarded| guarded.handle(fault));
+    if verdict == Verdict::Again {
+        // Not while anything is held that others wait for.
+        signal::yield_now();
+    }
+    if verdict != Verdict::NotOurs || is_over(fault) {
+        return true;
+    }
+    // What was found may be gone by now, and another range be there: then its handler sees to it when the access is done
+    // again.
+    let (second, ()) = find(fault.address, |_| ());
+    first != second
+}
+
+/// What comes of a fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Verdict {
+    #[default]
+    NotOurs,
+    Done,
+    /// The access is to be done again when another thread has done its work.
+    Again,
+}
+
+/// Looks at what is registered for an address: what it is called, and what `look` says of it.
+fn find<R: Default>(address: u64, look: impl FnOnce(&Guarded) -> R) -> (usize, R) {
+    REGISTRY
+        .find(address, |guarded| (std::ptr::from_ref(guarded) as usize, look(guarded)))
+        .unwrap_or_default()
 }
 
 /// Who ever took pages of ours away: 0, a thread, or [`SEVERAL`].
 static TAKER: AtomicUsize = AtomicUsize::new(0);
 const SEVERAL: usize = usize::MAX;
 
-fn remember_taker() {
+/// How often pages were begun to be taken away, or had been.
+static TAKES: AtomicU64 = AtomicU64::new(1);
+
+/// Where that was: a bit for each gibibyte of addresses, several of which share one. Bits are never cleared.
+static TAKEN_FROM: [AtomicU64; 64] = [const { AtomicU64::new(0) }; 64];
+
+/// For some threads, `TAKES` when the thread last did an access again.
+static RETRIED_AT: [AtomicU64; 64] = [const { AtomicU64::new(0) }; 64];
+
+fn place_of(number: u64) -> (usize, u64) {
+    // The upper bits of a product with a large odd number are well spread (Knuth's multiplicative hashing).
+    let hash = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 52;
+    (usize::try_from(hash >> 6).unwrap_or(0) & 63, 1 << (hash & 63))
+}
+
+const GIBIBYTE_SHIFT: u32 = 30;
+
+fn remember_take(span: PageSpan) {
     let this = signal::this_thread();
     let known = TAKER.compare_exchange(0, this, Ordering::AcqRel, Ordering::Acquire);
     if known.is_err_and(|taker| taker != this) {
         TAKER.store(SEVERAL, Ordering::Release);
     }
+    let last = span.end().get().saturating_sub(1);
+    for gibibyte in span.start().get() >> GIBIBYTE_SHIFT..=last >> GIBIBYTE_SHIFT {
+        let (word, bit) = place_of(gibibyte);
+        if TAKEN_FROM[word].load(Ordering::Relaxed) & bit == 0 {
+            TAKEN_FROM[word].fetch_or(bit, Ordering::AcqRel);
+        }
+    }
+    TAKES.fetch_add(1, Ordering::AcqRel);
 }
 
 /// Whether the access would succeed by now: between the fault and this handler another thread unmapped what was there.
-/// Then it is done again. Not asked where no other thread ever did, nor about reads, which only a missing page can stop: so
-/// that V8's own traps stay as fast.
+/// Then it is done again. Asked only where another thread ever did so near this address, and about no reads, which
+/// only a missing page can stop: so V8's own traps stay as fast.
 fn is_over(fault: &Fault) -> bool {
+    let this = signal::this_thread();
     let taker = TAKER.load(Ordering::Acquire);
-    if taker == 0 || taker == signal::this_thread() {
+    let (word, bit) = place_of(fault.address >> GIBIBYTE_SHIFT);
+    if taker == 0 || taker == this || TAKEN_FROM[word].load(Ordering::Acquire) & bit == 0 {
         return false;
     }
-    match (fault.kind, fault.is_write()) {
+    // A fault that comes again though nothing was taken away meanwhile is not over, whatever it looks like.
+    let takes = TAKES.load(Ordering::Acquire);
+    let (slot, _) = place_of(super::sys::to_u64(this));
+    if RETRIED_AT[slot].load(Ordering::Relaxed) == takes {
+        return false;
+    }
+    let over = match (fault.kind, fault.is_write()) {
         (Kind::Protection, Some(true)) => {
             process_map::holding_in_handler(fault.address).is_some_and(|vma| vma.writable)
         }
-        // Anonymous memory is never missing.
         (Kind::Unavailable, Some(_)) => process_map::holding_in_handler(fault.address)
             .is_some_and(|vma| vma.readable && (vma.inode == 0 || is_zeros(&vma, fault.address))),
         _ => false,
+    };
+    if over {
+        RETRIED_AT[slot].store(takes, Ordering::Relaxed);
     }
+    over
 }
 
 impl Guarded {
-    fn unpin(&self) {
-        self.pins.fetch_sub(1, Ordering::Release);
+    /// Handles a fault while the range stays as it is; or lets the access be done again, if its owner or another handler is
+    /// changing pages of it.
+    fn handle(&self, fault: &Fault) -> Verdict {
+        // Looked at first, so that many threads that come again and again don't keep the owner waiting.
+        let is_paused = self.pins.load(Ordering::Relaxed) & PAUSED != 0;
+        if !is_paused {
+            if self.pins.fetch_add(1, Ordering::AcqRel) & PAUSED == 0
+                // One handler at a time changes pages of a range. Another one that came for the same page would undo what the
+                // first thread has written to it since.
+                && !self.busy.swap(true, Ordering::Acquire)
+            {
+                let handled = self.handle_alone(fault);
+                self.busy.store(false, Ordering::Release);
+                self.pins.fetch_sub(1, Ordering::Release);
+                return if handled { Verdict::Done } else { Verdict::NotOurs };
+            }
+            self.pins.fetch_sub(1, Ordering::Release);
+        }
+        Verdict::Again
     }
 
-    fn handle(&self, fault: &Fault) -> bool {
-        let Some(vma) = process_map::holding_in_handler(fault.address) else { return false };
-        if !self.is_ours(&vma, fault.address) {
-            return false;
-        }
-        match fault.signal {
+    fn handle_alone(&self, fault: &Fault) -> bool {
+        let vma =
+            process_map::holding_in_handler(fault.address).filter(|vma| self.is_ours(vma, fault.address));
+        vma.is_some_and(|vma| match fault.signal {
             Signal::Segv => self.stray_write(fault, &vma),
             Signal::Bus => self.missing_page(fault, &vma),
-        }
+        })
     }
 
     /// Whether the page at this address is one that we put there.
@@ -352,7 +420,7 @@ impl Guarded {
             self.note(fault, Cause::Readonly, Outcome::Trap);
             return true;
         }
-        if !self.make_private(fault.address) {
+        if !self.make_private(fault.address, vma) {
             return false;
         }
         self.target.counts.stray_writes.fetch_add(1, Ordering::AcqRel);
@@ -365,21 +433,26 @@ impl Guarded {
         true
     }
 
-    fn make_private(&self, address: u64) -> bool {
+    fn make_private(&self, address: u64, vma: &Vma) -> bool {
+        // All of the area that is in our range is ours: its offsets in the file run on.
+        let Some(area) = self.part_of(vma) else { return false };
         let block = self.block_of(address, self.stray_pages.fetch_add(1, Ordering::Relaxed));
-        if let Some(block) = block
+        if let Some(block) = block.and_then(|block| block.within(area))
             && areas::take_in_handler(AREAS_OF_A_PAGE)
         {
-            // SAFETY: one page of it is ours, by the process's map, so the memory lives and all of it is; and private, as all
-            // that we map read-only.
+            // SAFETY: ours, by the process's map, and private, as all that we map read-only.
             if unsafe { mmap::unprotect_private(block) }.is_ok() {
-                self.areas.fetch_add(AREAS_OF_A_PAGE, Ordering::Relaxed);
+                self.stray_areas.fetch_add(AREAS_OF_A_PAGE, Ordering::Relaxed);
                 return true;
             }
             areas::give_back(AREAS_OF_A_PAGE);
         }
-        // SAFETY: one page of it is ours, so the memory lives and all of it is.
-        unsafe { mmap::unprotect_private(self.target.span) }.is_ok()
+        // The whole area: that takes none more. SAFETY: as above.
+        unsafe { mmap::unprotect_private(area) }.is_ok()
+    }
+
+    fn part_of(&self, vma: &Vma) -> Option<PageSpan> {
+        PageSpan::between(PageAligned::new(vma.start)?, PageAligned::new(vma.end)?)?.within(self.target.span)
     }
 
     /// The block that holds an address, after so many stray writes. Blocks lie side by side from the start of the range on.
@@ -403,6 +476,10 @@ impl Guarded {
             Kind::BrokenMemory => Cause::BrokenMemory,
             Kind::Protection | Kind::Other => return false,
         };
+        if is_zeros(vma, fault.address) {
+            // Another thread was here first.
+            return true;
+        }
         if v8_trap::offer(fault) {
             self.target.counts.faults.fetch_add(1, Ordering::AcqRel);
             self.note(fault, cause, Outcome::Trap);
@@ -411,7 +488,7 @@ impl Guarded {
         let Some(page) = PageSpan::page_of(fault.address) else { return false };
         // As the page was protected, so that a write to the zeros is a stray write like any other.
         let sharing = if vma.writable { Sharing::CopyOnWrite } else { Sharing::ReadOnly };
-        if !self.lay_zeros(page, sharing) {
+        if !self.lay_zeros(page, vma, sharing) {
             return false;
         }
         self.target.counts.faults.fetch_add(1, Ordering::AcqRel);
@@ -420,19 +497,26 @@ impl Guarded {
         true
     }
 
-    fn lay_zeros(&self, page: PageSpan, sharing: Sharing) -> bool {
-        let alone = self.missing_pages.fetch_add(1, Ordering::Relaxed) < MISSING_PAGES;
-        if alone && areas::take_in_handler(AREAS_OF_A_PAGE) {
+    fn lay_zeros(&self, page: PageSpan, vma: &Vma, sharing: Sharing) -> bool {
+        if areas::take_in_handler(AREAS_OF_A_PAGE) {
             if replace_by_zeros(page, sharing).is_ok() {
-                self.areas.fetch_add(AREAS_OF_A_PAGE, Ordering::Relaxed);
+                // Zeros beside zeros are one area with them.
+                let here = process_map::holding_in_handler(page.start().get());
+                let joined = here.map_or(0, |zeros| {
+                    u64::from(zeros.start < page.start().get())
+                        .saturating_add(u64::from(zeros.end > page.end().get()))
+                });
+                areas::give_back(joined.saturating_mul(AREAS_OF_A_PAGE));
+                self.zero_areas.fetch_add(AREAS_OF_A_PAGE, Ordering::Relaxed);
+                self.zero_areas.fetch_sub(joined.saturating_mul(AREAS_OF_A_PAGE), Ordering::Relaxed);
                 return true;
             }
             areas::give_back(AREAS_OF_A_PAGE);
         }
-        self.missing_pages.fetch_max(MISSING_PAGES, Ordering::Relaxed);
-        // A file that ends before this page ends before all that follow.
-        PageSpan::between(page.start(), self.target.span.end())
-            .is_some_and(|rest| replace_by_zeros(rest, sharing).is_ok())
+        // The process has no room for more areas: all of this one, from here on. A file that ends before a page ends before
+        // all that follow.
+        let rest = self.part_of(vma).and_then(|area| PageSpan::between(page.start(), area.end()));
+        rest.is_some_and(|rest| replace_by_zeros(rest, sharing).is_ok())
     }
 
     fn note(&self, fault: &Fault, cause: Cause, outcome: Outcome) {
@@ -465,7 +549,14 @@ impl Guarded {
             memory_offset: self.target.memory_offset.map(PageAligned::get),
             byte_length: self.target.span.length().get(),
             access: self.target.access,
-            last: self.target.counts.last(),
+            last: self.target.counts.last().filter(|last| {
+                // Not of what is told here, if something else came after it.
+                new == if last.cause == Cause::Readonly {
+                    What::StrayWrite as u8
+                } else {
+                    What::MissingPage as u8
+                }
+            }),
             owner: self.owner,
         })
     }
@@ -503,6 +594,20 @@ pub struct Report {
     owner: u64,
 }
 
+const MOST_LEFT: usize = 1000;
+
+/// Threads whose programs are told of what happened. What happened to the mappings of all others is told to any of them.
+static LISTENERS: Mutex<BTreeSet<u64>> = Mutex::new(BTreeSet::new());
+
+pub fn listen(listening: bool) {
+    let mut listeners = LISTENERS.lock().unwrap_or_else(PoisonError::into_inner);
+    if listening {
+        listeners.insert(this_thread());
+    } else {
+        listeners.remove(&this_thread());
+    }
+}
+
 /// Reports of ranges that are not guarded any more.
 static LEFT: Mutex<Vec<Report>> = Mutex::new(Vec::new());
 
@@ -515,16 +620,18 @@ pub fn this_thread() -> u64 {
     NUMBER.with(|number| *number)
 }
 
-/// What happened to ranges that this thread mapped. Cost: a look at each range that is guarded.
+/// What happened to ranges that this thread mapped, or a thread that has ended. Cost: a look at each range that is guarded.
 pub fn take_reports() -> Vec<Report> {
-    let owner = this_thread();
+    let this = this_thread();
+    let listeners = LISTENERS.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let is_mine = |owner: u64| owner == this || !listeners.contains(&owner);
     let mut reports: Vec<Report> = {
         let mut left = LEFT.lock().unwrap_or_else(PoisonError::into_inner);
-        left.extract_if(.., |report| report.owner == owner).collect()
+        left.extract_if(.., |report| is_mine(report.owner)).collect()
     };
     if UNTOLD.load(Ordering::Acquire) > 0 {
         REGISTRY.for_each(|guarded| {
-            if guarded.owner == owner {
+            if is_mine(guarded.owner) {
                 reports.extend(guarded.take_report());
             }
         });
@@ -539,16 +646,18 @@ pub struct Registration {
 }
 
 impl Registration {
-    /// Before the pages are put there. Where there is no handler, nothing is guarded and all counts stay 0.
+    /// Before the pages are put there; [`Self::resume`] says that they are. Where there is no handler, nothing is guarded and
+    /// all counts stay 0.
     pub fn new(target: Target) -> Self {
         let span = target.span;
         let guarded = Arc::new(Guarded {
             target,
-            pins: AtomicU32::new(0),
+            pins: AtomicU32::new(PAUSED),
+            busy: AtomicBool::new(false),
             laid_bare: AtomicBool::new(false),
             stray_pages: AtomicU32::new(0),
-            missing_pages: AtomicU32::new(0),
-            areas: AtomicU64::new(0),
+            stray_areas: AtomicU64::new(0),
+            zero_areas: AtomicU64::new(0),
             happened: AtomicU8::new(0),
             reported: AtomicU8::new(0),
             owner: this_thread(),
@@ -571,6 +680,8 @@ impl Registration {
         let laid_bare = self.guarded.laid_bare.swap(false, Ordering::AcqRel);
         if laid_bare {
             self.guarded.stray_pages.store(0, Ordering::Relaxed);
+            // Areas that don't merge again, since their copies of pages are kept apart, are found when all are counted.
+            areas::give_back(self.guarded.stray_areas.swap(0, Ordering::Relaxed));
         }
         laid_bare
     }
@@ -578,7 +689,7 @@ impl Registration {
     /// Keeps handlers off until [`Self::resume`], or for good when this is dropped. A handler that is at work is waited
     /// for: it makes a few system calls.
     pub fn pause(&self) {
-        remember_taker();
+        remember_take(self.guarded.target.span);
         self.guarded.pins.fetch_or(PAUSED, Ordering::AcqRel);
         while self.guarded.pins.load(Ordering::Acquire) & !PAUSED != 0 {
             signal::yield_now();
@@ -589,6 +700,7 @@ impl Registration {
 
     pub fn resume(&self) {
         self.guarded.pins.fetch_and(!PAUSED, Ordering::AcqRel);
+        TAKES.fetch_add(1, Ordering::AcqRel);
     }
 }
 
@@ -596,9 +708,15 @@ impl Drop for Registration {
     fn drop(&mut self) {
         self.pause();
         REGISTRY.remove(self.guarded.target.span.start().get(), &self.guarded);
-        areas::give_back(self.guarded.areas.load(Ordering::Relaxed));
+        TAKES.fetch_add(1, Ordering::AcqRel);
+        areas::give_back(self.guarded.stray_areas.load(Ordering::Relaxed));
+        areas::give_back(self.guarded.zero_areas.load(Ordering::Relaxed));
         if let Some(report) = self.guarded.take_report() {
-            LEFT.lock().unwrap_or_else(PoisonError::into_inner).push(report);
+            let mut left = LEFT.lock().unwrap_or_else(PoisonError::into_inner);
+            // Where nobody is told, nothing is kept for long.
+            if left.len() < MOST_LEFT {
+                left.push(report);
+            }
         }
     }
 }

@@ -24,6 +24,8 @@ pub fn install_fault_guard() -> Option<String> {
 /// `first`, or `covered` if another handler was installed above ours.
 #[napi(catch_unwind)]
 pub fn fault_handler() -> String {
+    // Nothing is lost if it can't be: it says so.
+    let _ = signal::reinstall();
     if signal::is_first() { "first" } else { "covered" }.to_owned()
 }
 
@@ -133,11 +135,11 @@ pub fn on_faults(env: Env, callback: Function<'_, (), ()>) -> napi::Result<()> {
     let mut listeners = LISTENERS.lock().unwrap_or_else(PoisonError::into_inner);
     let is_new = listeners.insert(thread, Arc::new(listener)).is_none();
     drop(listeners);
+    fault::listen(true);
     if is_new {
         env.add_env_cleanup_hook(thread, |thread| {
             LISTENERS.lock().unwrap_or_else(PoisonError::into_inner).remove(&thread);
-            // Nobody is left to be told.
-            drop(fault::take_reports());
+            fault::listen(false);
         })?;
     }
     static WATCH: Once = Once::new();

@@ -99,6 +99,11 @@ impl PageSpan {
         Self::new(PageAligned::round_down(address), PageAligned::new(host_page_bytes())?)
     }
 
+    /// What of it lies in another one. `None`: nothing.
+    pub fn within(self, other: Self) -> Option<Self> {
+        Self::between(self.start.max(other.start), self.end.min(other.end))
+    }
+
     pub fn overlaps(self, other: Self) -> bool {
         self.start < other.end && other.start < self.end
     }

@@ -33,9 +33,10 @@ impl Vma {
     }
 }
 
+static QUERY_WORKS: AtomicBool = AtomicBool::new(true);
+
 /// The area that holds an address, or the next one above it. `None`: there is none.
 pub fn at_or_after(address: u64) -> SysResult<Option<Vma>> {
-    static QUERY_WORKS: AtomicBool = AtomicBool::new(true);
     if QUERY_WORKS.load(Ordering::Relaxed) {
         match query(address) {
             Err(SysError { errno: Errno::ENOTTY | Errno::EINVAL, .. }) => {
@@ -172,71 +173,64 @@ fn query_by(map: RawFd, address: u64) -> SysResult<Option<Vma>> {
 /// Opens the file that [`holding_in_handler`] asks, so that it need not.
 pub fn prepare_for_handler() {
     kept_map();
+    // Finds out whether the query works.
+    let _ = at_or_after(0);
 }
 
 /// The area that holds an address, asked in a signal handler: no lock, no allocation. `None`: there is none, or the
 /// kernel would not tell.
 pub fn holding_in_handler(address: u64) -> Option<Vma> {
     let holds = |vma: &Vma| vma.start <= address && address < vma.end;
+    let look = |map: RawFd| {
+        if QUERY_WORKS.load(Ordering::Relaxed)
+            && let Ok(found) = query_by(map, address)
+        {
+            return Some(found);
+        }
+        // An older kernel, or no map: then this fails too.
+        scan_raw(map, address).map(Some)
+    };
     if let Some(map) = kept_map()
-        && let Ok(found) = query_by(map.as_raw_fd(), address)
+        && let Some(found) = look(map.as_raw_fd())
     {
         return found.filter(holds);
     }
-    // The kernel is older than the query, or somebody closed a descriptor that was not theirs.
-    let map = RawMap::open()?;
-    match query_by(map.0, address) {
-        Ok(found) => found.filter(holds),
-        Err(_) => map.scan(address).filter(holds),
-    }
+    // Somebody closed a descriptor that was not theirs.
+    let map = super::file::open_in_handler(c"/proc/self/maps").ok()?;
+    look(map.as_raw_fd())?.filter(holds)
 }
 
-/// `/proc/self/maps` by system calls alone.
-struct RawMap(RawFd);
-
-impl RawMap {
-    fn open() -> Option<Self> {
-        // SAFETY: the path is a C string.
-        let fd = unsafe { libc::open(c"/proc/self/maps".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
-        (fd >= 0).then_some(Self(fd))
-    }
-
-    /// The area that holds an address, or the next one above it. Cost: a millisecond for ten thousand areas.
-    fn scan(&self, address: u64) -> Option<Vma> {
-        // All of a line but the path, which may be of any length.
-        const HEAD: usize = 160;
-        let mut head = [0_u8; HEAD];
-        let mut length = 0;
-        let mut buffer = [0_u8; 1024];
-        loop {
-            // SAFETY: the kernel writes at most the buffer's length into it.
-            let read = unsafe { libc::read(self.0, buffer.as_mut_ptr().cast(), buffer.len()) };
-            let read = usize::try_from(read).ok().filter(|read| *read > 0)?;
-            for byte in buffer.iter().take(read) {
-                if *byte != b'\n' {
-                    if let Some(slot) = head.get_mut(length) {
-                        *slot = *byte;
-                        length = length.saturating_add(1);
-                    }
-                    continue;
+/// Reads the map by system calls alone, for the area that holds an address or the next one above it. Cost: a millisecond
+/// for ten thousand areas.
+fn scan_raw(map: RawFd, address: u64) -> Option<Vma> {
+    // All of a line but the path, which may be of any length.
+    const HEAD: usize = 160;
+    let mut head = [0_u8; HEAD];
+    let mut length = 0;
+    let mut buffer = [0_u8; 1024];
+    let mut offset = 0_i64;
+    loop {
+        // SAFETY: the kernel writes at most the buffer's length into it.
+        let read = unsafe { libc::pread(map, buffer.as_mut_ptr().cast(), buffer.len(), offset) };
+        let read = usize::try_from(read).ok().filter(|read| *read > 0)?;
+        offset = offset.checked_add(i64::try_from(read).ok()?)?;
+        for byte in buffer.iter().take(read) {
+            if *byte != b'\n' {
+                if let Some(slot) = head.get_mut(length) {
+                    *slot = *byte;
+                    length = length.saturating_add(1);
                 }
-                let line = head.get(..length)?;
-                // The path may be cut inside a character; what comes before is ASCII.
-                let valid = std::str::from_utf8(line).map_or_else(|error| error.valid_up_to(), str::len);
-                let vma = parse_line(std::str::from_utf8(line.get(..valid)?).ok()?)?;
-                if vma.end > address {
-                    return Some(vma);
-                }
-                length = 0;
+                continue;
             }
+            let line = head.get(..length)?;
+            // The path may be cut inside a character; what comes before is ASCII.
+            let valid = std::str::from_utf8(line).map_or_else(|error| error.valid_up_to(), str::len);
+            let vma = parse_line(std::str::from_utf8(line.get(..valid)?).ok()?)?;
+            if vma.end > address {
+                return Some(vma);
+            }
+            length = 0;
         }
-    }
-}
-
-impl Drop for RawMap {
-    fn drop(&mut self) {
-        // SAFETY: opened by `open`, closed once.
-        unsafe { libc::close(self.0) };
     }
 }
 
@@ -276,9 +270,8 @@ mod tests {
         )
         .unwrap();
         let status = crate::sys::file::status(&fd).unwrap();
-        let raw = RawMap::open().unwrap();
         let by_handler = Ok(holding_in_handler(map.address() + 5));
-        let by_raw_scan = Ok(raw.scan(map.address() + 5));
+        let by_raw_scan = Ok(scan_raw(kept_map().unwrap().as_raw_fd(), map.address() + 5));
         for found in [query(map.address()), scan(map.address()), by_handler, by_raw_scan] {
             let found = match found {
                 // Kernels before 6.11.

@@ -8,6 +8,7 @@ use super::{SysError, SysResult, inject};
 use nix::errno::Errno;
 use std::ffi::{c_int, c_void};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
@@ -18,6 +19,13 @@ pub enum Signal {
 }
 
 impl Signal {
+    fn index(self) -> usize {
+        match self {
+            Self::Segv => 0,
+            Self::Bus => 1,
+        }
+    }
+
     fn number(self) -> c_int {
         match self {
             Self::Segv => libc::SIGSEGV,
@@ -91,6 +99,7 @@ impl Fault {
         const RECORDS_BYTES: usize = 4096;
         // Bits of the syndrome (Arm ARM, ESR_EL1): the class, 0x24 for a data abort of the process; bit 6 for a write.
         const CLASS_SHIFT: u32 = 26;
+        const CLASS: u64 = 0x3f;
         const DATA_ABORT: u64 = 0x24;
         const WRITE: u64 = 1 << 6;
         // SAFETY: the kernel made this context for the handler that `self` lives in; SA_SIGINFO is set.
@@ -104,7 +113,7 @@ impl Fault {
             if magic == ESR_MAGIC {
                 // SAFETY: as above; the syndrome follows the head.
                 let syndrome = unsafe { record.add(2).cast::<u64>().read_unaligned() };
-                return (syndrome >> CLASS_SHIFT == DATA_ABORT).then_some(syndrome & WRITE != 0);
+                return (syndrome >> CLASS_SHIFT & CLASS == DATA_ABORT).then_some(syndrome & WRITE != 0);
             }
             if magic == 0 || size < 8 {
                 return None;
@@ -119,34 +128,67 @@ impl Fault {
 /// by now. False: it is somebody else's.
 pub type Decide = fn(&Fault) -> bool;
 
-struct Installed {
-    decide: Decide,
-    segv: libc::sigaction,
-    bus: libc::sigaction,
-}
+/// The decision, once a handler is there to ask for it.
+static DECIDE: OnceLock<Decide> = OnceLock::new();
 
-/// Set before the first handler is installed and never changed.
-static INSTALLED: OnceLock<Installed> = OnceLock::new();
+/// What was there before, for each signal. Null: we are not installed.
+///
+/// # Safety
+/// Points to a leaked box, which is never freed or changed.
+static PREVIOUS: [AtomicPtr<libc::sigaction>; 2] = [const { AtomicPtr::new(std::ptr::null_mut()) }; 2];
+
+/// Whether a handler that wants to be called once only (SA_RESETHAND) was called.
+static WAS_CALLED: [AtomicBool; 2] = [const { AtomicBool::new(false) }; 2];
+
+const BOTH: [Signal; 2] = [Signal::Segv, Signal::Bus];
 
 /// Puts the handler above those that are there. Only the first call counts: a second one would find its own handler
 /// below itself.
 pub fn install(decide: Decide) -> SysResult<()> {
-    // Both are known before either handler can run.
-    let installed = Installed { decide, segv: current(Signal::Segv)?, bus: current(Signal::Bus)? };
-    if INSTALLED.set(installed).is_err() {
+    if DECIDE.set(decide).is_err() {
         return Ok(());
     }
-    let Some(installed) = INSTALLED.get() else { return Ok(()) };
-    put(Signal::Segv, &installed.segv)?;
-    put(Signal::Bus, &installed.bus)
+    for signal in BOTH {
+        // Known before our handler can run.
+        remember(signal, current(signal)?);
+        let replaced = put(signal)?;
+        // Another thread may have installed one in between.
+        remember(signal, replaced);
+    }
+    Ok(())
+}
+
+/// Installs it again where the default action is there instead: Node puts that back when a script takes away the last
+/// listener that it had for the signal.
+pub fn reinstall() -> SysResult<()> {
+    for signal in BOTH {
+        let is_ours = !PREVIOUS[signal.index()].load(Ordering::Acquire).is_null();
+        if is_ours && current(signal)?.sa_sigaction == libc::SIG_DFL {
+            put(signal)?;
+        }
+    }
+    Ok(())
+}
+
+fn remember(signal: Signal, action: libc::sigaction) {
+    if !is_our_handler(&action) {
+        PREVIOUS[signal.index()].store(Box::into_raw(Box::new(action)), Ordering::Release);
+    }
+}
+
+fn is_our_handler(action: &libc::sigaction) -> bool {
+    action.sa_sigaction == on_signal as *const () as usize
+}
+
+fn previous(signal: Signal) -> Option<&'static libc::sigaction> {
+    // SAFETY: by its Safety section.
+    unsafe { PREVIOUS[signal.index()].load(Ordering::Acquire).as_ref() }
 }
 
 /// Whether ours is the first handler that the kernel calls. Not so, if somebody installed one later; that one must
 /// hand on to us.
 pub fn is_first() -> bool {
-    [Signal::Segv, Signal::Bus].into_iter().all(|signal| {
-        current(signal).is_ok_and(|action| action.sa_sigaction == on_signal as *const () as usize)
-    })
+    BOTH.into_iter().all(|signal| current(signal).is_ok_and(|action| is_our_handler(&action)))
 }
 
 fn current(signal: Signal) -> SysResult<libc::sigaction> {
@@ -160,7 +202,8 @@ fn current(signal: Signal) -> SysResult<libc::sigaction> {
     }
 }
 
-fn put(signal: Signal, previous: &libc::sigaction) -> SysResult<()> {
+/// Gives what was there.
+fn put(signal: Signal) -> SysResult<libc::sigaction> {
     inject::trip("sigaction")?;
     // SAFETY: all-zero is a value of this C struct; what matters is set below.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
@@ -168,10 +211,13 @@ fn put(signal: Signal, previous: &libc::sigaction) -> SysResult<()> {
     // SA_SIGINFO: the handler needs the address. SA_ONSTACK: as before. Node's handler goes without, and ours has no use
     // for it, since a thread that faults in a mapping has stack left; but a crash reporter's handler below ours may be
     // there for stack overflows. No SA_NODEFER: a fault in the handler itself ends the process at once, as it should.
-    action.sa_flags = libc::SA_SIGINFO | (previous.sa_flags & libc::SA_ONSTACK);
+    let before = previous(signal).map_or(0, |previous| previous.sa_flags);
+    action.sa_flags = libc::SA_SIGINFO | (before & libc::SA_ONSTACK);
+    // SAFETY: all-zero is a value of this C struct, and the kernel fills it.
+    let mut replaced: libc::sigaction = unsafe { std::mem::zeroed() };
     // SAFETY: `on_signal` has the signature that SA_SIGINFO asks for and is never unloaded (build.rs).
-    match unsafe { libc::sigaction(signal.number(), &raw const action, std::ptr::null_mut()) } {
-        0 => Ok(()),
+    match unsafe { libc::sigaction(signal.number(), &raw const action, &raw mut replaced) } {
+        0 => Ok(replaced),
         _ => Err(SysError::new("sigaction", Errno::last())),
     }
 }
@@ -185,7 +231,7 @@ extern "C" fn on_signal(number: c_int, info: *mut libc::siginfo_t, context: *mut
     let address = super::to_u64(unsafe { (*info).si_addr() } as usize);
     let fault = Fault { signal, kind: kind(signal, code), address, info, context };
     // It was set before this handler was installed.
-    let handled = INSTALLED.get().is_some_and(|installed| (installed.decide)(&fault));
+    let handled = DECIDE.get().is_some_and(|decide| decide(&fault));
     if !handled {
         hand_on(&fault, number, code);
     }
@@ -204,28 +250,54 @@ fn kind(signal: Signal, code: c_int) -> Kind {
 
 /// As if we were not there.
 fn hand_on(fault: &Fault, number: c_int, code: c_int) {
-    let Some(installed) = INSTALLED.get() else { return };
-    let previous = match fault.signal {
-        Signal::Segv => &installed.segv,
-        Signal::Bus => &installed.bus,
-    };
+    let Some(previous) = previous(fault.signal) else { return crash(number, code) };
+    let once = previous.sa_flags & libc::SA_RESETHAND != 0;
+    let was_called = once && WAS_CALLED[fault.signal.index()].swap(true, Ordering::AcqRel);
     match previous.sa_sigaction {
+        _ if was_called => crash(number, code),
         libc::SIG_DFL => crash(number, code),
         // What the processor raises can't be ignored: the kernel ends the process then, and so do we.
-        libc::SIG_IGN if code > 0 => crash(number, code),
+        libc::SIG_IGN if is_synchronous(code) => crash(number, code),
         libc::SIG_IGN => {}
-        handler if previous.sa_flags & libc::SA_SIGINFO != 0 => {
-            // SAFETY: whoever installed it said by SA_SIGINFO that it has this signature.
-            let handler: extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void) =
-                unsafe { std::mem::transmute(handler) };
-            handler(number, fault.info, fault.context);
-        }
         handler => {
-            // SAFETY: without SA_SIGINFO a handler takes the number alone.
-            let handler: extern "C" fn(c_int) = unsafe { std::mem::transmute(handler) };
-            handler(number);
+            let before = mask_as(previous, number);
+            if previous.sa_flags & libc::SA_SIGINFO != 0 {
+                // SAFETY: whoever installed it said by SA_SIGINFO that it has this signature.
+                let handler: extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void) =
+                    unsafe { std::mem::transmute(handler) };
+                handler(number, fault.info, fault.context);
+            } else {
+                // SAFETY: without SA_SIGINFO a handler takes the number alone.
+                let handler: extern "C" fn(c_int) = unsafe { std::mem::transmute(handler) };
+                handler(number);
+            }
+            // SAFETY: the mask that was in force before.
+            unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut()) };
         }
     }
+}
+
+/// Blocks the signals that a handler wants to be blocked while it runs, and not its own if it says so. Gives the mask that
+/// was in force.
+fn mask_as(action: &libc::sigaction, number: c_int) -> libc::sigset_t {
+    // SAFETY: all-zero is a signal set; these calls change this thread's mask only, and are safe in handlers
+    // (signal-safety(7)).
+    unsafe {
+        let mut before: libc::sigset_t = std::mem::zeroed();
+        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const action.sa_mask, &raw mut before);
+        if action.sa_flags & libc::SA_NODEFER != 0 {
+            let mut own: libc::sigset_t = std::mem::zeroed();
+            libc::sigaddset(&raw mut own, number);
+            libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const own, std::ptr::null_mut());
+        }
+        before
+    }
+}
+
+/// Whether the signal comes of an instruction, which raises it again when it runs again.
+fn is_synchronous(code: c_int) -> bool {
+    const SEGV_MTEAERR: c_int = 8;
+    code > 0 && code != libc::BUS_MCEERR_AO && code != SEGV_MTEAERR
 }
 
 /// The default action: the process ends by this signal, with its core.
@@ -237,7 +309,7 @@ fn crash(number: c_int, code: c_int) {
         libc::sigaction(number, &raw const action, std::ptr::null_mut());
         // A fault comes again when its instruction runs again, and the core shows the place. A signal that somebody sent
         // does not: it is pending until this handler returns.
-        if code <= 0 {
+        if !is_synchronous(code) {
             libc::raise(number);
         }
     }

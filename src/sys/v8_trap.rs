@@ -13,7 +13,7 @@
 //! The flag has no public name. But V8 shows where it is: [`probe`] is run once, in a fault of a Wasm load that V8 will
 //! surely take, and passes V8 the wrong signal first. V8 refuses that after it cleared the flag, so the flag is the one
 //! word of V8's thread-local storage that changed from 1 to 0. Its distance from the thread's own address is the same in
-//! every thread, since V8 was there when the process started (static TLS). V8 from 14 on has no flag, and nothing changes.
+//! every thread, if V8 was there when the process started (static TLS; checked). V8 from 14 on has no flag, and nothing changes.
 //! Anything else, and V8 is never asked: then writes land on private pages where they could have trapped.
 //!
 //! # What V8 need not be asked
@@ -107,7 +107,7 @@ pub fn begin_probe(address: u64) -> bool {
             range.1.store(module.code.end, Ordering::Release);
         }
     }
-    let Some((start, bytes)) = module_of(function as usize).and_then(|module| module.thread_local) else {
+    let Some((start, bytes)) = static_storage_of(function as usize) else {
         set(State::Unclear);
         return false;
     };
@@ -168,7 +168,7 @@ fn find_flag(fault: &Fault) -> State {
         return State::Unclear;
     }
     let mut state = State::NoFlag;
-    for (index, was) in before.into_iter().enumerate().take(words) {
+    for (index, was) in before.iter().copied().enumerate().take(words) {
         let word = start.wrapping_add(index);
         // SAFETY: as above.
         let is = unsafe { word.read_volatile() };
@@ -230,6 +230,18 @@ fn find_function() -> Option<*mut c_void> {
     // SAFETY: the name is a C string.
     let function = unsafe { libc::dlsym(libc::RTLD_DEFAULT, NAME.as_ptr()) };
     (!function.is_null()).then_some(function)
+}
+
+/// This thread's storage of the module with this code, if it is static: as far from the thread's own address in every
+/// thread. A library that was loaded later has storage wherever there was room.
+fn static_storage_of(code: usize) -> Option<(usize, usize)> {
+    let storage = move || {
+        let (start, bytes) = module_of(code)?.thread_local?;
+        Some((start.wrapping_sub(this_thread()), start, bytes))
+    };
+    let (distance, start, bytes) = storage()?;
+    let elsewhere = std::thread::Builder::new().stack_size(64 << 10).spawn(storage).ok()?.join().ok()??;
+    (elsewhere.0 == distance).then_some((start, bytes))
 }
 
 /// A program or library of this process.
