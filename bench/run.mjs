@@ -11,7 +11,7 @@ import { writeMarkdown } from './lib/markdown.mjs'
 import { buildNative } from './lib/native.mjs'
 import { formatBytes, formatPromise, holds, tableForTerminal } from './lib/table.mjs'
 
-const NAMES = ['hand-off', 'scan', 'memories']
+const NAMES = ['hand-off', 'scan', 'memories', 'faults']
 const root = fileURLToPath(new URL('..', import.meta.url))
 const childProgram = fileURLToPath(new URL('lib/child.mjs', import.meta.url))
 const moduleOf = name => new URL(`benchmarks/${name}.mjs`, import.meta.url).href
@@ -51,7 +51,8 @@ function describeNode(execPath) {
 function runCase(execPath, name, caseOf, onProgress) {
   return new Promise((resolve, reject) => {
     const args = [moduleOf(name), JSON.stringify(caseOf)]
-    const child = fork(childProgram, args, { execPath, execArgv: ['--expose-gc'] })
+    const env = { ...process.env, ...caseOf.env }
+    const child = fork(childProgram, args, { execPath, execArgv: ['--expose-gc'], env })
     let result
     child.on('message', message => {
       if ('progress' in message) onProgress(message.progress)

@@ -41,7 +41,7 @@ use crate::sys::page::{PageAligned, PageSpan, host_page_bytes};
 use crate::sys::process_map::{self, Vma};
 use crate::sys::signal::{self, Fault, Kind, Signal};
 use crate::sys::wake::Wake;
-use crate::sys::{SysError, SysResult, file, v8_trap};
+use crate::sys::{SysError, SysResult, file, to_u64, v8_trap};
 use nix::errno::Errno;
 use registry::Registry;
 use std::collections::BTreeSet;
@@ -226,6 +226,8 @@ pub struct Target {
 #[derive(Debug)]
 struct Guarded {
     target: Target,
+    /// Never given twice, and not 0.
+    id: u64,
     /// Handlers that are at work on it, and [`PAUSED`].
     pins: AtomicU32,
     /// Whether one of them is changing pages.
@@ -287,11 +289,9 @@ enum Verdict {
     Again,
 }
 
-/// Looks at what is registered for an address: what it is called, and what `look` says of it.
-fn find<R: Default>(address: u64, look: impl FnOnce(&Guarded) -> R) -> (usize, R) {
-    REGISTRY
-        .find(address, |guarded| (std::ptr::from_ref(guarded) as usize, look(guarded)))
-        .unwrap_or_default()
+/// Looks at what is registered for an address: its id, or 0 for nothing, and what `look` says of it.
+fn find<R: Default>(address: u64, look: impl FnOnce(&Guarded) -> R) -> (u64, R) {
+    REGISTRY.find(address, |guarded| (guarded.id, look(guarded))).unwrap_or_default()
 }
 
 /// Who ever took pages of ours away: 0, a thread, or [`SEVERAL`].
@@ -304,7 +304,7 @@ static TAKES: AtomicU64 = AtomicU64::new(1);
 /// Where that was: a bit for each gibibyte of addresses, several of which share one. Bits are never cleared.
 static TAKEN_FROM: [AtomicU64; 64] = [const { AtomicU64::new(0) }; 64];
 
-/// For some threads, `TAKES` when the thread last did an access again.
+/// For the threads that were here last, which thread it was and `TAKES` when it last did an access again: half a word each.
 static RETRIED_AT: [AtomicU64; 64] = [const { AtomicU64::new(0) }; 64];
 
 fn place_of(number: u64) -> (usize, u64) {
@@ -343,8 +343,11 @@ fn is_over(fault: &Fault) -> bool {
     }
     // A fault that comes again though nothing was taken away meanwhile is not over, whatever it looks like.
     let takes = TAKES.load(Ordering::Acquire);
-    let (slot, _) = place_of(super::sys::to_u64(this));
-    if RETRIED_AT[slot].load(Ordering::Relaxed) == takes {
+    let this = to_u64(this);
+    let (slot, _) = place_of(this);
+    // Descriptors of threads are pages apart.
+    let retry = (this >> 12 << 32) | (takes & u64::from(u32::MAX));
+    if RETRIED_AT[slot].load(Ordering::Relaxed) == retry {
         return false;
     }
     let over = match (fault.kind, fault.is_write()) {
@@ -356,7 +359,7 @@ fn is_over(fault: &Fault) -> bool {
         _ => false,
     };
     if over {
-        RETRIED_AT[slot].store(takes, Ordering::Relaxed);
+        RETRIED_AT[slot].store(retry, Ordering::Relaxed);
     }
     over
 }
@@ -649,9 +652,11 @@ impl Registration {
     /// Before the pages are put there; [`Self::resume`] says that they are. Where there is no handler, nothing is guarded and
     /// all counts stay 0.
     pub fn new(target: Target) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
         let span = target.span;
         let guarded = Arc::new(Guarded {
             target,
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
             pins: AtomicU32::new(PAUSED),
             busy: AtomicBool::new(false),
             laid_bare: AtomicBool::new(false),

@@ -154,6 +154,7 @@ pub fn on_faults(env: Env, callback: Function<'_, (), ()>) -> napi::Result<()> {
 /// Waits for handlers to call, which may do no more than that, and passes it on.
 fn watch() {
     wake::block_signals();
+    wake::give_way();
     let mut seen = 0;
     loop {
         seen = fault::REPORTS.wait_beyond(seen);

@@ -1,0 +1,561 @@
+// What the fault guard costs: nothing where nothing faults, and so much for each fault that it sees to.
+
+import assert from 'node:assert/strict'
+import { ftruncateSync, mkdtempSync, openSync, rmSync, closeSync } from 'node:fs'
+import os from 'node:os'
+import path from 'node:path'
+import wabtInit from 'wabt'
+import { GuardedMemory, HostRegion, limits } from '../../index.mjs'
+import { GiB, KiB, MiB, WASM_PAGE, fillWithNoise, hostArray } from '../lib/dataset.mjs'
+import { SHORT, Samples, collectGarbage, summarize, timeBatches, timeOnce } from '../lib/measure.mjs'
+import { compileSum } from '../lib/sum.mjs'
+import { formatBytes, formatQuantity, ratioOf } from '../lib/table.mjs'
+
+export const title = 'The fault guard'
+export const measures =
+  "What the handler for SIGSEGV and SIGBUS costs. First where no fault is ours: the same program in processes with the guard and with `WASM_HOSTMAP_FAULT_GUARD=off`, in turns. Then what a fault takes that is ours, from the access to its end, the kernel's part and the JavaScript exception included."
+
+// Processes with the guard, and as many without. They are compared by neighbours, since a machine's speed drifts.
+const PAIRS = 8
+const MOST_OTHERS = 10_000
+// What else there is in a process whose faults are measured.
+const SURROUNDINGS = [
+  { key: 'few', label: 'beside 1 mapping', others: 1 },
+  { key: 'hundred', label: 'beside 100', others: 100 },
+  { key: 'most', label: 'beside 10,000', others: MOST_OTHERS },
+  { key: 'functions', label: 'beside 10,000 functions', others: 1, functions: 10_000 }
+]
+
+// Each mapping that faults is reported as a warning; here there are thousands.
+const environment = guard => ({
+  NODE_NO_WARNINGS: '1',
+  WASM_HOSTMAP_FAULT_GUARD: guard ? 'on' : 'off'
+})
+
+const COST_CASES = Array.from({ length: PAIRS }, (_, pair) =>
+  // Each goes first in half of the pairs.
+  (pair % 2 === 0 ? [true, false] : [false, true]).map(guard => ({
+    part: 'cost',
+    guard,
+    env: environment(guard)
+  }))
+).flat()
+const FAULT_CASES = SURROUNDINGS.map(({ others, functions = 0 }) => ({
+  part: 'faults',
+  others,
+  functions,
+  env: environment(true)
+}))
+const WIDE_CASE = { part: 'wide', env: environment(true) }
+
+export const cases = [...COST_CASES, ...FAULT_CASES, WIDE_CASE]
+
+export async function measure({ part, guard, others, functions }, onProgress) {
+  if (part === 'cost') return measureCost(guard)
+  if (part === 'faults') return measureFaults(others, functions, onProgress)
+  return measureWide(onProgress)
+}
+
+const ACCESSES_WAT = `
+(module
+  (import "env" "memory" (memory 1))
+  ;; Writes byteLength bytes at an address. Both are multiples of 64.
+  (func (export "write") (param $at i32) (param $byteLength i32)
+    (local $end i32) (local $value v128)
+    (local.set $end (i32.add (local.get $at) (local.get $byteLength)))
+    (local.set $value (i32x4.splat (local.get $at)))
+    (loop $next
+      (v128.store offset=0 (local.get $at) (local.get $value))
+      (v128.store offset=16 (local.get $at) (local.get $value))
+      (v128.store offset=32 (local.get $at) (local.get $value))
+      (v128.store offset=48 (local.get $at) (local.get $value))
+      (local.set $at (i32.add (local.get $at) (i32.const 64)))
+      (br_if $next (i32.ne (local.get $at) (local.get $end)))))
+  (func (export "load") (param i32) (drop (i32.load8_u (local.get 0))))
+  (func (export "store") (param i32) (i32.store8 (local.get 0) (i32.const 1)))
+  (func (export "atomicStore") (param i32) (i32.atomic.store8 (local.get 0) (i32.const 1)))
+  (func (export "fill") (param i32) (memory.fill (local.get 0) (i32.const 1) (i32.const 1))))
+`
+
+/** Compiles the program; the function it gives makes an instance over a memory, and warms it up. */
+async function compileAccesses() {
+  const wabt = await wabtInit()
+  const parsed = wabt.parseWat('accesses.wat', ACCESSES_WAT, { simd: true, threads: true, bulk_memory: true })
+  const module = new WebAssembly.Module(parsed.toBinary({}).buffer)
+  parsed.destroy()
+  const accessesOf = memory => new WebAssembly.Instance(module, { env: { memory } }).exports
+  const own = accessesOf(new WebAssembly.Memory({ initial: 1 }))
+  for (let round = 0; round < 20; round++) {
+    for (let i = 0; i < 500; i++) {
+      for (const access of [own.load, own.store, own.atomicStore, own.fill]) access(i)
+      own.write(0, WASM_PAGE)
+    }
+    // V8 compiles on other threads.
+    await new Promise(resolve => setTimeout(resolve, 5))
+  }
+  return accessesOf
+}
+
+/** So many compiled Wasm functions with a load each. Whoever keeps what is returned keeps them. */
+async function compileFunctions(count) {
+  const wabt = await wabtInit()
+  const functions = Array.from(
+    { length: count },
+    (_, index) => `(func (export "${index}") (param i32) (drop (i32.load8_u (local.get 0))))`
+  )
+  const parsed = wabt.parseWat('functions.wat', `(module (memory 1) ${functions.join('\n')})`)
+  const { exports } = new WebAssembly.Instance(new WebAssembly.Module(parsed.toBinary({}).buffer))
+  parsed.destroy()
+  // V8 compiles a function when it is called.
+  for (let index = 0; index < count; index++) exports[index](index)
+  return exports
+}
+
+/** The access, which must trap. */
+function trap(access, address) {
+  try {
+    access(address)
+  } catch {
+    return
+  }
+  throw new Error('the access did not trap')
+}
+
+/** So many mappings of a page each, which are no neighbours. Whoever keeps what is returned keeps them. */
+function mapOthers(count, region) {
+  const { pageSize } = limits()
+  const guarded = new GuardedMemory({ initial: Math.ceil((2 * count * pageSize) / WASM_PAGE) })
+  for (let i = 0; i < count; i++) {
+    guarded.map(region, { at: 2 * i * pageSize, byteLength: pageSize })
+  }
+  return guarded
+}
+
+// What is the same with and without the guard.
+
+const SCAN_BYTES = 64 * MiB
+const SCAN_SIZES = [256 * KiB, SCAN_BYTES]
+const SCAN_TURNS = 20
+const TRAP_TURNS = 20
+
+const COST_ROWS = [
+  ...SCAN_SIZES.flatMap(byteLength => {
+    const size = formatBytes(byteLength)
+    return [
+      {
+        key: `${byteLength} read mapped`,
+        label: `read ${size}, mapped readonly`,
+        noise: `${byteLength} read plain`
+      },
+      { key: `${byteLength} read plain`, label: `read ${size}, plain memory: the noise` },
+      {
+        key: `${byteLength} write mapped`,
+        label: `write ${size}, mapped private`,
+        noise: `${byteLength} write plain`
+      },
+      { key: `${byteLength} write plain`, label: `write ${size}, plain memory: the noise` }
+    ].map(row => ({ ...row, fastest: true }))
+  }),
+  ...['', ` ${MOST_OTHERS}`].flatMap(suffix => {
+    const beside = suffix === '' ? '' : ', beside 10,000 mappings'
+    return [
+      { key: `load${suffix}`, label: `V8's own trap, a load past the end${beside}`, trap: true },
+      { key: `store${suffix}`, label: `V8's own trap, a store past the end${beside}`, trap: true }
+    ]
+  }),
+  { key: 'map', label: `map + unmap ${formatBytes(SCAN_BYTES)}` },
+  { key: `map ${MOST_OTHERS}`, label: `the same beside ${MOST_OTHERS.toLocaleString('en-US')} mappings` }
+]
+
+async function measureCost(guard) {
+  const sumOver = await compileSum()
+  const accessesOf = await compileAccesses()
+  const samples = new Samples()
+  const source = hostArray(SCAN_BYTES)
+  const region = HostRegion.copyFrom(source)
+  scanTurns(samples, sumOver, accessesOf, source, region)
+  assert.equal(limits().faultGuard.handler, guard ? 'first' : 'none')
+
+  trapAndMapTurns(samples, '', accessesOf, region)
+  const others = mapOthers(MOST_OTHERS, region)
+  trapAndMapTurns(samples, ` ${MOST_OTHERS}`, accessesOf, region)
+  assert.equal(new Uint8Array(others.buffer)[0], source[0])
+  // One figure for each process.
+  return Object.fromEntries(
+    COST_ROWS.map(({ key, fastest }) => {
+      const { min, median } = samples.summary(key)
+      return [key, fastest ? min : median]
+    })
+  )
+}
+
+/** Reads and writes of pages that were all touched before, mapped and plain, in one memory. */
+function scanTurns(samples, sumOver, accessesOf, source, region) {
+  const ways = ['read mapped', 'read plain', 'write mapped', 'write plain']
+  const guarded = new GuardedMemory({ initial: 1 + (ways.length * SCAN_BYTES) / WASM_PAGE })
+  const addresses = ways.map((_, index) => WASM_PAGE + index * SCAN_BYTES)
+  guarded.map(region, { at: addresses[0], access: 'readonly' })
+  new Uint8Array(guarded.buffer).set(source, addresses[1])
+  guarded.map(region, { at: addresses[2], access: 'private' })
+  const sum = sumOver(guarded.memory)
+  const { write } = accessesOf(guarded.memory)
+  const run = [sum, sum, write, write]
+  // Every page is brought in, or copied.
+  assert.equal(sum(addresses[0], SCAN_BYTES), sum(addresses[1], SCAN_BYTES))
+  for (const address of addresses.slice(2)) write(address, SCAN_BYTES)
+
+  for (const byteLength of SCAN_SIZES) {
+    const repeats = (32 * MiB) / Math.min(byteLength, 32 * MiB)
+    for (let turn = -2; turn < SCAN_TURNS; turn++) {
+      for (const [index, way] of ways.entries()) {
+        const elapsedNs = timeOnce(() => {
+          for (let repeat = 0; repeat < repeats; repeat++) run[index](addresses[index], byteLength)
+        })
+        if (turn >= 0) samples.add(`${byteLength} ${way}`, [elapsedNs / repeats])
+      }
+    }
+  }
+}
+
+function trapAndMapTurns(samples, suffix, accessesOf, region) {
+  const plan = { ...SHORT, batchesPerTurn: 10 }
+  for (let turn = 0; turn < TRAP_TURNS; turn++) {
+    const guarded = new GuardedMemory({ initial: 1 + SCAN_BYTES / WASM_PAGE })
+    const { load, store } = accessesOf(guarded.memory)
+    const round = () => guarded.map(region, { at: WASM_PAGE }).unmap()
+    samples.add(`map${suffix}`, timeBatches(round, plan))
+    const mapping = guarded.map(region, { at: WASM_PAGE })
+    for (const [name, access] of Object.entries({ load, store })) {
+      const trapped = () => trap(access, guarded.byteLength)
+      samples.add(`${name}${suffix}`, timeBatches(trapped, plan))
+    }
+    mapping.unmap()
+  }
+}
+
+// What a fault takes that is the guard's.
+
+/** Pages of a mapping that are changed one by one. */
+const STRAY_PAGES = 32
+const BATCHES = { warmup: 5, perTurn: 10, turns: 10 }
+const CALL_TURNS = 16
+
+const FAULT_ROWS = [
+  { key: 'js write', label: '`u8[i] = 1`', stray: true },
+  { key: 'js write seen', label: '`u8[i] = 1`, page read before', stray: true },
+  { key: 'atomic store', label: '`i32.atomic.store8`', stray: true },
+  { key: 'fill', label: '`memory.fill` of a byte', stray: true },
+  { key: 'first', label: 'the first of a mapping, with its report', stray: true },
+  { key: 'copy', label: 'for comparison: `u8[i] = 1`, mapped private' },
+  { key: 'store', label: '`i32.store8`: a trap' },
+  { key: 'js read', label: '`u8[i]` of a page that the file lost: zeros' },
+  { key: 'load', label: '`i32.load8_u` of such a page: a trap' },
+  { key: 'v8 trap', label: "for comparison: V8's own trap" },
+  { key: 'next call', label: 'the next call after a stray write, into the memory of all those mappings' },
+  { key: 'any call', label: 'for comparison: that call, after no stray write' }
+]
+
+async function measureFaults(othersCount, functionsCount, onProgress) {
+  // First, since V8 looks for code that traps in the order that it was compiled in.
+  const functions = await compileFunctions(functionsCount)
+  const accessesOf = await compileAccesses()
+  const samples = new Samples()
+  const { pageSize } = limits()
+  // Every second page: neighbours would become one area again, and that is cheaper.
+  const byteLength = 2 * STRAY_PAGES * pageSize
+  const region = HostRegion.copyFrom(hostArray(byteLength))
+  const others = mapOthers(othersCount, region)
+
+  const directory = mkdtempSync(path.join(os.tmpdir(), 'wasm-hostmap-bench-'))
+  const file = path.join(directory, 'shrinks')
+  const fd = openSync(file, 'w+')
+  try {
+    ftruncateSync(fd, byteLength)
+    const shrinking = HostRegion.open(file)
+    for (let turn = 0; turn < BATCHES.turns; turn++) {
+      const guarded = new GuardedMemory({ initial: 1 + Math.ceil(byteLength / WASM_PAGE) })
+      const bytes = new Uint8Array(guarded.buffer)
+      const accesses = accessesOf(guarded.memory)
+      const ground = { samples, guarded, bytes, region, byteLength, pageSize }
+      strayTurn(ground, 'js write', address => (bytes[address] = 1))
+      strayTurn(ground, 'js write seen', address => (bytes[address] = 1), { seen: true })
+      strayTurn(ground, 'atomic store', accesses.atomicStore)
+      strayTurn(ground, 'fill', accesses.fill)
+      strayTurn(ground, 'copy', address => (bytes[address] = 1), { access: 'private' })
+      trapTurn(ground, 'store', accesses.store, WASM_PAGE)
+      trapTurn(ground, 'v8 trap', accesses.load, guarded.byteLength)
+      shrunkTurns({ ...ground, fd, region: shrinking }, accesses)
+      // The reports come in now.
+      await collectGarbage()
+      onProgress((turn + 1) / BATCHES.turns)
+    }
+  } finally {
+    closeSync(fd)
+    rmSync(directory, { recursive: true })
+  }
+  callTurns(samples, others, othersCount, pageSize)
+  assert.equal(Object.keys(functions).length, functionsCount)
+  return Object.fromEntries(FAULT_ROWS.map(({ key }) => [key, samples.summary(key)]))
+}
+
+/** Every second page of a new mapping. */
+function* newMappings({ guarded, region, byteLength, pageSize }, access) {
+  const addresses = Array.from({ length: STRAY_PAGES }, (_, index) => WASM_PAGE + 2 * index * pageSize)
+  for (let batch = -BATCHES.warmup; batch < BATCHES.perTurn; batch++) {
+    const mapping = guarded.map(region, { at: WASM_PAGE, byteLength, access })
+    yield { mapping, addresses, counts: batch >= 0 }
+    mapping.unmap()
+  }
+}
+
+/** A write that V8 can't trap, to each page in turn. The first of a mapping is told apart: it wakes who reports it. */
+function strayTurn(ground, name, write, { access = 'readonly', seen = false } = {}) {
+  const { samples, bytes } = ground
+  for (const { mapping, addresses, counts } of newMappings(ground, access)) {
+    if (seen) for (const address of addresses) assert.notEqual(bytes[address], undefined)
+    const [first, ...rest] = addresses
+    const firstNs = timeOnce(() => write(first))
+    const restNs = timeOnce(() => {
+      for (const address of rest) write(address)
+    })
+    assert.equal(mapping.strayWrites, access === 'readonly' ? addresses.length : 0)
+    if (!counts) continue
+    samples.add(name, [restNs / rest.length])
+    if (name === 'js write') samples.add('first', [firstNs])
+  }
+}
+
+/** A trap leaves everything as it was, so it can be had again at once. */
+function trapTurn({ samples, guarded, region, byteLength }, name, access, address) {
+  const mapping = guarded.map(region, { at: WASM_PAGE, byteLength })
+  samples.add(
+    name,
+    timeBatches(() => trap(access, address), { ...SHORT, batchesPerTurn: 10 })
+  )
+  assert.equal(mapping.strayWrites, 0)
+  mapping.unmap()
+}
+
+function shrunkTurns(ground, { load }) {
+  const { samples, bytes, fd, byteLength } = ground
+  // A mapping is only made of bytes that are there.
+  const mappings = function* () {
+    ftruncateSync(fd, byteLength)
+    for (const each of newMappings(ground, 'readonly')) {
+      ftruncateSync(fd, 0)
+      yield each
+      ftruncateSync(fd, byteLength)
+    }
+  }
+  for (const { mapping, addresses, counts } of mappings()) {
+    const loadNs = timeOnce(() => {
+      for (const address of addresses) trap(load, address)
+    })
+    let sum = 0
+    const readNs = timeOnce(() => {
+      for (const address of addresses) sum += bytes[address]
+    })
+    assert.equal(sum, 0)
+    assert.equal(mapping.faults, 2 * addresses.length)
+    if (!counts) continue
+    samples.add('load', [loadNs / addresses.length])
+    samples.add('js read', [readNs / addresses.length])
+  }
+}
+
+/** A call that maps nothing, with and without a page that lost its protection. */
+function callTurns(samples, guarded, othersCount, pageSize) {
+  const bytes = new Uint8Array(guarded.buffer)
+  const call = () => GuardedMemory.from(guarded.memory)
+  for (let turn = -CALL_TURNS; turn < CALL_TURNS; turn++) {
+    // No mapping has its turn so often that all of it would become copy-on-write.
+    const page = 2 * ((turn + CALL_TURNS) % othersCount)
+    bytes[page * pageSize] = turn
+    const nextNs = timeOnce(call)
+    const anyNs = timeOnce(call)
+    if (turn < 0) continue
+    samples.add('next call', [nextNs])
+    samples.add('any call', [anyNs])
+  }
+}
+
+// When there are too many pages for one by one.
+
+const WIDE_SIZES = [MiB, 64 * MiB, GiB]
+const wideTurnsOf = byteLength => (byteLength < GiB ? 10 : 3)
+
+async function measureWide(onProgress) {
+  const { pageSize } = limits()
+  const region = HostRegion.allocate(WIDE_SIZES.at(-1))
+  fillWithNoise(new Uint8Array(region.view()))
+  const samples = new Samples()
+  for (const [index, byteLength] of WIDE_SIZES.entries()) {
+    const guarded = new GuardedMemory({ initial: 1 + byteLength / WASM_PAGE })
+    const bytes = new Uint8Array(guarded.buffer, WASM_PAGE, byteLength)
+    const write = at => () => (bytes[at] = 1)
+    const add = (name, operation) => samples.add(`${byteLength} ${name}`, [timeOnce(operation)])
+    for (let turn = 0; turn < wideTurnsOf(byteLength); turn++) {
+      const mapping = mapTouched(guarded, region, bytes, 'readonly')
+      for (let page = 0; page < STRAY_PAGES; page++) bytes[2 * page * pageSize] = 1
+      // Away from pages that are areas of their own already.
+      add('one more', write(byteLength - 1))
+      add('protect', () => GuardedMemory.from(guarded.memory))
+      add('again', write(byteLength / 2))
+      assert.equal(mapping.strayWrites, STRAY_PAGES + 2)
+      mapping.unmap()
+      for (const access of ['readonly', 'private']) {
+        const each = mapTouched(guarded, region, bytes, access)
+        const elapsedNs = timeOnce(() => {
+          for (let at = 0; at < byteLength; at += pageSize) bytes[at] = 1
+        })
+        samples.add(`${byteLength} ${access}`, [elapsedNs / (byteLength / pageSize)])
+        each.unmap()
+      }
+      // The reports come in now.
+      await collectGarbage()
+    }
+    onProgress((index + 1) / WIDE_SIZES.length)
+  }
+  return WIDE_SIZES.map(byteLength =>
+    Object.fromEntries(WIDE_COLUMNS.map(({ key }) => [key, samples.summary(`${byteLength} ${key}`)]))
+  )
+}
+
+const WIDE_COLUMNS = [
+  { key: 'one more', label: `stray write to page ${STRAY_PAGES + 1}` },
+  { key: 'protect', label: 'the next call, which protects again' },
+  { key: 'again', label: 'a stray write after that' },
+  { key: 'readonly', label: 'a byte to every page, for each' },
+  { key: 'private', label: 'the same, mapped private' }
+]
+
+/** A mapping whose pages were all read. */
+function mapTouched(guarded, region, bytes, access) {
+  const mapping = guarded.map(region, { at: WASM_PAGE, byteLength: bytes.byteLength, access })
+  const { pageSize } = limits()
+  let sum = 0
+  for (let at = 0; at < bytes.byteLength; at += pageSize) sum += bytes[at]
+  assert.notEqual(sum, 0)
+  return mapping
+}
+
+const MOST_DIFFERENCE = 0.02
+const MOST_RECOVERY_NS = 20_000
+
+export function report(results) {
+  const costs = results.slice(0, COST_CASES.length)
+  const costOf = (guard, key) =>
+    costs.filter((_, index) => COST_CASES[index].guard === guard).map(medians => medians[key])
+  const ratio = value => ({ unit: 'ratio', median: value, samples: 1 })
+  const costTable = {
+    id: 'faults-none',
+    title: 'Where no fault is ours',
+    rowLabel: 'operation',
+    columns: [
+      { key: 'on', label: 'with the guard' },
+      { key: 'off', label: 'without' },
+      { key: 'ratio', label: 'with : without' },
+      { key: 'lowest', label: 'lowest pair' },
+      { key: 'highest', label: 'highest pair' }
+    ],
+    note: `Medians of ${PAIRS} processes each, with the 10th and 90th percentile of them. A process counts with its fastest scan, as others only ever make one slower, and with the median of all else. With : without is the median of pairs of processes that ran one after the other. The guard can't be in the way of plain memory, so those rows show what two processes differ by anyway. Pages were all read, or written, before.`,
+    rows: COST_ROWS.map(({ key, label, noise = null, trap = false }) => {
+      const [on, off] = [true, false].map(guard => costOf(guard, key))
+      const ratios = on.map((ns, pair) => ns / off[pair]).sort((a, b) => a - b)
+      const middle = (ratios[(ratios.length - 1) >> 1] + ratios[ratios.length >> 1]) / 2
+      return {
+        label,
+        parameters: { operation: key, pairs: PAIRS, noise, trap },
+        cells: {
+          on: summarize(on),
+          off: summarize(off),
+          ratio: ratio(middle),
+          lowest: ratio(ratios[0]),
+          highest: ratio(ratios.at(-1))
+        }
+      }
+    })
+  }
+
+  const bySurroundings = results.slice(COST_CASES.length, -1)
+  const faultTable = {
+    id: 'faults-ours',
+    title: 'A fault that is ours',
+    rowLabel: 'access',
+    columns: SURROUNDINGS.map(({ key, label }) => ({ key, label })),
+    note: `A write to each second page of a \`readonly\` mapping, ${STRAY_PAGES} pages, in a process with so many other mappings, or with a Wasm module of so many functions, all of which V8 has compiled: it looks through them one by one when it is asked whether it can trap an access. What V8 can trap ends in a RuntimeError, which is caught. Mapped \`private\`, a write to a page costs a page fault and a copy of the page, without the guard.`,
+    rows: FAULT_ROWS.map(({ key, label, stray }) => ({
+      label,
+      parameters: { access: key, stray: stray === true },
+      cells: Object.fromEntries(
+        SURROUNDINGS.map((surrounding, index) => [surrounding.key, bySurroundings[index][key]])
+      )
+    }))
+  }
+
+  const wide = results.at(-1)
+  const wideTable = {
+    id: 'faults-wide',
+    title: `More than ${STRAY_PAGES} pages of a mapping`,
+    rowLabel: 'mapping',
+    columns: [...WIDE_COLUMNS, { label: 'every : private', ratio: ['readonly', 'private'] }],
+    note: `All pages were read before. After the first ${STRAY_PAGES}, a stray write takes the protection of a block of pages round it, and blocks grow. A write to a page copies it, in a mapping of either kind.`,
+    rows: WIDE_SIZES.map((byteLength, index) => ({
+      label: formatBytes(byteLength),
+      parameters: { byteLength },
+      cells: wide[index]
+    }))
+  }
+
+  /** No verdict where plain memory, which the guard can't be in the way of, differs by more than the bound. */
+  const equalPromise = ({ label, parameters, cells: { ratio, lowest, highest } }) => {
+    const noise = costTable.rows.find(each => each.parameters.operation === parameters.noise).cells.ratio
+    const [from, to, plain] = [lowest, highest, noise].map(({ median }) => formatQuantity(median, 'ratio'))
+    return {
+      text: `${label}: with the guard, of the time without (pairs: ${from} to ${to}; plain memory: ${plain})`,
+      value: Math.abs(noise.median - 1) > MOST_DIFFERENCE ? NaN : ratio.median,
+      unit: 'ratio',
+      atMost: 1 + MOST_DIFFERENCE
+    }
+  }
+
+  const largest = wideTable.rows.at(-1)
+  const promises = [
+    ...costTable.rows.filter(({ parameters }) => parameters.noise).map(equalPromise),
+    ...costTable.rows
+      .filter(({ parameters }) => parameters.trap)
+      .map(({ label, cells: { ratio } }) => ({
+        text: `${label}: with the guard, of the time without`,
+        value: ratio.median,
+        unit: 'ratio',
+        atMost: 1.05
+      })),
+    {
+      text: `a stray write beside ${MOST_OTHERS.toLocaleString('en-US')} mappings, of the time beside one`,
+      value: ratioOf(faultTable.rows[0], ['most', 'few']),
+      unit: 'ratio',
+      atMost: 1.25
+    },
+    ...faultTable.rows
+      .filter(({ parameters }) => parameters.stray)
+      .map(({ label, cells }) => ({
+        text: `a stray write, ${label}, in the slowest of these processes`,
+        value: Math.max(...Object.values(cells).map(({ median }) => median)),
+        unit: 'ns',
+        atMost: MOST_RECOVERY_NS
+      })),
+    {
+      text: `a stray write, page ${STRAY_PAGES + 1} of a mapping of ${largest.label}`,
+      value: largest.cells['one more'].median,
+      unit: 'ns',
+      atMost: MOST_RECOVERY_NS
+    },
+    {
+      text: `a byte to every page of ${largest.label} mapped readonly, of the time mapped private`,
+      value: ratioOf(largest, ['readonly', 'private']),
+      unit: 'ratio',
+      atMost: 1.25
+    }
+  ]
+  return { tables: [costTable, faultTable, wideTable], promises }
+}
