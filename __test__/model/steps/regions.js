@@ -1,0 +1,285 @@
+'use strict'
+
+const fs = require('node:fs')
+const fc = require('fast-check')
+const { noise } = require('../../support/files')
+const { Backing, Tally, View } = require('../model')
+const { PAGE, HostRegion, hasGuard, same } = require('../world')
+const {
+  newSteps,
+  MOST,
+  byteLength,
+  wrong,
+  rarely,
+  sometimes,
+  pick,
+  flag,
+  choose,
+  numberCodes,
+  part,
+  partOf,
+  showPart
+} = require('./arguments')
+
+const { steps, step } = newSteps()
+
+function addRegion(world, real, { backing, offset = 0, byteLength, opened, kind }) {
+  same('byteLength', real.byteLength, byteLength)
+  same('backing', real.backing, kind)
+  const region = { real, ref: new WeakRef(real), backing, offset, byteLength, opened, kind, closed: false }
+  region.name = `region ${world.regions.length} of ${byteLength} bytes`
+  region.region = region
+  region.tally = new Tally()
+  world.regions.push(region)
+  return region
+}
+
+const memfd = (real, byteLength) =>
+  new Backing(PAGE, byteLength, { memfd: true, inode: fs.fstatSync(real.fd).ino })
+
+const canAddRegion = world => world.regions.length < MOST.regions
+
+step('allocate', 4, { byteLength, wrong: sometimes(wrong, 20) }, (world, { byteLength, wrong }) => {
+  if (!canAddRegion(world)) return null
+  const length = wrong ?? byteLength
+  return {
+    text: `allocate(${String(length)})`,
+    documented: 'allocate',
+    codes: numberCodes(length, 1, Number.MAX_SAFE_INTEGER),
+    call: () => HostRegion.allocate(length),
+    done: real =>
+      addRegion(world, real, {
+        backing: memfd(real, length),
+        byteLength: length,
+        opened: true,
+        kind: 'memfd'
+      })
+  }
+})
+
+step('copyFrom', 6, { byteLength, seed: pick, empty: rarely }, (world, { byteLength, seed, empty }) => {
+  if (!canAddRegion(world)) return null
+  const bytes = noise(empty ? 0 : byteLength, seed + 1)
+  return {
+    text: `copyFrom(${bytes.length} bytes)`,
+    documented: 'allocate',
+    codes: empty ? ['ERR_INVALID_ARG_VALUE'] : [],
+    call: () => HostRegion.copyFrom(bytes),
+    done: real => {
+      const backing = memfd(real, byteLength)
+      backing.write(0, bytes)
+      addRegion(world, real, { backing, byteLength, opened: true, kind: 'memfd' })
+    }
+  }
+})
+
+step('open', 6, { file: pick, ...part, writable: flag }, (world, { file: which, writable, ...args }) => {
+  const file = choose(world.files, which)
+  if (!file || !canAddRegion(world)) return null
+  const part = partOf(file.backing.size, args, PAGE)
+  const { byteOffset, byteLength } = part
+  return {
+    text: `open(file of ${file.backing.size} bytes, ${showPart(part)}, writable ${writable})`,
+    documented: 'open',
+    codes: file.linked ? part.codes : ['ERR_HOSTMAP_OPEN_FAILED', ...part.codes],
+    call: () => HostRegion.open(file.path, { byteOffset, byteLength, writable }),
+    done: real => {
+      const { start: offset, length } = part
+      addRegion(world, real, {
+        backing: file.backing,
+        offset,
+        byteLength: length,
+        opened: writable,
+        kind: 'file'
+      })
+    }
+  }
+})
+
+step('fromFd', 6, { region: pick, file: flag, readonly: flag, ...part }, (world, args) => {
+  if (!canAddRegion(world)) return null
+  const file = args.file ? choose(world.files, args.region) : undefined
+  const region = file ? undefined : choose(world.regions, args.region)
+  if (!file && !region?.real) return null
+  const { backing, closed = false } = file ?? region
+  const part = partOf(backing.size, args, PAGE)
+  const { byteOffset, byteLength } = part
+  // Of a region there is one descriptor; opened again by its name in /proc, it is one of its own.
+  const reopen = args.readonly && !file && !closed
+  const opened = file ? !args.readonly : reopen ? false : region.opened
+  return {
+    text: `fromFd(${file ? 'file' : region.name}${opened ? '' : ' read-only'}, ${showPart(part)})`,
+    documented: 'open',
+    codes: closed ? ['ERR_OUT_OF_RANGE', ...part.codes] : part.codes,
+    call: () => {
+      if (!reopen) {
+        return HostRegion.fromFd(file ? (opened ? file.fd : file.readonlyFd) : region.real.fd, {
+          byteOffset,
+          byteLength
+        })
+      }
+      const fd = fs.openSync(`/proc/self/fd/${region.real.fd}`, 'r')
+      try {
+        return HostRegion.fromFd(fd, { byteOffset, byteLength })
+      } finally {
+        fs.closeSync(fd)
+      }
+    },
+    done: real => {
+      const { start: offset, length } = part
+      addRegion(world, real, {
+        backing,
+        offset,
+        byteLength: length,
+        opened,
+        kind: backing.memfd ? 'memfd' : 'file'
+      })
+    }
+  }
+})
+
+step('load', 2, { file: pick, ...part }, (world, { file: which, ...args }) => {
+  const file = choose(world.files, which)
+  if (!file || !canAddRegion(world)) return null
+  const part = partOf(file.backing.size, args, 1)
+  const { byteOffset, byteLength } = part
+  return {
+    text: `load(file of ${file.backing.size} bytes, ${showPart(part)})`,
+    documented: 'open',
+    codes: file.linked ? part.codes : ['ERR_HOSTMAP_OPEN_FAILED', ...part.codes],
+    call: () => HostRegion.load(file.path, { byteOffset, byteLength }),
+    done: real => {
+      const { start, length } = part
+      const backing = memfd(real, length)
+      backing.write(0, file.backing.bytes.subarray(start, start + length))
+      addRegion(world, real, { backing, byteLength: length, opened: true, kind: 'memfd' })
+    }
+  }
+})
+
+step('view', 10, { region: pick, ...part }, (world, { region: which, ...args }) => {
+  const region = choose(world.regions, which)
+  if (!region?.real || world.views.length >= MOST.views) return null
+  const { backing, offset, real } = region
+  const part = partOf(region.byteLength, args, 1)
+  const codes = [...part.codes]
+  if (region.closed) codes.push('ERR_HOSTMAP_REGION_CLOSED')
+  if (part.codes.length === 0 && offset + part.start + part.length > backing.size) {
+    codes.push('ERR_HOSTMAP_FILE_SHRUNK')
+  }
+  return {
+    text: `view of ${region.name}, ${showPart(part)}`,
+    documented: 'view',
+    codes,
+    call: () => real.view(part.byteOffset, part.byteLength),
+    done: buffer => {
+      const { start, length } = part
+      same('length of the view', buffer.byteLength, length)
+      const sharing = region.opened && !backing.sealed ? 'shared' : hasGuard ? 'readonly' : 'private'
+      const model = new View(backing, offset + start, length, sharing, region.tally)
+      model.window.region = region
+      world.windows.push(model.window)
+      world.views.push({ model, region, buffer, bytes: Buffer.from(buffer) })
+    }
+  }
+})
+
+const isShared = ({ sharing }) => sharing === 'shared'
+
+step('seal', 2, { region: pick }, (world, { region: which }) => {
+  const region = choose(world.regions, which)
+  if (!region?.real) return null
+  const { backing, real, closed, opened } = region
+  const codes = []
+  const maybe = []
+  if (closed) codes.push('ERR_HOSTMAP_REGION_CLOSED')
+  else if (!backing.sealed) {
+    if (!backing.memfd || !opened) codes.push('ERR_HOSTMAP_REGION_READONLY')
+    const others = Array.from(backing.windows).filter(window => isShared(window) && window.region !== region)
+    if (others.length > 0) codes.push('ERR_HOSTMAP_REGION_BUSY')
+    if (backing.maybeInUse) maybe.push('ERR_HOSTMAP_REGION_BUSY')
+  }
+  const turn = sharing => {
+    for (const { model, region: owner } of world.views) {
+      if (owner === region && isShared(model.window)) model.window.turn(sharing)
+    }
+  }
+  return {
+    text: `seal ${region.name}`,
+    documented: 'seal',
+    codes,
+    maybe,
+    call: () => real.seal(),
+    done: () => {
+      if (backing.sealed) return
+      backing.sealed = true
+      turn(hasGuard ? 'readonly' : 'private')
+    },
+    failed: ({ code }, wentOff) => {
+      if (code === 'ERR_HOSTMAP_REGION_CLOSED') return
+      // They were turned, and turned back: what zeros had replaced is there again.
+      turn('shared')
+      // Where that failed too, they stay read-only.
+      if (wentOff && codes.concat(maybe).includes(code)) forgetViews(world, region)
+    }
+  }
+})
+
+function forgetViews(world, region) {
+  for (const view of world.views.filter(view => view.region === region)) {
+    view.model.window.remove()
+    world.views.splice(world.views.indexOf(view), 1)
+  }
+  region.backing.maybeInUse = true
+}
+
+function detach(world, region) {
+  for (const view of world.views.filter(view => view.region === region)) {
+    view.model.window.remove()
+    world.views.splice(world.views.indexOf(view), 1)
+    same(`length of a view of ${region.name} after close`, view.buffer.byteLength, 0)
+  }
+}
+
+step('close', 2, { region: pick }, (world, { region: which }) => {
+  const region = choose(world.regions, which)
+  if (!region?.real) return null
+  return {
+    text: `close ${region.name}`,
+    documented: 'close',
+    call: () => region.real.close(),
+    done: () => {
+      region.closed = true
+      // Where the kernel refused to replace a view's pages, they stay until it is collected.
+      if (world.injects) region.backing.maybeInUse = true
+      detach(world, region)
+    }
+  }
+})
+
+step('forget a region', 3, { region: pick }, (world, { region: which }) => {
+  const region = choose(world.regions, which)
+  if (!region) return null
+  return {
+    text: `forget ${region.name}`,
+    run: () => {
+      world.regions.splice(world.regions.indexOf(region), 1)
+      region.real = undefined
+    }
+  }
+})
+
+step('forget a view', 4, { view: pick }, (world, { view: which }) => {
+  const view = choose(world.views, which)
+  if (!view) return null
+  return {
+    text: `forget a view of ${view.region.name}`,
+    run: () => {
+      world.views.splice(world.views.indexOf(view), 1)
+      view.model.window.remove()
+      if (isShared(view.model.window)) view.region.backing.maybeInUse = true
+    }
+  }
+})
+
+module.exports = { steps }
