@@ -804,10 +804,20 @@ describe('several installs in one process', () => {
         async () => {
           const installs = args.installs.map(folder => require(folder))
           // The handler of the second is above that of the first, and asked first.
-          for (const { HostRegion, GuardedMemory } of installs) {
-            new GuardedMemory({ initial: 1 }).map(HostRegion.allocate(1), { at: 0 })
-          }
           crowd.length -= 2
+          for (const { HostRegion, GuardedMemory } of installs) {
+            for (let tries = 0; ; tries++) {
+              try {
+                new GuardedMemory({ initial: 1 }).map(HostRegion.allocate(1), { at: 0 })
+                break
+              } catch (error) {
+                // Not until the crowd's address space is given back.
+                if (tries === 50) throw error
+                await turn()
+                gc()
+              }
+            }
+          }
           const dataset = HostRegion.copyFrom(Buffer.alloc(65536, 7))
           const [dead, living] = [args.dead, args.living].map(i => installs[i])
           const [gone, region] = [dead, living].map(each => each.HostRegion.fromFd(dataset.fd))

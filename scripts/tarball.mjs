@@ -24,6 +24,7 @@ const work = fs.mkdtempSync(path.join(os.tmpdir(), 'wasm-hostmap-tarball-'))
 // What the tarball holds besides src/ and lib/, so that nothing comes along unnoticed.
 const TOP_LEVEL = new Set([
   'ARCHITECTURE.md',
+  'docs/faults.md',
   'Cargo.lock',
   'Cargo.toml',
   'LICENSE',
@@ -147,7 +148,7 @@ async function main() {
       .map(name => name.replace(/^package\//, ''))
     const unexpected = files.filter(name => !TOP_LEVEL.has(name) && !/^(src\/.+\.rs|lib\/.+\.js)$/.test(name))
     assert.deepEqual(unexpected, [], 'unexpected files')
-    // README.md, LICENSE and ARCHITECTURE.md are for people; without any of the others the package does not work.
+    // README.md, LICENSE, ARCHITECTURE.md and docs are for people; without any of the others the package does not work.
     const missing = [...TOP_LEVEL].filter(name => !/\.md$|^LICENSE$/.test(name) && !files.includes(name))
     assert.deepEqual(missing, [], 'missing files')
     console.log(`     ${files.length} files, ${(fs.statSync(tarball).size / 1024).toFixed()} KiB packed`)

@@ -312,4 +312,4 @@ function perform(guest, access) {
   }
 }
 
-module.exports = { WASM, SCRIPT, ACCESSES, CONSTANT, makeGuest, perform, pattern, toValue }
+module.exports = { WASM, SCRIPT, ACCESSES, CONSTANT, makeGuest, perform, toValue }

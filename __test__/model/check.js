@@ -72,18 +72,19 @@ async function check(options) {
     // Once more, so that its steps are shown as they are in this run.
     const [setup, commands] = result.counterexample
     await run(runnerFor({ ...setup, injects: inject, closely: true }), commands).catch(() => {})
-    throw failureOf(result, now)
+    throw failureOf(result, { ...now, isolate })
   }
   return { steps: done, counts, milliseconds: performance.now() - start }
 }
 
-function failureOf(result, { seed, inject }) {
+function failureOf(result, { seed, inject, isolate }) {
   const { counterexample, counterexamplePath, errorInstance, numShrinks } = result
   const [setup, commands] = counterexample
   const [, steps, replayPath] = /^([^]*?)(?: \/\*replayPath="(.*)"\*\/)?$/.exec(String(commands))
   const replay = [
     'node --expose-gc __test__/model/run.mjs',
     inject ? '--inject' : '',
+    isolate ? '--isolate' : '',
     `--seed ${seed} --path ${counterexamplePath}`,
     replayPath === undefined ? '' : `--replay '${replayPath}'`
   ]

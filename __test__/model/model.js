@@ -422,7 +422,6 @@ function writeView(view, at, bytes) {
 module.exports = {
   WASM_PAGE,
   FILE,
-  COPY,
   ZEROS,
   roundUp,
   Backing,

@@ -6,7 +6,7 @@ const { fork } = require('node:child_process')
 const path = require('node:path')
 const { World } = require('./world')
 const { specs } = require('./steps')
-const { libraryCall } = require('./steps/call')
+const { failureOf, libraryCall } = require('./steps/call')
 
 class LocalRunner {
   #world
@@ -21,9 +21,13 @@ class LocalRunner {
   }
 
   /** What is to be done, in words; null if nothing is. */
-  plan({ name, args }) {
+  plan({ name, args, failure }) {
     this.#plan = specs.get(name).plan(this.#world, args)
-    return this.#plan === null ? null : this.#plan.text
+    if (this.#plan === null) return null
+    const { text, call, documented } = this.#plan
+    if (!call || !failure) return text
+    const { syscall, errno, before } = failureOf(documented, failure)
+    return `${text}, while ${syscall} fails with ${errno} after ${before}`
   }
 
   /** Does what was planned, and compares. */

@@ -8,7 +8,7 @@ const { noise } = require('../../support/files')
 const { WASM, SCRIPT, ACCESSES, perform, toValue } = require('../accesses')
 const { FILE, readView, writeView } = require('../model')
 const { PAGE, Difference, hasGuard, same } = require('../world')
-const { newSteps, MOST_BYTES, pick, flag, rarely, place, longLength, value, choose } = require('./arguments')
+const { newSteps, MOST_BYTES, pick, flag, place, longLength, value, choose } = require('./arguments')
 
 const { steps, step } = newSteps()
 

@@ -7,49 +7,54 @@ const fc = require('fast-check')
 const { Difference, native, same } = require('../world')
 const { pick, choose } = require('./arguments')
 
-// Errors that the documentation names for each call, for the time when a system call fails.
-
-const NO_ROOM = [
-  'ERR_HOSTMAP_OUT_OF_MEMORY',
-  'ERR_HOSTMAP_TOO_MANY_FILES',
-  'ERR_HOSTMAP_MAP_COUNT',
-  'ERR_HOSTMAP_RLIMIT_AS'
-]
-const DOCUMENTED = {
-  allocate: ['ERR_HOSTMAP_OUT_OF_MEMORY', 'ERR_HOSTMAP_TOO_MANY_FILES'],
-  open: [
-    ...NO_ROOM,
-    'ERR_HOSTMAP_OPEN_FAILED',
-    'ERR_HOSTMAP_NOT_A_FILE',
-    'ERR_HOSTMAP_EMPTY_FILE',
-    'ERR_HOSTMAP_FILE_SHRUNK',
-    'ERR_HOSTMAP_READ_FAILED'
-  ],
-  view: [...NO_ROOM, 'ERR_HOSTMAP_FILE_SHRUNK', 'ERR_HOSTMAP_OPEN_FAILED', 'ERR_HOSTMAP_MAP_FAILED'],
-  seal: [...NO_ROOM, 'ERR_HOSTMAP_REGION_BUSY', 'ERR_HOSTMAP_REGION_READONLY', 'ERR_HOSTMAP_MAP_FAILED'],
-  memory: [...NO_ROOM, 'ERR_HOSTMAP_ADDRESS_SPACE', 'ERR_HOSTMAP_OVERCOMMIT', 'ERR_HOSTMAP_MEMORY_REFUSED'],
-  from: ['ERR_HOSTMAP_NOT_WASM_MEMORY', 'ERR_HOSTMAP_MEMORY_REFUSED'],
-  grow: [...NO_ROOM, 'ERR_HOSTMAP_MEMORY_FULL', 'ERR_HOSTMAP_MEMORY_REFUSED'],
-  map: [
-    ...NO_ROOM,
-    'ERR_HOSTMAP_REGION_READONLY',
-    'ERR_HOSTMAP_FILE_SHRUNK',
-    'ERR_HOSTMAP_OPEN_FAILED',
-    'ERR_HOSTMAP_MAP_FAILED',
-    'ERR_HOSTMAP_MEMORY_REFUSED'
-  ],
-  unmap: [
-    'ERR_HOSTMAP_OUT_OF_MEMORY',
-    'ERR_HOSTMAP_MAP_COUNT',
-    'ERR_HOSTMAP_RLIMIT_AS',
-    'ERR_HOSTMAP_MAP_FAILED'
-  ],
-  layout: [],
-  close: []
+/**
+ * For each call the codes that the documentation names for the time when a system call fails, and the system calls that
+ * it makes.
+ */
+const CALLS = {
+  allocate: {
+    codes: ['OUT_OF_MEMORY', 'TOO_MANY_FILES'],
+    syscalls: ['memfd_create', 'ftruncate', 'fcntl', 'fstat', 'pwrite']
+  },
+  open: {
+    codes: ['OUT_OF_MEMORY', 'TOO_MANY_FILES', 'OPEN_FAILED', 'NOT_A_FILE'],
+    syscalls: ['open', 'fstat', 'fstatfs', 'fcntl', 'mmap', 'ioctl']
+  },
+  load: {
+    codes: ['OUT_OF_MEMORY', 'TOO_MANY_FILES', 'OPEN_FAILED', 'READ_FAILED'],
+    syscalls: ['open', 'fstat', 'memfd_create', 'ftruncate', 'fcntl', 'lseek', 'copy_file_range', 'sendfile']
+  },
+  view: {
+    codes: ['OPEN_FAILED', 'MAP_COUNT', 'OUT_OF_MEMORY', 'MAP_FAILED'],
+    syscalls: ['fcntl', 'fstat', 'mmap', 'madvise']
+  },
+  seal: {
+    codes: ['REGION_BUSY', 'REGION_READONLY', 'MAP_COUNT', 'OUT_OF_MEMORY', 'MAP_FAILED'],
+    syscalls: ['mmap', 'mremap', 'madvise', 'fcntl']
+  },
+  close: { codes: [], syscalls: ['mmap', 'mremap', 'fstat'] },
+  memory: {
+    codes: ['ADDRESS_SPACE', 'OVERCOMMIT', 'MAP_COUNT', 'MEMORY_REFUSED'],
+    syscalls: ['ioctl', 'mmap', 'mprotect', 'open']
+  },
+  from: { codes: ['MEMORY_REFUSED'], syscalls: ['ioctl', 'mprotect'] },
+  grow: {
+    codes: ['ADDRESS_SPACE', 'OVERCOMMIT', 'MAP_COUNT', 'MEMORY_REFUSED'],
+    syscalls: ['mprotect', 'ioctl']
+  },
+  map: {
+    codes: ['FILE_SHRUNK', 'OPEN_FAILED', 'OUT_OF_MEMORY', 'MAP_COUNT', 'MAP_FAILED'],
+    syscalls: ['fcntl', 'fstat', 'mmap', 'mremap', 'madvise', 'mprotect']
+  },
+  unmap: {
+    codes: ['OUT_OF_MEMORY', 'MAP_COUNT', 'MAP_FAILED'],
+    syscalls: ['mmap', 'mremap', 'madvise', 'mprotect']
+  },
+  layout: { codes: [], syscalls: ['mprotect'] }
 }
 
-/** System calls of src/sys, and errors that the kernel gives for each. */
-const FAILURES = {
+/** Errors that the kernel gives. */
+const ERRORS = {
   memfd_create: ['ENOMEM', 'EMFILE'],
   ftruncate: ['ENOMEM', 'EIO'],
   fcntl: ['ENOMEM', 'EBUSY', 'EPERM'],
@@ -66,11 +71,15 @@ const FAILURES = {
   copy_file_range: ['EIO', 'ENOSPC'],
   sendfile: ['EIO', 'ENOMEM']
 }
-const { errno: ERRNO } = require('node:os').constants
 
-const FAILURE = fc
-  .tuple(fc.constantFrom(...Object.keys(FAILURES)), pick, fc.nat(3))
-  .map(([syscall, which, before]) => ({ syscall, errno: choose(FAILURES[syscall], which), before }))
+/** Which system call is to fail, after how many of its kind that succeed. */
+const FAILURE = fc.record({ syscall: pick, errno: pick, before: fc.nat(2) })
+
+function failureOf(documented, failure) {
+  if (failure === null) return null
+  const syscall = choose(CALLS[documented].syscalls, failure.syscall)
+  return { syscall, errno: choose(ERRORS[syscall], failure.errno), before: failure.before }
+}
 
 /**
  * A call into the library.
@@ -81,9 +90,10 @@ const FAILURE = fc
  * @param plan.failed tells the model of its failure, which should have changed nothing
  * @param plan.memory the memory that it concerns
  */
-async function libraryCall(world, name, plan, failure) {
+async function libraryCall(world, name, plan, failing) {
   const { text, call, codes = [], documented, maybe = [], done = () => {}, failed = () => {}, memory } = plan
-  if (failure) native.injectFailure(failure.syscall, failure.before, ERRNO[failure.errno])
+  const failure = failureOf(documented, failing)
+  if (failure) native.injectFailure(failure.syscall, failure.before, constants.errno[failure.errno])
   let error = null
   let value
   let wentOff = false
@@ -97,14 +107,14 @@ async function libraryCall(world, name, plan, failure) {
   }
   if (wentOff) world.count(`${failure.syscall} fails: ${error ? 'thrown' : 'passed over'}`)
   world.count(`${name}: ${error ? 'refused' : 'done'}`)
-  const expected = [...codes, ...maybe, ...(wentOff ? DOCUMENTED[documented] : [])]
+  const expected = [...codes, ...maybe, ...(wentOff ? documentedCodes(documented) : [])]
   if (error && (!expected.includes(error.code) || error.code === undefined)) {
     const wanted = expected.length > 0 ? expected.join(' or ') : 'none'
     throw new Difference(`${text}: the error is ${error.stack}\nand in the model ${wanted}`, { cause: error })
   }
   if (error && wentOff && error.syscall !== undefined && !codes.includes(error.code)) {
     same(`${text}: syscall of ${error.message}`, error.syscall, failure.syscall)
-    same(`${text}: errno of ${error.message}`, error.errno, -ERRNO[failure.errno])
+    same(`${text}: errno of ${error.message}`, error.errno, -constants.errno[failure.errno])
   }
   if (!error && codes.length > 0) throw new Difference(`${text}: no error, and in the model ${codes}`)
   await (error ? failed(error, wentOff) : done(value))
@@ -112,4 +122,6 @@ async function libraryCall(world, name, plan, failure) {
   if (memory && (error || wentOff)) world.resync(memory)
 }
 
-module.exports = { FAILURE, libraryCall }
+const documentedCodes = documented => CALLS[documented].codes.map(code => `ERR_HOSTMAP_${code}`)
+
+module.exports = { FAILURE, failureOf, libraryCall }

@@ -33,11 +33,7 @@ class Step {
   }
 
   toString() {
-    const { name, failure } = this.data
-    const failing = failure
-      ? `, while ${failure.syscall} fails with ${failure.errno} after ${failure.before}`
-      : ''
-    return `\n  ${this.#text ?? name}${failing}`
+    return `\n  ${this.#text ?? this.data.name}`
   }
 }
 

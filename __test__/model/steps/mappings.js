@@ -12,7 +12,6 @@ const {
   pick,
   flag,
   choose,
-  numberFrom,
   numberCodes,
   part,
   partOf,

@@ -7,7 +7,7 @@ const { PAGE, GuardedMemory, hasMemory64, same } = require('../world')
 const { newSteps, MOST, wrong, pick, flag, choose, numberCodes } = require('./arguments')
 
 const KINDS = ['own', 'own', 'wrapped', 'buffer', 'shared', 'shared wrapped', 'shared buffer'].concat(
-  hasMemory64 ? ['i64', 'i64 shared', 'i64 wrapped'] : []
+  hasMemory64 ? ['i64', 'i64 shared', 'i64 wrapped', 'i64 buffer'] : []
 )
 
 const { steps, step } = newSteps()
@@ -230,4 +230,4 @@ step('layout', 3, { memory: pick }, (world, { memory: which }) => {
   }
 })
 
-module.exports = { steps, memoryCodes, mayGrow, growth, guestGrowth, guestHasGrown, refresh }
+module.exports = { steps, memoryCodes, mayGrow, growth, guestGrowth, guestHasGrown }

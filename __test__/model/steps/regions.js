@@ -1,7 +1,6 @@
 'use strict'
 
 const fs = require('node:fs')
-const fc = require('fast-check')
 const { noise } = require('../../support/files')
 const { Backing, Tally, View } = require('../model')
 const { PAGE, HostRegion, hasGuard, same } = require('../world')
@@ -145,7 +144,7 @@ step('load', 2, { file: pick, ...part }, (world, { file: which, ...args }) => {
   const { byteOffset, byteLength } = part
   return {
     text: `load(file of ${file.backing.size} bytes, ${showPart(part)})`,
-    documented: 'open',
+    documented: 'load',
     codes: file.linked ? part.codes : ['ERR_HOSTMAP_OPEN_FAILED', ...part.codes],
     call: () => HostRegion.load(file.path, { byteOffset, byteLength }),
     done: real => {
