@@ -114,6 +114,11 @@ class Window {
     return this.sharing === 'readonly' && this.bare[index] === 0
   }
 
+  /** How many pages lose their protection one by one; then blocks do, and the order of the writes shows in the count. */
+  get strayPagesLeft() {
+    return Math.max(0, STRAY_PAGES - this.#strayPages)
+  }
+
   loseProtection() {
     if (this.sharing === 'readonly') this.bare.fill(1)
   }

@@ -35,6 +35,9 @@ function partsOf(space, ranges, write, either = false) {
   )
 }
 
+/** Whether a copy may start with its last byte: where it overlaps what is copied. */
+const movesBackwards = ({ from, at, length }) => from < at && at < from + length
+
 /** Whether it is left open which bytes will stand there: neither the kernel nor C's memmove promises anything then. */
 function isUndefined(parts) {
   if (parts.some(({ window, index, last, write }) => write && window.writesPastEnd(index, last))) return true
@@ -97,6 +100,8 @@ function accessPlan(space, name, access, act) {
   if (spec.how !== 'native' && others.some(({ window }) => window !== first.window)) return null
   // Read or write first: it shows in what is counted.
   if (refused.some(part => part.either && isMissing(part) && part.window.isProtected(part.index))) return null
+  if (movesBackwards(access) && refused.some(({ window }) => refused.length > window.strayPagesLeft))
+    return null
   const outOfBounds = !spec.script && (outside || Boolean(spec.traps?.(access)))
   if (spec.needsOld) {
     if (refused.some(isMissing)) return null
