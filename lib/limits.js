@@ -10,6 +10,8 @@ const AREAS_PER_MEMORY = 3
 
 function limits() {
   return callNative(() => {
+    // First: what it takes of the address space is to be counted.
+    const guard = faultGuard()
     const pages = v8.pageLimits()
     const bytes = address => {
       const reservation = pages[address] === 0 ? null : v8.reservationOf(address)
@@ -43,7 +45,7 @@ function limits() {
       },
       rlimitAddressSpaceBytes,
       overcommit: found.overcommit,
-      faultGuard: faultGuard(),
+      faultGuard: guard,
       mapCount: { used: found.mapCountUsed, limit: found.mapCountLimit },
       guardedMemoriesLeft: trapHandler ? Math.max(0, Math.min(byAddressSpace, byRlimit, byMapCount)) : 0
     }
