@@ -4,7 +4,8 @@
 
 const { HostRegion } = require('./lib/region.js')
 const { GuardedMemory, Mapping } = require('./lib/memory.js')
+const { Window, WindowSource } = require('./lib/window.js')
 const { Layout } = require('./lib/layout.js')
 const { limits } = require('./lib/limits.js')
 
-module.exports = { HostRegion, GuardedMemory, Mapping, Layout, limits }
+module.exports = { HostRegion, GuardedMemory, Mapping, Window, WindowSource, Layout, limits }

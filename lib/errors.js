@@ -19,8 +19,8 @@ function makeError(code, message, extra) {
 }
 
 /** What Node's own functions reject with when a signal ends them. */
-function abortError(signal, path) {
-  const error = new Error(`The load of ${path} was aborted`, { cause: signal.reason })
+function abortError(signal, what) {
+  const error = new Error(`${what} was aborted`, { cause: signal.reason })
   error.name = 'AbortError'
   error.code = 'ABORT_ERR'
   return error

@@ -7,7 +7,7 @@ const { callNative } = require('./errors.js')
 const v8 = require('./v8.js')
 
 // As src/js/fault.rs numbers them.
-const CAUSES = ['readonly', 'unavailable', 'memory-error']
+const CAUSES = ['readonly', 'unavailable', 'memory-error', 'past-end']
 const OUTCOMES = ['trap', 'private-page', 'zeros']
 
 // (module (import "" "" (memory 1)) (func (export "load") (param i32) (result i32) (i32.load (local.get 0))))

@@ -7,6 +7,7 @@ const { makeError, fromNative, callNative } = require('./errors.js')
 const { isRegion, handleOf, nativeOf, isView } = require('./region.js')
 const { guardFaults, faultsFrom } = require('./faults.js')
 const { makeLayout } = require('./layout.js')
+const { openWindow } = require('./window.js')
 const v8 = require('./v8.js')
 
 const { WASM_PAGE_BYTES } = v8
@@ -204,7 +205,34 @@ class GuardedMemory {
       }
       return this.#mapAt(check.wholeNumberOrBigInt(at, 'options.at'), request)
     }
-    return allocator === undefined ? this.#mapPastEnd(request) : this.#mapInBlock(allocator, request)
+    return allocator === undefined
+      ? this.#mapPastEnd(request)
+      : this.#inBlock(allocator, length, (start, release) => this.#mapAt(start, request, release))
+  }
+
+  window(options) {
+    const { byteLength, at, access = 'readonly', rest = 'trap', allocator } = check.options(options)
+    const page = native.hostPageSize()
+    check.wholeNumber(byteLength, 'options.byteLength', page)
+    const code = ACCESS.indexOf(access)
+    if (code < 0) check.oneOf(access, 'options.access', ACCESS)
+    check.oneOf(rest, 'options.rest', ['trap', 'zeros'])
+    const trap = rest === 'trap'
+    const length = Math.ceil(byteLength / page) * page
+    guardFaults()
+    const request = { byteLength: length, access, code, trap }
+    if (at !== undefined) {
+      if (allocator !== undefined) {
+        throw makeError(
+          'ERR_INVALID_ARG_VALUE',
+          'options.at and options.allocator are both given; give one of them'
+        )
+      }
+      return this.#windowAt(check.wholeNumberOrBigInt(at, 'options.at'), request)
+    }
+    return allocator === undefined
+      ? this.#windowPastEnd(request)
+      : this.#inBlock(allocator, length, (start, release) => this.#windowAt(start, request, release))
   }
 
   layout() {
@@ -370,24 +398,48 @@ class GuardedMemory {
         throw fromNative(error)
       }
       if (found !== null) return this.#add(found[1], found[0], request)
-      // What the memory grows by is ours alone, even if other threads grow it too. One of them may still take it from
-      // the free space before we do: then it grows once more.
-      const wasmPages = Math.ceil(byteLength / WASM_PAGE_BYTES)
-      const start = this.#grow(wasmPages) * WASM_PAGE_BYTES
-      const grown = this.#current()
-      callNative(() =>
-        native.addFreeSpace(this.#table.handle, grown, start, start + wasmPages * WASM_PAGE_BYTES)
-      )
+      this.#growBy(byteLength)
     }
   }
 
-  #mapInBlock(allocator, request) {
+  #windowAt(at, request, release) {
+    const array = this.#current()
+    const { byteLength, code, trap } = request
+    const id = callNative(() => native.windowAt(this.#table.handle, array, at, byteLength, code, trap))
+    return this.#addWindow(id, at, request, release)
+  }
+
+  #windowPastEnd(request) {
+    const { byteLength, code, trap } = request
+    for (;;) {
+      const array = this.#current()
+      const found = callNative(() =>
+        native.windowInFreeSpace(this.#table.handle, array, byteLength, code, trap)
+      )
+      if (found !== null) return this.#addWindow(found[1], found[0], request)
+      this.#growBy(byteLength)
+    }
+  }
+
+  // What the memory grows by is ours alone, even if other threads grow it too. One of them may still take it from the
+  // free space before the caller does: then it grows once more.
+  #growBy(byteLength) {
+    const wasmPages = Math.ceil(byteLength / WASM_PAGE_BYTES)
+    const start = this.#grow(wasmPages) * WASM_PAGE_BYTES
+    const grown = this.#current()
+    callNative(() =>
+      native.addFreeSpace(this.#table.handle, grown, start, start + wasmPages * WASM_PAGE_BYTES)
+    )
+  }
+
+  // Puts something of so many bytes into a block of the module's own, which is given back if that fails.
+  #inBlock(allocator, byteLength, put) {
     const { malloc, free } = check.options(allocator, 'options.allocator')
     check.callback(malloc, 'options.allocator.malloc')
     check.callback(free, 'options.allocator.free')
     const page = native.hostPageSize()
     // One page more than the pages themselves: the block may start anywhere in a page.
-    const blockBytes = Math.ceil(request.byteLength / page) * page + page
+    const blockBytes = Math.ceil(byteLength / page) * page + page
     const is64 = this.#address === 'i64'
     const failed = why =>
       makeError('ERR_HOSTMAP_ALLOCATOR_FAILED', `options.allocator.malloc(${blockBytes}): ${why}`)
@@ -405,7 +457,7 @@ class GuardedMemory {
       throw failed(`${gave}and the block does not lie in the memory`)
     const release = () => free.call(allocator, given)
     try {
-      return this.#mapAt(Math.ceil(start / page) * page, request, release)
+      return put(Math.ceil(start / page) * page, release)
     } catch (error) {
       try {
         release()
@@ -432,6 +484,19 @@ class GuardedMemory {
     )
     this.#mappings.set(start, mapping)
     return mapping
+  }
+
+  #addWindow(id, start, { byteLength, access, trap }, release) {
+    const table = this.#table
+    const host = {
+      memory: this,
+      table,
+      current: () => this.#current(),
+      unmap: (id, start) => this.#unmap({ id, start, table })
+    }
+    const window = openWindow(host, { id, address: start, byteLength, access, trap, release })
+    this.#mappings.set(start, window)
+    return window
   }
 
   #unmap({ id, start, table }) {

@@ -95,7 +95,7 @@ class HostRegion {
     check.optional(name, check.regionName, 'options.name')
     check.optional(signal, check.abortSignal, 'options.signal')
     check.optional(onProgress, check.callback, 'options.onProgress')
-    if (signal?.aborted) throw abortError(signal, text)
+    if (signal?.aborted) throw abortError(signal, `The load of ${text}`)
 
     const load = new native.NativeLoad()
     const cancel = () => load.cancel()
@@ -120,7 +120,7 @@ class HostRegion {
     } catch (error) {
       signal?.removeEventListener('abort', cancel)
       if (thrown !== undefined) throw thrown.error
-      throw signal?.aborted ? abortError(signal, text) : fromNative(error)
+      throw signal?.aborted ? abortError(signal, `The load of ${text}`) : fromNative(error)
     } finally {
       clearInterval(timer)
     }
@@ -129,7 +129,7 @@ class HostRegion {
       signal?.removeEventListener('abort', cancel)
       // The signal came, or the callback threw, when the last byte was already there.
       if (thrown !== undefined) throw thrown.error
-      if (signal?.aborted) throw abortError(signal, text)
+      if (signal?.aborted) throw abortError(signal, `The load of ${text}`)
       onProgress?.(region.byteLength, region.byteLength)
     } catch (error) {
       region.close()

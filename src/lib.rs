@@ -7,6 +7,7 @@
 //!  ------------------------------------------------------------------------- no Node from here on
 //!  region.rs           bytes behind a file descriptor: memfds and files
 //!  memory.rs           V8's linear memories: where they lie, what guards them, mapping into them   <- start here
+//!  window.rs           mappings that slide over regions larger than a memory
 //!  mapping.rs          the mapping table of a memory: what is mapped where, and what is free
 //!  fault/              the fault guard: what a signal handler does about faults in mappings
 //!  error.rs            the one error type
@@ -31,3 +32,4 @@ pub mod mapping;
 pub mod memory;
 pub mod region;
 pub mod sys;
+pub mod window;

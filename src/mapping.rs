@@ -78,6 +78,11 @@ impl<Held> MappingTable<Held> {
         self.entries.get(&start).filter(|(entry, _)| entry.id == id).map(|(entry, held)| (entry, held))
     }
 
+    /// To change what stands in a window. The span stays.
+    pub fn get_mut(&mut self, start: PageAligned, id: u64) -> Option<(&mut Entry, &mut Held)> {
+        self.entries.get_mut(&start).filter(|(entry, _)| entry.id == id).map(|(entry, held)| (entry, held))
+    }
+
     /// Forgets a mapping whose pages are zeros again, and gives what it held.
     pub fn remove(&mut self, start: PageAligned, id: u64) -> Option<Held> {
         self.get(start, id)?;

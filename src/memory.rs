@@ -48,6 +48,7 @@ use crate::sys::mmap::{self, Advice, Pages};
 use crate::sys::page::{PageAligned, PageSpan, WASM_PAGE_BYTES, host_page_bytes};
 use crate::sys::process_map;
 use crate::sys::{SysResult, limits};
+use crate::window::Window;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -185,14 +186,16 @@ struct Shared {
 
 /// What stands and falls with a mapping. Dropped in this order.
 #[derive(Debug)]
-struct Held {
-    registration: Registration,
-    _areas: Areas,
+pub(crate) struct Held {
+    pub(crate) registration: Registration,
+    pub(crate) _areas: Areas,
+    /// What a window shows; `None` for a mapping.
+    pub(crate) window: Option<Window>,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    table: MappingTable<Held>,
+pub(crate) struct State {
+    pub(crate) table: MappingTable<Held>,
     /// The memory's size when the read-only mappings were last known to be protected.
     protected_length: PageAligned,
     /// How many `Memory` handles there are.
@@ -241,7 +244,10 @@ static TABLES: Mutex<Tables> = Mutex::new(Tables { by_base: BTreeMap::new(), una
 /// What is brought in by one call.
 const POPULATE_STEP_BYTES: u64 = 16 << 20;
 
-static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+pub(crate) fn next_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
 
 /// A handle on a linear memory. It keeps nothing alive but the table.
 #[derive(Debug)]
@@ -319,7 +325,7 @@ impl Memory {
         Ok(self.shared.lock())
     }
 
-    fn lock_at(&self, place: Place) -> Result<MutexGuard<'_, State>> {
+    pub(crate) fn lock_at(&self, place: Place) -> Result<MutexGuard<'_, State>> {
         let mut state = self.lock_bare(place)?;
         protect_again(&self.shared, &mut state, place);
         Ok(state)
@@ -348,41 +354,10 @@ impl Memory {
         access: Access,
         populate: bool,
     ) -> Result<Mapped> {
-        let length = place.byte_length.get();
-        let Some(start) = PageAligned::new(at) else {
-            let page = host_page_bytes();
-            return Err(Error::new(
-                Code::OutOfRange,
-                format!(
-                    "at is {at}; it must be a multiple of the host page size, {page}: the next is {}",
-                    PageAligned::round_up(at).map_or(0, PageAligned::get)
-                ),
-            ));
-        };
-        let span = PageSpan::new(start, pages.length()).filter(|span| span.end() <= place.byte_length);
-        let Some(span) = span else {
-            return Err(Error::new(
-                Code::OutOfRange,
-                format!(
-                    "at is {at} and {} bytes of whole pages are to be mapped; they must end at or below the memory's byteLength, {length}: grow it first, or leave `at` out",
-                    pages.length().get()
-                ),
-            ));
-        };
+        let span = span_at(place, at, pages.length())?;
         check_mappable(pages, access)?;
         let mut state = self.lock_at(place)?;
-        if let Some(other) = state.table.overlapping(span) {
-            return Err(Error::new(
-                Code::Overlap,
-                format!(
-                    "[{}, {}) overlaps the mapping at [{}, {}); unmap that first, or map elsewhere",
-                    span.start().get(),
-                    span.end().get(),
-                    other.span.start().get(),
-                    other.span.end().get()
-                ),
-            ));
-        }
+        check_overlap(&state.table, span)?;
         let from_free = state.table.free().contains(span);
         let mapped = self.put(&mut state, span, pages, access, from_free)?;
         drop(state);
@@ -446,10 +421,7 @@ impl Memory {
         let registration = Registration::new(fault::Target {
             span: target,
             memory_offset: Some(span.start()),
-            inode: pages.inode(),
-            file_offset: pages.file_offset(),
-            region_offset: pages.region_offset(),
-            region_name: pages.region().shared_name(),
+            source: pages.source(),
             access,
             counts: Arc::default(),
             laid_bare: Arc::clone(&self.shared.laid_bare),
@@ -459,7 +431,7 @@ impl Memory {
         unsafe { mmap::replace(target, pages.as_pages(access.sharing())) }
             .map_err(|sys| Error::from_sys(Code::MapFailed, what(), sys))?;
         registration.resume();
-        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        let id = next_id();
         let entry = Entry {
             span,
             access,
@@ -469,7 +441,7 @@ impl Memory {
             inode: pages.inode(),
             file_offset: pages.file_offset(),
         };
-        state.table.insert(entry, Held { registration, _areas: areas });
+        state.table.insert(entry, Held { registration, _areas: areas, window: None });
         // A private file mapping is dumped only if it was written (vma_dump_size in fs/coredump.c), so a read-only one needs no advice.
         if access != Access::Readonly {
             keep_out_of_dumps(target);
@@ -520,11 +492,12 @@ impl Memory {
         Ok(Some(counts))
     }
 
-    /// The faults that a mapping had so far. `None`: it is not there any more.
-    pub fn counts(&self, mapped: Mapped) -> Option<Arc<Counts>> {
-        let state = self.shared.lock();
-        let (_, held) = state.table.get(mapped.start, mapped.id)?;
-        Some(Arc::clone(held.registration.counts()))
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.shared.lock()
+    }
+
+    pub(crate) fn laid_bare(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.shared.laid_bare)
     }
 
     /// The mappings, in order.
@@ -532,9 +505,47 @@ impl Memory {
         self.shared.lock().table.entries().copied().collect()
     }
 
-    fn addresses(&self, span: PageSpan) -> Result<PageSpan> {
+    pub(crate) fn addresses(&self, span: PageSpan) -> Result<PageSpan> {
         span.at_base(self.shared.base).ok_or_else(|| Error::new(Code::Internal, "an address overflowed"))
     }
+}
+
+/// Where so many bytes at an offset lie in the memory.
+pub(crate) fn span_at(place: Place, at: u64, length: PageAligned) -> Result<PageSpan> {
+    let Some(start) = PageAligned::new(at) else {
+        let page = host_page_bytes();
+        return Err(Error::new(
+            Code::OutOfRange,
+            format!(
+                "at is {at}; it must be a multiple of the host page size, {page}: the next is {}",
+                PageAligned::round_up(at).map_or(0, PageAligned::get)
+            ),
+        ));
+    };
+    PageSpan::new(start, length).filter(|span| span.end() <= place.byte_length).ok_or_else(|| {
+        Error::new(
+            Code::OutOfRange,
+            format!(
+                "at is {at} and {} bytes of whole pages are to be mapped; they must end at or below the memory's byteLength, {}: grow it first, or leave `at` out",
+                length.get(),
+                place.byte_length.get()
+            ),
+        )
+    })
+}
+
+pub(crate) fn check_overlap(table: &MappingTable<Held>, span: PageSpan) -> Result<()> {
+    let Some(other) = table.overlapping(span) else { return Ok(()) };
+    Err(Error::new(
+        Code::Overlap,
+        format!(
+            "[{}, {}) overlaps the mapping at [{}, {}); unmap that first, or map elsewhere",
+            span.start().get(),
+            span.end().get(),
+            other.span.start().get(),
+            other.span.end().get()
+        ),
+    ))
 }
 
 fn check_mappable(pages: &RegionPages<'_>, access: Access) -> Result<()> {
@@ -606,13 +617,17 @@ fn protect_again(shared: &Shared, state: &mut State, place: Place) {
         return;
     }
     let mut all = true;
-    let readonly = state.table.held().filter(|(entry, _)| entry.access == Access::Readonly);
-    for (entry, held) in readonly.filter(|(entry, _)| entry.span.end() <= place.byte_length) {
+    for (entry, held) in state.table.held().filter(|(entry, _)| entry.span.end() <= place.byte_length) {
         let bare = held.registration.take_laid_bare() || grown;
-        if let Some(target) = entry.span.at_base(shared.base).filter(|_| bare) {
-            // SAFETY: a mapping of ours in a memory that the caller holds, at the base that was just compared.
-            all &= unsafe { mmap::protect_readonly(target) }.is_ok();
-        }
+        let Some(target) = entry.span.at_base(shared.base).filter(|_| bare) else { continue };
+        let (readonly, inaccessible) = match &held.window {
+            Some(window) => window.protection(target, entry.access),
+            None => ((entry.access == Access::Readonly).then_some(target), None),
+        };
+        // SAFETY: pages of ours in a memory that the caller holds, at the base that was just compared.
+        all &= readonly.is_none_or(|span| unsafe { mmap::protect_readonly(span) }.is_ok());
+        // SAFETY: as above; they show nothing.
+        all &= inaccessible.is_none_or(|span| unsafe { mmap::protect_inaccessible(span) }.is_ok());
     }
     // One that failed is tried again at the next call.
     state.protected_length = if all { place.byte_length } else { PageAligned::ZERO };

@@ -42,6 +42,7 @@ pub struct Region {
     byte_length: u64,
     inode: u64,
     name: Arc<str>,
+    id: u64,
     /// Whether it can never get shorter: F_SEAL_SHRINK.
     keeps_size: bool,
     writable: AtomicBool,
@@ -56,6 +57,11 @@ pub struct Region {
 pub struct Part {
     pub byte_offset: u64,
     pub byte_length: Option<u64>,
+}
+
+fn next_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// Seals under which nothing new can be written.
@@ -82,6 +88,7 @@ impl Region {
             byte_length,
             inode,
             name: name.into(),
+            id: next_id(),
             keeps_size: true,
             writable: AtomicBool::new(true),
             counts: Arc::default(),
@@ -168,6 +175,7 @@ impl Region {
             byte_length,
             inode,
             name: name.into(),
+            id: next_id(),
             keeps_size: seals.contains(SealFlag::F_SEAL_SHRINK),
             writable: AtomicBool::new(writable),
             counts: Arc::default(),
@@ -189,6 +197,11 @@ impl Region {
 
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Tells it from all other regions of the process, past ones too.
+    pub fn id(&self) -> u64 {
+        self.id
     }
 
     pub fn shared_name(&self) -> Arc<str> {
@@ -385,6 +398,21 @@ impl RegionPages<'_> {
         self.region.inode
     }
 
+    /// All pages of the region.
+    pub fn whole(&self) -> Result<RegionPages<'_>> {
+        self.region.pages(PageAligned::ZERO, self.region.byte_length)
+    }
+
+    /// What the fault guard has to know of it.
+    pub fn source(&self) -> fault::Source {
+        fault::Source {
+            inode: self.region.inode,
+            file_offset: self.file_offset,
+            region_offset: self.region_offset,
+            region_name: self.region.shared_name(),
+        }
+    }
+
     pub fn region(&self) -> &Region {
         self.region
     }
@@ -466,10 +494,7 @@ impl View {
         let registration = Registration::new(fault::Target {
             span: view.mmap.span(),
             memory_offset: None,
-            inode: pages.inode(),
-            file_offset: pages.file_offset,
-            region_offset: pages.region_offset,
-            region_name: pages.region.shared_name(),
+            source: pages.source(),
             access: if sharing == Sharing::Shared { Access::Shared } else { Access::Readonly },
             counts: Arc::clone(&pages.region.counts),
             laid_bare: Arc::default(),

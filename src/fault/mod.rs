@@ -65,6 +65,9 @@ const FIRST_BLOCK_PAGES: u64 = 16;
 /// Areas that one changed page adds.
 const AREAS_OF_A_PAGE: u64 = 2;
 
+/// Whether any window ever had an inaccessible rest.
+static INACCESSIBLE: AtomicBool = AtomicBool::new(false);
+
 /// `/dev/zero`. Where it can't be had, a missing page is not replaced, and ends the process as it did without us.
 static ZEROS: OnceLock<ZeroFile> = OnceLock::new();
 
@@ -90,6 +93,21 @@ pub fn ensure() -> Result<(), &'static str> {
         open_zeros();
         signal::install(on_fault).map_err(|_| "sigaction failed")
     })
+}
+
+/// Puts zeros in the place of pages that a window does not need: ones that can be written, or ones that can't be accessed.
+///
+/// # Safety
+/// As [`mmap::replace`].
+pub unsafe fn lay_rest(span: PageSpan, accessible: bool) -> SysResult<()> {
+    open_zeros();
+    let kept = ZEROS.get().ok_or(SysError::new("open", Errno::ENXIO))?;
+    if !accessible {
+        INACCESSIBLE.store(true, Ordering::Relaxed);
+    }
+    let sharing = if accessible { Sharing::CopyOnWrite } else { Sharing::Inaccessible };
+    // SAFETY: the caller's promise.
+    unsafe { mmap::replace(span, zeros(kept.file.as_fd(), span.start(), sharing)) }
 }
 
 /// Opens `/dev/zero`, unless it is open already.
@@ -132,6 +150,8 @@ pub enum Cause {
     Unavailable,
     /// The memory itself is broken.
     BrokenMemory,
+    /// Past what a window shows.
+    PastEnd,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,6 +170,7 @@ impl LastFault {
             Cause::Readonly => 0,
             Cause::Unavailable => 1,
             Cause::BrokenMemory => 2,
+            Cause::PastEnd => 3,
         };
         let outcome = match self.outcome {
             Outcome::Trap => 0,
@@ -168,7 +189,8 @@ impl LastFault {
             cause: match head >> 3 & 0b111 {
                 0 => Cause::Readonly,
                 1 => Cause::Unavailable,
-                _ => Cause::BrokenMemory,
+                2 => Cause::BrokenMemory,
+                _ => Cause::PastEnd,
             },
             outcome: match head & 0b111 {
                 0 => Outcome::Trap,
@@ -210,22 +232,57 @@ pub struct Target {
     pub span: PageSpan,
     /// Where it lies in a memory; `None` for a view.
     pub memory_offset: Option<PageAligned>,
-    /// Which file, and where in it, as the process's map shows it.
-    pub inode: u64,
-    pub file_offset: PageAligned,
-    /// Which byte of the region is at the start.
-    pub region_offset: PageAligned,
-    pub region_name: Arc<str>,
+    pub source: Source,
     pub access: Access,
     pub counts: Arc<Counts>,
     /// Set when a page lost its protection: one for all mappings of a memory.
     pub laid_bare: Arc<AtomicBool>,
 }
 
+/// What stands at the start of a range. A window shows one after the other.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// Which file, and where in it, as the process's map shows it. 0: none.
+    pub inode: u64,
+    pub file_offset: PageAligned,
+    /// Which byte of the region is at the start.
+    pub region_offset: PageAligned,
+    pub region_name: Arc<str>,
+}
+
+/// A [`Source`] as handlers read it. Written while they are kept off, so they never see halves of two.
+#[derive(Debug)]
+struct SourceNow {
+    inode: AtomicU64,
+    file_offset: AtomicU64,
+    region_offset: AtomicU64,
+    /// Not for handlers.
+    region_name: Mutex<Arc<str>>,
+}
+
+impl SourceNow {
+    fn new(source: &Source) -> Self {
+        Self {
+            inode: AtomicU64::new(source.inode),
+            file_offset: AtomicU64::new(source.file_offset.get()),
+            region_offset: AtomicU64::new(source.region_offset.get()),
+            region_name: Mutex::new(Arc::clone(&source.region_name)),
+        }
+    }
+
+    fn set(&self, source: Source) {
+        self.inode.store(source.inode, Ordering::Relaxed);
+        self.file_offset.store(source.file_offset.get(), Ordering::Relaxed);
+        self.region_offset.store(source.region_offset.get(), Ordering::Relaxed);
+        *self.region_name.lock().unwrap_or_else(PoisonError::into_inner) = source.region_name;
+    }
+}
+
 /// A range that the handler sees to.
 #[derive(Debug)]
 struct Guarded {
     target: Target,
+    now: SourceNow,
     /// Never given twice, and not 0.
     id: u64,
     /// Handlers that are at work on it, and [`PAUSED`].
@@ -354,6 +411,10 @@ fn is_over(fault: &Fault) -> bool {
         (Kind::Protection, Some(true)) => {
             process_map::holding_in_handler(fault.address).is_some_and(|vma| vma.writable)
         }
+        // Only what a window does not show is inaccessible.
+        (Kind::Protection, Some(false)) if INACCESSIBLE.load(Ordering::Relaxed) => {
+            process_map::holding_in_handler(fault.address).is_some_and(|vma| vma.readable)
+        }
         (Kind::Unavailable, Some(_)) => process_map::holding_in_handler(fault.address)
             .is_some_and(|vma| vma.readable && (vma.inode == 0 || is_zeros(&vma, fault.address))),
         _ => false,
@@ -403,11 +464,18 @@ impl Guarded {
         let here = address.checked_sub(vma.start).and_then(|skew| vma.file_offset.checked_add(skew));
         let expected = address
             .checked_sub(self.target.span.start().get())
-            .and_then(|skew| self.target.file_offset.get().checked_add(skew));
-        vma.inode == self.target.inode && here.is_some() && here == expected
+            .and_then(|skew| self.now.file_offset.load(Ordering::Relaxed).checked_add(skew));
+        vma.inode == self.now.inode.load(Ordering::Relaxed) && here.is_some() && here == expected
     }
 
     fn stray_write(&self, fault: &Fault, vma: &Vma) -> bool {
+        if fault.kind == Kind::Protection && !vma.readable && is_zeros(vma, fault.address) {
+            return self.past_end(fault, vma);
+        }
+        if fault.kind == Kind::Protection && fault.is_write() == Some(false) && vma.readable {
+            // A window slid on meanwhile.
+            return true;
+        }
         if fault.kind != Kind::Protection || fault.is_write() != Some(true) {
             return false;
         }
@@ -433,6 +501,30 @@ impl Guarded {
         self.laid_bare.store(true, Ordering::Release);
         self.target.laid_bare.store(true, Ordering::Release);
         self.report(What::StrayWrite);
+        true
+    }
+
+    /// The rest of a window, past what it shows.
+    fn past_end(&self, fault: &Fault, vma: &Vma) -> bool {
+        if v8_trap::offer(fault) {
+            self.target.counts.faults.fetch_add(1, Ordering::AcqRel);
+            self.note(fault, Cause::PastEnd, Outcome::Trap);
+            return true;
+        }
+        // All of it: it is one area, and a loop that runs past the end does not stop after a page.
+        let rest = PageAligned::new(vma.start.max(self.target.span.start().get()))
+            .zip(PageAligned::new(vma.end.min(self.target.span.end().get())))
+            .and_then(|(start, end)| PageSpan::between(start, end));
+        let Some(rest) = rest else { return false };
+        // SAFETY: pages of zeros of this window, by the process's map; they are private.
+        if unsafe { mmap::unprotect_private(rest) }.is_err() {
+            return false;
+        }
+        self.target.counts.faults.fetch_add(1, Ordering::AcqRel);
+        self.note(fault, Cause::PastEnd, Outcome::Zeros);
+        self.laid_bare.store(true, Ordering::Release);
+        self.target.laid_bare.store(true, Ordering::Release);
+        self.report(What::MissingPage);
         true
     }
 
@@ -525,7 +617,7 @@ impl Guarded {
     fn note(&self, fault: &Fault, cause: Cause, outcome: Outcome) {
         let skew = fault.address.saturating_sub(self.target.span.start().get());
         let last = LastFault {
-            region_offset: self.target.region_offset.get().saturating_add(skew),
+            region_offset: self.now.region_offset.load(Ordering::Relaxed).saturating_add(skew),
             write: fault.is_write() == Some(true),
             cause,
             outcome,
@@ -548,7 +640,7 @@ impl Guarded {
         (new != 0).then(|| Report {
             stray_write: new & What::StrayWrite as u8 != 0,
             missing_page: new & What::MissingPage as u8 != 0,
-            region_name: Arc::clone(&self.target.region_name),
+            region_name: Arc::clone(&self.now.region_name.lock().unwrap_or_else(PoisonError::into_inner)),
             memory_offset: self.target.memory_offset.map(PageAligned::get),
             byte_length: self.target.span.length().get(),
             access: self.target.access,
@@ -655,6 +747,7 @@ impl Registration {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let span = target.span;
         let guarded = Arc::new(Guarded {
+            now: SourceNow::new(&target.source),
             target,
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             pins: AtomicU32::new(PAUSED),
@@ -701,6 +794,16 @@ impl Registration {
         }
         // What the owner does to the pages comes after all that handlers did.
         fence(Ordering::SeqCst);
+    }
+
+    /// What stands there from now on. Call it while paused.
+    pub fn set_source(&self, source: Source) {
+        self.guarded.now.set(source);
+        // The pages that were changed one by one are gone.
+        self.guarded.laid_bare.store(false, Ordering::Relaxed);
+        self.guarded.stray_pages.store(0, Ordering::Relaxed);
+        areas::give_back(self.guarded.stray_areas.swap(0, Ordering::Relaxed));
+        areas::give_back(self.guarded.zero_areas.swap(0, Ordering::Relaxed));
     }
 
     pub fn resume(&self) {

@@ -70,6 +70,7 @@ pub(super) fn flat(counts: &Counts) -> Vec<f64> {
             Cause::Readonly => 0.0,
             Cause::Unavailable => 1.0,
             Cause::BrokenMemory => 2.0,
+            Cause::PastEnd => 3.0,
         });
         flat.push(match outcome {
             Outcome::Trap => 0.0,

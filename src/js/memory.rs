@@ -17,12 +17,12 @@ use napi_derive::napi;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-fn place_of(env: Env, array: Unknown<'_>) -> Result<Place, Error> {
+pub(super) fn place_of(env: Env, array: Unknown<'_>) -> Result<Place, Error> {
     let (base, byte_length) = bytes_of(env, array)?;
     Place::new(base, byte_length)
 }
 
-fn to_access(code: u32) -> Result<Access, Error> {
+pub(super) fn to_access(code: u32) -> Result<Access, Error> {
     match code {
         0 => Ok(Access::Readonly),
         1 => Ok(Access::Private),
@@ -234,7 +234,7 @@ pub fn entries(memory: u32) -> napi::Result<Vec<f64>> {
     Ok(flat.collect())
 }
 
-fn aligned_offset(byte_offset: f64) -> Result<PageAligned, Error> {
+pub(super) fn aligned_offset(byte_offset: f64) -> Result<PageAligned, Error> {
     let byte_offset = to_count(byte_offset)?;
     PageAligned::new(byte_offset).ok_or_else(|| {
         let below = PageAligned::round_down(byte_offset).get();

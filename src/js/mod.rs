@@ -7,6 +7,7 @@ mod inject;
 mod limits;
 mod memory;
 mod region;
+mod window;
 
 use crate::error::{Code, Error};
 use napi::bindgen_prelude::{JsValue, Unknown};

@@ -43,11 +43,14 @@ pub enum Sharing {
     CopyOnWrite,
     /// Reads and writes go to the file.
     Shared,
+    /// Neither reads nor writes are allowed.
+    Inaccessible,
 }
 
 impl Sharing {
     fn protection(self) -> ProtFlags {
         match self {
+            Self::Inaccessible => ProtFlags::PROT_NONE,
             Self::ReadOnly => ProtFlags::PROT_READ,
             Self::CopyOnWrite | Self::Shared => ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
         }
@@ -56,7 +59,9 @@ impl Sharing {
     fn flags(self) -> MapFlags {
         match self {
             // NORESERVE: a 300 GB file must not be refused for the copies that will never be made.
-            Self::ReadOnly | Self::CopyOnWrite => MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE,
+            Self::Inaccessible | Self::ReadOnly | Self::CopyOnWrite => {
+                MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE
+            }
             Self::Shared => MapFlags::MAP_SHARED,
         }
     }
@@ -84,9 +89,7 @@ enum Strategy {
 fn strategy(pages: Pages<'_>) -> Strategy {
     match pages {
         Pages::Zeros | Pages::ReadonlyZeros => strategy_of_kernel(),
-        Pages::File { is_memfd: true, sharing: Sharing::ReadOnly | Sharing::CopyOnWrite, .. } => {
-            strategy_of_kernel()
-        }
+        Pages::File { is_memfd: true, sharing, .. } if sharing != Sharing::Shared => strategy_of_kernel(),
         Pages::File { .. } => Strategy::MoveOver,
     }
 }
@@ -201,6 +204,17 @@ fn address_of(pointer: NonNull<c_void>) -> u64 {
     to_u64(pointer.as_ptr() as usize)
 }
 
+/// Makes pages inaccessible.
+///
+/// # Safety
+/// As [`replace`].
+pub unsafe fn protect_inaccessible(span: PageSpan) -> SysResult<()> {
+    inject::trip("mprotect")?;
+    // SAFETY: the caller owns the span.
+    unsafe { mprotect(pointer(span.start().get())?, to_usize(span.length().get()), ProtFlags::PROT_NONE) }
+        .map_err(|errno| SysError::new("mprotect", errno))
+}
+
 /// Makes pages read-only.
 ///
 /// # Safety
@@ -249,6 +263,37 @@ pub fn advise(span: PageSpan, advice: Advice) -> SysResult<()> {
         Advice::PopulateRead => unsafe { madvise(at, length, MmapAdvise::MADV_POPULATE_READ) },
     }
     .map_err(|errno| SysError::new("madvise", errno))
+}
+
+/// Puts the pages of a range of `stage` in the place of others, by one system call: what was touched of them is touched
+/// already. The stage keeps its own pages there, untouched ones.
+///
+/// Like `mremap` in [`replace`], it fails before it removes anything. Needs kernel 5.13: EINVAL before.
+///
+/// # Safety
+/// As [`replace`]; `from` lies in the stage.
+pub unsafe fn move_from(stage: &Mmap, from: PageSpan, target: PageSpan) -> SysResult<()> {
+    inject::trip("mremap")?;
+    let whole = stage.span();
+    if from.start() < whole.start() || from.end() > whole.end() || from.length() != target.length() {
+        return Err(SysError::new("mremap", Errno::EFAULT));
+    }
+    let length = to_usize(target.length().get());
+    // SAFETY: the stage is ours, and the caller owns the target.
+    let moved = unsafe {
+        mremap(
+            pointer(from.start().get())?,
+            length,
+            length,
+            MRemapFlags::MREMAP_MAYMOVE
+                | MRemapFlags::MREMAP_FIXED
+                | MRemapFlags::from_bits_retain(libc::MREMAP_DONTUNMAP),
+            Some(pointer(target.start().get())?),
+        )
+    };
+    let moved = moved.map_err(|errno| SysError::new("mremap", errno))?;
+    assert_eq!(address_of(moved), target.start().get(), "MREMAP_FIXED gives the address that was asked for");
+    Ok(())
 }
 
 /// A mapping of our own, at an address that the kernel picked. Unmapped when dropped.
