@@ -102,6 +102,12 @@ function options(value, name = 'options') {
   return value
 }
 
+/** A part of a region: `from` and `to`, bytes of it. */
+function part({ from = 0, to }, byteLength) {
+  wholeNumber(from, 'options.from', 0, byteLength)
+  return { from, to: to === undefined ? byteLength : wholeNumber(to, 'options.to', from, byteLength) }
+}
+
 const MAX_NAME_BYTES = 200
 
 function regionName(value, name) {
@@ -165,6 +171,7 @@ module.exports = {
   callback,
   oneOf,
   options,
+  part,
   regionName,
   path,
   bytes,

@@ -95,15 +95,15 @@ function faultGuard() {
 }
 
 /**
- * Counts and the last fault, from what the native part gives: of a mapping that starts at `address` of its memory and
- * at `byteOffset` of its region, or with a null address of a region's views. `source` is the native region.
+ * Counts and the last fault, from what the native part gives: of a mapping that starts at `address` of its memory, or with
+ * a null address of a region's views. `source` is the native region.
  */
-function faultsFrom(flat, source, address, byteOffset) {
+function faultsFrom(flat, source, address) {
   if (flat === null) return { strayWrites: 0, faults: 0, lastFault: null }
-  const [strayWrites, faults, offset, write, cause, outcome] = flat
+  const [strayWrites, faults, offset, write, cause, outcome, skew] = flat
   if (flat.length === 2) return { strayWrites, faults, lastFault: null }
   const lastFault = {
-    address: address === null ? null : address + offset - byteOffset,
+    address: address === null ? null : address + skew,
     byteOffset: offset,
     operation: write === 1 ? 'write' : 'read',
     cause: causeOf(CAUSES[cause], source, offset),
@@ -153,6 +153,14 @@ function report(atExit = false) {
         `The contents of ${where} could not be had${at}, and zeros stand in their place. Did its file get shorter, or did its ` +
           `disk fail or run full? See ${address === undefined ? 'region' : 'mapping'}.lastFault; HostRegion.load reads a file once and keeps it.` +
           (access === 'shared' ? ' What is written there does not reach the region.' : '')
+      )
+    }
+    if (found.pastEnd) {
+      warn(
+        atExit,
+        'HOSTMAP_PAST_END',
+        `An access hit the window at [${address}, ${address + byteLength}) past what it shows${at}, and zeros stand there now. ` +
+          "See window.lastFault; open the window with rest 'zeros' if such accesses are meant to be."
       )
     }
   }

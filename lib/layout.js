@@ -50,16 +50,19 @@ function bar(ranges) {
   return shown.map(({ kind }, i) => MARKS[kind].repeat(1 + Math.floor((weights[i] / total) * spare))).join('')
 }
 
-function line({ kind, start, end, access, region, byteOffset }) {
+function line({ kind, start, end, access, region, byteOffset, windowBytes }) {
   const what = kind === 'mapped' ? access : access === 'none' ? 'inaccessible' : 'read-write'
   const from =
     kind !== 'mapped'
       ? ''
-      : region === null
-        ? '  by another thread'
-        : `  ${printable(region.name)} from ${hex(byteOffset)}`
+      : windowBytes === 0
+        ? '  an empty window'
+        : region === null
+          ? '  by another thread'
+          : `  ${printable(region.name)} from ${hex(byteOffset)}`
   const head = `${MARKS[kind]} ${kind.padEnd(8)} ${hex(start).padStart(12)} - ${hex(end).padStart(12)} ${size(end - start).padStart(9)}`
-  return `${head}  ${what}${from}`
+  const shows = windowBytes > 0 ? `, a window that shows ${size(windowBytes)}` : ''
+  return `${head}  ${what}${from}${shows}`
 }
 
 // A file's name may hold anything.
@@ -80,14 +83,14 @@ function size(bytes) {
 /** The ranges of a reservation, from what is mapped and where it ends. */
 function makeLayout({ byteLength, maximumBytes, belowBytes, aboveBytes, mappings }) {
   const ranges = []
-  const add = (kind, start, end, access, region = null, byteOffset = 0) => {
-    if (start < end) ranges.push({ kind, start, end, access, region, byteOffset })
+  const add = (kind, start, end, access, region = null, byteOffset = 0, windowBytes = undefined) => {
+    if (start < end) ranges.push({ kind, start, end, access, region, byteOffset, windowBytes })
   }
   add('guard', -belowBytes, 0, 'none')
   let at = 0
-  for (const { start, end, access, region, byteOffset } of mappings) {
+  for (const { start, end, access, region, byteOffset, windowBytes } of mappings) {
     add('linear', at, start, 'readwrite')
-    add('mapped', start, end, access, region, byteOffset)
+    add('mapped', start, end, access, region, byteOffset, windowBytes)
     at = end
   }
   add('linear', at, byteLength, 'readwrite')

@@ -247,7 +247,8 @@ class GuardedMemory {
         end: flat[i + 1],
         access: ACCESS[flat[i + 2]],
         region: mapping?.region ?? null,
-        byteOffset: flat[i + 3]
+        byteOffset: flat[i + 3],
+        windowBytes: flat[i + 4] < 0 ? undefined : flat[i + 4]
       })
     }
     const reservation = callNative(() => v8.reservationOf(this.#address))
@@ -605,7 +606,7 @@ class Mapping {
     const flat = this.#unmapped
       ? this.#finalFaults
       : callNative(() => native.faultsOf(this.#table.handle, this.#address, this.#id))
-    return faultsFrom(flat, nativeOf(this.#region), this.#address, this.#byteOffset)
+    return faultsFrom(flat, nativeOf(this.#region), this.#address)
   }
 
   [inspect.custom](depth, options) {

@@ -10,6 +10,9 @@ const { guardFaults, faultsFrom } = require('./faults.js')
 // How often a load's progress is told.
 const PROGRESS_INTERVAL_MS = 100
 
+// More workers than any machine has.
+const MOST_PARTS = 2 ** 20
+
 // Lets this module alone make regions.
 const MAKE = Symbol('make')
 
@@ -225,6 +228,18 @@ class HostRegion {
     return buffer
   }
 
+  split(count, options) {
+    check.wholeNumber(count, 'count', 1, MOST_PARTS)
+    const given = check.options(options)
+    const { from, to } = check.part(given, this.#byteLength)
+    const { align = native.hostPageSize() } = given
+    check.wholeNumber(align, 'options.align', 1)
+    const units = Math.ceil((to - from) / align)
+    const parts = Math.min(count, units)
+    const border = index => (index === parts ? to : from + Math.floor((units / parts) * index) * align)
+    return Array.from({ length: parts }, (_, index) => ({ from: border(index), to: border(index + 1) }))
+  }
+
   seal() {
     this.#mustBeOpen()
     guardFaults()
@@ -258,7 +273,7 @@ class HostRegion {
 
   #viewFaults() {
     const flat = this.#finalFaults ?? callNative(() => this.#native.viewFaults())
-    return faultsFrom(flat, this.#native, null, 0)
+    return faultsFrom(flat, this.#native, null)
   }
 
   #mustBeOpen() {

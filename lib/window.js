@@ -1,5 +1,6 @@
 'use strict'
 
+const os = require('node:os')
 const { inspect } = require('node:util')
 const native = require('./binding.js')
 const check = require('./arguments.js')
@@ -7,6 +8,7 @@ const { makeError, fromNative, callNative, abortError } = require('./errors.js')
 const { isRegion, handleOf, nativeOf } = require('./region.js')
 const { faultsFrom } = require('./faults.js')
 
+// Taken now, like those of v8.js.
 const { Uint8Array } = globalThis
 
 // Lets memory.js alone open windows.
@@ -100,20 +102,11 @@ class Window {
   slide(region, byteOffset = 0, options = undefined) {
     this.#mustBeOpen()
     if (region === null) return this.#empty()
-    if (!isRegion(region)) throw check.wrongType('region', 'a HostRegion or null', region)
-    if (region.closed) {
-      throw makeError('ERR_HOSTMAP_REGION_CLOSED', `region "${region.name}" was closed; make a new one`)
-    }
+    mustBeRegion(region, 'a HostRegion or null')
     check.wholeNumber(byteOffset, 'byteOffset', 0, region.byteLength - 1)
     const { byteLength, access = this.#access } = options === undefined ? NO_OPTIONS : check.options(options)
     const code = ACCESS.indexOf(access)
-    if (code < 0) check.oneOf(access, 'options.access', ACCESS)
-    if (access !== this.#access && access !== 'readonly' && this.#access !== 'shared') {
-      throw makeError(
-        'ERR_INVALID_ARG_VALUE',
-        `options.access is '${access}', and the window was opened with '${this.#access}'; open it with access '${access}'`
-      )
-    }
+    if (code < 0 || access !== this.#access) this.#checkAccess(access)
     const skew = byteOffset % native.hostPageSize()
     const most = Math.min(this.#byteLength - skew, region.byteLength - byteOffset)
     const length =
@@ -145,19 +138,15 @@ class Window {
   }
 
   source(region, options) {
-    this.#mustBeOpen()
-    if (!isRegion(region)) throw check.wrongType('region', 'a HostRegion', region)
-    return new WindowSource(OPEN, this, region, planOf(this, region, check.options(options)), this.#is64)
+    return new WindowSource(OPEN, this, region, this.#plan(region, check.options(options)))
   }
 
   chunks(region, options) {
-    this.#mustBeOpen()
-    if (!isRegion(region)) throw check.wrongType('region', 'a HostRegion', region)
     const given = check.options(options)
     check.optional(given.signal, check.abortSignal, 'options.signal')
     check.optional(given.onProgress, check.callback, 'options.onProgress')
-    const plan = planOf(this, region, given)
-    return new Chunks(new WindowSource(OPEN, this, region, plan, false), given.signal, given.onProgress)
+    const plan = this.#plan(region, given)
+    return new Chunks(() => new WindowSource(OPEN, this, region, plan), plan, given)
   }
 
   unmap() {
@@ -190,6 +179,48 @@ class Window {
     return { address: this.#address, pointer: this.pointer, byteLength: 0 }
   }
 
+  #checkAccess(access) {
+    check.oneOf(access, 'options.access', ACCESS)
+    if (access !== this.#access && access !== 'readonly' && this.#access !== 'shared') {
+      throw makeError(
+        'ERR_INVALID_ARG_VALUE',
+        `options.access is '${access}', and the window was opened with '${this.#access}'; open it with access '${access}'`
+      )
+    }
+  }
+
+  // What a source shows, and in what steps.
+  #plan(region, options) {
+    this.#mustBeOpen()
+    mustBeRegion(region)
+    const { chunk, overlap = 0, access = this.#access, readAhead = true, leaveBehind = 'auto' } = options
+    const { from, to } = check.part(options, region.byteLength)
+    this.#checkAccess(access)
+    check.boolean(readAhead, 'options.readAhead')
+    if (leaveBehind !== 'auto' && typeof leaveBehind !== 'boolean') {
+      throw check.wrongType('options.leaveBehind', "a boolean or 'auto'", leaveBehind)
+    }
+    check.wholeNumber(overlap, 'options.overlap', 0, this.#byteLength - 1)
+    const most = this.#byteLength - overlap
+    // Where a chunk starts in its page, it loses as much room: see #next.
+    const page = native.hostPageSize()
+    const room = most - Math.max(from % page, (((from - overlap) % page) + page) % page)
+    const unit = room >= HUGE_PAGE_BYTES ? HUGE_PAGE_BYTES : room >= page ? page : 1
+    const whole = Math.max(1, Math.floor(room / unit) * unit)
+    return {
+      chunk: chunk === undefined ? whole : check.wholeNumber(chunk, 'options.chunk', 1, most),
+      overlap,
+      from,
+      to,
+      access,
+      readAhead,
+      leaveBehind:
+        leaveBehind === 'auto'
+          ? region.backing === 'file' && region.byteLength > memoryLimitBytes() / 2
+          : leaveBehind
+    }
+  }
+
   #pointerTo(address) {
     return this.#is64 ? BigInt(address) : address
   }
@@ -199,9 +230,8 @@ class Window {
     const flat = this.#unmapped
       ? this.#finalFaults
       : callNative(() => native.faultsOf(table.handle, this.#address, this.#id))
-    const skew = this.#byteOffset % native.hostPageSize()
     const source = this.#region === null ? NO_SOURCE : nativeOf(this.#region)
-    return faultsFrom(flat, source, this.#address, this.#byteOffset - skew)
+    return faultsFrom(flat, source, this.#address)
   }
 
   #mustBeOpen() {
@@ -219,51 +249,63 @@ const gone = () =>
     'the window was unmapped; open a new one with GuardedMemory.window'
   )
 
-/** What a source shows, and in what steps. */
-function planOf(window, region, { chunk, overlap = 0, from = 0, to = region.byteLength }) {
-  check.wholeNumber(to, 'options.to', 0, region.byteLength)
-  check.wholeNumber(from, 'options.from', 0, to)
-  check.wholeNumber(overlap, 'options.overlap')
-  // A chunk may start anywhere in a page.
-  const room = window.byteLength - (native.hostPageSize() - 1) - overlap
-  if (room < 1) {
-    throw check.outOfRange(
-      'options.overlap',
-      `less than the window's byteLength, ${window.byteLength}, by at least a host page`,
-      overlap
-    )
+function mustBeRegion(region, what = 'a HostRegion') {
+  if (!isRegion(region)) throw check.wrongType('region', what, region)
+  if (region.closed) {
+    throw makeError('ERR_HOSTMAP_REGION_CLOSED', `region "${region.name}" was closed; make a new one`)
   }
-  const step = chunk === undefined ? room : check.wholeNumber(chunk, 'options.chunk', 1, room)
-  return { chunk: step, overlap, from, to }
+}
+
+// The size of huge pages where host pages are small. Chunks of whole ones suit whatever the kernel does.
+const HUGE_PAGE_BYTES = 2 << 20
+
+// Less is not worth a call to another thread.
+const LEAST_AHEAD_BYTES = 8 << 20
+
+// What the process may use: the machine's memory, or what its control group leaves it.
+let limitBytes
+function memoryLimitBytes() {
+  if (limitBytes === undefined) {
+    const constrained = process.constrainedMemory?.()
+    limitBytes = constrained > 0 ? Math.min(constrained, os.totalmem()) : os.totalmem()
+  }
+  return limitBytes
 }
 
 class WindowSource {
   #window
   #region
   #plan
-  #is64
-  // The next byte to be shown for the first time.
+  #imports
+  // The next byte that was never shown.
   #position
   // What is shown now.
   #start
   #pointer
+  // Reads ahead and leaves behind; null where nothing is to be done, undefined before the first step.
+  #stream
+  // How far it was told to.
+  #aheadTo
+  #restart = false
 
-  constructor(open, window, region, plan, is64) {
+  constructor(open, window, region, plan) {
     if (open !== OPEN) {
       throw makeError('ERR_ILLEGAL_CONSTRUCTOR', 'WindowSource has no public constructor: use Window.source')
     }
     this.#window = window
     this.#region = region
     this.#plan = plan
-    this.#is64 = is64
-    this.rewind()
-    // Handed to modules as they are.
-    const count = is64 ? BigInt : Number
-    this.imports = Object.freeze({
-      next: keep => count(this.#next(keep === undefined ? undefined : Number(keep))),
-      pointer: () => this.#pointer
-    })
-    this.next = this.imports.next
+    this.#seek(plan.from)
+    const is64 = window.memory.address === 'i64'
+    // Numbers of a 32-bit module come signed.
+    const next = is64
+      ? keep => BigInt(this.#next(keep === undefined ? plan.overlap : Number(BigInt.asUintN(64, keep))))
+      : keep => this.#next(keep === undefined ? plan.overlap : keep >>> 0)
+    this.#imports = Object.freeze({ next, pointer: () => this.#pointer })
+  }
+
+  get imports() {
+    return this.#imports
   }
 
   get window() {
@@ -286,38 +328,43 @@ class WindowSource {
     return this.#pointer
   }
 
+  next(keep) {
+    const kept = keep === undefined ? this.#plan.overlap : check.wholeNumberOrBigInt(keep, 'keep')
+    const shown = this.#next(kept)
+    return typeof this.#pointer === 'bigint' ? BigInt(shown) : shown
+  }
+
   seek(byteOffset) {
     const { from, to } = this.#plan
-    check.wholeNumber(byteOffset, 'byteOffset', from, to)
-    this.#position = byteOffset
-    this.#start = byteOffset
-    this.#pointer = this.#window.pointer
+    this.#seek(check.wholeNumber(byteOffset, 'byteOffset', from, to))
   }
 
   rewind() {
-    this.seek(this.#plan.from)
-  }
-
-  /** How many bytes it reads in all, and how many of them were shown. For chunks. */
-  get progress() {
-    const { from, to } = this.#plan
-    return [this.#position - from, to - from]
+    this.#seek(this.#plan.from)
   }
 
   [inspect.custom](depth, options) {
     if (!(#plan in this)) return 'WindowSource {}'
-    const { region, position } = this
-    return `WindowSource ${inspect({ region: region.name, position, ...this.#plan }, options)}`
+    const { from, to, chunk, overlap } = this.#plan
+    const { name } = this.#region
+    return `WindowSource ${inspect({ region: name, position: this.#position, from, to, chunk, overlap }, options)}`
   }
 
-  #next(keep = this.#plan.overlap) {
-    const { chunk, to } = this.#plan
-    check.wholeNumber(keep, 'keep')
+  #seek(byteOffset) {
+    this.#position = byteOffset
+    this.#start = byteOffset
+    this.#pointer = this.#window.pointer
+    this.#aheadTo = byteOffset
+    this.#restart = true
+  }
+
+  #next(keep) {
+    const { chunk, to, access } = this.#plan
     if (this.#position >= to) return 0
     // No more than was shown can be kept, and at the start nothing was.
     const start = Math.max(this.#position - keep, this.#start)
-    const skew = start % native.hostPageSize()
-    const room = this.#window.byteLength - skew - (this.#position - start)
+    const kept = this.#position - start
+    const room = this.#window.byteLength - (start % native.hostPageSize()) - kept
     if (room < 1) {
       throw check.outOfRange(
         'keep',
@@ -326,37 +373,69 @@ class WindowSource {
       )
     }
     const end = this.#position + Math.min(chunk, to - this.#position, room)
-    const { pointer, byteLength } = this.#window.slide(this.#region, start, { byteLength: end - start })
+    const { pointer, byteLength } = this.#window.slide(this.#region, start, {
+      byteLength: end - start,
+      access
+    })
     this.#start = start
     this.#position = end
     this.#pointer = pointer
+    if (this.#stream !== null) this.#advance()
     return byteLength
+  }
+
+  // Tells the threads that read ahead where the module is: not at each step, where steps are small.
+  #advance() {
+    const { chunk, to, access, readAhead, leaveBehind } = this.#plan
+    const distance = Math.max(chunk, Math.min(LEAST_AHEAD_BYTES, memoryLimitBytes() / 16))
+    const isDue = this.#position + distance / 2 > this.#aheadTo && this.#aheadTo < to
+    if (!isDue && !this.#restart) return
+    try {
+      this.#stream ??= new native.NativeStream(
+        handleOf(this.#region),
+        ACCESS.indexOf(access),
+        readAhead,
+        leaveBehind
+      )
+      if (this.#stream.idle) {
+        this.#stream = null
+        return
+      }
+      this.#aheadTo = Math.min(to, this.#position + distance)
+      this.#stream.advance(this.#start, this.#position, this.#aheadTo, this.#restart)
+      this.#restart = false
+    } catch {
+      // The chunk is there. What could not be started makes the next ones slower, no more.
+      this.#stream = null
+    }
   }
 }
 
 class Chunks {
-  #source
+  #open
+  #plan
   #signal
   #onProgress
 
-  constructor(source, signal, onProgress) {
-    this.#source = source
+  constructor(open, plan, { signal, onProgress }) {
+    this.#open = open
+    this.#plan = plan
     this.#signal = signal
     this.#onProgress = onProgress
   }
 
   *[Symbol.iterator]() {
-    const source = this.#source
-    source.rewind()
+    const source = this.#open()
+    const { from, to } = this.#plan
     for (;;) {
       if (this.#signal?.aborted) throw abortError(this.#signal, `Reading region "${source.region.name}"`)
-      const byteLength = source.next()
+      const byteLength = Number(source.next())
       if (byteLength === 0) return
       const { window, pointer, start: byteOffset } = source
       const address = Number(pointer)
       const bytes = new Uint8Array(window.memory.buffer, address, byteLength)
       yield { address, pointer, byteOffset, byteLength, bytes }
-      this.#onProgress?.(...source.progress)
+      this.#onProgress?.(source.position - from, to - from)
     }
   }
 

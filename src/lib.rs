@@ -8,6 +8,7 @@
 //!  region.rs           bytes behind a file descriptor: memfds and files
 //!  memory.rs           V8's linear memories: where they lie, what guards them, mapping into them   <- start here
 //!  window.rs           mappings that slide over regions larger than a memory
+//!  stage.rs ahead.rs   what makes slides one call, and brings pages in before the module asks for them
 //!  mapping.rs          the mapping table of a memory: what is mapped where, and what is free
 //!  fault/              the fault guard: what a signal handler does about faults in mappings
 //!  error.rs            the one error type
@@ -23,6 +24,7 @@
     allow(clippy::arithmetic_side_effects, clippy::cast_possible_truncation, clippy::cast_sign_loss)
 )]
 
+pub mod ahead;
 pub mod error;
 pub mod fault;
 // The registration of its classes is left out of test builds, so they would be dead code there.
@@ -31,5 +33,6 @@ mod js;
 pub mod mapping;
 pub mod memory;
 pub mod region;
+pub mod stage;
 pub mod sys;
 pub mod window;

@@ -500,9 +500,11 @@ impl Memory {
         Arc::clone(&self.shared.laid_bare)
     }
 
-    /// The mappings, in order.
-    pub fn entries(&self) -> Vec<Entry> {
-        self.shared.lock().table.entries().copied().collect()
+    /// The mappings, in order; of windows, how much they show.
+    pub fn entries(&self) -> Vec<(Entry, Option<PageAligned>)> {
+        let state = self.shared.lock();
+        let entries = state.table.held();
+        entries.map(|(entry, held)| (*entry, held.window.as_ref().map(Window::shown))).collect()
     }
 
     pub(crate) fn addresses(&self, span: PageSpan) -> Result<PageSpan> {
@@ -620,14 +622,20 @@ fn protect_again(shared: &Shared, state: &mut State, place: Place) {
     for (entry, held) in state.table.held().filter(|(entry, _)| entry.span.end() <= place.byte_length) {
         let bare = held.registration.take_laid_bare() || grown;
         let Some(target) = entry.span.at_base(shared.base).filter(|_| bare) else { continue };
-        let (readonly, inaccessible) = match &held.window {
-            Some(window) => window.protection(target, entry.access),
-            None => ((entry.access == Access::Readonly).then_some(target), None),
+        let shown = match &held.window {
+            Some(window) => window.shown_part(target),
+            None => Some(target),
         };
-        // SAFETY: pages of ours in a memory that the caller holds, at the base that was just compared.
-        all &= readonly.is_none_or(|span| unsafe { mmap::protect_readonly(span) }.is_ok());
-        // SAFETY: as above; they show nothing.
-        all &= inaccessible.is_none_or(|span| unsafe { mmap::protect_inaccessible(span) }.is_ok());
+        if let Some(shown) = shown.filter(|_| entry.access == Access::Readonly) {
+            // SAFETY: read-only mappings of ours in a memory that the caller holds, at the base that was just compared.
+            all &= unsafe { mmap::protect_readonly(shown) }.is_ok();
+        }
+        if let Some(window) = &held.window {
+            held.registration.pause();
+            // SAFETY: as above; the rest shows nothing.
+            all &= unsafe { window.lay_rest(target) }.is_ok();
+            held.registration.resume();
+        }
     }
     // One that failed is tried again at the next call.
     state.protected_length = if all { place.byte_length } else { PageAligned::ZERO };

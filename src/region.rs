@@ -13,6 +13,7 @@
 use crate::error::{Code, Error, Result};
 use crate::fault::{self, Counts, Registration};
 use crate::mapping::Access;
+use crate::stage::{Stage, Stages};
 use crate::sys::areas::Areas;
 use crate::sys::file::{self, FileKind};
 use crate::sys::memfd;
@@ -50,6 +51,7 @@ pub struct Region {
     counts: Arc<Counts>,
     /// Views that JavaScript may still hold: `seal` makes them read-only.
     views: Mutex<Vec<Weak<View>>>,
+    stages: Arc<Stages>,
 }
 
 /// Which part of a file a region is to be. `byte_length: None` is all the rest.
@@ -93,6 +95,7 @@ impl Region {
             writable: AtomicBool::new(true),
             counts: Arc::default(),
             views: Mutex::default(),
+            stages: Arc::default(),
         })
     }
 
@@ -180,6 +183,7 @@ impl Region {
             writable: AtomicBool::new(writable),
             counts: Arc::default(),
             views: Mutex::default(),
+            stages: Arc::default(),
         })
     }
 
@@ -231,6 +235,16 @@ impl Region {
         self.file_offset
     }
 
+    /// Whether its pages are memory of ours, and a hole that is read takes some.
+    pub fn is_memory(&self) -> bool {
+        self.backing == Backing::Memfd
+    }
+
+    /// `None`: the process has as many descriptors as it may have.
+    pub fn duplicate_fd(&self) -> Option<OwnedFd> {
+        file::duplicate(self.fd.as_raw_fd()).ok()
+    }
+
     pub fn is_writable(&self) -> bool {
         self.writable.load(Ordering::Acquire)
             && !(self.backing == Backing::Memfd
@@ -280,6 +294,17 @@ impl Region {
         }
     }
 
+    /// All of its pages mapped where nobody touches them, for windows to show. `None`: it can't be had; or there was none
+    /// and `make` does not ask for it.
+    pub fn stage(&self, sharing: Sharing, make: bool) -> Option<Arc<Stage>> {
+        let whole = || Stage::new(&self.pages(PageAligned::ZERO, self.byte_length).ok()?, sharing);
+        self.stages.get_or_make(sharing, make, whole)
+    }
+
+    pub fn stages(&self) -> Arc<Stages> {
+        Arc::clone(&self.stages)
+    }
+
     /// A range of the region for JavaScript, at any byte offset.
     pub fn view(&self, byte_offset: u64, byte_length: u64) -> Result<Arc<View>> {
         let start = PageAligned::round_down(byte_offset);
@@ -321,6 +346,7 @@ impl Region {
         // Views that were read-only from the start stay so, whatever comes.
         let shared: Vec<Arc<View>> =
             views.into_iter().filter(|view| view.shared.load(Ordering::Acquire)).collect();
+        self.stages.drop_shared();
         let sealed = self.turn_views(&shared, unwritable()).and_then(|()| memfd::seal_write(&self.fd));
         let Err(sys) = sealed else { return Ok(()) };
         // As it was before the call. A view that can't be turned back stays read-only: the process lives.
@@ -396,11 +422,6 @@ impl RegionPages<'_> {
 
     pub fn inode(&self) -> u64 {
         self.region.inode
-    }
-
-    /// All pages of the region.
-    pub fn whole(&self) -> Result<RegionPages<'_>> {
-        self.region.pages(PageAligned::ZERO, self.region.byte_length)
     }
 
     /// What the fault guard has to know of it.

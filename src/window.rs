@@ -2,18 +2,13 @@
 //!
 //! ```text
 //!  region  |..........[bbbbbbbbbbbb]......................|     300 GB
-//!                      |          |  slide
-//!  stage   |..........[bbbbbbbbbbbb]......................|     the whole region, mapped once, where nobody touches it
-//!                      |  mremap  |  one system call
+//!                      |          |  slide: one system call
 //!  memory  | heap ... [bbbbbbbbbbbb|rest] ...                   the window: always at the same address
 //! ```
 //!
-//! A file's pages can't be mapped over others by one `mmap` without the danger of a hole (see `sys::mmap`). So a window keeps
-//! a *stage*: a mapping of the whole region at an address that nobody uses, which takes address space and nothing else. A
-//! slide moves a range of it over the window by one `mremap`, with all that was brought in there already: whoever touches the next
-//! chunk in the stage, on another thread, spares the module the page faults.
-//!
-//! What the window does not show, past a region's end or when it is empty, is its *rest*: zeros, or inaccessible.
+//! A slide replaces pages as a mapping does, in one step: from a [stage](crate::stage) where the region has one, in place where that
+//! can't leave a hole. What the window does not show, past a region's end or when it is empty, is its *rest*: zeros, or
+//! inaccessible. Only a slide that shows less than the one before needs a second call, which lays the rest.
 
 use crate::error::{Code, Error, Result};
 use crate::fault::{self, Counts, Registration, Source};
@@ -22,18 +17,17 @@ use crate::memory::{Held, Mapped, Memory, Place, State, check_overlap, next_id, 
 use crate::region::{RegionPages, keep_out_of_dumps};
 use crate::sys::SysResult;
 use crate::sys::areas::Areas;
-use crate::sys::mmap::{self, Mmap, Sharing};
+use crate::sys::mmap::{self, Sharing};
 use crate::sys::page::{PageAligned, PageSpan};
-use nix::errno::Errno;
 use std::sync::Arc;
 
-/// Areas that a window takes at most: what it shows, its rest, what it cuts off its surroundings, and its stage.
-const AREAS_OF_A_WINDOW: u64 = 4;
+/// Areas that a window takes at most: what it shows, its rest, and what it cuts off its surroundings.
+const AREAS_OF_A_WINDOW: u64 = 3;
 
 /// What is where no region is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rest {
-    /// Zeros that can be written.
+    /// Zeros, which can be written as the window can.
     Zeros,
     /// Inaccessible: loads and stores trap.
     Inaccessible,
@@ -48,32 +42,32 @@ pub struct Kind {
     pub rest: Rest,
 }
 
+impl Kind {
+    fn rest_sharing(self) -> Sharing {
+        match (self.rest, self.access) {
+            (Rest::Inaccessible, _) => Sharing::Inaccessible,
+            (Rest::Zeros, Access::Readonly) => Sharing::ReadOnly,
+            (Rest::Zeros, Access::Private | Access::Shared) => Sharing::CopyOnWrite,
+        }
+    }
+
+    /// Whether the rest may have been written without anybody noticing.
+    fn rest_is_writable(self) -> bool {
+        self.rest_sharing() == Sharing::CopyOnWrite
+    }
+}
+
 /// A window, as its memory's table keeps it.
 #[derive(Debug)]
 pub(crate) struct Window {
     kind: Kind,
     /// How much of it shows a region, from its start.
     shown: PageAligned,
-    stage: Option<Stage>,
-}
-
-/// A region's pages, ready to be moved.
-#[derive(Debug)]
-struct Stage {
-    region: u64,
-    sharing: Sharing,
-    whole: Mmap,
 }
 
 impl Window {
-    /// What of it is to be read-only, and what inaccessible.
-    pub(crate) fn protection(
-        &self,
-        target: PageSpan,
-        access: Access,
-    ) -> (Option<PageSpan>, Option<PageSpan>) {
-        let (shown, rest) = self.parts(target);
-        (shown.filter(|_| access == Access::Readonly), rest.filter(|_| self.kind.rest == Rest::Inaccessible))
+    pub(crate) fn shown(&self) -> PageAligned {
+        self.shown
     }
 
     fn parts(&self, target: PageSpan) -> (Option<PageSpan>, Option<PageSpan>) {
@@ -81,41 +75,67 @@ impl Window {
         (PageSpan::between(target.start(), middle), PageSpan::between(middle, target.end()))
     }
 
-    /// Puts pages at the start of the window.
+    /// What of it shows a region.
+    pub(crate) fn shown_part(&self, target: PageSpan) -> Option<PageSpan> {
+        self.parts(target).0
+    }
+
+    /// Lays the rest anew: what was written to it is forgotten, and its protection is back.
     ///
     /// # Safety
     /// As [`mmap::replace`].
-    unsafe fn show(&mut self, target: PageSpan, pages: &RegionPages<'_>, sharing: Sharing) -> SysResult<()> {
-        let is_staged = |stage: &Stage| stage.region == pages.region().id() && stage.sharing == sharing;
-        if !self.stage.as_ref().is_some_and(is_staged) {
-            self.stage = Stage::new(pages, sharing);
+    pub(crate) unsafe fn lay_rest(&self, target: PageSpan) -> SysResult<()> {
+        let rest = self.parts(target).1;
+        // SAFETY: the caller's promise.
+        rest.map_or(Ok(()), |span| unsafe { fault::lay_zeros(span, self.kind.rest_sharing()) })
+    }
+
+    /// Shows so many pages at the window's start, and its rest behind.
+    ///
+    /// # Safety
+    /// As [`mmap::replace`].
+    unsafe fn slide(&mut self, target: PageSpan, pages: Option<(&RegionPages<'_>, Access)>) -> SysResult<()> {
+        let before = self.shown;
+        if let Some((pages, access)) = pages {
+            // SAFETY: the caller's promise. Nothing has changed if it fails.
+            unsafe { show(target.first(pages.length().get()), pages, access)? };
         }
-        if let Some(stage) = &self.stage
-            && let Some(from) = PageSpan::new(pages.region_offset(), pages.length())
-                .and_then(|span| span.at_base(stage.whole.span().start()))
-        {
-            // SAFETY: the caller's promise.
-            match unsafe { mmap::move_from(&stage.whole, from, target) } {
-                // An older kernel.
-                Err(sys) if sys.errno == Errno::EINVAL => self.stage = None,
-                moved => return moved,
-            }
+        self.shown = pages.map_or(PageAligned::ZERO, |(pages, _)| pages.length());
+        if self.shown >= before && !self.kind.rest_is_writable() {
+            return Ok(());
         }
         // SAFETY: the caller's promise.
-        unsafe { mmap::replace(target, pages.as_pages(sharing)) }
+        let laid = unsafe { self.lay_rest(target) };
+        if laid.is_err() {
+            // Better nothing than a part of each.
+            self.shown = PageAligned::ZERO;
+            // SAFETY: the caller's promise. Where this fails too, which takes a kernel without memory, old bytes stay readable.
+            let _ = unsafe { self.lay_rest(target) };
+        }
+        laid
     }
 }
 
-impl Stage {
-    /// `None`: there is no address space for it; then pages are mapped one slide at a time.
-    fn new(pages: &RegionPages<'_>, sharing: Sharing) -> Option<Self> {
-        let whole = pages.whole().ok()?;
-        let mmap = Mmap::new(whole.length(), whole.as_pages(sharing)).ok()?;
-        // A forked process has no use for it, and moved pages must not differ from V8's in this.
-        let _ = mmap::advise(mmap.span(), mmap::Advice::DontFork);
-        keep_out_of_dumps(mmap.span());
-        Some(Self { region: pages.region().id(), sharing, whole: mmap })
+/// Puts a region's pages in the place of others.
+///
+/// # Safety
+/// As [`mmap::replace`].
+unsafe fn show(target: PageSpan, pages: &RegionPages<'_>, access: Access) -> SysResult<()> {
+    let sharing = access.sharing();
+    let region = pages.region();
+    if let Some(stage) = region.stage(sharing, !mmap::is_one_step(pages.as_pages(sharing)))
+        // SAFETY: the caller's promise.
+        && unsafe { stage.move_to(target, pages.region_offset()) }.is_ok()
+    {
+        return Ok(());
     }
+    // SAFETY: the caller's promise.
+    unsafe { mmap::replace(target, pages.as_pages(sharing))? };
+    // A private file mapping is dumped only if it was written.
+    if access != Access::Readonly {
+        keep_out_of_dumps(target);
+    }
+    Ok(())
 }
 
 impl Memory {
@@ -154,9 +174,9 @@ impl Memory {
             counts: Arc::default(),
             laid_bare: self.laid_bare(),
         });
+        let window = Window { kind, shown: PageAligned::ZERO };
         // SAFETY: inside the memory, which the caller holds, over no mapping.
-        unsafe { fault::lay_rest(target, kind.rest == Rest::Zeros) }
-            .map_err(|sys| Error::from_sys(Code::MapFailed, what(), sys))?;
+        unsafe { window.lay_rest(target) }.map_err(|sys| Error::from_sys(Code::MapFailed, what(), sys))?;
         let id = next_id();
         let entry = Entry {
             span,
@@ -167,7 +187,7 @@ impl Memory {
             inode: 0,
             file_offset: PageAligned::ZERO,
         };
-        let window = Window { kind, shown: PageAligned::ZERO, stage: None };
+        registration.resume();
         state.table.insert(entry, Held { registration, _areas: areas, window: Some(window) });
         Ok(Mapped { start: span.start(), id })
     }
@@ -192,20 +212,16 @@ impl Memory {
             return Err(Error::new(Code::Internal, "the memory is smaller than a window in it"));
         }
         let target = self.addresses(entry.span)?;
-        let shown = match pages {
-            Some((pages, access)) => {
-                check_slide(pages, access, window.kind)?;
-                pages.length()
-            }
-            None => PageAligned::ZERO,
-        };
+        if let Some((pages, access)) = pages {
+            check_slide(pages, access, window.kind)?;
+        }
         let what = || match pages {
             Some((pages, _)) => format!("can't slide a window to region \"{}\"", pages.region().name()),
             None => "can't empty a window".to_owned(),
         };
         held.registration.pause();
         // SAFETY: the window's own pages, in a memory that the caller holds.
-        let slid = unsafe { window.slide(target, shown, pages) };
+        let slid = unsafe { window.slide(target, pages) };
         match (&slid, pages) {
             (Ok(()), Some((pages, access))) => {
                 entry.access = access;
@@ -229,44 +245,6 @@ impl Memory {
         let state = self.lock();
         let (_, held) = state.table.get(mapped.start, mapped.id)?;
         Some(Arc::clone(held.registration.counts()))
-    }
-}
-
-impl Window {
-    /// Shows so much at the window's start, and its rest behind.
-    ///
-    /// # Safety
-    /// As [`mmap::replace`].
-    unsafe fn slide(
-        &mut self,
-        target: PageSpan,
-        shown: PageAligned,
-        pages: Option<(&RegionPages<'_>, Access)>,
-    ) -> SysResult<()> {
-        let before = self.shown;
-        if let Some((pages, access)) = pages {
-            let span = target.first(shown.get());
-            // SAFETY: the caller's promise. Nothing has changed if it fails.
-            unsafe { self.show(span, pages, access.sharing())? };
-            if access == Access::Private {
-                keep_out_of_dumps(span);
-            }
-        }
-        self.shown = shown;
-        let (_, rest) = self.parts(target);
-        // What was shown before and is not any more.
-        let stale = rest.filter(|_| shown < before);
-        // SAFETY: the caller's promise.
-        let laid =
-            stale.map_or(Ok(()), |span| unsafe { fault::lay_rest(span, self.kind.rest == Rest::Zeros) });
-        if let Err(sys) = laid {
-            // Better nothing than a part of each.
-            self.shown = PageAligned::ZERO;
-            // SAFETY: the caller's promise. One area, of pages that are there: if this fails too, old bytes stay readable.
-            let _ = unsafe { fault::lay_rest(target, self.kind.rest == Rest::Zeros) };
-            return Err(sys);
-        }
-        Ok(())
     }
 }
 

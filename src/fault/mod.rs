@@ -95,19 +95,16 @@ pub fn ensure() -> Result<(), &'static str> {
     })
 }
 
-/// Puts zeros in the place of pages that a window does not need: ones that can be written, or ones that can't be accessed.
+/// Puts zeros in the place of pages, such as handlers put there.
 ///
 /// # Safety
 /// As [`mmap::replace`].
-pub unsafe fn lay_rest(span: PageSpan, accessible: bool) -> SysResult<()> {
+pub unsafe fn lay_zeros(span: PageSpan, sharing: Sharing) -> SysResult<()> {
     open_zeros();
-    let kept = ZEROS.get().ok_or(SysError::new("open", Errno::ENXIO))?;
-    if !accessible {
+    if sharing == Sharing::Inaccessible {
         INACCESSIBLE.store(true, Ordering::Relaxed);
     }
-    let sharing = if accessible { Sharing::CopyOnWrite } else { Sharing::Inaccessible };
-    // SAFETY: the caller's promise.
-    unsafe { mmap::replace(span, zeros(kept.file.as_fd(), span.start(), sharing)) }
+    replace_by_zeros(span, sharing)
 }
 
 /// Opens `/dev/zero`, unless it is open already.
@@ -137,6 +134,8 @@ fn zeros(zero: std::os::fd::BorrowedFd<'_>, address: PageAligned, sharing: Shari
 pub struct LastFault {
     /// Which byte of the region.
     pub region_offset: u64,
+    /// Which byte of the mapping or view, its first page being whole.
+    pub skew: u64,
     pub write: bool,
     pub cause: Cause,
     pub outcome: Outcome,
@@ -181,10 +180,11 @@ impl LastFault {
         head << Self::OFFSET_BITS | self.region_offset & ((1 << Self::OFFSET_BITS) - 1)
     }
 
-    fn unpack(word: u64) -> Option<Self> {
+    fn unpack(word: u64, skew: u64) -> Option<Self> {
         let head = word >> Self::OFFSET_BITS;
         (head != 0).then_some(Self {
             region_offset: word & ((1 << Self::OFFSET_BITS) - 1),
+            skew,
             write: head & (1 << 6) != 0,
             cause: match head >> 3 & 0b111 {
                 0 => Cause::Readonly,
@@ -207,6 +207,8 @@ pub struct Counts {
     stray_writes: AtomicU64,
     faults: AtomicU64,
     last: AtomicU64,
+    /// Of the last one, where in the mapping. Two threads that fault at once may leave it the other's.
+    last_skew: AtomicU64,
 }
 
 impl Counts {
@@ -221,7 +223,7 @@ impl Counts {
     }
 
     pub fn last(&self) -> Option<LastFault> {
-        LastFault::unpack(self.last.load(Ordering::Acquire))
+        LastFault::unpack(self.last.load(Ordering::Acquire), self.last_skew.load(Ordering::Relaxed))
     }
 }
 
@@ -311,6 +313,7 @@ const PAUSED: u32 = 1 << 31;
 pub enum What {
     StrayWrite = 1,
     MissingPage = 2,
+    PastEnd = 4,
 }
 
 /// The handler's decision. Only atomics and system calls from here on, down to the end of `impl Guarded`.
@@ -327,13 +330,31 @@ fn on_fault(fault: &Fault) -> bool {
         // Not while anything is held that others wait for.
         signal::yield_now();
     }
-    if verdict != Verdict::NotOurs || is_over(fault) {
-        return true;
+    verdict != Verdict::NotOurs || is_history(fault, first)
+}
+
+/// How often a fault is looked at while other threads map and unmap. Each look takes about as long as one of their calls.
+const LOOKS: usize = 64;
+
+/// Whether a fault that is not ours to handle tells of what was there before: then the access is done again, and meets what is there
+/// now. `found` is what was registered when it was looked at.
+fn is_history(fault: &Fault, found: u64) -> bool {
+    let taker = TAKER.load(Ordering::Acquire);
+    if taker == 0 || taker == signal::this_thread() {
+        return false;
     }
-    // What was found may be gone by now, and another range be there: then its handler sees to it when the access is done
-    // again.
-    let (second, ()) = find(fault.address, |_| ());
-    first != second
+    let registered = || find(fault.address, |_| ()).0;
+    for _ in 0..LOOKS {
+        let takes = TAKES.load(Ordering::Acquire);
+        if registered() != found || is_over(fault) || registered() != found {
+            return true;
+        }
+        // Else a mapping may have come and gone between these looks, and what they saw belong to two moments.
+        if TAKES.load(Ordering::Acquire) == takes {
+            return false;
+        }
+    }
+    false
 }
 
 /// What comes of a fault.
@@ -524,7 +545,7 @@ impl Guarded {
         self.note(fault, Cause::PastEnd, Outcome::Zeros);
         self.laid_bare.store(true, Ordering::Release);
         self.target.laid_bare.store(true, Ordering::Release);
-        self.report(What::MissingPage);
+        self.report(What::PastEnd);
         true
     }
 
@@ -618,10 +639,12 @@ impl Guarded {
         let skew = fault.address.saturating_sub(self.target.span.start().get());
         let last = LastFault {
             region_offset: self.now.region_offset.load(Ordering::Relaxed).saturating_add(skew),
+            skew,
             write: fault.is_write() == Some(true),
             cause,
             outcome,
         };
+        self.target.counts.last_skew.store(skew, Ordering::Relaxed);
         self.target.counts.last.store(last.pack(), Ordering::Release);
     }
 
@@ -640,17 +663,19 @@ impl Guarded {
         (new != 0).then(|| Report {
             stray_write: new & What::StrayWrite as u8 != 0,
             missing_page: new & What::MissingPage as u8 != 0,
+            past_end: new & What::PastEnd as u8 != 0,
             region_name: Arc::clone(&self.now.region_name.lock().unwrap_or_else(PoisonError::into_inner)),
             memory_offset: self.target.memory_offset.map(PageAligned::get),
             byte_length: self.target.span.length().get(),
             access: self.target.access,
             last: self.target.counts.last().filter(|last| {
                 // Not of what is told here, if something else came after it.
-                new == if last.cause == Cause::Readonly {
-                    What::StrayWrite as u8
-                } else {
-                    What::MissingPage as u8
-                }
+                let what = match last.cause {
+                    Cause::Readonly => What::StrayWrite,
+                    Cause::Unavailable | Cause::BrokenMemory => What::MissingPage,
+                    Cause::PastEnd => What::PastEnd,
+                };
+                new == what as u8
             }),
             owner: self.owner,
         })
@@ -680,6 +705,7 @@ pub fn is_zeros(vma: &Vma, address: u64) -> bool {
 pub struct Report {
     pub stray_write: bool,
     pub missing_page: bool,
+    pub past_end: bool,
     pub region_name: Arc<str>,
     /// `None`: it was a view.
     pub memory_offset: Option<u64>,
@@ -800,7 +826,6 @@ impl Registration {
     pub fn set_source(&self, source: Source) {
         self.guarded.now.set(source);
         // The pages that were changed one by one are gone.
-        self.guarded.laid_bare.store(false, Ordering::Relaxed);
         self.guarded.stray_pages.store(0, Ordering::Relaxed);
         areas::give_back(self.guarded.stray_areas.swap(0, Ordering::Relaxed));
         areas::give_back(self.guarded.zero_areas.swap(0, Ordering::Relaxed));

@@ -59,11 +59,11 @@ pub fn end_probe() {
     v8_trap::end_probe();
 }
 
-/// `[stray writes, faults]`, and of the last fault, if there was one, `region offset, write, cause, outcome`, numbered as in
-/// lib/faults.js.
+/// `[stray writes, faults]`, and of the last fault, if there was one, `region offset, write, cause, outcome, offset in the mapping`,
+/// numbered as in lib/faults.js.
 pub(super) fn flat(counts: &Counts) -> Vec<f64> {
     let mut flat = vec![from_count(counts.stray_writes()), from_count(counts.faults())];
-    if let Some(LastFault { region_offset, write, cause, outcome }) = counts.last() {
+    if let Some(LastFault { region_offset, skew, write, cause, outcome }) = counts.last() {
         flat.push(from_count(region_offset));
         flat.push(f64::from(u8::from(write)));
         flat.push(match cause {
@@ -77,6 +77,7 @@ pub(super) fn flat(counts: &Counts) -> Vec<f64> {
             Outcome::PrivatePage => 1.0,
             Outcome::Zeros => 2.0,
         });
+        flat.push(from_count(skew));
     }
     flat
 }
@@ -93,6 +94,7 @@ pub fn faults_of(memory: u32, start: f64, id: f64) -> napi::Result<Option<Vec<f6
 pub struct NativeReport {
     pub stray_write: bool,
     pub missing_page: bool,
+    pub past_end: bool,
     pub region_name: String,
     /// Where the mapping starts in its memory; `undefined` for a view.
     pub address: Option<f64>,
@@ -108,6 +110,7 @@ pub fn take_fault_reports() -> Vec<NativeReport> {
     let reports = fault::take_reports().into_iter().map(|report| NativeReport {
         stray_write: report.stray_write,
         missing_page: report.missing_page,
+        past_end: report.past_end,
         region_name: report.region_name.to_string(),
         address: report.memory_offset.map(from_count),
         byte_length: from_count(report.byte_length),

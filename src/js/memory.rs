@@ -216,11 +216,11 @@ pub fn unmap(
     Ok(counts.filter(|counts| counts.last().is_some()).map(|counts| super::fault::flat(&counts)))
 }
 
-/// The mappings in order, five numbers each: start, end, access, offset in the region, id.
+/// The mappings in order, five numbers each: start, end, access, offset in the region, bytes that a window shows, or -1.
 #[napi(catch_unwind)]
 pub fn entries(memory: u32) -> napi::Result<Vec<f64>> {
     let entries = memory_of(memory)?.entries();
-    let flat = entries.iter().flat_map(|entry| {
+    let flat = entries.iter().flat_map(|(entry, shown)| {
         let (start, end) = (entry.span.start().get(), entry.span.end().get());
         let counts = [start, end].map(from_count);
         [
@@ -228,7 +228,7 @@ pub fn entries(memory: u32) -> napi::Result<Vec<f64>> {
             counts[1],
             access_code(entry.access),
             from_count(entry.region_offset.get()),
-            from_count(entry.id),
+            shown.map_or(-1.0, |shown| from_count(shown.get())),
         ]
     });
     Ok(flat.collect())

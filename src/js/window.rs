@@ -3,6 +3,7 @@
 use super::memory::{aligned_offset, memory_of, place_of, to_access};
 use super::region::region_of;
 use super::{from_count, internal, to_count};
+use crate::ahead::Stream;
 use crate::error::Error;
 use crate::memory::Mapped;
 use crate::sys::page::PageAligned;
@@ -10,6 +11,7 @@ use crate::window::{Kind, Rest};
 use napi::Env;
 use napi::bindgen_prelude::Unknown;
 use napi_derive::napi;
+use std::sync::Arc;
 
 /// `byte_length` is in whole host pages.
 fn kind(byte_length: f64, access: u32, trap: bool) -> Result<Kind, Error> {
@@ -74,6 +76,45 @@ pub fn slide(
     let pages = region.pages(aligned_offset(byte_offset)?, to_count(byte_length)?)?;
     let shown = Some((&pages, to_access(access)?));
     Ok(memory_of(memory)?.slide(place_of(env, array)?, mapped(start, id)?, shown)?)
+}
+
+/// Reads ahead and leaves behind for one pass over a region, as long as it is held.
+#[napi]
+pub struct NativeStream {
+    stream: Arc<Stream>,
+}
+
+#[napi]
+impl NativeStream {
+    #[napi(constructor, catch_unwind)]
+    pub fn new(region: u32, access: u32, read_ahead: bool, leave_behind: bool) -> napi::Result<Self> {
+        let region = region_of(region)?;
+        let sharing = to_access(access)?.sharing();
+        Ok(Self { stream: Arc::new(Stream::new(&region, sharing, read_ahead, leave_behind)) })
+    }
+
+    /// See [`Stream::advance`].
+    #[napi(catch_unwind)]
+    pub fn advance(&self, start: f64, end: f64, ahead_to: f64, restart: bool) -> napi::Result<()> {
+        self.stream.advance(to_count(start)?, to_count(end)?, to_count(ahead_to)?, restart);
+        Ok(())
+    }
+
+    #[napi(getter)]
+    pub fn idle(&self) -> bool {
+        self.stream.is_idle()
+    }
+
+    #[napi(catch_unwind)]
+    pub fn end(&self) {
+        self.stream.end();
+    }
+}
+
+impl Drop for NativeStream {
+    fn drop(&mut self) {
+        self.stream.end();
+    }
 }
 
 /// Empties a window. False: it is not there any more.

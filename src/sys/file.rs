@@ -2,7 +2,7 @@
 
 use super::{SysError, SysResult, inject, to_usize};
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, copy_file_range, fcntl, open};
+use nix::fcntl::{FcntlArg, OFlag, PosixFadviseAdvice, copy_file_range, fcntl, open, posix_fadvise};
 use nix::sys::sendfile::sendfile;
 use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::unistd::{Whence, lseek};
@@ -49,6 +49,14 @@ pub fn open_in_handler(path: &std::ffi::CStr) -> SysResult<OwnedFd> {
     }
     // SAFETY: the kernel has just given it, to nobody else.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Lets pages of the page cache go that nobody has mapped and that are not dirty. Advice: the kernel may keep them.
+pub fn drop_cached(fd: impl AsFd, start: u64, length: u64) -> SysResult<()> {
+    inject::trip("fadvise64")?;
+    let (Ok(start), Ok(length)) = (i64::try_from(start), i64::try_from(length)) else { return Ok(()) };
+    posix_fadvise(fd, start, length, PosixFadviseAdvice::POSIX_FADV_DONTNEED)
+        .map_err(|errno| SysError::new("fadvise64", errno))
 }
 
 /// Whether a descriptor is that of `/dev/zero`. One system call: safe in a signal handler.

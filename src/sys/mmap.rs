@@ -20,8 +20,8 @@
 //! the old pages with `mremap(MREMAP_FIXED)`. Moving pages that were never touched allocates next to nothing, and what
 //! else can fail (the number of areas) is checked before the old pages are removed.
 
-use super::page::{PageAligned, PageSpan};
-use super::{SysError, SysResult, inject, to_u64, to_usize};
+use super::page::{PageAligned, PageSpan, host_page_bytes};
+use super::{SysError, SysResult, inject, limits, to_u64, to_usize};
 use nix::errno::Errno;
 use nix::sys::mman::{
     MRemapFlags, MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, mprotect, mremap, munmap,
@@ -204,17 +204,6 @@ fn address_of(pointer: NonNull<c_void>) -> u64 {
     to_u64(pointer.as_ptr() as usize)
 }
 
-/// Makes pages inaccessible.
-///
-/// # Safety
-/// As [`replace`].
-pub unsafe fn protect_inaccessible(span: PageSpan) -> SysResult<()> {
-    inject::trip("mprotect")?;
-    // SAFETY: the caller owns the span.
-    unsafe { mprotect(pointer(span.start().get())?, to_usize(span.length().get()), ProtFlags::PROT_NONE) }
-        .map_err(|errno| SysError::new("mprotect", errno))
-}
-
 /// Makes pages read-only.
 ///
 /// # Safety
@@ -247,6 +236,8 @@ pub enum Advice {
     DontFork,
     /// Bring the pages in and map them, as if each was read (kernel 5.14 and later).
     PopulateRead,
+    /// Start to read the pages of a file, and don't wait for it.
+    WillNeed,
 }
 
 /// Gives the kernel advice on a range. It can't change what stands there, so it is safe on any range.
@@ -261,6 +252,8 @@ pub fn advise(span: PageSpan, advice: Advice) -> SysResult<()> {
         Advice::DontFork => unsafe { madvise(at, length, MmapAdvise::MADV_DONTFORK) },
         // SAFETY: MADV_POPULATE_READ only reads; where a page can't be read it gives EFAULT instead of a signal.
         Advice::PopulateRead => unsafe { madvise(at, length, MmapAdvise::MADV_POPULATE_READ) },
+        // SAFETY: MADV_WILLNEED only fills the page cache.
+        Advice::WillNeed => unsafe { madvise(at, length, MmapAdvise::MADV_WILLNEED) },
     }
     .map_err(|errno| SysError::new("madvise", errno))
 }
@@ -268,32 +261,56 @@ pub fn advise(span: PageSpan, advice: Advice) -> SysResult<()> {
 /// Puts the pages of a range of `stage` in the place of others, by one system call: what was touched of them is touched
 /// already. The stage keeps its own pages there, untouched ones.
 ///
-/// Like `mremap` in [`replace`], it fails before it removes anything. Needs kernel 5.13: EINVAL before.
+/// `mremap` removes the old pages early (`mremap_to` in mm/mremap.c, up to kernel 6.16) and may fail after that for reasons that plain
+/// moves don't have. Each is kept away from here: that the kernel can't do it at all ([`can_move_from`]), that the range is in two areas (nobody ever
+/// splits a stage), that it may not have so much address space or memory ([`can_stage`]).
 ///
 /// # Safety
-/// As [`replace`]; `from` lies in the stage.
+/// As [`replace`].
 pub unsafe fn move_from(stage: &Mmap, from: PageSpan, target: PageSpan) -> SysResult<()> {
     inject::trip("mremap")?;
-    let whole = stage.span();
-    if from.start() < whole.start() || from.end() > whole.end() || from.length() != target.length() {
+    if from.within(stage.span()) != Some(from) || from.length() != target.length() {
         return Err(SysError::new("mremap", Errno::EFAULT));
     }
     let length = to_usize(target.length().get());
+    let flags = MRemapFlags::MREMAP_MAYMOVE
+        | MRemapFlags::MREMAP_FIXED
+        | MRemapFlags::from_bits_retain(libc::MREMAP_DONTUNMAP);
+    let (from, to) = (pointer(from.start().get())?, pointer(target.start().get())?);
     // SAFETY: the stage is ours, and the caller owns the target.
-    let moved = unsafe {
-        mremap(
-            pointer(from.start().get())?,
-            length,
-            length,
-            MRemapFlags::MREMAP_MAYMOVE
-                | MRemapFlags::MREMAP_FIXED
-                | MRemapFlags::from_bits_retain(libc::MREMAP_DONTUNMAP),
-            Some(pointer(target.start().get())?),
-        )
-    };
+    let moved = unsafe { mremap(from, length, length, flags, Some(to)) };
     let moved = moved.map_err(|errno| SysError::new("mremap", errno))?;
     assert_eq!(address_of(moved), target.start().get(), "MREMAP_FIXED gives the address that was asked for");
     Ok(())
+}
+
+/// Whether the kernel moves such pages and leaves their area behind (MREMAP_DONTUNMAP, from 5.13 on for files). Tries it with one
+/// page, elsewhere.
+pub fn can_move_from(first_page: Pages<'_>) -> bool {
+    let Some(page) = PageAligned::round_up(1) else { return false };
+    let (Ok(target), Ok(stage)) = (Mmap::new(page, Pages::Zeros), Mmap::new(page, first_page)) else {
+        return false;
+    };
+    // SAFETY: both are ours.
+    let moved = unsafe { move_from(&stage, stage.span(), target.span()) };
+    if moved.is_err() {
+        // There may be a hole where the target was, and somebody else in it by now.
+        std::mem::forget(target);
+    }
+    moved.is_ok()
+}
+
+/// Whether pages of this kind may be moved from a stage: not where the kernel accounts for them, since it does so after it
+/// has removed what was there.
+pub fn can_stage(sharing: Sharing) -> bool {
+    let is_bounded = limits::rlimit_address_space().map_or(true, |limit| limit.is_some());
+    let is_accounted = sharing == Sharing::CopyOnWrite && limits::overcommit() == limits::Overcommit::Never;
+    !is_bounded && !is_accounted
+}
+
+/// Whether [`replace`] puts these pages in place by one system call.
+pub fn is_one_step(pages: Pages<'_>) -> bool {
+    strategy(pages) == Strategy::InPlace
 }
 
 /// A mapping of our own, at an address that the kernel picked. Unmapped when dropped.
@@ -328,6 +345,33 @@ impl Mmap {
         let _ = unsafe { replace(self.span(), Pages::Zeros) };
     }
 
+    /// Which pages of a range of it are in memory; what lies outside of the mapping is in none.
+    pub fn resident(&self, span: PageSpan) -> Vec<bool> {
+        let Some(span) = span.within(self.span()) else { return Vec::new() };
+        let pages = to_usize(span.length().get()).checked_div(to_usize(host_page_bytes())).unwrap_or(0);
+        let mut resident = vec![0_u8; pages];
+        let Ok(start) = pointer(span.start().get()) else { return Vec::new() };
+        // SAFETY: mincore writes a byte for each page of the range.
+        let asked =
+            unsafe { libc::mincore(start.as_ptr(), to_usize(span.length().get()), resident.as_mut_ptr()) };
+        if asked != 0 {
+            return Vec::new();
+        }
+        // The lowest bit is all that it promises.
+        resident.into_iter().map(|byte| byte & 1 == 1).collect()
+    }
+
+    /// Unmaps the pages of a range, which are mapped again when they are touched. Of private ones, what was written is lost.
+    pub fn drop_pages(&self, span: PageSpan) -> SysResult<()> {
+        inject::trip("madvise")?;
+        let Some(span) = span.within(self.span()) else { return Ok(()) };
+        // SAFETY: it is a mapping of ours, and no reference into it is ever made.
+        unsafe {
+            madvise(pointer(span.start().get())?, to_usize(span.length().get()), MmapAdvise::MADV_DONTNEED)
+        }
+        .map_err(|errno| SysError::new("madvise", errno))
+    }
+
     pub fn span(&self) -> PageSpan {
         let start = PageAligned::new(self.address()).expect("mmap gives whole pages");
         PageSpan::new(start, self.length).expect("a mapping is not empty and does not wrap")
@@ -349,7 +393,6 @@ impl Drop for Mmap {
 mod tests {
     use super::*;
     use crate::sys::memfd;
-    use crate::sys::page::host_page_bytes;
     use crate::sys::process_map;
     use std::os::fd::AsFd;
 

@@ -1,0 +1,289 @@
+//! Reading ahead and leaving behind: what happens to a region's pages round the chunk that a module works on.
+//!
+//! ```text
+//!             passed            shown         next
+//!  region ...|ppppppppppppppppp|SSSSSSSSSSSSS|aaaaaaaaaaaaaaaaaa|....
+//!             let go            the window    read from the disk, and brought in, in the stage
+//! ```
+//!
+//! Threads of ours do it, in steps, and give way to the program's. A stream that goes on faster than they do loses nothing: what it
+//! has shown meanwhile is left out.
+
+use crate::region::Region;
+use crate::stage::{Stage, Stages};
+use crate::sys::mmap::Sharing;
+use crate::sys::page::{PageAligned, PageSpan};
+use crate::sys::{file, wake};
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+/// Brought in by one call. A slide of another thread waits for it: some tens of microseconds.
+const STEP_BYTES: u64 = 1 << 20;
+
+/// How far reading from the disk is ahead of bringing in.
+const DISK_BYTES: u64 = 8 << 20;
+
+/// Streams of one process rarely need more: a thread brings pages in several times as fast as a module reads them.
+const MOST_THREADS: usize = 4;
+
+/// One pass over a region.
+#[derive(Debug)]
+pub struct Stream {
+    stages: Option<(Arc<Stages>, Sharing)>,
+    /// Where in its file the region starts, for what is let go; `None` if nothing is.
+    file: Option<(OwnedFd, u64)>,
+    holes_stay: bool,
+    is_on_disk: bool,
+    byte_length: u64,
+    plan: Mutex<Plan>,
+}
+
+/// What is to be done, in bytes of the region.
+#[derive(Debug, Default)]
+struct Plan {
+    /// Brought in up to here, and to be brought in up to there.
+    ahead: u64,
+    ahead_to: u64,
+    /// Read from the disk up to here.
+    disk: u64,
+    /// Let go up to here, and to be let go up to there.
+    behind: u64,
+    behind_to: u64,
+    /// Whether a thread has it, or will have.
+    is_queued: bool,
+    is_over: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    BringIn { start: u64, end: u64, disk: Option<(u64, u64)> },
+    LetGo { start: u64, end: u64 },
+}
+
+impl Plan {
+    fn next(&mut self, is_on_disk: bool) -> Option<Step> {
+        if self.is_over {
+            return None;
+        }
+        if self.ahead < self.ahead_to {
+            let start = self.ahead;
+            let end = start.saturating_add(STEP_BYTES).min(self.ahead_to);
+            self.ahead = end;
+            let disk_to = end.saturating_add(DISK_BYTES).min(self.ahead_to.max(end));
+            let disk_from = self.disk.max(start);
+            // In larger pieces than steps: the fewer requests, the better for the disk.
+            let is_due = is_on_disk && disk_from < disk_to && disk_from < end.saturating_add(DISK_BYTES / 2);
+            let disk = is_due.then_some((disk_from, disk_to));
+            if is_due {
+                self.disk = disk_to;
+            }
+            return Some(Step::BringIn { start, end, disk });
+        }
+        if self.behind < self.behind_to {
+            let start = std::mem::replace(&mut self.behind, self.behind_to);
+            return Some(Step::LetGo { start, end: self.behind_to });
+        }
+        None
+    }
+}
+
+impl Stream {
+    /// `leave_behind`: pages that were passed leave the page cache, unless others have them mapped.
+    pub fn new(region: &Region, sharing: Sharing, read_ahead: bool, leave_behind: bool) -> Self {
+        // A stage through which the region can be written would keep it from being sealed while a thread is at work.
+        let reads = read_ahead && sharing != Sharing::Shared && region.stage(sharing, true).is_some();
+        let file = region.duplicate_fd().filter(|_| leave_behind && !region.is_memory());
+        Self {
+            stages: reads.then(|| (region.stages(), sharing)),
+            file: file.map(|fd| (fd, region.file_offset().get())),
+            holes_stay: region.is_memory(),
+            is_on_disk: !region.is_memory(),
+            byte_length: region.byte_length(),
+            plan: Mutex::default(),
+        }
+    }
+
+    /// Whether it has anything to do, ever.
+    pub fn is_idle(&self) -> bool {
+        self.stages.is_none() && self.file.is_none()
+    }
+
+    fn plan(&self) -> MutexGuard<'_, Plan> {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The chunk that is shown now starts and ends here, and pages are wanted up to `ahead_to`. After a seek, `restart`.
+    pub fn advance(self: &Arc<Self>, start: u64, end: u64, ahead_to: u64, restart: bool) {
+        let mut plan = self.plan();
+        if restart {
+            *plan = Plan { is_queued: plan.is_queued, behind: start, behind_to: start, ..Plan::default() };
+        }
+        plan.ahead = plan.ahead.max(end);
+        plan.disk = plan.disk.max(end);
+        plan.ahead_to = ahead_to.min(self.byte_length).max(plan.ahead);
+        plan.behind_to = start.max(plan.behind);
+        if !plan.is_queued && !plan.is_over {
+            plan.is_queued = true;
+            drop(plan);
+            QUEUE.push(Arc::clone(self));
+        }
+    }
+
+    /// Nothing more is to be done.
+    pub fn end(&self) {
+        self.plan().is_over = true;
+    }
+
+    /// The one that slides take from now: a stage that is used up is replaced by another.
+    fn stage(&self) -> Option<Arc<Stage>> {
+        self.stages.as_ref().and_then(|(stages, sharing)| stages.get(*sharing))
+    }
+
+    /// One step; false if there is none.
+    fn work(&self) -> bool {
+        let step = {
+            let mut plan = self.plan();
+            let step = plan.next(self.is_on_disk);
+            plan.is_queued = step.is_some();
+            step
+        };
+        match step {
+            None => return false,
+            Some(Step::BringIn { start, end, disk }) => {
+                if let Some(stage) = self.stage() {
+                    if let Some(span) = disk.and_then(|(start, end)| span(start, end)) {
+                        stage.read_ahead(span);
+                    }
+                    if let Some(span) = span(start, end) {
+                        stage.bring_in(span, self.holes_stay);
+                    }
+                }
+            }
+            Some(Step::LetGo { start, end }) => {
+                if let Some((stage, span)) = self.stage().zip(whole_span(start, end)) {
+                    stage.leave(span);
+                }
+                if let Some((fd, file_offset)) = &self.file {
+                    // What is dirty or mapped by others stays; nothing depends on it.
+                    let _ =
+                        file::drop_cached(fd, file_offset.saturating_add(start), end.saturating_sub(start));
+                }
+            }
+        }
+        true
+    }
+}
+
+/// All pages that hold some of these bytes.
+fn span(start: u64, end: u64) -> Option<PageSpan> {
+    PageSpan::between(PageAligned::round_down(start), PageAligned::round_up(end)?)
+}
+
+/// The pages that hold nothing else.
+fn whole_span(start: u64, end: u64) -> Option<PageSpan> {
+    PageSpan::between(PageAligned::round_up(start)?, PageAligned::round_down(end))
+}
+
+/// Streams with something to do. Threads take one after the other, a step each.
+struct Queue {
+    state: Mutex<QueueState>,
+    pushed: Condvar,
+}
+
+struct QueueState {
+    streams: VecDeque<Arc<Stream>>,
+    threads: usize,
+    idle: usize,
+}
+
+static QUEUE: Queue = Queue {
+    state: Mutex::new(QueueState { streams: VecDeque::new(), threads: 0, idle: 0 }),
+    pushed: Condvar::new(),
+};
+
+impl Queue {
+    fn state(&self) -> MutexGuard<'_, QueueState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&'static self, stream: Arc<Stream>) {
+        let mut state = self.state();
+        state.streams.push_back(stream);
+        if state.idle < state.streams.len() && state.threads < MOST_THREADS {
+            let thread = std::thread::Builder::new().name("hostmap-ahead".to_owned()).stack_size(128 << 10);
+            // Where there is none to be had, nothing is read ahead.
+            if thread.spawn(|| QUEUE.run()).is_ok() {
+                state.threads = state.threads.saturating_add(1);
+            }
+        }
+        drop(state);
+        self.pushed.notify_one();
+    }
+
+    fn run(&self) {
+        wake::block_signals();
+        wake::give_way();
+        loop {
+            let stream = self.pop();
+            if stream.work() {
+                self.state().streams.push_back(stream);
+            }
+        }
+    }
+
+    fn pop(&self) -> Arc<Stream> {
+        let mut state = self.state();
+        loop {
+            if let Some(stream) = state.streams.pop_front() {
+                return stream;
+            }
+            state.idle = state.idle.saturating_add(1);
+            state = self.pushed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.idle = state.idle.saturating_sub(1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_shown_meanwhile_is_left_out() {
+        let mut plan = Plan { ahead_to: 3 * STEP_BYTES, ..Plan::default() };
+        let first = plan.next(false);
+        assert_eq!(first, Some(Step::BringIn { start: 0, end: STEP_BYTES, disk: None }));
+        plan.ahead = plan.ahead.max(2 * STEP_BYTES + 5);
+        let second = plan.next(false);
+        assert_eq!(
+            second,
+            Some(Step::BringIn { start: 2 * STEP_BYTES + 5, end: 3 * STEP_BYTES, disk: None })
+        );
+        assert_eq!(plan.next(false), None);
+    }
+
+    #[test]
+    fn the_disk_is_asked_for_more_at_a_time_and_for_nothing_twice() {
+        let total = 64 << 20;
+        let mut plan = Plan { ahead_to: total, behind_to: 7, ..Plan::default() };
+        let (mut at, mut asked, mut requests) = (0, 0, 0);
+        while let Some(step) = plan.next(true) {
+            match step {
+                Step::BringIn { start, end, disk } => {
+                    assert_eq!(start, at);
+                    at = end;
+                    if let Some((from, to)) = disk {
+                        assert_eq!(from, asked);
+                        asked = to;
+                        requests += 1;
+                    }
+                    assert!(asked >= end);
+                }
+                Step::LetGo { start, end } => assert_eq!((start, end, at), (0, 7, total)),
+            }
+        }
+        assert_eq!((at, asked), (total, total));
+        assert!(requests <= total / (DISK_BYTES / 2) + 1);
+    }
+}
