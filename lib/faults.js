@@ -100,13 +100,13 @@ function faultGuard() {
  */
 function faultsFrom(flat, source, address) {
   if (flat === null) return { strayWrites: 0, faults: 0, lastFault: null }
-  const [strayWrites, faults, offset, write, cause, outcome, skew] = flat
+  const [strayWrites, faults, offset, write, cause, outcome, skew, isShown] = flat
   if (flat.length === 2) return { strayWrites, faults, lastFault: null }
   const lastFault = {
     address: address === null ? null : address + skew,
     byteOffset: offset,
     operation: write === 1 ? 'write' : 'read',
-    cause: causeOf(CAUSES[cause], source, offset),
+    cause: causeOf(CAUSES[cause], isShown === 1 ? source : undefined, offset),
     outcome: OUTCOMES[outcome]
   }
   return { strayWrites, faults, lastFault }
@@ -114,7 +114,7 @@ function faultsFrom(flat, source, address) {
 
 // The kernel says only that it has no page. The file's size may say why.
 function causeOf(cause, source, offset) {
-  if (cause !== 'unavailable') return cause
+  if (cause !== 'unavailable' || source === undefined) return cause
   if (source.keepsSize) return 'out-of-memory'
   const bytes = source.bytesInFile
   const page = native.hostPageSize()

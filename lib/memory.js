@@ -12,6 +12,9 @@ const v8 = require('./v8.js')
 
 const { WASM_PAGE_BYTES } = v8
 
+// The smallest size of huge pages, but for arm64 kernels with 16 or 64 KiB pages: there this aligns for nothing.
+const HUGE_PAGE_BYTES = 2 << 20
+
 // As src/js/memory.rs numbers them.
 const ACCESS = ['readonly', 'private', 'shared']
 
@@ -39,6 +42,7 @@ class GuardedMemory {
   // null where a module shows the buffer only. A buffer keeps its memory alive, even when it is detached.
   #memory
   #buffer
+  #shared
   // Over the whole buffer: the native part finds base and length by it.
   #array
   // Its mapping table: { owner, handle }.
@@ -71,6 +75,7 @@ class GuardedMemory {
       this.#maximum = maximum
     }
     this.#array = new Uint8Array(this.#buffer)
+    this.#shared = types.isSharedArrayBuffer(this.#buffer)
     callNative(() => {
       this.#guarded = make === MAKE ? existing.guarded : v8.isGuarded(this.#array, this.#address)
       this.#table = attach(this.#array)
@@ -283,6 +288,8 @@ class GuardedMemory {
 
   // The array over the buffer as it is now. Every growth makes a new buffer.
   #current() {
+    // A growth detaches the buffer, but for that of a shared memory.
+    if (!this.#shared && this.#array.length > 0) return this.#array
     const buffer = this.buffer
     if (buffer !== this.#buffer) this.#refresh(buffer)
     if (this.#memory === null && this.#array.length === 0) {
@@ -412,13 +419,21 @@ class GuardedMemory {
 
   #windowPastEnd(request) {
     const { byteLength, code, trap } = request
+    // Where whole huge pages of a file can be mapped as such: see Memory::window_in_free_space.
+    let aligned = byteLength >= HUGE_PAGE_BYTES
     for (;;) {
       const array = this.#current()
       const found = callNative(() =>
-        native.windowInFreeSpace(this.#table.handle, array, byteLength, code, trap)
+        native.windowInFreeSpace(this.#table.handle, array, byteLength, code, trap, aligned)
       )
       if (found !== null) return this.#addWindow(found[1], found[0], request)
-      this.#growBy(byteLength)
+      try {
+        this.#growBy(aligned ? byteLength + HUGE_PAGE_BYTES : byteLength)
+      } catch (error) {
+        if (!aligned) throw error
+        // There is no room for the alignment, perhaps.
+        aligned = false
+      }
     }
   }
 

@@ -13,18 +13,30 @@ const { Uint8Array } = globalThis
 
 // Lets memory.js alone open windows.
 const OPEN = Symbol('open')
+const END = Symbol('end')
+
+const PAGE_BYTES = native.hostPageSize()
+// The one call that is made for each chunk.
+const slideGuarded = native.slide
 
 // As src/js/memory.rs numbers them.
 const ACCESS = ['readonly', 'private', 'shared']
 
+let takeOver
+
 class Window {
   // What memory.js knows of it: { memory, table, current, unmap }.
   #host
+  // By whose number the native part finds the window fast.
+  #native
+  #handle
+  #guarded
   #id
   #address
   #is64
   #byteLength
   #access
+  #code
   #trap
   #release
   #region = null
@@ -32,17 +44,31 @@ class Window {
   #shownBytes = 0
   #unmapped = false
   #finalFaults
+  // What reads ahead for the source that slid it last.
+  #stream = null
 
-  constructor(open, host, { id, address, byteLength, access, trap, release }) {
+  static {
+    takeOver = (window, stream) => {
+      if (window.#stream !== stream) window.#stream?.end()
+      window.#stream = stream
+    }
+  }
+
+  constructor(open, host, found) {
     if (open !== OPEN) {
       throw makeError('ERR_ILLEGAL_CONSTRUCTOR', 'Window has no public constructor: use GuardedMemory.window')
     }
+    const { id, address, byteLength, access, trap, release } = found
     this.#host = host
+    this.#native = new native.NativeWindow(host.table.handle, address, id)
+    this.#handle = this.#native.handle
+    this.#guarded = host.memory.guarded
     this.#id = id
     this.#address = address
     this.#is64 = host.memory.address === 'i64'
     this.#byteLength = byteLength
     this.#access = access
+    this.#code = ACCESS.indexOf(access)
     this.#trap = trap
     this.#release = release
   }
@@ -104,32 +130,13 @@ class Window {
     if (region === null) return this.#empty()
     mustBeRegion(region, 'a HostRegion or null')
     check.wholeNumber(byteOffset, 'byteOffset', 0, region.byteLength - 1)
-    const { byteLength, access = this.#access } = options === undefined ? NO_OPTIONS : check.options(options)
-    const code = ACCESS.indexOf(access)
-    if (code < 0 || access !== this.#access) this.#checkAccess(access)
-    const skew = byteOffset % native.hostPageSize()
+    const { byteLength, access } = options === undefined ? NO_OPTIONS : check.options(options)
+    const code = access === undefined ? this.#code : this.#checkAccess(access)
+    const skew = byteOffset % PAGE_BYTES
     const most = Math.min(this.#byteLength - skew, region.byteLength - byteOffset)
     const length =
       byteLength === undefined ? most : check.wholeNumber(byteLength, 'options.byteLength', 1, most)
-    const { table, current } = this.#host
-    const array = current()
-    let there
-    try {
-      const start = byteOffset - skew
-      there = native.slide(
-        table.handle,
-        array,
-        this.#address,
-        this.#id,
-        handleOf(region),
-        start,
-        skew + length,
-        code
-      )
-    } catch (error) {
-      throw fromNative(error)
-    }
-    if (!there) throw gone()
+    this.#slide(handleOf(region), byteOffset - skew, skew + length, code)
     this.#region = region
     this.#byteOffset = byteOffset
     this.#shownBytes = length
@@ -155,6 +162,7 @@ class Window {
     this.#unmapped = true
     this.#region = null
     this.#shownBytes = 0
+    this.#stream?.end()
     this.#release?.()
   }
 
@@ -170,13 +178,25 @@ class Window {
   }
 
   #empty() {
-    const { table, current } = this.#host
-    const array = current()
-    if (!callNative(() => native.slideToNothing(table.handle, array, this.#address, this.#id))) throw gone()
+    this.#slide(0, 0, 0, 0)
     this.#region = null
     this.#byteOffset = 0
     this.#shownBytes = 0
     return { address: this.#address, pointer: this.pointer, byteLength: 0 }
+  }
+
+  #slide(region, start, length, code) {
+    const array = this.#host.current()
+    let there
+    try {
+      there = this.#guarded
+        ? slideGuarded(this.#handle, array.length, region, start, length, code)
+        : native.slideUnguarded(this.#handle, array, region, start, length, code)
+    } catch (error) {
+      throw fromNative(error)
+    }
+    // undefined: it is.
+    if (there === false) throw gone()
   }
 
   #checkAccess(access) {
@@ -187,6 +207,7 @@ class Window {
         `options.access is '${access}', and the window was opened with '${this.#access}'; open it with access '${access}'`
       )
     }
+    return ACCESS.indexOf(access)
   }
 
   // What a source shows, and in what steps.
@@ -200,12 +221,13 @@ class Window {
     if (leaveBehind !== 'auto' && typeof leaveBehind !== 'boolean') {
       throw check.wrongType('options.leaveBehind', "a boolean or 'auto'", leaveBehind)
     }
-    check.wholeNumber(overlap, 'options.overlap', 0, this.#byteLength - 1)
+    // A chunk may start anywhere in a page, with what is kept in front of it.
+    check.wholeNumber(overlap, 'options.overlap', 0, this.#byteLength - PAGE_BYTES)
     const most = this.#byteLength - overlap
     // Where a chunk starts in its page, it loses as much room: see #next.
-    const page = native.hostPageSize()
-    const room = most - Math.max(from % page, (((from - overlap) % page) + page) % page)
-    const unit = room >= HUGE_PAGE_BYTES ? HUGE_PAGE_BYTES : room >= page ? page : 1
+    const room =
+      most - Math.max(from % PAGE_BYTES, (((from - overlap) % PAGE_BYTES) + PAGE_BYTES) % PAGE_BYTES)
+    const unit = room >= HUGE_PAGE_BYTES ? HUGE_PAGE_BYTES : room >= PAGE_BYTES ? PAGE_BYTES : 1
     const whole = Math.max(1, Math.floor(room / unit) * unit)
     return {
       chunk: chunk === undefined ? whole : check.wholeNumber(chunk, 'options.chunk', 1, most),
@@ -230,8 +252,7 @@ class Window {
     const flat = this.#unmapped
       ? this.#finalFaults
       : callNative(() => native.faultsOf(table.handle, this.#address, this.#id))
-    const source = this.#region === null ? NO_SOURCE : nativeOf(this.#region)
-    return faultsFrom(flat, source, this.#address)
+    return faultsFrom(flat, this.#region === null ? undefined : nativeOf(this.#region), this.#address)
   }
 
   #mustBeOpen() {
@@ -240,8 +261,6 @@ class Window {
 }
 
 const NO_OPTIONS = Object.freeze({})
-// A window that shows nothing has no file to ask.
-const NO_SOURCE = { keepsSize: false, bytesInFile: undefined }
 
 const gone = () =>
   makeError(
@@ -350,6 +369,12 @@ class WindowSource {
     return `WindowSource ${inspect({ region: name, position: this.#position, from, to, chunk, overlap }, options)}`
   }
 
+  /** For chunks: nothing more is read ahead. */
+  [END]() {
+    this.#stream?.end()
+    this.#restart = true
+  }
+
   #seek(byteOffset) {
     this.#position = byteOffset
     this.#start = byteOffset
@@ -360,11 +385,14 @@ class WindowSource {
 
   #next(keep) {
     const { chunk, to, access } = this.#plan
-    if (this.#position >= to) return 0
+    if (this.#position >= to) {
+      this[END]()
+      return 0
+    }
     // No more than was shown can be kept, and at the start nothing was.
     const start = Math.max(this.#position - keep, this.#start)
     const kept = this.#position - start
-    const room = this.#window.byteLength - (start % native.hostPageSize()) - kept
+    const room = this.#window.byteLength - (start % PAGE_BYTES) - kept
     if (room < 1) {
       throw check.outOfRange(
         'keep',
@@ -401,6 +429,7 @@ class WindowSource {
         this.#stream = null
         return
       }
+      takeOver(this.#window, this.#stream)
       this.#aheadTo = Math.min(to, this.#position + distance)
       this.#stream.advance(this.#start, this.#position, this.#aheadTo, this.#restart)
       this.#restart = false
@@ -427,15 +456,19 @@ class Chunks {
   *[Symbol.iterator]() {
     const source = this.#open()
     const { from, to } = this.#plan
-    for (;;) {
-      if (this.#signal?.aborted) throw abortError(this.#signal, `Reading region "${source.region.name}"`)
-      const byteLength = Number(source.next())
-      if (byteLength === 0) return
-      const { window, pointer, start: byteOffset } = source
-      const address = Number(pointer)
-      const bytes = new Uint8Array(window.memory.buffer, address, byteLength)
-      yield { address, pointer, byteOffset, byteLength, bytes }
-      this.#onProgress?.(source.position - from, to - from)
+    try {
+      for (;;) {
+        if (this.#signal?.aborted) throw abortError(this.#signal, `Reading region "${source.region.name}"`)
+        const byteLength = Number(source.next())
+        if (byteLength === 0) return
+        const { window, pointer, start: byteOffset } = source
+        const address = Number(pointer)
+        const bytes = new Uint8Array(window.memory.buffer, address, byteLength)
+        yield { address, pointer, byteOffset, byteLength, bytes }
+        this.#onProgress?.(source.position - from, to - from)
+      }
+    } finally {
+      source[END]()
     }
   }
 

@@ -16,7 +16,7 @@ use crate::sys::page::{PageAligned, PageSpan};
 use crate::sys::{file, wake};
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
 /// Brought in by one call. A slide of another thread waits for it: some tens of microseconds.
 const STEP_BYTES: u64 = 1 << 20;
@@ -24,13 +24,17 @@ const STEP_BYTES: u64 = 1 << 20;
 /// How far reading from the disk is ahead of bringing in.
 const DISK_BYTES: u64 = 8 << 20;
 
+/// Left behind at once, while there is something to bring in.
+const LET_GO_BYTES: u64 = 32 << 20;
+
 /// Streams of one process rarely need more: a thread brings pages in several times as fast as a module reads them.
 const MOST_THREADS: usize = 4;
 
 /// One pass over a region.
 #[derive(Debug)]
 pub struct Stream {
-    stages: Option<(Arc<Stages>, Sharing)>,
+    /// Weak: a region that is closed lets go of its stages.
+    stages: Option<(Weak<Stages>, Sharing)>,
     /// Where in its file the region starts, for what is let go; `None` if nothing is.
     file: Option<(OwnedFd, u64)>,
     holes_stay: bool,
@@ -50,6 +54,8 @@ struct Plan {
     /// Let go up to here, and to be let go up to there.
     behind: u64,
     behind_to: u64,
+    /// The most that was ever to be brought in.
+    highest: u64,
     /// Whether a thread has it, or will have.
     is_queued: bool,
     is_over: bool,
@@ -64,9 +70,13 @@ enum Step {
 impl Plan {
     fn next(&mut self, is_on_disk: bool) -> Option<Step> {
         if self.is_over {
-            return None;
+            // What was brought in for nothing included.
+            self.ahead = self.ahead_to;
+            self.behind_to = self.highest.max(self.behind_to);
         }
-        if self.ahead < self.ahead_to {
+        // A thread that never gets done with what is ahead lets go all the same.
+        let is_much = self.behind_to.saturating_sub(self.behind) >= LET_GO_BYTES;
+        if self.ahead < self.ahead_to && !is_much {
             let start = self.ahead;
             let end = start.saturating_add(STEP_BYTES).min(self.ahead_to);
             self.ahead = end;
@@ -95,7 +105,7 @@ impl Stream {
         let reads = read_ahead && sharing != Sharing::Shared && region.stage(sharing, true).is_some();
         let file = region.duplicate_fd().filter(|_| leave_behind && !region.is_memory());
         Self {
-            stages: reads.then(|| (region.stages(), sharing)),
+            stages: reads.then(|| (Arc::downgrade(region.stages()), sharing)),
             file: file.map(|fd| (fd, region.file_offset().get())),
             holes_stay: region.is_memory(),
             is_on_disk: !region.is_memory(),
@@ -117,27 +127,42 @@ impl Stream {
     pub fn advance(self: &Arc<Self>, start: u64, end: u64, ahead_to: u64, restart: bool) {
         let mut plan = self.plan();
         if restart {
-            *plan = Plan { is_queued: plan.is_queued, behind: start, behind_to: start, ..Plan::default() };
+            // What was brought in before and not shown: all of it, since its pages may be anywhere by now.
+            let left = std::mem::take(&mut *plan);
+            if let Some(stage) = self.stage().filter(|_| left.highest > 0) {
+                stage.leave_all();
+            }
+            *plan = Plan { is_queued: left.is_queued, behind: start, behind_to: start, ..Plan::default() };
         }
+        plan.is_over = false;
         plan.ahead = plan.ahead.max(end);
         plan.disk = plan.disk.max(end);
         plan.ahead_to = ahead_to.min(self.byte_length).max(plan.ahead);
+        plan.highest = plan.highest.max(plan.ahead_to);
         plan.behind_to = start.max(plan.behind);
-        if !plan.is_queued && !plan.is_over {
-            plan.is_queued = true;
+        self.queue(plan);
+    }
+
+    /// Nothing more is to be brought in, and all is to be let go.
+    pub fn end(self: &Arc<Self>) {
+        let mut plan = self.plan();
+        if plan.highest > 0 {
+            plan.is_over = true;
+            self.queue(plan);
+        }
+    }
+
+    fn queue(self: &Arc<Self>, mut plan: MutexGuard<'_, Plan>) {
+        if !std::mem::replace(&mut plan.is_queued, true) {
             drop(plan);
             QUEUE.push(Arc::clone(self));
         }
     }
 
-    /// Nothing more is to be done.
-    pub fn end(&self) {
-        self.plan().is_over = true;
-    }
-
     /// The one that slides take from now: a stage that is used up is replaced by another.
     fn stage(&self) -> Option<Arc<Stage>> {
-        self.stages.as_ref().and_then(|(stages, sharing)| stages.get(*sharing))
+        let (stages, sharing) = self.stages.as_ref()?;
+        stages.upgrade()?.get(*sharing)
     }
 
     /// One step; false if there is none.
@@ -260,6 +285,23 @@ mod tests {
             second,
             Some(Step::BringIn { start: 2 * STEP_BYTES + 5, end: 3 * STEP_BYTES, disk: None })
         );
+        assert_eq!(plan.next(false), None);
+    }
+
+    #[test]
+    fn a_thread_that_is_never_done_lets_go_all_the_same_and_in_the_end_of_everything() {
+        let mut plan = Plan { ahead_to: 1 << 40, highest: 1 << 40, ..Plan::default() };
+        let mut let_go = 0;
+        for _ in 0..1000 {
+            plan.behind_to = plan.ahead;
+            if let Some(Step::LetGo { start, end }) = plan.next(false) {
+                assert_eq!(start, let_go);
+                let_go = end;
+            }
+        }
+        assert!(plan.ahead - let_go <= LET_GO_BYTES + STEP_BYTES);
+        plan.is_over = true;
+        assert_eq!(plan.next(false), Some(Step::LetGo { start: let_go, end: 1 << 40 }));
         assert_eq!(plan.next(false), None);
     }
 

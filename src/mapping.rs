@@ -145,6 +145,17 @@ impl FreeSpace {
         PageSpan::new(*start, length)
     }
 
+    /// The same for a start that is a multiple of `align` when `base` is added. Looks at all spans that are large enough.
+    pub fn find_aligned(&self, length: PageAligned, base: PageAligned, align: u64) -> Option<PageSpan> {
+        let large = self.by_size.range((length, PageAligned::ZERO)..);
+        large.copied().find_map(|(_, start)| {
+            let free = self.by_start.get(&start)?;
+            let address = base.checked_add(free.start())?;
+            let aligned = PageAligned::new(address.get().checked_next_multiple_of(align)?)?;
+            PageSpan::new(aligned.checked_sub(base)?, length).filter(|span| span.end() <= free.end())
+        })
+    }
+
     pub fn contains(&self, span: PageSpan) -> bool {
         let below = self.by_start.range(..=span.start()).next_back();
         below.is_some_and(|(_, free)| free.start() <= span.start() && span.end() <= free.end())
@@ -221,6 +232,19 @@ mod tests {
             inode: 1,
             file_offset: PageAligned::ZERO,
         }
+    }
+
+    #[test]
+    fn an_aligned_span_is_found_where_there_is_one() {
+        let mut free = FreeSpace::default();
+        free.insert(span(3, 9));
+        free.insert(span(20, 14));
+        let align = 8 * host_page_bytes();
+        assert_eq!(free.find_aligned(aligned(4), aligned(0), align), Some(span(8, 4)));
+        // The first one would hold it, but at no multiple of 8 pages.
+        assert_eq!(free.find_aligned(aligned(5), aligned(0), align), Some(span(24, 5)));
+        assert_eq!(free.find_aligned(aligned(5), aligned(1), align), Some(span(7, 5)));
+        assert_eq!(free.find_aligned(aligned(11), aligned(0), align), None);
     }
 
     fn pages_of(span: PageSpan) -> std::ops::Range<usize> {

@@ -208,8 +208,8 @@ impl Region {
         self.id
     }
 
-    pub fn shared_name(&self) -> Arc<str> {
-        Arc::clone(&self.name)
+    pub fn shared_name(&self) -> &Arc<str> {
+        &self.name
     }
 
     pub fn inode(&self) -> u64 {
@@ -301,8 +301,8 @@ impl Region {
         self.stages.get_or_make(sharing, make, whole)
     }
 
-    pub fn stages(&self) -> Arc<Stages> {
-        Arc::clone(&self.stages)
+    pub fn stages(&self) -> &Arc<Stages> {
+        &self.stages
     }
 
     /// A range of the region for JavaScript, at any byte offset.
@@ -430,7 +430,7 @@ impl RegionPages<'_> {
             inode: self.region.inode,
             file_offset: self.file_offset,
             region_offset: self.region_offset,
-            region_name: self.region.shared_name(),
+            region_name: Arc::clone(self.region.shared_name()),
         }
     }
 

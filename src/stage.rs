@@ -102,6 +102,11 @@ impl Stage {
             let _ = self.mmap.drop_pages(span);
         }
     }
+
+    /// The same for all of it.
+    pub fn leave_all(&self) {
+        let _ = self.mmap.drop_pages(self.mmap.span());
+    }
 }
 
 /// The stages of a region: one for each way to see it.

@@ -24,6 +24,8 @@ use std::sync::Arc;
 /// Areas that a window takes at most: what it shows, its rest, and what it cuts off its surroundings.
 const AREAS_OF_A_WINDOW: u64 = 3;
 
+const HUGE_PAGE_BYTES: u64 = 2 << 20;
+
 /// What is where no region is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rest {
@@ -90,29 +92,27 @@ impl Window {
         rest.map_or(Ok(()), |span| unsafe { fault::lay_zeros(span, self.kind.rest_sharing()) })
     }
 
-    /// Shows so many pages at the window's start, and its rest behind.
+    /// Shows these pages at the window's start, and its rest behind. If it fails the window shows what it did, or less of it.
     ///
     /// # Safety
     /// As [`mmap::replace`].
     unsafe fn slide(&mut self, target: PageSpan, pages: Option<(&RegionPages<'_>, Access)>) -> SysResult<()> {
+        let shown = pages.map_or(PageAligned::ZERO, |(pages, _)| pages.length());
         let before = self.shown;
+        self.shown = shown.min(before);
+        if shown < before || self.kind.rest_is_writable() {
+            // SAFETY: the caller's promise. Before anything else, so that the window never shows parts of two regions.
+            if let Err(sys) = unsafe { self.lay_rest(target) } {
+                self.shown = before;
+                return Err(sys);
+            }
+        }
         if let Some((pages, access)) = pages {
-            // SAFETY: the caller's promise. Nothing has changed if it fails.
+            // SAFETY: the caller's promise.
             unsafe { show(target.first(pages.length().get()), pages, access)? };
         }
-        self.shown = pages.map_or(PageAligned::ZERO, |(pages, _)| pages.length());
-        if self.shown >= before && !self.kind.rest_is_writable() {
-            return Ok(());
-        }
-        // SAFETY: the caller's promise.
-        let laid = unsafe { self.lay_rest(target) };
-        if laid.is_err() {
-            // Better nothing than a part of each.
-            self.shown = PageAligned::ZERO;
-            // SAFETY: the caller's promise. Where this fails too, which takes a kernel without memory, old bytes stay readable.
-            let _ = unsafe { self.lay_rest(target) };
-        }
-        laid
+        self.shown = shown;
+        Ok(())
     }
 }
 
@@ -150,9 +150,16 @@ impl Memory {
 
     /// Opens a window in space past the memory's original end that is ours. `None`: there is not enough, the memory must
     /// grow.
-    pub fn window_in_free_space(&self, place: Place, kind: Kind) -> Result<Option<Mapped>> {
+    ///
+    /// `aligned`: at an address of the process that is a multiple of 2 MiB. A chunk that starts at such a multiple of its file is then
+    /// mapped by entries for 2 MiB where the page cache has them, and touched by as many fewer page faults.
+    pub fn window_in_free_space(&self, place: Place, kind: Kind, aligned: bool) -> Result<Option<Mapped>> {
         let mut state = self.lock_at(place)?;
-        let free = state.table.free().find(kind.length).filter(|span| span.end() <= place.byte_length());
+        let free = match aligned {
+            true => state.table.free().find_aligned(kind.length, self.base(), HUGE_PAGE_BYTES),
+            false => state.table.free().find(kind.length),
+        };
+        let free = free.filter(|span| span.end() <= place.byte_length());
         match free {
             Some(span) => self.open(&mut state, span, kind, true).map(Some),
             // As for mappings: what would be refused after the growth is refused before.
@@ -228,23 +235,31 @@ impl Memory {
                 entry.inode = pages.inode();
                 entry.file_offset = pages.file_offset();
                 entry.region_offset = pages.region_offset();
-                held.registration.set_source(pages.source());
+                held.registration.set_source(
+                    entry.inode,
+                    entry.file_offset,
+                    entry.region_offset,
+                    pages.region().shared_name(),
+                );
             }
-            (Err(_), _) if window.shown > PageAligned::ZERO => {}
-            _ => {
+            (Ok(()), None) => {
                 entry.inode = 0;
-                held.registration.set_source(nothing());
+                entry.file_offset = PageAligned::ZERO;
+                entry.region_offset = PageAligned::ZERO;
+                held.registration.set_source(0, PageAligned::ZERO, PageAligned::ZERO, &nothing().region_name);
             }
+            // As it was, perhaps less of it.
+            (Err(_), _) => {}
         }
         held.registration.resume();
         slid.map(|()| true).map_err(|sys| Error::from_sys(Code::MapFailed, what(), sys))
     }
 
-    /// The faults that a mapping or window had so far. `None`: it is not there any more.
-    pub fn counts(&self, mapped: Mapped) -> Option<Arc<Counts>> {
+    /// The faults that a mapping or window had so far, and in which file it shows pages now. `None`: it is not there any more.
+    pub fn counts(&self, mapped: Mapped) -> Option<(Arc<Counts>, u64)> {
         let state = self.lock();
-        let (_, held) = state.table.get(mapped.start, mapped.id)?;
-        Some(Arc::clone(held.registration.counts()))
+        let (entry, held) = state.table.get(mapped.start, mapped.id)?;
+        Some((Arc::clone(held.registration.counts()), entry.inode))
     }
 }
 

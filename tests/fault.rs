@@ -52,7 +52,7 @@ impl Mapping {
     }
 
     fn strays(&self) -> u64 {
-        self.memory.counts(self.mapped).unwrap().stray_writes()
+        self.memory.counts(self.mapped).unwrap().0.stray_writes()
     }
 }
 
@@ -85,7 +85,7 @@ fn a_stray_write_lands_on_a_private_page() {
     it.reserved.write(4 * page_bytes() + 1, 9);
     assert_eq!(it.reserved.read(4 * page_bytes() + 1), 9);
     assert_eq!(byte_of(&region, page_bytes() + 1), 7);
-    let counts = it.memory.counts(it.mapped).unwrap();
+    let (counts, _) = it.memory.counts(it.mapped).unwrap();
     let last = counts.last().unwrap();
     assert_eq!((counts.stray_writes(), counts.faults(), last.region_offset), (1, 0, page_bytes() + 1));
     assert_eq!((last.cause, last.outcome, last.write), (Cause::Readonly, Outcome::PrivatePage, true));

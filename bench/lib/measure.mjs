@@ -60,6 +60,20 @@ export class Samples {
   }
 }
 
+/** How many bytes a second a summary of times for so many bytes is: the same, turned over. */
+export function rate({ median, p10, p90, min, max, samples }, byteLength) {
+  const perSecond = ns => (byteLength / ns) * 1e9
+  return {
+    unit: 'rate',
+    median: perSecond(median),
+    p10: perSecond(p90),
+    p90: perSecond(p10),
+    min: perSecond(max),
+    max: perSecond(min),
+    samples
+  }
+}
+
 /** A figure that was read once, not timed: bytes. */
 export function bytes(value) {
   return { unit: 'bytes', median: value, samples: 1 }

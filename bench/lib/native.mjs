@@ -25,6 +25,10 @@ export function buildNative() {
 /** Whether `buildNative` has been successful, in this process or in the one that started it. */
 export const hasNative = () => existsSync(program)
 
+/** What the program prints: one run, in a process of its own. Its usage is what it prints without arguments. */
+export const runNative = (...args) =>
+  JSON.parse(execFileSync(program, args.map(String), { encoding: 'utf8' }))
+
 /**
  * Nanoseconds per round of `mmap(MAP_FIXED)` of a memfd and of zeros over it again: one turn, in a process of its own,
  * timed as `timeBatches` does. `calls` is `bare`, those two calls, or `advised`, with the calls of `madvise` that
@@ -32,6 +36,5 @@ export const hasNative = () => existsSync(program)
  */
 export function timeSystemCalls({ calls, access, byteLength }, plan = SHORT) {
   const { warmupBatches, batchesPerTurn, roundsPerBatch } = plan
-  const args = [calls, access, byteLength, warmupBatches, batchesPerTurn, roundsPerBatch].map(String)
-  return JSON.parse(execFileSync(program, args, { encoding: 'utf8' })).nsPerRound
+  return runNative(calls, access, byteLength, warmupBatches, batchesPerTurn, roundsPerBatch).nsPerRound
 }

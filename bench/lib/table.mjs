@@ -20,6 +20,11 @@ const UNITS = {
     [2 ** 20, 'MiB'],
     [2 ** 10, 'KiB'],
     [1, 'B']
+  ],
+  // Bytes a second.
+  rate: [
+    [1e9, 'GB/s'],
+    [1e6, 'MB/s']
   ]
 }
 

@@ -209,6 +209,7 @@ pub struct Counts {
     last: AtomicU64,
     /// Of the last one, where in the mapping. Two threads that fault at once may leave it the other's.
     last_skew: AtomicU64,
+    last_inode: AtomicU64,
 }
 
 impl Counts {
@@ -220,6 +221,11 @@ impl Counts {
     /// Accesses to pages whose contents could not be had.
     pub fn faults(&self) -> u64 {
         self.faults.load(Ordering::Acquire)
+    }
+
+    /// In which file the last one was.
+    pub fn last_inode(&self) -> u64 {
+        self.last_inode.load(Ordering::Relaxed)
     }
 
     pub fn last(&self) -> Option<LastFault> {
@@ -272,11 +278,14 @@ impl SourceNow {
         }
     }
 
-    fn set(&self, source: Source) {
-        self.inode.store(source.inode, Ordering::Relaxed);
-        self.file_offset.store(source.file_offset.get(), Ordering::Relaxed);
-        self.region_offset.store(source.region_offset.get(), Ordering::Relaxed);
-        *self.region_name.lock().unwrap_or_else(PoisonError::into_inner) = source.region_name;
+    fn set(&self, inode: u64, file_offset: PageAligned, region_offset: PageAligned, region_name: &Arc<str>) {
+        self.inode.store(inode, Ordering::Relaxed);
+        self.file_offset.store(file_offset.get(), Ordering::Relaxed);
+        self.region_offset.store(region_offset.get(), Ordering::Relaxed);
+        let mut name = self.region_name.lock().unwrap_or_else(PoisonError::into_inner);
+        if !Arc::ptr_eq(&name, region_name) {
+            *name = Arc::clone(region_name);
+        }
     }
 }
 
@@ -395,9 +404,12 @@ const GIBIBYTE_SHIFT: u32 = 30;
 
 fn remember_take(span: PageSpan) {
     let this = signal::this_thread();
-    let known = TAKER.compare_exchange(0, this, Ordering::AcqRel, Ordering::Acquire);
-    if known.is_err_and(|taker| taker != this) {
-        TAKER.store(SEVERAL, Ordering::Release);
+    let taker = TAKER.load(Ordering::Acquire);
+    if taker != this && taker != SEVERAL {
+        let known = TAKER.compare_exchange(0, this, Ordering::AcqRel, Ordering::Acquire);
+        if known.is_err() {
+            TAKER.store(SEVERAL, Ordering::Release);
+        }
     }
     let last = span.end().get().saturating_sub(1);
     for gibibyte in span.start().get() >> GIBIBYTE_SHIFT..=last >> GIBIBYTE_SHIFT {
@@ -645,6 +657,7 @@ impl Guarded {
             outcome,
         };
         self.target.counts.last_skew.store(skew, Ordering::Relaxed);
+        self.target.counts.last_inode.store(self.now.inode.load(Ordering::Relaxed), Ordering::Relaxed);
         self.target.counts.last.store(last.pack(), Ordering::Release);
     }
 
@@ -823,12 +836,21 @@ impl Registration {
     }
 
     /// What stands there from now on. Call it while paused.
-    pub fn set_source(&self, source: Source) {
-        self.guarded.now.set(source);
+    pub fn set_source(
+        &self,
+        inode: u64,
+        file_offset: PageAligned,
+        region_offset: PageAligned,
+        region_name: &Arc<str>,
+    ) {
+        self.guarded.now.set(inode, file_offset, region_offset, region_name);
         // The pages that were changed one by one are gone.
         self.guarded.stray_pages.store(0, Ordering::Relaxed);
-        areas::give_back(self.guarded.stray_areas.swap(0, Ordering::Relaxed));
-        areas::give_back(self.guarded.zero_areas.swap(0, Ordering::Relaxed));
+        for areas in [&self.guarded.stray_areas, &self.guarded.zero_areas] {
+            if areas.load(Ordering::Relaxed) > 0 {
+                areas::give_back(areas.swap(0, Ordering::Relaxed));
+            }
+        }
     }
 
     pub fn resume(&self) {

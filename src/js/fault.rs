@@ -59,9 +59,9 @@ pub fn end_probe() {
     v8_trap::end_probe();
 }
 
-/// `[stray writes, faults]`, and of the last fault, if there was one, `region offset, write, cause, outcome, offset in the mapping`,
-/// numbered as in lib/faults.js.
-pub(super) fn flat(counts: &Counts) -> Vec<f64> {
+/// `[stray writes, faults]`, and of the last fault, if there was one, `region offset, write, cause, outcome, offset in
+/// the mapping, whether the file it was in is the one that is shown`, numbered as in lib/faults.js.
+pub(super) fn flat(counts: &Counts, shown_inode: Option<u64>) -> Vec<f64> {
     let mut flat = vec![from_count(counts.stray_writes()), from_count(counts.faults())];
     if let Some(LastFault { region_offset, skew, write, cause, outcome }) = counts.last() {
         flat.push(from_count(region_offset));
@@ -78,6 +78,8 @@ pub(super) fn flat(counts: &Counts) -> Vec<f64> {
             Outcome::Zeros => 2.0,
         });
         flat.push(from_count(skew));
+        let is_shown = shown_inode.is_none_or(|inode| inode == counts.last_inode());
+        flat.push(f64::from(u8::from(is_shown)));
     }
     flat
 }
@@ -87,7 +89,7 @@ pub(super) fn flat(counts: &Counts) -> Vec<f64> {
 pub fn faults_of(memory: u32, start: f64, id: f64) -> napi::Result<Option<Vec<f64>>> {
     let start = PageAligned::new(to_count(start)?).ok_or_else(|| internal("a mapping starts at a page"))?;
     let counts = memory_of(memory)?.counts(Mapped { start, id: to_count(id)? });
-    Ok(counts.as_deref().map(flat))
+    Ok(counts.map(|(counts, inode)| flat(&counts, Some(inode))))
 }
 
 #[napi(object)]

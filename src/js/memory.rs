@@ -213,7 +213,7 @@ pub fn unmap(
 ) -> napi::Result<Option<Vec<f64>>> {
     let start = PageAligned::new(to_count(start)?).ok_or_else(|| internal("a mapping starts at a page"))?;
     let counts = memory_of(memory)?.unmap(place_of(env, array)?, Mapped { start, id: to_count(id)? })?;
-    Ok(counts.filter(|counts| counts.last().is_some()).map(|counts| super::fault::flat(&counts)))
+    Ok(counts.filter(|counts| counts.last().is_some()).map(|counts| super::fault::flat(&counts, None)))
 }
 
 /// The mappings in order, five numbers each: start, end, access, offset in the region, bytes that a window shows, or -1.

@@ -122,7 +122,7 @@ impl NativeRegion {
     /// The faults of its views, as `faults_of` gives them.
     #[napi(catch_unwind)]
     pub fn view_faults(&self) -> napi::Result<Vec<f64>> {
-        Ok(super::fault::flat(self.get()?.counts()))
+        Ok(super::fault::flat(self.get()?.counts(), None))
     }
 
     /// Whether its file can't get shorter.

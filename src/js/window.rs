@@ -1,16 +1,19 @@
 //! Windows. `array` as in memory.rs.
 
+use super::handles::Handles;
 use super::memory::{aligned_offset, memory_of, place_of, to_access};
 use super::region::region_of;
 use super::{from_count, internal, to_count};
 use crate::ahead::Stream;
 use crate::error::Error;
-use crate::memory::Mapped;
+use crate::memory::{Mapped, Memory, Place};
 use crate::sys::page::PageAligned;
 use crate::window::{Kind, Rest};
 use napi::Env;
-use napi::bindgen_prelude::Unknown;
+use napi::bindgen_prelude::{ObjectFinalize, Unknown};
 use napi_derive::napi;
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// `byte_length` is in whole host pages.
@@ -52,30 +55,99 @@ pub fn window_in_free_space(
     byte_length: f64,
     access: u32,
     trap: bool,
+    aligned: bool,
 ) -> napi::Result<Option<Vec<f64>>> {
     let kind = kind(byte_length, access, trap)?;
-    let opened = memory_of(memory)?.window_in_free_space(place_of(env, array)?, kind)?;
+    let opened = memory_of(memory)?.window_in_free_space(place_of(env, array)?, kind, aligned)?;
     Ok(opened.map(|opened| vec![from_count(opened.start.get()), from_count(opened.id)]))
 }
 
-/// Slides a window. False: it is not there any more.
+thread_local! {
+    static WINDOWS: RefCell<Handles<Window>> = const { RefCell::new(Handles::new()) };
+}
+
+struct Window {
+    memory: Rc<Memory>,
+    mapped: Mapped,
+}
+
+/// Owns the number by which `slide` finds a window fast.
+#[napi(custom_finalize)]
+pub struct NativeWindow {
+    handle: u32,
+}
+
+#[napi]
+impl NativeWindow {
+    #[napi(constructor, catch_unwind)]
+    pub fn new(memory: u32, start: f64, id: f64) -> napi::Result<Self> {
+        let window = Window { memory: memory_of(memory)?, mapped: mapped(start, id)? };
+        Ok(Self { handle: WINDOWS.with_borrow_mut(|windows| windows.add(window))? })
+    }
+
+    #[napi(getter)]
+    pub fn handle(&self) -> u32 {
+        self.handle
+    }
+}
+
+impl ObjectFinalize for NativeWindow {
+    fn finalize(self, _env: Env) -> napi::Result<()> {
+        // As that of NativeMemory.
+        drop(WINDOWS.try_with(|windows| windows.borrow_mut().remove(self.handle)));
+        Ok(())
+    }
+}
+
+fn window_of(handle: u32) -> Result<Rc<Window>, Error> {
+    WINDOWS.with_borrow(|windows| windows.get(handle)).ok_or_else(|| internal("there is no such window"))
+}
+
+/// Slides a window; to nothing without a length. False: it is not there any more. Takes `[window, bytes of the memory, region,
+/// offset, length, access]`.
+///
+/// The caller holds the memory, which has guards: V8 never moves such a one, so the base that the window was opened at is
+/// good, and no array is needed to prove it.
+pub(super) fn slide(
+    [window, memory_bytes, region, byte_offset, byte_length, access]: [f64; 6],
+) -> Result<bool, Error> {
+    let window = window_of(to_number(window)?)?;
+    let place = Place::new(window.memory.base().get(), to_count(memory_bytes)?)?;
+    slide_in(&window, place, to_number(region)?, byte_offset, byte_length, to_number(access)?)
+}
+
+fn to_number(value: f64) -> Result<u32, Error> {
+    u32::try_from(to_count(value)?).map_err(|_| internal("a number is too large"))
+}
+
+/// The same in a memory that V8 may have moved.
 #[napi(catch_unwind)]
-#[allow(clippy::too_many_arguments)]
-pub fn slide(
-    memory: u32,
+pub fn slide_unguarded(
+    window: u32,
     env: Env,
     array: Unknown<'_>,
-    start: f64,
-    id: f64,
     region: u32,
     byte_offset: f64,
     byte_length: f64,
     access: u32,
 ) -> napi::Result<bool> {
+    Ok(slide_in(&*window_of(window)?, place_of(env, array)?, region, byte_offset, byte_length, access)?)
+}
+
+fn slide_in(
+    window: &Window,
+    place: Place,
+    region: u32,
+    byte_offset: f64,
+    byte_length: f64,
+    access: u32,
+) -> Result<bool, Error> {
+    if byte_length == 0.0 {
+        return window.memory.slide(place, window.mapped, None);
+    }
     let region = region_of(region)?;
     let pages = region.pages(aligned_offset(byte_offset)?, to_count(byte_length)?)?;
-    let shown = Some((&pages, to_access(access)?));
-    Ok(memory_of(memory)?.slide(place_of(env, array)?, mapped(start, id)?, shown)?)
+    window.memory.slide(place, window.mapped, Some((&pages, to_access(access)?)))
 }
 
 /// Reads ahead and leaves behind for one pass over a region, as long as it is held.
@@ -115,16 +187,4 @@ impl Drop for NativeStream {
     fn drop(&mut self) {
         self.stream.end();
     }
-}
-
-/// Empties a window. False: it is not there any more.
-#[napi(catch_unwind)]
-pub fn slide_to_nothing(
-    memory: u32,
-    env: Env,
-    array: Unknown<'_>,
-    start: f64,
-    id: f64,
-) -> napi::Result<bool> {
-    Ok(memory_of(memory)?.slide(place_of(env, array)?, mapped(start, id)?, None)?)
 }

@@ -1,0 +1,12 @@
+// A thread that reads parts of a file with a memory and a window of its own.
+
+import { parentPort, workerData } from 'node:worker_threads'
+import { HostRegion } from '../../index.mjs'
+import { streamByWindow, streamMemory } from './stream.mjs'
+
+const { module, file } = workerData
+const region = HostRegion.open(file)
+const guarded = streamMemory()
+
+parentPort.on('message', options => parentPort.postMessage(streamByWindow(module, guarded, region, options)))
+parentPort.postMessage('ready')
