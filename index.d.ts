@@ -62,6 +62,8 @@ export type HostmapErrorCode =
   | 'ERR_HOSTMAP_MEMORY_FULL'
   /** The memory was moved when it grew (V8 runs without its trap handler): its mappings are lost. */
   | 'ERR_HOSTMAP_MEMORY_MOVED'
+  /** The window was unmapped. */
+  | 'ERR_HOSTMAP_WINDOW_UNMAPPED'
   /** The range is in use by another mapping. */
   | 'ERR_HOSTMAP_OVERLAP'
   /** The module's allocator gave no block, or one that does not lie in the memory. */
@@ -101,8 +103,9 @@ export interface Fault {
    * - `'unavailable'`: an I/O error; or the disk is full (a hole of a sparse file that is written); or the file was shorter then; or nobody
    *   can say, since the region was closed.
    * - `'memory-error'`: the machine's memory is broken there.
+   * - `'past-end'`: a window with rest `'trap'` shows nothing there; `byteOffset` goes on from what it showed.
    */
-  readonly cause: 'readonly' | 'file-shrunk' | 'out-of-memory' | 'unavailable' | 'memory-error'
+  readonly cause: 'readonly' | 'file-shrunk' | 'out-of-memory' | 'unavailable' | 'memory-error' | 'past-end'
   /**
    * - `'trap'`: a `WebAssembly.RuntimeError`, as for an access out of bounds.
    * - `'private-page'`: the write went to a copy of the page that only this memory, or this view, sees.
@@ -147,6 +150,24 @@ export interface FromFdOptions {
   byteOffset?: number | undefined
   /** How many bytes. Default: to the end of the file. */
   byteLength?: number | undefined
+}
+
+/** A part of a region, in bytes of it. */
+export interface RegionPart {
+  /** The first byte. */
+  from: number
+  /** The byte after the last. */
+  to: number
+}
+
+/** Options of {@link HostRegion.split}. */
+export interface SplitOptions {
+  /** Every part but the first starts at a multiple of it, counted from `from`: the size of a record. Default: a host page. */
+  align?: number | undefined
+  /** Where to start. Default 0. */
+  from?: number | undefined
+  /** Where to end. Default: the region's end. */
+  to?: number | undefined
 }
 
 /**
@@ -247,6 +268,15 @@ export class HostRegion implements Disposable {
    * @remarks Cost: `mmap`, `madvise`, `fcntl` and `fstat`, whatever the size; an `munmap` when it is collected. Uses one memory mapping of the process.
    */
   view(byteOffset?: number, byteLength?: number): ArrayBuffer
+
+  /**
+   * Divides the region, or a part of it, among `count` readers, workers for example: parts that follow each other, about as long as each other. A part
+   * can be spread into the options of {@link Window.source} and {@link Window.chunks}.
+   *
+   * @param count 1 to 1,048,576. Fewer parts are given where there are fewer than `count` units of `align`; none for an empty part.
+   * @throws `ERR_INVALID_ARG_TYPE`, `ERR_OUT_OF_RANGE`
+   */
+  split(count: number, options?: SplitOptions): RegionPart[]
 
   /**
    * Makes the region read-only for everybody and for good: `F_SEAL_WRITE` on the memfd. Views that exist stay and
@@ -390,6 +420,19 @@ export class GuardedMemory {
   map(region: HostRegion, options?: MapOptions): Mapping
 
   /**
+   * Opens a window: a mapping that shows one part of a region after the other at the same address, for regions that are larger than the memory.
+   * It shows nothing at first.
+   *
+   * Without `at` or `allocator` it is placed as {@link GuardedMemory.map} does, and one of 2 MiB or more where the host's address is a multiple of 2 MiB, if there is
+   * room: then huge pages of the page cache are mapped as such.
+   *
+   * @throws `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`, `ERR_HOSTMAP_OVERLAP`, `ERR_HOSTMAP_MEMORY_FULL`, `ERR_HOSTMAP_MEMORY_HIDDEN`,
+   * `ERR_HOSTMAP_ALLOCATOR_FAILED`, `ERR_HOSTMAP_OUT_OF_MEMORY`, `ERR_HOSTMAP_MAP_COUNT`, `ERR_HOSTMAP_MAP_FAILED`, the causes named at the constructor, and what `malloc` throws
+   * @remarks Cost: one `mmap`; growing the memory as for `map`. Uses up to three memory mappings of the process.
+   */
+  window(options: WindowOptions): Window
+
+  /**
    * What lies where in the memory's reservation, in order of address.
    *
    * @throws `ERR_HOSTMAP_MEMORY_HIDDEN` if only a buffer is known, and it is detached
@@ -454,11 +497,213 @@ export class Mapping implements Disposable {
   [Symbol.dispose](): void
 }
 
+/** Options of {@link GuardedMemory.window}. */
+export interface WindowOptions {
+  /** How much it can show at once: at least a host page; rounded up to whole ones. An offset within a page takes room of it. */
+  byteLength: number
+  /** Where it starts: a multiple of the host page size inside the memory. Default: past the memory's end. */
+  at?: number | bigint | undefined
+  /** The most that a slide may ask for: `'shared'` includes the others, `'private'` includes `'readonly'`. Default `'readonly'`. */
+  access?: Access | undefined
+  /**
+   * What stands where no region is shown: past a region's end, behind a chunk that is shorter than the window, and everywhere while it shows nothing.
+   *
+   * - `'trap'`: nothing. A load or store of the module traps; all other accesses find zeros, count in {@link Window.faults}, and are reported once as a
+   *   warning with the code `HOSTMAP_PAST_END`. Without the fault guard (`limits().faultGuard`) these end the process.
+   * - `'zeros'`: zeros, read-only in a `'readonly'` window. What is written there is gone after the next slide.
+   *
+   * It starts at the next host page: up to there bytes of the file, or zeros, follow what is shown. Default `'trap'`.
+   */
+  rest?: 'trap' | 'zeros' | undefined
+  /** As for {@link MapOptions.allocator}. */
+  allocator?: GuestAllocator | undefined
+}
+
+/** Options of {@link Window.slide}. */
+export interface SlideOptions {
+  /** How many bytes to show: 1 to what the window holds and the region has. Default: as many as there are. */
+  byteLength?: number | undefined
+  /** As the window's access allows. Default: the window's. */
+  access?: Access | undefined
+}
+
+/** What a window shows after a slide. */
+export interface Shown {
+  /** Where the first byte is, from the start of the memory: the window's address, and the offset within its page. */
+  address: number
+  /** The same, as the module's functions take it. */
+  pointer: number | bigint
+  /** How many bytes are there. */
+  byteLength: number
+}
+
+/** Options of {@link Window.source}. */
+export interface SourceOptions {
+  /** How many bytes each step shows that were not shown before. Default: what the window holds, in whole 2 MiB if it holds that much, else in whole host pages. */
+  chunk?: number | undefined
+  /** How many of the last bytes that were shown stand in front of the next chunk again, if the module does not say. At most the window's `byteLength` less a host page. Default 0. */
+  overlap?: number | undefined
+  /** Where in the region to start. Default 0. */
+  from?: number | undefined
+  /** Where to end. Default: the region's end. */
+  to?: number | undefined
+  /** As the window's access allows. Default: the window's. */
+  access?: Access | undefined
+  /**
+   * Whether threads of ours bring the next chunk in, from the disk and into the process's page tables, while the module works on one: at least 8 MiB ahead, less
+   * where memory is scarce. Not for `'shared'` access. They give way to other threads, and take what is left of the processors: turn it off where all
+   * of them have work and the data is in the page cache. Holes of memfds are left alone. Default true.
+   */
+  readAhead?: boolean | undefined
+  /**
+   * Whether pages that were passed leave the page cache, unless another mapping has them or they wait to be written. For files only. `'auto'`: if the region is larger than
+   * half of the memory that the process may use (its control group's limit, or the machine's). Default `'auto'`.
+   */
+  leaveBehind?: boolean | 'auto' | undefined
+}
+
+/** Options of {@link Window.chunks}. */
+export interface ChunkOptions extends SourceOptions {
+  /** Ends the loop with an `AbortError` (`code: 'ABORT_ERR'`) before the next chunk. */
+  signal?: AbortSignal | undefined
+  /** Called after each chunk, when the loop asks for the next one. */
+  onProgress?: ((doneBytes: number, totalBytes: number) => void) | undefined
+}
+
+/** One step of {@link Window.chunks}. */
+export interface Chunk extends Shown {
+  /** Which byte of the region is the first one. */
+  readonly byteOffset: number
+  /** The bytes, in the memory. Good until the next step. */
+  readonly bytes: Uint8Array
+}
+
+/** What {@link Window.chunks} gives: for loops of both kinds. */
+export interface Chunks extends Iterable<Chunk>, AsyncIterable<Chunk> {}
+
+/** What a module imports to read a region chunk by chunk. Plain functions: they need no `this`. */
+export interface SourceImports {
+  /**
+   * Slides to the next chunk. `keep`: how many of the last bytes that were shown are to be shown again in front of it; no more than were shown. Gives how many bytes are
+   * there now, kept ones included, and 0 at the end, where what is shown stays. A BigInt for 64-bit memories.
+   */
+  readonly next: (keep?: number | bigint) => number | bigint
+  /** Where the first byte is that is shown. A BigInt for 64-bit memories. */
+  readonly pointer: () => number | bigint
+}
+
+/**
+ * A pass over a region through a window, for a module that asks for the next chunk by itself. Its place is its own: several sources of one window take turns at showing
+ * theirs, and two modules that are given one source each get the next chunk in turn.
+ */
+export class WindowSource {
+  private constructor()
+  /** The functions that a module imports, as `next(keep: i32) -> i32` and `pointer() -> i32` (i64 in a 64-bit memory); see guest/ for C and Rust. */
+  readonly imports: SourceImports
+  /** The window that it slides. */
+  readonly window: Window
+  /** The region that it reads. */
+  readonly region: HostRegion
+  /** Which byte of the region is the next one that was not shown. */
+  readonly position: number
+  /** Which byte of the region is the first one shown. */
+  readonly start: number
+  /** Where that byte is, as the module's functions take it. */
+  readonly pointer: number | bigint
+
+  /**
+   * As {@link SourceImports.next}.
+   *
+   * @throws as {@link Window.slide}; `ERR_OUT_OF_RANGE` where so much is kept that nothing more fits
+   * @remarks Cost: a slide. A step that fails changes nothing.
+   */
+  next(keep?: number | bigint): number | bigint
+
+  /**
+   * Goes to another place: the next chunk starts there, with nothing kept.
+   *
+   * @param byteOffset From the source's `from` to its `to`.
+   * @throws `ERR_INVALID_ARG_TYPE`, `ERR_OUT_OF_RANGE`
+   */
+  seek(byteOffset: number): void
+
+  /** The same as `seek(from)`. */
+  rewind(): void
+}
+
+/** A range of a memory that shows one part of a region after the other. It stays until it is unmapped or its memory is collected, even if this object is not kept. */
+export class Window implements Disposable {
+  private constructor()
+  /** Where it starts, in bytes from the start of the memory. */
+  readonly address: number
+  /** The same as the module's functions take it. */
+  readonly pointer: number | bigint
+  /** How much it can show, in whole host pages. */
+  readonly byteLength: number
+  /** The most that a slide may ask for. */
+  readonly access: Access
+  /** What stands where no region is shown. */
+  readonly rest: 'trap' | 'zeros'
+  /** The region that it shows; `null` if none. */
+  readonly region: HostRegion | null
+  /** Which byte of the region is the first one shown; 0 if none. */
+  readonly byteOffset: number
+  /** How many bytes are shown. */
+  readonly shownBytes: number
+  /** The memory it stands in. */
+  readonly memory: GuardedMemory
+  /** Whether `unmap` was called. */
+  readonly unmapped: boolean
+  /** As {@link Mapping.strayWrites}, of all that it ever showed. */
+  readonly strayWrites: number
+  /** As {@link Mapping.faults}, of all that it ever showed; accesses past what it shows included. */
+  readonly faults: number
+  /** As {@link Mapping.lastFault}. `cause` is `'unavailable'` where the file that was shown then is not shown any more. */
+  readonly lastFault: Fault | null
+
+  /**
+   * Shows another part of a region, of the same or another one, or with `null` nothing. What was written to a `'private'` one is gone.
+   *
+   * May be called while the module is running: from a function that it imports, which is the usual case. Another thread that reads a shared memory meanwhile finds, page by page,
+   * what was shown before or what is shown now. A file that has got shorter is not noticed here: see {@link Mapping.faults}.
+   *
+   * @param byteOffset Which byte to show first: any one. Default 0.
+   * @throws `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`, `ERR_HOSTMAP_REGION_CLOSED`, `ERR_HOSTMAP_REGION_READONLY`, `ERR_HOSTMAP_WINDOW_UNMAPPED`,
+   * `ERR_HOSTMAP_MEMORY_MOVED`, `ERR_HOSTMAP_MEMORY_HIDDEN`, `ERR_HOSTMAP_OUT_OF_MEMORY`, `ERR_HOSTMAP_MAP_FAILED`. It shows what it did then, or the beginning of it, if less was asked for
+   * @remarks Cost: one system call, whatever the sizes: `mmap` for memfds, `mremap` for files, of which the whole region is mapped once, when it is first slid over (its size in address space, and
+   * one memory mapping). `mmap` and `mremap` where that can't be: kernels before 5.13, or a limit on address space. One more `mmap` where the rest changes: less is shown than before, or the
+   * rest is zeros that can be written. The kernel's share grows with the pages that were touched.
+   */
+  slide(region: HostRegion, byteOffset?: number, options?: SlideOptions): Shown
+  slide(region: null): Shown
+
+  /**
+   * A pass over the region, for a module: give it `source.imports`.
+   *
+   * @throws `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`, `ERR_HOSTMAP_REGION_CLOSED`, `ERR_HOSTMAP_WINDOW_UNMAPPED`
+   * @remarks Cost: none. With `readAhead` or `leaveBehind`, the first step makes a stage of the region (see {@link Window.slide}) and, for all windows of the process together, up to four threads.
+   */
+  source(region: HostRegion, options?: SourceOptions): WindowSource
+
+  /**
+   * The same for JavaScript: `for (const chunk of window.chunks(region))`. The `for await` form lets the event loop turn between two chunks. Each loop starts at
+   * `from`. Loops inside of each other over one window each show their own chunk, and the bytes of the outer one are the inner one's then.
+   *
+   * @throws as {@link Window.source}
+   */
+  chunks(region: HostRegion, options?: ChunkOptions): Chunks
+
+  /** As {@link Mapping.unmap}. Its sources can't be used any more. */
+  unmap(): void
+  /** The same as {@link Window.unmap}. */
+  [Symbol.dispose](): void
+}
+
 /** One range of a memory's reservation. */
 export interface LayoutRange {
   /**
    * - `'linear'`: the module's own memory.
-   * - `'mapped'`: a mapping.
+   * - `'mapped'`: a mapping or a window.
    * - `'reserved'`: inaccessible; the memory may grow into it.
    * - `'guard'`: inaccessible for good.
    */
@@ -469,10 +714,12 @@ export interface LayoutRange {
   readonly end: number
   /** What can be done there: a mapping's access, `'readwrite'` for the module's own memory, `'none'` where nothing is accessible. */
   readonly access: Access | 'readwrite' | 'none'
-  /** A mapping's region; `null` for other ranges, and for mappings that another thread made. */
+  /** A mapping's region; `null` for other ranges, empty windows, and mappings that another thread made. */
   readonly region: HostRegion | null
   /** Which byte of the region is at `start`; 0 for other ranges. */
   readonly byteOffset: number
+  /** Of a window: how much of it shows the region, in whole host pages. `undefined` for all else. */
+  readonly windowBytes: number | undefined
 }
 
 /** The ranges of a memory's reservation, without gap or overlap. Prints as a drawing, by `console.log`, `util.inspect` and `String`. */

@@ -7,7 +7,7 @@ const { mappingsOf, mappingsNamed, countOpen } = require('./support/procfs')
 const { temporaryDirectory, noise } = require('./support/files')
 const { TestWorker } = require('./support/worker')
 const { inChild } = require('./support/child')
-const { WASM_PAGE, probe } = require('./support/wasm')
+const { MiB, WASM_PAGE, probe } = require('./support/wasm')
 
 const directory = temporaryDirectory()
 
@@ -334,5 +334,190 @@ describe('a region in a worker', () => {
     view[6] = 66
     expect(await worker.run(({ state }) => state.guest.load8(state.mapping.address + 6))).toBe(66)
     expect(mappingsOf(region.fd)).toHaveLength(2)
+  })
+})
+
+describe('windows in workers', () => {
+  /** The sum of the 64-bit words of bytes. */
+  const sumOf = bytes =>
+    BigInt.asIntN(
+      64,
+      new BigInt64Array(bytes.buffer, bytes.byteOffset).reduce((a, b) => a + b)
+    )
+  const total = sums =>
+    BigInt.asIntN(
+      64,
+      sums.reduce((a, b) => a + b)
+    )
+
+  test('each take a part of one region, in memories of their own: the sums add up', async () => {
+    const bytes = noise(8 * MiB + 8 * 1001)
+    for (const region of [keep(HostRegion.copyFrom(bytes)), keep(HostRegion.open(directory.file(bytes)))]) {
+      const parts = region.split(3, { align: 8 })
+      const sums = await Promise.all(
+        parts.map(part =>
+          startWorker().run(
+            async ({ hostmap, probe }, { fd, part }) => {
+              const guarded = new hostmap.GuardedMemory({ initial: 1, maximum: 100 })
+              const guest = await probe(guarded.memory)
+              const window = guarded.window({ byteLength: 262144 })
+              const source = window.source(hostmap.HostRegion.fromFd(fd), { ...part, chunk: 8 * 12345 })
+              let sum = 0n
+              for (let byteLength; (byteLength = source.next()) > 0;) {
+                sum += guest.sum(source.pointer, source.pointer + byteLength)
+              }
+              return sum
+            },
+            { fd: region.fd, part }
+          )
+        )
+      )
+      expect(sums).toHaveLength(3)
+      expect(total(sums)).toBe(sumOf(bytes))
+    }
+  })
+
+  test('each take a part, in windows of one shared memory', async () => {
+    const bytes = noise(4 * MiB)
+    const region = keep(HostRegion.copyFrom(bytes))
+    const { guarded } = await share({ initial: 1, maximum: 256 })
+    const parts = region.split(3)
+    const seen = await Promise.all(
+      parts.map(part =>
+        startWorker().run(
+          async ({ hostmap, probe, state }, { memory, fd, part }) => {
+            const guarded = hostmap.GuardedMemory.from(memory)
+            const guest = await probe(memory)
+            state.window = guarded.window({ byteLength: 131072 })
+            let sum = 0n
+            for await (const { address, byteLength, bytes } of state.window.chunks(
+              hostmap.HostRegion.fromFd(fd),
+              part
+            )) {
+              if (bytes[0] !== guest.load8(address)) throw new Error('another memory')
+              sum += guest.sum(address, address + byteLength)
+            }
+            return { sum, address: state.window.address }
+          },
+          { memory: guarded.memory, fd: region.fd, part }
+        )
+      )
+    )
+    expect(total(seen.map(({ sum }) => sum))).toBe(sumOf(bytes))
+    // Beside each other.
+    expect(new Set(seen.map(({ address }) => address)).size).toBe(3)
+    expect(guarded.layout().ranges.filter(({ kind }) => kind === 'mapped')).toHaveLength(3)
+  })
+
+  test('may be filled by one thread and read by another', async () => {
+    const { guarded, guest, worker } = await share()
+    const bytes = noise(40 * WASM_PAGE)
+    const region = keep(HostRegion.copyFrom(bytes))
+    const source = guarded.window({ byteLength: WASM_PAGE, at: WASM_PAGE }).source(region)
+    const sums = []
+    for (let byteLength; (byteLength = source.next()) > 0;) {
+      const range = [source.pointer, source.pointer + byteLength]
+      const sum = await worker.run(({ state }, range) => state.guest.sum(...range), range)
+      expect(sum).toBe(guest.sum(...range))
+      sums.push(sum)
+    }
+    expect(total(sums)).toBe(sumOf(bytes))
+  })
+
+  test('of another thread are neither slid nor unmapped from here, and their space is taken', async () => {
+    const { guarded, guest, worker } = await share()
+    const region = keep(HostRegion.copyFrom(noise(4 * WASM_PAGE)))
+    await worker.run(({ state, hostmap }, fd) => {
+      state.region = hostmap.HostRegion.fromFd(fd)
+      state.window = state.guarded.window({ byteLength: 65536, at: 2 * 65536 })
+      state.window.slide(state.region, 65536)
+    }, region.fd)
+    expect(guest.load8(2 * WASM_PAGE)).toBe(noise(4 * WASM_PAGE)[WASM_PAGE])
+    for (const call of [
+      () => guarded.window({ byteLength: WASM_PAGE, at: 2 * WASM_PAGE }),
+      () => guarded.map(region, { at: WASM_PAGE, byteLength: WASM_PAGE + 1 })
+    ]) {
+      expectError(thrownBy(call), { code: 'ERR_HOSTMAP_OVERLAP' })
+    }
+    expect(String(guarded.layout())).toMatch(/another thread/)
+
+    // Grown here, it is protected there; and what it does not show traps here.
+    await worker.run(({ state }) => void state.window.slide(state.region, 0, { byteLength: 100 }))
+    guarded.grow(1)
+    expect(() => guest.store8(2 * WASM_PAGE, 1)).toThrow(WebAssembly.RuntimeError)
+    expect(() => guest.load8(3 * WASM_PAGE - 1)).toThrow(WebAssembly.RuntimeError)
+    const error = await worker.run(({ state, failure }) => failure(() => state.guest.store8(2 * 65536, 1)))
+    expect(error).toMatchObject({ name: 'RuntimeError' })
+
+    await worker.run(({ state }) => state.window.unmap())
+    guarded.window({ byteLength: WASM_PAGE, at: 2 * WASM_PAGE }).slide(region, 7)
+    expect(await worker.run(({ state }) => state.guest.load8(2 * 65536 + 7))).toBe(noise(8)[7])
+    const unmapped = await worker.run(({ state, failure }) =>
+      failure(() => state.window.slide(state.region, 0))
+    )
+    expect(unmapped).toMatchObject({ code: 'ERR_HOSTMAP_WINDOW_UNMAPPED' })
+  })
+
+  test('stay with what they show when their worker ends, and the space is known to be taken', async () => {
+    const { guarded, guest, worker } = await share()
+    await worker.run(
+      ({ state, hostmap }, bytes) => {
+        const region = hostmap.HostRegion.copyFrom(bytes, { name: 'shown by a worker' })
+        state.window = state.guarded.window({ byteLength: 2 * 65536, at: 65536 })
+        state.window.slide(region, 0)
+        state.window.slide(region, 65536)
+      },
+      noise(2 * WASM_PAGE)
+    )
+    await worker.end()
+    const bytes = noise(2 * WASM_PAGE).subarray(WASM_PAGE)
+    expect(guest.bytes(WASM_PAGE, 100).equals(bytes.subarray(0, 100))).toBe(true)
+    expect(() => guest.load8(2 * WASM_PAGE)).toThrow(WebAssembly.RuntimeError)
+    // What it shows, and nothing else of the region.
+    expect(mappingsNamed('/memfd:shown by a worker').map(({ start, end }) => end - start)).toEqual([
+      WASM_PAGE
+    ])
+    expect(countOpen('/memfd:shown by a worker')).toBe(0)
+    expectError(
+      thrownBy(() => guarded.window({ byteLength: WASM_PAGE, at: 2 * WASM_PAGE })),
+      { code: 'ERR_HOSTMAP_OVERLAP' }
+    )
+  })
+
+  test('of a worker that ends in the midst of sliding: the process goes on', async () => {
+    const rounds = await inChild(async ({ hostmap, probe, require }) => {
+      const { TestWorker } = require('./worker')
+      const guarded = new hostmap.GuardedMemory({ initial: 64, maximum: 64, shared: true })
+      const guest = await probe(guarded.memory)
+      const region = hostmap.HostRegion.copyFrom(Buffer.alloc(4 * 65536, 1))
+      const own = guarded.window({ byteLength: 65536, at: 0 })
+      let rounds = 0
+      for (; rounds < 8; rounds++) {
+        const worker = new TestWorker()
+        await worker.run(
+          ({ hostmap, state }, { memory, fd, at }) => {
+            const region = hostmap.HostRegion.fromFd(fd)
+            const window = hostmap.GuardedMemory.from(memory).window({ byteLength: 2 * 65536, at })
+            const source = window.source(region, { readAhead: true, leaveBehind: true })
+            setImmediate(() => {
+              for (;;) if (source.next() === 0) source.rewind()
+            })
+          },
+          { memory: guarded.memory, fd: region.fd, at: 2 * 65536 * (rounds + 1) }
+        )
+        for (let i = 0; i < 1000; i++) {
+          own.slide(region, i % 65536)
+          if (guest.load8(i % 4096) !== 1) throw new Error('wrong byte')
+        }
+        await worker.end()
+        // Nothing, or a chunk of it: no hole.
+        for (let at = 0; at < 2 * 65536; at += 4096) {
+          const byte = new Uint8Array(guarded.buffer)[2 * 65536 * (rounds + 1) + at]
+          if (byte !== 0 && byte !== 1) throw new Error(`byte ${byte}`)
+        }
+      }
+      return rounds
+    })
+    expect(rounds).toBe(8)
   })
 })

@@ -10,7 +10,7 @@ const net = require('node:net')
 const path = require('node:path')
 const { pathToFileURL } = require('node:url')
 const { isAnyArrayBuffer } = require('node:util/types')
-const { GuardedMemory, HostRegion, Mapping, Layout, limits } = require('..')
+const { GuardedMemory, HostRegion, Mapping, Layout, Window, WindowSource, limits } = require('..')
 const { expectError, expectFailure, possessions, thrownBy } = require('./support/errors')
 const { temporaryDirectory, noise } = require('./support/files')
 const { mappingsNamed } = require('./support/procfs')
@@ -957,4 +957,299 @@ describe('at a limit of the process', () => {
       expectError(error, { code: 'ERR_HOSTMAP_OUT_OF_MEMORY', errno: -27, says: /ulimit -f/ })
     }
   })
+})
+
+describe('windows', () => {
+  // In a memory of their own: open windows are in its layout.
+  let guarded, window, source
+  beforeAll(() => {
+    guarded = new GuardedMemory({ initial: 32, maximum: 64 })
+    guarded.map(region, { at: 16 * WASM_PAGE })
+    window = guarded.window({ byteLength: 4 * HOST_PAGE, at: 0 })
+    source = window.source(region, { chunk: 100 })
+  })
+
+  // And are as they were after each row, too.
+  let before
+  const picture = () => ({
+    ranges: guarded.layout().ranges.map(({ kind, start, end }) => [kind, start, end]),
+    window: [window.region, window.byteOffset, window.shownBytes, window.unmapped],
+    shown: Buffer.from(guarded.buffer, 0, 100).equals(contents.subarray(0, 100)),
+    source: [source.position, source.start, source.pointer],
+    byteLength: guarded.byteLength
+  })
+  beforeEach(() => {
+    window.slide(region, 0)
+    before = picture()
+  })
+  afterEach(() => expect(picture()).toEqual(before))
+
+  const ACCESSES = ['readonly', 'private', 'shared']
+  const open = options => guarded.window({ byteLength: HOST_PAGE, at: HOST_PAGE * 8, ...options })
+  const NOT_REGIONS = [
+    undefined,
+    1,
+    'x',
+    {},
+    [],
+    Symbol('s'),
+    Buffer.alloc(1),
+    () => HostRegion,
+    Object.create(HostRegion.prototype)
+  ]
+  const regionRows = (call, values = NOT_REGIONS) =>
+    values.map(value => ['region', value, call, { ...TYPE_ERROR, says: [/region/, /HostRegion/] }])
+  const optionRows = call => optionsRows(call).filter(([, value]) => value !== undefined)
+
+  /** What a source and chunks take alike. */
+  const planRows = make => [
+    ...regionRows(value => make(value), [...NOT_REGIONS, null]),
+    ...optionRows(value => make(region, value)),
+    ...integerRows('chunk', chunk => make(region, { chunk }), { min: 1, max: 4 * HOST_PAGE }),
+    ...integerRows('overlap', overlap => make(region, { overlap }), { min: 0, max: 4 * HOST_PAGE - 1 }),
+    ...integerRows('from', from => make(region, { from }), { min: 0, max: contents.length }),
+    ...integerRows('to', to => make(region, { to }), { min: 0, max: contents.length }),
+    ['to', 9, to => make(region, { from: 10, to }), { ...RANGE_ERROR, says: [/\bto\b/, /10/, /9/] }],
+    ['chunk', 101, chunk => make(region, { chunk, overlap: 4 * HOST_PAGE - 100 }), RANGE_ERROR],
+    ...wordRows('access', access => make(region, { access }), ACCESSES),
+    [
+      'access',
+      'shared',
+      access => make(region, { access }),
+      { code: 'ERR_INVALID_ARG_VALUE', says: [/access/, /shared/, /readonly/] }
+    ],
+    ...booleanRows('readAhead', readAhead => make(region, { readAhead })),
+    ...[0, 1, 'true', '', 'AUTO', null, {}, [], Symbol('s'), 1n].map(value => [
+      'leaveBehind',
+      value,
+      leaveBehind => make(region, { leaveBehind }),
+      { code: ['ERR_INVALID_ARG_TYPE', 'ERR_INVALID_ARG_VALUE'], says: /leaveBehind/ }
+    ])
+  ]
+
+  const calls = {
+    'guarded.window': [
+      ...[undefined, null, 1, 'x', true, Symbol('s'), 1n].map(value => [
+        'options',
+        value,
+        value => guarded.window(value),
+        { ...TYPE_ERROR, says: /options/ }
+      ]),
+      ...integerRows('byteLength', byteLength => open({ byteLength }), {
+        min: HOST_PAGE,
+        required: true
+      }),
+      ...integerRows('at', at => open({ at }), {
+        min: 0,
+        max: 32 * WASM_PAGE - 1,
+        unaligned: [1, HOST_PAGE - 1, HOST_PAGE + 8, 8n],
+        bigint: true
+      }),
+      // Larger than the memory, and past its end by a page.
+      ...[
+        [0, 32 * WASM_PAGE + 1],
+        [31 * WASM_PAGE, 2 * WASM_PAGE],
+        [32 * WASM_PAGE - HOST_PAGE, HOST_PAGE + 1],
+        [32 * WASM_PAGE, HOST_PAGE]
+      ].map(([at, byteLength]) => [
+        'at',
+        at,
+        at => guarded.window({ at, byteLength }),
+        { ...RANGE_ERROR, says: [/\bat\b/, received(32 * WASM_PAGE)] }
+      ]),
+      // The window, and the ten pages that are mapped.
+      ...[
+        [0, HOST_PAGE],
+        [3 * HOST_PAGE, 2 * HOST_PAGE],
+        [16 * WASM_PAGE, HOST_PAGE],
+        [15 * WASM_PAGE, 2 * WASM_PAGE]
+      ].map(([at, byteLength]) => [
+        'at',
+        at,
+        at => guarded.window({ at, byteLength }),
+        { code: 'ERR_HOSTMAP_OVERLAP', says: received(at) }
+      ]),
+      ...wordRows('access', access => open({ access }), ACCESSES),
+      ...wordRows('rest', rest => open({ rest }), ['trap', 'zeros']),
+      ...[1, 'x', null, true, {}, { malloc: () => 0 }, { free() {} }, { malloc: 1, free: 1 }].map(
+        allocator => [
+          'allocator',
+          allocator,
+          allocator => guarded.window({ byteLength: HOST_PAGE, allocator }),
+          { ...TYPE_ERROR, says: /allocator/ }
+        ]
+      ),
+      [
+        'at',
+        0,
+        at => open({ at, allocator: { malloc: () => 0, free() {} } }),
+        { code: 'ERR_INVALID_ARG_VALUE', says: [/\bat\b/, /allocator/] }
+      ]
+    ],
+    'window.slide': [
+      ...regionRows(value => window.slide(value)),
+      ...integerRows('byteOffset', value => window.slide(region, value), {
+        min: 0,
+        max: contents.length - 1
+      }),
+      ...optionRows(value => window.slide(region, 0, value)),
+      ...integerRows('byteLength', byteLength => window.slide(region, 0, { byteLength }), {
+        min: 1,
+        max: 4 * HOST_PAGE
+      }),
+      // A part of the first page is lost, and the region ends.
+      [
+        'byteLength',
+        4 * HOST_PAGE,
+        byteLength => window.slide(region, 1, { byteLength }),
+        { ...RANGE_ERROR, says: [/byteLength/, received(4 * HOST_PAGE - 1)] }
+      ],
+      [
+        'byteLength',
+        11,
+        byteLength => window.slide(region, contents.length - 10, { byteLength }),
+        { ...RANGE_ERROR, says: [/byteLength/, /10/, /11/] }
+      ],
+      ...wordRows('access', access => window.slide(region, 0, { access }), ACCESSES),
+      ...['private', 'shared'].map(access => [
+        'access',
+        access,
+        access => window.slide(region, 0, { access }),
+        { code: 'ERR_INVALID_ARG_VALUE', says: [/access/, received(access), /readonly/] }
+      ])
+    ],
+    'window.source': planRows((...args) => window.source(...args)),
+    'window.chunks': [
+      ...planRows((...args) => window.chunks(...args)),
+      ...[1, 'x', null, true, {}, new EventTarget(), { aborted: false }].map(signal => [
+        'signal',
+        signal,
+        signal => window.chunks(region, { signal }),
+        { ...TYPE_ERROR, says: [/signal/, /AbortSignal/] }
+      ]),
+      ...[1, 'x', null, true, {}].map(onProgress => [
+        'onProgress',
+        onProgress,
+        onProgress => window.chunks(region, { onProgress }),
+        { ...TYPE_ERROR, says: [/onProgress/, /[Ff]unction/] }
+      ])
+    ],
+    'source.next': integerRows('keep', value => source.next(value), { min: 0, bigint: true }),
+    'source.seek': integerRows('byteOffset', value => source.seek(value), {
+      min: 0,
+      max: contents.length,
+      required: true
+    }),
+    'region.split': [
+      ...integerRows('count', value => region.split(value), { min: 1, max: 2 ** 20, required: true }),
+      ...optionRows(value => region.split(1, value)),
+      ...integerRows('align', align => region.split(1, { align }), { min: 1 }),
+      ...integerRows('from', from => region.split(1, { from }), { min: 0, max: contents.length }),
+      ...integerRows('to', to => region.split(1, { to }), { min: 0, max: contents.length }),
+      ['to', 9, to => region.split(1, { from: 10, to }), { ...RANGE_ERROR, says: [/\bto\b/, /10/, /9/] }]
+    ]
+  }
+  for (const [callee, rows] of Object.entries(calls)) {
+    describe(`${callee} refuses`, () => {
+      for (const [name, value, call, expected] of rows) {
+        test(`${name}: ${typeof value} ${named(value)}`, () => expectFailure(() => call(value), expected))
+      }
+    })
+  }
+
+  test('larger than the memory may grow are refused as full', async () => {
+    await expectFailure(() => guarded.window({ byteLength: 33 * WASM_PAGE }), {
+      code: 'ERR_HOSTMAP_MEMORY_FULL',
+      says: /64/
+    })
+  })
+
+  test('past the end of a memory of which only the buffer is known are refused', async () => {
+    await expectFailure(() => hidden.window({ byteLength: HOST_PAGE }), { code: 'ERR_HOSTMAP_MEMORY_HIDDEN' })
+  })
+
+  test.each([
+    ['no address', 0],
+    ['none in the memory', 32 * WASM_PAGE],
+    ['half a number', 0.5],
+    ['a word', 'x']
+  ])('whose allocator gives %s are refused, and nothing is freed', async (_, address) => {
+    const free = jest.fn()
+    await expectFailure(
+      () => guarded.window({ byteLength: HOST_PAGE, allocator: { malloc: () => address, free } }),
+      { code: 'ERR_HOSTMAP_ALLOCATOR_FAILED', says: /malloc/ }
+    )
+    expect(free).not.toHaveBeenCalled()
+  })
+
+  test('whose block is taken give it back', async () => {
+    const free = jest.fn()
+    await expectFailure(
+      () => guarded.window({ byteLength: HOST_PAGE, allocator: { malloc: () => 16 * WASM_PAGE, free } }),
+      { code: 'ERR_HOSTMAP_OVERLAP' }
+    )
+    expect(free.mock.calls).toEqual([[16 * WASM_PAGE]])
+  })
+
+  test.each([
+    ['slide', region => window.slide(region)],
+    ['source', region => window.source(region)],
+    ['chunks', region => window.chunks(region)]
+  ])('%s of a closed region says so, with its name', async (_, call) => {
+    const closed = HostRegion.allocate(WASM_PAGE, { name: 'long closed' })
+    closed.close()
+    await expectFailure(() => call(closed), { code: 'ERR_HOSTMAP_REGION_CLOSED', says: /long closed/ })
+  })
+
+  test.each([
+    ['sealed', () => HostRegion.allocate(1).seal()],
+    ['a file opened for reading', () => HostRegion.open(file)]
+  ])('shared: a region that is %s can not be shown', async (_, make) => {
+    const readonly = make()
+    const shared = guarded.window({ byteLength: HOST_PAGE, at: 8 * HOST_PAGE, access: 'shared' })
+    await expectFailure(() => shared.slide(readonly), {
+      code: 'ERR_HOSTMAP_REGION_READONLY',
+      says: /private/
+    })
+    const steps = shared.source(readonly)
+    await expectFailure(() => steps.next(), { code: 'ERR_HOSTMAP_REGION_READONLY' })
+    expect(steps.position).toBe(0)
+    shared.unmap()
+    readonly.close()
+  })
+
+  test('and sources are made by no constructor', async () => {
+    for (const Class of [Window, WindowSource]) {
+      for (const args of [[], [{}, 1, 'x'], [undefined, window, region]]) {
+        await expectFailure(() => new Class(...args), { code: 'ERR_ILLEGAL_CONSTRUCTOR' })
+      }
+    }
+  })
+
+  const members = [Window, WindowSource, HostRegion].flatMap(({ name, prototype }) =>
+    [...Object.getOwnPropertyNames(prototype), Symbol.dispose]
+      .filter(key => key !== 'constructor' && Object.hasOwn(prototype, key))
+      .map(key => [name, String(key), prototype, Object.getOwnPropertyDescriptor(prototype, key)])
+  )
+  test.each(members)('%s.prototype.%s of something else is a TypeError', (_name, _key, prototype, member) => {
+    const others = [region, guarded, window, source].filter(
+      object => !(object instanceof prototype.constructor)
+    )
+    for (const self of [undefined, null, 1, {}, prototype, Object.create(prototype), ...others]) {
+      expect(() => (member.get ?? member.value).call(self)).toThrow(
+        expect.objectContaining({ name: 'TypeError' })
+      )
+    }
+  })
+
+  test64.each([16 * 2 ** 30, 2 ** 52, 2n ** 52n, 2n ** 64n, -4096n, 4097n])(
+    'of a 64-bit memory are refused at %p',
+    async at => {
+      const large = new GuardedMemory({ initial: 70_000, address: 'i64' })
+      await expectFailure(() => large.window({ byteLength: HOST_PAGE, at }), {
+        ...VALUE_ERROR,
+        says: [/\bat\b/, received(at)]
+      })
+    }
+  )
 })

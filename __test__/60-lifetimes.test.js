@@ -249,3 +249,167 @@ test('a process with regions, views, mappings and loads under way ends by itself
     { args: file }
   )
 })
+
+describe('a window', () => {
+  test('that is collected leaves what it shows where it is, and its region open no longer than that', async () => {
+    const seen = await inChild(async ({ hostmap, collect, mappingsNamed, probe, assert }) => {
+      const { HostRegion, GuardedMemory } = hostmap
+      const guarded = new GuardedMemory({ initial: 2, maximum: 4 })
+      const guest = await probe(guarded.memory)
+      ;(() => {
+        const region = HostRegion.copyFrom(Buffer.alloc(3 * 65536, 7), { name: 'outlived' })
+        const window = guarded.window({ byteLength: 65536, at: 65536 })
+        window.slide(region, 0)
+        window.slide(region, 65536)
+      })()
+      await collect(8)
+      assert.throws(() => guest.store8(65536, 1), WebAssembly.RuntimeError)
+      const kinds = guarded.layout().ranges.filter(({ kind }) => kind === 'mapped')
+      const inMemory = mappingsNamed('/memfd:outlived').some(({ end, start }) => end - start === 65536)
+      return { byte: guest.load8(2 * 65536 - 1), mapped: kinds.length, inMemory }
+    }, withGc)
+    expect(seen).toEqual({ byte: 7, mapped: 1, inMemory: true })
+  })
+
+  test('keeps what it shows, and a source its window and region', async () => {
+    const seen = await inChild(async ({ hostmap, collect }) => {
+      const { HostRegion, GuardedMemory } = hostmap
+      const make = () => {
+        const guarded = new GuardedMemory({ initial: 1, maximum: 4 })
+        const region = HostRegion.copyFrom(Buffer.alloc(65536, 7), { name: 'kept' })
+        return { window: guarded.window({ byteLength: 16384 }), region }
+      }
+      const window = (() => {
+        const { window, region } = make()
+        window.slide(region, 100)
+        return window
+      })()
+      const source = (() => {
+        const { window, region } = make()
+        return window.source(region)
+      })()
+      const { next, pointer } = (() => {
+        const { window, region } = make()
+        return window.source(region).imports
+      })()
+      await collect(8)
+      source.next()
+      return {
+        window: [
+          window.region.name,
+          window.region.closed,
+          new Uint8Array(window.memory.buffer)[window.address]
+        ],
+        source: [source.region.closed, new Uint8Array(source.window.memory.buffer)[source.pointer]],
+        imports: [next(0) > 0, typeof pointer()]
+      }
+    }, withGc)
+    expect(seen).toEqual({ window: ['kept', false, 7], source: [false, 7], imports: [true, 'number'] })
+  })
+
+  test.each([
+    ['unshared', '{ initial: 16, maximum: 32 }'],
+    ['shared', '{ initial: 16, maximum: 32, shared: true }']
+  ])('goes with its memory, and with all that it holds: %s', async (_, descriptor) => {
+    const seen = await inChild(
+      async ({ hostmap, collect, mappingsNamed, countOpen, processMap, args }) => {
+        const { HostRegion, GuardedMemory } = hostmap
+        const descriptor = (0, eval)(`(${args.descriptor})`)
+        const use = () => {
+          const regions = [
+            HostRegion.copyFrom(Buffer.alloc(3 * 65536, 7), { name: 'seen in windows' }),
+            HostRegion.open(args.file)
+          ]
+          const guarded = new GuardedMemory(descriptor)
+          for (const [i, access] of ['readonly', 'private', 'shared'].entries()) {
+            for (const [j, region] of regions.entries()) {
+              const window = guarded.window({ byteLength: 65536, at: (2 * i + j) * 65536, access })
+              const allowed = j === 1 && access === 'shared' ? 'private' : access
+              const source = window.source(region, { access: allowed })
+              while (source.next() > 0) new Uint8Array(guarded.buffer)[source.pointer]
+              window.slide(null)
+              window.slide(region, 5, { access: allowed })
+            }
+          }
+          return { memory: new WeakRef(guarded.memory), ours: mappingsNamed('seen in windows').length }
+        }
+        // Once before, for what is made but once.
+        use()
+        await collect(12)
+        const before = processMap().length
+        const { memory, ours } = use()
+        await collect(12)
+        return {
+          ours,
+          after: mappingsNamed('seen in windows').length,
+          open: countOpen('seen in windows'),
+          collected: memory.deref() === undefined,
+          added: processMap().length - before
+        }
+      },
+      {
+        ...withGc,
+        args: { descriptor, file: directory.file(Buffer.alloc(3 * 65536, 7), `seen in windows ${_}`) }
+      }
+    )
+    expect(seen).toMatchObject({ after: 0, open: 0, collected: true })
+    expect(seen.ours).toBeGreaterThanOrEqual(6)
+    expect(seen.added).toBeLessThanOrEqual(8)
+  })
+
+  test('that is unmapped holds nothing, even if its object is kept', async () => {
+    const seen = await inChild(async ({ hostmap, collect, mappingsNamed, countOpen }) => {
+      const { HostRegion, GuardedMemory } = hostmap
+      const guarded = new GuardedMemory({ initial: 2, maximum: 16 })
+      const window = guarded.window({ byteLength: 65536 })
+      ;(() => {
+        const region = HostRegion.copyFrom(Buffer.alloc(3 * 65536, 7), { name: 'let go' })
+        for (const { bytes } of window.chunks(region)) bytes[0]
+        window.unmap()
+      })()
+      await collect(8)
+      return [mappingsNamed('/memfd:let go').length, countOpen('/memfd:let go'), window.unmapped]
+    }, withGc)
+    expect(seen).toEqual([0, 0, true])
+  })
+
+  test('lets go of a region that it slid away from', async () => {
+    const seen = await inChild(async ({ hostmap, collect, mappingsNamed, countOpen }) => {
+      const { HostRegion, GuardedMemory } = hostmap
+      const window = new GuardedMemory({ initial: 2, maximum: 16 }).window({ byteLength: 65536 })
+      for (let i = 0; i < 20; i++) {
+        window.slide(HostRegion.copyFrom(Buffer.alloc(65536, i), { name: 'passed by' }), 0)
+      }
+      await collect(8)
+      const byte = new Uint8Array(window.memory.buffer)[window.address]
+      return [byte, countOpen('/memfd:passed by'), mappingsNamed('/memfd:passed by').length <= 2]
+    }, withGc)
+    expect(seen).toEqual([19, 1, true])
+  })
+
+  test('in the midst of an asynchronous loop, of a file that is read ahead: the process ends by itself, with code 0', async () => {
+    const file = directory.file(noise(64 * MiB))
+    for (const how of ['return', 'process.exit']) {
+      await inChild(
+        async ({ hostmap, args: { file, how } }) => {
+          const { HostRegion, GuardedMemory } = hostmap
+          const guarded = new GuardedMemory({ initial: 1, maximum: 1000, shared: true })
+          const region = HostRegion.open(file)
+          const loops = [1, 2].map(async () => {
+            const window = guarded.window({ byteLength: 2 ** 20 })
+            let sum = 0
+            for await (const { bytes } of window.chunks(region, { leaveBehind: true })) sum += bytes[0]
+            return sum
+          })
+          globalThis.held = [guarded, region, loops]
+          await new Promise(resolve => setTimeout(resolve, 5))
+          if (how === 'process.exit') {
+            process.stdout.write('\nnull\n')
+            process.exit(0)
+          }
+        },
+        { args: { file, how } }
+      )
+    }
+  })
+})

@@ -11,7 +11,7 @@ import { writeMarkdown } from './lib/markdown.mjs'
 import { buildNative } from './lib/native.mjs'
 import { formatBytes, formatPromise, holds, tableForTerminal } from './lib/table.mjs'
 
-const NAMES = ['hand-off', 'scan', 'memories', 'faults']
+const NAMES = ['hand-off', 'scan', 'memories', 'faults', 'slide', 'stream']
 const root = fileURLToPath(new URL('..', import.meta.url))
 const childProgram = fileURLToPath(new URL('lib/child.mjs', import.meta.url))
 const moduleOf = name => new URL(`benchmarks/${name}.mjs`, import.meta.url).href

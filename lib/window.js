@@ -396,7 +396,7 @@ class WindowSource {
     if (room < 1) {
       throw check.outOfRange(
         'keep',
-        `so small that the window, of ${this.#window.byteLength} bytes, has room for more`,
+        `less: the window, of ${this.#window.byteLength} bytes, has no room beside what is kept; a longer record needs a larger window`,
         keep
       )
     }

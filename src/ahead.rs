@@ -56,6 +56,8 @@ struct Plan {
     behind_to: u64,
     /// The most that was ever to be brought in.
     highest: u64,
+    /// How often it was started anew.
+    restarts: u64,
     /// Whether a thread has it, or will have.
     is_queued: bool,
     is_over: bool,
@@ -132,7 +134,13 @@ impl Stream {
             if let Some(stage) = self.stage().filter(|_| left.highest > 0) {
                 stage.leave_all();
             }
-            *plan = Plan { is_queued: left.is_queued, behind: start, behind_to: start, ..Plan::default() };
+            *plan = Plan {
+                is_queued: left.is_queued,
+                restarts: left.restarts.wrapping_add(1),
+                behind: start,
+                behind_to: start,
+                ..Plan::default()
+            };
         }
         plan.is_over = false;
         plan.ahead = plan.ahead.max(end);
@@ -167,11 +175,11 @@ impl Stream {
 
     /// One step; false if there is none.
     fn work(&self) -> bool {
-        let step = {
+        let (step, restarts) = {
             let mut plan = self.plan();
             let step = plan.next(self.is_on_disk);
             plan.is_queued = step.is_some();
-            step
+            (step, plan.restarts)
         };
         match step {
             None => return false,
@@ -182,14 +190,21 @@ impl Stream {
                     }
                     if let Some(span) = span(start, end) {
                         stage.bring_in(span, self.holes_stay);
+                        if self.plan().restarts != restarts {
+                            stage.leave(span);
+                        }
                     }
                 }
             }
             Some(Step::LetGo { start, end }) => {
-                if let Some((stage, span)) = self.stage().zip(whole_span(start, end)) {
-                    stage.leave(span);
+                let Some(all) = span(start, end) else { return true };
+                if let Some(stage) = self.stage() {
+                    stage.leave(all);
                 }
                 if let Some((fd, file_offset)) = &self.file {
+                    let start = all.start().get();
+                    // The kernel leaves a page alone that the range ends in: it is shown still. But for the last one.
+                    let end = if end < self.byte_length { end } else { all.end().get() };
                     // What is dirty or mapped by others stays; nothing depends on it.
                     let _ =
                         file::drop_cached(fd, file_offset.saturating_add(start), end.saturating_sub(start));
@@ -203,11 +218,6 @@ impl Stream {
 /// All pages that hold some of these bytes.
 fn span(start: u64, end: u64) -> Option<PageSpan> {
     PageSpan::between(PageAligned::round_down(start), PageAligned::round_up(end)?)
-}
-
-/// The pages that hold nothing else.
-fn whole_span(start: u64, end: u64) -> Option<PageSpan> {
-    PageSpan::between(PageAligned::round_up(start)?, PageAligned::round_down(end))
 }
 
 /// Streams with something to do. Threads take one after the other, a step each.

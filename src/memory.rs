@@ -596,7 +596,8 @@ fn stands(base: PageAligned, table: &MappingTable<Held>) -> SysResult<Stands> {
         let found = process_map::at_or_after(address)?;
         let stands = found.is_some_and(|vma| {
             let skew = address.checked_sub(vma.start);
-            let is_file = vma.inode == entry.inode
+            let is_file = entry.inode != 0
+                && vma.inode == entry.inode
                 && skew.and_then(|skew| vma.file_offset.checked_add(skew)) == Some(entry.file_offset.get());
             is_file || fault::is_zeros(&vma, address)
         });
@@ -630,7 +631,7 @@ fn protect_again(shared: &Shared, state: &mut State, place: Place) {
             // SAFETY: read-only mappings of ours in a memory that the caller holds, at the base that was just compared.
             all &= unsafe { mmap::protect_readonly(shown) }.is_ok();
         }
-        if let Some(window) = &held.window {
+        if let Some(window) = held.window.as_ref().filter(|window| !window.rest_is_writable()) {
             held.registration.pause();
             // SAFETY: as above; the rest shows nothing.
             all &= unsafe { window.lay_rest(target) }.is_ok();

@@ -77,6 +77,11 @@ impl Window {
         (PageSpan::between(target.start(), middle), PageSpan::between(middle, target.end()))
     }
 
+    /// Whether nothing in its rest is protected.
+    pub(crate) fn rest_is_writable(&self) -> bool {
+        self.kind.rest_is_writable()
+    }
+
     /// What of it shows a region.
     pub(crate) fn shown_part(&self, target: PageSpan) -> Option<PageSpan> {
         self.parts(target).0

@@ -3,14 +3,14 @@
 
 import assert from 'node:assert/strict'
 import { readSync } from 'node:fs'
-import { open, readFile } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import { setFlagsFromString } from 'node:v8'
 import { WASI } from 'node:wasi'
 import Table from 'cli-table3'
 import { GuardedMemory, HostRegion } from 'wasm-hostmap'
 import * as cli from '../support/cli.mjs'
 import { dataset } from '../support/dataset.mjs'
-import { sentences } from '../support/prose.mjs'
+import { makeText } from '../support/text.mjs'
 
 const usage = `Usage: node examples/c-module/index.mjs [FILE] [--size MIB]
 
@@ -234,31 +234,6 @@ class MarkedBlocks {
 
   #bytes({ address, byteLength }) {
     return Buffer.from(this.#program.memory.buffer, address, byteLength)
-  }
-}
-
-/** Writes paragraphs of made-up prose. */
-function makeText(byteLength) {
-  return async (path, onProgress) => {
-    const sentence = sentences(1)
-    const file = await open(path, 'wx')
-    try {
-      let written = 0
-      while (written < byteLength) {
-        let chunk = ''
-        while (chunk.length < cli.MiB) {
-          chunk += sentence()
-          for (let left = 5; left > 0; left--) chunk += ` ${sentence()}`
-          chunk += '\n'
-        }
-        const bytes = Buffer.from(chunk).subarray(0, byteLength - written)
-        await file.appendFile(bytes)
-        written += bytes.length
-        onProgress(written / byteLength)
-      }
-    } finally {
-      await file.close()
-    }
   }
 }
 

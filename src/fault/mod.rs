@@ -498,7 +498,9 @@ impl Guarded {
         let expected = address
             .checked_sub(self.target.span.start().get())
             .and_then(|skew| self.now.file_offset.load(Ordering::Relaxed).checked_add(skew));
-        vma.inode == self.now.inode.load(Ordering::Relaxed) && here.is_some() && here == expected
+        let inode = self.now.inode.load(Ordering::Relaxed);
+        // Anonymous memory is nobody's file.
+        inode != 0 && vma.inode == inode && here.is_some() && here == expected
     }
 
     fn stray_write(&self, fault: &Fault, vma: &Vma) -> bool {

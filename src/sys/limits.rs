@@ -58,7 +58,16 @@ pub fn address_space() -> SysResult<AddressSpace> {
 
 /// RLIMIT_AS in bytes, if there is one.
 pub fn rlimit_address_space() -> SysResult<Option<u64>> {
-    let (soft, _hard) = getrlimit(Resource::RLIMIT_AS).map_err(|errno| SysError::new("getrlimit", errno))?;
+    rlimit(Resource::RLIMIT_AS)
+}
+
+/// RLIMIT_DATA in bytes, if there is one. It bounds private writable mappings.
+pub fn rlimit_data() -> SysResult<Option<u64>> {
+    rlimit(Resource::RLIMIT_DATA)
+}
+
+fn rlimit(resource: Resource) -> SysResult<Option<u64>> {
+    let (soft, _hard) = getrlimit(resource).map_err(|errno| SysError::new("getrlimit", errno))?;
     Ok((soft != nix::sys::resource::RLIM_INFINITY).then_some(soft))
 }
 

@@ -303,9 +303,11 @@ pub fn can_move_from(first_page: Pages<'_>) -> bool {
 /// Whether pages of this kind may be moved from a stage: not where the kernel accounts for them, since it does so after it
 /// has removed what was there.
 pub fn can_stage(sharing: Sharing) -> bool {
-    let is_bounded = limits::rlimit_address_space().map_or(true, |limit| limit.is_some());
-    let is_accounted = sharing == Sharing::CopyOnWrite && limits::overcommit() == limits::Overcommit::Never;
-    !is_bounded && !is_accounted
+    let is_bounded = |limit: SysResult<Option<u64>>| limit.map_or(true, |limit| limit.is_some());
+    let private_data_is_bounded =
+        || is_bounded(limits::rlimit_data()) || limits::overcommit() == limits::Overcommit::Never;
+    !(is_bounded(limits::rlimit_address_space())
+        || sharing == Sharing::CopyOnWrite && private_data_is_bounded())
 }
 
 /// Whether [`replace`] puts these pages in place by one system call.

@@ -1,0 +1,50 @@
+//! What a slide costs in bare system calls: one `mmap(MAP_FIXED)` of the next part of a file over the same addresses.
+//!
+//! ```text
+//!  file, sparse  |  0  |  1  |  2  | ...               one part for each round of a batch
+//!                      \ mmap /
+//!  reservation   | 64 KiB | window | 64 KiB | inaccessible |
+//! ```
+//!
+//! The mapping is private and read-only, as a readonly window's is. Touched pages are spread evenly over the window, and
+//! read one byte each.
+
+use crate::plan::Plan;
+use crate::system::{WASM_PAGE, linear_memory, map_over, memfd, parse};
+use libc::{MAP_NORESERVE, MAP_PRIVATE, PROT_READ};
+use std::fs::File;
+use std::os::fd::AsRawFd;
+
+pub const USAGE: &str = "slide memfd|PATH WINDOW_BYTES TOUCHED_PAGES WARMUP_BATCHES BATCHES ROUNDS_PER_BATCH";
+
+/// Nanoseconds per slide, one sample for each batch.
+pub fn run(args: &[String]) -> Result<Vec<f64>, String> {
+    let [backing, window_bytes, touched_pages, plan @ ..] = args else {
+        return Err(USAGE.into());
+    };
+    let window_bytes: usize = parse(window_bytes)?;
+    let touched_pages: usize = parse(touched_pages)?;
+    let plan = Plan::parse(plan)?;
+    let file;
+    let fd = if backing == "memfd" {
+        memfd(window_bytes * plan.rounds_per_batch())?
+    } else {
+        file = File::open(backing).map_err(|error| format!("{backing}: {error}"))?;
+        file.as_raw_fd()
+    };
+    let base = linear_memory(window_bytes + 2 * WASM_PAGE)?;
+    let window = base.wrapping_byte_add(WASM_PAGE);
+    let stride = window_bytes / touched_pages.max(1);
+    plan.time(|number| {
+        let offset = libc::off_t::try_from(number * window_bytes).map_err(|error| error.to_string())?;
+        // SAFETY: the window lies inside the linear memory, and nothing refers to what is in it. The file is as long as
+        // all the parts.
+        unsafe {
+            map_over(window, window_bytes, PROT_READ, MAP_PRIVATE | MAP_NORESERVE, fd, offset)?;
+            for page in 0..touched_pages {
+                window.cast::<u8>().wrapping_add(page * stride).read_volatile();
+            }
+        }
+        Ok(())
+    })
+}

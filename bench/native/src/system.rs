@@ -1,0 +1,110 @@
+//! System calls, with errors that name them.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::ptr;
+use std::str::FromStr;
+
+use libc::{
+    MAP_ANONYMOUS, MAP_FAILED, MAP_FIXED, MAP_NORESERVE, MAP_PRIVATE, MAP_SHARED, PROT_NONE, PROT_READ,
+    PROT_WRITE, c_int, c_void,
+};
+
+pub const WASM_PAGE: usize = 64 << 10;
+const RESERVATION: usize = 10 << 30;
+
+pub fn parse<T: FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("'{text}' is not a number of the right kind"))
+}
+
+/// The base of a reservation whose first `byte_length` bytes are readable and writable.
+pub fn linear_memory(byte_length: usize) -> Result<*mut c_void, String> {
+    if byte_length > RESERVATION {
+        return Err(format!("{byte_length} bytes don't fit into the reservation"));
+    }
+    let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    // SAFETY: without MAP_FIXED the kernel chooses an address where nothing is mapped.
+    let base = unsafe { libc::mmap(ptr::null_mut(), RESERVATION, PROT_NONE, flags, -1, 0) };
+    if base == MAP_FAILED {
+        return Err(last_error("mmap"));
+    }
+    // SAFETY: the range lies in the reservation, which is ours.
+    if unsafe { libc::mprotect(base, byte_length, PROT_READ | PROT_WRITE) } != 0 {
+        return Err(last_error("mprotect"));
+    }
+    Ok(base)
+}
+
+/// A memfd that has no page yet.
+pub fn memfd(byte_length: usize) -> Result<RawFd, String> {
+    // SAFETY: the name is a C string.
+    let fd = unsafe { libc::memfd_create(c"bench".as_ptr(), libc::MFD_CLOEXEC) };
+    if fd < 0 {
+        return Err(last_error("memfd_create"));
+    }
+    let file_length = libc::off_t::try_from(byte_length).map_err(|error| error.to_string())?;
+    // SAFETY: a call without pointers.
+    if unsafe { libc::ftruncate(fd, file_length) } != 0 {
+        return Err(last_error("ftruncate"));
+    }
+    Ok(fd)
+}
+
+/// Replaces a range by a mapping of `fd`, or of zeros.
+///
+/// # Safety
+/// The range must be mapped, and nothing may refer to what is in it.
+pub unsafe fn map_over(
+    at: *mut c_void,
+    byte_length: usize,
+    protection: c_int,
+    flags: c_int,
+    fd: RawFd,
+    offset: libc::off_t,
+) -> Result<(), String> {
+    // SAFETY: the caller's promise.
+    let mapped = unsafe { libc::mmap(at, byte_length, protection, flags | MAP_FIXED, fd, offset) };
+    if mapped == at { Ok(()) } else { Err(last_error("mmap")) }
+}
+
+/// `advice` must be of the kind that changes no contents.
+pub fn advise(at: *mut c_void, byte_length: usize, advice: c_int) -> Result<(), String> {
+    // SAFETY: contents and access stay as they are.
+    if unsafe { libc::madvise(at, byte_length, advice) } == 0 { Ok(()) } else { Err(last_error("madvise")) }
+}
+
+pub fn last_error(call: &str) -> String {
+    format!("{call}: {}", io::Error::last_os_error())
+}
+
+/// A whole file, mapped for reading; unmapped when dropped.
+pub struct MappedFile {
+    at: *mut c_void,
+    byte_length: usize,
+}
+
+// SAFETY: a range of addresses that can only be read.
+unsafe impl Sync for MappedFile {}
+
+impl MappedFile {
+    /// The first `byte_length` bytes of it. Nobody makes the file shorter meanwhile: it is the benchmark's own.
+    pub fn new(file: &File, byte_length: usize) -> Result<Self, String> {
+        // SAFETY: without MAP_FIXED the kernel chooses an address where nothing is mapped.
+        let at =
+            unsafe { libc::mmap(ptr::null_mut(), byte_length, PROT_READ, MAP_SHARED, file.as_raw_fd(), 0) };
+        if at == MAP_FAILED { Err(last_error("mmap")) } else { Ok(Self { at, byte_length }) }
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: mapped for as long as `self` lives.
+        unsafe { std::slice::from_raw_parts(self.at.cast(), self.byte_length) }
+    }
+}
+
+impl Drop for MappedFile {
+    fn drop(&mut self) {
+        // SAFETY: the range is ours, and no slice of it outlives `self`.
+        unsafe { libc::munmap(self.at, self.byte_length) };
+    }
+}

@@ -1,0 +1,153 @@
+// Counts the words of a text of any size. Workers share it: each has a part, and a module that reads it through a small window.
+
+import assert from 'node:assert/strict'
+import { createReadStream, readSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
+import { Worker } from 'node:worker_threads'
+import Table from 'cli-table3'
+import { HostRegion } from 'wasm-hostmap'
+import * as cli from '../support/cli.mjs'
+import { dataset } from '../support/dataset.mjs'
+import { startProgress } from '../support/progress.mjs'
+import { makeText } from '../support/text.mjs'
+
+const usage = `Usage: node examples/word-count/index.mjs [FILE] [--size MIB] [--workers N] [--window KIB] [--check]
+
+Counts the words of FILE, of any size, or of a text of MIB mebibytes (default 64) that is made on the first run. N workers
+(default: one for each processor) have a window of KIB kibibytes (default 16384) each. With --check, plain JavaScript
+counts them, too, and must come to the same.`
+
+async function main() {
+  const { values, positionals } = cli.parseCommandLine(
+    usage,
+    {
+      size: { type: 'string', default: '64' },
+      workers: { type: 'string', default: String(availableParallelism()) },
+      window: { type: 'string', default: '16384' },
+      check: { type: 'boolean', default: false }
+    },
+    true
+  )
+  if (positionals.length > 1) throw new cli.UsageError(`takes one FILE, not ${positionals.length}`)
+  const sizeMiB = cli.wholeNumber('--size', values.size, 1, 2 ** 20)
+  const workers = cli.wholeNumber('--workers', values.workers, 1, 256)
+  const windowBytes = cli.wholeNumber('--window', values.window, 128, 2 ** 20) * 1024
+  const path = positionals[0] ?? (await dataset(`text-${sizeMiB}.txt`, makeText(sizeMiB * cli.MiB)))
+
+  const region = HostRegion.open(path)
+  try {
+    const begin = performance.now()
+    const parts = moveToWordBorders(region, region.split(workers))
+    const words = await countInWorkers(region, parts, windowBytes)
+    report(
+      region,
+      words,
+      performance.now() - begin,
+      `${parts.length} windows of ${cli.formatBytes(windowBytes)}`
+    )
+    if (values.check) {
+      assert.deepEqual(
+        words,
+        await countInJavaScript(path, region.byteLength),
+        'plain JavaScript counted other words'
+      )
+      console.log('Plain JavaScript came to the same.')
+    }
+  } finally {
+    region.close()
+  }
+}
+
+/** Whether a byte belongs to a word, as words.c has it. */
+const inWord = Array.from({ length: 256 }, (_, byte) =>
+  /[A-Za-z0-9\x80-\xff]/.test(String.fromCharCode(byte))
+)
+
+/** The parts, with each border that would cut a word moved to its end: else both halves would count. */
+function moveToWordBorders(region, parts) {
+  const borders = parts.map(({ to }) => wordBorder(region, to))
+  return parts.map((_, i) => ({ from: i === 0 ? 0 : borders[i - 1], to: borders[i] }))
+}
+
+/** The first offset from here on where no word is cut. */
+function wordBorder(region, byteOffset) {
+  const bytes = Buffer.alloc(64 * 1024)
+  for (let start = byteOffset - 1; ; start += bytes.length) {
+    const read = readSync(region.fd, bytes, 0, bytes.length, start)
+    const end = bytes.subarray(0, read).findIndex(byte => !inWord[byte])
+    if (end >= 0) return Math.max(start + end, byteOffset)
+    if (start + read >= region.byteLength || read === 0) return region.byteLength
+  }
+}
+
+/** How often each word occurs, by its bytes in a latin1 string. */
+async function countInWorkers(region, parts, windowBytes) {
+  const progress = startProgress(`counting the words of ${region.name}`)
+  const done = parts.map(() => 0)
+  const workers = parts.map(part => {
+    const workerData = { fd: region.fd, windowBytes, part }
+    return new Worker(new URL('worker.mjs', import.meta.url), { workerData })
+  })
+  const tableOf = (worker, i) =>
+    new Promise((resolve, reject) => {
+      worker.on('error', reject)
+      worker.on('message', ({ doneBytes, words }) => {
+        if (words) return resolve(words)
+        done[i] = doneBytes
+        progress.update(done.reduce((sum, bytes) => sum + bytes) / region.byteLength)
+      })
+    })
+  try {
+    const words = new Map()
+    for (const table of await Promise.all(workers.map(tableOf))) {
+      for (const [word, count] of table) words.set(word, (words.get(word) ?? 0) + count)
+    }
+    return words
+  } finally {
+    progress.stop()
+    // Where one failed, the others have nothing left to do.
+    await Promise.all(workers.map(worker => worker.terminate()))
+  }
+}
+
+async function countInJavaScript(path, byteLength) {
+  const progress = startProgress('counting them in plain JavaScript')
+  const words = new Map()
+  const add = word => words.set(word, (words.get(word) ?? 0) + 1)
+  let unfinished = ''
+  let doneBytes = 0
+  try {
+    for await (const bytes of createReadStream(path, { highWaterMark: cli.MiB })) {
+      for (let i = 0; i < bytes.length; i++) if (bytes[i] >= 0x41 && bytes[i] <= 0x5a) bytes[i] |= 0x20
+      const found = (unfinished + bytes.toString('latin1')).split(/[^a-z0-9\x80-\xff]+/)
+      unfinished = found.pop()
+      found.filter(word => word !== '').forEach(add)
+      doneBytes += bytes.length
+      progress.update(doneBytes / byteLength)
+    }
+    if (unfinished !== '') add(unfinished)
+    return words
+  } finally {
+    progress.stop()
+  }
+}
+
+function report(region, words, milliseconds, means) {
+  const table = new Table({
+    head: ['word', 'count'],
+    colAligns: ['left', 'right'],
+    style: { head: [], border: [] }
+  })
+  const frequent = [...words].sort(([a, m], [b, n]) => n - m || (a < b ? -1 : 1)).slice(0, 5)
+  for (const [word, count] of frequent) {
+    table.push([Buffer.from(word, 'latin1').toString(), cli.formatCount(count)])
+  }
+  const total = [...words.values()].reduce((sum, count) => sum + count, 0)
+  console.log(`The most frequent words of ${region.name}:\n${table}`)
+  console.log(
+    `${cli.formatCount(total)} words, ${cli.formatCount(words.size)} distinct, in ${cli.formatBytes(region.byteLength)}: ` +
+      `${cli.formatMilliseconds(milliseconds)} through ${means}.`
+  )
+}
+
+await cli.run(main)

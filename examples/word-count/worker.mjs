@@ -1,0 +1,38 @@
+// Counts the words of one part of a region, in a module with a window of its own.
+
+import { readFile } from 'node:fs/promises'
+import { parentPort, workerData } from 'node:worker_threads'
+import { GuardedMemory, HostRegion } from 'wasm-hostmap'
+
+const { fd, windowBytes, part } = workerData
+
+// The module exports its memory, and a window needs the memory. So what it imports is bound when there is a window.
+let source
+const text = {
+  next(keep) {
+    // What was shown until now is counted.
+    parentPort.postMessage({ doneBytes: source.position - part.from })
+    return source.next(keep)
+  },
+  pointer: () => source.pointer
+}
+const wasm = await readFile(new URL('words.wasm', import.meta.url))
+const { instance } = await WebAssembly.instantiate(wasm, { text })
+const { memory, _initialize, count_words, table_slots, table_capacity } = instance.exports
+
+const region = HostRegion.fromFd(fd)
+source = GuardedMemory.from(memory).window({ byteLength: windowBytes }).source(region, part)
+_initialize()
+if (!count_words()) throw new Error('the module has no more memory for its table of words')
+parentPort.postMessage({ words: [...readTable()] })
+
+/** The table of the module, slot by slot: see words.c. */
+function* readTable() {
+  const slots = new DataView(memory.buffer, table_slots() >>> 0, (table_capacity() >>> 0) * 24)
+  for (let slot = 0; slot < slots.byteLength; slot += 24) {
+    const address = slots.getUint32(slot, true)
+    const length = slots.getUint32(slot + 4, true)
+    const count = Number(slots.getBigUint64(slot + 8, true))
+    if (address !== 0) yield [Buffer.from(memory.buffer, address, length).toString('latin1'), count]
+  }
+}
