@@ -5,7 +5,7 @@ import { createRequire } from 'node:module'
 import wabtInit from 'wabt'
 import { GuardedMemory, HostRegion } from '../../index.mjs'
 import { GiB, MiB, WASM_PAGE } from '../lib/dataset.mjs'
-import { SHORT as SHORT_PLAN, Samples, collectGarbage, notMeasured, timeBatches } from '../lib/measure.mjs'
+import { SHORT, Samples, notMeasured, timeBatches } from '../lib/measure.mjs'
 import { hasNative, runNative } from '../lib/native.mjs'
 import { temporaryFile } from '../lib/stream.mjs'
 import { formatBytes, ratioOf } from '../lib/table.mjs'
@@ -18,8 +18,8 @@ export const measures =
 
 export const cases = [{}]
 
-// V8 optimizes the calls in the course of some thousand.
-const SHORT = Object.freeze({ ...SHORT_PLAN, warmupBatches: 150 })
+// V8 optimizes the calls when they have taken some tenths of a second, and a collection of garbage makes it begin again.
+const CALLS_BEFORE = 200_000
 
 const BACKINGS = ['memfd', 'file']
 const WINDOWS = [MiB, 2 * GiB]
@@ -86,21 +86,33 @@ export async function measure(_case, onProgress) {
     file: HostRegion.open(file)
   }
   const samples = new Samples()
+  const rounds = new Map(
+    COMBINATIONS.map(({ backing, windowBytes, touchedPages, key }) => [
+      key,
+      {
+        slide: slideRound(regions[backing], windowBytes, touchedPages),
+        next: nextRounds(module, regions[backing], windowBytes, touchedPages)
+      }
+    ])
+  )
+  for (const { slide, next } of rounds.values()) {
+    for (let calls = 0; calls < CALLS_BEFORE / COMBINATIONS.length; calls++) slide()
+    for (let calls = 0; calls < CALLS_BEFORE / COMBINATIONS.length; calls += SHORT.roundsPerBatch) next()
+  }
   for (let turn = 0; turn < SHORT.turns; turn++) {
     samples.add(
       'call',
-      timeBatches(() => native.hostPageSize(), SHORT)
+      timeBatches(() => native.hostPageSize())
     )
     for (const { backing, windowBytes, touchedPages, key } of COMBINATIONS) {
-      const region = regions[backing]
+      const { slide, next } = rounds.get(key)
       // Whoever comes first finds colder caches: each has its turn at it.
       const ways = [
-        () => samples.add(`${key} slide`, slideTurn(region, windowBytes, touchedPages)),
-        () => samples.add(`${key} next`, nextTurn(module, region, windowBytes, touchedPages)),
+        () => samples.add(`${key} slide`, timeBatches(slide)),
+        () => samples.add(`${key} next`, nextTurn(next)),
         () => hasNative() && samples.add(`${key} bare`, bareTurn(backing, file, windowBytes, touchedPages))
       ]
       for (let i = 0; i < ways.length; i++) ways[(turn + i) % ways.length]()
-      await collectGarbage()
     }
     onProgress((turn + 1) / SHORT.turns)
   }
@@ -123,24 +135,20 @@ const openWindow = windowBytes =>
   })
 
 /** A turn of slides from JavaScript, in a new memory. */
-function slideTurn(region, windowBytes, touchedPages) {
+function slideRound(region, windowBytes, touchedPages) {
   const window = openWindow(windowBytes)
   const bytes = new Uint8Array(window.memory.buffer)
   const stride = windowBytes / Math.max(1, touchedPages)
   let number = 0
-  let sum = 0
-  const samplesNs = timeBatches(() => {
+  return () => {
     const { address } = window.slide(region, number * windowBytes)
     number = (number + 1) % SHORT.roundsPerBatch
-    for (let page = 0; page < touchedPages; page++) sum += bytes[address + page * stride]
-  })
-  mustBeZero(sum)
-  window.unmap()
-  return samplesNs
+    for (let page = 0; page < touchedPages; page++) mustBeZero(bytes[address + page * stride])
+  }
 }
 
-/** A turn of slides that a module makes by itself, in a new memory. */
-function nextTurn(module, region, windowBytes, touchedPages) {
+/** A batch of slides that a module makes by itself, in one call. */
+function nextRounds(module, region, windowBytes, touchedPages) {
   const window = openWindow(windowBytes)
   const source = window.source(region, { chunk: windowBytes, readAhead: false, leaveBehind: false })
   const { exports } = new WebAssembly.Instance(module, {
@@ -148,20 +156,14 @@ function nextTurn(module, region, windowBytes, touchedPages) {
     data: source.imports
   })
   const stride = windowBytes / Math.max(1, touchedPages)
-  const { roundsPerBatch } = SHORT
-  let sum = 0
-  // One call makes a whole batch.
-  const samplesNs = timeBatches(
-    () => {
-      source.rewind()
-      sum += exports.run(roundsPerBatch, touchedPages, stride)
-    },
-    { ...SHORT, roundsPerBatch: 1 }
-  ).map(ns => ns / roundsPerBatch)
-  mustBeZero(sum)
-  window.unmap()
-  return samplesNs
+  return () => {
+    source.rewind()
+    mustBeZero(exports.run(SHORT.roundsPerBatch, touchedPages, stride))
+  }
 }
+
+const nextTurn = next =>
+  timeBatches(next, { ...SHORT, roundsPerBatch: 1 }).map(ns => ns / SHORT.roundsPerBatch)
 
 function bareTurn(backing, file, windowBytes, touchedPages) {
   const { warmupBatches, batchesPerTurn, roundsPerBatch } = SHORT
