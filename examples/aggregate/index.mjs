@@ -1,0 +1,119 @@
+// Group by, sum and count over a log that is far larger than memory. Workers share it: each has a part, and a module that
+// pulls it through a window.
+
+import assert from 'node:assert/strict'
+import { availableParallelism } from 'node:os'
+import { Worker } from 'node:worker_threads'
+import Table from 'cli-table3'
+import { HostRegion } from 'wasm-hostmap'
+import * as cli from '../support/cli.mjs'
+import { openOnce } from '../support/dataset.mjs'
+import { startProgress } from '../support/progress.mjs'
+import { calculateGroups, groupInJavaScript, makeLog, RECORD_BYTES } from './readings.mjs'
+
+const usage = `Usage: node examples/aggregate/index.mjs [--size MIB] [--workers N] [--window KIB] [--check]
+
+Makes a sparse log of meter readings of MIB mebibytes (default 20480), an eighth of them written, and reads all of it:
+readings and watt-hours of each district. N workers (default: one for each processor) have a window of KIB kibibytes
+(default 65536) each. The result is compared with what arithmetic gives. With --check, plain JavaScript reads the log,
+too. The log is removed.`
+
+async function main() {
+  const { values } = cli.parseCommandLine(usage, {
+    size: { type: 'string', default: '20480' },
+    workers: { type: 'string', default: String(availableParallelism()) },
+    window: { type: 'string', default: '65536' },
+    check: { type: 'boolean', default: false }
+  })
+  const sizeMiB = cli.wholeNumber('--size', values.size, 1, 2 ** 20)
+  const workers = cli.wholeNumber('--workers', values.workers, 1, 256)
+  const windowBytes = cli.wholeNumber('--window', values.window, 64, 2 ** 21) * 1024
+
+  const slots = Math.floor((sizeMiB * cli.MiB) / RECORD_BYTES)
+  const region = await openOnce(`readings-${sizeMiB}.bin`, makeLog(slots), HostRegion.open)
+  try {
+    const begin = performance.now()
+    // No reading lies in two parts.
+    const parts = region.split(workers, { align: RECORD_BYTES })
+    const groups = await groupInWorkers(region, parts, windowBytes)
+    const seconds = (performance.now() - begin) / 1000
+    const peakBytes = process.resourceUsage().maxRSS * 1024
+
+    assert.deepEqual(groups, calculateGroups(slots), 'arithmetic gives other groups')
+    printGroups(groups)
+    console.log(`
+${cli.formatCount(slots)} slots, ${cli.formatBytes(region.byteLength)}, in ${seconds.toFixed(1)} s. Windows of ${cli.formatBytes(windowBytes)}: ${parts.length}.
+${(slots / seconds / 1e6).toFixed(1)} million slots/s, ${(region.byteLength / seconds / 1e9).toFixed(2)} GB/s. Resident memory: at most ${cli.formatBytes(peakBytes)}.
+Arithmetic gives the same groups.`)
+    if (values.check) {
+      checkInJavaScript(region, slots, groups)
+      console.log('Plain JavaScript came to the same.')
+    }
+  } finally {
+    region.close()
+  }
+}
+
+async function groupInWorkers(region, parts, windowBytes) {
+  const progress = startProgress(`reading ${region.name}`)
+  const done = parts.map(() => 0)
+  const workers = parts.map(part => {
+    const workerData = { fd: region.fd, windowBytes, part }
+    return new Worker(new URL('worker.mjs', import.meta.url), { workerData })
+  })
+  const groupsOf = (worker, i) =>
+    new Promise((resolve, reject) => {
+      worker.on('error', reject)
+      worker.on('message', ({ doneBytes, groups }) => {
+        if (groups) return resolve(groups)
+        done[i] = doneBytes
+        progress.update(done.reduce((sum, bytes) => sum + bytes) / region.byteLength)
+      })
+    })
+  try {
+    const partial = await Promise.all(workers.map(groupsOf))
+    return partial.reduce((groups, others) =>
+      groups.map(({ count, wattHours }, i) => ({
+        count: count + others[i].count,
+        wattHours: wattHours + others[i].wattHours
+      }))
+    )
+  } finally {
+    progress.stop()
+    // Where one failed, the others have nothing left to do.
+    await Promise.all(workers.map(worker => worker.terminate()))
+  }
+}
+
+function printGroups(groups) {
+  const table = new Table({
+    head: ['district', 'readings', 'watt-hours'],
+    colAligns: ['right', 'right', 'right'],
+    style: { head: [], border: [] }
+  })
+  const found = groups.map((group, district) => ({ district, ...group })).filter(({ count }) => count > 0n)
+  const districts = found.filter(({ district }) => district !== 0)
+  const row = (name, { count, wattHours }) =>
+    table.push([name, cli.formatCount(count), cli.formatCount(wattHours)])
+  for (const group of districts.slice(0, 5)) row(group.district, group)
+  if (districts.length > 5) row(`${districts.length - 5} others`, total(districts.slice(5)))
+  row('empty slots', groups[0])
+  console.log(`${table}`)
+}
+
+function total(groups) {
+  const sum = field => groups.reduce((sum, group) => sum + group[field], 0n)
+  return { count: sum('count'), wattHours: sum('wattHours') }
+}
+
+function checkInJavaScript(region, slots, groups) {
+  const progress = startProgress('reading it in plain JavaScript')
+  try {
+    const expected = groupInJavaScript(region.fd, slots, progress.update)
+    assert.deepEqual(groups, expected, 'plain JavaScript came to other groups')
+  } finally {
+    progress.stop()
+  }
+}
+
+await cli.run(main)

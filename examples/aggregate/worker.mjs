@@ -1,0 +1,36 @@
+// Groups the readings of one part of a region, in a module with a window of its own.
+
+import { readFile } from 'node:fs/promises'
+import { parentPort, workerData } from 'node:worker_threads'
+import { GuardedMemory, HostRegion } from 'wasm-hostmap'
+import { GROUP_COUNT } from './readings.mjs'
+
+const { fd, windowBytes, part } = workerData
+const { memory, source } = openSource()
+
+// The module calls these. It is done with all that was shown when it asks for more.
+const readings = {
+  ...source.imports,
+  next(keep) {
+    parentPort.postMessage({ doneBytes: source.position - part.from })
+    return source.imports.next(keep)
+  }
+}
+const wasm = await readFile(new URL('aggregate.wasm', import.meta.url))
+const { instance } = await WebAssembly.instantiate(wasm, { env: { memory }, readings })
+const groups = instance.exports.aggregate() >>> 0
+if (groups === 0) throw new Error('the file has a district that can not be')
+parentPort.postMessage({ groups: readGroups(groups) })
+
+/** A memory of one Wasm page, as much as the module asks for, and a window past its end. */
+function openSource() {
+  const guarded = new GuardedMemory({ initial: 1 })
+  const window = guarded.window({ byteLength: windowBytes })
+  return { memory: guarded.memory, source: window.source(HostRegion.fromFd(fd), part) }
+}
+
+/** The groups of the module: see aggregate.c. */
+function readGroups(address) {
+  const words = new BigUint64Array(memory.buffer, address, GROUP_COUNT * 2)
+  return Array.from({ length: GROUP_COUNT }, (_, i) => ({ count: words[2 * i], wattHours: words[2 * i + 1] }))
+}

@@ -1,0 +1,54 @@
+// Joins two regions in a module that reads each through a window of its own.
+
+import { readFile } from 'node:fs/promises'
+import { parentPort, workerData } from 'node:worker_threads'
+import { GuardedMemory, HostRegion } from 'wasm-hostmap'
+import { GROUP_COUNT } from './tables.mjs'
+
+const { customersFd, ordersFd, windowBytes, tableCustomers } = workerData
+
+// The module exports its memory, and windows need the memory. So what it imports is bound when there are windows.
+let customers, orders
+const imports = {
+  customers: importsOf(() => customers),
+  orders: importsOf(() => orders)
+}
+const wasm = await readFile(new URL('join.wasm', import.meta.url))
+const { instance } = await WebAssembly.instantiate(wasm, imports)
+const { memory, _initialize, start, build, probe, result } = instance.exports
+_initialize()
+
+const guarded = GuardedMemory.from(memory)
+const open = fd => guarded.window({ byteLength: windowBytes }).source(HostRegion.fromFd(fd))
+customers = open(customersFd)
+orders = open(ordersFd)
+
+if (!start(tableCustomers)) throw new Error('the module has no memory for so many customers at once')
+let passes = 0
+for (; build() > 0; passes++) {
+  orders.rewind()
+  probe()
+}
+parentPort.postMessage({ passes, groups: readGroups(result() >>> 0) })
+
+/** Tells what was read. The module is done with all that was shown when it asks for more. */
+function importsOf(source) {
+  return {
+    next(keep) {
+      const { position } = source()
+      const shownBytes = source().imports.next(keep)
+      parentPort.postMessage({ readBytes: source().position - position })
+      return shownBytes
+    },
+    pointer: () => source().pointer
+  }
+}
+
+/** The groups of the module: see join.c. */
+function readGroups(address) {
+  const words = new BigUint64Array(memory.buffer, address, GROUP_COUNT * 2)
+  return Array.from({ length: GROUP_COUNT }, (_, country) => ({
+    orders: Number(words[2 * country]),
+    cents: Number(words[2 * country + 1])
+  }))
+}
