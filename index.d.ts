@@ -582,7 +582,7 @@ export interface Chunk extends Shown {
 export interface Chunks extends Iterable<Chunk>, AsyncIterable<Chunk> {}
 
 /** What a module imports to read a region chunk by chunk. Plain functions: they need no `this`. */
-export interface SourceImports {
+export type SourceImports = {
   /**
    * Slides to the next chunk. `keep`: how many of the last bytes that were shown are to be shown again in front of it; no more than were shown. Gives how many bytes are
    * there now, kept ones included, and 0 at the end, where what is shown stays. A BigInt for 64-bit memories.
@@ -671,7 +671,7 @@ export class Window implements Disposable {
    * @throws `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`, `ERR_HOSTMAP_REGION_CLOSED`, `ERR_HOSTMAP_REGION_READONLY`, `ERR_HOSTMAP_WINDOW_UNMAPPED`,
    * `ERR_HOSTMAP_MEMORY_MOVED`, `ERR_HOSTMAP_MEMORY_HIDDEN`, `ERR_HOSTMAP_OUT_OF_MEMORY`, `ERR_HOSTMAP_MAP_FAILED`. It shows what it did then, or the beginning of it, if less was asked for
    * @remarks Cost: one system call, whatever the sizes: `mmap` for memfds, `mremap` for files, of which the whole region is mapped once, when it is first slid over (its size in address space, and
-   * one memory mapping). `mmap` and `mremap` where that can't be: kernels before 5.13, or a limit on address space. One more `mmap` where the rest changes: less is shown than before, or the
+   * one memory mapping). `mmap` and `mremap` where that can't be: kernels before 5.13, a limit on address space, or `'shared'` memfds. One more `mmap` where the rest changes: less is shown than before, or the
    * rest is zeros that can be written. The kernel's share grows with the pages that were touched.
    */
   slide(region: HostRegion, byteOffset?: number, options?: SlideOptions): Shown

@@ -35,8 +35,8 @@ const MOST_THREADS: usize = 4;
 pub struct Stream {
     /// Weak: a region that is closed lets go of its stages.
     stages: Option<(Weak<Stages>, Sharing)>,
-    /// Where in its file the region starts, for what is let go; `None` if nothing is.
-    file: Option<(OwnedFd, u64)>,
+    /// For what is let go, and where in its file the region starts; `None` if nothing is. Weak: closing a region closes its file.
+    file: Option<(Weak<OwnedFd>, u64)>,
     holes_stay: bool,
     is_on_disk: bool,
     byte_length: u64,
@@ -105,7 +105,7 @@ impl Stream {
     pub fn new(region: &Region, sharing: Sharing, read_ahead: bool, leave_behind: bool) -> Self {
         // A stage through which the region can be written would keep it from being sealed while a thread is at work.
         let reads = read_ahead && sharing != Sharing::Shared && region.stage(sharing, true).is_some();
-        let file = region.duplicate_fd().filter(|_| leave_behind && !region.is_memory());
+        let file = (leave_behind && !region.is_memory()).then(|| Arc::downgrade(region.shared_fd()));
         Self {
             stages: reads.then(|| (Arc::downgrade(region.stages()), sharing)),
             file: file.map(|fd| (fd, region.file_offset().get())),
@@ -201,7 +201,9 @@ impl Stream {
                 if let Some(stage) = self.stage() {
                     stage.leave(all);
                 }
-                if let Some((fd, file_offset)) = &self.file {
+                if let Some((fd, file_offset)) = &self.file
+                    && let Some(fd) = fd.upgrade()
+                {
                     let start = all.start().get();
                     // The kernel leaves a page alone that the range ends in: it is shown still. But for the last one.
                     let end = if end < self.byte_length { end } else { all.end().get() };

@@ -35,7 +35,8 @@ pub enum Backing {
 
 #[derive(Debug)]
 pub struct Region {
-    fd: OwnedFd,
+    /// Shared with what leaves pages behind, for as long as the region is open.
+    fd: Arc<OwnedFd>,
     backing: Backing,
     /// Where in the file the region starts.
     file_offset: PageAligned,
@@ -84,7 +85,7 @@ impl Region {
             .map_err(|sys| Error::from_sys(Code::OutOfMemory, what(), sys))?;
         let inode = file::status(&fd).map_err(|sys| Error::from_sys(Code::OutOfMemory, what(), sys))?.inode;
         Ok(Self {
-            fd,
+            fd: Arc::new(fd),
             backing: Backing::Memfd,
             file_offset: PageAligned::ZERO,
             byte_length,
@@ -172,7 +173,7 @@ impl Region {
         let inode = shown.filter(|vma| vma.start <= trial.address()).map_or(status.inode, |vma| vma.inode);
         drop(trial);
         Ok(Self {
-            fd,
+            fd: Arc::new(fd),
             backing: if is_memfd { Backing::Memfd } else { Backing::File },
             file_offset,
             byte_length,
@@ -228,7 +229,7 @@ impl Region {
 
     /// How many bytes its file or memfd has now.
     pub fn file_bytes(&self) -> Option<u64> {
-        file::status(&self.fd).ok().map(|status| status.byte_length)
+        file::status(self.fd.as_fd()).ok().map(|status| status.byte_length)
     }
 
     pub fn file_offset(&self) -> PageAligned {
@@ -240,9 +241,8 @@ impl Region {
         self.backing == Backing::Memfd
     }
 
-    /// `None`: the process has as many descriptors as it may have.
-    pub fn duplicate_fd(&self) -> Option<OwnedFd> {
-        file::duplicate(self.fd.as_raw_fd()).ok()
+    pub fn shared_fd(&self) -> &Arc<OwnedFd> {
+        &self.fd
     }
 
     pub fn is_writable(&self) -> bool {
@@ -261,7 +261,7 @@ impl Region {
     /// pages are the kernel's cache, not the process's.
     pub fn held_bytes(&self) -> u64 {
         match self.backing {
-            Backing::Memfd => file::status(&self.fd).map_or(0, |status| status.allocated_bytes),
+            Backing::Memfd => file::status(self.fd.as_fd()).map_or(0, |status| status.allocated_bytes),
             Backing::File => 0,
         }
     }
@@ -297,6 +297,10 @@ impl Region {
     /// All of its pages mapped where nobody touches them, for windows to show. `None`: it can't be had; or there was none
     /// and `make` does not ask for it.
     pub fn stage(&self, sharing: Sharing, make: bool) -> Option<Arc<Stage>> {
+        // It would be a writable mapping that nobody asked for, and keep the memfd from being sealed.
+        if sharing == Sharing::Shared && self.is_memory() {
+            return None;
+        }
         let whole = || Stage::new(&self.pages(PageAligned::ZERO, self.byte_length).ok()?, sharing);
         self.stages.get_or_make(sharing, make, whole)
     }
@@ -346,8 +350,7 @@ impl Region {
         // Views that were read-only from the start stay so, whatever comes.
         let shared: Vec<Arc<View>> =
             views.into_iter().filter(|view| view.shared.load(Ordering::Acquire)).collect();
-        self.stages.drop_shared();
-        let sealed = self.turn_views(&shared, unwritable()).and_then(|()| memfd::seal_write(&self.fd));
+        let sealed = self.turn_views(&shared, unwritable()).and_then(|()| memfd::seal_write(self.fd.as_fd()));
         let Err(sys) = sealed else { return Ok(()) };
         // As it was before the call. A view that can't be turned back stays read-only: the process lives.
         let _ = self.turn_views(&shared, Sharing::Shared);

@@ -161,11 +161,4 @@ impl Stages {
         *slot = made.clone().map_or(Slot::Refused, Slot::Made);
         made
     }
-
-    /// Drops the stage through which the region could be written.
-    pub fn drop_shared(&self) {
-        if let Some(mut slot) = self.slot(Sharing::Shared) {
-            *slot = Slot::Empty;
-        }
-    }
 }

@@ -12,6 +12,7 @@
 //! ```text
 //! before the old pages are removed       nothing has changed
 //! in the file's own mmap operation       a hole: the old pages are gone by then, on every kernel up to 6.18 at least
+//! no memory for the kernel's own tables  a hole, with mremap too: they are allocated last
 //! anywhere else, on kernels before 6.12  a hole: there, the old pages are removed first of all
 //! ```
 //!
@@ -19,6 +20,9 @@
 //! on kernels from 6.12 on. All else is mapped somewhere else first, where a failure harms nobody, and then moved over
 //! the old pages with `mremap(MREMAP_FIXED)`. Moving pages that were never touched allocates next to nothing, and what
 //! else can fail (the number of areas) is checked before the old pages are removed.
+//!
+//! What remains is a kernel that has no memory for an area of some hundred bytes and can kill nobody to get some. Then the hole is
+//! [plugged](plug) at once, with zeros; where that can't be, the process ends, since a sandbox with a hole must not go on.
 
 use super::page::{PageAligned, PageSpan, host_page_bytes};
 use super::{SysError, SysResult, inject, limits, to_u64, to_usize};
@@ -126,7 +130,63 @@ fn parse_release(release: &str) -> Option<(u32, u32)> {
 /// `Mmap`, with no Rust reference into it.
 pub unsafe fn replace(span: PageSpan, pages: Pages<'_>) -> SysResult<()> {
     // SAFETY: passed on.
-    unsafe { replace_by(strategy(pages), span, pages) }
+    unsafe { replace_and_plug(strategy(pages), span, pages) }
+}
+
+/// # Safety
+/// As [`replace`].
+unsafe fn replace_and_plug(strategy: Strategy, span: PageSpan, pages: Pages<'_>) -> SysResult<()> {
+    // SAFETY: passed on.
+    let replaced = unsafe { replace_by(strategy, span, pages) };
+    if replaced.is_err() {
+        plug(span);
+    }
+    replaced
+}
+
+/// How often the kernel is asked for an area before the process is given up.
+const PLUG_ATTEMPTS: usize = 10_000;
+
+/// After a failure: zeros in a span of the caller's, if its pages were removed. Safe in a signal handler.
+///
+/// Nobody else can be in the hole but by an `mmap` that came between the two calls, and had the memory that ours had not.
+fn plug(span: PageSpan) {
+    let (Ok(start), length) = (pointer(span.start().get()), to_usize(span.length().get())) else { return };
+    // SAFETY: MS_ASYNC changes nothing, since Linux 2.6.19 (msync(2)). It fails with ENOMEM where pages are not mapped.
+    let is_whole = || unsafe { libc::msync(start.as_ptr(), length, libc::MS_ASYNC) } == 0;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
+    for _ in 0..PLUG_ATTEMPTS {
+        if is_whole() {
+            return;
+        }
+        // SAFETY: it replaces nothing, and the span is the caller's.
+        let at =
+            unsafe { libc::mmap(start.as_ptr(), length, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+        if at == start.as_ptr() {
+            return;
+        }
+        if at != libc::MAP_FAILED || Errno::last() == Errno::EEXIST {
+            // Somebody is in it. (Or the kernel, from before 4.17, does not know the flag.)
+            break;
+        }
+        // No memory: others may give some back.
+        super::signal::yield_now();
+    }
+    let message = b"wasm-hostmap: a hole in a WebAssembly memory's reservation can't be closed\n";
+    // SAFETY: a message of so many bytes. Nothing can be done if it can't be written.
+    unsafe { libc::write(libc::STDERR_FILENO, message.as_ptr().cast(), message.len()) };
+    std::process::abort();
+}
+
+/// As a kernel without memory: the old pages are gone, and nothing is in their place. For tests.
+fn trip_with_hole(_span: PageSpan) -> SysResult<()> {
+    #[cfg(feature = "inject")]
+    if let Err(failure) = inject::trip("hole") {
+        // SAFETY: every caller owns the span that it is about to replace.
+        let unmapped = unsafe { munmap(pointer(_span.start().get())?, to_usize(_span.length().get())) };
+        return unmapped.and(Err(failure.errno)).map_err(|errno| SysError::new("mremap", errno));
+    }
+    Ok(())
 }
 
 /// # Safety
@@ -134,6 +194,7 @@ pub unsafe fn replace(span: PageSpan, pages: Pages<'_>) -> SysResult<()> {
 unsafe fn replace_by(strategy: Strategy, span: PageSpan, pages: Pages<'_>) -> SysResult<()> {
     match strategy {
         Strategy::InPlace => {
+            trip_with_hole(span)?;
             // SAFETY: the caller owns the span.
             let at = unsafe { raw_mmap(Some(span), span.length(), pages)? };
             assert_eq!(address_of(at), span.start().get(), "MAP_FIXED gives the address that was asked for");
@@ -142,6 +203,7 @@ unsafe fn replace_by(strategy: Strategy, span: PageSpan, pages: Pages<'_>) -> Sy
         Strategy::MoveOver => {
             let scratch = Mmap::new(span.length(), pages)?;
             inject::trip("mremap")?;
+            trip_with_hole(span)?;
             let length = to_usize(span.length().get());
             let target = pointer(span.start().get())?;
             // SAFETY: the scratch mapping is ours alone and the caller owns the target.
@@ -277,9 +339,15 @@ pub unsafe fn move_from(stage: &Mmap, from: PageSpan, target: PageSpan) -> SysRe
         | MRemapFlags::MREMAP_FIXED
         | MRemapFlags::from_bits_retain(libc::MREMAP_DONTUNMAP);
     let (from, to) = (pointer(from.start().get())?, pointer(target.start().get())?);
-    // SAFETY: the stage is ours, and the caller owns the target.
-    let moved = unsafe { mremap(from, length, length, flags, Some(to)) };
-    let moved = moved.map_err(|errno| SysError::new("mremap", errno))?;
+    let moved = trip_with_hole(target).and_then(|()| {
+        // SAFETY: the stage is ours, and the caller owns the target.
+        unsafe { mremap(from, length, length, flags, Some(to)) }
+            .map_err(|errno| SysError::new("mremap", errno))
+    });
+    if moved.is_err() {
+        plug(target);
+    }
+    let moved = moved?;
     assert_eq!(address_of(moved), target.start().get(), "MREMAP_FIXED gives the address that was asked for");
     Ok(())
 }
@@ -293,10 +361,6 @@ pub fn can_move_from(first_page: Pages<'_>) -> bool {
     };
     // SAFETY: both are ours.
     let moved = unsafe { move_from(&stage, stage.span(), target.span()) };
-    if moved.is_err() {
-        // There may be a hole where the target was, and somebody else in it by now.
-        std::mem::forget(target);
-    }
     moved.is_ok()
 }
 
@@ -477,6 +541,39 @@ mod tests {
             // SAFETY: inside `whole`.
             unsafe { replace(span, pages) }.unwrap_err();
             assert_eq!(read(span.start().get()), b'z');
+        }
+    }
+
+    #[cfg(feature = "inject")]
+    #[test]
+    fn a_hole_is_plugged_with_zeros() {
+        let memfd = memfd::create("test", pages(4).get()).unwrap();
+        let file = Pages::File {
+            fd: memfd.as_fd(),
+            offset: PageAligned::ZERO,
+            sharing: Sharing::ReadOnly,
+            is_memfd: true,
+        };
+        let stage = Mmap::new(pages(4), file).unwrap();
+        let this = Some(std::thread::current().id());
+        for way in 0..3 {
+            let target = Mmap::new(pages(4), Pages::Zeros).unwrap();
+            write(target.address(), 7);
+            inject::arm("hole", 0, Errno::ENOMEM as i32, this);
+            // SAFETY: the target is ours.
+            let replaced = unsafe {
+                match way {
+                    0 => replace_and_plug(Strategy::InPlace, target.span(), file),
+                    1 => replace_and_plug(Strategy::MoveOver, target.span(), file),
+                    _ => move_from(&stage, stage.span(), target.span()),
+                }
+            };
+            assert_eq!(replaced.unwrap_err().errno, Errno::ENOMEM);
+            assert!(!inject::disarm(this), "it went off");
+            for page in 0..4 {
+                assert_eq!(read(target.address() + page * host_page_bytes()), 0);
+            }
+            write(target.address() + 3 * host_page_bytes(), 1);
         }
     }
 

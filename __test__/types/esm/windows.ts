@@ -65,6 +65,8 @@ const positions: number[] = [source.position, source.start]
 source.seek(positions[0]! + Number(next) + more.length)
 source.rewind()
 const { imports } = source
+// As the imports of an instance are declared: by any name.
+const byName: Record<string, (keep?: number) => unknown> = imports
 const given64: number | bigint = imports.next(24n)
 const where: number | bigint = imports.pointer()
 console.log(
