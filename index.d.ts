@@ -539,7 +539,7 @@ export interface Shown {
 
 /** Options of {@link Window.source}. */
 export interface SourceOptions {
-  /** How many bytes each step shows that were not shown before. Default: what the window holds, in whole 2 MiB if it holds that much, else in whole host pages. */
+  /** How many bytes each step shows that were not shown before. In a 32-bit memory less than 4 GiB. Default: what the window holds, in whole 2 MiB if it holds that much, else in whole host pages. */
   chunk?: number | undefined
   /** How many of the last bytes that were shown stand in front of the next chunk again, if the module does not say. At most the window's `byteLength` less a host page. Default 0. */
   overlap?: number | undefined
@@ -631,7 +631,7 @@ export class WindowSource {
   rewind(): void
 }
 
-/** A range of a memory that shows one part of a region after the other. It stays until it is unmapped or its memory is collected, even if this object is not kept. */
+/** A range of a memory that shows one part of a region after the other. It can't be posted to a worker. It stays until it is unmapped or its memory is collected, even if this object is not kept. */
 export class Window implements Disposable {
   private constructor()
   /** Where it starts, in bytes from the start of the memory. */
@@ -672,7 +672,7 @@ export class Window implements Disposable {
    * `ERR_HOSTMAP_MEMORY_MOVED`, `ERR_HOSTMAP_MEMORY_HIDDEN`, `ERR_HOSTMAP_OUT_OF_MEMORY`, `ERR_HOSTMAP_MAP_FAILED`. It shows what it did then, or the beginning of it, if less was asked for
    * @remarks Cost: one system call, whatever the sizes: `mmap` for memfds, `mremap` for files, of which the whole region is mapped once, when it is first slid over (its size in address space, and
    * one memory mapping). `mmap` and `mremap` where that can't be: kernels before 5.13, a limit on address space, or `'shared'` memfds. One more `mmap` where the rest changes: less is shown than before, or the
-   * rest is zeros that can be written. The kernel's share grows with the pages that were touched.
+   * rest is zeros that can be written. The kernel's share grows with the pages that were touched. In a process with `mlockall(MCL_FUTURE)` mapping the whole region reads it in.
    */
   slide(region: HostRegion, byteOffset?: number, options?: SlideOptions): Shown
   slide(region: null): Shown

@@ -23,6 +23,7 @@ const slideGuarded = native.slide
 const ACCESS = ['readonly', 'private', 'shared']
 
 let takeOver
+let windowHandleOf
 
 class Window {
   // What memory.js knows of it: { memory, table, current, unmap }.
@@ -48,6 +49,7 @@ class Window {
   #stream = null
 
   static {
+    windowHandleOf = window => window.#handle
     takeOver = (window, stream) => {
       if (window.#stream !== stream) window.#stream?.end()
       window.#stream = stream
@@ -161,6 +163,7 @@ class Window {
     this.#finalFaults = this.#host.unmap(this.#id, this.#address)
     this.#unmapped = true
     this.#region = null
+    this.#byteOffset = 0
     this.#shownBytes = 0
     this.#stream?.end()
     this.#release?.()
@@ -222,14 +225,16 @@ class Window {
       throw check.wrongType('options.leaveBehind', "a boolean or 'auto'", leaveBehind)
     }
     // A chunk may start anywhere in a page, with what is kept in front of it.
-    check.wholeNumber(overlap, 'options.overlap', 0, this.#byteLength - PAGE_BYTES)
-    const most = this.#byteLength - overlap
+    const holds = this.#is64 ? this.#byteLength : Math.min(this.#byteLength, MOST_IN_32_BITS)
+    check.wholeNumber(overlap, 'options.overlap', 0, holds - PAGE_BYTES)
+    const most = holds - overlap
     // Where a chunk starts in its page, it loses as much room: see #next.
     const room =
       most - Math.max(from % PAGE_BYTES, (((from - overlap) % PAGE_BYTES) + PAGE_BYTES) % PAGE_BYTES)
     const unit = room >= HUGE_PAGE_BYTES ? HUGE_PAGE_BYTES : room >= PAGE_BYTES ? PAGE_BYTES : 1
     const whole = Math.max(1, Math.floor(room / unit) * unit)
     return {
+      holds,
       chunk: chunk === undefined ? whole : check.wholeNumber(chunk, 'options.chunk', 1, most),
       overlap,
       from,
@@ -260,7 +265,7 @@ class Window {
   }
 }
 
-const NO_OPTIONS = Object.freeze({})
+const NO_OPTIONS = Object.freeze({ __proto__: null })
 
 const gone = () =>
   makeError(
@@ -277,6 +282,9 @@ function mustBeRegion(region, what = 'a HostRegion') {
 
 // The size of huge pages where host pages are small. Chunks of whole ones suit whatever the kernel does.
 const HUGE_PAGE_BYTES = 2 << 20
+
+// `next` of a 32-bit module can't say 2^32: it would be 0, the end.
+const MOST_IN_32_BITS = 2 ** 32 - PAGE_BYTES
 
 // Less is not worth a call to another thread.
 const LEAST_AHEAD_BYTES = 8 << 20
@@ -384,7 +392,8 @@ class WindowSource {
   }
 
   #next(keep) {
-    const { chunk, to, access } = this.#plan
+    const { chunk, holds, to, access } = this.#plan
+    if (this.#window.unmapped) throw gone()
     if (this.#position >= to) {
       this[END]()
       return 0
@@ -392,7 +401,7 @@ class WindowSource {
     // No more than was shown can be kept, and at the start nothing was.
     const start = Math.max(this.#position - keep, this.#start)
     const kept = this.#position - start
-    const room = this.#window.byteLength - (start % PAGE_BYTES) - kept
+    const room = holds - (start % PAGE_BYTES) - kept
     if (room < 1) {
       throw check.outOfRange(
         'keep',
@@ -420,6 +429,7 @@ class WindowSource {
     if (!isDue && !this.#restart) return
     try {
       this.#stream ??= new native.NativeStream(
+        windowHandleOf(this.#window),
         handleOf(this.#region),
         ACCESS.indexOf(access),
         readAhead,

@@ -10,9 +10,9 @@
 //! has shown meanwhile is left out.
 
 use crate::region::Region;
-use crate::stage::{Stage, Stages};
+use crate::stage::{Grain, Stage, Stages};
 use crate::sys::mmap::Sharing;
-use crate::sys::page::{PageAligned, PageSpan};
+use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan};
 use crate::sys::{file, wake};
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -35,8 +35,12 @@ const MOST_THREADS: usize = 4;
 pub struct Stream {
     /// Weak: a region that is closed lets go of its stages.
     stages: Option<(Weak<Stages>, Sharing)>,
-    /// For what is let go, and where in its file the region starts; `None` if nothing is. Weak: closing a region closes its file.
-    file: Option<(Weak<OwnedFd>, u64)>,
+    /// For what is let go; `None` if nothing is. Weak: closing a region closes its file.
+    file: Option<Weak<OwnedFd>>,
+    /// Where in its file the region starts.
+    file_offset: u64,
+    /// Where its chunks are shown.
+    address: u64,
     holes_stay: bool,
     is_on_disk: bool,
     byte_length: u64,
@@ -56,6 +60,8 @@ struct Plan {
     behind_to: u64,
     /// The most that was ever to be brought in.
     highest: u64,
+    /// Which stage the next chunks come from.
+    grain: Option<Grain>,
     /// How often it was started anew.
     restarts: u64,
     /// Whether a thread has it, or will have.
@@ -101,14 +107,28 @@ impl Plan {
 }
 
 impl Stream {
-    /// `leave_behind`: pages that were passed leave the page cache, unless others have them mapped.
-    pub fn new(region: &Region, sharing: Sharing, read_ahead: bool, leave_behind: bool) -> Self {
+    /// `address`: of the process, where its chunks are shown. `leave_behind`: pages that were passed leave the page cache, unless
+    /// others have them mapped.
+    pub fn new(
+        region: &Region,
+        address: u64,
+        sharing: Sharing,
+        read_ahead: bool,
+        leave_behind: bool,
+    ) -> Self {
         // A stage through which the region can be written would keep it from being sealed while a thread is at work.
-        let reads = read_ahead && sharing != Sharing::Shared && region.stage(sharing, true).is_some();
+        let is_staged = |grain| region.stage(sharing, grain, true).is_some();
+        // Slides over a file make the stages that they need; those over a memfd take one where there is one.
+        let reads = read_ahead
+            && sharing != Sharing::Shared
+            && is_staged(Grain::of(address, region.file_offset().get()))
+            && (!region.is_memory() || is_staged(Grain::Small));
         let file = (leave_behind && !region.is_memory()).then(|| Arc::downgrade(region.shared_fd()));
         Self {
+            address,
+            file_offset: region.file_offset().get(),
             stages: reads.then(|| (Arc::downgrade(region.stages()), sharing)),
-            file: file.map(|fd| (fd, region.file_offset().get())),
+            file,
             holes_stay: region.is_memory(),
             is_on_disk: !region.is_memory(),
             byte_length: region.byte_length(),
@@ -131,8 +151,8 @@ impl Stream {
         if restart {
             // What was brought in before and not shown: all of it, since its pages may be anywhere by now.
             let left = std::mem::take(&mut *plan);
-            if let Some(stage) = self.stage().filter(|_| left.highest > 0) {
-                stage.leave_all();
+            if left.highest > 0 {
+                self.made_stages().for_each(|stage| stage.leave_all());
             }
             *plan = Plan {
                 is_queued: left.is_queued,
@@ -147,6 +167,9 @@ impl Stream {
         plan.disk = plan.disk.max(end);
         plan.ahead_to = ahead_to.min(self.byte_length).max(plan.ahead);
         plan.highest = plan.highest.max(plan.ahead_to);
+        // The next chunk starts in its page as this one does, if as much of it is kept.
+        let shown_from = PageAligned::round_down(self.file_offset.saturating_add(start)).get();
+        plan.grain = Some(Grain::of(self.address, shown_from));
         plan.behind_to = start.max(plan.behind);
         self.queue(plan);
     }
@@ -167,24 +190,41 @@ impl Stream {
         }
     }
 
-    /// The one that slides take from now: a stage that is used up is replaced by another.
-    fn stage(&self) -> Option<Arc<Stage>> {
+    /// The one that slides take from now: a stage that is used up is replaced by another. Only slides make one, since they
+    /// know the region.
+    fn stage(&self, grain: Grain) -> Option<Arc<Stage>> {
         let (stages, sharing) = self.stages.as_ref()?;
-        stages.upgrade()?.get(*sharing)
+        stages.upgrade()?.get(*sharing, grain)
+    }
+
+    fn made_stages(&self) -> impl Iterator<Item = Arc<Stage>> {
+        [Grain::Huge, Grain::Small].into_iter().filter_map(|grain| self.stage(grain))
+    }
+
+    /// What of the file leaves the page cache when this range of the region was passed.
+    ///
+    /// The kernel passes over folios that stick out of the range it is given. So it starts as much earlier as a folio may be long: what lies there was
+    /// passed before, and what is shown still is mapped and stays. At the region's end it goes on to where a folio may end.
+    fn to_drop(&self, start: u64, end: u64) -> (u64, u64) {
+        let start = start.saturating_sub(HUGE_PAGE_BYTES).saturating_add(self.file_offset);
+        let is_last = end >= self.byte_length;
+        let end = end.min(self.byte_length).saturating_add(self.file_offset);
+        let folio_end = end.checked_next_multiple_of(HUGE_PAGE_BYTES).unwrap_or(end);
+        (PageAligned::round_down(start).get(), if is_last { folio_end } else { end })
     }
 
     /// One step; false if there is none.
     fn work(&self) -> bool {
-        let (step, restarts) = {
+        let (step, restarts, grain) = {
             let mut plan = self.plan();
             let step = plan.next(self.is_on_disk);
             plan.is_queued = step.is_some();
-            (step, plan.restarts)
+            (step, plan.restarts, plan.grain)
         };
         match step {
             None => return false,
             Some(Step::BringIn { start, end, disk }) => {
-                if let Some(stage) = self.stage() {
+                if let Some(stage) = grain.and_then(|grain| self.stage(grain)) {
                     if let Some(span) = disk.and_then(|(start, end)| span(start, end)) {
                         stage.read_ahead(span);
                     }
@@ -198,18 +238,11 @@ impl Stream {
             }
             Some(Step::LetGo { start, end }) => {
                 let Some(all) = span(start, end) else { return true };
-                if let Some(stage) = self.stage() {
-                    stage.leave(all);
-                }
-                if let Some((fd, file_offset)) = &self.file
-                    && let Some(fd) = fd.upgrade()
-                {
-                    let start = all.start().get();
-                    // The kernel leaves a page alone that the range ends in: it is shown still. But for the last one.
-                    let end = if end < self.byte_length { end } else { all.end().get() };
+                self.made_stages().for_each(|stage| stage.leave(all));
+                if let Some(fd) = self.file.as_ref().and_then(Weak::upgrade) {
+                    let (start, end) = self.to_drop(start, end);
                     // What is dirty or mapped by others stays; nothing depends on it.
-                    let _ =
-                        file::drop_cached(fd, file_offset.saturating_add(start), end.saturating_sub(start));
+                    let _ = file::drop_cached(fd, start, end.saturating_sub(start));
                 }
             }
         }

@@ -13,7 +13,7 @@
 use crate::error::{Code, Error, Result};
 use crate::fault::{self, Counts, Registration};
 use crate::mapping::Access;
-use crate::stage::{Stage, Stages};
+use crate::stage::{Grain, Refused, Stage, Stages};
 use crate::sys::areas::Areas;
 use crate::sys::file::{self, FileKind};
 use crate::sys::memfd;
@@ -296,13 +296,16 @@ impl Region {
 
     /// All of its pages mapped where nobody touches them, for windows to show. `None`: it can't be had; or there was none
     /// and `make` does not ask for it.
-    pub fn stage(&self, sharing: Sharing, make: bool) -> Option<Arc<Stage>> {
+    pub fn stage(&self, sharing: Sharing, grain: Grain, make: bool) -> Option<Arc<Stage>> {
         // It would be a writable mapping that nobody asked for, and keep the memfd from being sealed.
         if sharing == Sharing::Shared && self.is_memory() {
             return None;
         }
-        let whole = || Stage::new(&self.pages(PageAligned::ZERO, self.byte_length).ok()?, sharing);
-        self.stages.get_or_make(sharing, make, whole)
+        let whole = || {
+            let pages = self.pages(PageAligned::ZERO, self.byte_length).map_err(|_| Refused::ForGood)?;
+            Stage::new(&pages, sharing, grain)
+        };
+        self.stages.get_or_make(sharing, grain, make, whole)
     }
 
     pub fn stages(&self) -> &Arc<Stages> {

@@ -12,38 +12,94 @@
 //! long. A range of the stage is moved over the window instead (MREMAP_DONTUNMAP: the stage keeps its area). Whoever
 //! touches pages in the stage before, on another thread, spares the module its page faults.
 //!
-//! All windows of a region that see it in the same way share one stage. It is never split: no call changes a part of its area.
+//! All windows of a region that see it in the same way share a stage. It is never split: no call changes a part of its area.
+//!
+//! There are two kinds. Where the page cache has folios of 2 MiB, the kernel maps them by one entry each; such an entry can be moved only as a whole, to an
+//! address that is congruent, and else is dropped with all that was brought in. So chunks that are not congruent, since they start with
+//! what was kept of the last one, say, come from a stage of small pages.
 
 use crate::region::{RegionPages, keep_out_of_dumps};
 use crate::sys::SysResult;
 use crate::sys::areas::Areas;
+use crate::sys::limits;
 use crate::sys::mmap::{self, Advice, Mmap, Sharing};
-use crate::sys::page::{PageAligned, PageSpan};
+use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Page tables of what was brought in and moved away stay with a stage, 2 MiB for each GiB. After so many bytes it is replaced.
 const USED_UP_BYTES: u64 = 32 << 30;
+
+/// All stages together may take one in so many parts of the address space.
+const SHARE_OF_ADDRESS_SPACE: u64 = 4;
+
+/// How a stage's pages are mapped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grain {
+    /// By entries for 2 MiB where the page cache has such folios.
+    Huge,
+    Small,
+}
+
+impl Grain {
+    /// What suits a part of a file that starts at `file_offset` and is shown at `address`.
+    pub fn of(address: u64, file_offset: u64) -> Self {
+        match (address ^ file_offset) & (HUGE_PAGE_BYTES - 1) {
+            0 => Self::Huge,
+            _ => Self::Small,
+        }
+    }
+}
 
 #[derive(Debug)]
 pub struct Stage {
     mmap: Mmap,
     brought_in_bytes: AtomicU64,
     _areas: Areas,
+    _space: Space,
+}
+
+/// Address space that stages take. Given back when dropped.
+#[derive(Debug)]
+struct Space(u64);
+
+static SPACE_TAKEN: AtomicU64 = AtomicU64::new(0);
+
+impl Space {
+    fn take(bytes: u64) -> Option<Self> {
+        static MOST: OnceLock<u64> = OnceLock::new();
+        let most = *MOST.get_or_init(|| {
+            limits::address_space().map_or(0, |space| space.total_bytes / SHARE_OF_ADDRESS_SPACE)
+        });
+        let taken = SPACE_TAKEN.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        let space = Self(bytes);
+        (taken <= most).then_some(space)
+    }
+}
+
+impl Drop for Space {
+    fn drop(&mut self) {
+        SPACE_TAKEN.fetch_sub(self.0, Ordering::Relaxed);
+    }
 }
 
 impl Stage {
-    /// `None`: there is no address space for it, or the kernel can't move pages from it.
-    pub fn new(whole: &RegionPages<'_>, sharing: Sharing) -> Option<Self> {
+    /// Why there is none: see [`Refused`].
+    pub fn new(whole: &RegionPages<'_>, sharing: Sharing, grain: Grain) -> Result<Self, Refused> {
+        let space = Space::take(whole.length().get()).ok_or(Refused::ForNow)?;
         if !mmap::can_stage(sharing) || !mmap::can_move_from(whole.as_pages(sharing)) {
-            return None;
+            return Err(Refused::ForGood);
         }
-        let areas = Areas::take(1).ok()?;
-        let mmap = Mmap::new(whole.length(), whole.as_pages(sharing)).ok()?;
+        let areas = Areas::take(1).map_err(|_| Refused::ForNow)?;
+        let mmap = Mmap::new(whole.length(), whole.as_pages(sharing)).map_err(|_| Refused::ForGood)?;
         // As V8's pages: moved ones must not differ in this. All of it, so that it stays one area.
-        mmap::advise(mmap.span(), Advice::DontFork).ok()?;
+        mmap::advise(mmap.span(), Advice::DontFork).map_err(|_| Refused::ForGood)?;
+        if grain == Grain::Small {
+            // A kernel that has no such entries refuses the advice.
+            let _ = mmap::advise(mmap.span(), Advice::NoHugePage);
+        }
         keep_out_of_dumps(mmap.span());
-        Some(Self { mmap, brought_in_bytes: AtomicU64::new(0), _areas: areas })
+        Ok(Self { mmap, brought_in_bytes: AtomicU64::new(0), _areas: areas, _space: space })
     }
 
     fn is_used_up(&self) -> bool {
@@ -109,10 +165,19 @@ impl Stage {
     }
 }
 
-/// The stages of a region: one for each way to see it.
+/// Why there is no stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// Other stages or areas take what it needs.
+    ForNow,
+    /// The kernel can't, or may not.
+    ForGood,
+}
+
+/// The stages of a region: one for each way to see it and each grain.
 #[derive(Debug, Default)]
 pub struct Stages {
-    by_sharing: [Mutex<Slot>; 3],
+    slots: [Mutex<Slot>; 6],
 }
 
 #[derive(Debug, Default)]
@@ -120,24 +185,27 @@ enum Slot {
     #[default]
     Empty,
     Made(Arc<Stage>),
-    /// It could not be had once. It is not tried again, since slides must stay fast.
+    /// It is not tried again, since slides must stay fast.
     Refused,
 }
 
 impl Stages {
-    fn slot(&self, sharing: Sharing) -> Option<MutexGuard<'_, Slot>> {
-        let index = match sharing {
-            Sharing::ReadOnly => 0,
-            Sharing::CopyOnWrite => 1,
-            Sharing::Shared => 2,
-            Sharing::Inaccessible => return None,
+    fn slot(&self, sharing: Sharing, grain: Grain) -> Option<MutexGuard<'_, Slot>> {
+        let index = match (sharing, grain) {
+            (Sharing::ReadOnly, Grain::Huge) => 0,
+            (Sharing::ReadOnly, Grain::Small) => 1,
+            (Sharing::CopyOnWrite, Grain::Huge) => 2,
+            (Sharing::CopyOnWrite, Grain::Small) => 3,
+            (Sharing::Shared, Grain::Huge) => 4,
+            (Sharing::Shared, Grain::Small) => 5,
+            (Sharing::Inaccessible, _) => return None,
         };
-        Some(self.by_sharing.get(index)?.lock().unwrap_or_else(PoisonError::into_inner))
+        Some(self.slots.get(index)?.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The stage, if there is one.
-    pub fn get(&self, sharing: Sharing) -> Option<Arc<Stage>> {
-        match &*self.slot(sharing)? {
+    pub fn get(&self, sharing: Sharing, grain: Grain) -> Option<Arc<Stage>> {
+        match &*self.slot(sharing, grain)? {
             Slot::Made(stage) => Some(Arc::clone(stage)),
             Slot::Empty | Slot::Refused => None,
         }
@@ -147,18 +215,30 @@ impl Stages {
     pub fn get_or_make(
         &self,
         sharing: Sharing,
+        grain: Grain,
         first: bool,
-        make: impl FnOnce() -> Option<Stage>,
+        make: impl FnOnce() -> Result<Stage, Refused>,
     ) -> Option<Arc<Stage>> {
-        let mut slot = self.slot(sharing)?;
+        let mut slot = self.slot(sharing, grain)?;
         match &*slot {
             Slot::Made(stage) if !stage.is_used_up() => return Some(Arc::clone(stage)),
             Slot::Refused => return None,
             Slot::Empty if !first => return None,
             Slot::Made(_) | Slot::Empty => {}
         }
-        let made = make().map(Arc::new);
-        *slot = made.clone().map_or(Slot::Refused, Slot::Made);
-        made
+        // One that is used up goes first: it may be what the new one needs.
+        *slot = Slot::Empty;
+        match make() {
+            Ok(stage) => {
+                let stage = Arc::new(stage);
+                *slot = Slot::Made(Arc::clone(&stage));
+                Some(stage)
+            }
+            Err(Refused::ForNow) => None,
+            Err(Refused::ForGood) => {
+                *slot = Slot::Refused;
+                None
+            }
+        }
     }
 }

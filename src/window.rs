@@ -15,16 +15,15 @@ use crate::fault::{self, Counts, Registration, Source};
 use crate::mapping::{Access, Entry};
 use crate::memory::{Held, Mapped, Memory, Place, State, check_overlap, next_id, span_at};
 use crate::region::{RegionPages, keep_out_of_dumps};
-use crate::sys::SysResult;
+use crate::stage::Grain;
 use crate::sys::areas::Areas;
 use crate::sys::mmap::{self, Sharing};
-use crate::sys::page::{PageAligned, PageSpan};
+use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan};
+use crate::sys::{SysError, SysResult};
 use std::sync::Arc;
 
 /// Areas that a window takes at most: what it shows, its rest, and what it cuts off its surroundings.
 const AREAS_OF_A_WINDOW: u64 = 3;
-
-const HUGE_PAGE_BYTES: u64 = 2 << 20;
 
 /// What is where no region is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,13 +107,20 @@ impl Window {
         if shown < before || self.kind.rest_is_writable() {
             // SAFETY: the caller's promise. Before anything else, so that the window never shows parts of two regions.
             if let Err(sys) = unsafe { self.lay_rest(target) } {
-                self.shown = before;
+                self.shown = if sys.removed { self.shown } else { before };
                 return Err(sys);
             }
         }
         if let Some((pages, access)) = pages {
             // SAFETY: the caller's promise.
-            unsafe { show(target.first(pages.length().get()), pages, access)? };
+            if let Err(sys) = unsafe { show(target.first(pages.length().get()), pages, access) } {
+                if sys.removed {
+                    self.shown = PageAligned::ZERO;
+                    // SAFETY: the caller's promise. Where this fails too, anonymous zeros stand there.
+                    let _ = unsafe { self.lay_rest(target) };
+                }
+                return Err(sys);
+            }
         }
         self.shown = shown;
         Ok(())
@@ -128,14 +134,18 @@ impl Window {
 unsafe fn show(target: PageSpan, pages: &RegionPages<'_>, access: Access) -> SysResult<()> {
     let sharing = access.sharing();
     let region = pages.region();
-    if let Some(stage) = region.stage(sharing, !mmap::is_one_step(pages.as_pages(sharing)))
+    let grain = Grain::of(target.start().get(), pages.file_offset().get());
+    let mut removed = false;
+    if let Some(stage) = region.stage(sharing, grain, !mmap::is_one_step(pages.as_pages(sharing))) {
         // SAFETY: the caller's promise.
-        && unsafe { stage.move_to(target, pages.region_offset()) }.is_ok()
-    {
-        return Ok(());
+        match unsafe { stage.move_to(target, pages.region_offset()) } {
+            Ok(()) => return Ok(()),
+            Err(sys) => removed = sys.removed,
+        }
     }
     // SAFETY: the caller's promise.
-    unsafe { mmap::replace(target, pages.as_pages(sharing))? };
+    unsafe { mmap::replace(target, pages.as_pages(sharing)) }
+        .map_err(|sys| SysError { removed: sys.removed || removed, ..sys })?;
     // A private file mapping is dumped only if it was written.
     if access != Access::Readonly {
         keep_out_of_dumps(target);
@@ -251,6 +261,11 @@ impl Memory {
                 entry.inode = 0;
                 entry.file_offset = PageAligned::ZERO;
                 entry.region_offset = PageAligned::ZERO;
+                held.registration.set_source(0, PageAligned::ZERO, PageAligned::ZERO, &nothing().region_name);
+            }
+            // Nothing, where the kernel had no memory to put back what it removed.
+            (Err(sys), _) if sys.removed && window.shown == PageAligned::ZERO => {
+                entry.inode = 0;
                 held.registration.set_source(0, PageAligned::ZERO, PageAligned::ZERO, &nothing().region_name);
             }
             // As it was, perhaps less of it.

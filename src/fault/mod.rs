@@ -302,6 +302,8 @@ struct Guarded {
     busy: AtomicBool,
     /// Whether a page lost its protection since it was last protected.
     laid_bare: AtomicBool,
+    /// How often other pages came to stand there.
+    slides: AtomicU64,
     stray_pages: AtomicU32,
     /// Areas that pages without protection added, and that zeros did.
     stray_areas: AtomicU64,
@@ -393,6 +395,9 @@ static TAKEN_FROM: [AtomicU64; 64] = [const { AtomicU64::new(0) }; 64];
 
 /// For the threads that were here last, which thread it was and `TAKES` when it last did an access again: half a word each.
 static RETRIED_AT: [AtomicU64; 64] = [const { AtomicU64::new(0) }; 64];
+
+/// For the threads that were here last, what they did an access again for: see `may_be_history`.
+static LOOKED_AT: [AtomicU64; 64] = [const { AtomicU64::new(0) }; 64];
 
 fn place_of(number: u64) -> (usize, u64) {
     // The upper bits of a product with a large odd number are well spread (Knuth's multiplicative hashing).
@@ -606,8 +611,8 @@ impl Guarded {
             Kind::BrokenMemory => Cause::BrokenMemory,
             Kind::Protection | Kind::Other => return false,
         };
-        if is_zeros(vma, fault.address) {
-            // Another thread was here first.
+        if is_zeros(vma, fault.address) || self.may_be_history() {
+            // Another thread was here first; or perhaps it was, and the page that is missing is not there any more.
             return true;
         }
         if v8_trap::offer(fault) {
@@ -625,6 +630,22 @@ impl Guarded {
         self.note(fault, cause, Outcome::Zeros);
         self.report(What::MissingPage);
         true
+    }
+
+    /// Whether a window may have been slid on between a missing page's fault and now, by another thread: then what stands here now is
+    /// not what was missing. The access is done again, once for each slide. (The map tells of a page's rights, not whether it is there.)
+    fn may_be_history(&self) -> bool {
+        let this = signal::this_thread();
+        let taker = TAKER.load(Ordering::Acquire);
+        if taker == 0 || taker == this {
+            return false;
+        }
+        let slides = self.slides.load(Ordering::Acquire);
+        let (slot, _) = place_of(to_u64(this));
+        // This thread, this range, since this slide: equal by chance once in 2^32.
+        let looked = (to_u64(this) >> 12 << 32)
+            ^ self.id.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(slides) & u64::from(u32::MAX);
+        slides > 0 && LOOKED_AT[slot].swap(looked, Ordering::AcqRel) != looked
     }
 
     fn lay_zeros(&self, page: PageSpan, vma: &Vma, sharing: Sharing) -> bool {
@@ -794,6 +815,7 @@ impl Registration {
             pins: AtomicU32::new(PAUSED),
             busy: AtomicBool::new(false),
             laid_bare: AtomicBool::new(false),
+            slides: AtomicU64::new(0),
             stray_pages: AtomicU32::new(0),
             stray_areas: AtomicU64::new(0),
             zero_areas: AtomicU64::new(0),
@@ -846,6 +868,7 @@ impl Registration {
         region_name: &Arc<str>,
     ) {
         self.guarded.now.set(inode, file_offset, region_offset, region_name);
+        self.guarded.slides.fetch_add(1, Ordering::AcqRel);
         // The pages that were changed one by one are gone.
         self.guarded.stray_pages.store(0, Ordering::Relaxed);
         for areas in [&self.guarded.stray_areas, &self.guarded.zero_areas] {

@@ -159,10 +159,18 @@ pub struct NativeStream {
 #[napi]
 impl NativeStream {
     #[napi(constructor, catch_unwind)]
-    pub fn new(region: u32, access: u32, read_ahead: bool, leave_behind: bool) -> napi::Result<Self> {
+    pub fn new(
+        window: u32,
+        region: u32,
+        access: u32,
+        read_ahead: bool,
+        leave_behind: bool,
+    ) -> napi::Result<Self> {
+        let window = window_of(window)?;
+        let address = window.memory.base().get().saturating_add(window.mapped.start.get());
         let region = region_of(region)?;
         let sharing = to_access(access)?.sharing();
-        Ok(Self { stream: Arc::new(Stream::new(&region, sharing, read_ahead, leave_behind)) })
+        Ok(Self { stream: Arc::new(Stream::new(&region, address, sharing, read_ahead, leave_behind)) })
     }
 
     /// See [`Stream::advance`].

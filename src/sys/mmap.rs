@@ -138,32 +138,31 @@ pub unsafe fn replace(span: PageSpan, pages: Pages<'_>) -> SysResult<()> {
 unsafe fn replace_and_plug(strategy: Strategy, span: PageSpan, pages: Pages<'_>) -> SysResult<()> {
     // SAFETY: passed on.
     let replaced = unsafe { replace_by(strategy, span, pages) };
-    if replaced.is_err() {
-        plug(span);
-    }
-    replaced
+    replaced.map_err(|sys| SysError { removed: plug(span), ..sys })
 }
 
 /// How often the kernel is asked for an area before the process is given up.
 const PLUG_ATTEMPTS: usize = 10_000;
 
-/// After a failure: zeros in a span of the caller's, if its pages were removed. Safe in a signal handler.
+/// After a failure: zeros in a span of the caller's, if its pages were removed; whether they were. Safe in a signal handler.
 ///
 /// Nobody else can be in the hole but by an `mmap` that came between the two calls, and had the memory that ours had not.
-fn plug(span: PageSpan) {
-    let (Ok(start), length) = (pointer(span.start().get()), to_usize(span.length().get())) else { return };
+fn plug(span: PageSpan) -> bool {
+    let (Ok(start), length) = (pointer(span.start().get()), to_usize(span.length().get())) else {
+        return false;
+    };
     // SAFETY: MS_ASYNC changes nothing, since Linux 2.6.19 (msync(2)). It fails with ENOMEM where pages are not mapped.
     let is_whole = || unsafe { libc::msync(start.as_ptr(), length, libc::MS_ASYNC) } == 0;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
     for _ in 0..PLUG_ATTEMPTS {
         if is_whole() {
-            return;
+            return false;
         }
         // SAFETY: it replaces nothing, and the span is the caller's.
         let at =
             unsafe { libc::mmap(start.as_ptr(), length, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
         if at == start.as_ptr() {
-            return;
+            return true;
         }
         if at != libc::MAP_FAILED || Errno::last() == Errno::EEXIST {
             // Somebody is in it. (Or the kernel, from before 4.17, does not know the flag.)
@@ -300,6 +299,8 @@ pub enum Advice {
     PopulateRead,
     /// Start to read the pages of a file, and don't wait for it.
     WillNeed,
+    /// Map no page by an entry for 2 MiB.
+    NoHugePage,
 }
 
 /// Gives the kernel advice on a range. It can't change what stands there, so it is safe on any range.
@@ -314,6 +315,8 @@ pub fn advise(span: PageSpan, advice: Advice) -> SysResult<()> {
         Advice::DontFork => unsafe { madvise(at, length, MmapAdvise::MADV_DONTFORK) },
         // SAFETY: MADV_POPULATE_READ only reads; where a page can't be read it gives EFAULT instead of a signal.
         Advice::PopulateRead => unsafe { madvise(at, length, MmapAdvise::MADV_POPULATE_READ) },
+        // SAFETY: MADV_NOHUGEPAGE changes how pages are mapped from now on, and no contents.
+        Advice::NoHugePage => unsafe { madvise(at, length, MmapAdvise::MADV_NOHUGEPAGE) },
         // SAFETY: MADV_WILLNEED only fills the page cache.
         Advice::WillNeed => unsafe { madvise(at, length, MmapAdvise::MADV_WILLNEED) },
     }
@@ -323,7 +326,7 @@ pub fn advise(span: PageSpan, advice: Advice) -> SysResult<()> {
 /// Puts the pages of a range of `stage` in the place of others, by one system call: what was touched of them is touched
 /// already. The stage keeps its own pages there, untouched ones.
 ///
-/// `mremap` removes the old pages early (`mremap_to` in mm/mremap.c, up to kernel 6.16) and may fail after that for reasons that plain
+/// `mremap` removes the old pages early (`mremap_to` in mm/mremap.c) and may fail after that for reasons that plain
 /// moves don't have. Each is kept away from here: that the kernel can't do it at all ([`can_move_from`]), that the range is in two areas (nobody ever
 /// splits a stage), that it may not have so much address space or memory ([`can_stage`]).
 ///
@@ -344,24 +347,29 @@ pub unsafe fn move_from(stage: &Mmap, from: PageSpan, target: PageSpan) -> SysRe
         unsafe { mremap(from, length, length, flags, Some(to)) }
             .map_err(|errno| SysError::new("mremap", errno))
     });
-    if moved.is_err() {
-        plug(target);
-    }
-    let moved = moved?;
+    let moved = moved.map_err(|sys| SysError { removed: plug(target), ..sys })?;
     assert_eq!(address_of(moved), target.start().get(), "MREMAP_FIXED gives the address that was asked for");
     Ok(())
 }
 
 /// Whether the kernel moves such pages and leaves their area behind (MREMAP_DONTUNMAP, from 5.13 on for files). Tries it with one
-/// page, elsewhere.
+/// page, to where the kernel likes: that removes nothing if it fails, as it does on older ones.
 pub fn can_move_from(first_page: Pages<'_>) -> bool {
     let Some(page) = PageAligned::round_up(1) else { return false };
-    let (Ok(target), Ok(stage)) = (Mmap::new(page, Pages::Zeros), Mmap::new(page, first_page)) else {
+    let Ok(stage) = Mmap::new(page, first_page) else { return false };
+    let length = to_usize(page.get());
+    let flags = MRemapFlags::MREMAP_MAYMOVE | MRemapFlags::from_bits_retain(libc::MREMAP_DONTUNMAP);
+    if inject::trip("mremap").is_err() {
         return false;
-    };
-    // SAFETY: both are ours.
-    let moved = unsafe { move_from(&stage, stage.span(), target.span()) };
-    moved.is_ok()
+    }
+    // SAFETY: the page is ours, and nothing is replaced.
+    match unsafe { mremap(stage.pointer, length, length, flags, None) } {
+        Ok(pointer) => {
+            drop(Mmap { pointer, length: page, abandoned: AtomicBool::new(false) });
+            true
+        }
+        Err(_) => false,
+    }
 }
 
 /// Whether pages of this kind may be moved from a stage: not where the kernel accounts for them, since it does so after it

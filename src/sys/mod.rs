@@ -35,17 +35,19 @@ compile_error!("wasm-hostmap supports Linux on x64 and arm64 only");
 pub struct SysError {
     pub syscall: &'static str,
     pub errno: Errno,
+    /// Whether pages that were to be replaced are gone, and zeros stand there: see `mmap::replace`.
+    pub removed: bool,
 }
 
 impl SysError {
     pub fn new(syscall: &'static str, errno: Errno) -> Self {
-        Self { syscall, errno }
+        Self { syscall, errno, removed: false }
     }
 
     /// The error of a call made through `std`.
     pub fn from_io(syscall: &'static str, error: &std::io::Error) -> Self {
         let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
-        Self { syscall, errno }
+        Self { syscall, errno, removed: false }
     }
 }
 

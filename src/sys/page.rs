@@ -55,6 +55,10 @@ fn host_page_mask() -> u64 {
     host_page_bytes().wrapping_sub(1)
 }
 
+/// What one entry of a page table maps at most where host pages are 4 KiB: a huge page of x64 and arm64. Elsewhere it is a
+/// number like others, good for nothing and bad for nothing.
+pub const HUGE_PAGE_BYTES: u64 = 2 << 20;
+
 /// A non-empty range of whole host pages: offsets into a linear memory, or addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageSpan {
