@@ -238,7 +238,7 @@ export class HostRegion implements Disposable {
   readonly byteLength: number
   /** `'memfd'`: memory that lives as long as somebody holds it. `'file'`: a file's own pages. */
   readonly backing: 'memfd' | 'file'
-  /** The file descriptor, close-on-exec, owned by the region; -1 after `close`. Region byte 0 is at the `byteOffset` it was made with. */
+  /** The file descriptor, close-on-exec, owned by the region: don't close it; -1 after `close`. Region byte 0 is at the `byteOffset` it was made with. */
   readonly fd: number
   /** What it is called in layouts and `/proc/PID/maps`. */
   readonly name: string

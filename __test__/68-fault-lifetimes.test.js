@@ -822,7 +822,7 @@ describe('several installs in one process', () => {
           const [dead, living] = [args.dead, args.living].map(i => installs[i])
           const [gone, region] = [dead, living].map(each => each.HostRegion.fromFd(dataset.fd))
           const counts = []
-          for (let tries = 0; counts.length < 3 && tries < 300; tries++) {
+          for (let tries = 0; counts.length < 3 && tries < 1500; tries++) {
             const base = (() => {
               try {
                 const guarded = new dead.GuardedMemory({ initial: 16, maximum: 16 })

@@ -130,29 +130,33 @@ function report(atExit = false) {
     return
   }
   for (const found of reports) {
-    const { regionName, address, byteLength, access, regionOffset } = found
-    const where =
-      address === undefined
-        ? `a view of region "${regionName}" (${byteLength} bytes of whole pages)`
-        : `the '${access}' mapping of region "${regionName}" at [${address}, ${address + byteLength})`
+    const { regionName, address, byteLength, access, regionOffset, isWindow } = found
+    const range = `[${address}, ${address + byteLength})`
+    const isView = address === undefined
+    const where = isView
+      ? `a view of region "${regionName}" (${byteLength} bytes of whole pages)`
+      : isWindow
+        ? `the window at ${range}, where it showed ${regionName === '' ? 'nothing' : `region "${regionName}"`}`
+        : `the '${access}' mapping of region "${regionName}" at ${range}`
+    const object = isView ? 'region' : isWindow ? 'window' : 'mapping'
     const at = regionOffset === undefined ? '' : `, last at byte ${regionOffset} of the region`
     if (found.strayWrite) {
       warn(
         atExit,
         'HOSTMAP_STRAY_WRITE',
-        `A write hit ${where}, which is read-only${at}. It went to a private copy of the page, and the region is as it was. ` +
-          (address === undefined
+        `A write hit ${where}${isWindow ? ' read-only' : ', which is read-only'}${at}. It went to a private copy of the page, and the region is as it was. ` +
+          (isView
             ? 'Write to a copy of the bytes instead.'
-            : "See mapping.strayWrites and mapping.lastFault; map with access 'private' if writes are meant to be.")
+            : `See ${object}.strayWrites and ${object}.lastFault; ${isWindow ? 'slide' : 'map'} with access 'private' if writes are meant to be.`)
       )
     }
     if (found.missingPage) {
       warn(
         atExit,
         'HOSTMAP_MISSING_PAGE',
-        `The contents of ${where} could not be had${at}, and zeros stand in their place. Did its file get shorter, or did its ` +
-          `disk fail or run full? See ${address === undefined ? 'region' : 'mapping'}.lastFault; HostRegion.load reads a file once and keeps it.` +
-          (access === 'shared' ? ' What is written there does not reach the region.' : '')
+        `The contents of ${where}${isWindow ? ',' : ''} could not be had${at}, and zeros stand in their place. Did its file get shorter, or did its ` +
+          `disk fail or run full? See ${object}.lastFault; HostRegion.load reads a file once and keeps it.` +
+          (!isWindow && access === 'shared' ? ' What is written there does not reach the region.' : '')
       )
     }
     if (found.pastEnd) {

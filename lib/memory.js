@@ -363,7 +363,7 @@ class GuardedMemory {
     if (most < v8.pageLimits()[this.#address])
       return 'make it with a larger maximum, or map with `at` inside it'
     const larger = this.#address === 'i32' ? " or use a 64-bit memory (address: 'i64')" : ''
-    return `no memory of this kind can have more: map a part of the region${larger}`
+    return `no memory of this kind can have more: map less at once, through a window perhaps${larger}`
   }
 
   #mapAt(at, request, block) {

@@ -421,6 +421,7 @@ impl Memory {
         let registration = Registration::new(fault::Target {
             span: target,
             memory_offset: Some(span.start()),
+            is_window: false,
             source: pages.source(),
             access,
             counts: Arc::default(),

@@ -521,6 +521,7 @@ impl View {
         let registration = Registration::new(fault::Target {
             span: view.mmap.span(),
             memory_offset: None,
+            is_window: false,
             source: pages.source(),
             access: if sharing == Sharing::Shared { Access::Shared } else { Access::Readonly },
             counts: Arc::clone(&pages.region.counts),

@@ -191,6 +191,7 @@ impl Memory {
         let registration = Registration::new(fault::Target {
             span: target,
             memory_offset: Some(span.start()),
+            is_window: true,
             source: nothing(),
             access: kind.access,
             counts: Arc::default(),

@@ -240,6 +240,8 @@ pub struct Target {
     pub span: PageSpan,
     /// Where it lies in a memory; `None` for a view.
     pub memory_offset: Option<PageAligned>,
+    /// Whether other pages may come to stand there.
+    pub is_window: bool,
     pub source: Source,
     pub access: Access,
     pub counts: Arc<Counts>,
@@ -266,6 +268,8 @@ struct SourceNow {
     region_offset: AtomicU64,
     /// Not for handlers.
     region_name: Mutex<Arc<str>>,
+    /// The one before, if something of it is still to be told.
+    untold_name: Mutex<Option<Arc<str>>>,
 }
 
 impl SourceNow {
@@ -275,17 +279,36 @@ impl SourceNow {
             file_offset: AtomicU64::new(source.file_offset.get()),
             region_offset: AtomicU64::new(source.region_offset.get()),
             region_name: Mutex::new(Arc::clone(&source.region_name)),
+            untold_name: Mutex::default(),
         }
     }
 
-    fn set(&self, inode: u64, file_offset: PageAligned, region_offset: PageAligned, region_name: &Arc<str>) {
+    fn set(
+        &self,
+        inode: u64,
+        file_offset: PageAligned,
+        region_offset: PageAligned,
+        region_name: &Arc<str>,
+        untold: bool,
+    ) {
         self.inode.store(inode, Ordering::Relaxed);
         self.file_offset.store(file_offset.get(), Ordering::Relaxed);
         self.region_offset.store(region_offset.get(), Ordering::Relaxed);
         let mut name = self.region_name.lock().unwrap_or_else(PoisonError::into_inner);
         if !Arc::ptr_eq(&name, region_name) {
-            *name = Arc::clone(region_name);
+            let before = std::mem::replace(&mut *name, Arc::clone(region_name));
+            if untold {
+                let mut kept = self.untold_name.lock().unwrap_or_else(PoisonError::into_inner);
+                kept.get_or_insert(before);
+            }
         }
+    }
+}
+
+impl SourceNow {
+    fn name_to_tell(&self) -> Arc<str> {
+        let kept = self.untold_name.lock().unwrap_or_else(PoisonError::into_inner).take();
+        kept.unwrap_or_else(|| Arc::clone(&self.region_name.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 }
 
@@ -700,7 +723,8 @@ impl Guarded {
             stray_write: new & What::StrayWrite as u8 != 0,
             missing_page: new & What::MissingPage as u8 != 0,
             past_end: new & What::PastEnd as u8 != 0,
-            region_name: Arc::clone(&self.now.region_name.lock().unwrap_or_else(PoisonError::into_inner)),
+            region_name: self.now.name_to_tell(),
+            is_window: self.target.is_window,
             memory_offset: self.target.memory_offset.map(PageAligned::get),
             byte_length: self.target.span.length().get(),
             access: self.target.access,
@@ -742,6 +766,7 @@ pub struct Report {
     pub stray_write: bool,
     pub missing_page: bool,
     pub past_end: bool,
+    pub is_window: bool,
     pub region_name: Arc<str>,
     /// `None`: it was a view.
     pub memory_offset: Option<u64>,
@@ -867,7 +892,9 @@ impl Registration {
         region_offset: PageAligned,
         region_name: &Arc<str>,
     ) {
-        self.guarded.now.set(inode, file_offset, region_offset, region_name);
+        let happened = self.guarded.happened.load(Ordering::Acquire);
+        let untold = happened & !self.guarded.reported.load(Ordering::Acquire) != 0;
+        self.guarded.now.set(inode, file_offset, region_offset, region_name, untold);
         self.guarded.slides.fetch_add(1, Ordering::AcqRel);
         // The pages that were changed one by one are gone.
         self.guarded.stray_pages.store(0, Ordering::Relaxed);

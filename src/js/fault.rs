@@ -97,6 +97,7 @@ pub struct NativeReport {
     pub stray_write: bool,
     pub missing_page: bool,
     pub past_end: bool,
+    pub is_window: bool,
     pub region_name: String,
     /// Where the mapping starts in its memory; `undefined` for a view.
     pub address: Option<f64>,
@@ -113,6 +114,7 @@ pub fn take_fault_reports() -> Vec<NativeReport> {
         stray_write: report.stray_write,
         missing_page: report.missing_page,
         past_end: report.past_end,
+        is_window: report.is_window,
         region_name: report.region_name.to_string(),
         address: report.memory_offset.map(from_count),
         byte_length: from_count(report.byte_length),
