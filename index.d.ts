@@ -512,6 +512,9 @@ export interface WindowOptions {
    *   warning with the code `HOSTMAP_PAST_END`. Without the fault guard (`limits().faultGuard`) these end the process.
    * - `'zeros'`: zeros, read-only in a `'readonly'` window. What is written there is gone after the next slide.
    *
+   * After a growth of the memory by its module it is zeros that can be written, until the next call into the library that concerns the memory: V8 makes all of a memory
+   * accessible then. A slide is such a call.
+   *
    * It starts at the next host page: up to there bytes of the file, or zeros, follow what is shown. Default `'trap'`.
    */
   rest?: 'trap' | 'zeros' | undefined
@@ -539,7 +542,10 @@ export interface Shown {
 
 /** Options of {@link Window.source}. */
 export interface SourceOptions {
-  /** How many bytes each step shows that were not shown before. In a 32-bit memory less than 4 GiB. Default: what the window holds, in whole 2 MiB if it holds that much, else in whole host pages. */
+  /**
+   * How many bytes each step shows at most that were not shown before: 1 to the window's `byteLength` less `overlap`, in a 32-bit memory less than 4 GiB. A step shows less where the
+   * window has no room beside what is kept and the offset within a page. Default: what the window holds, in whole 2 MiB if it holds that much, else in whole host pages.
+   */
   chunk?: number | undefined
   /** How many of the last bytes that were shown stand in front of the next chunk again, if the module does not say. At most the window's `byteLength` less a host page. Default 0. */
   overlap?: number | undefined
@@ -574,7 +580,7 @@ export interface ChunkOptions extends SourceOptions {
 export interface Chunk extends Shown {
   /** Which byte of the region is the first one. */
   readonly byteOffset: number
-  /** The bytes, in the memory. Good until the next step. */
+  /** The bytes, in the memory. Good until the next step, or until the memory grows. */
   readonly bytes: Uint8Array
 }
 
@@ -631,7 +637,9 @@ export class WindowSource {
   rewind(): void
 }
 
-/** A range of a memory that shows one part of a region after the other. It can't be posted to a worker. It stays until it is unmapped or its memory is collected, even if this object is not kept. */
+/** A range of a memory that shows one part of a region after the other. It can't be posted to a worker. It stays until it is unmapped or its memory is collected, even if this object is not kept or
+ * its worker has ended: unmap what a worker opened in a shared memory before it ends.
+ */
 export class Window implements Disposable {
   private constructor()
   /** Where it starts, in bytes from the start of the memory. */

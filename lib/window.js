@@ -326,7 +326,8 @@ class WindowSource {
     const is64 = window.memory.address === 'i64'
     // Numbers of a 32-bit module come signed.
     const next = is64
-      ? keep => BigInt(this.#next(keep === undefined ? plan.overlap : Number(BigInt.asUintN(64, keep))))
+      ? keep =>
+          BigInt(this.#next(keep === undefined ? plan.overlap : Number(BigInt.asUintN(64, BigInt(keep)))))
       : keep => this.#next(keep === undefined ? plan.overlap : keep >>> 0)
     this.#imports = Object.freeze({ next, pointer: () => this.#pointer })
   }

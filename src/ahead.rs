@@ -121,7 +121,7 @@ impl Stream {
         // Slides over a file make the stages that they need; those over a memfd take one where there is one.
         let reads = read_ahead
             && sharing != Sharing::Shared
-            && is_staged(Grain::of(address, region.file_offset().get()))
+            && is_staged(Grain::of(address, region.file_offset().get(), HUGE_PAGE_BYTES, false))
             && (!region.is_memory() || is_staged(Grain::Small));
         let file = (leave_behind && !region.is_memory()).then(|| Arc::downgrade(region.shared_fd()));
         Self {
@@ -167,9 +167,10 @@ impl Stream {
         plan.disk = plan.disk.max(end);
         plan.ahead_to = ahead_to.min(self.byte_length).max(plan.ahead);
         plan.highest = plan.highest.max(plan.ahead_to);
-        // The next chunk starts in its page as this one does, if as much of it is kept.
-        let shown_from = PageAligned::round_down(self.file_offset.saturating_add(start)).get();
-        plan.grain = Some(Grain::of(self.address, shown_from));
+        // The next chunk starts in its page as this one does, if as much of it is kept, and is as long.
+        let first = PageAligned::round_down(self.file_offset.saturating_add(start)).get();
+        let length = end.saturating_add(self.file_offset).saturating_sub(first);
+        plan.grain = Some(Grain::of(self.address, first, length, end >= self.byte_length));
         plan.behind_to = start.max(plan.behind);
         self.queue(plan);
     }
@@ -186,7 +187,9 @@ impl Stream {
     fn queue(self: &Arc<Self>, mut plan: MutexGuard<'_, Plan>) {
         if !std::mem::replace(&mut plan.is_queued, true) {
             drop(plan);
-            QUEUE.push(Arc::clone(self));
+            if !QUEUE.push(Arc::clone(self)) {
+                self.plan().is_queued = false;
+            }
         }
     }
 
@@ -277,7 +280,8 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&'static self, stream: Arc<Stream>) {
+    /// False: there is no thread, and none to be had.
+    fn push(&'static self, stream: Arc<Stream>) -> bool {
         let mut state = self.state();
         state.streams.push_back(stream);
         if state.idle < state.streams.len() && state.threads < MOST_THREADS {
@@ -287,8 +291,13 @@ impl Queue {
                 state.threads = state.threads.saturating_add(1);
             }
         }
+        if state.threads == 0 {
+            state.streams.clear();
+            return false;
+        }
         drop(state);
         self.pushed.notify_one();
+        true
     }
 
     fn run(&self) {

@@ -430,6 +430,12 @@ impl RegionPages<'_> {
         self.region.inode
     }
 
+    /// Which stage they come from when they are shown at this address.
+    pub fn grain(&self, address: u64) -> Grain {
+        let end = self.region_offset.get().saturating_add(self.byte_length);
+        Grain::of(address, self.file_offset.get(), self.length.get(), end >= self.region.byte_length)
+    }
+
     /// What the fault guard has to know of it.
     pub fn source(&self) -> fault::Source {
         fault::Source {

@@ -42,12 +42,14 @@ pub enum Grain {
 }
 
 impl Grain {
-    /// What suits a part of a file that starts at `file_offset` and is shown at `address`.
-    pub fn of(address: u64, file_offset: u64) -> Self {
-        match (address ^ file_offset) & (HUGE_PAGE_BYTES - 1) {
-            0 => Self::Huge,
-            _ => Self::Small,
-        }
+    /// What suits a part of a file that starts at `file_offset` and is shown at `address`: `Huge` if all of its entries for 2 MiB can be
+    /// moved as a whole. The last one of a region may be shorter.
+    pub fn of(address: u64, file_offset: u64, length: u64, is_last: bool) -> Self {
+        let within = HUGE_PAGE_BYTES - 1;
+        let is_congruent = (address ^ file_offset) & within == 0;
+        let is_whole = is_last || length & within == 0;
+        // What starts within an entry takes a part of it.
+        if is_congruent && is_whole && address & within == 0 { Self::Huge } else { Self::Small }
     }
 }
 

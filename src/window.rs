@@ -15,7 +15,6 @@ use crate::fault::{self, Counts, Registration, Source};
 use crate::mapping::{Access, Entry};
 use crate::memory::{Held, Mapped, Memory, Place, State, check_overlap, next_id, span_at};
 use crate::region::{RegionPages, keep_out_of_dumps};
-use crate::stage::Grain;
 use crate::sys::areas::Areas;
 use crate::sys::mmap::{self, Sharing};
 use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan};
@@ -134,7 +133,7 @@ impl Window {
 unsafe fn show(target: PageSpan, pages: &RegionPages<'_>, access: Access) -> SysResult<()> {
     let sharing = access.sharing();
     let region = pages.region();
-    let grain = Grain::of(target.start().get(), pages.file_offset().get());
+    let grain = pages.grain(target.start().get());
     let mut removed = false;
     if let Some(stage) = region.stage(sharing, grain, !mmap::is_one_step(pages.as_pages(sharing))) {
         // SAFETY: the caller's promise.
