@@ -183,4 +183,313 @@ suite('when a system call fails', () => {
     })
     expect(seen).toMatchObject({ went: true, code: 'ERR_HOSTMAP_MEMORY_REFUSED', errno: -5 })
   })
+
+  test('window opens none, and takes nothing', () => {
+    const seen = inChild(() => {
+      const { HostRegion, GuardedMemory } = hostmap
+      const PAGE = hostmap.limits().pageSize
+      const region = HostRegion.copyFrom(Buffer.alloc(PAGE, 7))
+      const guarded = new GuardedMemory({ initial: 4, maximum: 10 })
+      const windows = () => guarded.layout().ranges.filter(({ kind }) => kind === 'mapped').length
+      const freed = []
+      const allocator = { malloc: () => PAGE, free: address => freed.push(address) }
+      const outcomes = [
+        failing('mmap', 0, ENOMEM, () => guarded.window({ byteLength: PAGE, at: 0 })),
+        failing('mmap', 0, EIO, () => guarded.window({ byteLength: PAGE })),
+        failing('mmap', 0, ENOMEM, () => guarded.window({ byteLength: PAGE, allocator }))
+      ]
+      const left = { windows: windows(), byteLength: guarded.byteLength, freed }
+      const opened = [{ at: 0 }, {}, { allocator }].map(options => {
+        const window = guarded.window({ byteLength: PAGE, ...options })
+        window.slide(region)
+        return new Uint8Array(guarded.buffer)[window.address]
+      })
+      return { outcomes, left, opened, again: guarded.byteLength, windows: windows() }
+    })
+    expect(seen.outcomes).toEqual([
+      { went: true, code: 'ERR_HOSTMAP_OUT_OF_MEMORY', errno: -12, syscall: 'mmap' },
+      { went: true, code: 'ERR_HOSTMAP_MAP_FAILED', errno: -5, syscall: 'mmap' },
+      { went: true, code: 'ERR_HOSTMAP_OUT_OF_MEMORY', errno: -12, syscall: 'mmap' }
+    ])
+    expect(seen.left).toMatchObject({ windows: 0, freed: [4096] })
+    expect(seen).toMatchObject({ opened: [7, 7, 7], again: seen.left.byteLength, windows: 3 })
+  })
+
+  test('slide shows what it was asked for, or what it did before, and works the next time', () => {
+    const seen = inChild(() => {
+      const { HostRegion, GuardedMemory } = hostmap
+      const PAGE = hostmap.limits().pageSize
+      const bytes = Buffer.alloc(12 * PAGE)
+      for (let page = 0; page < 12; page++) bytes.fill(page + 1, page * PAGE, (page + 1) * PAGE)
+      const file = `${require('node:os').tmpdir()}/hostmap-inject-${process.pid}`
+      fs.writeFileSync(file, bytes)
+      const regions = {
+        memfd: () => HostRegion.copyFrom(bytes),
+        sealed: () => HostRegion.copyFrom(bytes).seal(),
+        file: () => HostRegion.open(file)
+      }
+      const guarded = new GuardedMemory({ initial: 4 })
+      const linear = new Uint8Array(guarded.buffer)
+      /** The first byte of each page that shows a region, and of each other one that can be read. */
+      const shown = window => {
+        const found = guarded.layout().ranges.find(({ kind }) => kind === 'mapped')
+        const end = window.rest === 'zeros' ? window.byteLength : found.windowBytes
+        const pages = Array.from({ length: end / PAGE }, (_, page) => linear[window.address + page * PAGE])
+        return { pages: pages.join(), shownPages: found.windowBytes / PAGE }
+      }
+      const calls = [
+        ...[0, 1, 2, 3].map(before => ['mmap', before]),
+        ...[0, 1, 2].map(before => ['mremap', before]),
+        ...[0, 1].map(before => ['madvise', before]),
+        ['mprotect', 0],
+        ['fcntl', 0]
+      ]
+      // From 3 of 4 pages to as many, more, fewer, none, and to another region.
+      const moves = {
+        along: (window, region) => window.slide(region, 5 * PAGE, { byteLength: 3 * PAGE }),
+        more: (window, region) => window.slide(region, 5 * PAGE),
+        fewer: (window, region) => window.slide(region, 11 * PAGE),
+        none: window => window.slide(null),
+        other: (window, region, other) => window.slide(other, 5 * PAGE)
+      }
+      const errors = {}
+      const wrong = []
+      for (const [kind, make] of Object.entries(regions)) {
+        for (const [name, move] of Object.entries(moves)) {
+          for (const [access, rest] of [
+            ['readonly', 'trap'],
+            ['private', 'zeros'],
+            ['readonly', 'zeros']
+          ]) {
+            for (const [syscall, before] of calls) {
+              const [region, other] = [make(), make()]
+              const window = guarded.window({ byteLength: 4 * PAGE, at: 0, access, rest })
+              window.slide(region, PAGE, { byteLength: 3 * PAGE })
+              const old = shown(window)
+              const outcome = failing(syscall, before, ENOMEM, () => move(window, region, other))
+              const now = shown(window)
+              move(window, region, other)
+              const expected = shown(window)
+              const isKept = now.pages === old.pages && now.shownPages === old.shownPages
+              // Less was asked for, and the rest was laid already.
+              const head = Math.min(expected.shownPages, old.shownPages)
+              const isPart =
+                now.shownPages === head &&
+                now.pages.split(',').every((byte, page) => Number(byte) === (page < head ? page + 2 : 0))
+              const isRight = outcome.code
+                ? (isKept || isPart) &&
+                  outcome.code === 'ERR_HOSTMAP_OUT_OF_MEMORY' &&
+                  outcome.errno === -ENOMEM &&
+                  outcome.syscall === syscall
+                : now.pages === expected.pages && now.shownPages === expected.shownPages
+              if (!isRight)
+                wrong.push({ kind, name, access, rest, syscall, before, outcome, old, now, expected })
+              if (outcome.code) errors[`${kind} ${syscall}`] = (errors[`${kind} ${syscall}`] ?? 0) + 1
+              window.unmap()
+              region.close()
+              other.close()
+            }
+          }
+        }
+      }
+      fs.unlinkSync(file)
+      return { wrong, errors }
+    })
+    expect(seen.wrong).toEqual([])
+    expect(Object.keys(seen.errors)).toEqual(
+      expect.arrayContaining(['memfd mmap', 'sealed mmap', 'file mmap'])
+    )
+  })
+
+  test('without stages, files are slid over all the same', () => {
+    const seen = inChild(() => {
+      const { HostRegion, GuardedMemory } = hostmap
+      const PAGE = hostmap.limits().pageSize
+      const region = HostRegion.open(process.execPath)
+      const bytes = new Uint8Array(region.view())
+      const guarded = new GuardedMemory({ initial: 4 })
+      const window = guarded.window({ byteLength: 2 * PAGE, at: 0 })
+      // The trial with one page, by which it is found out whether the kernel can.
+      const outcome = failing('mremap', 0, EIO, () => window.slide(region, 0))
+      const areas = () =>
+        fs
+          .readFileSync('/proc/self/maps', 'latin1')
+          .split('\n')
+          .filter(line => line.endsWith(process.execPath)).length
+      const before = areas()
+      const equal = [0, 5000, 3 * PAGE].map(byteOffset => {
+        const { address, byteLength } = window.slide(region, byteOffset)
+        const shown = Buffer.from(guarded.buffer, address, byteLength)
+        return shown.equals(bytes.subarray(byteOffset, byteOffset + byteLength))
+      })
+      const refused = failing('mremap', 0, ENOMEM, () => window.slide(region, PAGE))
+      return { outcome, equal, refused, more: areas() - before, byteOffset: window.byteOffset }
+    })
+    expect(seen).toEqual({
+      outcome: { went: true },
+      equal: [true, true, true],
+      refused: { went: true, code: 'ERR_HOSTMAP_OUT_OF_MEMORY', errno: -12, syscall: 'mremap' },
+      more: 0,
+      byteOffset: 12288
+    })
+  })
+
+  test('a step of a source that fails changes nothing, and is done again', () => {
+    const seen = inChild(() => {
+      const { HostRegion, GuardedMemory } = hostmap
+      const PAGE = hostmap.limits().pageSize
+      const bytes = Buffer.alloc(10 * PAGE + 100)
+      for (let at = 0; at < bytes.length; at++) bytes[at] = at % 251
+      const file = `${require('node:os').tmpdir()}/hostmap-inject-${process.pid}`
+      fs.writeFileSync(file, bytes)
+      const guarded = new GuardedMemory({ initial: 4 })
+      const results = []
+      for (const region of [HostRegion.copyFrom(bytes), HostRegion.open(file)]) {
+        const window = guarded.window({ byteLength: 3 * PAGE, at: 0 })
+        const source = window.source(region, { overlap: 10, leaveBehind: true })
+        const place = () => [source.position, source.start, source.pointer, window.byteOffset]
+        const read = []
+        for (;;) {
+          // Both, so that neither way to show a chunk is left.
+          native.injectFailure('mremap', 0, ENOMEM)
+          const before = place()
+          const { code, syscall } = failing('mmap', 0, ENOMEM, () => source.next())
+          const isSame = String(place()) === String(before)
+          const byteLength = source.next()
+          if (byteLength === 0) break
+          const shown = Buffer.from(guarded.buffer, source.pointer, byteLength)
+          const isRight = shown.equals(bytes.subarray(source.start, source.position))
+          read.push({ code, isCall: ['mmap', 'mremap'].includes(syscall), isSame, isRight })
+        }
+        // What reads ahead and leaves behind may fail at everything.
+        const outcomes = ['madvise', 'fadvise64', 'fcntl'].map(syscall => {
+          source.rewind()
+          let sum = 0
+          const { code } = failing(syscall, 0, EIO, () => {
+            while (source.next(0) > 0) sum += source.position - source.start
+          })
+          return { code, sum }
+        })
+        results.push({ read, end: source.position, outcomes })
+        window.unmap()
+      }
+      fs.unlinkSync(file)
+      return { results, byteLength: bytes.length }
+    })
+    for (const { read, end, outcomes } of seen.results) {
+      expect(read.length).toBeGreaterThan(4)
+      const step = { code: 'ERR_HOSTMAP_OUT_OF_MEMORY', isCall: true, isSame: true, isRight: true }
+      expect(read).toEqual(read.map(() => step))
+      expect(end).toBe(seen.byteLength)
+      expect(outcomes).toEqual(outcomes.map(() => ({ sum: seen.byteLength })))
+    }
+    expect(seen.results).toHaveLength(2)
+  })
+
+  test('chunks end with the error of a slide, and the next loop starts anew', () => {
+    const seen = inChild(() => {
+      const { HostRegion, GuardedMemory } = hostmap
+      const PAGE = hostmap.limits().pageSize
+      const region = HostRegion.copyFrom(Buffer.alloc(5 * PAGE, 7))
+      const window = new GuardedMemory({ initial: 4 }).window({ byteLength: 2 * PAGE, at: 0 })
+      const progress = []
+      const offsets = []
+      const outcome = failing('mmap', 1, ENOMEM, () => {
+        const onProgress = (done, total) => progress.push([done, total])
+        const options = { chunk: PAGE, readAhead: false, onProgress }
+        for (const { byteOffset } of window.chunks(region, options)) offsets.push(byteOffset)
+      })
+      const again = Array.from(window.chunks(region, { chunk: PAGE }), ({ byteOffset }) => byteOffset / PAGE)
+      return { outcome, offsets, progress: progress.map(pair => pair.map(bytes => bytes / PAGE)), again }
+    })
+    expect(seen).toEqual({
+      outcome: { went: true, code: 'ERR_HOSTMAP_OUT_OF_MEMORY', errno: -12, syscall: 'mmap' },
+      offsets: [0],
+      progress: [[1, 5]],
+      again: [0, 1, 2, 3, 4]
+    })
+  })
+
+  test('a window that can not be unmapped is one still', () => {
+    const seen = inChild(() => {
+      const { HostRegion, GuardedMemory } = hostmap
+      const PAGE = hostmap.limits().pageSize
+      const region = HostRegion.copyFrom(Buffer.alloc(5 * PAGE, 7))
+      const guarded = new GuardedMemory({ initial: 4 })
+      const freed = []
+      const allocator = { malloc: () => PAGE, free: address => freed.push(address) }
+      const window = guarded.window({ byteLength: 2 * PAGE, allocator })
+      const source = window.source(region, { chunk: PAGE })
+      source.next()
+      const byte = () => new Uint8Array(guarded.buffer)[window.address]
+      const outcome = failing('mmap', 0, ENOMEM, () => window.unmap())
+      const state = () => ({
+        unmapped: window.unmapped,
+        shown: window.shownBytes / PAGE,
+        byte: byte(),
+        freed: freed.length
+      })
+      const before = { ...state(), next: source.next() / PAGE, position: source.position / PAGE }
+      window.unmap()
+      return { outcome, before, after: state() }
+    })
+    expect(seen).toEqual({
+      outcome: { went: true, code: 'ERR_HOSTMAP_OUT_OF_MEMORY', errno: -12, syscall: 'mmap' },
+      before: { unmapped: false, shown: 1, byte: 7, freed: 0, next: 1, position: 2 },
+      after: { unmapped: true, shown: 0, byte: 0, freed: 1 }
+    })
+  })
+
+  // What a kernel without memory leaves: the old pages are gone when it gives up.
+  test('a hole is closed before anybody else can be in it', () => {
+    const seen = inChild(() => {
+      const { HostRegion, GuardedMemory } = hostmap
+      const PAGE = hostmap.limits().pageSize
+      const bytes = Buffer.alloc(8 * PAGE, 7)
+      const guarded = new GuardedMemory({ initial: 4 })
+      const file = `${require('node:os').tmpdir()}/hostmap-inject-${process.pid}`
+      fs.writeFileSync(file, bytes)
+      /** Whether each address of the memory is in an area. */
+      const isWhole = base => {
+        let at = base
+        for (const line of fs.readFileSync('/proc/self/maps', 'latin1').split('\n')) {
+          const [start, end] = line
+            .split(' ')[0]
+            .split('-')
+            .map(number => parseInt(number, 16))
+          if (start <= at && at < end) at = end
+        }
+        return at >= base + guarded.byteLength
+      }
+      const mark = HostRegion.copyFrom(Buffer.alloc(PAGE, 1), { name: 'mark' })
+      guarded.map(mark, { at: 0 })
+      const line = fs
+        .readFileSync('/proc/self/maps', 'latin1')
+        .split('\n')
+        .find(line => line.includes('memfd:mark'))
+      const base = parseInt(line, 16)
+      const results = [HostRegion.copyFrom(bytes), HostRegion.open(file)].flatMap(region =>
+        [0, 1].map(before => {
+          const window = guarded.window({ byteLength: 2 * PAGE, at: PAGE })
+          window.slide(region, PAGE)
+          const { went, code } = failing('hole', before, ENOMEM, () => window.slide(region, 5 * PAGE))
+          const whole = isWhole(base)
+          window.slide(region, 5 * PAGE)
+          const byte = new Uint8Array(guarded.buffer)[window.address]
+          window.unmap()
+          return { went, code, whole, byte }
+        })
+      )
+      fs.unlinkSync(file)
+      return results
+    })
+    // A file's pages are mapped in the other way then.
+    const whole = { whole: true, byte: 7 }
+    expect(seen).toEqual([
+      { went: true, code: 'ERR_HOSTMAP_OUT_OF_MEMORY', ...whole },
+      { went: false, ...whole },
+      { went: true, ...whole },
+      { went: false, ...whole }
+    ])
+  })
 })

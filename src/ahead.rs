@@ -218,11 +218,11 @@ impl Stream {
 
     /// One step; false if there is none.
     fn work(&self) -> bool {
-        let (step, restarts, grain) = {
+        let (step, restarts, grain, is_over) = {
             let mut plan = self.plan();
             let step = plan.next(self.is_on_disk);
             plan.is_queued = step.is_some();
-            (step, plan.restarts, plan.grain)
+            (step, plan.restarts, plan.grain, plan.is_over)
         };
         match step {
             None => return false,
@@ -240,8 +240,12 @@ impl Stream {
                 }
             }
             Some(Step::LetGo { start, end }) => {
-                let Some(all) = span(start, end) else { return true };
-                self.made_stages().for_each(|stage| stage.leave(all));
+                // Whole folios were brought in, which stick out.
+                let from = start.saturating_sub(HUGE_PAGE_BYTES);
+                let to = if is_over { end.saturating_add(HUGE_PAGE_BYTES) } else { end };
+                if let Some(all) = span(from, to) {
+                    self.made_stages().for_each(|stage| stage.leave(all));
+                }
                 if let Some(fd) = self.file.as_ref().and_then(Weak::upgrade) {
                     let (start, end) = self.to_drop(start, end);
                     // What is dirty or mapped by others stays; nothing depends on it.

@@ -5,6 +5,7 @@
 //
 //   Backing   a file or memfd: bytes, and the windows through which they are seen
 //   Window    pages of a backing that stand somewhere: a mapping in a memory, or a view for JavaScript
+//   Sliding   the same for one after the other: what the library calls a window
 //   Memory    pages of its own, with windows in the place of some
 
 const WASM_PAGE = 65536
@@ -13,6 +14,7 @@ const WASM_PAGE = 65536
 const FILE = 0 // the backing's page, or nothing, if the file ends before it
 const COPY = 1 // a private copy of it
 const ZEROS = 2 // what was put there when the file's page was missing
+const REST = 3 // zeros, or nothing, where a sliding window shows nothing
 
 /** Pages of a window that lose their protection one by one; the next so many times a block does, then one of twice the size. */
 const STRAY_PAGES = 32
@@ -110,6 +112,11 @@ class Window {
     return this.state[index] === FILE && !this.backing.isPresent(this.offset + index * this.page)
   }
 
+  /** Whether a read gets no bytes. */
+  isUnreadable(index) {
+    return this.isMissing(index)
+  }
+
   isProtected(index) {
     return this.sharing === 'readonly' && this.bare[index] === 0
   }
@@ -127,6 +134,10 @@ class Window {
     this.bare.fill(0)
     if (this.wasStray) this.#strayPages = 0
     this.wasStray = false
+  }
+
+  forgetStrays() {
+    this.#strayPages = 0
   }
 
   /** A view is mapped anew, when its region is sealed or could not be. */
@@ -149,6 +160,12 @@ class Window {
     return this.state[index] === FILE ? [this.backing.bytes, this.offset + at] : [this.#copies, at]
   }
 
+  /** Zeros that can be written. */
+  blank(index) {
+    this.#copies ??= Buffer.alloc(this.length)
+    this.#copies.fill(0, index * this.page, (index + 1) * this.page)
+  }
+
   #keep(index, state, bytes) {
     this.#copies ??= Buffer.alloc(this.length)
     const at = index * this.page
@@ -162,7 +179,8 @@ class Window {
     const doublings = Math.floor(this.#strayPages++ / STRAY_PAGES)
     const block = doublings === 0 ? 1 : FIRST_BLOCK_PAGES << (doublings - 1)
     const lowest = index - (index % block)
-    const isAlike = i => this.bare[i] === 0 && (this.state[i] === ZEROS) === (this.state[index] === ZEROS)
+    const isZeros = i => this.state[i] === ZEROS || this.state[i] === REST
+    const isAlike = i => this.bare[i] === 0 && isZeros(i) === isZeros(index)
     let start = index
     while (start > lowest && isAlike(start - 1)) start--
     let end = index + 1
@@ -208,7 +226,9 @@ class Window {
 
   note({ index, first, last, ...fault }) {
     const at = index * this.page
-    this.tally.happened.push({ window: this, first: at + first, last: at + last, ...fault })
+    const { backing, offset, shownRegion } = this
+    const shown = { window: this, backing, offset, shownRegion }
+    this.tally.happened.push({ ...shown, first: at + first, last: at + last, ...fault })
   }
 
   /** Whether a write would land in the part of a file's last page that is not the file's: the kernel promises nothing. */
@@ -216,6 +236,110 @@ class Window {
     if (this.sharing !== 'shared' || this.backing.memfd || this.state[index] !== FILE) return false
     const at = this.offset + index * this.page
     return this.backing.isPresent(at) && at + last >= this.backing.size
+  }
+}
+
+const PAST_END = { cause: 'past-end', outcome: 'zeros' }
+
+/** Stands for the backing of a window that shows nothing. */
+const nothing = page => ({
+  page,
+  size: 0,
+  bytes: null,
+  memfd: false,
+  inode: 0,
+  isPresent: () => true,
+  windows: new Set()
+})
+
+/** What the library calls a window: it shows one part of a region after the other, and behind it its rest. */
+class Sliding extends Window {
+  /** How many pages show a region. */
+  shownPages = 0
+
+  /** @param most what a slide may ask for at most; @param rest 'trap' or 'zeros' */
+  constructor(page, byteLength, most, rest, tally) {
+    super(nothing(page), 0, byteLength, most, tally)
+    this.most = most
+    this.rest = rest
+    this.shownRegion = null
+    this.layRest(0)
+  }
+
+  get restIsWritable() {
+    return this.rest === 'zeros' && this.most !== 'readonly'
+  }
+
+  /** What was written to the rest is forgotten. */
+  layRest(shownPages) {
+    for (let index = shownPages; index < this.pages; index++) {
+      this.state[index] = REST
+      this.bare[index] = 0
+      this.blank(index)
+    }
+    this.shownPages = shownPages
+  }
+
+  /** @param region the model's, or null; `offset` in its file */
+  slide({ region, backing = nothing(this.page), offset = 0, shownPages = 0, sharing = this.sharing }) {
+    // Nobody can have written to a rest that is protected, as far as the library knows.
+    if (shownPages < this.shownPages || this.restIsWritable) {
+      this.layRest(Math.min(shownPages, this.shownPages))
+    }
+    this.backing.windows.delete(this)
+    backing.windows.add(this)
+    Object.assign(this, { backing, offset, sharing, shownPages, shownRegion: region })
+    this.state.fill(FILE, 0, shownPages)
+    this.bare.fill(0, 0, shownPages)
+    this.forgetStrays()
+  }
+
+  /** Whether nothing can be done there. */
+  isHidden(index) {
+    return this.state[index] === REST && this.rest === 'trap' && this.bare[index] === 0
+  }
+
+  isUnreadable(index) {
+    return super.isUnreadable(index) || this.isHidden(index)
+  }
+
+  isProtected(index) {
+    if (this.state[index] !== REST) return super.isProtected(index)
+    return this.rest === 'zeros' && this.most === 'readonly' && this.bare[index] === 0
+  }
+
+  loseProtection() {
+    for (let index = 0; index < this.pages; index++) {
+      const isWritable = this.state[index] === REST ? this.restIsWritable : this.sharing !== 'readonly'
+      if (!isWritable) this.bare[index] = 1
+    }
+  }
+
+  protect() {
+    for (let index = this.shownPages; index < this.pages; index++) {
+      if (this.bare[index] === 1) this.blank(index)
+    }
+    super.protect()
+  }
+
+  touch(part) {
+    if (this.isHidden(part.index)) {
+      this.tally.faults++
+      this.note({ ...part, ...PAST_END })
+      this.warnings.add('HOSTMAP_PAST_END')
+      this.wasStray = true
+      this.hasNewStrays = true
+      // All of it, since a loop does not stop after a page.
+      this.bare.fill(1, this.shownPages)
+    }
+    super.touch(part)
+  }
+
+  trap(part) {
+    if (!this.isHidden(part.index)) return super.trap(part)
+    this.tally.faults++
+    this.note({ ...part, cause: 'past-end', outcome: 'trap' })
+    return true
   }
 }
 
@@ -386,19 +510,19 @@ class Memory {
   }
 }
 
-/** The same for a range of a window. A missing page has no bytes: `visit` is not called for it. */
+/** The same for a range of a window. A page that can't be read has no bytes: `visit` is not called for it. */
 function eachRunOf(window, at, length, visit) {
   const { page } = window
   const end = at + length
   while (at < end) {
     const index = Math.floor(at / page)
     const state = window.state[index]
-    const missing = window.isMissing(index)
+    const missing = window.isUnreadable(index)
     let to = (index + 1) * page
     // Pages that lie together in one buffer are one run.
     for (let next = index + 1; to < end; next++, to += page) {
       if (window.state[next] !== state && (window.state[next] === FILE || state === FILE)) break
-      if (window.isMissing(next) !== missing) break
+      if (window.isUnreadable(next) !== missing) break
     }
     to = Math.min(to, end)
     if (!missing) {
@@ -428,10 +552,13 @@ module.exports = {
   WASM_PAGE,
   FILE,
   ZEROS,
+  REST,
+  PAST_END,
   roundUp,
   Backing,
   Tally,
   Window,
+  Sliding,
   View,
   Memory,
   eachRunOf,

@@ -10,7 +10,7 @@ const hostmap = require('../..')
 const native = require('../../lib/binding')
 const { hasMemory64 } = require('../support/wasm')
 const { Thread } = require('./thread')
-const { WASM_PAGE, ZEROS, Backing, eachRunOf } = require('./model')
+const { WASM_PAGE, ZEROS, REST, Backing, eachRunOf } = require('./model')
 
 const { GuardedMemory, HostRegion, limits } = hostmap
 const { pageSize: PAGE, wasm: WASM_LIMITS } = limits()
@@ -208,6 +208,19 @@ class World {
     for (const mapping of model.mappings) {
       if (mapping.real) this.compareCounts(mapping, mapping.real, mapping.tally)
       if (mapping.real) same(`${mapping.name}: unmapped`, mapping.real.unmapped, false)
+      if (mapping.real && mapping.shown) this.compareShown(mapping)
+    }
+  }
+
+  /** What a window says that it shows. */
+  compareShown({ name, real, shown, sources }) {
+    same(`${name}: region`, real.region, shown.region?.ref.deref() ?? null)
+    same(`${name}: byteOffset`, real.byteOffset, shown.byteOffset)
+    same(`${name}: shownBytes`, real.shownBytes, shown.byteLength)
+    for (const { real, position, start, pointer } of sources) {
+      same(`${name}: position of a source`, real.position, position)
+      same(`${name}: start of a source`, real.start, start)
+      same(`${name}: pointer of a source`, real.pointer, pointer)
     }
   }
 
@@ -286,8 +299,8 @@ class World {
 
   compareRanges(memory, ranges, from) {
     const expected = this.expectedRanges(memory, ranges, from)
-    const show = ({ kind, start, end, access, region, byteOffset }) =>
-      `${kind} ${start} ${end} ${access} ${region ? 'region' : '-'} ${byteOffset}`
+    const show = ({ kind, start, end, access, region, byteOffset, windowBytes }) =>
+      `${kind} ${start} ${end} ${access} ${region ? 'region' : '-'} ${byteOffset} ${windowBytes}`
     same(`layout of memory ${memory.id}`, ranges.map(show).join('\n'), expected.map(show).join('\n'))
     if (from === 'worker') return
     ranges.forEach(({ region, start }, i) => {
@@ -302,14 +315,15 @@ class World {
     const reservation = reservationOf(address, real)
     const most = (from === 'main' ? memory.knownMaximum : undefined) ?? WASM_LIMITS[MAX_PAGES[address]]
     const ranges = []
-    const add = (kind, start, end, access, region = null, byteOffset = 0) => {
-      if (start < end) ranges.push({ kind, start, end, access, region, byteOffset })
+    const add = (kind, start, end, access, region = null, byteOffset = 0, windowBytes = undefined) => {
+      if (start < end) ranges.push({ kind, start, end, access, region, byteOffset, windowBytes })
     }
     add('guard', -reservation.below, 0, 'none')
     let at = 0
-    for (const { start, end, access, thread, regionRef, byteOffset } of model.mappings) {
+    for (const { start, end, access, thread, regionRef, byteOffset, window } of model.mappings) {
+      const windowBytes = window.shownPages === undefined ? undefined : window.shownPages * PAGE
       add('linear', at, start, 'readwrite')
-      add('mapped', start, end, access, thread === from ? regionRef : null, byteOffset)
+      add('mapped', start, end, access, thread === from ? regionRef : null, byteOffset, windowBytes)
       at = end
     }
     add('linear', at, byteLength, 'readwrite')
@@ -365,17 +379,22 @@ class World {
 }
 
 /** Whether a fault that the library tells of is this one. */
-function fits(real, { region, start, regionClosed = region.closed }, fault) {
+function fits(real, entry, fault) {
   if (real === null) return false
-  const { window, first, last, write, either, cause, outcome } = fault
-  const skew = real.byteOffset - (window.offset - region.offset)
+  const { start, shown } = entry
+  const { offset, shownRegion, first, last, write, either, cause, outcome } = fault
+  const region = shown ? shownRegion : entry.region
+  const skew = real.byteOffset - (offset - (region?.offset ?? 0))
+  const isClosed = entry.regionClosed ?? entry.region?.closed
+  const causes =
+    cause !== 'missing' ? [cause] : shown ? causesNow(fault, shown, skew) : [causeOf(fault, skew, isClosed)]
   return (
     real.outcome === outcome &&
     (either || real.operation === (write ? 'write' : 'read')) &&
     skew >= first &&
     skew <= last &&
     real.address === (start === undefined ? null : start + skew) &&
-    real.cause === (cause === 'missing' ? causeOf(window, skew, regionClosed) : cause)
+    causes.includes(real.cause)
   )
 }
 
@@ -385,6 +404,14 @@ function causeOf({ backing, offset }, skew, regionClosed) {
   return !regionClosed && !backing.isPresent(page) ? 'file-shrunk' : 'unavailable'
 }
 
+/** The same for a window, which may have slid on: of a file that it does not show nobody looks at the size. */
+function causesNow(fault, { region }, skew) {
+  if (region === null || region.backing !== fault.backing) return ['unavailable']
+  const cause = causeOf(fault, skew, region.closed)
+  // Which part of the file another region is of, nobody promises to know.
+  return region === fault.shownRegion ? [cause] : [cause, 'unavailable', 'file-shrunk']
+}
+
 /** Without it, stray writes and missing pages end the process. */
 const hasGuard = limits().faultGuard.handler !== 'none'
 
@@ -392,7 +419,8 @@ let countsWarnings = hasGuard
 // Since the process started.
 const warned = {
   HOSTMAP_STRAY_WRITE: { expected: 0, real: 0 },
-  HOSTMAP_MISSING_PAGE: { expected: 0, real: 0 }
+  HOSTMAP_MISSING_PAGE: { expected: 0, real: 0 },
+  HOSTMAP_PAST_END: { expected: 0, real: 0 }
 }
 process.on('warning', ({ name, code }) => {
   if (name === 'HostmapWarning') warned[code].real++
@@ -447,6 +475,10 @@ function reservationOf(address, ranges) {
 }
 
 function rightsOf(window, index) {
+  if (window.state[index] === REST) {
+    if (window.isHidden(index)) return '---p -'
+    return `r${window.rest === 'zeros' && window.isProtected(index) ? '-' : 'w'}-p -`
+  }
   const shared = window.sharing === 'shared' && window.state[index] !== ZEROS
   const writable = window.sharing !== 'readonly' || window.bare[index] === 1
   const inode = window.state[index] === ZEROS ? '-' : window.backing.inode

@@ -5,12 +5,14 @@
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, mprotect, munmap};
 use std::ffi::c_void;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::ptr::NonNull;
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard, Once, PoisonError};
 use wasm_hostmap::mapping::Access;
 use wasm_hostmap::memory::{Place, Reservation, is_guarded};
+use wasm_hostmap::region::{Part, Region};
 use wasm_hostmap::sys::page::{PageAligned, host_page_bytes};
-use wasm_hostmap::sys::process_map;
+use wasm_hostmap::sys::process_map::{self, Vma};
 
 /// Tests that look at the process's map, or make calls fail, run one at a time.
 pub fn serial() -> MutexGuard<'static, ()> {
@@ -18,8 +20,25 @@ pub fn serial() -> MutexGuard<'static, ()> {
     SERIAL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The same for tests with faults. Before the first one Rust's own handlers, which want to run on a small stack of their own
+/// (SA_ONSTACK), make way for the default action: a debug build needs more stack than that.
+pub fn fault_serial() -> MutexGuard<'static, ()> {
+    static DEFAULT_ACTION: Once = Once::new();
+    DEFAULT_ACTION.call_once(|| {
+        for signal in [libc::SIGSEGV, libc::SIGBUS] {
+            // SAFETY: no handler of ours is there yet.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+    });
+    serial()
+}
+
 pub fn page_bytes() -> u64 {
     host_page_bytes()
+}
+
+pub fn pages(count: u64) -> PageAligned {
+    PageAligned::new(count * page_bytes()).unwrap()
 }
 
 pub static PAGE: LazyLock<PageAligned> = LazyLock::new(|| PageAligned::new(host_page_bytes()).unwrap());
@@ -45,13 +64,16 @@ pub fn inject(_which: usize) -> bool {
     false
 }
 
+/// Forgets calls that are to fail; true if there were any.
 #[cfg(feature = "inject")]
-pub fn forget() {
-    wasm_hostmap::sys::inject::disarm(Some(std::thread::current().id()));
+pub fn forget() -> bool {
+    wasm_hostmap::sys::inject::disarm(Some(std::thread::current().id()))
 }
 
 #[cfg(not(feature = "inject"))]
-pub fn forget() {}
+pub fn forget() -> bool {
+    false
+}
 
 pub fn read(address: u64) -> u8 {
     // SAFETY: tests read what is mapped.
@@ -61,6 +83,54 @@ pub fn read(address: u64) -> u8 {
 pub fn write(address: u64, value: u8) {
     // SAFETY: tests write what is mapped, or end by it.
     unsafe { std::ptr::write_volatile(address as *mut u8, value) }
+}
+
+/// A file that is removed when dropped.
+pub struct Temp(pub PathBuf);
+
+impl Temp {
+    pub fn new(name: &str, bytes: &[u8]) -> Self {
+        let path = std::env::temp_dir().join(format!("hostmap-{}-{name}", std::process::id()));
+        std::fs::write(&path, bytes).unwrap();
+        Self(path)
+    }
+
+    pub fn open(&self) -> Region {
+        Region::open(&self.0, Part::default(), false).unwrap()
+    }
+
+    pub fn set_bytes(&self, byte_length: u64) {
+        std::fs::File::options().write(true).open(&self.0).unwrap().set_len(byte_length).unwrap();
+    }
+}
+
+impl Drop for Temp {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// What lies at an address: there is something, or else it is a hole.
+pub fn area_of(address: u64) -> Vma {
+    let vma = process_map::at_or_after(address).unwrap().unwrap();
+    assert!(vma.start <= address, "a hole at {address:x}");
+    vma
+}
+
+pub fn no_hole(reserved: &Reserved) {
+    let reservation = reserved.reservation();
+    let mut at = reserved.base() - reservation.below_bytes;
+    while at < reserved.base() + reservation.above_bytes {
+        at = area_of(at).end;
+    }
+    assert!(reserved.is_guarded());
+}
+
+/// Areas of the process that show this region.
+pub fn areas_of(region: &Region) -> usize {
+    let mut count = 0;
+    process_map::for_each(|vma| count += usize::from(vma.inode == region.inode())).unwrap();
+    count
 }
 
 const BELOW_PAGES: u64 = 64;

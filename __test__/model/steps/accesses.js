@@ -6,7 +6,7 @@ const fs = require('node:fs')
 const fc = require('fast-check')
 const { noise } = require('../../support/files')
 const { WASM, SCRIPT, ACCESSES, perform, toValue } = require('../accesses')
-const { FILE, readView, writeView } = require('../model')
+const { FILE, PAST_END, readView, writeView } = require('../model')
 const { PAGE, Difference, hasGuard, same } = require('../world')
 const { newSteps, MOST_BYTES, pick, flag, place, longLength, value, choose } = require('./arguments')
 
@@ -19,14 +19,19 @@ function placeIn({ model }, { anchor, which, page, delta }) {
     mapping: () => mapping && mapping.start + (page % mapping.window.pages) * PAGE,
     'end of mapping': () => mapping?.end,
     'end of file': () => mapping && mapping.start + mapping.window.backing.size - mapping.window.offset,
+    'end of what is shown': () => mapping && mapping.start + (mapping.window.shownPages ?? 0) * PAGE,
     'end of memory': () => model.byteLength,
     anywhere: () => page * 64
   }
   return Math.max(0, (bases[anchor]() ?? 0) + delta)
 }
 
-const isMissing = ({ window, index }) => window.isMissing(index)
+const isMissing = ({ window, index }) => window.isUnreadable(index)
 const refuses = part => isMissing(part) || (part.write && part.window.isProtected(part.index))
+
+/** Whether a store that traps at its other half may have made a copy of this page: that, too, the processor decides. */
+const mayBeCopied = part =>
+  part.write && !refuses(part) && part.window.sharing !== 'shared' && part.window.state[part.index] === FILE
 
 /** The pages of windows that these ranges touch. */
 function partsOf(space, ranges, write, either = false) {
@@ -90,9 +95,10 @@ function accessPlan(space, name, access, act) {
       ...partsOf(space, begun(reads), false),
       ...partsOf(space, begun(writes), true, spec.either)
     ]
-    if (inside.some(refuses)) return null
+    if (inside.some(refuses) || inside.some(mayBeCopied)) return null
   }
   const refused = parts.filter(refuses)
+  if (spec.how === 'plain' && refused.length > 0 && parts.some(mayBeCopied)) return null
   const [first, ...others] = refused
   if (!hasGuard && refused.length > 0 && (spec.how !== 'plain' || refused.some(isMissing))) return null
   // Which of two pages is met first, the processor decides.
@@ -121,7 +127,10 @@ function accessPlan(space, name, access, act) {
         if (!outOfBounds) tellTrap(first, others)
       } else if (outside) same(`${access.name} outside`, value, undefined)
       else {
+        // Which page of a rest is met first, and opens all of it, shows in what is told of the fault.
+        const hidden = parts.filter(({ window, index }) => window.isHidden?.(index))
         for (const part of parts) part.window.touch(part)
+        for (const part of hidden) part.window.note({ ...part, ...PAST_END })
         same(`${access.name} gives`, value, spec.effect(access, space))
       }
       const outcome = trap !== undefined ? 'trapped' : refused.length > 0 ? 'replaced pages' : 'done'

@@ -32,7 +32,15 @@ const number = fc.oneof(
 )
 /** Where in a memory: near something, or anywhere. */
 const place = fc.record({
-  anchor: fc.constantFrom('mapping', 'end of mapping', 'end of file', 'end of memory', 'anywhere', 'mapping'),
+  anchor: fc.constantFrom(
+    'mapping',
+    'end of mapping',
+    'end of file',
+    'end of memory',
+    'anywhere',
+    'mapping',
+    'end of what is shown'
+  ),
   which: pick,
   page: pick,
   delta: fc.oneof(fc.integer({ min: -20, max: 20 }), fc.integer({ min: 0, max: 2 * PAGE }), fc.constant(0))

@@ -50,6 +50,11 @@ const CALLS = {
     codes: ['OUT_OF_MEMORY', 'MAP_COUNT', 'MAP_FAILED'],
     syscalls: ['mmap', 'mremap', 'madvise', 'mprotect']
   },
+  window: { codes: ['OUT_OF_MEMORY', 'MAP_COUNT', 'MAP_FAILED'], syscalls: ['mmap', 'mremap', 'mprotect'] },
+  slide: {
+    codes: ['OUT_OF_MEMORY', 'MAP_COUNT', 'MAP_FAILED'],
+    syscalls: ['mmap', 'mmap', 'mremap', 'mremap', 'madvise', 'mprotect', 'fcntl']
+  },
   layout: { codes: [], syscalls: ['mprotect'] }
 }
 

@@ -292,6 +292,7 @@ step('unmap', 12, { memory: pick, mapping: pick, dispose: flag, again: flag }, (
   const codes = memoryCodes(memory)
   const throws = codes.length === 0 && block?.throws
   const unmapped = () => {
+    if (mapping.shown) mapping.shown.region = null
     world.protect(memory)
     memory.model.unmap(mapping)
     same('unmapped', real.unmapped, true)
@@ -328,6 +329,7 @@ step('forget a mapping', 2, { memory: pick, mapping: pick }, (world, args) => {
 
 module.exports = {
   steps,
+  ACCESS,
   mapArguments,
   requestOf,
   addMapping,

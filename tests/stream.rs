@@ -1,0 +1,443 @@
+//! Reading ahead and leaving behind, as the process's map and the kernel's page cache show it. No Node involved.
+
+#![allow(clippy::arithmetic_side_effects)] // Tests may let arithmetic panic.
+
+mod support;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use support::{Reserved, Temp, areas_of, fault_serial as serial, page_bytes, pages};
+use wasm_hostmap::ahead::Stream;
+use wasm_hostmap::mapping::Access;
+use wasm_hostmap::memory::{Mapped, Memory};
+use wasm_hostmap::region::{Part, Region};
+use wasm_hostmap::stage::Grain;
+use wasm_hostmap::sys::mmap::{Mmap, Sharing};
+use wasm_hostmap::sys::page::{PageAligned, PageSpan};
+use wasm_hostmap::sys::{file, process_map};
+use wasm_hostmap::window::{Kind, Rest};
+
+const MIB: u64 = 1 << 20;
+
+/// Waits for what threads of ours do. The deadline is for a machine that does something else, and for a test that fails.
+fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < Duration::from_secs(20), "it never came: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Each page of it starts with its number.
+fn numbered(byte_length: u64) -> Vec<u8> {
+    let mut bytes = vec![0; usize::try_from(byte_length).unwrap()];
+    for (page, number) in bytes.chunks_mut(usize::try_from(page_bytes()).unwrap()).zip(1_u64..) {
+        if let Some(head) = page.first_chunk_mut() {
+            *head = number.to_le_bytes();
+        }
+    }
+    bytes
+}
+
+/// Bytes of a region's pages that the process has in its page tables: in the stage, and in this range of addresses.
+fn mapped_bytes(region: &Region, memory: std::ops::Range<u64>) -> (u64, u64) {
+    let text = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let (mut staged, mut shown) = (0, 0);
+    let mut inside = None;
+    for line in text.lines() {
+        let mut words = line.split_ascii_whitespace();
+        let (head, second) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+        if let Some((start, _)) = head.split_once('-').filter(|_| !head.ends_with(':')) {
+            let start = u64::from_str_radix(start, 16).unwrap();
+            // access, offset, device, inode
+            let inode: u64 = words.nth(2).unwrap_or("0").parse().unwrap();
+            inside = (inode == region.inode()).then(|| memory.contains(&start));
+        } else if head == "Rss:" {
+            let bytes = second.parse::<u64>().unwrap() << 10;
+            match inside {
+                Some(true) => shown += bytes,
+                Some(false) => staged += bytes,
+                None => {}
+            }
+        }
+    }
+    (staged, shown)
+}
+
+/// Where no window shows it.
+fn staged_bytes(region: &Region) -> u64 {
+    mapped_bytes(region, 0..0).0
+}
+
+/// How many bytes of a region's pages are in the page cache.
+fn cached_bytes(region: &Region) -> u64 {
+    let whole = region.pages(PageAligned::ZERO, region.byte_length()).unwrap();
+    let look = Mmap::new(whole.length(), whole.as_pages(Sharing::ReadOnly)).unwrap();
+    let resident = look.resident(look.span());
+    resident.into_iter().map(|is_there| if is_there { page_bytes() } else { 0 }).sum()
+}
+
+/// A file whose pages can leave the page cache; `None` where no file's can.
+fn cached_file(name: &str, byte_length: u64) -> Option<(Temp, Region)> {
+    let temp = Temp::new(name, &numbered(byte_length));
+    std::fs::File::open(&temp.0).unwrap().sync_all().unwrap();
+    let region = temp.open();
+    let whole = cached_bytes(&region);
+    assert!(whole >= byte_length);
+    file::drop_cached(region.shared_fd(), 0, byte_length).unwrap();
+    (cached_bytes(&region) < whole).then_some((temp, region))
+}
+
+/// A memory with a window of so many bytes in it.
+struct One {
+    reserved: Reserved,
+    memory: Memory,
+    window: Mapped,
+    address: u64,
+    byte_length: u64,
+}
+
+impl One {
+    fn new(byte_length: u64) -> Self {
+        let reserved = Reserved::new(4 * MIB / page_bytes());
+        let memory = Memory::attach(reserved.place()).unwrap();
+        // As `window_in_free_space` places it: entries of page tables for 2 MiB are moved as they are there, and lost elsewhere.
+        let address = reserved.base().next_multiple_of(2 * MIB);
+        let length = PageAligned::new(byte_length).unwrap();
+        let kind = Kind { length, access: Access::Private, rest: Rest::Inaccessible };
+        let window = memory.window_at(reserved.place(), address - reserved.base(), kind).unwrap();
+        Self { reserved, memory, window, address, byte_length }
+    }
+
+    fn slide(&self, region: &Region, start: u64, end: u64, access: Access) {
+        let shown =
+            region.pages(PageAligned::round_down(start), end - PageAligned::round_down(start).get()).unwrap();
+        assert!(self.memory.slide(self.reserved.place(), self.window, Some((&shown, access))).unwrap());
+    }
+
+    fn staged_bytes(&self, region: &Region) -> u64 {
+        mapped_bytes(region, self.range()).0
+    }
+
+    fn range(&self) -> std::ops::Range<u64> {
+        self.address..self.address + self.byte_length
+    }
+
+    /// Whether the pages that are shown now are those from `start` on.
+    fn shows(&self, start: u64, byte_length: u64) -> bool {
+        let first = start / page_bytes();
+        (0..byte_length / page_bytes()).all(|page| {
+            let head =
+                std::array::from_fn(|at| support::read(self.address + page * page_bytes() + at as u64));
+            u64::from_le_bytes(head) == first + page + 1
+        })
+    }
+}
+
+/// `shown_at`: the address of the window.
+fn stream(
+    region: &Region,
+    shown_at: u64,
+    access: Access,
+    read_ahead: bool,
+    leave_behind: bool,
+) -> Arc<Stream> {
+    Arc::new(Stream::new(region, shown_at, access.sharing(), read_ahead, leave_behind))
+}
+
+#[test]
+fn the_next_chunk_is_in_the_page_tables_before_it_is_touched_and_none_after_the_end() {
+    let _serial = serial();
+    let bytes = numbered(8 * MIB);
+    let file = Temp::new("next", &bytes);
+    let in_memory = Region::copy_from(bytes.as_ptr() as u64, bytes.len() as u64, "test").unwrap();
+    let regions = [&file.open(), &in_memory];
+    // How many new bytes a step has, and how many old ones are shown again in front of them.
+    for (chunk, keep) in [(2 * MIB, 0), (MIB, 0), (MIB, page_bytes()), (MIB / 2 + page_bytes(), 5)] {
+        for (region, access) in
+            regions.iter().flat_map(|region| [(region, Access::Readonly), (region, Access::Private)])
+        {
+            let it = One::new(2 * MIB);
+            let stream = stream(region, it.address, access, true, false);
+            assert!(!stream.is_idle());
+            let (mut start, mut end) = (0, 0);
+            for round in 0..8 * MIB / chunk {
+                start = end - keep.min(end);
+                end += chunk;
+                it.slide(region, start, end, access);
+                let (_, shown) = mapped_bytes(region, it.range());
+                // How much will be kept shows when the second chunk comes.
+                if round > 2 {
+                    assert!(shown >= chunk, "{shown} bytes of {chunk} are there, and nothing was touched");
+                }
+                stream.advance(start, end, end + chunk, round == 0);
+                assert!(it.shows(PageAligned::round_down(start).get(), end - start));
+                let ahead = chunk.min(8 * MIB - end);
+                eventually("the next chunk", || it.staged_bytes(region) >= ahead);
+            }
+            stream.end();
+            eventually("an empty stage", || it.staged_bytes(region) == 0);
+            assert!(it.shows(PageAligned::round_down(start).get(), end - start));
+        }
+    }
+}
+
+#[test]
+fn holes_of_memfds_stay_holes() {
+    let _serial = serial();
+    let region = Region::allocate(8 * MIB + 100, "holes").unwrap();
+    for page in [3, 4, 700, 2048] {
+        let view = region.view(page * page_bytes(), 1).unwrap();
+        support::write(view.address(), 1);
+    }
+    let it = One::new(MIB);
+    let stream = stream(&region, it.address, Access::Readonly, true, true);
+    it.slide(&region, 0, 1, Access::Readonly);
+    stream.advance(0, 1, region.byte_length(), true);
+    eventually("all that there is", || staged_bytes(&region) == 4 * page_bytes());
+    assert_eq!(region.held_bytes(), 4 * page_bytes());
+    stream.end();
+    eventually("an empty stage", || staged_bytes(&region) == 0);
+    assert_eq!(region.held_bytes(), 4 * page_bytes(), "what was passed is the only copy");
+}
+
+#[test]
+fn nothing_is_left_of_a_region_of_no_whole_pages_or_of_one_that_was_begun_in_a_page() {
+    let _serial = serial();
+    for (file_offset, start, length) in
+        [(0, 0, 3 * MIB + 1), (page_bytes(), 5, 3 * MIB + 77), (0, MIB - 1, 2 * MIB - 1)]
+    {
+        let file = Temp::new("odd", &numbered(4 * MIB));
+        let part = Part { byte_offset: file_offset, byte_length: Some(length) };
+        let region = Region::open(&file.0, part, false).unwrap();
+        let it = One::new(MIB);
+        let stream = stream(&region, it.address, Access::Readonly, true, true);
+        it.slide(&region, start, start + 10, Access::Readonly);
+        stream.advance(start, start + 10, length, true);
+        eventually("something", || it.staged_bytes(&region) > 0);
+        stream.advance(length - 5, length, length, false);
+        stream.end();
+        eventually("an empty stage", || it.staged_bytes(&region) == 0);
+    }
+}
+
+#[test]
+fn what_was_passed_leaves_the_page_cache_and_what_comes_is_read() {
+    let _serial = serial();
+    let Some((_file, region)) = cached_file("behind", 8 * MIB + 100) else { return };
+    let it = One::new(MIB);
+    assert_eq!(cached_bytes(&region), 0);
+    let stream = stream(&region, it.address, Access::Readonly, true, true);
+    for start in (0..8 * MIB).step_by(usize::try_from(MIB).unwrap()) {
+        it.slide(&region, start, start + MIB, Access::Readonly);
+        stream.advance(start, start + MIB, start + 2 * MIB, start == 0);
+        assert!(it.shows(start, MIB));
+        // The kernel keeps pages in blocks of up to 2 MiB, and the one that the window shows a part of stays.
+        let most = region.byte_length() - start + 2 * MIB;
+        eventually("a part of the file", || cached_bytes(&region) <= most);
+    }
+    it.slide(&region, 8 * MIB, 8 * MIB + 100, Access::Readonly);
+    stream.end();
+    eventually("no more than the window shows", || cached_bytes(&region) <= 2 * MIB);
+    eventually("an empty stage", || it.staged_bytes(&region) == 0);
+}
+
+#[test]
+fn what_is_passed_in_small_steps_leaves_the_page_cache_too() {
+    let _serial = serial();
+    let Some((file, _)) = cached_file("small", 16 * MIB) else { return };
+    // In blocks as large as the kernel likes.
+    std::fs::write(&file.0, numbered(16 * MIB)).unwrap();
+    std::fs::File::open(&file.0).unwrap().sync_all().unwrap();
+    let region = file.open();
+    assert_eq!(cached_bytes(&region), 16 * MIB);
+    let stream = stream(&region, 0, Access::Readonly, false, true);
+    let step = MIB / 4 + page_bytes();
+    for start in (0..16 * MIB).step_by(usize::try_from(step).unwrap()) {
+        let end = (start + step).min(16 * MIB);
+        stream.advance(start, end, end, start == 0);
+        let most = 16 * MIB - start + 2 * MIB;
+        eventually("a part of the file", || cached_bytes(&region) <= most);
+    }
+    stream.end();
+    eventually("nothing", || cached_bytes(&region) == 0);
+}
+
+#[test]
+fn what_is_not_left_behind_stays_in_the_page_cache() {
+    let _serial = serial();
+    let Some((_file, region)) = cached_file("kept", 4 * MIB) else { return };
+    let it = One::new(MIB);
+    let stream = stream(&region, it.address, Access::Readonly, true, false);
+    it.slide(&region, 0, page_bytes(), Access::Readonly);
+    stream.advance(0, page_bytes(), 4 * MIB, true);
+    eventually("all of it", || cached_bytes(&region) >= 4 * MIB - page_bytes());
+    eventually("all of it, to be shown", || it.staged_bytes(&region) >= 4 * MIB - page_bytes());
+    let before = cached_bytes(&region);
+    stream.advance(3 * MIB, 4 * MIB, 4 * MIB, false);
+    stream.end();
+    eventually("an empty stage", || it.staged_bytes(&region) == 0);
+    assert_eq!(cached_bytes(&region), before);
+}
+
+#[test]
+fn a_stream_with_nothing_to_do_is_idle() {
+    let _serial = serial();
+    let file = Temp::new("idle", &numbered(MIB));
+    let (in_file, in_memory) = (file.open(), Region::allocate(MIB, "test").unwrap());
+    for (region, access, read_ahead, leave_behind, is_idle) in [
+        (&in_file, Access::Readonly, false, false, true),
+        (&in_file, Access::Readonly, false, true, false),
+        (&in_file, Access::Shared, true, false, true),
+        (&in_file, Access::Shared, true, true, false),
+        (&in_memory, Access::Shared, true, true, true),
+        (&in_memory, Access::Private, false, true, true),
+        (&in_memory, Access::Private, true, false, false),
+    ] {
+        assert_eq!(stream(region, 0, access, read_ahead, leave_behind).is_idle(), is_idle);
+    }
+}
+
+#[test]
+fn a_restart_in_the_middle_of_a_step_leaves_nothing() {
+    let _serial = serial();
+    let file = Temp::new("restart", &numbered(4 * MIB));
+    let region = file.open();
+    let stream = stream(&region, 0, Access::Readonly, true, false);
+    for round in 0..300_u64 {
+        stream.advance(0, 1, 3 * MIB, true);
+        // At another moment of the thread's work each time.
+        let started = Instant::now();
+        while started.elapsed() < Duration::from_micros(round * 7 % 400) {
+            std::hint::spin_loop();
+        }
+        stream.advance(4 * MIB - page_bytes(), 4 * MIB, 4 * MIB, true);
+        stream.end();
+        eventually("an empty stage", || staged_bytes(&region) == 0);
+    }
+}
+
+#[test]
+fn streams_of_several_threads_over_one_region_leave_nothing() {
+    let _serial = serial();
+    let bytes = numbered(4 * MIB);
+    let file = Temp::new("several", &bytes);
+    let in_memory = Region::copy_from(bytes.as_ptr() as u64, bytes.len() as u64, "test").unwrap();
+    for region in [&file.open(), &in_memory] {
+        std::thread::scope(|scope| {
+            for seed in 1..4_u64 {
+                scope.spawn(move || {
+                    let it = One::new(MIB);
+                    let stream = stream(region, it.address, Access::Readonly, true, seed == 1);
+                    let mut number = seed;
+                    let mut below = move |end: u64| {
+                        number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                        (number >> 33) % end
+                    };
+                    let mut at = 0;
+                    for round in 0..300 {
+                        let restart = round == 0 || below(8) == 0;
+                        if restart {
+                            at = below(4 * MIB);
+                        }
+                        let end = (at + 1 + below(MIB - page_bytes())).min(4 * MIB);
+                        if end > at {
+                            it.slide(region, at, end, Access::Readonly);
+                            stream.advance(at, end, end + below(2 * MIB), restart);
+                            let first = PageAligned::round_down(at).get();
+                            assert!(it.shows(first, end - first));
+                        }
+                        at = end;
+                        if below(10) == 0 {
+                            stream.end();
+                        }
+                    }
+                    stream.end();
+                });
+            }
+        });
+        eventually("an empty stage", || staged_bytes(region) == 0);
+    }
+}
+
+#[test]
+fn a_region_that_is_dropped_while_a_thread_is_at_work_is_gone_soon() {
+    let _serial = serial();
+    let file = Temp::new("dropped", &numbered(4 * MIB));
+    let inode = file.open().inode();
+    let is_mapped = || {
+        let mut count = 0;
+        process_map::for_each(|vma| count += usize::from(vma.inode == inode)).unwrap();
+        count > 0
+    };
+    for round in 0..100_u64 {
+        let region = file.open();
+        let stream =
+            stream(&region, 0, if round % 2 == 0 { Access::Readonly } else { Access::Private }, true, true);
+        stream.advance(0, 1, 4 * MIB, true);
+        drop(region);
+        stream.advance(MIB, 2 * MIB, 4 * MIB, round % 3 == 0);
+        eventually("a process without the region's pages", || !is_mapped());
+        stream.end();
+    }
+}
+
+#[test]
+fn a_stream_over_a_file_that_was_cut_ends_as_any_other() {
+    let _serial = serial();
+    let file = Temp::new("cut-ahead", &numbered(4 * MIB));
+    let region = file.open();
+    let it = One::new(MIB);
+    let stream = stream(&region, it.address, Access::Readonly, true, true);
+    it.slide(&region, 0, MIB, Access::Readonly);
+    stream.advance(0, MIB, 3 * MIB, true);
+    file.set_bytes(MIB + 10);
+    it.slide(&region, MIB, 2 * MIB, Access::Readonly);
+    stream.advance(MIB, 2 * MIB, 4 * MIB, false);
+    assert!(it.shows(MIB, 0));
+    assert_eq!(support::read(it.address + page_bytes()), 0);
+    stream.end();
+    eventually("an empty stage", || it.staged_bytes(&region) == 0);
+}
+
+#[test]
+fn a_used_up_stage_is_replaced_under_a_stream() {
+    let _serial = serial();
+    let file = Temp::new("used-up", &numbered(4 * MIB));
+    let region = file.open();
+    let it = One::new(2 * MIB);
+    let stream = stream(&region, it.address, Access::Readonly, true, false);
+    it.slide(&region, 0, 2 * MIB, Access::Readonly);
+    stream.advance(0, 2 * MIB, 4 * MIB, true);
+    let now = || region.stage(Sharing::ReadOnly, Grain::Huge, false).unwrap();
+    let first = now();
+    let whole = PageSpan::new(PageAligned::ZERO, pages(4 * MIB / page_bytes())).unwrap();
+    // What it counts is what it was asked for.
+    while Arc::ptr_eq(&first, &now()) {
+        first.bring_in(whole, false);
+    }
+    drop(first);
+    it.slide(&region, 2 * MIB, 4 * MIB, Access::Readonly);
+    stream.advance(2 * MIB, 4 * MIB, 4 * MIB, false);
+    assert!(it.shows(2 * MIB, 2 * MIB));
+    stream.end();
+    eventually("an empty stage", || it.staged_bytes(&region) == 0);
+    eventually("one stage and a window", || areas_of(&region) == 2);
+}
+
+#[test]
+fn a_region_whose_stage_is_read_ahead_can_be_sealed() {
+    let _serial = serial();
+    let bytes = numbered(2 * MIB);
+    let region = Region::copy_from(bytes.as_ptr() as u64, bytes.len() as u64, "test").unwrap();
+    let streams = [Access::Readonly, Access::Private, Access::Shared].map(|access| {
+        let stream = stream(&region, 0, access, true, true);
+        stream.advance(0, 1, 2 * MIB, true);
+        stream
+    });
+    region.seal().unwrap();
+    for stream in streams {
+        stream.end();
+    }
+    eventually("empty stages", || staged_bytes(&region) == 0);
+}
