@@ -354,7 +354,8 @@ describe('a window', () => {
     )
     expect(seen).toMatchObject({ after: 0, open: 0, collected: true })
     expect(seen.ours).toBeGreaterThanOrEqual(6)
-    expect(seen.added).toBeLessThanOrEqual(8)
+    // Some are of V8's heap.
+    expect(seen.added).toBeLessThanOrEqual(24)
   })
 
   test('that is unmapped holds nothing, even if its object is kept', async () => {

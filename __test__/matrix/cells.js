@@ -12,14 +12,17 @@ const accessNamed = new Map(accesses.map(access => [access.name, access]))
 if (accessNamed.size !== accesses.length) throw new Error('Two accesses have one name.')
 
 const MAPPINGS = ['readonly', 'private', 'shared']
+const PAST_A_WINDOW = 'past a window'
 const VIEWS = ['view, sealed', 'view, then sealed', 'view, read-only file', 'view, writable file']
 
 /**
  * What is accessed, and what came before: nothing; the file under it has shrunk; the module has grown its memory.
- * A memfd can't shrink and a view can't grow.
+ * A memfd can't shrink and a view can't grow. Or, past what a window shows, what its rest is: nothing, zeros that can be
+ * read, zeros that can be written.
  */
 const PLACES = [
   ...MAPPINGS.flatMap(target => ['present', 'shrunk', 'grown'].map(state => `${target}: ${state}`)),
+  ...['trap', 'zeros', 'private zeros'].map(rest => `${PAST_A_WINDOW}: ${rest}`),
   'view, sealed: present',
   'view, then sealed: present',
   ...VIEWS.slice(2).flatMap(target => ['present', 'shrunk'].map(state => `${target}: ${state}`))
@@ -27,7 +30,7 @@ const PLACES = [
 
 const parsePlace = place => {
   const [target, state] = place.split(': ')
-  return { target, state, isView: VIEWS.includes(target) }
+  return { target, state, isView: VIEWS.includes(target), isRest: target === PAST_A_WINDOW }
 }
 
 const FACTORS = {
@@ -104,6 +107,9 @@ function pairwiseCells() {
   return chosen
 }
 
+/** Whether a mapping is what a window shows after some slides. Every other one is: nothing may depend on it. */
+const isByWindow = cell => lotOf(cell).charCodeAt(1) % 2 === 0
+
 module.exports = {
   accesses,
   accessNamed,
@@ -112,6 +118,7 @@ module.exports = {
   parsePlace,
   allCells,
   canRun,
+  isByWindow,
   pairwiseCells,
   pairsOf
 }

@@ -20,7 +20,7 @@ const { HostRegion, GuardedMemory, limits } = require('../..')
 const ground = require('./ground')
 const { Guest } = require('./guest')
 const { bytesFor } = require('./js-accesses')
-const { accessNamed, parsePlace } = require('./cells')
+const { accessNamed, parsePlace, isByWindow } = require('./cells')
 const { judge } = require('./verdict')
 
 const { pageBytes, regionBytes, at, target, noise, shrunk, SOURCE } = ground
@@ -121,9 +121,21 @@ function contentOf(fd) {
   return bytes.subarray(0, fs.readSync(fd, bytes, 0, bytes.length, 0))
 }
 
-async function runCell(index, { access: name, place, memory }) {
+/** A window that shows the region, or the first page of it and its rest. It showed something else before. */
+function makeWindow(guarded, region, { target: where, state, isRest }) {
+  const access = isRest ? (state === 'zeros' ? 'readonly' : 'private') : where
+  const rest = isRest && state !== 'trap' ? 'zeros' : 'trap'
+  const window = guarded.window({ byteLength: regionBytes, at, access, rest })
+  window.slide(region, pageBytes)
+  window.slide(region)
+  if (isRest) window.slide(region, 0, { byteLength: pageBytes })
+  return window
+}
+
+async function runCell(index, cell) {
+  const { access: name, place, memory } = cell
   const access = accessNamed.get(name)
-  const { target: where, state, isView } = parsePlace(place)
+  const { target: where, state, isView, isRest } = parsePlace(place)
   const plain = await plainOutcomes(access, memory)
 
   const { region, fd, close } = makeRegion(`cell ${index}`, { target: where, state })
@@ -131,7 +143,11 @@ async function runCell(index, { access: name, place, memory }) {
   const { address, shared } = ground.MEMORIES[kind]
   const guarded = new GuardedMemory({ initial: ground.MINIMUM, maximum: ground.MAXIMUM, shared, address })
   const guest = await Guest.make(kind, guarded.memory)
-  const mapping = isView ? null : guarded.map(region, { at, access: where })
+  const makeMapping = () =>
+    isRest || isByWindow(cell)
+      ? makeWindow(guarded, region, parsePlace(place))
+      : guarded.map(region, { at, access: where })
+  const mapping = isView ? null : makeMapping()
   const view = isView ? region.view() : null
   if (where === 'view, then sealed') region.seal()
   const counted = mapping ?? region
@@ -154,7 +170,11 @@ async function runCell(index, { access: name, place, memory }) {
   const left = Buffer.from(new Uint8Array(buffer, start, regionBytes))
 
   const came = { seen, error, strayWrites, faults, lastFault, before, content, left }
-  const { outcome, trapped, problems } = judge({ access, target: where, state, isView, traps }, plain, came)
+  const { outcome, trapped, problems } = judge(
+    { access, target: where, state, isView, isRest, traps },
+    plain,
+    came
+  )
   const check = (holds, message) => holds || problems.push(message)
 
   check(plain.data.trapsAfter, 'a read out of bounds after it does not trap, on a plain memory')
@@ -162,8 +182,22 @@ async function runCell(index, { access: name, place, memory }) {
 
   const warnings = new Set()
   if (strayWrites > 0) warnings.add('HOSTMAP_STRAY_WRITE')
-  if (faults > 0 && !trapped) warnings.add('HOSTMAP_MISSING_PAGE')
+  if (faults > 0 && !trapped && !isRest) warnings.add('HOSTMAP_MISSING_PAGE')
+  // By what was just read to see what is left.
+  if (isRest && state === 'trap') warnings.add(PAST_END)
 
+  if (isRest && state !== 'private zeros') {
+    GuardedMemory.from(guarded.memory)
+    const counts = mapping.strayWrites + mapping.faults
+    check(
+      guest.storeTraps() === traps,
+      'a store after the next call into the library is not what it should be'
+    )
+    const counted = state === 'trap' || !traps
+    check(mapping.strayWrites + mapping.faults === counts + counted, 'it does not count as it should')
+    if (!traps && state === 'zeros') warnings.add('HOSTMAP_STRAY_WRITE')
+    check(contentOf(fd).equals(noise), 'the region changed by a store after the next call into the library')
+  }
   if (where === 'readonly') {
     GuardedMemory.from(guarded.memory)
     const counts = mapping.strayWrites
@@ -187,8 +221,9 @@ async function runCell(index, { access: name, place, memory }) {
 }
 
 // Warnings come later, at the latest before the process ends, and no more than so many of a kind. The name of its region
-// tells which cell's one is.
+// tells which cell's one is. Past what a window shows there is no region.
 const MOST_WARNINGS = 100
+const PAST_END = 'HOSTMAP_PAST_END'
 const allWarnings = new Map()
 
 /** The cells that should have a warning with this code, and those that had one. */
@@ -199,19 +234,23 @@ function warningsOf(code) {
 
 process.on('warning', ({ name, code, message }) => {
   if (name !== 'HostmapWarning') return
-  warningsOf(code).given.push(Number(/region "cell (\d+)"/.exec(message)[1]))
+  const { given } = warningsOf(code)
+  given.push(code === PAST_END ? `window ${given.length}` : Number(/region "cell (\d+)"/.exec(message)[1]))
 })
 process.on('exit', () => {
   for (const [code, { expected, given }] of allWarnings) {
     const had = new Set()
-    for (const index of given) {
+    for (const index of code === PAST_END ? [] : given) {
       if (!expected.has(index)) say('late', [index, `a warning, ${code}, for nothing`])
       if (had.has(index)) say('late', [index, `a second warning, ${code}`])
       had.add(index)
     }
     if (given.length === Math.min(expected.size, MOST_WARNINGS)) continue
     const [missing] = [...expected].filter(index => !had.has(index))
-    say('late', [missing ?? given[0], `${given.length} warnings, ${code}, for ${expected.size} cells`])
+    say('late', [
+      missing ?? [...expected][0],
+      `${given.length} warnings, ${code}, for ${expected.size} cells`
+    ])
   }
 })
 

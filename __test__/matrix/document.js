@@ -8,8 +8,8 @@ const HEAD = `# What happens when an access faults
 
 <!-- Written by \`node __test__/matrix/run.mjs --write\` from __test__/matrix/outcomes.json. Don't change it by hand. -->
 
-**Whoever reads or writes a mapping in a wrong way does not end the process, and does not change your data.** Two things
-can go wrong:
+**Whoever reads or writes a mapping in a wrong way does not end the process, and does not change your data.** Three
+things can go wrong:
 
 - Somebody writes to what is read-only: a \`readonly\` mapping, or a view of a sealed or read-only region. A module gets a
   \`WebAssembly.RuntimeError\` ("memory access out of bounds"), which its caller can catch, where V8 can throw one: for plain
@@ -20,6 +20,9 @@ can go wrong:
   \`RuntimeError\` where V8 can throw one. All others find a page of zeros, which is private too, and the process gets one
   warning per mapping (\`HOSTMAP_MISSING_PAGE\`). Traps and zeros both count in \`faults\`. When the file grows back, its data is there again,
   but where a page of zeros was put.
+- Somebody reads or writes past what a window shows. With rest \`'trap'\` a module gets the same \`RuntimeError\` where V8 can throw one. All
+  others find zeros in all of the rest, which are forgotten at the next call into the library concerning that memory; the process gets one warning per window
+  (\`HOSTMAP_PAST_END\`), and traps and zeros count in \`faults\`. With rest \`'zeros'\` it finds zeros; where the window is \`readonly\`, a write is one to what is read-only.
 
 The kernel itself, when a system call is to write into a page that is read-only or to read one that can't be had, changes
 nothing: the call fails with \`EFAULT\`.
@@ -28,7 +31,7 @@ When a module grows its memory with its own \`memory.grow\`, V8 makes all of it 
 safe still, since these pages are copy-on-write, but until the next call into the library concerning that memory writes
 land on private copies and are not counted.
 
-\`lastFault\` of a mapping, or of a region for its views, says where the last fault was, why, and which of these came of it.
+\`lastFault\` of a mapping or window, or of a region for its views, says where the last fault was, why, and which of these came of it.
 
 With \`WASM_HOSTMAP_FAULT_GUARD=off\` in the environment there is no fault guard. Then data that can't be had ends the
 process (SIGBUS), and so does a write to a \`readonly\` mapping that is no plain store (SIGSEGV), as is usual with mapped
@@ -46,13 +49,14 @@ activation of WebAssembly could read out of bounds, and that was caught.
 | data | It read the region's bytes. |
 | region | The write reached the region, as it should. |
 | private page | The write landed on a page that this memory or view alone has. The region did not change. |
-| zeros | It read zeros in the place of data that can't be had. |
+| zeros | It read zeros in the place of data that can't be had, or where a window shows nothing. |
 | trap | A \`WebAssembly.RuntimeError\`, and nothing changed. |
 | EFAULT | The system call failed with this error, and nothing changed. |
 | untouched | It does not look at the bytes. |
 
 _Shrunk_: the file of the region got shorter, and the access is past its new end. _Grown_: the module has grown its memory
-with \`memory.grow\`, and nobody has called the library since. _Constant address_: the address is a constant in the code,
+with \`memory.grow\`, and nobody has called the library since. Half of the
+mappings were what a window showed after something else: it makes no difference. _Constant address_: the address is a constant in the code,
 below the least size of the memory; V8 leaves out of such code what makes an access trap.
 `
 
@@ -70,6 +74,12 @@ const TITLES = {
   'view, then sealed': 'region sealed later',
   'view, read-only file': 'file open for reading',
   'view, writable file': 'file open for writing'
+}
+
+const REST_TITLES = {
+  trap: "rest 'trap'",
+  zeros: "rest 'zeros', readonly",
+  'private zeros': "rest 'zeros', private or shared"
 }
 
 const VALUES = { i32: '32-bit', shared: 'shared', i64: '64-bit', main: 'main thread', worker: 'workers' }
@@ -134,7 +144,8 @@ function tableOf(table, places) {
     }
   }
   const head = places.map(place => {
-    const { target, state } = parsePlace(place)
+    const { target, state, isRest } = parsePlace(place)
+    if (isRest) return REST_TITLES[state]
     return state === 'present' ? TITLES[target] : `${TITLES[target]}, ${state}`
   })
   return markdownTable(['Access', ...head], rows)
@@ -174,15 +185,18 @@ function documentOf(table) {
     if (!table.accesses.includes(name) || family.endsWith(', constant address')) continue
     families.set(family, [...(families.get(family) ?? []), name])
   }
-  const ofMappings = PLACES.filter(place => !parsePlace(place).isView)
+  const ofMappings = PLACES.filter(place => !parsePlace(place).isView && !parsePlace(place).isRest)
+  const ofRests = PLACES.filter(place => parsePlace(place).isRest)
   const ofViews = PLACES.filter(place => parsePlace(place).isView)
   return [
     HEAD.replace('NODES', table.nodes.join(', ').replace(/, (?=\d+$)/, ' and ')),
     '## Accesses that end the process\n',
     strange.length === 0 ? 'None.\n' : `${markdownTable(['Access', 'Where', 'Outcome'], strange)}\n`,
     NO_TRAPS,
-    '## Mappings\n',
+    '## Mappings, and what windows show\n',
     `${tableOf(table, ofMappings)}\n`,
+    '## Past what a window shows\n',
+    `${tableOf(table, ofRests)}\n`,
     "## Regions' views\n",
     `${tableOf(table, ofViews)}\n`,
     '## Which accesses were run\n',

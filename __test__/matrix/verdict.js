@@ -21,6 +21,7 @@ function withoutRandom(bytes, original) {
 /**
  * @param cell.access and what `parsePlace` gives
  * @param cell.traps whether V8 has its trap handler
+ * @param cell.isRest whether it is past what a window shows: what stands there is as if the file had shrunk to what it shows
  * @param plain.data, plain.zeros what the access does to plain bytes, the same as the region's before and after it
  *   shrank: `{ seen, error, after }`
  * @param came.seen, came.error what it saw or threw here
@@ -29,20 +30,22 @@ function withoutRandom(bytes, original) {
  * @param came.left what stands in the memory or view after; if the file had shrunk, after it got its bytes back
  */
 function judge(cell, plain, came) {
-  const { access, target: where, state, isView, traps } = cell
+  const { access, target: where, state, isView, isRest, traps } = cell
   const { error, strayWrites, faults, lastFault, before } = came
   const [data, zeros, left, content] = [plain.data.after, plain.zeros.after, came.left, came.content].map(
-    (bytes, i) => (access.random ? withoutRandom(bytes, i === 1 ? shrunk : noise) : bytes)
+    (bytes, i) =>
+      access.random ? withoutRandom(bytes, i === 1 || (isRest && i === 2) ? shrunk : noise) : bytes
   )
   const isWritable = where === 'shared' || where === 'view, writable file'
-  const isReadonly = !isWritable && where !== 'private'
+  const isReadonly = isRest ? state === 'zeros' : !isWritable && where !== 'private'
   const changes = !data.equals(noise)
   // An exchange that finds another value asks for a page that can be written, and writes nothing.
   const writes = changes || access.update === true
+  const original = isRest ? shrunk : noise
   const trapped = error !== undefined && isTrap(error)
   const refused =
     error !== undefined && plain.data.error !== undefined && describe(plain.data.error) === describe(error)
-  const changed = allPages.filter(page => !pageOf(left, page).equals(pageOf(noise, page)))
+  const changed = allPages.filter(page => !pageOf(left, page).equals(pageOf(original, page)))
   // The first page is always there.
   const replaced = state === 'shrunk' ? changed.filter(page => page > 0) : []
 
@@ -54,11 +57,14 @@ function judge(cell, plain, came) {
     if (refused) return 'refused'
     if (trapped) return 'trap'
     if (error !== undefined) return error.code === undefined ? describe(error) : `error:${error.code}`
-    const { seen } = state === 'shrunk' ? plain.zeros : plain.data
+    const { seen } = state === 'shrunk' || isRest ? plain.zeros : plain.data
     if (came.seen !== seen) return `sees ${came.seen} instead of ${seen}`
     if (replaced.length > 0) return writes ? 'private page' : 'zeros'
     if (!content.equals(before)) return 'region'
     if (changed.length > 0 || strayWrites > 0) return 'private page'
+    // What writes zeros over zeros, to pages that can be written, leaves no trace.
+    if (isRest && access.touches !== false)
+      return changes || (faults > 0 && writes) ? 'private page' : 'zeros'
     return access.touches === false || state === 'shrunk' ? 'untouched' : 'data'
   }
 
@@ -67,19 +73,26 @@ function judge(cell, plain, came) {
   const lasting = written ? (state === 'shrunk' ? pageOf(zeros, 0) : data) : before
   check(content.equals(lasting), written ? 'the region has not what was written' : 'the region changed')
   if (error !== undefined) check(changed.length === 0, 'pages changed that should not')
+  else if (isRest) check(left.equals(zeros), 'it has not what was written')
   else if (state !== 'shrunk') check(left.equals(data), 'it has not what was written')
   else
     for (const page of changed) check(pageOf(left, page).equals(pageOf(zeros, page)), `page ${page} is wrong`)
   check((access.touches === false) === (outcome === 'untouched') || refused, 'it is not touched')
 
   // The counts.
+  // Zeros that zeros are written over don't show it.
+  const touched = isRest ? allPages.filter(page => !pageOf(data, page).equals(pageOf(noise, page))) : changed
   const isStray = outcome === 'private page' && isReadonly && state !== 'grown'
   if (!isStray) check(strayWrites === 0, `${strayWrites} stray writes`)
-  else if (changes)
-    check(strayWrites === changed.length, `${strayWrites} stray writes on ${changed.length} pages`)
+  else if (touched.length > 0)
+    check(strayWrites === touched.length, `${strayWrites} stray writes on ${touched.length} pages`)
   else check(strayWrites === 1, `${strayWrites} stray writes, not 1`)
   if (trapped) check(faults === (lastFault?.cause === 'readonly' ? 0 : 1), `${faults} faults`)
-  else check(faults === replaced.length, `${faults} faults, and ${replaced.length} pages replaced`)
+  else if (isRest) {
+    // All of the rest is opened by the first access. The kernel is refused, and nothing faults.
+    const opened = state === 'trap' && error === undefined && access.touches !== false
+    check(faults === Number(opened), `${faults} faults`)
+  } else check(faults === replaced.length, `${faults} faults, and ${replaced.length} pages replaced`)
 
   // The last fault.
   const happened = trapped || strayWrites > 0 || faults > 0
@@ -95,10 +108,8 @@ function judge(cell, plain, came) {
       operation === 'write' ? writes : operation === 'read' && cause !== 'readonly',
       `operation ${operation}`
     )
-    check(
-      cause === 'readonly' ? isReadonly && writes : cause === 'file-shrunk' && state === 'shrunk',
-      `cause ${cause}`
-    )
+    const expected = isRest ? state === 'trap' && 'past-end' : state === 'shrunk' && 'file-shrunk'
+    check(cause === 'readonly' ? isReadonly && writes : cause === expected, `cause ${cause}`)
     check(way === (trapped ? 'trap' : cause === 'readonly' ? 'private-page' : 'zeros'), `outcome ${way}`)
   }
   return { outcome, trapped, problems }

@@ -1,4 +1,4 @@
-// Maps, faults, grows, views, closes and collects on all cores for a while, checks every byte that it reads, and watches
+// Maps, slides, streams, faults, grows, views, closes and collects on all cores for a while, checks every byte that it reads, and watches
 // what the process holds: nothing of it may grow with the rounds.
 //
 //   node __test__/soak/run.mjs                         10 minutes
@@ -113,7 +113,17 @@ class Thread {
 
 /** A thread that lives for a moment and is ended in the midst of what it does. */
 async function passingThread(number) {
-  const source = `
+  const source = number % 2 ? MAPPER : STREAMER
+  const worker = new Worker(source, {
+    eval: true,
+    workerData: { root: require.resolve('../..'), fd: dataset.fd }
+  })
+  await new Promise((resolve, reject) => worker.once('online', resolve).once('error', reject))
+  await sleep(20 + (number % 7) * 10)
+  await worker.terminate()
+}
+
+const MAPPER = `
     const { workerData: { root, fd } } = require('node:worker_threads')
     const { HostRegion, GuardedMemory } = require(root)
     process.removeAllListeners('warning')
@@ -127,14 +137,19 @@ async function passingThread(number) {
       mapping.unmap()
       if (++rounds % 1000 === 0) guarded = new GuardedMemory({ initial: 16, maximum: 64 })
     }`
-  const worker = new Worker(source, {
-    eval: true,
-    workerData: { root: require.resolve('../..'), fd: dataset.fd }
-  })
-  await new Promise((resolve, reject) => worker.once('online', resolve).once('error', reject))
-  await sleep(20 + (number % 7) * 10)
-  await worker.terminate()
-}
+
+// Ended with a stream at work: a region that is read ahead, through a window.
+const STREAMER = `
+    const { workerData: { root, fd } } = require('node:worker_threads')
+    const { HostRegion, GuardedMemory } = require(root)
+    process.removeAllListeners('warning')
+    const region = HostRegion.fromFd(fd)
+    const guarded = new GuardedMemory({ initial: 16, maximum: 64 })
+    const window = guarded.window({ byteLength: 131072, at: 0, access: 'private' })
+    for (let round = 0; ; round++) {
+      const source = window.source(region, { overlap: round % 100, access: round % 2 ? 'private' : 'readonly' })
+      while (source.next() > 0);
+    }`
 
 const field = (status, name) => Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(status)[1]) * 1024
 
@@ -172,6 +187,7 @@ const totals = {
   grown: 0,
   views: 0,
   memories: 0,
+  windows: 0,
   refused: 0,
   warnings: 0
 }

@@ -29,6 +29,7 @@ const fresh = () => ({
   grown: 0,
   views: 0,
   memories: 0,
+  windows: 0,
   refused: 0,
   warnings: 0
 })
@@ -253,6 +254,76 @@ const ROUNDS = {
     counts.strayWrites++
     counts.views++
     if (random(4) === 0) views.push(view)
+  },
+
+  // Slid to and fro, over regions of both kinds, and to nothing.
+  window() {
+    const { guarded, exports } = someMemory()
+    const access = pick(['readonly', 'private'])
+    const rest = pick(['trap', 'zeros'])
+    const at = random(3) ? pages(0, 16) : undefined
+    if (at === undefined && guarded.byteLength > 100 * WASM_PAGE) return
+    const byteLength = (2 + random(30)) * PAGE
+    const window = guarded.window({ byteLength, at, access, rest })
+    const array = new Uint8Array(guarded.buffer)
+    for (let i = random(12); i >= 0; i--) {
+      const [region, source] = random(2) ? [dataset, bytes] : [lost, lostBytes]
+      const byteOffset = random(source.length)
+      const shown = window.slide(region, byteOffset, { access: random(3) ? access : 'readonly' })
+      const expected = source.subarray(byteOffset, byteOffset + shown.byteLength)
+      checkBytes(array, shown.address, expected, 'bytes of a window')
+      if (random(3) === 0) {
+        const writes = window.strayWrites
+        const last = shown.address + shown.byteLength - 1
+        pick(JS_WRITES)(array, last, exports)
+        counts.strayWrites += window.strayWrites - writes
+      }
+      const end = window.address + Math.ceil(((byteOffset % PAGE) + shown.byteLength) / PAGE) * PAGE
+      if (rest === 'trap' && end < window.address + byteLength && random(3) === 0) {
+        const before = window.faults
+        const isTrap = faultGuard.traps && random(2) === 0
+        if (isTrap)
+          check(
+            traps(() => exports.load(end)),
+            'a load past the end did not trap'
+          )
+        else checkEqual(array[end], 0, 'a byte past the end')
+        checkEqual(window.faults, before + 1, 'faults past the end')
+        counts.faults++
+      }
+      if (random(6) === 0) window.slide(null)
+    }
+    counts.windows++
+    if (random(10)) window.unmap()
+    // It goes with the memory.
+    else pool = pool.filter(({ guarded: other }) => other !== guarded)
+  },
+
+  // Read through in chunks, and left in the middle in every way that there is.
+  streamed() {
+    const { guarded } = someMemory()
+    const own = random(2) === 0
+    const region = own ? HostRegion.open(file) : dataset
+    const source = own ? lostBytes : bytes
+    const window = guarded.window({
+      byteLength: (2 + random(64)) * PAGE,
+      at: pages(0, 16),
+      access: 'private'
+    })
+    const overlap = pick([0, 0, 8, 100])
+    const access = pick(['readonly', 'private'])
+    const from = random(source.length)
+    const stream = window.source(region, { from, overlap, access, leaveBehind: random(2) === 0 })
+    const array = new Uint8Array(guarded.buffer)
+    const chunks = random(2) ? Infinity : random(10)
+    for (let i = 0; i < chunks && stream.next() > 0; i++) {
+      checkBytes(array, stream.pointer, source.subarray(stream.start, stream.position), 'bytes of a chunk')
+      if (random(20) === 0) stream.seek(from + random(source.length - from))
+    }
+    if (chunks === Infinity) checkEqual(stream.position, source.length, 'where a source ended')
+    counts.windows++
+    if (own && random(2)) region.close()
+    window.unmap()
   },
 
   lostView() {
