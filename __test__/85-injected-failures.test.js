@@ -268,6 +268,9 @@ suite('when a system call fails', () => {
               const old = shown(window)
               const outcome = failing(syscall, before, ENOMEM, () => move(window, region, other))
               const now = shown(window)
+              const isTold =
+                window.shownBytes === now.shownPages * PAGE &&
+                (window.region === null) === (now.shownPages === 0)
               move(window, region, other)
               const expected = shown(window)
               const isKept = now.pages === old.pages && now.shownPages === old.shownPages
@@ -282,7 +285,7 @@ suite('when a system call fails', () => {
                   outcome.errno === -ENOMEM &&
                   outcome.syscall === syscall
                 : now.pages === expected.pages && now.shownPages === expected.shownPages
-              if (!isRight)
+              if (!isRight || !isTold)
                 wrong.push({ kind, name, access, rest, syscall, before, outcome, old, now, expected })
               if (outcome.code) errors[`${kind} ${syscall}`] = (errors[`${kind} ${syscall}`] ?? 0) + 1
               window.unmap()
@@ -491,5 +494,44 @@ suite('when a system call fails', () => {
       { went: true, ...whole },
       { went: false, ...whole }
     ])
+  })
+
+  test('a window tells what is left of it after a hole', () => {
+    const seen = inChild(() => {
+      const { HostRegion, GuardedMemory } = hostmap
+      const PAGE = hostmap.limits().pageSize
+      const region = HostRegion.copyFrom(Buffer.alloc(8 * PAGE, 7), { name: 'left' })
+      const guarded = new GuardedMemory({ initial: 4 })
+      const told = window => {
+        const { region, byteOffset, shownBytes, address } = window
+        const range = guarded.layout().ranges.find(({ kind }) => kind === 'mapped')
+        const byte = shownBytes > 0 ? new Uint8Array(guarded.buffer)[address + 5] : null
+        return {
+          name: region?.name ?? null,
+          start: [Math.floor(byteOffset / PAGE), byteOffset % PAGE],
+          end: (byteOffset + shownBytes) / PAGE,
+          inLayout: [range.region?.name ?? null, range.byteOffset / PAGE, range.windowBytes / PAGE],
+          byte
+        }
+      }
+      const areas = () => fs.readFileSync('/proc/self/maps', 'latin1').split('\n')
+      // To as much, to one page, whose rest is laid first, and to nothing.
+      return [[5 * PAGE], [7 * PAGE], null].map(to => {
+        const window = guarded.window({ byteLength: 3 * PAGE, at: 0 })
+        window.slide(region, PAGE + 5, { byteLength: 2 * PAGE })
+        const slide = () => (to === null ? window.slide(null) : window.slide(region, ...to))
+        const { went, code } = failing('hole', 0, ENOMEM, slide)
+        const after = told(window)
+        // More than is left, but not all: what is past it is as inaccessible as ever.
+        window.slide(region, PAGE, { byteLength: 2 * PAGE })
+        const [rest] = areas().slice(areas().findIndex(line => line.includes('memfd:left')) + 1)
+        window.unmap()
+        return { went, code, ...after, rest: rest.split(' ')[1] }
+      })
+    })
+    const failed = { went: true, code: 'ERR_HOSTMAP_OUT_OF_MEMORY', rest: '---p' }
+    const nothing = { ...failed, name: null, start: [0, 0], end: 0, inLayout: [null, 0, 0], byte: null }
+    const onePage = { name: 'left', start: [1, 5], end: 2, inLayout: ['left', 1, 1], byte: 7 }
+    expect(seen).toEqual([nothing, { ...failed, ...onePage }, nothing])
   })
 })

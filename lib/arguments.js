@@ -95,6 +95,14 @@ function oneOf(value, name, choices) {
   return value
 }
 
+// As src/js/memory.rs numbers them.
+const ACCESS = ['readonly', 'private', 'shared']
+
+/** Gives its number. */
+function access(value, name) {
+  return ACCESS.indexOf(oneOf(value, name, ACCESS))
+}
+
 /** An options object; none is an empty one. */
 function options(value, name = 'options') {
   if (value === undefined) return {}
@@ -161,6 +169,7 @@ function abortSignal(value, name) {
 }
 
 module.exports = {
+  ACCESS,
   wrongType,
   wrongValue,
   outOfRange,
@@ -170,6 +179,7 @@ module.exports = {
   boolean,
   callback,
   oneOf,
+  access,
   options,
   part,
   regionName,

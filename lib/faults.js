@@ -163,7 +163,7 @@ function report(atExit = false) {
       warn(
         atExit,
         'HOSTMAP_PAST_END',
-        `An access hit the window at [${address}, ${address + byteLength}) past what it shows${at}, and zeros stand there now. ` +
+        `An access hit the window at ${range} past what it shows${at}, and zeros stand there now. ` +
           "See window.lastFault; open the window with rest 'zeros' if such accesses are meant to be."
       )
     }

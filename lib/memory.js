@@ -7,16 +7,10 @@ const { makeError, fromNative, callNative } = require('./errors.js')
 const { isRegion, handleOf, nativeOf, isView } = require('./region.js')
 const { guardFaults, faultsFrom } = require('./faults.js')
 const { makeLayout } = require('./layout.js')
-const { openWindow } = require('./window.js')
+const { openWindow, HUGE_PAGE_BYTES } = require('./window.js')
 const v8 = require('./v8.js')
 
 const { WASM_PAGE_BYTES } = v8
-
-// The smallest size of huge pages, but for arm64 kernels with 16 or 64 KiB pages: there this aligns for nothing.
-const HUGE_PAGE_BYTES = 2 << 20
-
-// As src/js/memory.rs numbers them.
-const ACCESS = ['readonly', 'private', 'shared']
 
 // Taken now, like those of v8.js.
 const { Uint8Array } = globalThis
@@ -183,8 +177,7 @@ class GuardedMemory {
     } = options === undefined ? NO_OPTIONS : check.options(options)
     check.wholeNumber(byteOffset, 'options.byteOffset')
     check.boolean(populate, 'options.populate')
-    const code = ACCESS.indexOf(access)
-    if (code < 0) check.oneOf(access, 'options.access', ACCESS)
+    const code = check.access(access, 'options.access')
     if (region.closed)
       throw makeError('ERR_HOSTMAP_REGION_CLOSED', `region "${region.name}" was closed; make a new one`)
     if (byteOffset >= region.byteLength) {
@@ -200,44 +193,26 @@ class GuardedMemory {
         : check.wholeNumber(byteLength, 'options.byteLength', 1, region.byteLength - byteOffset)
     const request = { region, byteOffset, byteLength: length, access, code, populate }
     guardFaults()
-
-    if (at !== undefined) {
-      if (allocator !== undefined) {
-        throw makeError(
-          'ERR_INVALID_ARG_VALUE',
-          'options.at and options.allocator are both given; give one of them'
-        )
-      }
-      return this.#mapAt(check.wholeNumberOrBigInt(at, 'options.at'), request)
-    }
-    return allocator === undefined
-      ? this.#mapPastEnd(request)
-      : this.#inBlock(allocator, length, (start, release) => this.#mapAt(start, request, release))
+    return this.#place(at, allocator, length, {
+      at: (start, release) => this.#mapAt(start, request, release),
+      pastEnd: () => this.#mapPastEnd(request)
+    })
   }
 
   window(options) {
     const { byteLength, at, access = 'readonly', rest = 'trap', allocator } = check.options(options)
     const page = native.hostPageSize()
     check.wholeNumber(byteLength, 'options.byteLength', page)
-    const code = ACCESS.indexOf(access)
-    if (code < 0) check.oneOf(access, 'options.access', ACCESS)
+    const code = check.access(access, 'options.access')
     check.oneOf(rest, 'options.rest', ['trap', 'zeros'])
     const trap = rest === 'trap'
     const length = Math.ceil(byteLength / page) * page
     guardFaults()
     const request = { byteLength: length, access, code, trap }
-    if (at !== undefined) {
-      if (allocator !== undefined) {
-        throw makeError(
-          'ERR_INVALID_ARG_VALUE',
-          'options.at and options.allocator are both given; give one of them'
-        )
-      }
-      return this.#windowAt(check.wholeNumberOrBigInt(at, 'options.at'), request)
-    }
-    return allocator === undefined
-      ? this.#windowPastEnd(request)
-      : this.#inBlock(allocator, length, (start, release) => this.#windowAt(start, request, release))
+    return this.#place(at, allocator, length, {
+      at: (start, release) => this.#windowAt(start, request, release),
+      pastEnd: () => this.#windowPastEnd(request)
+    })
   }
 
   layout() {
@@ -250,7 +225,7 @@ class GuardedMemory {
       entries.push({
         start: flat[i],
         end: flat[i + 1],
-        access: ACCESS[flat[i + 2]],
+        access: check.ACCESS[flat[i + 2]],
         region: mapping?.region ?? null,
         byteOffset: flat[i + 3],
         windowBytes: flat[i + 4] < 0 ? undefined : flat[i + 4]
@@ -366,7 +341,21 @@ class GuardedMemory {
     return `no memory of this kind can have more: map less at once, through a window perhaps${larger}`
   }
 
-  #mapAt(at, request, block) {
+  // Puts something of so many bytes where the options `at` and `allocator` say.
+  #place(at, allocator, byteLength, put) {
+    if (at === undefined) {
+      return allocator === undefined ? put.pastEnd() : this.#inBlock(allocator, byteLength, put.at)
+    }
+    if (allocator !== undefined) {
+      throw makeError(
+        'ERR_INVALID_ARG_VALUE',
+        'options.at and options.allocator are both given; give one of them'
+      )
+    }
+    return put.at(check.wholeNumberOrBigInt(at, 'options.at'))
+  }
+
+  #mapAt(at, request, release) {
     const array = this.#current()
     let id
     try {
@@ -384,7 +373,7 @@ class GuardedMemory {
     } catch (error) {
       throw fromNative(error)
     }
-    return this.#add(id, at, request, block)
+    return this.#add(id, at, request, release)
   }
 
   #mapPastEnd(request) {

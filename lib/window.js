@@ -19,8 +19,8 @@ const PAGE_BYTES = native.hostPageSize()
 // The one call that is made for each chunk.
 const slideGuarded = native.slide
 
-// As src/js/memory.rs numbers them.
-const ACCESS = ['readonly', 'private', 'shared']
+// The smallest size of huge pages, but for arm64 kernels with 16 or 64 KiB pages: there it is a size like any other.
+const HUGE_PAGE_BYTES = 2 << 20
 
 let takeOver
 let windowHandleOf
@@ -70,7 +70,7 @@ class Window {
     this.#is64 = host.memory.address === 'i64'
     this.#byteLength = byteLength
     this.#access = access
-    this.#code = ACCESS.indexOf(access)
+    this.#code = check.ACCESS.indexOf(access)
     this.#trap = trap
     this.#release = release
   }
@@ -162,9 +162,7 @@ class Window {
     if (this.#unmapped) return
     this.#finalFaults = this.#host.unmap(this.#id, this.#address)
     this.#unmapped = true
-    this.#region = null
-    this.#byteOffset = 0
-    this.#shownBytes = 0
+    this.#showsNothing()
     this.#stream?.end()
     this.#release?.()
   }
@@ -182,9 +180,7 @@ class Window {
 
   #empty() {
     this.#slide(0, 0, 0, 0)
-    this.#region = null
-    this.#byteOffset = 0
-    this.#shownBytes = 0
+    this.#showsNothing()
     return { address: this.#address, pointer: this.pointer, byteLength: 0 }
   }
 
@@ -196,21 +192,38 @@ class Window {
         ? slideGuarded(this.#handle, array.length, region, start, length, code)
         : native.slideUnguarded(this.#handle, array, region, start, length, code)
     } catch (error) {
+      this.#seeWhatIsLeft()
       throw fromNative(error)
     }
     // undefined: it is.
     if (there === false) throw gone()
   }
 
+  #showsNothing() {
+    this.#region = null
+    this.#byteOffset = 0
+    this.#shownBytes = 0
+  }
+
+  // After a slide that failed: what it showed before, or less of it, or nothing.
+  #seeWhatIsLeft() {
+    const flat = native.entries(this.#host.table.handle)
+    let pageBytes = 0
+    for (let i = 0; i < flat.length; i += 5) if (flat[i] === this.#address) pageBytes = flat[i + 4]
+    const left = pageBytes - (this.#byteOffset % PAGE_BYTES)
+    if (left > 0) this.#shownBytes = Math.min(this.#shownBytes, left)
+    else this.#showsNothing()
+  }
+
   #checkAccess(access) {
-    check.oneOf(access, 'options.access', ACCESS)
+    const code = check.access(access, 'options.access')
     if (access !== this.#access && access !== 'readonly' && this.#access !== 'shared') {
       throw makeError(
         'ERR_INVALID_ARG_VALUE',
         `options.access is '${access}', and the window was opened with '${this.#access}'; open it with access '${access}'`
       )
     }
-    return ACCESS.indexOf(access)
+    return code
   }
 
   // What a source shows, and in what steps.
@@ -279,9 +292,6 @@ function mustBeRegion(region, what = 'a HostRegion') {
     throw makeError('ERR_HOSTMAP_REGION_CLOSED', `region "${region.name}" was closed; make a new one`)
   }
 }
-
-// The size of huge pages where host pages are small. Chunks of whole ones suit whatever the kernel does.
-const HUGE_PAGE_BYTES = 2 << 20
 
 // `next` of a 32-bit module can't say 2^32: it would be 0, the end.
 const MOST_IN_32_BITS = 2 ** 32 - PAGE_BYTES
@@ -432,7 +442,7 @@ class WindowSource {
       this.#stream ??= new native.NativeStream(
         windowHandleOf(this.#window),
         handleOf(this.#region),
-        ACCESS.indexOf(access),
+        check.ACCESS.indexOf(access),
         readAhead,
         leaveBehind
       )
@@ -495,4 +505,4 @@ class Chunks {
 /** What memory.js calls. */
 const openWindow = (host, found) => new Window(OPEN, host, found)
 
-module.exports = { Window, WindowSource, openWindow }
+module.exports = { Window, WindowSource, openWindow, HUGE_PAGE_BYTES }

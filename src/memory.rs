@@ -23,13 +23,15 @@
 //! 1. Only ranges inside `[base, base + byte_length)` are ever replaced ([`Memory::map_at`] checks it against what
 //!    V8 says at that moment). Beyond, a page that could be read would be a hole in the sandbox: nothing but the
 //!    guard checks bounds.
-//! 2. A replacement is one step (`sys::mmap::replace`): there is no moment, and no failure, that leaves a hole.
+//! 2. A replacement is one step (`sys::mmap::replace`). Where the kernel removes the old pages and then has no memory for the new
+//!    ones, zeros fill the hole at once; where they can't, the process ends. Nothing runs on with a hole.
 //! 3. Read-only mappings are copy-on-write underneath. V8 grows a memory with `mprotect(READ | WRITE)` over all of
 //!    it, ours included; the mapping loses its write protection then, but the region stays as it is.
 //!    [`Memory::sync`] protects it again at the next call.
 //! 4. What faults all the same, a write to a read-only page or a page that a file has lost, is seen to by `fault`.
 //! 5. Nothing here keeps a memory alive, and nothing touches it once it may be dead. Every call is given the memory's
-//!    [`Place`], fresh from its buffer, by someone who holds the memory.
+//!    [`Place`] by someone who holds the memory, fresh from its buffer. A slide in a memory with guards, which V8 never moves, is
+//!    given the buffer's length alone; the base is the one that the window was opened at.
 //!
 //! # One table for each reservation, and the base that comes back
 //!
@@ -418,15 +420,15 @@ impl Memory {
         let target = self.addresses(span)?;
         let areas = Areas::take(AREAS_OF_A_MAPPING).map_err(|full| Error::no_head_room(what(), full))?;
         // Before the pages, since another thread may touch them at once. Taken back where mapping fails.
-        let registration = Registration::new(fault::Target {
+        let guarded = fault::Target {
             span: target,
             memory_offset: Some(span.start()),
             is_window: false,
-            source: pages.source(),
             access,
             counts: Arc::default(),
             laid_bare: Arc::clone(&self.shared.laid_bare),
-        });
+        };
+        let registration = Registration::new(guarded, pages.source());
         // SAFETY: `span` ends within the memory's length, which V8 gave for this call, and overlaps no mapping; the
         // caller holds the memory, so it is alive. Wasm and JavaScript may access it meanwhile, Rust does not.
         unsafe { mmap::replace(target, pages.as_pages(access.sharing())) }

@@ -437,12 +437,12 @@ impl RegionPages<'_> {
     }
 
     /// What the fault guard has to know of it.
-    pub fn source(&self) -> fault::Source {
+    pub fn source(&self) -> fault::Source<'_> {
         fault::Source {
             inode: self.region.inode,
             file_offset: self.file_offset,
             region_offset: self.region_offset,
-            region_name: Arc::clone(self.region.shared_name()),
+            region_name: self.region.shared_name(),
         }
     }
 
@@ -524,15 +524,15 @@ impl View {
         let view = Self::over(pages.length, pages.as_pages(sharing), byte_length)?;
         keep_out_of_dumps(view.mmap.span());
         // Nobody has the address yet.
-        let registration = Registration::new(fault::Target {
+        let target = fault::Target {
             span: view.mmap.span(),
             memory_offset: None,
             is_window: false,
-            source: pages.source(),
             access: if sharing == Sharing::Shared { Access::Shared } else { Access::Readonly },
             counts: Arc::clone(&pages.region.counts),
             laid_bare: Arc::default(),
-        });
+        };
+        let registration = Registration::new(target, pages.source());
         registration.resume();
         let held = Mutex::new(Some(ViewHeld { registration, _areas: areas }));
         let shared = AtomicBool::new(sharing == Sharing::Shared);

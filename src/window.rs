@@ -19,7 +19,7 @@ use crate::sys::areas::Areas;
 use crate::sys::mmap::{self, Sharing};
 use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan};
 use crate::sys::{SysError, SysResult};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// Areas that a window takes at most: what it shows, its rest, and what it cuts off its surroundings.
 const AREAS_OF_A_WINDOW: u64 = 3;
@@ -95,7 +95,8 @@ impl Window {
         rest.map_or(Ok(()), |span| unsafe { fault::lay_zeros(span, self.kind.rest_sharing()) })
     }
 
-    /// Shows these pages at the window's start, and its rest behind. If it fails the window shows what it did, or less of it.
+    /// Shows these pages at the window's start, and its rest behind. If it fails the window shows what it did, or less of it,
+    /// or nothing.
     ///
     /// # Safety
     /// As [`mmap::replace`].
@@ -106,7 +107,12 @@ impl Window {
         if shown < before || self.kind.rest_is_writable() {
             // SAFETY: the caller's promise. Before anything else, so that the window never shows parts of two regions.
             if let Err(sys) = unsafe { self.lay_rest(target) } {
-                self.shown = if sys.removed { self.shown } else { before };
+                if sys.removed {
+                    // SAFETY: the caller's promise. What stands there now can be written. Where this fails too, it stays.
+                    let _ = unsafe { self.lay_rest(target) };
+                } else {
+                    self.shown = before;
+                }
                 return Err(sys);
             }
         }
@@ -187,15 +193,15 @@ impl Memory {
         let what = || format!("can't open a window of {} bytes", span.length().get());
         let target = self.addresses(span)?;
         let areas = Areas::take(AREAS_OF_A_WINDOW).map_err(|full| Error::no_head_room(what(), full))?;
-        let registration = Registration::new(fault::Target {
+        let guarded = fault::Target {
             span: target,
             memory_offset: Some(span.start()),
             is_window: true,
-            source: nothing(),
             access: kind.access,
             counts: Arc::default(),
             laid_bare: self.laid_bare(),
-        });
+        };
+        let registration = Registration::new(guarded, nothing());
         let window = Window { kind, shown: PageAligned::ZERO };
         // SAFETY: inside the memory, which the caller holds, over no mapping.
         unsafe { window.lay_rest(target) }.map_err(|sys| Error::from_sys(Code::MapFailed, what(), sys))?;
@@ -216,7 +222,7 @@ impl Memory {
 
     /// Makes a window show these pages of a region, or nothing. False: the window is not there any more.
     ///
-    /// If the kernel refuses after a part was done, which only a lack of memory can cause, the window shows nothing.
+    /// If the kernel refuses, the window shows what it did, or less of it, or nothing; never parts of two regions.
     pub fn slide(
         &self,
         place: Place,
@@ -250,26 +256,19 @@ impl Memory {
                 entry.inode = pages.inode();
                 entry.file_offset = pages.file_offset();
                 entry.region_offset = pages.region_offset();
-                held.registration.set_source(
-                    entry.inode,
-                    entry.file_offset,
-                    entry.region_offset,
-                    pages.region().shared_name(),
-                );
+                held.registration.set_source(pages.source());
             }
-            (Ok(()), None) => {
+            // Nothing: it was asked for, or the kernel had no memory to put back what it removed.
+            (Ok(()), None) | (Err(SysError { removed: true, .. }), _)
+                if window.shown == PageAligned::ZERO =>
+            {
                 entry.inode = 0;
                 entry.file_offset = PageAligned::ZERO;
                 entry.region_offset = PageAligned::ZERO;
-                held.registration.set_source(0, PageAligned::ZERO, PageAligned::ZERO, &nothing().region_name);
-            }
-            // Nothing, where the kernel had no memory to put back what it removed.
-            (Err(sys), _) if sys.removed && window.shown == PageAligned::ZERO => {
-                entry.inode = 0;
-                held.registration.set_source(0, PageAligned::ZERO, PageAligned::ZERO, &nothing().region_name);
+                held.registration.set_source(nothing());
             }
             // As it was, perhaps less of it.
-            (Err(_), _) => {}
+            _ => {}
         }
         held.registration.resume();
         slid.map(|()| true).map_err(|sys| Error::from_sys(Code::MapFailed, what(), sys))
@@ -306,11 +305,12 @@ fn check_slide(pages: &RegionPages<'_>, access: Access, kind: Kind) -> Result<()
     Ok(())
 }
 
-fn nothing() -> Source {
+fn nothing() -> Source<'static> {
+    static NO_NAME: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from(""));
     Source {
         inode: 0,
         file_offset: PageAligned::ZERO,
         region_offset: PageAligned::ZERO,
-        region_name: Arc::from(""),
+        region_name: &NO_NAME,
     }
 }

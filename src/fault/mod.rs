@@ -242,7 +242,6 @@ pub struct Target {
     pub memory_offset: Option<PageAligned>,
     /// Whether other pages may come to stand there.
     pub is_window: bool,
-    pub source: Source,
     pub access: Access,
     pub counts: Arc<Counts>,
     /// Set when a page lost its protection: one for all mappings of a memory.
@@ -250,14 +249,14 @@ pub struct Target {
 }
 
 /// What stands at the start of a range. A window shows one after the other.
-#[derive(Debug, Clone)]
-pub struct Source {
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'a> {
     /// Which file, and where in it, as the process's map shows it. 0: none.
     pub inode: u64,
     pub file_offset: PageAligned,
     /// Which byte of the region is at the start.
     pub region_offset: PageAligned,
-    pub region_name: Arc<str>,
+    pub region_name: &'a Arc<str>,
 }
 
 /// A [`Source`] as handlers read it. Written while they are kept off, so they never see halves of two.
@@ -273,39 +272,30 @@ struct SourceNow {
 }
 
 impl SourceNow {
-    fn new(source: &Source) -> Self {
+    fn new(source: Source<'_>) -> Self {
         Self {
             inode: AtomicU64::new(source.inode),
             file_offset: AtomicU64::new(source.file_offset.get()),
             region_offset: AtomicU64::new(source.region_offset.get()),
-            region_name: Mutex::new(Arc::clone(&source.region_name)),
+            region_name: Mutex::new(Arc::clone(source.region_name)),
             untold_name: Mutex::default(),
         }
     }
 
-    fn set(
-        &self,
-        inode: u64,
-        file_offset: PageAligned,
-        region_offset: PageAligned,
-        region_name: &Arc<str>,
-        untold: bool,
-    ) {
-        self.inode.store(inode, Ordering::Relaxed);
-        self.file_offset.store(file_offset.get(), Ordering::Relaxed);
-        self.region_offset.store(region_offset.get(), Ordering::Relaxed);
+    fn set(&self, source: Source<'_>, untold: bool) {
+        self.inode.store(source.inode, Ordering::Relaxed);
+        self.file_offset.store(source.file_offset.get(), Ordering::Relaxed);
+        self.region_offset.store(source.region_offset.get(), Ordering::Relaxed);
         let mut name = self.region_name.lock().unwrap_or_else(PoisonError::into_inner);
-        if !Arc::ptr_eq(&name, region_name) {
-            let before = std::mem::replace(&mut *name, Arc::clone(region_name));
+        if !Arc::ptr_eq(&name, source.region_name) {
+            let before = std::mem::replace(&mut *name, Arc::clone(source.region_name));
             if untold {
                 let mut kept = self.untold_name.lock().unwrap_or_else(PoisonError::into_inner);
                 kept.get_or_insert(before);
             }
         }
     }
-}
 
-impl SourceNow {
     fn name_to_tell(&self) -> Arc<str> {
         let kept = self.untold_name.lock().unwrap_or_else(PoisonError::into_inner).take();
         kept.unwrap_or_else(|| Arc::clone(&self.region_name.lock().unwrap_or_else(PoisonError::into_inner)))
@@ -830,11 +820,11 @@ pub struct Registration {
 impl Registration {
     /// Before the pages are put there; [`Self::resume`] says that they are. Where there is no handler, nothing is guarded and
     /// all counts stay 0.
-    pub fn new(target: Target) -> Self {
+    pub fn new(target: Target, source: Source<'_>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let span = target.span;
         let guarded = Arc::new(Guarded {
-            now: SourceNow::new(&target.source),
+            now: SourceNow::new(source),
             target,
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             pins: AtomicU32::new(PAUSED),
@@ -885,16 +875,10 @@ impl Registration {
     }
 
     /// What stands there from now on. Call it while paused.
-    pub fn set_source(
-        &self,
-        inode: u64,
-        file_offset: PageAligned,
-        region_offset: PageAligned,
-        region_name: &Arc<str>,
-    ) {
+    pub fn set_source(&self, source: Source<'_>) {
         let happened = self.guarded.happened.load(Ordering::Acquire);
         let untold = happened & !self.guarded.reported.load(Ordering::Acquire) != 0;
-        self.guarded.now.set(inode, file_offset, region_offset, region_name, untold);
+        self.guarded.now.set(source, untold);
         self.guarded.slides.fetch_add(1, Ordering::AcqRel);
         // The pages that were changed one by one are gone.
         self.guarded.stray_pages.store(0, Ordering::Relaxed);
