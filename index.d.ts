@@ -68,8 +68,26 @@ export type HostmapErrorCode =
   | 'ERR_HOSTMAP_OVERLAP'
   /** The module's allocator gave no block, or one that does not lie in the memory. */
   | 'ERR_HOSTMAP_ALLOCATOR_FAILED'
+  /** The snapshot was closed. */
+  | 'ERR_HOSTMAP_SNAPSHOT_CLOSED'
+  /** The snapshot is not one of this kind of memory, of this module, or of these regions. */
+  | 'ERR_HOSTMAP_SNAPSHOT_MISMATCH'
+  /** The file or descriptor is no snapshot, or a damaged one, or of another version of the format. */
+  | 'ERR_HOSTMAP_SNAPSHOT_INVALID'
+  /** The memory is shared, and the call needs it alone: see {@link RestoreOptions.exclusive}. */
+  | 'ERR_HOSTMAP_SHARED_MEMORY'
+  /** Writing a file failed: the disk is full, or an input/output error. See `errno`. */
+  | 'ERR_HOSTMAP_WRITE_FAILED'
   /** This runtime does not allow ArrayBuffers over external memory (Electron). */
   | 'ERR_HOSTMAP_NO_EXTERNAL_BUFFERS'
+  /** The module has no memory, or several, or its instances share what each needs for itself. */
+  | 'ERR_HOSTMAP_UNSUITABLE_MODULE'
+  /** State that can't be reached, or can't be put back. The message says which, and what to do. */
+  | 'ERR_HOSTMAP_NOT_RESTORABLE'
+  /** The pool was closed. */
+  | 'ERR_HOSTMAP_POOL_CLOSED'
+  /** The instance was released to its pool. */
+  | 'ERR_HOSTMAP_INSTANCE_RELEASED'
   /** A defect in wasm-hostmap itself. Please report it. */
   | 'ERR_HOSTMAP_INTERNAL'
 
@@ -432,6 +450,45 @@ export class GuardedMemory {
    */
   window(options: WindowOptions): Window
 
+  /** The mappings and windows that stand in the memory, as far as this thread knows of them, in order of address. A new array each time. */
+  readonly mappings: readonly (Mapping | Window)[]
+
+  /**
+   * Keeps the memory as it is now: its pages, its mappings as mappings, and if asked the mutable globals of an instance. Zeros take no room.
+   *
+   * Of `'private'` mappings and windows what was written is kept; of `'readonly'` ones stray writes are not, and what is shared with others or with a file is not the
+   * memory's to keep. Take it while no function of the module is on the stack, unless you mean to go back to there.
+   *
+   * @throws `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`, `ERR_HOSTMAP_SHARED_MEMORY`, `ERR_HOSTMAP_REGION_CLOSED` for a mapping whose region was closed or that another thread
+   * made, `ERR_HOSTMAP_MEMORY_HIDDEN`, `ERR_HOSTMAP_MEMORY_MOVED`, `ERR_HOSTMAP_OUT_OF_MEMORY`, `ERR_HOSTMAP_TOO_MANY_FILES`, `ERR_HOSTMAP_UNSUITABLE_MODULE` if `globals` has several memories
+   * @remarks Cost: looks at the pages that were ever written (all pages, if a snapshot is shown), and copies those that are not zeros; 64 MiB take some 40 ms (bench/), and half as long again with
+   * `hugePages`. Takes one descriptor.
+   */
+  snapshot(options?: SnapshotOptions): Snapshot
+
+  /**
+   * Puts the memory back to a snapshot, of this memory or another one. It grows if it has to; pages beyond the snapshot's end become zeros. The snapshot's mappings stand again, where a
+   * mapping was unmapped as new {@link Mapping} objects (see {@link GuardedMemory.mappings}), and its windows show what they did.
+   *
+   * No function of the module may be on the stack: its code would go on with locals of a time that never was.
+   *
+   * @throws `ERR_INVALID_ARG_TYPE`, `ERR_HOSTMAP_SNAPSHOT_CLOSED`, `ERR_HOSTMAP_SNAPSHOT_MISMATCH`, `ERR_HOSTMAP_SHARED_MEMORY`, `ERR_HOSTMAP_OVERLAP` if there is a mapping that the snapshot has not,
+   * `ERR_HOSTMAP_MEMORY_FULL`, `ERR_HOSTMAP_MEMORY_HIDDEN`, `ERR_HOSTMAP_MEMORY_MOVED`, `ERR_HOSTMAP_REGION_READONLY`, `ERR_HOSTMAP_FILE_SHRUNK`, `ERR_HOSTMAP_MAP_COUNT`, `ERR_HOSTMAP_NOT_RESTORABLE`. Nothing has changed then, but that the memory may have grown. `ERR_HOSTMAP_OUT_OF_MEMORY` and
+   * `ERR_HOSTMAP_MAP_FAILED`: the memory may hold a part of the snapshot; restore it again, or don't use it
+   * @remarks Cost: the first time, and after mappings came or went, one `mmap` and one `madvise` for each of up to four pieces, whatever their size. After that it grows with what was touched since: one `ioctl` for each stretch
+   * between mappings, which takes about 1 us, 1.5 us for each 2 MiB of which anything is mapped as small pages, and 0.1 us for each page that was written; pages beyond
+   * {@link SnapshotOptions.keepResidentBytes} are dropped by one `madvise`, and cost a page fault of 1 to 2 us when they are touched again. On kernels before 6.7 all are. (bench/)
+   */
+  restore(snapshot: Snapshot, options?: RestoreOptions): void
+
+  /**
+   * Makes all of the memory zeros, but for its mappings: they stay, and what was written to private pages of them is gone. Globals are not touched.
+   *
+   * @throws `ERR_INVALID_ARG_TYPE`, `ERR_OUT_OF_RANGE`, `ERR_HOSTMAP_SHARED_MEMORY`, `ERR_HOSTMAP_MEMORY_HIDDEN`, `ERR_HOSTMAP_MEMORY_MOVED`; `ERR_HOSTMAP_OUT_OF_MEMORY` and `ERR_HOSTMAP_MAP_FAILED` as for `restore`
+   * @remarks Cost: as of `restore`.
+   */
+  reset(options?: ResetOptions): void
+
   /**
    * What lies where in the memory's reservation, in order of address.
    *
@@ -494,6 +551,175 @@ export class Mapping implements Disposable {
    */
   unmap(): void
   /** The same as {@link Mapping.unmap}. */
+  [Symbol.dispose](): void
+}
+
+/** Options of {@link GuardedMemory.reset}. */
+export interface ResetOptions {
+  /** As {@link RestoreOptions.exclusive}. */
+  exclusive?: boolean | undefined
+  /** As {@link SnapshotOptions.keepResidentBytes}. */
+  keepResidentBytes?: number | undefined
+}
+
+/** Options of {@link GuardedMemory.restore}. */
+export interface RestoreOptions {
+  /**
+   * Your promise that no other thread runs in the memory, or accesses its buffer, until the call returns. Needed for shared memories, and meaningless for others. Let workers wait
+   * outside of the module (`Atomics.wait` on another buffer, say), not inside.
+   */
+  exclusive?: boolean | undefined
+  /** The exports of the instance whose globals are put back. Default: the globals that the snapshot was taken of, if this is the memory that it was taken of. */
+  globals?: object | undefined
+}
+
+/** Options of {@link GuardedMemory.snapshot}. */
+export interface SnapshotOptions {
+  /** An instance's exports: its mutable `WebAssembly.Global`s are kept, by name. See {@link exposeState} for those that the module does not export. */
+  globals?: object | undefined
+  /** The module's bytes. Their SHA-256 is kept, and a snapshot of another module refused by {@link Snapshot.load}. */
+  module?: ArrayBuffer | SharedArrayBuffer | ArrayBufferView | undefined
+  /** As {@link RestoreOptions.exclusive}. */
+  exclusive?: boolean | undefined
+  /**
+   * How many bytes of written pages a restore copies back in place, so that the next write to them needs no page fault; pages beyond are dropped. A memory keeps at most so much of its own between
+   * two uses. Default 524,288 (512 KiB).
+   */
+  keepResidentBytes?: number | undefined
+  /**
+   * Gathers pages in huge ones where a snapshot is dense, if the system has them. What a memory has read of them costs a restore nothing then, and reading is faster; the snapshot takes half as
+   * long again. Default true.
+   */
+  hugePages?: boolean | undefined
+  /** Shown by `inspect` and as `/memfd:NAME` in `/proc/PID/maps`. At most 200 bytes, without NUL. Default `'snapshot'`. */
+  name?: string | undefined
+}
+
+/** Options of {@link Snapshot.of}. */
+export interface InstanceSnapshotOptions {
+  /** As {@link SnapshotOptions.module}. */
+  module?: ArrayBuffer | SharedArrayBuffer | ArrayBufferView | undefined
+  /** As {@link RestoreOptions.exclusive}. */
+  exclusive?: boolean | undefined
+  /** As {@link SnapshotOptions.keepResidentBytes}. */
+  keepResidentBytes?: number | undefined
+  /** As {@link SnapshotOptions.hugePages}. */
+  hugePages?: boolean | undefined
+  /** As {@link SnapshotOptions.name}. */
+  name?: string | undefined
+  /** What may stay as a program leaves it: globals that JavaScript can't read, of type v128 or exnref. */
+  accept?: readonly 'v128-globals'[] | undefined
+}
+
+/** Options of {@link Snapshot.load}, and, but for `signal` and `hugePages`, of {@link Snapshot.fromFd}. */
+export interface LoadSnapshotOptions {
+  /** The module's bytes: a snapshot that was not taken of this module is refused with `ERR_HOSTMAP_SNAPSHOT_MISMATCH`. */
+  module?: ArrayBuffer | SharedArrayBuffer | ArrayBufferView | undefined
+  /** Gives the region that a mapping of the snapshot shows: a snapshot holds none. Needed if there are mappings. */
+  regions?: ((mapping: SnapshotMapping) => HostRegion) | undefined
+  /** Ends the load. */
+  signal?: AbortSignal | undefined
+  /** As {@link SnapshotOptions.keepResidentBytes}. */
+  keepResidentBytes?: number | undefined
+  /** As {@link SnapshotOptions.hugePages}. */
+  hugePages?: boolean | undefined
+}
+
+/** A mapping or window that a snapshot keeps. */
+export interface SnapshotMapping {
+  readonly kind: 'mapping' | 'window'
+  /** Where it starts, in bytes from the start of the memory. */
+  readonly address: number
+  /** A mapping's bytes; a window's size. */
+  readonly byteLength: number
+  readonly access: Access
+  /** What its region was called; `null` for a window that shows nothing. */
+  readonly regionName: string | null
+  /** Which byte of the region is the first one. */
+  readonly byteOffset: number
+}
+
+/**
+ * A memory's state at one moment, in memory of its own that nobody can write. Any number of memories show it and share its pages, until they write them.
+ *
+ * It can't be posted to a worker; post `snapshot.fd` and call {@link Snapshot.fromFd} there, while it is open. It keeps regions of its mappings open.
+ */
+export class Snapshot implements Disposable {
+  private constructor()
+
+  /**
+   * Keeps an instance as it is now: its memory, as {@link GuardedMemory.snapshot} does, its mutable globals and its tables, as far as it exports them. Instantiate what {@link exposeState}
+   * makes of a module, so that it exports all of them.
+   *
+   * @throws as {@link GuardedMemory.snapshot}; `ERR_HOSTMAP_UNSUITABLE_MODULE` without an exported memory, or with several; `ERR_HOSTMAP_NOT_RESTORABLE` for globals that JavaScript can't read
+   * @remarks Cost: as `GuardedMemory.snapshot`, and a look at each entry of the tables.
+   */
+  static of(instance: object, options?: InstanceSnapshotOptions): Snapshot
+
+  /**
+   * A snapshot that {@link Snapshot.save} wrote, in this process or another one: its bytes are copied into memory and compared with their checksum. What it is to be put into must have the same
+   * module, and you must trust whoever wrote the file as you trust the module: an altered one can't harm the host, and can do to the module what it likes.
+   *
+   * @throws (rejects) `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ABORT_ERR`, `ERR_HOSTMAP_OPEN_FAILED`, `ERR_HOSTMAP_NOT_A_FILE`, `ERR_HOSTMAP_READ_FAILED`, `ERR_HOSTMAP_SNAPSHOT_INVALID`,
+   * `ERR_HOSTMAP_SNAPSHOT_MISMATCH`, `ERR_HOSTMAP_OUT_OF_MEMORY`, `ERR_HOSTMAP_TOO_MANY_FILES`; and what `regions` throws
+   * @remarks Cost: reads what is not zeros, on a thread of libuv's pool.
+   */
+  static load(path: string | URL, options?: LoadSnapshotOptions): Promise<Snapshot>
+
+  /**
+   * The snapshot of another thread of the process, by its descriptor, which is duplicated: the same pages.
+   *
+   * @throws as {@link Snapshot.load}
+   * @remarks Cost: a few system calls, whatever the size.
+   */
+  static fromFd(fd: number, options?: LoadSnapshotOptions): Snapshot
+
+  /** Bytes of the memory that it was taken of. */
+  readonly byteLength: number
+  /** Bytes of memory that it takes now; 0 after `close`. Asks the kernel: one `fstat`. */
+  readonly residentBytes: number
+  /** The kind of memory that it is for. */
+  readonly address: 'i32' | 'i64'
+  /** What it is called. */
+  readonly name: string
+  /** Its descriptor: don't close it; -1 after `close`. */
+  readonly fd: number
+  /** `'sha256-'` and the digest of the module in hexadecimal digits; `null` if none was given. */
+  readonly moduleDigest: string | null
+  /** The mappings and windows that it keeps, in order of address. */
+  readonly mappings: readonly SnapshotMapping[]
+  /** Whether `close` was called. */
+  readonly closed: boolean
+
+  /**
+   * Puts an instance of the same module into this state: {@link GuardedMemory.restore} of its memory, and its globals and tables. A function that stands in a table or global becomes the instance's own.
+   *
+   * @throws as {@link GuardedMemory.restore}; `ERR_HOSTMAP_SNAPSHOT_MISMATCH` if the instance lacks a global or table; `ERR_HOSTMAP_NOT_RESTORABLE` for a table that has grown, since tables can't shrink, and for a
+   * function that can't be found in the instance
+   * @remarks Cost: as `restore`; one look at each entry of the tables.
+   */
+  restoreTo(instance: object, options?: { exclusive?: boolean | undefined }): void
+
+  /**
+   * Forks: a new instance of the module in this state. Its start function runs before. Imports that hold something of their own are yours to see to.
+   *
+   * @param module The module that the snapshot was taken of: compiled, or its bytes, which go through {@link exposeState}.
+   * @throws (rejects) what V8 throws at instantiation; as {@link Snapshot.restoreTo}
+   */
+  instantiate(module: object, imports?: object): Promise<WasmInstance>
+
+  /**
+   * Writes it to a file, which is there at once or not at all, in place of one of the same name. Zeros are holes of the file. Only this user can read it.
+   *
+   * @throws (rejects) `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ABORT_ERR`, `ERR_HOSTMAP_SNAPSHOT_CLOSED`, `ERR_HOSTMAP_OPEN_FAILED`, `ERR_HOSTMAP_WRITE_FAILED`, `ERR_HOSTMAP_OUT_OF_MEMORY` if the disk is full, and
+   * `ERR_HOSTMAP_NOT_RESTORABLE` if a global or table refers to an object of this process
+   * @remarks Cost: reads and writes what is not zeros, on a thread of libuv's pool, and one `fsync`.
+   */
+  save(path: string | URL, options?: { signal?: AbortSignal | undefined }): Promise<void>
+
+  /** Gives its memory back once no memory shows it. Memories that do stay as they are. Closing twice does nothing. */
+  close(): void
+  /** The same as {@link Snapshot.close}. */
   [Symbol.dispose](): void
 }
 
@@ -738,6 +964,174 @@ export class Layout implements Iterable<LayoutRange> {
   [Symbol.iterator](): Iterator<LayoutRange>
   /** The drawing: a bar, and a line for each range. */
   toString(): string
+}
+
+/** A `WebAssembly.Module`, as {@link WasmMemory} is a `WebAssembly.Memory`. */
+export type WasmModule = typeof globalThis extends { WebAssembly: { Module: { prototype: infer Module } } }
+  ? Module
+  : object
+
+/** A `WebAssembly.Instance`, as {@link WasmMemory} is a `WebAssembly.Memory`. */
+export type WasmInstance = typeof globalThis extends {
+  WebAssembly: { Instance: { prototype: infer Instance } }
+}
+  ? Instance
+  : { readonly exports: Record<string, any> }
+
+/**
+ * A module that shows its state: its memory, if it has just one, its mutable globals and its tables are exported, those that it does not export itself under names that start with `hostmap:`. Nothing else of it
+ * changes, but for a custom section `wasm-hostmap`, by which {@link InstancePool.create} knows a `WebAssembly.Module` that was compiled from the result. What was exposed before comes out as it went in.
+ *
+ * That section is believed: compile what you have exposed, and not what others say they have. (Given bytes, it is made anew.)
+ *
+ * @param module The module's bytes. They are not validated.
+ * @throws `ERR_INVALID_ARG_TYPE`; `ERR_INVALID_ARG_VALUE` where they can't be read, with the place
+ * @remarks Cost: reads all of the module's code, and one copy of the bytes; blocks the thread.
+ */
+export function exposeState(module: ArrayBuffer | SharedArrayBuffer | ArrayBufferView): Uint8Array
+
+/**
+ * State that a released instance may keep: see {@link InstancePoolOptions.accept}.
+ *
+ * - `'hidden-globals'`, `'hidden-tables'`: those that can't be reached. Of a `WebAssembly.Module` that was not made from what {@link exposeState} gives: all that it does not export. Otherwise tables whose
+ *   elements JavaScript has no values for (`exnref`).
+ * - `'v128-globals'`: mutable globals whose values JavaScript has none for (`v128`, `exnref`).
+ * - `'dropped-segments'`: passive segments that `data.drop` or `elem.drop` may drop, and that are used, by code that runs after the start function. Nothing brings them back.
+ * - `'gc-objects'`: structs and arrays with mutable fields, where a global or a table may lead to them. The references are restored, the fields are not, and instances share them.
+ * - `'grown-memory'`: the size of a memory that a program has grown. The bytes beyond are zeros.
+ */
+export type AcceptedState =
+  'hidden-globals' | 'hidden-tables' | 'v128-globals' | 'dropped-segments' | 'gc-objects' | 'grown-memory'
+
+/** Options of {@link InstancePool.create}. */
+export interface InstancePoolOptions {
+  /**
+   * What instances import: for all of them, or a function that gives it for each, whose argument counts the instances from 0. Mutable globals, tables and the memory that a module imports must be new ones in each
+   * call; with an imported memory it must be a function.
+   */
+  imports?: object | ((index: number) => object) | undefined
+  /** Called for each instance right after it is made: for imports that must know it, such as WASI's. What it does to the instance's state does not stay. */
+  bind?: ((instance: WasmInstance, memory: GuardedMemory) => void) | undefined
+  /** Called once, for the first instance: the state that it leaves is what every instance has when it is acquired. Regions that it maps stand in each. */
+  init?: ((instance: WasmInstance, memory: GuardedMemory) => unknown) | undefined
+  /** Instead of `init`: a state that was saved. The pool does not close it; leave it open as long as the pool is. */
+  snapshot?: Snapshot | undefined
+  /** How many instances `create` makes: 0 to `max`. With `init` at least one is made. Default 1. */
+  size?: number | undefined
+  /** How many there may be at once: 1 to 1,000,000. Each takes 8 to 10 GiB of address space. Default 64. */
+  max?: number | undefined
+  /** What may stay as a program left it. Whatever else can't be restored is refused: by `create`, or the instance is discarded. Default: nothing. */
+  accept?: readonly AcceptedState[] | undefined
+  /** As for {@link GuardedMemory.snapshot}. */
+  keepResidentBytes?: number | undefined
+}
+
+/** What a pool has and did: see {@link InstancePool.stats}. */
+export interface PoolStats {
+  /** Instances that there are: idle, busy, or being made. */
+  readonly size: number
+  /** Instances that wait to be acquired. */
+  readonly idle: number
+  /** Instances that were acquired and not released. */
+  readonly busy: number
+  /** Calls of `acquire` that wait. */
+  readonly waiting: number
+  /** How many instances there may be. */
+  readonly max: number
+  /** Instances made, ever. */
+  readonly created: number
+  /** Instances that could not be restored, and were let go. */
+  readonly discarded: number
+  /** Instances handed out, ever. */
+  readonly acquired: number
+  /** Instances restored at their release, ever. */
+  readonly restored: number
+  /** How long that took, in microseconds; 0 before the first. */
+  readonly restoreMicroseconds: { readonly last: number; readonly mean: number; readonly max: number }
+  /** Why the last instance was discarded; `null` if none was. */
+  readonly lastFailure: Error | null
+}
+
+/**
+ * Instances of one module that all start from the same state, and go back to it when they are released: memory, mutable globals and tables. So a program that runs in one finds nothing of those that ran
+ * before, whatever became of them: a trap deep in the stack, which leaves the module's stack pointer in the wrong place, is like any other end.
+ *
+ * What is put back is all that an instance keeps, but for what is named at {@link AcceptedState}. Objects of the host, in globals and tables of type `externref`, are the same ones for all instances, and so are those behind imports. A NaN in
+ * a global comes back as a NaN, perhaps with other bits.
+ *
+ * An instance that can't be restored is discarded, and another is made when one is needed: its table has grown, its memory has (without `'grown-memory'`), a mapping stands in it that the snapshot has not, or the kernel has no memory.
+ * {@link PoolStats.lastFailure} tells. In a shared memory no other thread may run when an instance is released.
+ */
+export class InstancePool implements Disposable {
+  private constructor()
+
+  /**
+   * Compiles the module if needed, makes the first instance, calls `init`, takes the snapshot and makes the other instances.
+   *
+   * @param module The module's bytes, of which {@link exposeState} is made; or a `WebAssembly.Module`, which must export its memory. Of one that was not made from what `exposeState` gives, nobody can tell what it hides: it is refused unless
+   * `accept` names `'hidden-globals'` and `'hidden-tables'`, and what else can't be restored goes unnoticed.
+   * @throws (rejects) `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`, `ERR_HOSTMAP_UNSUITABLE_MODULE`; `ERR_HOSTMAP_NOT_RESTORABLE`, also where other instances can't be brought into the state that `init` left: a
+   * function in a table that they don't show; what compiling, instantiating, `imports`, `bind` and `init` throw; and as {@link Snapshot.of} and {@link Snapshot.restoreTo}
+   * @remarks Cost: compiling, and {@link exposeState}; `size` instances; a snapshot, which copies the memory's pages once.
+   */
+  static create(
+    module: ArrayBuffer | SharedArrayBuffer | ArrayBufferView | WasmModule,
+    options?: InstancePoolOptions
+  ): Promise<InstancePool>
+
+  /**
+   * An instance, for the caller alone until he releases it. Where all are busy and there are `max`, it waits; those who wait are served in the order in which they came. One that is never released is never handed out again.
+   *
+   * @param options.signal Ends the wait: rejected with an `AbortError` (`code: 'ABORT_ERR'`).
+   * @throws (rejects) `ERR_INVALID_ARG_TYPE`, `ERR_HOSTMAP_POOL_CLOSED`, `ABORT_ERR`; and what making another instance throws
+   * @remarks Cost: two objects. Making another instance: as `create`, but for compiling and the snapshot; blocks the thread.
+   */
+  acquire(options?: { signal?: AbortSignal | undefined }): Promise<PooledInstance>
+
+  /**
+   * Calls a function with an instance, and releases it when that is through, or its promise, whatever came of it.
+   *
+   * @returns what the function returned.
+   * @throws (rejects) as `acquire`, and what the function throws
+   */
+  run<T>(
+    fn: (instance: PooledInstance) => T | PromiseLike<T>,
+    options?: { signal?: AbortSignal | undefined }
+  ): Promise<T>
+
+  /** The numbers of this moment. Can be asked after `close`. */
+  stats(): PoolStats
+  /** The state that instances start from. `close` closes it, unless it was given. */
+  readonly snapshot: Snapshot
+  /** Whether `close` was called. */
+  readonly closed: boolean
+
+  /** Lets go of the instances. Those who wait are rejected with `ERR_HOSTMAP_POOL_CLOSED`; instances that are in use stay usable, and are let go when they are released. Closing twice does nothing. */
+  close(): void
+  /** The same as {@link InstancePool.close}. */
+  [Symbol.dispose](): void
+}
+
+/** An instance that was acquired. Once it is released, all but `released` and `release` throw `ERR_HOSTMAP_INSTANCE_RELEASED`. */
+export class PooledInstance implements Disposable {
+  private constructor()
+  /** The instance itself. */
+  readonly instance: WasmInstance
+  /** Its exports, without those that were added. Don't use them after the release: somebody else may have the instance then. */
+  readonly exports: Record<string, any>
+  /** Its memory. */
+  readonly memory: GuardedMemory
+  /** Whether `release` was called. */
+  readonly released: boolean
+
+  /**
+   * Restores the instance, and gives it to whoever waits. Throws nothing: see {@link PoolStats.lastFailure}. Not from a function that the instance has called. Releasing twice does nothing.
+   *
+   * @remarks Cost: as {@link GuardedMemory.restore}, and about 0.1 us for each mutable global and for each entry of a table that anything can change.
+   */
+  release(): void
+  /** The same as {@link PooledInstance.release}. */
+  [Symbol.dispose](): void
 }
 
 /** What this machine, process and V8 allow. See {@link limits}. */

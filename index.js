@@ -5,7 +5,22 @@
 const { HostRegion } = require('./lib/region.js')
 const { GuardedMemory, Mapping } = require('./lib/memory.js')
 const { Window, WindowSource } = require('./lib/window.js')
+const { Snapshot } = require('./lib/snapshot.js')
+const { exposeState } = require('./lib/module.js')
+const { InstancePool, PooledInstance } = require('./lib/pool.js')
 const { Layout } = require('./lib/layout.js')
 const { limits } = require('./lib/limits.js')
 
-module.exports = { HostRegion, GuardedMemory, Mapping, Window, WindowSource, Layout, limits }
+module.exports = {
+  HostRegion,
+  GuardedMemory,
+  Mapping,
+  Window,
+  WindowSource,
+  Snapshot,
+  InstancePool,
+  PooledInstance,
+  exposeState,
+  Layout,
+  limits
+}

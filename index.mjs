@@ -1,4 +1,16 @@
 // The CommonJS module, so that there is one native instance behind both.
 import hostmap from './index.js'
 
-export const { HostRegion, GuardedMemory, Mapping, Window, WindowSource, Layout, limits } = hostmap
+export const {
+  HostRegion,
+  GuardedMemory,
+  Mapping,
+  Window,
+  WindowSource,
+  Snapshot,
+  InstancePool,
+  PooledInstance,
+  exposeState,
+  Layout,
+  limits
+} = hostmap

@@ -7,7 +7,15 @@ const { makeError, fromNative, callNative } = require('./errors.js')
 const { isRegion, handleOf, nativeOf, isView } = require('./region.js')
 const { guardFaults, faultsFrom } = require('./faults.js')
 const { makeLayout } = require('./layout.js')
-const { openWindow, HUGE_PAGE_BYTES } = require('./window.js')
+const { openWindow, restoredWindow, HUGE_PAGE_BYTES } = require('./window.js')
+const {
+  handleOfOpen,
+  insideOf,
+  takeSnapshot,
+  NO_GLOBALS,
+  DEFAULT_KEEP_RESIDENT_BYTES
+} = require('./snapshot.js')
+const { prepareRestore, reachable, restoreState } = require('./instance.js')
 const v8 = require('./v8.js')
 
 const { WASM_PAGE_BYTES } = v8
@@ -215,6 +223,59 @@ class GuardedMemory {
     })
   }
 
+  get mappings() {
+    return [...this.#mappings.values()].sort((a, b) => a.address - b.address)
+  }
+
+  snapshot(options) {
+    const given = check.options(options)
+    this.#mustBeAlone('a snapshot', given.exclusive)
+    return takeSnapshot(
+      this,
+      () => ({ array: this.#current(), table: this.#table, mappings: this.#mappings }),
+      given
+    )
+  }
+
+  restore(snapshot, options) {
+    const { exclusive, globals } = options === undefined ? NO_OPTIONS : check.options(options)
+    const handle = handleOfOpen(snapshot)
+    this.#mustBeAlone('a restore', exclusive)
+    const { state, origin, kept } = insideOf(snapshot)
+    const putBack =
+      globals === undefined || globals === NO_GLOBALS ? undefined : prepareGlobals(globals, state)
+    const array = this.#current()
+    let done
+    try {
+      done = this.#guarded
+        ? native.restore(this.#table.handle, array.length, handle)
+        : native.restoreUnguarded(this.#table.handle, array, handle)
+    } catch (error) {
+      throw fromNative(error)
+    }
+    // undefined: it is.
+    if (done === false) this.#lay(snapshot, handle)
+    if (kept.length > 0) this.#tellWindows(kept)
+    if (putBack !== undefined) putBack()
+    else if (globals === undefined && state !== null && origin?.deref() === this) {
+      restoreState(state.from, state)
+    }
+  }
+
+  reset(options) {
+    const { exclusive, keepResidentBytes = DEFAULT_KEEP_RESIDENT_BYTES } =
+      options === undefined ? NO_OPTIONS : check.options(options)
+    this.#mustBeAlone('a reset', exclusive)
+    check.wholeNumber(keepResidentBytes, 'options.keepResidentBytes')
+    const array = this.#current()
+    callNative(() => {
+      const done = this.#guarded
+        ? native.reset(this.#table.handle, array.length, keepResidentBytes)
+        : native.resetUnguarded(this.#table.handle, array, keepResidentBytes)
+      if (done === false) native.lay(this.#table.handle, array, null, keepResidentBytes)
+    })
+  }
+
   layout() {
     const array = this.#current()
     callNative(() => native.sync(this.#table.handle, array))
@@ -247,6 +308,53 @@ class GuardedMemory {
     if (!(#table in this)) return 'GuardedMemory {}'
     const { byteLength, address, guarded } = this
     return `GuardedMemory ${inspect({ byteLength, address, guarded, mappings: this.#mappings.size }, options)}`
+  }
+
+  #mustBeAlone(what, exclusive) {
+    if (exclusive !== undefined) check.boolean(exclusive, 'options.exclusive')
+    if (this.#shared && exclusive !== true) {
+      throw makeError(
+        'ERR_HOSTMAP_SHARED_MEMORY',
+        `the memory is shared, and ${what} must have it alone; pass exclusive: true to promise that no other thread is in it until the call returns`
+      )
+    }
+  }
+
+  // The first time, or after something else was done to the memory.
+  #lay(snapshot, handle) {
+    const { address, byteLength, kept } = insideOf(snapshot)
+    if (address !== this.#address) {
+      throw makeError(
+        'ERR_HOSTMAP_SNAPSHOT_MISMATCH',
+        `snapshot "${snapshot.name}" is of a memory with address type '${address}', and this one has '${this.#address}'`
+      )
+    }
+    if (kept.length > 0) guardFaults()
+    const missing = byteLength - this.#current().length
+    if (missing > 0) this.#grow(missing / WASM_PAGE_BYTES)
+    const array = this.#current()
+    const made = callNative(() => native.lay(this.#table.handle, array, handle, 0))
+    for (let i = 0; i < made.length; i += 2) this.#addRestored(kept[made[i]], made[i + 1])
+  }
+
+  #addRestored({ numbers, isWindow, region, byteOffset, byteLength }, id) {
+    const [start, length, access, , , , windowAccess, trap] = numbers
+    if (isWindow) {
+      this.#addWindow(id, start, {
+        byteLength: length,
+        access: check.ACCESS[windowAccess],
+        trap: trap === 1
+      })
+    } else {
+      this.#add(id, start, { region, byteOffset, byteLength, access: check.ACCESS[access] })
+    }
+  }
+
+  #tellWindows(kept) {
+    for (const { numbers, isWindow, region, byteOffset, byteLength } of kept) {
+      const window = isWindow ? this.#mappings.get(numbers[0]) : undefined
+      if (window !== undefined) restoredWindow(window, region, byteOffset, byteLength)
+    }
   }
 
   #register() {
@@ -518,6 +626,17 @@ class GuardedMemory {
 }
 
 const NO_OPTIONS = Object.freeze({ __proto__: null })
+
+function prepareGlobals(globals, state) {
+  check.options(globals, 'options.globals')
+  if (state === null) {
+    throw makeError(
+      'ERR_HOSTMAP_SNAPSHOT_MISMATCH',
+      'options.globals is given, and the snapshot has no globals; take it with the option `globals`'
+    )
+  }
+  return prepareRestore(reachable(globals), { ...state, tables: [] })
+}
 
 class Mapping {
   #memory

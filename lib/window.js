@@ -24,6 +24,7 @@ const HUGE_PAGE_BYTES = 2 << 20
 
 let takeOver
 let windowHandleOf
+let tellShown
 
 class Window {
   // What memory.js knows of it: { memory, table, current, unmap }.
@@ -50,6 +51,11 @@ class Window {
 
   static {
     windowHandleOf = window => window.#handle
+    tellShown = (window, region, byteOffset, shownBytes) => {
+      window.#region = region
+      window.#byteOffset = byteOffset
+      window.#shownBytes = shownBytes
+    }
     takeOver = (window, stream) => {
       if (window.#stream !== stream) window.#stream?.end()
       window.#stream = stream
@@ -505,4 +511,7 @@ class Chunks {
 /** What memory.js calls. */
 const openWindow = (host, found) => new Window(OPEN, host, found)
 
-module.exports = { Window, WindowSource, openWindow, HUGE_PAGE_BYTES }
+/** What a restore made a window show. */
+const restoredWindow = (...shown) => tellShown(...shown)
+
+module.exports = { Window, WindowSource, openWindow, restoredWindow, HUGE_PAGE_BYTES }

@@ -30,6 +30,7 @@ codes! {
     FileShrunk = "ERR_HOSTMAP_FILE_SHRUNK",
     OpenFailed = "ERR_HOSTMAP_OPEN_FAILED",
     ReadFailed = "ERR_HOSTMAP_READ_FAILED",
+    WriteFailed = "ERR_HOSTMAP_WRITE_FAILED",
     OutOfMemory = "ERR_HOSTMAP_OUT_OF_MEMORY",
     TooManyFiles = "ERR_HOSTMAP_TOO_MANY_FILES",
     MapFailed = "ERR_HOSTMAP_MAP_FAILED",
@@ -41,6 +42,9 @@ codes! {
     NotWasmMemory = "ERR_HOSTMAP_NOT_WASM_MEMORY",
     MemoryMoved = "ERR_HOSTMAP_MEMORY_MOVED",
     Overlap = "ERR_HOSTMAP_OVERLAP",
+    SnapshotClosed = "ERR_HOSTMAP_SNAPSHOT_CLOSED",
+    SnapshotMismatch = "ERR_HOSTMAP_SNAPSHOT_MISMATCH",
+    SnapshotInvalid = "ERR_HOSTMAP_SNAPSHOT_INVALID",
     NoExternalBuffers = "ERR_HOSTMAP_NO_EXTERNAL_BUFFERS",
     Internal = "ERR_HOSTMAP_INTERNAL",
 }

@@ -9,7 +9,9 @@
 //!  memory.rs           V8's linear memories: where they lie, what guards them, mapping into them   <- start here
 //!  window.rs           mappings that slide over regions larger than a memory
 //!  stage.rs ahead.rs   what makes slides one call, and brings pages in before the module asks for them
+//!  snapshot/           a memory's state at one moment, and putting it back
 //!  mapping.rs          the mapping table of a memory: what is mapped where, and what is free
+//!  module.rs           modules: exports for the state that they hide
 //!  fault/              the fault guard: what a signal handler does about faults in mappings
 //!  error.rs            the one error type
 //!  ----------------------------------------------------------------------------------- system calls
@@ -32,7 +34,9 @@ pub mod fault;
 mod js;
 pub mod mapping;
 pub mod memory;
+pub mod module;
 pub mod region;
+pub mod snapshot;
 pub mod stage;
 pub mod sys;
 pub mod window;

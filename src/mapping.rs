@@ -50,11 +50,13 @@ pub struct Entry {
 pub struct MappingTable<Held> {
     entries: BTreeMap<PageAligned, (Entry, Held)>,
     free: FreeSpace,
+    /// Counts what came and went.
+    version: u64,
 }
 
 impl<Held> Default for MappingTable<Held> {
     fn default() -> Self {
-        Self { entries: BTreeMap::new(), free: FreeSpace::default() }
+        Self { entries: BTreeMap::new(), free: FreeSpace::default(), version: 0 }
     }
 }
 
@@ -71,6 +73,7 @@ impl<Held> MappingTable<Held> {
     pub fn insert(&mut self, entry: Entry, held: Held) {
         assert!(self.overlapping(entry.span).is_none(), "mappings never overlap");
         self.free.remove(entry.span);
+        self.version = self.version.wrapping_add(1);
         self.entries.insert(entry.span.start(), (entry, held));
     }
 
@@ -83,10 +86,21 @@ impl<Held> MappingTable<Held> {
         self.entries.get_mut(&start).filter(|(entry, _)| entry.id == id).map(|(entry, held)| (entry, held))
     }
 
+    /// What starts here, to change what stands in it. The span stays.
+    pub fn at_mut(&mut self, start: PageAligned) -> Option<(&mut Entry, &mut Held)> {
+        self.entries.get_mut(&start).map(|(entry, held)| (entry, held))
+    }
+
+    /// Another number after each mapping that came or went.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
     /// Forgets a mapping whose pages are zeros again, and gives what it held.
     pub fn remove(&mut self, start: PageAligned, id: u64) -> Option<Held> {
         self.get(start, id)?;
         let (entry, held) = self.entries.remove(&start)?;
+        self.version = self.version.wrapping_add(1);
         if entry.from_free {
             self.free.insert(entry.span);
         }

@@ -45,6 +45,7 @@ use crate::error::{Code, Error, Result};
 use crate::fault::{self, Counts, Registration};
 use crate::mapping::{Access, Entry, MappingTable};
 use crate::region::{RegionPages, keep_out_of_dumps};
+use crate::snapshot::Laid;
 use crate::sys::areas::{AREAS_OF_A_MAPPING, AREAS_OF_A_MEMORY, Areas};
 use crate::sys::mmap::{self, Advice, Pages};
 use crate::sys::page::{PageAligned, PageSpan, WASM_PAGE_BYTES, host_page_bytes};
@@ -202,6 +203,8 @@ pub(crate) struct State {
     protected_length: PageAligned,
     /// How many `Memory` handles there are.
     attached: usize,
+    /// What the memory's own pages show; `None`: nothing is known. Only one who holds the memory may believe it.
+    pub(crate) laid: Option<Laid>,
 }
 
 impl Shared {
@@ -286,6 +289,8 @@ impl Memory {
         });
         let mut state = shared.lock();
         state.attached = state.attached.saturating_add(1);
+        // Nothing proves that it was this memory whose pages were laid.
+        state.laid = None;
         protect_again(&shared, &mut state, place);
         drop(state);
         Ok(Self { shared })
@@ -407,7 +412,7 @@ impl Memory {
         Ok(())
     }
 
-    fn put(
+    pub(crate) fn put(
         &self,
         state: &mut State,
         span: PageSpan,
@@ -473,6 +478,15 @@ impl Memory {
     pub fn unmap(&self, place: Place, mapped: Mapped) -> Result<Option<Arc<Counts>>> {
         // Protected again when this mapping is gone: there is no use in protecting it first.
         let mut state = self.lock_bare(place)?;
+        self.unmap_in(&mut state, place, mapped)
+    }
+
+    pub(crate) fn unmap_in(
+        &self,
+        state: &mut State,
+        place: Place,
+        mapped: Mapped,
+    ) -> Result<Option<Arc<Counts>>> {
         let Some((entry, held)) = state.table.get(mapped.start, mapped.id) else {
             return Ok(None);
         };
@@ -491,7 +505,7 @@ impl Memory {
         // As V8 has its own pages, so that the areas merge again. Without it there is only one more of them.
         let _ = mmap::advise(target, Advice::DontFork);
         state.table.remove(mapped.start, mapped.id);
-        protect_again(&self.shared, &mut state, place);
+        protect_again(&self.shared, state, place);
         Ok(Some(counts))
     }
 
@@ -553,7 +567,7 @@ pub(crate) fn check_overlap(table: &MappingTable<Held>, span: PageSpan) -> Resul
     ))
 }
 
-fn check_mappable(pages: &RegionPages<'_>, access: Access) -> Result<()> {
+pub(crate) fn check_mappable(pages: &RegionPages<'_>, access: Access) -> Result<()> {
     if access == Access::Shared && !pages.region().is_writable() {
         let message = format!(
             "can't map region \"{}\" with access 'shared': it is sealed, or its file was opened for reading only; use 'readonly' or 'private'",
@@ -625,6 +639,9 @@ fn protect_again(shared: &Shared, state: &mut State, place: Place) {
     let mut all = true;
     for (entry, held) in state.table.held().filter(|(entry, _)| entry.span.end() <= place.byte_length) {
         let bare = held.registration.take_laid_bare() || grown;
+        if bare {
+            held.registration.mark_changed();
+        }
         let Some(target) = entry.span.at_base(shared.base).filter(|_| bare) else { continue };
         let shown = match &held.window {
             Some(window) => window.shown_part(target),

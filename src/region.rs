@@ -103,7 +103,7 @@ impl Region {
     /// A memfd with a copy of `byte_length` bytes at this address of the process.
     pub fn copy_from(source: u64, byte_length: u64, name: &str) -> Result<Self> {
         let region = Self::allocate(byte_length, name)?;
-        file::write_all_from(region.fd.as_fd(), source, byte_length).map_err(|sys| {
+        file::write_all_from(region.fd.as_fd(), 0, source, byte_length).map_err(|sys| {
             let code = if sys.errno == Errno::EFAULT { Code::ReadFailed } else { Code::OutOfMemory };
             Error::from_sys(code, format!("can't copy {byte_length} bytes into a region"), sys)
         })?;
@@ -616,6 +616,12 @@ pub struct LoadProgress {
     pub cancelled: AtomicBool,
 }
 
+impl AsRef<AtomicBool> for LoadProgress {
+    fn as_ref(&self) -> &AtomicBool {
+        &self.cancelled
+    }
+}
+
 /// Bytes copied between two looks at `cancelled`: a few milliseconds' worth.
 const LOAD_STEP_BYTES: u64 = 16 << 20;
 
@@ -668,7 +674,7 @@ fn shrunk_while_loading(what: &str, at: u64, end: u64) -> Error {
     )
 }
 
-fn open_regular(path: &Path, writable: bool) -> Result<OwnedFd> {
+pub(crate) fn open_regular(path: &Path, writable: bool) -> Result<OwnedFd> {
     let what = format!("can't open {}", path.display());
     let fd = file::open_file(path, writable).map_err(|sys| match sys.errno {
         // ENXIO: a socket, or a device without a driver. EISDIR: a directory opened for writing.

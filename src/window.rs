@@ -34,7 +34,7 @@ pub enum Rest {
 }
 
 /// What a window is to be.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kind {
     pub length: PageAligned,
     /// The most that a slide may ask for.
@@ -68,6 +68,10 @@ pub(crate) struct Window {
 impl Window {
     pub(crate) fn shown(&self) -> PageAligned {
         self.shown
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
     }
 
     fn parts(&self, target: PageSpan) -> (Option<PageSpan>, Option<PageSpan>) {
@@ -189,7 +193,13 @@ impl Memory {
         }
     }
 
-    fn open(&self, state: &mut State, span: PageSpan, kind: Kind, from_free: bool) -> Result<Mapped> {
+    pub(crate) fn open(
+        &self,
+        state: &mut State,
+        span: PageSpan,
+        kind: Kind,
+        from_free: bool,
+    ) -> Result<Mapped> {
         let what = || format!("can't open a window of {} bytes", span.length().get());
         let target = self.addresses(span)?;
         let areas = Areas::take(AREAS_OF_A_WINDOW).map_err(|full| Error::no_head_room(what(), full))?;
@@ -233,6 +243,16 @@ impl Memory {
         let Some((entry, held)) = state.table.get_mut(mapped.start, mapped.id) else {
             return Ok(false);
         };
+        self.slide_held(place, entry, held, pages).map(|()| true)
+    }
+
+    pub(crate) fn slide_held(
+        &self,
+        place: Place,
+        entry: &mut Entry,
+        held: &mut Held,
+        pages: Option<(&RegionPages<'_>, Access)>,
+    ) -> Result<()> {
         let Some(window) = held.window.as_mut() else {
             return Err(Error::new(Code::Internal, "a mapping is no window"));
         };
@@ -271,7 +291,7 @@ impl Memory {
             _ => {}
         }
         held.registration.resume();
-        slid.map(|()| true).map_err(|sys| Error::from_sys(Code::MapFailed, what(), sys))
+        slid.map_err(|sys| Error::from_sys(Code::MapFailed, what(), sys))
     }
 
     /// The faults that a mapping or window had so far, and in which file it shows pages now. `None`: it is not there any more.

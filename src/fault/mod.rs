@@ -315,6 +315,8 @@ struct Guarded {
     busy: AtomicBool,
     /// Whether a page lost its protection since it was last protected.
     laid_bare: AtomicBool,
+    /// Whether some of its pages may not show the region: zeros were laid, or the owner says so.
+    changed: AtomicBool,
     /// How often other pages came to stand there.
     slides: AtomicU64,
     stray_pages: AtomicU32,
@@ -662,6 +664,7 @@ impl Guarded {
     }
 
     fn lay_zeros(&self, page: PageSpan, vma: &Vma, sharing: Sharing) -> bool {
+        self.changed.store(true, Ordering::Release);
         if areas::take_in_handler(AREAS_OF_A_PAGE) {
             if replace_by_zeros(page, sharing).is_ok() {
                 // Zeros beside zeros are one area with them.
@@ -830,6 +833,7 @@ impl Registration {
             pins: AtomicU32::new(PAUSED),
             busy: AtomicBool::new(false),
             laid_bare: AtomicBool::new(false),
+            changed: AtomicBool::new(false),
             slides: AtomicU64::new(0),
             stray_pages: AtomicU32::new(0),
             stray_areas: AtomicU64::new(0),
@@ -862,6 +866,16 @@ impl Registration {
         laid_bare
     }
 
+    /// Whether some of its pages may not show the region since other ones were last put there.
+    pub fn is_changed(&self) -> bool {
+        self.guarded.changed.load(Ordering::Acquire)
+    }
+
+    /// Something that no handler saw could be written.
+    pub fn mark_changed(&self) {
+        self.guarded.changed.store(true, Ordering::Release);
+    }
+
     /// Keeps handlers off until [`Self::resume`], or for good when this is dropped. A handler that is at work is waited
     /// for: it makes a few system calls.
     pub fn pause(&self) {
@@ -881,6 +895,7 @@ impl Registration {
         self.guarded.now.set(source, untold);
         self.guarded.slides.fetch_add(1, Ordering::AcqRel);
         // The pages that were changed one by one are gone.
+        self.guarded.changed.store(false, Ordering::Release);
         self.guarded.stray_pages.store(0, Ordering::Relaxed);
         for areas in [&self.guarded.stray_areas, &self.guarded.zero_areas] {
             if areas.load(Ordering::Relaxed) > 0 {

@@ -15,7 +15,9 @@ type Numbers<const N: usize> = [f64; N];
 
 #[napi(module_exports)]
 pub fn register(mut exports: Object<'_>, env: Env) -> napi::Result<()> {
-    define(&mut exports, env, c"slide", slide)
+    define(&mut exports, env, c"slide", slide)?;
+    define(&mut exports, env, c"restore", restore)?;
+    define(&mut exports, env, c"reset", reset)
 }
 
 fn define(exports: &mut Object<'_>, env: Env, name: &CStr, callback: Callback) -> napi::Result<()> {
@@ -45,6 +47,24 @@ type Callback = unsafe extern "C" fn(sys::napi_env, sys::napi_callback_info) -> 
 unsafe extern "C" fn slide(env: sys::napi_env, info: sys::napi_callback_info) -> sys::napi_value {
     // SAFETY: what Node-API has called with.
     unsafe { call(env, info, super::window::slide) }
+}
+
+/// See `snapshot::restore`.
+///
+/// # Safety
+/// Called by Node-API alone.
+unsafe extern "C" fn restore(env: sys::napi_env, info: sys::napi_callback_info) -> sys::napi_value {
+    // SAFETY: what Node-API has called with.
+    unsafe { call(env, info, super::snapshot::restore) }
+}
+
+/// See `snapshot::reset`.
+///
+/// # Safety
+/// Called by Node-API alone.
+unsafe extern "C" fn reset(env: sys::napi_env, info: sys::napi_callback_info) -> sys::napi_value {
+    // SAFETY: what Node-API has called with.
+    unsafe { call(env, info, super::snapshot::reset) }
 }
 
 /// Calls `work` with the numbers of this call; what fails is thrown, and no panic gets out. Gives `undefined` for true, and false.

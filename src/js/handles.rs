@@ -6,12 +6,12 @@
 
 use super::internal;
 use crate::error::Error;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// The objects of one kind that JavaScript of this thread holds.
 #[derive(Debug)]
 pub(super) struct Handles<T> {
-    slots: Vec<Option<Rc<T>>>,
+    slots: Vec<Option<Arc<T>>>,
     empty: Vec<u32>,
 }
 
@@ -21,7 +21,7 @@ impl<T> Handles<T> {
     }
 
     pub(super) fn add(&mut self, object: T) -> Result<u32, Error> {
-        let object = Some(Rc::new(object));
+        let object = Some(Arc::new(object));
         if let Some(number) = self.empty.pop()
             && let Some(slot) = self.slots.get_mut(number as usize)
         {
@@ -33,17 +33,17 @@ impl<T> Handles<T> {
         Ok(number)
     }
 
-    pub(super) fn get(&self, number: u32) -> Option<Rc<T>> {
+    pub(super) fn get(&self, number: u32) -> Option<Arc<T>> {
         self.slots.get(number as usize)?.clone()
     }
 
     /// Takes the object out; the slot stays the owner's.
-    pub(super) fn take(&mut self, number: u32) -> Option<Rc<T>> {
+    pub(super) fn take(&mut self, number: u32) -> Option<Arc<T>> {
         self.slots.get_mut(number as usize)?.take()
     }
 
     /// Gives the slot back.
-    pub(super) fn remove(&mut self, number: u32) -> Option<Rc<T>> {
+    pub(super) fn remove(&mut self, number: u32) -> Option<Arc<T>> {
         let object = self.take(number);
         self.empty.push(number);
         object

@@ -15,7 +15,7 @@ use napi::Env;
 use napi::bindgen_prelude::{ObjectFinalize, Unknown};
 use napi_derive::napi;
 use std::cell::RefCell;
-use std::rc::Rc;
+use std::sync::Arc;
 
 pub(super) fn place_of(env: Env, array: Unknown<'_>) -> Result<Place, Error> {
     let (base, byte_length) = bytes_of(env, array)?;
@@ -31,7 +31,7 @@ pub(super) fn to_access(code: u32) -> Result<Access, Error> {
     }
 }
 
-fn access_code(access: Access) -> f64 {
+pub(super) fn access_code(access: Access) -> f64 {
     match access {
         Access::Readonly => 0.0,
         Access::Private => 1.0,
@@ -109,7 +109,7 @@ thread_local! {
     static MEMORIES: RefCell<Handles<Memory>> = const { RefCell::new(Handles::new()) };
 }
 
-pub(super) fn memory_of(handle: u32) -> Result<Rc<Memory>, Error> {
+pub(super) fn memory_of(handle: u32) -> Result<Arc<Memory>, Error> {
     MEMORIES.with_borrow(|memories| memories.get(handle)).ok_or_else(|| internal("there is no such memory"))
 }
 

@@ -7,7 +7,9 @@ mod handles;
 mod inject;
 mod limits;
 mod memory;
+mod module;
 mod region;
+mod snapshot;
 mod window;
 
 use crate::error::{Code, Error};

@@ -9,16 +9,15 @@ use napi::{CleanupEnvHook, Env, Task, sys};
 use napi_derive::napi;
 use std::cell::RefCell;
 use std::path::Path;
-use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 thread_local! {
     static REGIONS: RefCell<Handles<Region>> = const { RefCell::new(Handles::new()) };
 }
 
 /// The region behind a number, if it is open.
-pub(super) fn region_of(handle: u32) -> Result<Rc<Region>, Error> {
+pub(super) fn region_of(handle: u32) -> Result<Arc<Region>, Error> {
     REGIONS
         .with_borrow(|regions| regions.get(handle))
         .ok_or_else(|| Error::new(Code::RegionClosed, "the region was closed"))
@@ -67,7 +66,7 @@ impl NativeRegion {
         Self::new(Region::from_fd(fd, part(byte_offset, byte_length)?)?)
     }
 
-    fn get(&self) -> Result<Rc<Region>, Error> {
+    fn get(&self) -> Result<Arc<Region>, Error> {
         region_of(self.handle)
     }
 
@@ -300,25 +299,37 @@ impl NativeLoad {
     ) -> napi::Result<AsyncTask<LoadTask>> {
         let part = part(byte_offset, byte_length)?;
         let progress = Arc::clone(&self.progress);
-        // A worker that is terminated waits for its tasks: let it wait for one step, not for the whole file.
-        let hook = env.add_env_cleanup_hook(Arc::clone(&progress), |progress| {
-            progress.cancelled.store(true, Ordering::Release);
-        })?;
-        Ok(AsyncTask::new(LoadTask { path, part, name, progress, hook: Some(SendHook(hook)) }))
+        let hook = Some(SendHook::cancelling(env, &progress)?);
+        Ok(AsyncTask::new(LoadTask { path, part, name, progress, hook }))
     }
 }
 
+/// Ends a task when its thread ends: a worker that is terminated waits for its tasks, for one step of them and not for the whole file.
+///
 /// The hook is made and removed on the JavaScript thread; the task only carries it.
-struct SendHook(CleanupEnvHook<Arc<LoadProgress>>);
+pub(super) struct SendHook<T: 'static>(CleanupEnvHook<Arc<T>>);
 // SAFETY: see above: nothing of it is used on the thread that runs the task.
-unsafe impl Send for SendHook {}
+unsafe impl<T> Send for SendHook<T> {}
+
+impl<T: AsRef<AtomicBool>> SendHook<T> {
+    pub(super) fn cancelling(env: Env, task: &Arc<T>) -> napi::Result<Self> {
+        let hook = env.add_env_cleanup_hook(Arc::clone(task), |task| {
+            (*task).as_ref().store(true, Ordering::Release);
+        })?;
+        Ok(Self(hook))
+    }
+
+    pub(super) fn remove(self, env: Env) -> napi::Result<()> {
+        env.remove_env_cleanup_hook(self.0)
+    }
+}
 
 pub struct LoadTask {
     path: String,
     part: Part,
     name: Option<String>,
     progress: Arc<LoadProgress>,
-    hook: Option<SendHook>,
+    hook: Option<SendHook<LoadProgress>>,
 }
 
 impl Task for LoadTask {
@@ -338,10 +349,7 @@ impl Task for LoadTask {
     }
 
     fn finally(mut self, env: Env) -> napi::Result<()> {
-        match self.hook.take() {
-            Some(hook) => env.remove_env_cleanup_hook(hook.0),
-            None => Ok(()),
-        }
+        self.hook.take().map_or(Ok(()), |hook| hook.remove(env))
     }
 }
 

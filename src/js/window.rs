@@ -13,11 +13,10 @@ use napi::Env;
 use napi::bindgen_prelude::{ObjectFinalize, Unknown};
 use napi_derive::napi;
 use std::cell::RefCell;
-use std::rc::Rc;
 use std::sync::Arc;
 
 /// `byte_length` is in whole host pages.
-fn kind(byte_length: f64, access: u32, trap: bool) -> Result<Kind, Error> {
+pub(super) fn kind(byte_length: f64, access: u32, trap: bool) -> Result<Kind, Error> {
     let length = PageAligned::new(to_count(byte_length)?)
         .filter(|length| *length > PageAligned::ZERO)
         .ok_or_else(|| internal("a window has whole pages"))?;
@@ -67,7 +66,7 @@ thread_local! {
 }
 
 struct Window {
-    memory: Rc<Memory>,
+    memory: Arc<Memory>,
     mapped: Mapped,
 }
 
@@ -99,7 +98,7 @@ impl ObjectFinalize for NativeWindow {
     }
 }
 
-fn window_of(handle: u32) -> Result<Rc<Window>, Error> {
+fn window_of(handle: u32) -> Result<Arc<Window>, Error> {
     WINDOWS.with_borrow(|windows| windows.get(handle)).ok_or_else(|| internal("there is no such window"))
 }
 
@@ -116,7 +115,7 @@ pub(super) fn slide(
     slide_in(&window, place, to_number(region)?, byte_offset, byte_length, to_number(access)?)
 }
 
-fn to_number(value: f64) -> Result<u32, Error> {
+pub(super) fn to_number(value: f64) -> Result<u32, Error> {
     u32::try_from(to_count(value)?).map_err(|_| internal("a number is too large"))
 }
 

@@ -50,6 +50,10 @@ pub struct NoHeadRoom {
 pub struct Areas(u64);
 
 impl Areas {
+    pub fn none() -> Self {
+        Self(0)
+    }
+
     /// Takes `count` areas, before the system call that makes them.
     pub fn take(count: u64) -> Result<Self, NoHeadRoom> {
         let before = OURS.fetch_add(count, Ordering::Relaxed);

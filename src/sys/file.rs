@@ -1,11 +1,12 @@
 //! Files: opening and examining them, and copying their bytes inside the kernel.
 
-use super::{SysError, SysResult, inject, to_usize};
+use super::{SysError, SysResult, inject, to_u64, to_usize};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, PosixFadviseAdvice, copy_file_range, fcntl, open, posix_fadvise};
 use nix::sys::sendfile::sendfile;
 use nix::sys::stat::{Mode, SFlag, fstat};
-use nix::unistd::{Whence, lseek};
+use nix::sys::uio::pread;
+use nix::unistd::{Whence, fsync, ftruncate, lseek};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 
@@ -191,17 +192,18 @@ pub fn copy(
     }
 }
 
-/// Writes `length` bytes at `source` to the start of a file.
+/// Writes `length` bytes of the process at `source` to a file at `offset`.
 ///
 /// The bytes may change meanwhile, or be no memory at all (then the answer is EFAULT): the kernel reads them, not
 /// Rust, so the caller promises nothing.
-pub fn write_all_from(fd: BorrowedFd<'_>, source: u64, length: u64) -> SysResult<()> {
+pub fn write_all_from(fd: BorrowedFd<'_>, offset: u64, source: u64, length: u64) -> SysResult<()> {
     use std::os::fd::AsRawFd;
     let mut done = 0_u64;
     while done < length {
         inject::trip("pwrite")?;
         let rest = to_usize(length.saturating_sub(done));
-        let at = i64::try_from(done).map_err(|_| SysError::new("pwrite", Errno::EOVERFLOW))?;
+        let at = offset.checked_add(done).and_then(|at| i64::try_from(at).ok());
+        let at = at.ok_or(SysError::new("pwrite", Errno::EOVERFLOW))?;
         let from = source.checked_add(done).ok_or(SysError::new("pwrite", Errno::EFAULT))?;
         // SAFETY: the kernel checks the address itself; nothing is read by Rust.
         let written =
@@ -216,4 +218,55 @@ pub fn write_all_from(fd: BorrowedFd<'_>, source: u64, length: u64) -> SysResult
         }
     }
     Ok(())
+}
+
+/// Writes bytes to a file at `offset`.
+pub fn write_all(fd: impl AsFd, offset: u64, bytes: &[u8]) -> SysResult<()> {
+    write_all_from(fd.as_fd(), offset, to_u64(bytes.as_ptr() as usize), to_u64(bytes.len()))
+}
+
+/// Reads until `bytes` is full or the file ends, and says how many there were.
+pub fn read_up_to(fd: impl AsFd, offset: u64, bytes: &mut [u8]) -> SysResult<usize> {
+    let mut done = 0_usize;
+    while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        inject::trip("pread")?;
+        let at = offset.checked_add(to_u64(done)).and_then(|at| i64::try_from(at).ok());
+        match pread(&fd, rest, at.ok_or(SysError::new("pread", Errno::EOVERFLOW))?) {
+            Ok(0) => break,
+            Ok(read) => done = done.saturating_add(read),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(SysError::new("pread", errno)),
+        }
+    }
+    Ok(done)
+}
+
+/// A new file that only this user can read and write. EEXIST if there is one.
+pub fn create_new(path: &Path) -> SysResult<OwnedFd> {
+    inject::trip("open")?;
+    let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+    open(path, flags, Mode::S_IRUSR | Mode::S_IWUSR).map_err(|errno| SysError::new("open", errno))
+}
+
+pub fn set_length(fd: impl AsFd, byte_length: u64) -> SysResult<()> {
+    inject::trip("ftruncate")?;
+    let length = i64::try_from(byte_length).map_err(|_| SysError::new("ftruncate", Errno::EFBIG))?;
+    ftruncate(fd, length).map_err(|errno| SysError::new("ftruncate", errno))
+}
+
+/// Waits until a file's bytes are on the disk.
+pub fn sync(fd: impl AsFd) -> SysResult<()> {
+    inject::trip("fsync")?;
+    fsync(fd).map_err(|errno| SysError::new("fsync", errno))
+}
+
+/// Gives a file another name, in place of the file that had it: one step, and nobody ever sees half of it.
+pub fn rename(from: &Path, to: &Path) -> SysResult<()> {
+    inject::trip("rename")?;
+    std::fs::rename(from, to).map_err(|error| SysError::from_io("rename", &error))
+}
+
+/// Removes a file, if it can be.
+pub fn remove(path: &Path) {
+    let _ = std::fs::remove_file(path);
 }

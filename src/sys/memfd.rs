@@ -1,29 +1,34 @@
 //! Anonymous files (memfds) and their seals.
 
-use super::{SysError, SysResult, inject};
-use memfd::{FileSeal, Memfd, MemfdOptions};
+use super::{SysError, SysResult, file, inject};
+use memfd::{Memfd, MemfdOptions};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
-
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// A memfd of this size, all zeros: close-on-exec, sealed against shrinking, so that no mapping of it can ever
 /// fault for want of a page behind it, and against growing.
 pub fn create(name: &str, byte_length: u64) -> SysResult<OwnedFd> {
+    let fd = create_growing(name)?;
+    file::set_length(&fd, byte_length)?;
+    seal_size(&fd)?;
+    Ok(fd)
+}
+
+/// An empty memfd whose size is not sealed yet, close-on-exec.
+pub fn create_growing(name: &str) -> SysResult<OwnedFd> {
     inject::trip("memfd_create")?;
     let options = MemfdOptions::default().allow_sealing(true).close_on_exec(true);
     let memfd: Memfd = options.create(name).map_err(|error| match error {
         memfd::Error::Create(error) => SysError::from_io("memfd_create", &error),
         _ => SysError::new("memfd_create", Errno::EINVAL),
     })?;
-    inject::trip("ftruncate")?;
-    memfd.as_file().set_len(byte_length).map_err(|error| SysError::from_io("ftruncate", &error))?;
-    inject::trip("fcntl")?;
-    memfd.add_seals(&[FileSeal::SealShrink, FileSeal::SealGrow]).map_err(|error| match error {
-        memfd::Error::AddSeals(error) => SysError::from_io("fcntl", &error),
-        _ => SysError::new("fcntl", Errno::EINVAL),
-    })?;
     Ok(memfd.into_file().into())
+}
+
+/// Forbids shrinking and growing from now on.
+pub fn seal_size(fd: impl AsFd) -> SysResult<()> {
+    add_seals(fd, SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW)
 }
 
 /// Whether this is a memfd of ordinary pages: it has seals, and no name in any directory. The kernel's path for it
@@ -44,10 +49,12 @@ pub fn seals(fd: BorrowedFd<'_>) -> Option<SealFlag> {
 /// Forbids every write from now on, in all processes. EBUSY while a writable shared mapping stands, EPERM where
 /// seals can't be added.
 pub fn seal_write(fd: impl AsFd) -> SysResult<()> {
+    add_seals(fd, SealFlag::F_SEAL_WRITE)
+}
+
+fn add_seals(fd: impl AsFd, seals: SealFlag) -> SysResult<()> {
     inject::trip("fcntl")?;
-    fcntl(fd, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_WRITE))
-        .map(drop)
-        .map_err(|errno| SysError::new("fcntl", errno))
+    fcntl(fd, FcntlArg::F_ADD_SEALS(seals)).map(drop).map_err(|errno| SysError::new("fcntl", errno))
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@
 //! What remains is a kernel that has no memory for an area of some hundred bytes and can kill nobody to get some. Then the hole is
 //! [plugged](plug) at once, with zeros; where that can't be, the process ends, since a sandbox with a hole must not go on.
 
-use super::page::{PageAligned, PageSpan, host_page_bytes};
+use super::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan, host_page_bytes};
 use super::{SysError, SysResult, inject, limits, to_u64, to_usize};
 use nix::errno::Errno;
 use nix::sys::mman::{
@@ -288,6 +288,20 @@ pub unsafe fn unprotect_private(span: PageSpan) -> SysResult<()> {
         .map_err(|errno| SysError::new("mprotect", errno))
 }
 
+/// Drops what was written to private pages: a file's pages are the file's again, others zeros. Cheap for what was never touched.
+///
+/// EINVAL where pages are locked (`mlockall`).
+///
+/// # Safety
+/// As [`replace`].
+pub unsafe fn discard(span: PageSpan) -> SysResult<()> {
+    inject::trip("madvise_discard")?;
+    let length = to_usize(span.length().get());
+    // SAFETY: the caller owns the span.
+    unsafe { madvise(pointer(span.start().get())?, length, MmapAdvise::MADV_DONTNEED) }
+        .map_err(|errno| SysError::new("madvise", errno))
+}
+
 /// Advice on a range that changes no contents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Advice {
@@ -301,6 +315,8 @@ pub enum Advice {
     WillNeed,
     /// Map no page by an entry for 2 MiB.
     NoHugePage,
+    /// Bring the pages in, gather them in huge pages, and map them by entries for 2 MiB (kernel 6.1 and later). EINVAL where that can't be.
+    Collapse,
 }
 
 /// Gives the kernel advice on a range. It can't change what stands there, so it is safe on any range.
@@ -315,6 +331,11 @@ pub fn advise(span: PageSpan, advice: Advice) -> SysResult<()> {
         Advice::DontFork => unsafe { madvise(at, length, MmapAdvise::MADV_DONTFORK) },
         // SAFETY: MADV_POPULATE_READ only reads; where a page can't be read it gives EFAULT instead of a signal.
         Advice::PopulateRead => unsafe { madvise(at, length, MmapAdvise::MADV_POPULATE_READ) },
+        // MADV_COLLAPSE of linux/mman.h, which nix does not know. SAFETY: it moves the pages and changes no contents.
+        Advice::Collapse => match unsafe { libc::madvise(at.as_ptr(), length, 25) } {
+            0 => Ok(()),
+            _ => Err(Errno::last()),
+        },
         // SAFETY: MADV_NOHUGEPAGE changes how pages are mapped from now on, and no contents.
         Advice::NoHugePage => unsafe { madvise(at, length, MmapAdvise::MADV_NOHUGEPAGE) },
         // SAFETY: MADV_WILLNEED only fills the page cache.
@@ -405,6 +426,28 @@ impl Mmap {
         // SAFETY: without a fixed address nothing is replaced.
         let pointer = unsafe { raw_mmap(None, length, pages)? };
         Ok(Self { pointer, length, abandoned: AtomicBool::new(false) })
+    }
+
+    /// The same at an address that leaves the same rest modulo 2 MiB as this offset: there, huge pages can be mapped as such.
+    pub fn new_congruent(length: PageAligned, pages: Pages<'_>, offset: u64) -> SysResult<Self> {
+        let too_large = SysError::new("mmap", Errno::ENOMEM);
+        let slack = PageAligned::new(HUGE_PAGE_BYTES).ok_or(too_large)?;
+        let room = Self::new(length.checked_add(slack).ok_or(too_large)?, Pages::ReadonlyZeros)?;
+        let skew = offset.wrapping_sub(room.address()) % HUGE_PAGE_BYTES;
+        let start = PageAligned::new(skew).and_then(|skew| room.span().start().checked_add(skew));
+        let span = start.and_then(|start| PageSpan::new(start, length)).ok_or(too_large)?;
+        // SAFETY: part of a mapping of our own, which nobody else knows.
+        unsafe { replace(span, pages)? };
+        for rest in [
+            PageSpan::between(room.span().start(), span.start()),
+            PageSpan::between(span.end(), room.span().end()),
+        ] {
+            let Some(rest) = rest else { continue };
+            // SAFETY: as above. Where the process has no areas left for the cut it stays, as address space.
+            let _ = unsafe { munmap(pointer(rest.start().get())?, to_usize(rest.length().get())) };
+        }
+        std::mem::forget(room);
+        Ok(Self { pointer: pointer(span.start().get())?, length, abandoned: AtomicBool::new(false) })
     }
 
     pub fn address(&self) -> u64 {

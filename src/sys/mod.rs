@@ -4,6 +4,8 @@
 //! - `page`: host pages, Wasm pages, and the types that keep bytes and pages apart
 //! - `mmap`: mappings, and replacing the pages of an address range without ever leaving a hole
 //! - `memfd`: anonymous files and their seals
+//! - `pagemap`: which pages are the process's own
+//! - `contents`: reading and writing the bytes of a memory
 //! - `file`: opening and examining files, copying inside the kernel
 //! - `process_map`: what lies where in this process, by the kernel's own account
 //! - `signal`: the handler for SIGSEGV and SIGBUS, above those that are there
@@ -14,12 +16,14 @@
 //! - `inject`: makes any of these calls fail, for tests
 
 pub mod areas;
+pub mod contents;
 pub mod file;
 pub mod inject;
 pub mod limits;
 pub mod memfd;
 pub mod mmap;
 pub mod page;
+pub mod pagemap;
 pub mod process_map;
 pub mod signal;
 pub mod v8_trap;

@@ -1,0 +1,117 @@
+'use strict'
+
+const { exposeState } = require('..')
+const { expectError, thrownBy } = require('./support/errors')
+const { assemble } = require('./support/wasm')
+
+const WAT = `(module
+  (import "env" "base" (global $base (mut i32)))
+  (memory 1)
+  (global $pointer (mut i32) (i32.const 1000))
+  (global (export "shown") (mut i64) (i64.const 5))
+  (global i32 (i32.const 3))
+  (table $t 3 funcref)
+  (elem (i32.const 1) $answer)
+  (func $answer (result i32) (i32.const 42))
+  (func (export "push") (global.set $pointer (i32.sub (global.get $pointer) (i32.const 16))))
+  (func (export "pointer") (result i32) (global.get $pointer)))`
+
+const exportsOf = bytes => WebAssembly.Module.exports(new WebAssembly.Module(bytes))
+const kinds = bytes => Object.fromEntries(exportsOf(bytes).map(({ name, kind }) => [name, kind]))
+const imports = () => ({ env: { base: new WebAssembly.Global({ value: 'i32', mutable: true }, 7) } })
+
+describe('exposeState', () => {
+  test('exports what a module hides, and keeps what it shows', async () => {
+    expect(kinds(exposeState(await assemble(WAT)))).toEqual({
+      shown: 'global',
+      push: 'function',
+      pointer: 'function',
+      'hostmap:memory': 'memory',
+      'hostmap:global:0': 'global',
+      'hostmap:global:1': 'global',
+      'hostmap:table:0': 'table'
+    })
+  })
+
+  test('gives the very globals, tables and memory that the module works with', async () => {
+    const given = imports()
+    const module = new WebAssembly.Module(exposeState(await assemble(WAT)))
+    const { exports } = new WebAssembly.Instance(module, given)
+    expect(exports['hostmap:global:0']).toBe(given.env.base)
+    exports.push()
+    expect(exports['hostmap:global:1'].value).toBe(984)
+    exports['hostmap:global:1'].value = 1000
+    expect(exports.pointer()).toBe(1000)
+    expect(exports['hostmap:table:0'].get(1)()).toBe(42)
+    expect(exports['hostmap:memory'].buffer.byteLength).toBe(65_536)
+  })
+
+  test('adds nothing to a module that shows all of its state, but for a section that says so', async () => {
+    const bytes = await assemble('(module (memory (export "memory") 1) (func (export "run")))')
+    const exposed = exposeState(bytes)
+    expect(kinds(exposed)).toEqual({ memory: 'memory', run: 'function' })
+    const at = Buffer.from(exposed).indexOf('wasm-hostmap') - 3
+    expect(Buffer.from(exposed.subarray(0, at))).toEqual(Buffer.from(bytes))
+  })
+
+  test('gives back what it has given', async () => {
+    const once = exposeState(await assemble(WAT))
+    expect(exposeState(once)).toEqual(once)
+    expect(once).toBeInstanceOf(Uint8Array)
+  })
+
+  test('takes bytes in each form, and leaves them alone', async () => {
+    const bytes = await assemble(WAT)
+    const before = Buffer.from(bytes)
+    const expected = exposeState(bytes)
+    const shared = new Uint8Array(new SharedArrayBuffer(bytes.length))
+    shared.set(bytes)
+    const buffer = Uint8Array.from(bytes).buffer
+    for (const form of [buffer, shared, shared.buffer, new DataView(buffer)]) {
+      expect(exposeState(form)).toEqual(expected)
+    }
+    expect(Buffer.from(bytes)).toEqual(before)
+  })
+
+  test('passes what it does not know in a function on to V8', async () => {
+    const bytes = await assemble('(module (memory 1) (func (export "f") (drop (i32.const 99))))')
+    const broken = Uint8Array.from(bytes)
+    // No instruction begins with this byte.
+    broken[Buffer.from(bytes).lastIndexOf(Buffer.from([0x41, 0xe3]))] = 0x27
+    const exposed = exposeState(broken)
+    expect(() => new WebAssembly.Module(exposed)).toThrow(WebAssembly.CompileError)
+  })
+
+  test.each([
+    ['nothing', undefined, 'ERR_INVALID_ARG_TYPE'],
+    ['a path', 'module.wasm', 'ERR_INVALID_ARG_TYPE'],
+    ['a list of numbers', [0, 97, 115, 109], 'ERR_INVALID_ARG_TYPE'],
+    ['no bytes', new Uint8Array(0), 'ERR_INVALID_ARG_VALUE'],
+    ['text', Buffer.from('(module)'), 'ERR_INVALID_ARG_VALUE'],
+    ['a component', Buffer.from('\0asm\x0d\0\x01\0', 'latin1'), 'ERR_INVALID_ARG_VALUE'],
+    [
+      'a section that ends too late',
+      Buffer.from('\0asm\x01\0\0\0\x05\x7f', 'latin1'),
+      'ERR_INVALID_ARG_VALUE'
+    ]
+  ])('refuses %s', (_, module, code) => {
+    expectError(
+      thrownBy(() => exposeState(module)),
+      { code }
+    )
+  })
+
+  test('refuses a compiled module: it can only be exposed before', async () => {
+    const compiled = new WebAssembly.Module(await assemble('(module)'))
+    expectError(
+      thrownBy(() => exposeState(compiled)),
+      { code: 'ERR_INVALID_ARG_TYPE' }
+    )
+  })
+
+  test('says where the bytes stop making sense', async () => {
+    const bytes = await assemble(WAT)
+    const cut = bytes.subarray(0, bytes.length - 1)
+    expect(thrownBy(() => exposeState(cut)).message).toMatch(/at byte \d+/)
+  })
+})

@@ -1,0 +1,582 @@
+'use strict'
+
+// Instances of one module that go back to one state after each use.
+
+const { inspect, types } = require('node:util')
+const { performance } = require('node:perf_hooks')
+const native = require('./binding.js')
+const check = require('./arguments.js')
+const { makeError, abortError, fromNative } = require('./errors.js')
+const { GuardedMemory } = require('./memory.js')
+const { Snapshot, isSnapshot, insideOf, NO_GLOBALS } = require('./snapshot.js')
+const { expose, isModule, reportOf } = require('./module.js')
+const state = require('./instance.js')
+const v8 = require('./v8.js')
+
+// Taken now, like those of v8.js.
+const { Uint8Array } = globalThis
+const { Module, Instance, compile } = WebAssembly
+
+const MAKE = Symbol('make')
+const ACCEPT = [
+  'hidden-globals',
+  'hidden-tables',
+  'v128-globals',
+  'dropped-segments',
+  'gc-objects',
+  'grown-memory'
+]
+const MOST_INSTANCES = 1_000_000
+
+// Whoever releases an instance of a shared memory promises that no other thread is in it. Globals are seen to here.
+const RESTORE = Object.freeze({ exclusive: true, globals: NO_GLOBALS })
+
+let giveBack
+
+/**
+ * One instance of a pool, as the pool sees it.
+ *
+ * @typedef Slot
+ * @property instance the WebAssembly.Instance
+ * @property exports what users see of it
+ * @property memory its GuardedMemory
+ * @property found what can change besides the memory (lib/instance.js)
+ * @property state how that was when the snapshot was taken, by this instance's own functions
+ * @property byteLength the memory's size then
+ */
+
+class PooledInstance {
+  #pool
+  // null once it is released.
+  #slot
+
+  constructor(make, pool, slot) {
+    if (make !== MAKE) {
+      throw makeError(
+        'ERR_ILLEGAL_CONSTRUCTOR',
+        'PooledInstance has no public constructor: use InstancePool.acquire'
+      )
+    }
+    this.#pool = pool
+    this.#slot = slot
+  }
+
+  get instance() {
+    return this.#current().instance
+  }
+
+  get exports() {
+    return this.#current().exports
+  }
+
+  get memory() {
+    return this.#current().memory
+  }
+
+  get released() {
+    return this.#slot === null
+  }
+
+  release() {
+    const slot = this.#slot
+    if (slot === null) return
+    this.#slot = null
+    giveBack(this.#pool, slot)
+  }
+
+  [Symbol.dispose]() {
+    this.release()
+  }
+
+  #current() {
+    if (this.#slot !== null) return this.#slot
+    throw makeError(
+      'ERR_HOSTMAP_INSTANCE_RELEASED',
+      'the instance was released, and others may use it now; acquire one'
+    )
+  }
+
+  [inspect.custom](depth, options) {
+    if (!(#slot in this)) return 'PooledInstance {}'
+    return `PooledInstance ${inspect({ released: this.released }, options)}`
+  }
+}
+
+class InstancePool {
+  #module
+  #imports
+  #bind
+  // Exports that exposeState added.
+  #hidden
+  // Tables that nothing can change need no look.
+  #constantTables
+  #importsState
+  #keepsGrown
+  #max
+  #snapshot
+  #ownsSnapshot = true
+  // Memories, globals and tables that instances were given: two with the same one would see each other.
+  #taken = new WeakSet()
+  // The last one that was released is handed out first: its pages are warm.
+  #idle = []
+  // In order of time. None waits while an instance is idle, or could be made.
+  #waiting = new Set()
+  #size = 0
+  #busy = 0
+  #closed = false
+
+  #nextIndex = 0
+  #created = 0
+  #discarded = 0
+  #acquired = 0
+  #restored = 0
+  #lastMilliseconds = 0
+  #sumMilliseconds = 0
+  #maxMilliseconds = 0
+  #lastFailure = null
+
+  static {
+    giveBack = (pool, slot) => pool.#giveBack(slot)
+  }
+
+  constructor(make, parts) {
+    if (make !== MAKE) {
+      throw makeError(
+        'ERR_ILLEGAL_CONSTRUCTOR',
+        'InstancePool has no public constructor: use InstancePool.create'
+      )
+    }
+    const { module, report, imports, bind, accept, max } = parts
+    this.#module = module
+    this.#imports = imports
+    this.#bind = bind
+    this.#max = max
+    this.#keepsGrown = accept.includes('grown-memory')
+    const { memory, globals = [], tables = [] } = report ?? {}
+    this.#hidden = new Set()
+    for (const it of [memory, ...globals, ...tables]) if (it?.added) this.#hidden.add(it.exportName)
+    this.#constantTables = new Set(tables.filter(it => !it.changeable).map(it => it.exportName))
+    this.#importsState = Module.imports(module).some(({ kind }) =>
+      ['memory', 'global', 'table'].includes(kind)
+    )
+  }
+
+  static async create(module, options) {
+    const asked = poolOptions(options)
+    const bytes = isModule(module) ? undefined : copyOf(module)
+    const exposed = bytes === undefined ? undefined : expose(bytes, 'module')
+    const report = exposed === undefined ? reportOf(module) : exposed.report
+    if (report === undefined) refuseUnknown(module, asked)
+    else refuseUnsuitable(report, asked)
+    const compiled = exposed === undefined ? module : await compile(exposed.bytes)
+    const pool = new InstancePool(MAKE, { ...asked, module: compiled, report })
+    try {
+      await pool.#fill(asked, bytes)
+    } catch (error) {
+      pool.close()
+      throw error
+    }
+    return pool
+  }
+
+  async #fill({ init, snapshot, size, keepResidentBytes }, bytes) {
+    if (snapshot !== undefined) {
+      this.#snapshot = snapshot
+      this.#ownsSnapshot = false
+    } else {
+      this.#size += 1
+      const first = this.#instantiate()
+      const found = state.reachable(first.instance.exports)
+      state.noteFirstContents(found)
+      if (init !== undefined) await init(first.instance, first.memory)
+      this.#useSnapshot(first.instance, { keepResidentBytes, module: bytes })
+      first.state = state.captureLive(first.found)
+      first.byteLength = first.memory.byteLength
+      state.checkPortable(found, state.captureState(found))
+      this.#created += 1
+      this.#idle.push(first)
+    }
+    while (this.#size < size) this.#idle.push(this.#make())
+  }
+
+  #useSnapshot(instance, options) {
+    // Whatever is unreadable was accepted.
+    this.#snapshot = Snapshot.of(instance, { ...options, exclusive: true, accept: ['v128-globals'] })
+  }
+
+  get snapshot() {
+    return this.#snapshot
+  }
+
+  get closed() {
+    return this.#closed
+  }
+
+  acquire(options) {
+    try {
+      const { signal } = options === undefined ? NO_OPTIONS : check.options(options)
+      if (signal !== undefined) {
+        check.abortSignal(signal, 'options.signal')
+        if (signal.aborted) throw abortError(signal, ACQUIRE)
+      }
+      if (this.#closed) throw poolClosed()
+      const slot = this.#idle.pop()
+      if (slot !== undefined) return Promise.resolve(this.#lease(slot))
+      if (this.#size < this.#max) return Promise.resolve(this.#lease(this.#make()))
+      return this.#wait(signal)
+    } catch (error) {
+      return Promise.reject(error)
+    }
+  }
+
+  async run(fn, options) {
+    check.callback(fn, 'fn')
+    const leased = await this.acquire(options)
+    try {
+      return await fn(leased)
+    } finally {
+      leased.release()
+    }
+  }
+
+  stats() {
+    const mean = this.#restored === 0 ? 0 : this.#sumMilliseconds / this.#restored
+    return {
+      size: this.#size,
+      idle: this.#idle.length,
+      busy: this.#busy,
+      waiting: this.#waiting.size,
+      max: this.#max,
+      created: this.#created,
+      discarded: this.#discarded,
+      acquired: this.#acquired,
+      restored: this.#restored,
+      restoreMicroseconds: {
+        last: 1000 * this.#lastMilliseconds,
+        mean: 1000 * mean,
+        max: 1000 * this.#maxMilliseconds
+      },
+      lastFailure: this.#lastFailure
+    }
+  }
+
+  close() {
+    if (this.#closed) return
+    this.#closed = true
+    this.#size -= this.#idle.length
+    this.#idle = []
+    this.#taken = new WeakSet()
+    for (const waiter of this.#waiting) {
+      this.#stopWaiting(waiter)
+      waiter.reject(poolClosed())
+    }
+    if (this.#ownsSnapshot) this.#snapshot?.close()
+  }
+
+  [Symbol.dispose]() {
+    this.close()
+  }
+
+  [inspect.custom](depth, options) {
+    if (!(#idle in this)) return 'InstancePool {}'
+    const { size, idle, busy, waiting, max } = this.stats()
+    return `InstancePool ${inspect({ size, idle, busy, waiting, max, closed: this.#closed }, options)}`
+  }
+
+  #lease(slot) {
+    this.#busy += 1
+    this.#acquired += 1
+    return new PooledInstance(MAKE, this, slot)
+  }
+
+  #wait(signal) {
+    return new Promise((resolve, reject) => {
+      const waiter = { resolve, reject, signal, onAbort: undefined }
+      if (signal !== undefined) {
+        waiter.onAbort = () => {
+          this.#stopWaiting(waiter)
+          reject(abortError(signal, ACQUIRE))
+        }
+        signal.addEventListener('abort', waiter.onAbort, { once: true })
+      }
+      this.#waiting.add(waiter)
+    })
+  }
+
+  #stopWaiting(waiter) {
+    this.#waiting.delete(waiter)
+    waiter.signal?.removeEventListener('abort', waiter.onAbort)
+  }
+
+  #giveBack(slot) {
+    this.#busy -= 1
+    if (this.#closed) {
+      this.#size -= 1
+      return
+    }
+    const started = performance.now()
+    try {
+      this.#restore(slot)
+    } catch (error) {
+      this.#size -= 1
+      this.#discarded += 1
+      this.#lastFailure = error
+      letGo(slot)
+      this.#makeForWaiting()
+      return
+    }
+    const milliseconds = performance.now() - started
+    this.#restored += 1
+    this.#lastMilliseconds = milliseconds
+    this.#sumMilliseconds += milliseconds
+    if (milliseconds > this.#maxMilliseconds) this.#maxMilliseconds = milliseconds
+    const waiter = this.#nextWaiting()
+    if (waiter === undefined) this.#idle.push(slot)
+    else waiter.resolve(this.#lease(slot))
+  }
+
+  #restore(slot) {
+    if (!this.#keepsGrown && slot.memory.byteLength > slot.byteLength) throw hasGrown(slot)
+    slot.memory.restore(this.#snapshot, RESTORE)
+    state.restoreLive(slot.state)
+  }
+
+  #nextWaiting() {
+    if (this.#waiting.size === 0) return undefined
+    const [waiter] = this.#waiting
+    this.#stopWaiting(waiter)
+    return waiter
+  }
+
+  // Everybody who waits gets a new instance or the reason why there is none: nobody may be there to wake them later.
+  #makeForWaiting() {
+    while (this.#waiting.size > 0 && this.#size < this.#max) {
+      let slot
+      try {
+        slot = this.#make()
+      } catch (error) {
+        this.#nextWaiting()?.reject(error)
+        continue
+      }
+      const waiter = this.#nextWaiting()
+      if (waiter === undefined) this.#idle.push(slot)
+      else waiter.resolve(this.#lease(slot))
+    }
+  }
+
+  /** Another instance in the pool's state. It counts from now on, since imports and bind may ask the pool for one, too. */
+  #make() {
+    this.#size += 1
+    let slot
+    try {
+      slot = this.#instantiate()
+      this.#snapshot.restoreTo(slot.instance, RESTORE)
+      if (!this.#ownsSnapshot) checkComplete(this.#snapshot, slot)
+      slot.state = state.captureLive(slot.found)
+      slot.byteLength = slot.memory.byteLength
+      if (this.#closed) throw poolClosed()
+    } catch (error) {
+      this.#size -= 1
+      throw error
+    }
+    this.#created += 1
+    return slot
+  }
+
+  #instantiate() {
+    const index = this.#nextIndex++
+    const imports = typeof this.#imports === 'function' ? this.#imports(index) : this.#imports
+    const instance = instantiate(this.#module, imports)
+    const all = state.reachable(instance.exports)
+    if (this.#importsState) this.#take(all, index)
+    const memory = GuardedMemory.from(all.memory)
+    this.#bind?.(instance, memory)
+    const tables = all.tables.filter(([name]) => !this.#constantTables.has(name))
+    const exports = this.#hidden.size === 0 ? instance.exports : without(instance.exports, this.#hidden)
+    return { instance, exports, memory, found: { ...all, tables }, state: undefined, byteLength: 0 }
+  }
+
+  #take({ memory, globals, tables }, index) {
+    const things = [
+      ['memory', memory],
+      ...globals.map(it => ['global', it[1]]),
+      ...tables.map(it => ['table', it[1]])
+    ]
+    for (const [kind, thing] of things) {
+      if (this.#taken.has(thing)) {
+        throw makeError(
+          'ERR_HOSTMAP_UNSUITABLE_MODULE',
+          `options.imports(${index}) gave a ${kind} that another instance has; make a new one in each call`
+        )
+      }
+      this.#taken.add(thing)
+    }
+  }
+}
+
+const NO_OPTIONS = Object.freeze({ __proto__: null })
+const ACQUIRE = 'the wait for an instance'
+
+/** Gives the memory of a discarded instance back now: it may be long until it is collected. */
+function letGo({ memory }) {
+  try {
+    memory.reset({ exclusive: true, keepResidentBytes: 0 })
+  } catch {
+    // Then it goes when it is collected.
+  }
+}
+
+function poolOptions(options) {
+  const {
+    imports,
+    bind,
+    init,
+    snapshot,
+    size = 1,
+    max = 64,
+    accept = [],
+    keepResidentBytes
+  } = check.options(options)
+  if (typeof imports !== 'function') check.optional(imports, check.options, 'options.imports')
+  check.optional(bind, check.callback, 'options.bind')
+  check.optional(init, check.callback, 'options.init')
+  check.optional(snapshot, snapshotGiven, 'options.snapshot')
+  if (init !== undefined && snapshot !== undefined) {
+    throw makeError(
+      'ERR_INVALID_ARG_VALUE',
+      'options.init and options.snapshot are both given; a snapshot holds what init did: give one of them'
+    )
+  }
+  check.wholeNumber(max, 'options.max', 1, MOST_INSTANCES)
+  check.wholeNumber(size, 'options.size', 0, max)
+  check.optional(keepResidentBytes, check.wholeNumber, 'options.keepResidentBytes')
+  if (!Array.isArray(accept)) throw check.wrongType('options.accept', 'an array', accept)
+  accept.forEach((value, index) => check.oneOf(value, `options.accept[${index}]`, ACCEPT))
+  return { imports, bind, init, snapshot, size, max, accept: [...accept], keepResidentBytes }
+}
+
+function snapshotGiven(value, name) {
+  if (!isSnapshot(value)) throw check.wrongType(name, 'a Snapshot', value)
+  return value
+}
+
+/** The module's bytes as they are now. */
+function copyOf(module) {
+  if (!ArrayBuffer.isView(module) && !types.isAnyArrayBuffer(module)) {
+    throw check.wrongType('module', "a WebAssembly.Module, or a module's bytes", module)
+  }
+  return new Uint8Array(check.bytes(module, 'module'))
+}
+
+const unsuitable = why => makeError('ERR_HOSTMAP_UNSUITABLE_MODULE', `the module can't have a pool: ${why}`)
+
+function refuseSharedMemory(imports) {
+  if (typeof imports === 'function') return
+  throw unsuitable(
+    'it imports its memory, and each instance needs one of its own: let options.imports be a function that makes a new WebAssembly.Memory in each call'
+  )
+}
+
+/** Refuses a module that can't have a pool, by its report. */
+function refuseUnsuitable(
+  { memoryCount, memory, globals, tables, droppedSegments, gcObjects },
+  { imports, accept }
+) {
+  if (memoryCount === 0) throw unsuitable('it has no memory; make its instances without a pool')
+  if (memoryCount > 1) throw unsuitable(`it has ${memoryCount} memories, and only one can be restored`)
+  if (memory.import) refuseSharedMemory(imports)
+  const hidden = list =>
+    list
+      .filter(it => it.changeable && !it.readable)
+      .map(it => `${it.exportName} (${it.valueType})`)
+      .join(', ')
+  const found = []
+  if (hidden(globals) !== '') found.push(['v128-globals', `JavaScript can't read ${hidden(globals)}`])
+  if (hidden(tables) !== '') found.push(['hidden-tables', `JavaScript can't read ${hidden(tables)}`])
+  if (droppedSegments.length > 0) {
+    const what = droppedSegments.join(', ')
+    const why = `code that runs after the start function may drop ${what}, and nothing brings that back`
+    found.push(['dropped-segments', why])
+  }
+  if (gcObjects) {
+    found.push(['gc-objects', 'its globals or tables may lead to structs or arrays with mutable fields'])
+  }
+  refuseNotRestorable(found, accept)
+}
+
+/** The same for a compiled module that was not exposed: only its imports and exports can be told. */
+function refuseUnknown(module, { imports, accept }) {
+  const isMemory = ({ kind }) => kind === 'memory'
+  const instead = "pass the module's bytes, or compile what exposeState gives"
+  if (!Module.exports(module).some(isMemory)) throw unsuitable(`it exports no memory; ${instead}`)
+  if (Module.imports(module).some(isMemory)) refuseSharedMemory(imports)
+  const found = [
+    ['hidden-globals', `mutable globals that it does not export can't be reached; ${instead}`],
+    ['hidden-tables', `tables that it does not export can't be reached; ${instead}`]
+  ]
+  refuseNotRestorable(found, accept)
+}
+
+function refuseNotRestorable(found, accept) {
+  const refused = found.filter(([name]) => !accept.includes(name))
+  if (refused.length === 0) return
+  const reasons = refused.map(([name, why]) => `${why} ('${name}')`).join('; ')
+  throw makeError(
+    'ERR_HOSTMAP_NOT_RESTORABLE',
+    `not all of an instance's state can be restored: ${reasons}. What may stay as a program left it can be named in options.accept`
+  )
+}
+
+// As in memory.js: V8 may be given what it collected only the next time.
+const ATTEMPTS = 3
+
+function instantiate(module, imports) {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return new Instance(module, imports)
+    } catch (error) {
+      // V8's words for a memory that it gets no address space for.
+      if (error?.name !== 'RangeError' || !/allocate/.test(error.message)) throw error
+      const why = whyRefused(error)
+      if (why.code !== 'ERR_HOSTMAP_MEMORY_REFUSED' || attempt === ATTEMPTS) throw why
+    }
+  }
+}
+
+function whyRefused(cause) {
+  const reservation = v8.reservationOf('i32')
+  const bytes = reservation === null ? 2 ** 33 : reservation.belowBytes + reservation.aboveBytes
+  try {
+    native.whyRefused('V8 could not allocate the memory of an instance', bytes, 0)
+  } catch (error) {
+    return Object.assign(fromNative(error), { cause })
+  }
+  return cause
+}
+
+/** An instance's exports but for those. */
+function without(exports, hidden) {
+  const shown = { __proto__: null }
+  for (const name of Object.keys(exports)) if (!hidden.has(name)) shown[name] = exports[name]
+  return Object.freeze(shown)
+}
+
+// What it lacks would stay as a program left it, or would not fit the memory.
+function checkComplete(snapshot, { found }) {
+  const missing = state.missingIn(insideOf(snapshot).state, found)
+  if (missing === undefined) return
+  throw makeError(
+    'ERR_HOSTMAP_SNAPSHOT_MISMATCH',
+    `options.snapshot lacks the module's "${missing}"; take it from a pool, or by Snapshot.of from an instance of what exposeState gives`
+  )
+}
+
+const poolClosed = () => makeError('ERR_HOSTMAP_POOL_CLOSED', 'the pool was closed; make a new one')
+
+const hasGrown = ({ memory, byteLength }) =>
+  makeError(
+    'ERR_HOSTMAP_NOT_RESTORABLE',
+    `the memory has grown from ${byteLength} to ${memory.byteLength} bytes, and memories can't shrink. Where programs may see that, name 'grown-memory' in options.accept; or let init allocate and free as much as they need`
+  )
+
+module.exports = { InstancePool, PooledInstance }

@@ -1,0 +1,513 @@
+'use strict'
+
+// A memory's state at one moment: its pages (native), and what JavaScript sees of the rest: globals, tables, regions.
+
+const { createHash } = require('node:crypto')
+const { constants } = require('node:buffer')
+const { inspect } = require('node:util')
+const native = require('./binding.js')
+const check = require('./arguments.js')
+const { makeError, abortError, fromNative, callNative } = require('./errors.js')
+const { isRegion, handleOf } = require('./region.js')
+const { expose, isModule } = require('./module.js')
+const state = require('./instance.js')
+
+// Taken now, like those of v8.js.
+const { compile, instantiate } = WebAssembly
+
+const MAKE = Symbol('make')
+const PAGE_BYTES = native.hostPageSize()
+const DEFAULT_KEEP_RESIDENT_BYTES = 512 * 1024
+
+let handleOfOpen
+let insideOf
+let isSnapshot
+
+class Snapshot {
+  #native
+  // By which the native part finds it fast. #native owns it.
+  #handle
+  #byteLength
+  #name
+  #address
+  #moduleDigest
+  // Globals and tables; null if none are kept.
+  #state
+  // Why it can't be saved; null if it can.
+  #unsaveable
+  // What memory.js needs of it. `origin`: the memory it was taken of, weak, since a snapshot keeps no memory.
+  #inside
+  // Of each kept mapping: { numbers, isWindow, region, regionName, byteOffset, byteLength }.
+  #kept
+  #mappings
+  #closed = false
+  #standIn
+
+  static {
+    isSnapshot = value => typeof value === 'object' && value !== null && #native in value
+    // The hot path of a restore.
+    handleOfOpen = snapshot => {
+      if (!isSnapshot(snapshot)) throw check.wrongType('snapshot', 'a Snapshot', snapshot)
+      if (snapshot.#closed) throw closed(snapshot.#name)
+      return snapshot.#handle
+    }
+    insideOf = snapshot => snapshot.#inside
+  }
+
+  constructor(make, owner, { address, moduleDigest, kept, state, unsaveable, origin }) {
+    if (make !== MAKE) {
+      throw makeError(
+        'ERR_ILLEGAL_CONSTRUCTOR',
+        'Snapshot has no public constructor: use GuardedMemory.snapshot, Snapshot.of, load or fromFd'
+      )
+    }
+    this.#native = owner
+    this.#handle = owner.handle
+    this.#byteLength = owner.byteLength
+    this.#name = owner.name
+    this.#address = address
+    this.#moduleDigest = moduleDigest
+    this.#kept = kept
+    this.#mappings = Object.freeze(kept.map(publicMapping))
+    this.#state = state
+    this.#unsaveable = unsaveable
+    this.#inside = {
+      address,
+      byteLength: this.#byteLength,
+      kept,
+      state,
+      origin: origin === undefined ? undefined : new WeakRef(origin)
+    }
+    this.#count()
+  }
+
+  static of(instance, options) {
+    const { accept = [], ...rest } = check.options(options)
+    checkAccept(accept)
+    const found = foundIn(instance)
+    if (found.unreadable.length > 0 && !accept.includes('v128-globals')) {
+      throw makeError(
+        'ERR_HOSTMAP_NOT_RESTORABLE',
+        `JavaScript can't read ${found.unreadable.map(name => `"${name}"`).join(', ')} (v128 or exnref), so a restore would leave it as it is then; pass accept: ['v128-globals'] if that does no harm`
+      )
+    }
+    return memoryOf(found).snapshot({ ...rest, globals: undefined, [STATE]: state.captureState(found) })
+  }
+
+  static async load(path, options) {
+    const text = check.path(path)
+    const { signal, keepResidentBytes, hugePages, ...rest } = loadOptions(options)
+    const what = `The load of ${text}`
+    const owner = await runTask(signal, what, task => task.load(text, keepResidentBytes, hugePages))
+    return makeLoaded(owner, rest)
+  }
+
+  static fromFd(fd, options) {
+    check.wholeNumber(fd, 'fd', 0, 2 ** 31 - 1)
+    const { keepResidentBytes, ...rest } = loadOptions(options)
+    return makeLoaded(
+      callNative(() => native.NativeSnapshot.fromFd(fd, keepResidentBytes)),
+      rest
+    )
+  }
+
+  get byteLength() {
+    return this.#byteLength
+  }
+
+  get residentBytes() {
+    return this.#native.residentBytes
+  }
+
+  get address() {
+    return this.#address
+  }
+
+  get name() {
+    return this.#name
+  }
+
+  get fd() {
+    return this.#native.fd
+  }
+
+  get moduleDigest() {
+    return this.#moduleDigest
+  }
+
+  get mappings() {
+    return this.#mappings
+  }
+
+  get closed() {
+    return this.#closed
+  }
+
+  restoreTo(instance, options) {
+    handleOfOpen(this)
+    const { exclusive } = check.options(options)
+    const found = foundIn(instance)
+    const memory = memoryOf(found)
+    if (this.#state === null || this.#state.from === found) {
+      memory.restore(this, { exclusive, globals: NO_GLOBALS })
+      if (this.#state !== null) state.restoreState(found, this.#state)
+    } else {
+      const putBack = state.prepareRestore(found, this.#state)
+      memory.restore(this, { exclusive, globals: NO_GLOBALS })
+      putBack()
+    }
+  }
+
+  async instantiate(module, imports) {
+    handleOfOpen(this)
+    check.optional(imports, check.options, 'imports')
+    const compiled = isModule(module) ? module : await compile(expose(module, 'module').bytes)
+    const instance = await instantiate(compiled, imports)
+    const found = foundIn(instance)
+    state.noteFirstContents(found)
+    this.restoreTo(instance, { exclusive: true })
+    return instance
+  }
+
+  async save(path, options) {
+    const text = check.path(path)
+    const { signal } = check.options(options)
+    check.optional(signal, check.abortSignal, 'options.signal')
+    const handle = handleOfOpen(this)
+    if (this.#unsaveable !== null) throw makeError('ERR_HOSTMAP_NOT_RESTORABLE', this.#unsaveable)
+    await runTask(signal, `The save to ${text}`, task => task.save(handle, text))
+  }
+
+  close() {
+    if (this.#closed) return
+    this.#closed = true
+    this.#state = null
+    this.#inside = null
+    if (this.#standIn !== undefined) native.detach(this.#standIn)
+    this.#standIn = undefined
+    callNative(() => this.#native.close())
+  }
+
+  [Symbol.dispose]() {
+    this.close()
+  }
+
+  [inspect.custom](depth, options) {
+    if (!isSnapshot(this)) return 'Snapshot {}'
+    const { name, byteLength, residentBytes, address, closed } = this
+    const mappings = this.#kept.length
+    return `Snapshot ${inspect({ name, byteLength, residentBytes, address, mappings, closed }, options)}`
+  }
+
+  // As HostRegion does: V8 counts ArrayBuffers and nothing else, so one stands for the memory that this holds.
+  #count() {
+    const bytes = Math.min(this.residentBytes, constants.MAX_LENGTH)
+    try {
+      if (bytes > 0) this.#standIn = native.standIn(bytes)
+    } catch {
+      // No mapping to be had for it: then it is not counted.
+    }
+  }
+}
+
+// Carries a state that `Snapshot.of` has captured through `GuardedMemory.snapshot`.
+const STATE = Symbol('state')
+// Says to `GuardedMemory.restore` that globals are seen to.
+const NO_GLOBALS = Object.freeze({ __proto__: null })
+
+const closed = name =>
+  makeError('ERR_HOSTMAP_SNAPSHOT_CLOSED', `snapshot "${name}" was closed; take or load a new one`)
+const invalid = why => makeError('ERR_HOSTMAP_SNAPSHOT_INVALID', `the snapshot can't be used: ${why}`)
+
+function checkAccept(accept) {
+  if (!Array.isArray(accept)) throw check.wrongType('options.accept', 'an array', accept)
+  accept.forEach((value, index) => check.oneOf(value, `options.accept[${index}]`, ['v128-globals']))
+}
+
+// What each instance shows, once found out.
+const known = new WeakMap()
+
+function foundIn(instance) {
+  const exports = typeof instance === 'object' && instance !== null ? instance.exports : undefined
+  if (typeof exports !== 'object' || exports === null) {
+    throw check.wrongType('instance', 'a WebAssembly.Instance', instance)
+  }
+  let found = known.get(instance)
+  if (found === undefined) {
+    found = state.reachable(exports)
+    if (found.memory === undefined) {
+      throw makeError(
+        'ERR_HOSTMAP_UNSUITABLE_MODULE',
+        'the instance exports no memory; compile what exposeState makes of its module, or take a snapshot of its memory alone'
+      )
+    }
+    known.set(instance, found)
+  }
+  return found
+}
+
+function memoryOf({ memory }) {
+  // Needed here only: memory.js needs this file.
+  return require('./memory.js').GuardedMemory.from(memory)
+}
+
+function digestOf(module) {
+  return `sha256-${createHash('sha256').update(check.bytes(module, 'options.module')).digest('hex')}`
+}
+
+/** Of `GuardedMemory.snapshot`. `ground` gives the memory's table and array, and its mappings by their address, as they are when all options were read. */
+function takeSnapshot(memory, ground, options) {
+  const {
+    globals,
+    module,
+    keepResidentBytes = DEFAULT_KEEP_RESIDENT_BYTES,
+    hugePages = true,
+    name = 'snapshot'
+  } = options
+  check.regionName(name, 'options.name')
+  check.wholeNumber(keepResidentBytes, 'options.keepResidentBytes')
+  check.boolean(hugePages, 'options.hugePages')
+  const moduleDigest = module === undefined ? null : digestOf(module)
+  const kept = options[STATE] ?? (globals === undefined ? null : captureGlobals(globals))
+  const { table, array, mappings } = ground()
+  const shown = []
+  const flat = native.entries(table.handle)
+  for (let i = 0; i < flat.length; i += 5) {
+    const it = mappings.get(flat[i])
+    if (it !== undefined) shown.push(whatShows(it))
+  }
+  const owner = callNative(() =>
+    native.NativeSnapshot.capture(
+      table.handle,
+      array,
+      name,
+      keepResidentBytes,
+      hugePages,
+      shown.flatMap(({ address, region, regionBytes }) => [
+        address,
+        region === null ? -1 : handleOf(region),
+        regionBytes
+      ])
+    )
+  )
+  const numbers = owner.mappings()
+  const keptMappings = shown.map((it, index) => ({
+    numbers: numbers.slice(NUMBERS * index, NUMBERS * (index + 1)),
+    isWindow: it.isWindow,
+    region: it.region,
+    regionName: it.region?.name ?? null,
+    byteOffset: it.byteOffset,
+    byteLength: it.byteLength
+  }))
+  const { encoded, unsaveable } = encode(kept)
+  const metadata = {
+    address: memory.address,
+    moduleDigest,
+    mappings: keptMappings.map(({ region, ...rest }) => rest),
+    state: encoded,
+    unsaveable
+  }
+  callNative(() => owner.finish(JSON.stringify(metadata)))
+  const parts = { address: memory.address, moduleDigest, kept: keptMappings, state: kept, unsaveable }
+  return new Snapshot(MAKE, owner, { ...parts, origin: memory })
+}
+
+// How many numbers tell of a mapping: see src/js/snapshot.rs.
+const NUMBERS = 8
+
+function captureGlobals(globals) {
+  if (typeof globals !== 'object' || globals === null) {
+    throw check.wrongType('options.globals', "an instance's exports", globals)
+  }
+  return state.captureState({ ...state.reachable(globals), tables: [] })
+}
+
+function encode(kept) {
+  if (kept === null) return { encoded: null, unsaveable: null }
+  try {
+    return { encoded: state.encodeState(kept), unsaveable: null }
+  } catch (error) {
+    return { encoded: null, unsaveable: error.message }
+  }
+}
+
+function whatShows(it) {
+  const { address, region, byteOffset } = it
+  if (region !== null && region.closed) {
+    throw makeError(
+      'ERR_HOSTMAP_REGION_CLOSED',
+      `region "${region.name}" was closed, and the memory has a mapping of it, which no other memory could be given; unmap it, or close the region after the snapshot`
+    )
+  }
+  const isWindow = it.shownBytes !== undefined
+  const byteLength = isWindow ? it.shownBytes : it.byteLength
+  return {
+    address,
+    isWindow,
+    region,
+    byteOffset,
+    byteLength,
+    regionBytes: byteLength + (byteOffset % PAGE_BYTES)
+  }
+}
+
+function publicMapping({ numbers, isWindow, regionName, byteOffset, byteLength }) {
+  const [address, length, access, , , , windowAccess] = numbers
+  return Object.freeze({
+    kind: isWindow ? 'window' : 'mapping',
+    address,
+    byteLength: isWindow ? length : byteLength,
+    access: check.ACCESS[isWindow ? windowAccess : access],
+    regionName,
+    byteOffset
+  })
+}
+
+function loadOptions(options) {
+  const {
+    module,
+    regions,
+    signal,
+    keepResidentBytes = DEFAULT_KEEP_RESIDENT_BYTES,
+    hugePages = true
+  } = check.options(options)
+  check.optional(regions, check.callback, 'options.regions')
+  check.optional(signal, check.abortSignal, 'options.signal')
+  check.wholeNumber(keepResidentBytes, 'options.keepResidentBytes')
+  check.boolean(hugePages, 'options.hugePages')
+  return {
+    moduleDigest: module === undefined ? undefined : digestOf(module),
+    regions,
+    signal,
+    keepResidentBytes,
+    hugePages
+  }
+}
+
+async function runTask(signal, what, start) {
+  if (signal?.aborted) throw abortError(signal, what)
+  const task = new native.NativeSnapshotTask()
+  const cancel = () => task.cancel()
+  signal?.addEventListener('abort', cancel, { once: true })
+  try {
+    return await start(task)
+  } catch (error) {
+    throw signal?.aborted ? abortError(signal, what) : fromNative(error)
+  } finally {
+    signal?.removeEventListener('abort', cancel)
+  }
+}
+
+/** A snapshot from what another thread or process made. */
+function makeLoaded(owner, { moduleDigest, regions }) {
+  try {
+    const metadata = parse(owner.metadata)
+    if (moduleDigest !== undefined && metadata.moduleDigest !== moduleDigest) {
+      throw makeError(
+        'ERR_HOSTMAP_SNAPSHOT_MISMATCH',
+        metadata.moduleDigest === null
+          ? 'options.module is given, and the snapshot does not say of which module it is; take it with the option `module`'
+          : `the snapshot is one of another module: of ${metadata.moduleDigest}, and options.module is ${moduleDigest}`
+      )
+    }
+    if (metadata.unsaveable !== null) throw makeError('ERR_HOSTMAP_NOT_RESTORABLE', metadata.unsaveable)
+    const kept = metadata.mappings.map(mapping => ({ ...mapping, region: regionFor(mapping, regions) }))
+    callNative(() =>
+      owner.setMappings(
+        kept.flatMap(({ numbers }) => numbers),
+        kept.map(({ region }) => (region === null ? -1 : handleOf(region)))
+      )
+    )
+    return new Snapshot(MAKE, owner, { ...metadata, kept, origin: undefined })
+  } catch (error) {
+    owner.close()
+    throw error
+  }
+}
+
+function regionFor(mapping, regions) {
+  if (mapping.regionName === null) return null
+  const { address, byteLength } = mapping
+  if (regions === undefined) {
+    throw makeError(
+      'ERR_HOSTMAP_SNAPSHOT_MISMATCH',
+      `the snapshot has a mapping of region "${mapping.regionName}", which it does not contain; give it by options.regions`
+    )
+  }
+  const region = regions(publicMapping(mapping))
+  if (!isRegion(region)) throw check.wrongType('what options.regions gave', 'a HostRegion', region)
+  if (region.closed) {
+    throw makeError('ERR_HOSTMAP_REGION_CLOSED', `region "${region.name}" was closed; make a new one`)
+  }
+  if (region.byteLength - mapping.byteOffset < byteLength) {
+    throw makeError(
+      'ERR_HOSTMAP_SNAPSHOT_MISMATCH',
+      `the mapping at ${address ?? mapping.numbers[0]} shows ${byteLength} bytes from ${mapping.byteOffset} on, and region "${region.name}" has ${region.byteLength} bytes`
+    )
+  }
+  return region
+}
+
+function parse(text) {
+  let metadata
+  try {
+    metadata = JSON.parse(text)
+  } catch {
+    throw invalid('its description is damaged')
+  }
+  const isCount = value => Number.isSafeInteger(value) && value >= 0
+  const isText = value => value === null || typeof value === 'string'
+  const isMapping = it => {
+    if (typeof it !== 'object' || it === null) return false
+    const { numbers, isWindow, regionName, byteOffset, byteLength } = it
+    if (!Array.isArray(numbers) || numbers.length !== NUMBERS || !isText(regionName)) return false
+    const [start, length, access, regionOffset, regionBytes, fromFree, windowAccess, trap] = numbers
+    const isEmpty = regionName === null
+    const skew = byteOffset % PAGE_BYTES
+    return (
+      [start, length, regionOffset, regionBytes, byteOffset, byteLength].every(isCount) &&
+      [0, 1, 2].includes(access) &&
+      [-1, 0, 1, 2].includes(windowAccess) &&
+      [fromFree, trap].every(flag => flag === 0 || flag === 1) &&
+      isWindow === windowAccess >= 0 &&
+      (isWindow ? isEmpty || access <= windowAccess : !isEmpty) &&
+      byteLength > 0 === !isEmpty &&
+      regionOffset === (isEmpty ? 0 : byteOffset - skew) &&
+      regionBytes === (isEmpty ? 0 : byteLength + skew)
+    )
+  }
+  const { address, moduleDigest, mappings, state: encoded, unsaveable } = metadata ?? {}
+  if (
+    !['i32', 'i64'].includes(address) ||
+    !isText(moduleDigest) ||
+    !isText(unsaveable) ||
+    !Array.isArray(mappings) ||
+    !mappings.every(isMapping)
+  ) {
+    throw invalid('its description is damaged')
+  }
+  const pick = ({ numbers, isWindow, regionName, byteOffset, byteLength }) => ({
+    numbers,
+    isWindow,
+    regionName,
+    byteOffset,
+    byteLength
+  })
+  return {
+    address,
+    moduleDigest,
+    mappings: mappings.map(pick),
+    state: encoded === null ? null : state.decodeState(encoded),
+    unsaveable
+  }
+}
+
+module.exports = {
+  Snapshot,
+  isSnapshot,
+  handleOfOpen,
+  insideOf,
+  takeSnapshot,
+  NO_GLOBALS,
+  DEFAULT_KEEP_RESIDENT_BYTES
+}

@@ -1,0 +1,482 @@
+//! Putting a memory back.
+
+use super::capture::{areas_in, own_stretches};
+use super::{KeptMapping, Snapshot};
+use crate::error::{Code, Error, Result};
+use crate::mapping::{Access, Entry, MappingTable};
+use crate::memory::{Held, Mapped, Memory, Place, State, check_mappable};
+use crate::region::{RegionPages, keep_out_of_dumps};
+use crate::sys::areas::Areas;
+use crate::sys::mmap::{self, Advice, Pages, Sharing};
+use crate::sys::page::{PageAligned, PageSpan, host_page_bytes};
+use crate::sys::pagemap::{self, Which};
+use crate::sys::{SysResult, contents};
+
+/// What a memory's own pages show, but for those that were written since.
+#[derive(Debug)]
+pub(crate) struct Laid {
+    /// Which snapshot; 0: zeros.
+    id: u64,
+    /// Of the mapping table when `own` was right.
+    table_version: u64,
+    byte_length: PageAligned,
+    /// What is no mapping.
+    own: Vec<PageSpan>,
+    /// Restores since all pages were last dropped or looked at, and after how many that is done.
+    restores: u32,
+    patience: u32,
+    _areas: Areas,
+}
+
+/// Pages of the memfd that a memory has read stay in its page tables, and each costs every restore 11 ns. Nothing tells whether they will be read
+/// again, which would cost a page fault for 16 of them, about as much as 17 restores. So from so many on they are dropped after so
+/// many restores; and where they come back, after twice as many the next time.
+const MANY_SMALL_PAGES: u64 = 1024;
+const FIRST_PATIENCE: u32 = 32;
+const MOST_PATIENCE: u32 = 1 << 16;
+
+/// The id of no snapshot.
+const ZEROS: u64 = 0;
+
+/// Areas that a piece takes at most: itself, and what it cuts off its surroundings.
+const AREAS_OF_A_PIECE: u64 = 2;
+
+impl Memory {
+    /// Puts the memory back, if it shows this snapshot already and has the same mappings: cost grows with what was written since.
+    /// False, and nothing is done, if not: see [`Memory::lay`].
+    ///
+    /// The caller holds the memory, and no thread is in it.
+    pub fn restore(&self, place: Place, snapshot: &Snapshot) -> Result<bool> {
+        self.clean(place, Some(snapshot), snapshot.settings.keep_resident_bytes)
+    }
+
+    /// Makes the memory's own pages zeros, if they show zeros but for what was written. False, and nothing is done, if not.
+    /// As [`Memory::restore`].
+    pub fn reset(&self, place: Place, keep_resident_bytes: u64) -> Result<bool> {
+        self.clean(place, None, keep_resident_bytes)
+    }
+
+    /// Makes a memory show a snapshot, whatever it showed before, or zeros. Gives the mappings that were made, by their
+    /// place among the snapshot's.
+    ///
+    /// Fails before it changes anything, unless the kernel refuses it memory or a mapping; then the memory holds some of both. The caller holds the
+    /// memory, which is as large as the snapshot at least, and no thread is in it.
+    pub fn lay(
+        &self,
+        place: Place,
+        snapshot: Option<&Snapshot>,
+        keep_resident_bytes: u64,
+    ) -> Result<Vec<(usize, Mapped)>> {
+        let mut state = self.lock_at(place)?;
+        let put_back = PutBack::new(self, snapshot, keep_resident_bytes);
+        let mut made = Vec::new();
+        let mut areas = Areas::none();
+        if let Some(snapshot) = snapshot {
+            if snapshot.byte_length > place.byte_length() {
+                return Err(Error::new(Code::Internal, "the memory is smaller than the snapshot"));
+            }
+            check_mappings(&state.table, snapshot.mappings())?;
+            for kept in snapshot.mappings().iter().filter(|kept| state.table.overlapping(kept.span).is_none())
+            {
+                kept.region_pages()?.map_or(Ok(()), |pages| check_mappable(&pages, kept.access))?;
+            }
+            let pieces = crate::sys::to_u64(snapshot.tail().pieces.len());
+            areas = Areas::take(pieces.saturating_mul(AREAS_OF_A_PIECE))
+                .map_err(|full| Error::no_head_room("can't restore a snapshot", full))?;
+        }
+        state.laid = None;
+        let laid = self.lay_all(place, &mut state, &put_back, &mut made);
+        let own = laid.inspect_err(|_| {
+            // Nobody would know of them.
+            for (_, mapped) in &made {
+                let _ = self.unmap_in(&mut state, place, *mapped);
+            }
+        })?;
+        state.laid = Some(Laid {
+            id: snapshot.map_or(ZEROS, |snapshot| snapshot.id),
+            table_version: state.table.version(),
+            byte_length: place.byte_length(),
+            own,
+            restores: 0,
+            patience: FIRST_PATIENCE,
+            _areas: areas,
+        });
+        Ok(made)
+    }
+
+    /// Gives what is no mapping.
+    fn lay_all(
+        &self,
+        place: Place,
+        state: &mut State,
+        put_back: &PutBack<'_>,
+        made: &mut Vec<(usize, Mapped)>,
+    ) -> Result<Vec<PageSpan>> {
+        let kept = put_back.snapshot.map_or(&[][..], Snapshot::mappings);
+        for (index, kept) in kept.iter().enumerate() {
+            if state.table.overlapping(kept.span).is_none() {
+                let pages = kept.region_pages()?;
+                let mapped = match (kept.window, &pages) {
+                    (Some(kind), _) => self.open(state, kept.span, kind, kept.from_free)?,
+                    (None, Some(pages)) => self.put(state, kept.span, pages, kept.access, kept.from_free)?,
+                    (None, None) => return Err(Error::new(Code::Internal, "a kept mapping shows no region")),
+                };
+                made.push((index, mapped));
+            }
+            if let Some((entry, held)) = state.table.at_mut(kept.span.start()) {
+                // Nothing is known of its pages; of a new one, that nothing is written yet.
+                held.registration.mark_changed();
+                self.clean_mapping(place, entry, held, kept, put_back)?;
+            }
+        }
+        let own = own_stretches(&state.table, place.byte_length());
+        for stretch in &own {
+            put_back.lay(self.addresses(*stretch)?).map_err(|sys| incomplete(sys, put_back.snapshot))?;
+        }
+        if put_back.snapshot.is_none() {
+            put_back.drop_written(state)?;
+        }
+        Ok(own)
+    }
+
+    fn clean(&self, place: Place, snapshot: Option<&Snapshot>, keep_resident_bytes: u64) -> Result<bool> {
+        let mut state = self.lock_at(place)?;
+        let (id, version) = (snapshot.map_or(ZEROS, |snapshot| snapshot.id), state.table.version());
+        let Some(mut laid) = state.laid.take_if(|laid| laid.id == id && laid.table_version == version) else {
+            return Ok(false);
+        };
+        if laid.byte_length != place.byte_length() {
+            // It has grown, by zeros.
+            laid.own = own_stretches(&state.table, place.byte_length());
+            laid.byte_length = place.byte_length();
+        }
+        let mut put_back = PutBack::new(self, snapshot, keep_resident_bytes);
+        if self.is_worth_dropping(&mut laid)? {
+            put_back.left_pages = 0;
+        }
+        for stretch in &laid.own {
+            put_back.clean(self.addresses(*stretch)?).map_err(|sys| incomplete(sys, snapshot))?;
+        }
+        match snapshot {
+            Some(snapshot) => {
+                for kept in snapshot.mappings() {
+                    let Some((entry, held)) = state.table.at_mut(kept.span.start()) else {
+                        return Err(Error::new(Code::Internal, "a mapping is gone"));
+                    };
+                    self.clean_mapping(place, entry, held, kept, &put_back)?;
+                }
+            }
+            None => put_back.drop_written(&mut state)?,
+        }
+        state.laid = Some(laid);
+        Ok(true)
+    }
+
+    /// Whether clean pages have been in the way long enough.
+    fn is_worth_dropping(&self, laid: &mut Laid) -> Result<bool> {
+        laid.restores = laid.restores.saturating_add(1);
+        if laid.restores < laid.patience {
+            return Ok(false);
+        }
+        laid.restores = 0;
+        let mut left = MANY_SMALL_PAGES;
+        for stretch in &laid.own {
+            let page = host_page_bytes();
+            // Where the kernel can't tell, all is dropped in any case.
+            let _ = pagemap::scan(self.addresses(*stretch)?, Which::SmallOfFile, left, |run| {
+                left = left.saturating_sub(run.span.length().get().checked_div(page).unwrap_or(0));
+            });
+        }
+        if left == 0 {
+            laid.patience = laid.patience.saturating_mul(2).min(MOST_PATIENCE);
+        }
+        Ok(left == 0)
+    }
+
+    /// Makes a mapping or window show what it did.
+    fn clean_mapping(
+        &self,
+        place: Place,
+        entry: &mut Entry,
+        held: &mut Held,
+        kept: &KeptMapping,
+        put_back: &PutBack<'_>,
+    ) -> Result<()> {
+        let failed = |sys| incomplete(sys, put_back.snapshot);
+        let target = self.addresses(kept.span)?;
+        let pages = kept.region_pages()?;
+        if let Some(window) = &held.window {
+            let shows =
+                pages.as_ref().map(|pages| (pages.inode(), pages.file_offset(), pages.length(), kept.access));
+            let showed = (window.shown() > PageAligned::ZERO)
+                .then(|| (entry.inode, entry.file_offset, window.shown(), entry.access));
+            if shows != showed || held.registration.is_changed() || window.rest_is_writable() {
+                self.slide_kept(place, entry, held, kept)?;
+                return put_back.write_kept(target).map_err(failed);
+            }
+        } else if held.registration.is_changed() {
+            let Some(pages) = pages else { return Ok(()) };
+            held.registration.pause();
+            // SAFETY: a mapping of ours in a memory that the caller holds.
+            let replaced = unsafe { mmap::replace(target, pages.as_pages(kept.access.sharing())) };
+            if replaced.is_ok() {
+                held.registration.set_source(pages.source());
+            }
+            held.registration.resume();
+            replaced.map_err(failed)?;
+            if kept.access != Access::Readonly {
+                keep_out_of_dumps(target);
+            }
+            return put_back.write_kept(target).map_err(failed);
+        }
+        match kept.shown_part().filter(|_| kept.access == Access::Private) {
+            Some(shown) => put_back.clean_private(self.addresses(shown)?).map_err(failed),
+            None => Ok(()),
+        }
+    }
+
+    fn slide_kept(&self, place: Place, entry: &mut Entry, held: &mut Held, kept: &KeptMapping) -> Result<()> {
+        let pages = kept.region_pages()?;
+        self.slide_held(place, entry, held, pages.as_ref().map(|pages| (pages, kept.access)))
+    }
+}
+
+impl KeptMapping {
+    fn region_pages(&self) -> Result<Option<RegionPages<'_>>> {
+        self.shown.as_ref().map(super::KeptRegion::pages).transpose()
+    }
+
+    /// Whether this is the mapping that stands there.
+    fn is(&self, entry: &Entry, held: &Held) -> Result<bool> {
+        if self.span != entry.span {
+            return Ok(false);
+        }
+        if let Some(window) = &held.window {
+            return Ok(self.window == Some(window.kind()));
+        }
+        let pages = self.region_pages()?;
+        let is_same = |pages: RegionPages<'_>| {
+            pages.inode() == entry.inode
+                && pages.file_offset() == entry.file_offset
+                && self.access == entry.access
+        };
+        Ok(self.window.is_none() && pages.is_some_and(is_same))
+    }
+}
+
+/// Refuses a memory with a mapping that the snapshot has not, or not there.
+fn check_mappings(table: &MappingTable<Held>, kept: &[KeptMapping]) -> Result<()> {
+    for (entry, held) in table.held() {
+        let same = kept.iter().find(|kept| kept.span.start() == entry.span.start());
+        if !same.map(|kept| kept.is(entry, held)).transpose()?.unwrap_or(false) {
+            let (start, end) = (entry.span.start().get(), entry.span.end().get());
+            let message = format!(
+                "the memory has a mapping at [{start}, {end}) which the snapshot has not, or not so; unmap it first"
+            );
+            return Err(Error::new(Code::Overlap, message));
+        }
+    }
+    Ok(())
+}
+
+fn incomplete(sys: crate::sys::SysError, snapshot: Option<&Snapshot>) -> Error {
+    let what = snapshot.map_or("can't reset the memory".to_owned(), |snapshot| {
+        format!("can't restore snapshot \"{}\"", snapshot.name)
+    });
+    let what = format!("{what}; the memory holds a part of it now: try again, or use another memory");
+    Error::from_sys(Code::MapFailed, what, sys)
+}
+
+/// One restore. Spans are addresses in a memory that the caller of [`Memory::restore`] holds, below its length, and nobody is in it: that
+/// is why all of this is sound.
+struct PutBack<'a> {
+    base: PageAligned,
+    snapshot: Option<&'a Snapshot>,
+    /// Pages that may still be copied; the rest is dropped.
+    left_pages: u64,
+}
+
+impl<'a> PutBack<'a> {
+    fn new(memory: &Memory, snapshot: Option<&'a Snapshot>, keep_resident_bytes: u64) -> Self {
+        let left_pages = keep_resident_bytes.checked_div(host_page_bytes()).unwrap_or(0);
+        Self { base: memory.base(), snapshot, left_pages }
+    }
+
+    /// Own pages of the memory that show the snapshot already: what was written is put back.
+    fn clean(&mut self, target: PageSpan) -> SysResult<()> {
+        let mut put = Ok(());
+        let mut left = self.left_pages;
+        let walked = pagemap::scan(target, Which::Own, left, |run| {
+            if put.is_ok() {
+                // Reading a page in to write over it would be a waste.
+                put = if run.is_swapped { self.drop_pages(run.span) } else { self.copy(run.span) };
+            }
+            left = left.saturating_sub(run.span.length().get().checked_div(host_page_bytes()).unwrap_or(0));
+        });
+        self.left_pages = left;
+        put?;
+        let unknown = PageSpan::between(walked.unwrap_or(target.start()), target.end());
+        unknown.map_or(Ok(()), |unknown| self.drop_pages(unknown))
+    }
+
+    fn drop_pages(&self, target: PageSpan) -> SysResult<()> {
+        // SAFETY: see PutBack.
+        unsafe { mmap::discard(target) }.or_else(|_| self.lay(target))
+    }
+
+    /// Makes pages show the snapshot, whatever they showed.
+    fn lay(&self, target: PageSpan) -> SysResult<()> {
+        self.for_parts(target, self.pieces(), |part, is_piece| match self.snapshot.filter(|_| is_piece) {
+            Some(snapshot) => {
+                let pages = snapshot.pages(self.offsets(part)?, Sharing::CopyOnWrite)?;
+                // SAFETY: see PutBack.
+                unsafe { mmap::replace(part, pages) }?;
+                // As V8 marks its own.
+                let _ = mmap::advise(part, Advice::DontFork);
+                Ok(())
+            }
+            None => lay_zeros(part),
+        })
+    }
+
+    /// Writes what the snapshot has over pages that are the process's own.
+    fn copy(&self, target: PageSpan) -> SysResult<()> {
+        self.for_parts(target, self.pieces(), |part, is_piece| {
+            if is_piece {
+                return self.copy_from_image(part);
+            }
+            // SAFETY: see PutBack.
+            unsafe { contents::clear(part) };
+            Ok(())
+        })
+    }
+
+    fn copy_from_image(&self, target: PageSpan) -> SysResult<()> {
+        let from = self.snapshot.and_then(Snapshot::image).zip(self.offsets(target).ok());
+        match from.and_then(|(image, offsets)| image.of(offsets)) {
+            Some(from) => {
+                // SAFETY: see PutBack; the image is ours, and sealed.
+                unsafe { contents::copy(from, target) };
+                Ok(())
+            }
+            // There was no address space for an image.
+            None => self.drop_pages(target),
+        }
+    }
+
+    /// A private mapping that shows its region: what was written is put back, to what had been written when the snapshot was taken.
+    fn clean_private(&self, target: PageSpan) -> SysResult<()> {
+        let mut put = Ok(());
+        let scanned = pagemap::scan(target, Which::Own, u64::MAX, |run| {
+            if put.is_ok() {
+                put = self.put_back_private(run.span);
+            }
+        });
+        put?;
+        if scanned.is_ok() { Ok(()) } else { self.put_back_private(target) }
+    }
+
+    fn put_back_private(&self, target: PageSpan) -> SysResult<()> {
+        self.for_parts(target, self.written(), |part, was_written| {
+            if was_written {
+                return self.write_from_image(part);
+            }
+            // SAFETY: see PutBack.
+            unsafe { mmap::discard(part) }
+        })
+    }
+
+    /// A private mapping that was just laid: what had been written when the snapshot was taken is written again.
+    fn write_kept(&self, target: PageSpan) -> SysResult<()> {
+        self.for_parts(
+            target,
+            self.written(),
+            |part, was_written| {
+                if was_written { self.write_from_image(part) } else { Ok(()) }
+            },
+        )
+    }
+
+    fn write_from_image(&self, target: PageSpan) -> SysResult<()> {
+        let from = self.snapshot.and_then(Snapshot::image).zip(self.offsets(target).ok());
+        let no_space = crate::sys::SysError::new("mmap", nix::errno::Errno::ENOMEM);
+        let from = from.and_then(|(image, offsets)| image.of(offsets)).ok_or(no_space)?;
+        // SAFETY: see PutBack: private mappings can be written; the image is ours, and sealed.
+        unsafe { contents::copy(from, target) };
+        Ok(())
+    }
+
+    /// For a reset: what was written to private mappings, or to others by stray writes, is dropped.
+    fn drop_written(&self, state: &mut State) -> Result<()> {
+        for (entry, held) in state.table.held() {
+            let target = entry.span.at_base(self.base);
+            let shown = match (&held.window, target) {
+                (Some(window), Some(target)) => window.shown_part(target),
+                (None, target) => target,
+                (Some(_), None) => None,
+            };
+            let may_be_written = match entry.access {
+                Access::Private => true,
+                Access::Readonly => held.registration.is_changed(),
+                Access::Shared => false,
+            };
+            if let Some(shown) = shown.filter(|_| may_be_written) {
+                // SAFETY: see PutBack; these are private.
+                unsafe { mmap::discard(shown) }.map_err(|sys| incomplete(sys, None))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn pieces(&self) -> &'a [PageSpan] {
+        self.snapshot.map_or(&[], |snapshot| &snapshot.tail().pieces)
+    }
+
+    fn written(&self) -> &'a [PageSpan] {
+        self.snapshot.map_or(&[], |snapshot| &snapshot.tail().written)
+    }
+
+    fn offsets(&self, target: PageSpan) -> SysResult<PageSpan> {
+        let below = crate::sys::SysError::new("mmap", nix::errno::Errno::EFAULT);
+        let start = target.start().checked_sub(self.base).ok_or(below)?;
+        PageSpan::new(start, target.length()).ok_or(below)
+    }
+
+    /// Cuts a range where the spans of a list, offsets in order, begin and end.
+    fn for_parts(
+        &self,
+        target: PageSpan,
+        spans: &[PageSpan],
+        mut see: impl FnMut(PageSpan, bool) -> SysResult<()>,
+    ) -> SysResult<()> {
+        let range = self.offsets(target)?;
+        let first = spans.partition_point(|span| span.end() <= range.start());
+        let inside = spans.iter().skip(first).map_while(|span| span.within(range));
+        let mut at = range.start();
+        let mut see_part =
+            |part: Option<PageSpan>, is_inside| match part.and_then(|part| part.at_base(self.base)) {
+                Some(part) => see(part, is_inside),
+                None => Ok(()),
+            };
+        for span in inside {
+            see_part(PageSpan::between(at, span.start()), false)?;
+            see_part(Some(span), true)?;
+            at = span.end();
+        }
+        see_part(PageSpan::between(at, range.end()), false)
+    }
+}
+
+/// Zeros in pages of a memory's own. Anonymous ones are dropped; others show an earlier snapshot.
+fn lay_zeros(target: PageSpan) -> SysResult<()> {
+    for (area, is_file) in areas_in(target)? {
+        // SAFETY: see PutBack.
+        let dropped = !is_file && unsafe { mmap::discard(area) }.is_ok();
+        if !dropped {
+            // SAFETY: see PutBack.
+            unsafe { mmap::replace(area, Pages::Zeros) }?;
+            let _ = mmap::advise(area, Advice::DontFork);
+        }
+    }
+    Ok(())
+}
