@@ -456,7 +456,7 @@ export class GuardedMemory {
   /**
    * Keeps the memory as it is now: its pages, its mappings as mappings, and if asked the mutable globals of an instance. Zeros take no room.
    *
-   * Of `'private'` mappings and windows what was written is kept; of `'readonly'` ones stray writes are not, and what is shared with others or with a file is not the
+   * Of `'private'` mappings and windows what was written is kept; of `'readonly'` ones stray writes are not, nor what was written behind what a window shows; and what is shared with others or with a file is not the
    * memory's to keep. Take it while no function of the module is on the stack, unless you mean to go back to there.
    *
    * @throws `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`, `ERR_HOSTMAP_SHARED_MEMORY`, `ERR_HOSTMAP_REGION_CLOSED` for a mapping whose region was closed or that another thread
@@ -1014,7 +1014,10 @@ export interface InstancePoolOptions {
   bind?: ((instance: WasmInstance, memory: GuardedMemory) => void) | undefined
   /** Called once, for the first instance: the state that it leaves is what every instance has when it is acquired. Regions that it maps stand in each. */
   init?: ((instance: WasmInstance, memory: GuardedMemory) => unknown) | undefined
-  /** Instead of `init`: a state that was saved. The pool does not close it; leave it open as long as the pool is. */
+  /**
+   * Instead of `init`: a state that was saved, of a pool, or of an instance of what {@link exposeState} gives: it must hold all that the module keeps. The pool does not close it; leave it open as long as the
+   * pool is.
+   */
   snapshot?: Snapshot | undefined
   /** How many instances `create` makes: 0 to `max`. With `init` at least one is made. Default 1. */
   size?: number | undefined
@@ -1084,7 +1087,8 @@ export class InstancePool implements Disposable {
    *
    * @param options.signal Ends the wait: rejected with an `AbortError` (`code: 'ABORT_ERR'`).
    * @throws (rejects) `ERR_INVALID_ARG_TYPE`, `ERR_HOSTMAP_POOL_CLOSED`, `ABORT_ERR`; and what making another instance throws
-   * @remarks Cost: two objects. Making another instance: as `create`, but for compiling and the snapshot; blocks the thread.
+   * @remarks Cost: two objects. Making another instance: as `create`, but for compiling and the snapshot; blocks the thread. Where there is no room for its memory, it is tried once more when the event loop has turned, since discarded instances
+   * may have been collected by then.
    */
   acquire(options?: { signal?: AbortSignal | undefined }): Promise<PooledInstance>
 

@@ -460,6 +460,114 @@ describe('a pool', () => {
     expect(pool.stats()).toMatchObject({ size: 1, idle: 1, waiting: 0 })
   })
 
+  test('leaves nobody waiting for an instance that could not be made', async () => {
+    const asked = []
+    const imports = index => {
+      if (index === 1) {
+        asked.push(pool.run(expectClean))
+        throw new Error('not this one')
+      }
+      return {}
+    }
+    const pool = await makePool(bytes, { init, imports, max: 2 })
+    const first = await pool.acquire()
+    await expect(pool.acquire()).rejects.toThrow('not this one')
+    await Promise.all(asked)
+    expect(asked).toHaveLength(1)
+    first.release()
+    expect(pool.stats()).toMatchObject({ size: 2, idle: 2, waiting: 0 })
+  })
+
+  test('makes instances again and again where few fit into the address space', async () => {
+    const body = async ({ hostmap, assemble, args }) => {
+      const pool = await hostmap.InstancePool.create(await assemble(args), { max: 2 })
+      for (let i = 0; i < 24; i++) await pool.run(({ exports }) => exports.grow(1))
+      const first = await pool.acquire()
+      const others = Array.from({ length: 12 }, () => pool.run(({ exports }) => exports.grow(1)))
+      first.release()
+      await Promise.all(others)
+      return pool.stats().created
+    }
+    // Room for three or four.
+    expect(await inChild(body, { ulimit: `-v ${50 * 2 ** 20}`, args: WAT })).toBeGreaterThanOrEqual(36)
+  })
+
+  test('says why V8 has no room for another instance', async () => {
+    const body = async ({ hostmap, assemble, failure, args }) => {
+      const pool = await hostmap.InstancePool.create(await assemble(args), { max: 100 })
+      const leased = []
+      const error = await failure(async () => {
+        for (;;) leased.push(await pool.acquire())
+      })
+      const { size, busy } = pool.stats()
+      leased[0].release()
+      leased.push(await pool.acquire())
+      return { code: error.code, count: leased.length - 1, size, busy }
+    }
+    const { code, count, size, busy } = await inChild(body, { ulimit: `-v ${50 * 2 ** 20}`, args: WAT })
+    expect(code).toBe('ERR_HOSTMAP_RLIMIT_AS')
+    expect(count).toBeGreaterThan(1)
+    expect([size, busy]).toEqual([count, count])
+  })
+
+  test('keeps its books over a thousand random steps, and loses nobody', async () => {
+    const pool = await makePool(bytes, { init, max: 3 })
+    // Marsaglia's xorshift32.
+    let seed = 20_261
+    const random = below => {
+      seed ^= seed << 13
+      seed ^= seed >>> 17
+      seed ^= seed << 5
+      return (seed >>> 0) % below
+    }
+    const held = []
+    const waiting = []
+    const order = []
+    let aborted = 0
+    for (let step = 0; step < 1000; step++) {
+      const what = random(10)
+      if (what < 5 && held.length + waiting.length < 12) {
+        const controller = new AbortController()
+        const ticket = { controller, step }
+        waiting.push(ticket)
+        pool.acquire({ signal: controller.signal }).then(
+          leased => {
+            waiting.splice(waiting.indexOf(ticket), 1)
+            order.push(step)
+            held.push(leased)
+          },
+          ({ code }) => {
+            expect(code).toBe('ABORT_ERR')
+            waiting.splice(waiting.indexOf(ticket), 1)
+            aborted += 1
+          }
+        )
+      } else if (what === 5 && waiting.length > 0) {
+        waiting[random(waiting.length)].controller.abort()
+      } else if (held.length > 0) {
+        const [leased] = held.splice(random(held.length), 1)
+        expectClean(leased)
+        leased.exports.spoil()
+        if (random(20) === 0) leased.exports.growTable()
+        leased.release()
+      }
+      await null
+      await null
+      await null
+      const { size, idle, busy, waiting: queued } = pool.stats()
+      expect([idle + busy, busy, queued]).toEqual([size, held.length, waiting.length])
+      if (queued > 0) expect([idle, size]).toEqual([0, 3])
+    }
+    while (held.length > 0) {
+      held.pop().release()
+      await new Promise(resolve => setImmediate(resolve))
+    }
+    expect(waiting).toEqual([])
+    expect(order).toEqual([...order].sort((a, b) => a - b))
+    expect(aborted).toBeGreaterThan(10)
+    expect(pool.stats()).toMatchObject({ busy: 0, waiting: 0, acquired: order.length })
+  })
+
   test('runs functions: gives what they give, and has the instance back whatever comes of them', async () => {
     const pool = await makePool(bytes, { init, max: 1 })
     expect(await pool.run(({ exports }) => exports.load(100))).toBe(42)

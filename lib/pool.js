@@ -4,6 +4,7 @@
 
 const { inspect, types } = require('node:util')
 const { performance } = require('node:perf_hooks')
+const { setImmediate: immediate } = require('node:timers/promises')
 const native = require('./binding.js')
 const check = require('./arguments.js')
 const { makeError, abortError, fromNative } = require('./errors.js')
@@ -27,6 +28,14 @@ const ACCEPT = [
   'grown-memory'
 ]
 const MOST_INSTANCES = 1_000_000
+// What a collection may mend.
+const NO_ROOM = new Set([
+  'ERR_HOSTMAP_ADDRESS_SPACE',
+  'ERR_HOSTMAP_RLIMIT_AS',
+  'ERR_HOSTMAP_OVERCOMMIT',
+  'ERR_HOSTMAP_MAP_COUNT',
+  'ERR_HOSTMAP_MEMORY_REFUSED'
+])
 
 // Whoever releases an instance of a shared memory promises that no other thread is in it. Globals are seen to here.
 const RESTORE = Object.freeze({ exclusive: true, globals: NO_GLOBALS })
@@ -222,8 +231,7 @@ class InstancePool {
       if (this.#closed) throw poolClosed()
       const slot = this.#idle.pop()
       if (slot !== undefined) return Promise.resolve(this.#lease(slot))
-      if (this.#size < this.#max) return Promise.resolve(this.#lease(this.#make()))
-      return this.#wait(signal)
+      return this.#size < this.#max ? this.#acquireNew(signal) : this.#wait(signal)
     } catch (error) {
       return Promise.reject(error)
     }
@@ -287,6 +295,36 @@ class InstancePool {
     this.#busy += 1
     this.#acquired += 1
     return new PooledInstance(MAKE, this, slot)
+  }
+
+  #leaseNew() {
+    try {
+      return this.#lease(this.#make())
+    } catch (error) {
+      // Imports or bind may have asked for an instance, too, and wait now for the one that was not made.
+      this.#makeForWaiting()
+      throw error
+    }
+  }
+
+  async #acquireNew(signal) {
+    try {
+      return this.#leaseNew()
+    } catch (error) {
+      if (!NO_ROOM.has(error?.code)) throw error
+      return this.#acquireLater(signal)
+    }
+  }
+
+  // Instances that were let go hold their address space until they are collected, which can't be before this turn of the
+  // event loop ends: V8 keeps alive till then what was reached through a WeakRef. So it is worth another attempt.
+  async #acquireLater(signal) {
+    await immediate()
+    if (signal?.aborted) throw abortError(signal, ACQUIRE)
+    if (this.#closed) throw poolClosed()
+    const slot = this.#idle.pop()
+    if (slot !== undefined) return this.#lease(slot)
+    return this.#size < this.#max ? this.#leaseNew() : this.#wait(signal)
   }
 
   #wait(signal) {
@@ -355,7 +393,9 @@ class InstancePool {
       try {
         slot = this.#make()
       } catch (error) {
-        this.#nextWaiting()?.reject(error)
+        const waiter = this.#nextWaiting()
+        if (!NO_ROOM.has(error?.code)) waiter?.reject(error)
+        else if (waiter !== undefined) this.#acquireLater(waiter.signal).then(waiter.resolve, waiter.reject)
         continue
       }
       const waiter = this.#nextWaiting()
