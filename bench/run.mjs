@@ -9,9 +9,10 @@ import { SingleBar } from 'cli-progress'
 import { describeMachine } from './lib/machine.mjs'
 import { writeMarkdown } from './lib/markdown.mjs'
 import { buildNative } from './lib/native.mjs'
+import { writePlot } from './lib/plot.mjs'
 import { formatBytes, formatPromise, holds, tableForTerminal } from './lib/table.mjs'
 
-const NAMES = ['hand-off', 'scan', 'memories', 'faults', 'slide', 'stream']
+const NAMES = ['hand-off', 'scan', 'memories', 'faults', 'slide', 'stream', 'restore']
 const root = fileURLToPath(new URL('..', import.meta.url))
 const childProgram = fileURLToPath(new URL('lib/child.mjs', import.meta.url))
 const moduleOf = name => new URL(`benchmarks/${name}.mjs`, import.meta.url).href
@@ -21,7 +22,7 @@ const USAGE = `npm run bench -- [NAME...] [options]
   NAME          ${NAMES.join(', ')}; default: all
   --node PATH   the Node to measure, may be given again; default: this one
   --json FILE   where the figures go; default: target/bench.json
-  --write       writes BENCHMARKS.md, from all benchmarks
+  --write       writes BENCHMARKS.md and bench/plots, from all benchmarks
   --help`
 
 function readArguments() {
@@ -69,6 +70,7 @@ function runCase(execPath, name, caseOf, onProgress) {
 
 async function runBenchmark(node, name) {
   const benchmark = await import(moduleOf(name))
+  const missing = benchmark.prepare?.() ?? null
   const bar = new SingleBar({
     format: `${name}, Node ${node.version} [{bar}] {percentage} % {duration_formatted}`,
     clearOnComplete: true
@@ -83,7 +85,7 @@ async function runBenchmark(node, name) {
       bar.update(results.length)
     }
     const { title, measures } = benchmark
-    const { tables, promises } = benchmark.report(results)
+    const { tables, promises, plots = [] } = benchmark.report(results)
     const seconds = (performance.now() - startMs) / 1000
     return {
       name,
@@ -91,7 +93,9 @@ async function runBenchmark(node, name) {
       measures,
       node,
       seconds,
+      missing,
       tables,
+      plots,
       promises: promises.map(each => ({ ...each, holds: holds(each) }))
     }
   } finally {
@@ -111,8 +115,9 @@ function printMachine({ machine, native }) {
   if (native) console.log(`The bare system calls are missing: ${native}`)
 }
 
-function printBenchmark({ title, measures, node, seconds, tables, promises }) {
+function printBenchmark({ title, measures, node, seconds, missing, tables, promises }) {
   console.log(`\n${title}, Node ${node.version} (V8 ${node.v8}), ${seconds.toFixed(0)} s\n${measures}\n`)
+  if (missing) console.log(`${missing}\n`)
   for (const table of tables) console.log(tableForTerminal(table))
   for (const promise of promises) console.log(formatPromise(promise))
 }
@@ -142,7 +147,10 @@ async function main() {
   mkdirSync(path.dirname(path.resolve(json)), { recursive: true })
   writeFileSync(json, `${JSON.stringify(run, null, 2)}\n`)
   console.log(`\nFigures: ${path.relative('.', json)}`)
-  if (write) console.log(`Tables: ${path.relative('.', await writeMarkdown(root, run))}`)
+  if (!write) return
+  console.log(`Tables: ${path.relative('.', await writeMarkdown(root, run))}`)
+  for (const plot of run.benchmarks.flatMap(({ plots }) => plots))
+    console.log(`Plot: ${path.relative('.', writePlot(root, plot))}`)
 }
 
 try {

@@ -61,3 +61,9 @@ export const availableBytes = () => kibibyteField('/proc/meminfo', 'MemAvailable
 export const pssBytes = () => kibibyteField('/proc/self/smaps_rollup', 'Pss')
 /** Bytes of this process's page tables, which PSS does not count. */
 export const pageTableBytes = () => kibibyteField('/proc/self/status', 'VmPTE')
+/** Bytes of physical memory that this process sees, shared pages in full. */
+export const residentBytes = () => kibibyteField('/proc/self/status', 'VmRSS')
+/** Bytes of address space that this process has taken. */
+export const addressSpaceBytes = () => kibibyteField('/proc/self/status', 'VmSize')
+/** How many areas (VMAs) this process's address space is made of. */
+export const countAreas = () => readTrimmed('/proc/self/maps').split('\n').length

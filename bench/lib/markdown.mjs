@@ -20,11 +20,12 @@ function machineLines({ date, package: version, machine }) {
   ]
 }
 
-function benchmarkSection({ title, measures, node, tables, promises }) {
+function benchmarkSection({ title, measures, node, tables, plots = [], promises }) {
   return [
     `## ${title}, Node ${node.version}`,
     measures,
     ...tables.map(tableForMarkdown),
+    ...plots.map(({ name, title }) => `![${title}](bench/plots/${name}.svg)`),
     'Bounds that the project has set itself:',
     promises.map(promise => `- ${formatPromise(promise)}`).join('\n')
   ].join('\n\n')

@@ -79,6 +79,16 @@ export function bytes(value) {
   return { unit: 'bytes', median: value, samples: 1 }
 }
 
+/** A figure that was counted once. */
+export function count(value) {
+  return { unit: 'count', median: value, samples: 1 }
+}
+
+/** How many there were in a second, over all of a run. */
+export function perSecond(value) {
+  return { unit: 'perSecond', median: value, samples: 1 }
+}
+
 /** A cell that has no figure, and why. */
 export function notMeasured(reason) {
   return { unit: 'none', reason }

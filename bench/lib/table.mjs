@@ -16,6 +16,7 @@ const UNITS = {
     [1, 'ns']
   ],
   bytes: [
+    [2 ** 40, 'TiB'],
     [2 ** 30, 'GiB'],
     [2 ** 20, 'MiB'],
     [2 ** 10, 'KiB'],
@@ -25,6 +26,11 @@ const UNITS = {
   rate: [
     [1e9, 'GB/s'],
     [1e6, 'MB/s']
+  ],
+  perSecond: [
+    [1e6, 'M/s'],
+    [1e3, 'k/s'],
+    [1, '/s']
   ]
 }
 
@@ -34,6 +40,7 @@ const unitFor = (value, unit) => UNITS[unit].find(([size]) => value >= size) ?? 
 
 export function formatQuantity(value, unit) {
   if (unit === 'ratio') return `${threeDigits.format(value)} x`
+  if (unit === 'count') return value.toLocaleString('en-US')
   const [divisor, name] = unitFor(value, unit)
   return `${threeDigits.format(value / divisor)} ${name}`
 }

@@ -1,0 +1,58 @@
+// The program of the benchmark `restore`: it stores to, and reads, a byte in each of so many places of its heap. The heap is
+// full of pseudo-random bytes, no page like a page of zeros.
+
+import wabtInit from 'wabt'
+import { WASM_PAGE, hostArray } from './dataset.mjs'
+
+const wat = memory => `
+(module
+  ${memory}
+  (func (export "touch") (param $at i32) (param $count i32) (param $stride i32) (param $value i32)
+    (block $done
+      (loop $next
+        (br_if $done (i32.eqz (local.get $count)))
+        (i32.store8 (local.get $at) (local.get $value))
+        (local.set $at (i32.add (local.get $at) (local.get $stride)))
+        (local.set $count (i32.sub (local.get $count) (i32.const 1)))
+        (br $next))))
+  (func (export "read") (param $at i32) (param $count i32) (param $stride i32) (result i32)
+    (local $sum i32)
+    (block $done
+      (loop $next
+        (br_if $done (i32.eqz (local.get $count)))
+        (local.set $sum (i32.add (local.get $sum) (i32.load8_u (local.get $at))))
+        (local.set $at (i32.add (local.get $at) (local.get $stride)))
+        (local.set $count (i32.sub (local.get $count) (i32.const 1)))
+        (br $next)))
+    (local.get $sum)))
+`
+
+async function assemble(memory) {
+  const wabt = await wabtInit()
+  const parsed = wabt.parseWat('heap.wat', wat(memory))
+  const { buffer } = parsed.toBinary({})
+  parsed.destroy()
+  return buffer
+}
+
+/** The bytes of the program with a memory of its own, all of it zeros. */
+export const emptyHeapModule = byteLength => assemble(`(memory (export "memory") ${byteLength / WASM_PAGE})`)
+
+/** The bytes of the program without a memory: it imports one, `env.memory`. */
+export const importingModule = () => assemble('(import "env" "memory" (memory 1))')
+
+function leb128(number) {
+  const bytes = []
+  for (; number >= 0x80; number = Math.floor(number / 0x80)) bytes.push((number % 0x80) + 0x80)
+  return [...bytes, number]
+}
+
+/** The bytes of the program with a memory of its own, which a data segment as large as the memory initialises. */
+export async function initialisedHeapModule(byteLength) {
+  const module = await emptyHeapModule(byteLength)
+  // One active segment, at address 0: flags, `i32.const 0`, `end`, its length.
+  const segment = [1, 0, 0x41, 0, 0x0b, ...leb128(byteLength)]
+  // The data section is the last one but for custom ones, of which there are none; assembling so much text takes minutes.
+  const section = [11, ...leb128(segment.length + byteLength), ...segment]
+  return Buffer.concat([module, Uint8Array.from(section), hostArray(byteLength)])
+}
