@@ -75,6 +75,16 @@ pub fn forget() -> bool {
     false
 }
 
+/// Random numbers that a seed repeats.
+pub struct Numbers(pub u64);
+
+impl Numbers {
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % end
+    }
+}
+
 pub fn read(address: u64) -> u8 {
     // SAFETY: tests read what is mapped.
     unsafe { std::ptr::read_volatile(address as *const u8) }
