@@ -470,7 +470,7 @@ export class GuardedMemory {
    * Puts the memory back to a snapshot, of this memory or another one. It grows if it has to; pages beyond the snapshot's end become zeros. The snapshot's mappings stand again, where a
    * mapping was unmapped as new {@link Mapping} objects (see {@link GuardedMemory.mappings}), and its windows show what they did.
    *
-   * No function of the module may be on the stack: its code would go on with locals of a time that never was.
+   * No function of the module may be on the stack, or suspended: its code would go on with locals of a time that never was. A {@link WindowSource} goes on where it is.
    *
    * @throws `ERR_INVALID_ARG_TYPE`, `ERR_HOSTMAP_SNAPSHOT_CLOSED`, `ERR_HOSTMAP_SNAPSHOT_MISMATCH`, `ERR_HOSTMAP_SHARED_MEMORY`, `ERR_HOSTMAP_OVERLAP` if there is a mapping that the snapshot has not,
    * `ERR_HOSTMAP_MEMORY_FULL`, `ERR_HOSTMAP_MEMORY_HIDDEN`, `ERR_HOSTMAP_MEMORY_MOVED`, `ERR_HOSTMAP_REGION_READONLY`, `ERR_HOSTMAP_FILE_SHRUNK`, `ERR_HOSTMAP_MAP_COUNT`, `ERR_HOSTMAP_NOT_RESTORABLE`. Nothing has changed then, but that the memory may have grown. `ERR_HOSTMAP_OUT_OF_MEMORY` and
@@ -575,7 +575,7 @@ export interface RestoreOptions {
 
 /** Options of {@link GuardedMemory.snapshot}. */
 export interface SnapshotOptions {
-  /** An instance's exports: its mutable `WebAssembly.Global`s are kept, by name. See {@link exposeState} for those that the module does not export. */
+  /** An instance's exports: its mutable `WebAssembly.Global`s are kept, by name, but for those that JavaScript can't read (v128, exnref), which {@link Snapshot.of} refuses. See {@link exposeState} for those that the module does not export. */
   globals?: object | undefined
   /** The module's bytes. Their SHA-256 is kept, and a snapshot of another module refused by {@link Snapshot.load}. */
   module?: ArrayBuffer | SharedArrayBuffer | ArrayBufferView | undefined
@@ -613,7 +613,7 @@ export interface InstanceSnapshotOptions {
 
 /** Options of {@link Snapshot.load}, and, but for `signal` and `hugePages`, of {@link Snapshot.fromFd}. */
 export interface LoadSnapshotOptions {
-  /** The module's bytes: a snapshot that was not taken of this module is refused with `ERR_HOSTMAP_SNAPSHOT_MISMATCH`. */
+  /** The module's bytes: a snapshot that was not taken of this module is refused with `ERR_HOSTMAP_SNAPSHOT_MISMATCH`, and one that does not say of which it was taken. */
   module?: ArrayBuffer | SharedArrayBuffer | ArrayBufferView | undefined
   /** Gives the region that a mapping of the snapshot shows: a snapshot holds none. Needed if there are mappings. */
   regions?: ((mapping: SnapshotMapping) => HostRegion) | undefined
@@ -694,24 +694,25 @@ export class Snapshot implements Disposable {
   /**
    * Puts an instance of the same module into this state: {@link GuardedMemory.restore} of its memory, and its globals and tables. A function that stands in a table or global becomes the instance's own.
    *
-   * @throws as {@link GuardedMemory.restore}; `ERR_HOSTMAP_SNAPSHOT_MISMATCH` if the instance lacks a global or table; `ERR_HOSTMAP_NOT_RESTORABLE` for a table that has grown, since tables can't shrink, and for a
+   * @throws as {@link GuardedMemory.restore}; `ERR_HOSTMAP_SNAPSHOT_MISMATCH` if the instance or the snapshot lacks a global or table that the other has, or the instance is known to be of another module (a pool or `instantiate` made it, of
+   * bytes); `ERR_HOSTMAP_NOT_RESTORABLE` for a table that has grown, since tables can't shrink, and for a
    * function that can't be found in the instance
    * @remarks Cost: as `restore`; one look at each entry of the tables.
    */
   restoreTo(instance: object, options?: { exclusive?: boolean | undefined }): void
 
   /**
-   * Forks: a new instance of the module in this state. Its start function runs before. Imports that hold something of their own are yours to see to.
+   * Forks: a new instance of the module in this state, where {@link Snapshot.of} could see all of the old one: take it of an instance of what {@link exposeState} gives. The start function runs before. Imports that hold something of their own are yours to see to.
    *
    * @param module The module that the snapshot was taken of: compiled, or its bytes, which go through {@link exposeState}.
-   * @throws (rejects) what V8 throws at instantiation; as {@link Snapshot.restoreTo}
+   * @throws (rejects) what V8 throws at instantiation; `ERR_HOSTMAP_SNAPSHOT_MISMATCH` if the bytes are not those of `moduleDigest`; as {@link Snapshot.restoreTo}
    */
   instantiate(module: object, imports?: object): Promise<WasmInstance>
 
   /**
-   * Writes it to a file, which is there at once or not at all, in place of one of the same name. Zeros are holes of the file. Only this user can read it.
+   * Writes it to a file, which is there at once or not at all, in place of one of the same name. A symbolic link is followed. Zeros are holes of the file. Only this user can read it.
    *
-   * @throws (rejects) `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ABORT_ERR`, `ERR_HOSTMAP_SNAPSHOT_CLOSED`, `ERR_HOSTMAP_OPEN_FAILED`, `ERR_HOSTMAP_WRITE_FAILED`, `ERR_HOSTMAP_OUT_OF_MEMORY` if the disk is full, and
+   * @throws (rejects) `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ABORT_ERR`, `ERR_HOSTMAP_SNAPSHOT_CLOSED`, `ERR_HOSTMAP_NOT_A_FILE`, `ERR_HOSTMAP_OPEN_FAILED`, `ERR_HOSTMAP_WRITE_FAILED`, `ERR_HOSTMAP_OUT_OF_MEMORY` if the disk is full, and
    * `ERR_HOSTMAP_NOT_RESTORABLE` if a global or table refers to an object of this process
    * @remarks Cost: reads and writes what is not zeros, on a thread of libuv's pool, and one `fsync`.
    */
@@ -975,7 +976,7 @@ export type WasmModule = typeof globalThis extends { WebAssembly: { Module: { pr
 export type WasmInstance = typeof globalThis extends {
   WebAssembly: { Instance: { prototype: infer Instance } }
 }
-  ? Instance
+  ? Instance & { readonly exports: Record<string, any> }
   : { readonly exports: Record<string, any> }
 
 /**
@@ -988,7 +989,9 @@ export type WasmInstance = typeof globalThis extends {
  * @throws `ERR_INVALID_ARG_TYPE`; `ERR_INVALID_ARG_VALUE` where they can't be read, with the place
  * @remarks Cost: reads all of the module's code, and one copy of the bytes; blocks the thread.
  */
-export function exposeState(module: ArrayBuffer | SharedArrayBuffer | ArrayBufferView): Uint8Array
+export function exposeState(
+  module: ArrayBuffer | SharedArrayBuffer | ArrayBufferView
+): ReturnType<typeof Uint8Array.from>
 
 /**
  * State that a released instance may keep: see {@link InstancePoolOptions.accept}.
@@ -1007,15 +1010,15 @@ export type AcceptedState =
 export interface InstancePoolOptions {
   /**
    * What instances import: for all of them, or a function that gives it for each, whose argument counts the instances from 0. Mutable globals, tables and the memory that a module imports must be new ones in each
-   * call; with an imported memory it must be a function.
+   * call; with an imported memory it must be a function, and all of one size. No promise.
    */
   imports?: object | ((index: number) => object) | undefined
-  /** Called for each instance right after it is made: for imports that must know it, such as WASI's. What it does to the instance's state does not stay. */
+  /** Called for each instance right after it is made: for imports that must know it, such as WASI's. Not asynchronous. What it does to the first instance's state is part of the state of all, and what it does to others' does not stay. */
   bind?: ((instance: WasmInstance, memory: GuardedMemory) => void) | undefined
   /** Called once, for the first instance: the state that it leaves is what every instance has when it is acquired. Regions that it maps stand in each. */
   init?: ((instance: WasmInstance, memory: GuardedMemory) => unknown) | undefined
   /**
-   * Instead of `init`: a state that was saved, of a pool, or of an instance of what {@link exposeState} gives: it must hold all that the module keeps. The pool does not close it; leave it open as long as the
+   * Instead of `init`: a state that was saved, of a pool, or of an instance of what {@link exposeState} gives: it must hold all that the module keeps, and be of this module, as far as both digests are known. The pool does not close it; leave it open as long as the
    * pool is.
    */
   snapshot?: Snapshot | undefined
@@ -1043,7 +1046,7 @@ export interface PoolStats {
   readonly max: number
   /** Instances made, ever. */
   readonly created: number
-  /** Instances that could not be restored, and were let go. */
+  /** Instances that could not be restored, or were given to `discard`, and were let go. */
   readonly discarded: number
   /** Instances handed out, ever. */
   readonly acquired: number
@@ -1051,7 +1054,7 @@ export interface PoolStats {
   readonly restored: number
   /** How long that took, in microseconds; 0 before the first. */
   readonly restoreMicroseconds: { readonly last: number; readonly mean: number; readonly max: number }
-  /** Why the last instance was discarded; `null` if none was. */
+  /** Why the last instance that could not be restored could not; `null` if there was none. */
   readonly lastFailure: Error | null
 }
 
@@ -1059,7 +1062,7 @@ export interface PoolStats {
  * Instances of one module that all start from the same state, and go back to it when they are released: memory, mutable globals and tables. So a program that runs in one finds nothing of those that ran
  * before, whatever became of them: a trap deep in the stack, which leaves the module's stack pointer in the wrong place, is like any other end.
  *
- * What is put back is all that an instance keeps, but for what is named at {@link AcceptedState}. Objects of the host, in globals and tables of type `externref`, are the same ones for all instances, and so are those behind imports. A NaN in
+ * What is put back is all that an instance keeps, but for what is named at {@link AcceptedState}. Objects of the host, in globals and tables of type `externref`, are the same ones for all instances, and so are those behind imports, but that each {@link WindowSource} of a window that stands in the state starts again at its `from`. A NaN in
  * a global comes back as a NaN, perhaps with other bits.
  *
  * An instance that can't be restored is discarded, and another is made when one is needed: its table has grown, its memory has (without `'grown-memory'`), a mapping stands in it that the snapshot has not, or the kernel has no memory.
@@ -1072,9 +1075,9 @@ export class InstancePool implements Disposable {
    * Compiles the module if needed, makes the first instance, calls `init`, takes the snapshot and makes the other instances.
    *
    * @param module The module's bytes, of which {@link exposeState} is made; or a `WebAssembly.Module`, which must export its memory. Of one that was not made from what `exposeState` gives, nobody can tell what it hides: it is refused unless
-   * `accept` names `'hidden-globals'` and `'hidden-tables'`, and what else can't be restored goes unnoticed.
+   * `accept` names `'hidden-globals'` and `'hidden-tables'`, and what else can't be restored goes unnoticed. What a compiled module says of itself is believed, and whoever made it may have forged that: pass modules that you don't trust as bytes.
    * @throws (rejects) `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`, `ERR_HOSTMAP_UNSUITABLE_MODULE`; `ERR_HOSTMAP_NOT_RESTORABLE`, also where other instances can't be brought into the state that `init` left: a
-   * function in a table that they don't show; what compiling, instantiating, `imports`, `bind` and `init` throw; and as {@link Snapshot.of} and {@link Snapshot.restoreTo}
+   * function in a table that they don't show; `ERR_HOSTMAP_SNAPSHOT_MISMATCH` where `snapshot` is of another module, or an instance's memory is larger than in the state (without `'grown-memory'`); what compiling, instantiating, `imports`, `bind` and `init` throw; and as {@link Snapshot.of} and {@link Snapshot.restoreTo}
    * @remarks Cost: compiling, and {@link exposeState}; `size` instances; a snapshot, which copies the memory's pages once.
    */
   static create(
@@ -1116,7 +1119,7 @@ export class InstancePool implements Disposable {
   [Symbol.dispose](): void
 }
 
-/** An instance that was acquired. Once it is released, all but `released` and `release` throw `ERR_HOSTMAP_INSTANCE_RELEASED`. */
+/** An instance that was acquired. Once it is released, all but `released`, `release` and `discard` throw `ERR_HOSTMAP_INSTANCE_RELEASED`. */
 export class PooledInstance implements Disposable {
   private constructor()
   /** The instance itself. */
@@ -1129,11 +1132,15 @@ export class PooledInstance implements Disposable {
   readonly released: boolean
 
   /**
-   * Restores the instance, and gives it to whoever waits. Throws nothing: see {@link PoolStats.lastFailure}. Not from a function that the instance has called. Releasing twice does nothing.
+   * Restores the instance, and gives it to whoever waits. Throws nothing (see {@link PoolStats.lastFailure}), but for a RangeError where the stack ends: then nothing has changed, and it can be released again. Not while code of the instance is on
+   * the stack, or is suspended and might go on (promise integration, a worker's thread): use {@link PooledInstance.discard} then. Views of the memory's buffer, functions and tables that somebody keeps reach the next user's instance. Releasing twice does nothing.
    *
    * @remarks Cost: as {@link GuardedMemory.restore}, and about 0.1 us for each mutable global and for each entry of a table that anything can change.
    */
   release(): void
+
+  /** Takes the instance out of the pool, as it is, in place of `release`: for one that may still be running. Whoever waits gets a new one. Does nothing after a release. */
+  discard(): void
   /** The same as {@link PooledInstance.release}. */
   [Symbol.dispose](): void
 }

@@ -243,6 +243,51 @@ describe('a source', () => {
     }
   })
 
+  test('goes on when its memory is restored, and so do chunks', async () => {
+    const region = makeRegion()
+    const window = makeWindow()
+    const snapshot = window.memory.snapshot()
+    const options = { chunk: 2 * HOST_PAGE }
+    const starts = Array.from({ length: 16 }, (_, i) => 2 * i * HOST_PAGE)
+    const seen = { source: [], chunks: [], later: [] }
+    const see = (name, { byteOffset, start = byteOffset }) => {
+      seen[name].push(start)
+      window.memory.restore(snapshot)
+      expect(window.region).toBe(null)
+      // Else it might never end.
+      return seen[name].length <= starts.length
+    }
+    const source = window.source(region, options)
+    while (source.next() > 0 && see('source', source));
+    for (const chunk of window.chunks(region, options)) if (!see('chunks', chunk)) break
+    for await (const chunk of window.chunks(region, options)) if (!see('later', chunk)) break
+    expect(seen).toEqual({ source: starts, chunks: starts, later: starts })
+    snapshot.close()
+  })
+
+  test('does without what reads ahead where the system refuses it, and hides no mistake', () => {
+    const native = require('../lib/binding.js')
+    const { NativeStream } = native
+    const source = makeWindow().source(makeRegion(), { chunk: HOST_PAGE })
+    const broken = error =>
+      class {
+        constructor() {
+          throw error
+        }
+      }
+    try {
+      native.NativeStream = broken(new Error('ERR_HOSTMAP_OUT_OF_MEMORY mmap 12\nno memory'))
+      expect(source.next()).toBe(HOST_PAGE)
+      expect(source.next()).toBe(HOST_PAGE)
+      const mistake = new TypeError('x is not a function')
+      native.NativeStream = broken(mistake)
+      expect(thrownBy(() => makeWindow().source(makeRegion()).next())).toBe(mistake)
+    } finally {
+      native.NativeStream = NativeStream
+    }
+    expect(source.position).toBe(2 * HOST_PAGE)
+  })
+
   test('access: writes go where it says', () => {
     const region = makeRegion()
     const window = makeWindow(4, { access: 'shared' })

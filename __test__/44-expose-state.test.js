@@ -1,6 +1,7 @@
 'use strict'
 
-const { exposeState } = require('..')
+const { exposeState, GuardedMemory, Snapshot } = require('..')
+const { decodeState } = require('../lib/instance.js')
 const { expectError, thrownBy } = require('./support/errors')
 const { assemble } = require('./support/wasm')
 
@@ -14,6 +15,7 @@ const WAT = `(module
   (elem (i32.const 1) $answer)
   (func $answer (result i32) (i32.const 42))
   (func (export "push") (global.set $pointer (i32.sub (global.get $pointer) (i32.const 16))))
+  (func (export "clear") (table.set (i32.const 0) (ref.null func)))
   (func (export "pointer") (result i32) (global.get $pointer)))`
 
 const exportsOf = bytes => WebAssembly.Module.exports(new WebAssembly.Module(bytes))
@@ -25,6 +27,7 @@ describe('exposeState', () => {
     expect(kinds(exposeState(await assemble(WAT)))).toEqual({
       shown: 'global',
       push: 'function',
+      clear: 'function',
       pointer: 'function',
       'hostmap:memory': 'memory',
       'hostmap:global:0': 'global',
@@ -113,5 +116,96 @@ describe('exposeState', () => {
     const bytes = await assemble(WAT)
     const cut = bytes.subarray(0, bytes.length - 1)
     expect(thrownBy(() => exposeState(cut)).message).toMatch(/at byte \d+/)
+  })
+})
+
+describe("an instance's state", () => {
+  const COUNTER = `(module (memory (export "memory") 1) (global $next (mut i32) (i32.const 16))
+    (func (export "take") (result i32)
+      (global.set $next (i32.add (global.get $next) (i32.const 1))) (global.get $next)))`
+  const code = 'ERR_HOSTMAP_SNAPSHOT_MISMATCH'
+  const bytesOf = ({ exports }) => new Uint8Array((exports.memory ?? exports['hostmap:memory']).buffer)
+
+  test('goes to another instance as a whole, or not at all', async () => {
+    const plain = await assemble(COUNTER)
+    const exposed = new WebAssembly.Module(exposeState(plain))
+    const partly = new WebAssembly.Instance(new WebAssembly.Module(plain))
+    const wholly = new WebAssembly.Instance(exposed)
+    for (const instance of [partly, wholly]) {
+      bytesOf(instance)[5] = 7
+      instance.exports.take()
+    }
+    const says = /lacks the instance's "hostmap:global:0"/
+    const target = new WebAssembly.Instance(exposed)
+    for (const snapshot of [Snapshot.of(partly), GuardedMemory.from(partly.exports.memory).snapshot()]) {
+      expectError(
+        thrownBy(() => snapshot.restoreTo(target)),
+        { code, says }
+      )
+      expectError(await thrownBy(() => snapshot.instantiate(plain)), { code, says })
+      expect([bytesOf(target)[5], target.exports.take()]).toEqual([0, expect.any(Number)])
+    }
+    const copy = await Snapshot.of(wholly).instantiate(plain)
+    expect([bytesOf(copy)[5], copy.exports.take()]).toEqual([7, 18])
+    expect(wholly.exports.take()).toBe(18)
+  })
+
+  test('is refused before anything changes where a table has grown', async () => {
+    const wat = '(module (memory (export "memory") 1) (table (export "t") 1 10 funcref))'
+    const module = new WebAssembly.Module(await assemble(wat))
+    const first = new WebAssembly.Instance(module)
+    const snapshot = Snapshot.of(first)
+    for (const instance of [first, new WebAssembly.Instance(module)]) {
+      instance.exports.t.grow(1)
+      bytesOf(instance)[0] = 5
+      expectError(
+        thrownBy(() => snapshot.restoreTo(instance)),
+        { code: 'ERR_HOSTMAP_NOT_RESTORABLE', says: /table "t" has grown/ }
+      )
+      expect(bytesOf(instance)[0]).toBe(5)
+    }
+  })
+
+  test('is of the exports that there are, and not of those that an object had before', async () => {
+    const module = new WebAssembly.Module(exposeState(await assemble(COUNTER)))
+    const [first, second] = [new WebAssembly.Instance(module), new WebAssembly.Instance(module)]
+    const holder = { exports: first.exports }
+    Snapshot.of(holder)
+    holder.exports = second.exports
+    bytesOf(second)[5] = 7
+    const target = new WebAssembly.Instance(module)
+    Snapshot.of(holder).restoreTo(target)
+    expect(bytesOf(target)[5]).toBe(7)
+  })
+
+  test('of a file that asks for more entries than there can be, or for one name twice, is refused', () => {
+    const state = { functions: [], globals: [], tables: [] }
+    const decoding = parts => thrownBy(() => decodeState({ ...state, ...parts }))
+    for (const parts of [
+      { tables: [['t', 10_000_001, []]] },
+      {
+        tables: [
+          ['t', 10_000_000, []],
+          ['u', 1, []]
+        ]
+      },
+      {
+        tables: [
+          ['t', 1, []],
+          ['t', 1, []]
+        ]
+      },
+      {
+        globals: [
+          ['g', 1],
+          ['g', 2]
+        ]
+      },
+      { globals: [['g', 1]], tables: [['g', 1, []]] }
+    ]) {
+      expectError(decoding(parts), { code: 'ERR_HOSTMAP_SNAPSHOT_INVALID' })
+    }
+    const { globals, tables } = decodeState({ ...state, globals: [['g', 1]], tables: [['t', 2, [[1, 'x']]]] })
+    expect([globals, tables]).toEqual([[{ name: 'g', value: 1 }], [{ name: 't', entries: [null, 'x'] }]])
   })
 })

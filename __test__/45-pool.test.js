@@ -1,6 +1,14 @@
 'use strict'
 
-const { exposeState, GuardedMemory, HostRegion, InstancePool, PooledInstance, Snapshot } = require('..')
+const {
+  exposeState,
+  GuardedMemory,
+  HostRegion,
+  InstancePool,
+  limits,
+  PooledInstance,
+  Snapshot
+} = require('..')
 const { expectError, thrownBy } = require('./support/errors')
 const { temporaryDirectory } = require('./support/files')
 const { inChild } = require('./support/child')
@@ -180,6 +188,183 @@ describe('an instance of a pool', () => {
     region.close()
   })
 
+  test('reads from the start, whatever the one before has read', async () => {
+    const wat = `(module (import "env" "memory" (memory 4))
+      (import "data" "next" (func $next (param i32) (result i32))) (import "data" "pointer" (func $pointer (result i32)))
+      (func (export "first") (result i32)
+        (if (i32.eqz (call $next (i32.const 0))) (then (return (i32.const -1))))
+        (i32.load8_u (call $pointer))))`
+    const { pageSize } = limits()
+    const region = HostRegion.copyFrom(
+      Buffer.concat(Array.from({ length: 4 }, (_, i) => Buffer.alloc(pageSize, i)))
+    )
+    const sources = []
+    const pool = await makePool(await assemble(wat), {
+      max: 2,
+      imports() {
+        const memory = new WebAssembly.Memory({ initial: 4 })
+        const window = GuardedMemory.from(memory).window({ byteLength: pageSize, at: WASM_PAGE })
+        sources.push(window.source(region))
+        return { env: { memory }, data: sources.at(-1).imports }
+      },
+      init: ({ exports }) => exports.first() + exports.first()
+    })
+    expect(sources[0]).toMatchObject({ position: 0, start: 0 })
+    for (let round = 0; round < 3; round++) {
+      const leased = await Promise.all([pool.acquire(), pool.acquire()])
+      for (const { exports } of leased) expect([exports.first(), exports.first()]).toEqual([0, 1])
+      leased[0].release()
+      // The other one's user goes on.
+      expect(sources.map(({ position }) => position).sort()).toEqual([0, 2 * pageSize])
+      leased[1].release()
+      expect(sources.map(({ position }) => position)).toEqual([0, 0])
+    }
+    expect(pool.stats()).toMatchObject({ created: 2, discarded: 0 })
+
+    // Of nobody's instance: a loop over chunks goes on.
+    const seen = []
+    for (const { byteOffset } of sources[0].window.chunks(region)) {
+      seen.push(byteOffset / pageSize)
+      ;[await pool.acquire(), await pool.acquire()].forEach(leased => leased.release())
+      if (seen.length > 4) break
+    }
+    expect(seen).toEqual([0, 1, 2, 3])
+    region.close()
+  })
+
+  test('has no table that only the instance shows: nobody but its code changes it, so it need not be put back', async () => {
+    const wat = `(module (memory (export "memory") 1) (type $number (func (result i32)))
+      (table 2 funcref) (elem (i32.const 0) $one) (func $one (result i32) (i32.const 1))
+      (func (export "six") (result i32) (i32.const 6))
+      (func (export "call") (param i32) (result i32) (call_indirect (type $number) (local.get 0))))`
+    const pool = await makePool(await assemble(wat), { max: 1 })
+    await pool.run(({ instance }) => {
+      for (const value of Object.values(instance.exports)) {
+        if (value instanceof WebAssembly.Table) value.set(0, instance.exports.six)
+      }
+    })
+    await pool.run(({ exports }) => expect(exports.call(0)).toBe(1))
+  })
+
+  test('is thrown away as it is by discard, once, and whoever waits gets a new one', async () => {
+    const pool = await makePool(bytes, { init, max: 1 })
+    const leased = await pool.acquire()
+    const waiting = pool.acquire()
+    const { exports } = leased
+    exports.store(200, 7)
+    leased.discard()
+    expect(leased.released).toBe(true)
+    leased.discard()
+    leased.release()
+    expect(pool.stats()).toMatchObject({ size: 1, busy: 1, created: 2, discarded: 1, restored: 0 })
+    expect(pool.stats().lastFailure).toBe(null)
+    // What still runs in it has it to itself.
+    expect(exports.load(200)).toBe(7)
+    exports.spoil()
+    const next = await waiting
+    expectClean(next)
+    next.release()
+    next.discard()
+    const last = await pool.acquire()
+    pool.close()
+    last.discard()
+    expect(pool.stats()).toMatchObject({ size: 0, busy: 0, idle: 0, discarded: 2 })
+  })
+
+  /**
+   * Calls the function where the stack ends, a frame higher each time until it comes through, and gives how often it did not.
+   * The frames' size is another one with each padding.
+   */
+  function atStackEnd(padding, fn) {
+    let failed = 0
+    let isDone = false
+    const dive = (...rest) => {
+      try {
+        dive(...rest)
+      } catch (error) {
+        if (isDone) return
+        if (!error.message.endsWith('call stack size exceeded')) throw error
+        failed += 1
+        fn()
+        isDone = true
+      }
+    }
+    dive(...Array(padding).fill(1))
+    return failed - 1
+  }
+
+  test('can be released again where the stack ended in the release', async () => {
+    let failed = 0
+    for (let padding = 0; padding < 60; padding++) {
+      const pool = await makePool(bytes, { init, max: 1 })
+      const leased = await pool.acquire()
+      const waiting = pool.acquire()
+      leased.exports.spoil()
+      failed += atStackEnd(padding, () => leased.release())
+      leased.release()
+      const next = await waiting
+      expect(pool.stats()).toMatchObject({ size: 1, idle: 0, busy: 1, waiting: 0, created: 1, discarded: 0 })
+      expectClean(next)
+      next.release()
+      expect(pool.stats()).toMatchObject({ size: 1, idle: 1, busy: 0, restored: 2 })
+      pool.close()
+    }
+    expect(failed).toBeGreaterThan(0)
+  })
+
+  test('is replaced when it can not be restored, wherever the stack ends', async () => {
+    // V8 compiles what is called for the first time, and can't near the end of the stack.
+    const failing = await makePool(bytes, { imports: index => (index > 0 ? null : {}), max: 2 })
+    await failing.acquire()
+    await expect(failing.acquire()).rejects.toThrow(TypeError)
+    for (let padding = 0; padding < 60; padding++) {
+      const pool = await makePool(bytes, { init, max: 1 })
+      const leased = await pool.acquire()
+      const waiting = pool.acquire()
+      const how = padding % 2 === 0 ? 'discard' : 'release'
+      leased.exports.growTable()
+      atStackEnd(padding, () => leased[how]())
+      leased[how]()
+      const next = await waiting
+      expect(pool.stats()).toMatchObject({ size: 1, busy: 1, waiting: 0, created: 2, discarded: 1 })
+      expectClean(next)
+      pool.close()
+    }
+  })
+
+  test('is not lost where the stack ends in its acquisition', async () => {
+    // In a child, since Node writes to stderr when it can't note a rejection there.
+    const body = async ({ hostmap, assemble, args }) => {
+      const wasm = await assemble(args.wat)
+      const atStackEnd = new Function(`return ${args.atStackEnd}`)()
+      const outcomes = new Set()
+      for (let padding = 0; padding < 120; padding++) {
+        const pool = await hostmap.InstancePool.create(wasm, {
+          init: ({ exports }) => exports.init(),
+          max: 1
+        })
+        // There is one, or there is to be one.
+        if (padding % 2 === 1) (await pool.acquire()).discard()
+        let asked
+        atStackEnd(padding, () => {
+          asked = pool.acquire()
+        })
+        const outcome = await asked.catch(error => error.message)
+        if (typeof outcome !== 'string') outcome.release()
+        else if (!outcome.endsWith('call stack size exceeded')) throw new Error(outcome)
+        await pool.run(({ exports }) => {
+          if (exports.load(100) !== 42) throw new Error('not as init left it')
+        })
+        const { size, idle, busy, waiting } = pool.stats()
+        outcomes.add(`${size} ${idle} ${busy} ${waiting}`)
+        pool.close()
+      }
+      return [...outcomes]
+    }
+    const args = { wat: WAT, atStackEnd: String(atStackEnd) }
+    expect(await inChild(body, { args })).toEqual(['1 1 0 0'])
+  })
+
   test("can't be used once it is released, and is released once", async () => {
     const pool = await makePool(bytes, { init, max: 1 })
     const first = await pool.acquire()
@@ -224,6 +409,13 @@ describe('tables and globals', () => {
       })
     }
     expect(pool.stats()).toMatchObject({ created: 1, discarded: 0 })
+  })
+
+  test('get back the zero with the right sign', async () => {
+    const wasm = await assemble('(module (memory 1) (table (export "t") 2 externref))')
+    const pool = await makePool(wasm, { max: 1, init: ({ exports }) => exports.t.set(0, 0) })
+    await pool.run(({ exports }) => exports.t.set(0, -0))
+    await pool.run(({ exports }) => expect(exports.t.get(0)).toBe(0))
   })
 
   test('of functions that are exported are carried to other instances', async () => {
@@ -348,6 +540,26 @@ describe('tables and globals', () => {
       return [refs.map(ref => ref.deref() === undefined), exports.load(100), exports.call(2)]
     }
     expect(await inChild(body, { flags: ['--expose-gc'], args: WAT })).toEqual([[true, true], 42, 2])
+  })
+
+  test('that are kept with a memory whose module does not show it keep no instance alive', async () => {
+    const body = async ({ hostmap, assemble, collect, args }) => {
+      const module = new WebAssembly.Module(await assemble(args))
+      const take = () => {
+        const memory = new WebAssembly.Memory({ initial: 1 })
+        const { exports } = new WebAssembly.Instance(module, { env: { memory } })
+        const guarded = hostmap.GuardedMemory.from(memory)
+        const snapshot = guarded.snapshot({ globals: exports })
+        exports.g.value = 5
+        guarded.restore(snapshot)
+        return [snapshot, exports.g.value, new WeakRef(memory), new WeakRef(exports)]
+      }
+      const [snapshot, value, ...refs] = take()
+      for (let i = 0; i < 20 && refs.some(ref => ref.deref()); i++) await collect()
+      return [snapshot.closed, value, ...refs.map(ref => ref.deref() === undefined)]
+    }
+    const wat = '(module (import "env" "memory" (memory 1)) (global (export "g") (mut i32) (i32.const 3)))'
+    expect(await inChild(body, { flags: ['--expose-gc'], args: wat })).toEqual([false, 3, true, true])
   })
 
   test('that hold objects of the process are kept, and go into no file', async () => {
@@ -476,6 +688,58 @@ describe('a pool', () => {
     expect(asked).toHaveLength(1)
     first.release()
     expect(pool.stats()).toMatchObject({ size: 2, idle: 2, waiting: 0 })
+  })
+
+  test('serves those who wait in their order where there is no room at first, too', async () => {
+    let failures = 0
+    const imports = () => {
+      if (failures === 0) return {}
+      failures -= 1
+      throw Object.assign(new Error('no room'), { code: 'ERR_HOSTMAP_ADDRESS_SPACE' })
+    }
+    const pool = await makePool(bytes, { init, imports, max: 1 })
+    const order = []
+    const use = name => pool.run(() => void order.push(name))
+    const leased = await pool.acquire()
+    const users = [use('first'), use('second')]
+    failures = 2
+    leased.discard()
+    expect(pool.stats()).toMatchObject({ size: 0, waiting: 2 })
+    // There is room, but others came before.
+    failures = 0
+    users.push(use('third'))
+    expect(pool.stats()).toMatchObject({ size: 0, waiting: 3 })
+    await Promise.all(users)
+    expect(order).toEqual(['first', 'second', 'third'])
+
+    // No room for the one who asks, and none when it is tried again: each is told.
+    ;(await pool.acquire()).discard()
+    failures = Infinity
+    const refused = [1, 2, 3].map(() => rejection(pool.acquire()))
+    expect((await Promise.all(refused)).map(({ message }) => message)).toEqual(Array(3).fill('no room'))
+    failures = 0
+    await pool.run(expectClean)
+    expect(pool.stats()).toMatchObject({ size: 1, idle: 1, waiting: 0 })
+  })
+
+  test('does not mind a signal that throws', async () => {
+    const pool = await makePool(bytes, { init, max: 1 })
+    const leased = await pool.acquire()
+    const signal = {
+      aborted: false,
+      addEventListener() {},
+      removeEventListener() {
+        throw new Error('never')
+      }
+    }
+    const waiting = [pool.acquire({ signal }), pool.acquire({ signal }), pool.acquire({ signal })]
+    leased.release()
+    expect(pool.stats()).toMatchObject({ idle: 0, busy: 1, waiting: 2 })
+    pool.close()
+    const code = 'ERR_HOSTMAP_POOL_CLOSED'
+    for (const closed of waiting.slice(1)) expectError(await rejection(closed), { code })
+    ;(await waiting[0]).release()
+    expect(pool.stats()).toMatchObject({ size: 0, busy: 0, waiting: 0 })
   })
 
   test('makes instances again and again where few fit into the address space', async () => {
@@ -656,6 +920,19 @@ describe('a pool', () => {
     expect(bound).toEqual(expect.arrayContaining(leased.map(({ instance }) => instance)))
   })
 
+  test('calls what it was given with no `this`', async () => {
+    const seen = []
+    const note = function () {
+      seen.push(this)
+    }
+    const imports = function () {
+      seen.push(this)
+      return {}
+    }
+    await makePool(bytes, { imports, bind: note, init: note })
+    expect(seen).toEqual([undefined, undefined, undefined])
+  })
+
   test('waits for what init does', async () => {
     const pool = await makePool(bytes, {
       async init({ exports }) {
@@ -795,6 +1072,18 @@ describe('a compiled module', () => {
     })
   })
 
+  test('has a snapshot that does not say of which module it is, and says so', async () => {
+    const pool = await makePool(compiled(exposeState(bytes)), { init })
+    expect(pool.snapshot.moduleDigest).toBe(null)
+    const file = directory.file()
+    await pool.snapshot.save(file)
+    const error = await rejection(Snapshot.load(file, { module: bytes }))
+    expectError(error, { code: 'ERR_HOSTMAP_SNAPSHOT_MISMATCH', says: /from a pool that is made of bytes/ })
+    const snapshot = await Snapshot.load(file)
+    await (await makePool(bytes, { snapshot })).run(expectClean)
+    snapshot.close()
+  })
+
   test('whose section tells of another module is one that was not exposed', async () => {
     const name = 'wasm-hostmap'
     const [report] = WebAssembly.Module.customSections(compiled(exposeState(bytes)), name)
@@ -871,6 +1160,24 @@ describe('what has no pool', () => {
     await (await makePool(vector, { accept: ['v128-globals'] })).run(() => {})
   })
 
+  test('a module with objects in its segments, unless they may stay', async () => {
+    // wabt can't assemble it.
+    // (memory (export "memory") 1) (type $s (struct (field (mut i32)))) (type $a (array (ref $s)))
+    // (elem $e (ref $s) (item (struct.new $s (i32.const 7))))
+    // (func $get (result (ref $s)) (array.get $a (array.new_elem $a $e (i32.const 0) (i32.const 1)) (i32.const 0)))
+    // (func (export "read") (result i32) (struct.get $s 0 (call $get)))
+    // (func (export "write") (param i32) (struct.set $s 0 (call $get) (local.get 0)))
+    const segment = Buffer.from(
+      '0061736d010000000116055f017f015e64000060000164006000017f60017f000304030203040503010001071903066d656d6f72790200047265616400010577726974650002090b01056400014107fb00000b0a25030f0041004101fb0a01004100fb0b010b08001000fb0200000b0a0010002000fb0500000b001c046e616d650106010003676574040702000173010161080401000165',
+      'hex'
+    )
+    expectError(await refused(segment), { code: 'ERR_HOSTMAP_NOT_RESTORABLE', says: /'gc-objects'/ })
+    if (!WebAssembly.validate(segment)) return // Node 20.
+    const pool = await makePool(segment, { accept: ['gc-objects'], max: 1 })
+    await pool.run(({ exports }) => exports.write(6))
+    await pool.run(({ exports }) => expect(exports.read()).toBe(6))
+  })
+
   test('a module with objects or exceptions in its globals, unless they may stay', async () => {
     // wabt can't assemble these two.
     // (type $s (struct (field (mut i32)))) (memory 1) (global (export "g") (mut (ref null $s)) (ref.null $s))
@@ -912,6 +1219,42 @@ describe('what has no pool', () => {
       })
     }
     expect(second.stats().discarded).toBe(0)
+  })
+
+  test('a bind or imports that come later', async () => {
+    const code = 'ERR_INVALID_ARG_TYPE'
+    const later = async () => {
+      throw new Error('mine')
+    }
+    expectError(await refused(bytes, { bind: later }), { code, says: [/options\.bind/, /promise/] })
+    const thenable = { then() {} }
+    expectError(await refused(bytes, { bind: () => thenable }), { code, says: /options\.bind/ })
+    expectError(await refused(bytes, { imports: later }), {
+      code,
+      says: [/options\.imports\(0\)/, /promise/]
+    })
+    expectError(await refused(bytes, { imports: later() }), { code, says: [/options\.imports/, /promise/] })
+  })
+
+  test('instances with more memory than the first, unless it may stay', async () => {
+    const wasm = await assemble('(module (import "env" "memory" (memory 1 9)))')
+    const imports = index => ({ env: { memory: new WebAssembly.Memory({ initial: 1 + index, maximum: 9 }) } })
+    const bind = instance => instance.exports.grow(sizes++)
+    let sizes = 0
+    for (const [module, options] of [
+      [wasm, { imports }],
+      [bytes, { bind }]
+    ]) {
+      const says = [/options\.imports/, /bind/, /'grown-memory'/]
+      const code = 'ERR_HOSTMAP_SNAPSHOT_MISMATCH'
+      sizes = 0
+      expectError(await refused(module, { ...options, size: 2 }), { code, says })
+      sizes = 0
+      const pool = await makePool(module, { ...options, size: 2, accept: ['grown-memory'] })
+      const both = await Promise.all([pool.acquire(), pool.acquire()])
+      const [small, large] = both.map(({ memory }) => memory.byteLength).sort((a, b) => a - b)
+      expect(large - small).toBe(WASM_PAGE)
+    }
   })
 
   test('an init that throws: its error, and nothing left behind', async () => {
@@ -957,6 +1300,36 @@ describe('what has no pool', () => {
     const { snapshot } = await makePool(bytes, { init })
     const other = await assemble('(module (memory 2 20) (global (mut i32) (i32.const 0)))')
     expectError(await refused(other, { snapshot }), { code: 'ERR_HOSTMAP_SNAPSHOT_MISMATCH' })
+  })
+
+  test('create, instantiate and restoreTo with a snapshot of a module of the same shape', async () => {
+    const wat = value => `(module (memory 1) (global (mut i32) (i32.const ${value}))
+      (func (export "get") (result i32) (global.get 0)))`
+    const [one, two] = [await assemble(wat(1)), await assemble(wat(2))]
+    const code = 'ERR_HOSTMAP_SNAPSHOT_MISMATCH'
+    const says = [/another module/, /sha256-/]
+    const pools = [await makePool(one), await makePool(two)]
+    const [{ snapshot }] = pools
+    expectError(await refused(two, { snapshot }), { code, says })
+    expectError(await rejection(snapshot.instantiate(two)), { code, says })
+    const other = await pools[1].acquire()
+    expectError(
+      thrownBy(() => snapshot.restoreTo(other.instance)),
+      { code, says }
+    )
+    expect(other.exports.get()).toBe(2)
+    const forked = await snapshot.instantiate(one)
+    expect(forked.exports.get()).toBe(1)
+    expectError(
+      thrownBy(() => pools[1].snapshot.restoreTo(forked)),
+      { code, says }
+    )
+    expect(forked.exports.get()).toBe(1)
+    // Nobody knows of which module this is.
+    const unknown = new WebAssembly.Instance(compiled(exposeState(two)))
+    snapshot.restoreTo(unknown)
+    expect(unknown.exports.get()).toBe(1)
+    await (await makePool(one, { snapshot })).run(({ exports }) => expect(exports.get()).toBe(1))
   })
 
   test('create with a snapshot that lacks what the module hides, or is closed', async () => {

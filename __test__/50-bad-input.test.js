@@ -10,7 +10,7 @@ const net = require('node:net')
 const path = require('node:path')
 const { pathToFileURL } = require('node:url')
 const { isAnyArrayBuffer } = require('node:util/types')
-const { GuardedMemory, HostRegion, Mapping, Layout, Window, WindowSource, limits } = require('..')
+const { GuardedMemory, HostRegion, Mapping, Layout, Snapshot, Window, WindowSource, limits } = require('..')
 const { expectError, expectFailure, possessions, thrownBy } = require('./support/errors')
 const { temporaryDirectory, noise } = require('./support/files')
 const { mappingsNamed } = require('./support/procfs')
@@ -23,13 +23,14 @@ const contents = noise(10 * WASM_PAGE)
 const file = directory.file(contents, 'good.bin')
 
 // Good arguments, for the calls in which one is bad.
-let region, memory, hidden, fd, mapped
+let region, memory, hidden, fd, mapped, kept
 beforeAll(() => {
   region = HostRegion.copyFrom(contents)
   memory = new GuardedMemory({ initial: 32, maximum: 64 })
   hidden = GuardedMemory.from(new WebAssembly.Memory({ initial: 32, maximum: 64 }).buffer)
   fd = fs.openSync(file, 'r')
   mapped = memory.map(region, { at: 16 * WASM_PAGE })
+  kept = memory.snapshot()
 })
 afterAll(() => {
   region.close()
@@ -176,6 +177,14 @@ const pathRows = call => [
 ]
 
 const LARGEST_MEMFD = Number.MAX_SAFE_INTEGER
+
+const notBytes = [null, 1, 'x', true, {}, [1, 2]]
+
+/** What is none, however much it looks like one. */
+function notSnapshots() {
+  const alike = { byteLength: 65536, fd: 3, mappings: [], closed: false }
+  return [undefined, null, 1, 'x', true, {}, [], alike, Object.create(Snapshot.prototype), Snapshot]
+}
 
 const table = {
   'HostRegion.allocate': [
@@ -464,6 +473,139 @@ const table = {
       at => memory.map(region, { at, byteLength }),
       { code: 'ERR_HOSTMAP_OVERLAP', says: received(wasmPage * WASM_PAGE) }
     ])
+  ],
+  'GuardedMemory.snapshot': [
+    ...optionsRows(value => memory.snapshot(value)),
+    ...nameRows(name => memory.snapshot({ name })),
+    ...booleanRows('exclusive', exclusive => memory.snapshot({ exclusive })),
+    ...booleanRows('hugePages', hugePages => memory.snapshot({ hugePages })),
+    ...integerRows('keepResidentBytes', keepResidentBytes => memory.snapshot({ keepResidentBytes }), {
+      min: 0
+    }),
+    ...notBytes.map(module => [
+      'module',
+      module,
+      module => memory.snapshot({ module }),
+      { ...TYPE_ERROR, says: /module/ }
+    ]),
+    ...[null, 1, 'x', true, Symbol('s')].map(globals => [
+      'globals',
+      globals,
+      globals => memory.snapshot({ globals }),
+      { ...TYPE_ERROR, says: /globals/ }
+    ])
+  ],
+  'GuardedMemory.restore': [
+    ...notSnapshots().map(value => [
+      'snapshot',
+      value,
+      value => memory.restore(value),
+      { ...TYPE_ERROR, says: [/snapshot/, /Snapshot/] }
+    ]),
+    ...optionsRows(value => memory.restore(kept, value)),
+    ...booleanRows('exclusive', exclusive => memory.restore(kept, { exclusive })),
+    ...[null, 1, 'x', true, Symbol('s')].map(globals => [
+      'globals',
+      globals,
+      globals => memory.restore(kept, { globals }),
+      { ...TYPE_ERROR, says: /globals/ }
+    ])
+  ],
+  'GuardedMemory.reset': [
+    ...optionsRows(value => memory.reset(value)),
+    ...booleanRows('exclusive', exclusive => memory.reset({ exclusive })),
+    ...integerRows('keepResidentBytes', keepResidentBytes => memory.reset({ keepResidentBytes }), { min: 0 })
+  ],
+  'Snapshot.of': [
+    ...[undefined, null, 1, 'x', {}, [], { exports: null }, { exports: 1 }].map(value => [
+      'instance',
+      value,
+      value => Snapshot.of(value),
+      { ...TYPE_ERROR, says: [/instance/, /WebAssembly\.Instance/] }
+    ]),
+    [
+      'instance',
+      { exports: {} },
+      value => Snapshot.of(value),
+      { code: 'ERR_HOSTMAP_UNSUITABLE_MODULE', says: /memory/ }
+    ],
+    ...['x', 1, {}].map(accept => [
+      'accept',
+      accept,
+      accept => Snapshot.of({ exports: { memory: memory.memory } }, { accept }),
+      { ...TYPE_ERROR, says: /accept/ }
+    ]),
+    [
+      'accept',
+      ['everything'],
+      accept => Snapshot.of({ exports: { memory: memory.memory } }, { accept }),
+      { ...VALUE_ERROR, says: [/accept/, /v128-globals/] }
+    ]
+  ],
+  'Snapshot.load': [
+    ...pathRows(path => Snapshot.load(path)),
+    ...optionsRows(value => Snapshot.load(file, value)),
+    ...integerRows('keepResidentBytes', keepResidentBytes => Snapshot.load(file, { keepResidentBytes }), {
+      min: 0
+    }),
+    ...booleanRows('hugePages', hugePages => Snapshot.load(file, { hugePages })),
+    ...notBytes.map(module => [
+      'module',
+      module,
+      module => Snapshot.load(file, { module }),
+      { ...TYPE_ERROR, says: /module/ }
+    ]),
+    ...[1, 'x', null, true, {}].map(regions => [
+      'regions',
+      regions,
+      regions => Snapshot.load(file, { regions }),
+      { ...TYPE_ERROR, says: [/regions/, /[Ff]unction/] }
+    ]),
+    ...[1, 'x', null, true, {}, new EventTarget(), { aborted: false }].map(signal => [
+      'signal',
+      signal,
+      signal => Snapshot.load(file, { signal }),
+      { ...TYPE_ERROR, says: [/signal/, /AbortSignal/] }
+    ]),
+    [
+      'path',
+      file,
+      path => Snapshot.load(path),
+      { code: 'ERR_HOSTMAP_SNAPSHOT_INVALID', says: [file, /no snapshot/] }
+    ]
+  ],
+  'Snapshot.fromFd': [
+    ...integerRows('fd', fd => Snapshot.fromFd(fd), { min: 0, max: 2 ** 31 - 1, required: true }),
+    ...optionsRows(value => Snapshot.fromFd(kept.fd, value))
+  ],
+  'Snapshot.prototype.save': [
+    ...pathRows(path => kept.save(path)),
+    ...optionsRows(value => kept.save(file, value)),
+    ...[1, 'x', null, true, {}, { aborted: false }].map(signal => [
+      'signal',
+      signal,
+      signal => kept.save(file, { signal }),
+      { ...TYPE_ERROR, says: [/signal/, /AbortSignal/] }
+    ])
+  ],
+  'Snapshot.prototype.restoreTo': [
+    ...[undefined, null, 1, 'x', {}, { exports: 5 }].map(value => [
+      'instance',
+      value,
+      value => kept.restoreTo(value),
+      { ...TYPE_ERROR, says: /instance/ }
+    ]),
+    ...booleanRows('exclusive', exclusive =>
+      kept.restoreTo({ exports: { memory: memory.memory } }, { exclusive })
+    )
+  ],
+  'Snapshot.prototype.instantiate': [
+    ...[undefined, null, 1, 'x', {}].map(value => [
+      'module',
+      value,
+      value => kept.instantiate(value),
+      { ...TYPE_ERROR, says: /module/ }
+    ])
   ]
 }
 
@@ -699,11 +841,12 @@ describe('a file without permission', () => {
 describe('an object that is not what it seems', () => {
   const classes = { HostRegion, GuardedMemory, Mapping, Layout }
 
-  test.each(['HostRegion', 'Mapping', 'Layout'])('new %s() is refused', async name => {
-    await expectFailure(() => new classes[name](), {
+  test.each(['HostRegion', 'Mapping', 'Layout', 'Snapshot'])('new %s() is refused', async name => {
+    const Class = classes[name] ?? Snapshot
+    await expectFailure(() => new Class(), {
       code: ['ERR_ILLEGAL_CONSTRUCTOR', 'ERR_INVALID_ARG_TYPE']
     })
-    await expectFailure(() => new classes[name]({}, 1, 'x'), {
+    await expectFailure(() => new Class({}, 1, 'x'), {
       code: ['ERR_ILLEGAL_CONSTRUCTOR', 'ERR_INVALID_ARG_TYPE']
     })
   })
@@ -724,6 +867,17 @@ describe('an object that is not what it seems', () => {
         const possessed = possessions()
         expect(() => member.call(self)).toThrow(expect.objectContaining({ name: 'TypeError' }))
         expect(possessions()).toEqual(possessed)
+      }
+    }
+  )
+
+  const ofSnapshots = Object.entries(Object.getOwnPropertyDescriptors(Snapshot.prototype))
+  test.each(ofSnapshots.filter(([key]) => key !== 'constructor'))(
+    'Snapshot.prototype.%s of something else is a TypeError',
+    async (_key, { get, value }) => {
+      for (const self of [undefined, null, 1, {}, Snapshot.prototype, Object.create(kept), region, memory]) {
+        const error = await thrownBy(() => (get ?? value).call(self))
+        expect(error?.name).toBe('TypeError')
       }
     }
   )

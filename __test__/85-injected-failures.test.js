@@ -31,7 +31,7 @@ function inChild(main) {
       const went = !native.forgetFailures()
       return { went, code: error?.code, errno: error?.errno, syscall: error?.syscall }
     }
-    console.log(JSON.stringify((${main})()))`
+    Promise.resolve((${main})()).then(result => console.log(JSON.stringify(result)))`
   const stdout = execFileSync(process.execPath, ['-e', source], {
     env: { ...process.env, NAPI_RS_NATIVE_LIBRARY_PATH: addon },
     encoding: 'utf8'
@@ -533,5 +533,191 @@ suite('when a system call fails', () => {
     const nothing = { ...failed, name: null, start: [0, 0], end: 0, inLayout: [null, 0, 0], byte: null }
     const onePage = { name: 'left', start: [1, 5], end: 2, inLayout: ['left', 1, 1], byte: 7 }
     expect(seen).toEqual([nothing, { ...failed, ...onePage }, nothing])
+  })
+
+  test('a snapshot that can not be taken leaves no descriptor, and the memory as it was', () => {
+    const seen = inChild(() => {
+      const { GuardedMemory } = hostmap
+      const guarded = new GuardedMemory({ initial: 8 })
+      const bytes = new Uint8Array(guarded.buffer)
+      bytes.fill(5, 100, 200_000)
+      const before = Buffer.from(bytes)
+      guarded.snapshot().close()
+      const filesBefore = files()
+      const outcomes = [
+        ['memfd_create', 0],
+        ['ftruncate', 0],
+        ['fcntl', 0],
+        ['fcntl', 1],
+        ...[0, 1, 2].map(before => ['pwrite', before]),
+        ['ioctl_pagemap', 0],
+        ['madvise', 0]
+      ].map(([syscall, at]) => {
+        let snapshot
+        const outcome = failing(syscall, at, ENOMEM, () => (snapshot = guarded.snapshot()))
+        const isRight = Buffer.from(guarded.buffer).equals(before)
+        if (snapshot) {
+          bytes[5000] = 1
+          guarded.restore(snapshot)
+        }
+        snapshot?.close()
+        return { syscall, ...outcome, isRight: isRight && Buffer.from(guarded.buffer).equals(before) }
+      })
+      return { outcomes, left: files() - filesBefore }
+    })
+    for (const { syscall, isRight, code, errno, syscall: named } of seen.outcomes) {
+      expect([syscall, isRight]).toEqual([syscall, true])
+      if (code !== undefined)
+        expect([code, errno, named]).toEqual(['ERR_HOSTMAP_OUT_OF_MEMORY', -12, syscall])
+    }
+    const refused = seen.outcomes.filter(({ code }) => code !== undefined).map(({ syscall }) => syscall)
+    expect(refused).toEqual(expect.arrayContaining(['memfd_create', 'ftruncate', 'fcntl', 'pwrite']))
+    expect(refused).not.toContain('ioctl_pagemap')
+    expect(seen.left).toBe(0)
+  })
+
+  test('a restore or reset that fails is done by the next one, and its mappings are known', () => {
+    const seen = inChild(() => {
+      const { GuardedMemory, HostRegion } = hostmap
+      const PAGE = hostmap.limits().pageSize
+      const region = HostRegion.copyFrom(Buffer.alloc(4 * PAGE, 7))
+      const guarded = new GuardedMemory({ initial: 8 })
+      const bytes = new Uint8Array(guarded.buffer)
+      guarded.map(region, { at: 0, access: 'private' })
+      guarded.map(region, { at: 8 * PAGE })
+      guarded.window({ at: 16 * PAGE, byteLength: 4 * PAGE, rest: 'zeros' }).slide(region, PAGE)
+      bytes.fill(3, 40 * PAGE, 60 * PAGE)
+      bytes[PAGE] = 1
+      const snapshot = guarded.snapshot({ keepResidentBytes: 2 * PAGE })
+      const before = Buffer.from(bytes)
+      guarded.reset()
+      const zeros = Buffer.from(bytes)
+      const other = guarded.snapshot()
+      const dirty = () => {
+        for (let page = 0; page < 128; page += 3) if (page < 8 || page > 20) bytes[page * PAGE + 9] = 200
+      }
+      const starts = {
+        clean: () => guarded.restore(snapshot),
+        other: () => guarded.restore(other),
+        unmapped: () => guarded.mappings.forEach(mapping => mapping.unmap()),
+        slid: () => {
+          guarded.restore(snapshot)
+          guarded.mappings[2].slide(region)
+        }
+      }
+      const wrong = []
+      const refused = {}
+      const calls = [
+        'mmap',
+        'hole',
+        'madvise',
+        'madvise_discard',
+        'mremap',
+        'mprotect',
+        'ioctl_pagemap',
+        'pread_pagemap',
+        'fcntl',
+        'ioctl'
+      ]
+      const works = {
+        restore: [() => guarded.restore(snapshot), before],
+        reset: [() => guarded.reset({ keepResidentBytes: PAGE }), zeros]
+      }
+      for (const [name, start] of Object.entries(starts)) {
+        for (const [work, [run, expected]] of Object.entries(works)) {
+          // What such a reset leaves is another memory.
+          if (work === 'reset' && ['unmapped', 'slid'].includes(name)) continue
+          for (const syscall of calls) {
+            for (let at = 0; at < 60; at++) {
+              start()
+              dirty()
+              const outcome = failing(syscall, at, ENOMEM, run)
+              if (!outcome.went) break
+              const standing = guarded.layout().ranges.filter(({ kind }) => kind === 'mapped').length
+              const isKnown = guarded.mappings.length === standing
+              const isDone = outcome.code !== undefined || Buffer.from(bytes).equals(expected)
+              const isNamed = outcome.code === undefined || outcome.code === 'ERR_HOSTMAP_OUT_OF_MEMORY'
+              run()
+              const isRight = Buffer.from(bytes).equals(expected)
+              if (!isKnown || !isDone || !isNamed || !isRight)
+                wrong.push({ name, work, syscall, at, outcome, isKnown, isDone, isNamed, isRight })
+              if (outcome.code) refused[`${work} ${syscall}`] = true
+              guarded.restore(snapshot)
+            }
+          }
+        }
+      }
+      // Each that stands can be unmapped.
+      for (const mapping of guarded.mappings) mapping.unmap()
+      const left = guarded.layout().ranges.filter(({ kind }) => kind === 'mapped').length
+      return { wrong: wrong.slice(0, 10), refused: Object.keys(refused), left }
+    })
+    expect(seen.wrong).toEqual([])
+    expect(seen.refused).toEqual(expect.arrayContaining(['restore mmap', 'reset mmap']))
+    expect(seen.refused.filter(name => name.includes('pagemap'))).toEqual([])
+    expect(seen.left).toBe(0)
+  })
+
+  test('a save that fails leaves the old file and nothing beside it, and a load no descriptor', async () => {
+    const seen = inChild(() => {
+      const { GuardedMemory, Snapshot } = hostmap
+      const directory = fs.mkdtempSync(`${require('node:os').tmpdir()}/hostmap-inject-`)
+      const file = `${directory}/a.snapshot`
+      const guarded = new GuardedMemory({ initial: 40 })
+      new Uint8Array(guarded.buffer).fill(5)
+      const snapshot = guarded.snapshot()
+      const calls = {
+        save: ['open', 'ftruncate', 'pread', 'pwrite', 'fsync', 'rename'],
+        load: ['open', 'fstat', 'memfd_create', 'ftruncate', 'pread', 'pwrite', 'fcntl']
+      }
+      const works = { save: () => snapshot.save(file), load: () => Snapshot.load(file) }
+      return snapshot.save(file).then(async () => {
+        const old = fs.readFileSync(file)
+        const filesBefore = files()
+        const outcomes = []
+        for (const work of ['save', 'load']) {
+          for (const syscall of calls[work]) {
+            for (const at of [0, 1]) {
+              // Of any thread: these are done on another one.
+              native.injectFailure(syscall, at, EIO)
+              const error = await works[work]().then(
+                loaded => loaded?.close(),
+                error => error
+              )
+              const went = !native.forgetFailures()
+              outcomes.push({
+                work,
+                syscall,
+                at,
+                went,
+                code: error?.code,
+                errno: error?.errno,
+                named: error?.syscall
+              })
+              const isKept =
+                fs.readdirSync(directory).join() === 'a.snapshot' && fs.readFileSync(file).equals(old)
+              if (!isKept || files() !== filesBefore)
+                outcomes.push({ work, syscall, at, isKept, files: files() - filesBefore })
+            }
+          }
+        }
+        fs.rmSync(directory, { recursive: true })
+        return outcomes
+      })
+    })
+    const went = seen.filter(({ went }) => went)
+    for (const { code, errno, syscall, named } of went) {
+      expect(code).toMatch(/^ERR_HOSTMAP_/)
+      expect([errno, named]).toEqual([-5, syscall])
+    }
+    expect(seen.filter(({ isKept }) => isKept !== undefined)).toEqual([])
+    expect(new Set(went.map(({ work, syscall }) => `${work} ${syscall}`))).toEqual(
+      new Set([
+        ...['open', 'ftruncate', 'pread', 'pwrite', 'fsync', 'rename'].map(call => `save ${call}`),
+        ...['open', 'fstat', 'memfd_create', 'ftruncate', 'pread', 'pwrite', 'fcntl'].map(
+          call => `load ${call}`
+        )
+      ])
+    )
   })
 })

@@ -146,9 +146,13 @@ function captureLive(found) {
   }
 }
 
-/** Throws `ERR_HOSTMAP_NOT_RESTORABLE` if a table has grown, before it changes anything. */
-function restoreLive({ globals, tables }) {
+/** Throws `ERR_HOSTMAP_NOT_RESTORABLE` if a table has grown. */
+function checkLive({ tables }) {
   checkLengths(tables)
+}
+
+/** After `checkLive`. */
+function restoreLive({ globals, tables }) {
   putBack(globals, tables)
 }
 
@@ -192,8 +196,16 @@ function restoreState(found, state) {
   // Whoever it was taken from is gone.
   if (found === null) return
   const live = liveOf(state)
-  if (live?.found === found) restoreLive(live)
-  else prepareRestore(found, state)()
+  if (live?.found === found) {
+    checkLive(live)
+    restoreLive(live)
+  } else prepareRestore(found, state)()
+}
+
+/** Throws what `restoreState` would for the instance that the state was taken of: to be called before its memory is changed. */
+function checkOwn(state) {
+  const live = liveOf(state)
+  if (live !== undefined) checkLive(live)
 }
 
 /** Checks all that `restoreState` checks, and gives the function that does the rest. */
@@ -286,12 +298,12 @@ function putBack(globals, tables) {
       if (length < entries.length) growTable(table, BigInt(entries.length) - length)
       for (let at = 0; at < entries.length; at++) {
         const index = BigInt(at)
-        if (getEntry(table, index) !== entries[at]) setEntry(table, index, entries[at])
+        if (!Object.is(getEntry(table, index), entries[at])) setEntry(table, index, entries[at])
       }
     } else {
       if (length < entries.length) growTable(table, entries.length - length)
       for (let at = 0; at < entries.length; at++) {
-        if (getEntry(table, at) !== entries[at]) setEntry(table, at, entries[at])
+        if (!Object.is(getEntry(table, at), entries[at])) setEntry(table, at, entries[at])
       }
     }
   }
@@ -479,6 +491,9 @@ function decodeState(json) {
   const count = (value, end) => need(Number.isInteger(value) && value >= 0 && value < end) && value
 
   need(typeof json === 'object' && json !== null)
+  let left = MAX_TABLE_ENTRIES
+  const seen = new Set()
+  const once = name => need(typeof name === 'string' && !seen.has(name) && seen.add(name)) && name
   const functions = list(json.functions).map(entry => {
     const [index, exportName, whose] = tuple(entry, 3)
     need(/^\d{1,10}$/.test(text(index)) && WHOSE.includes(whose))
@@ -503,15 +518,17 @@ function decodeState(json) {
     anchor: undefined,
     globals: list(json.globals).map(entry => {
       const [name, value] = tuple(entry, 2)
-      return { name: text(name), value: decode(value) }
+      return { name: once(name), value: decode(value) }
     }),
     tables: list(json.tables).map(entry => {
       const [name, length, values] = tuple(entry, 3)
-      const entries = new Array(count(length, MAX_TABLE_ENTRIES + 1)).fill(null)
+      // Of all tables together, so that a file of some bytes can't ask for all memory.
+      left -= count(length, left + 1)
+      const entries = new Array(length).fill(null)
       for (const [at, value] of list(values).map(value => tuple(value, 2))) {
         entries[count(at, entries.length)] = decode(value)
       }
-      return { name: text(name), entries }
+      return { name: once(name), entries }
     })
   })
 }
@@ -530,10 +547,12 @@ module.exports = {
   reachable,
   noteFirstContents,
   captureLive,
+  checkLive,
   restoreLive,
   captureState,
   prepareRestore,
   restoreState,
+  checkOwn,
   missingIn,
   checkPortable,
   encodeState,

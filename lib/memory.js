@@ -15,7 +15,7 @@ const {
   NO_GLOBALS,
   DEFAULT_KEEP_RESIDENT_BYTES
 } = require('./snapshot.js')
-const { prepareRestore, reachable, restoreState } = require('./instance.js')
+const { checkOwn, prepareRestore, reachable, restoreState } = require('./instance.js')
 const v8 = require('./v8.js')
 
 const { WASM_PAGE_BYTES } = v8
@@ -244,6 +244,8 @@ class GuardedMemory {
     const { state, origin, kept } = insideOf(snapshot)
     const putBack =
       globals === undefined || globals === NO_GLOBALS ? undefined : prepareGlobals(globals, state)
+    const isOwn = globals === undefined && state !== null && origin?.deref() === this
+    if (isOwn) checkOwn(state)
     const array = this.#current()
     let done
     try {
@@ -257,9 +259,7 @@ class GuardedMemory {
     if (done === false) this.#lay(snapshot, handle)
     if (kept.length > 0) this.#tellWindows(kept)
     if (putBack !== undefined) putBack()
-    else if (globals === undefined && state !== null && origin?.deref() === this) {
-      restoreState(state.from, state)
-    }
+    else if (isOwn) restoreState(state.from, state)
   }
 
   reset(options) {

@@ -9,8 +9,9 @@ const native = require('./binding.js')
 const check = require('./arguments.js')
 const { makeError, abortError, fromNative } = require('./errors.js')
 const { GuardedMemory } = require('./memory.js')
-const { Snapshot, isSnapshot, insideOf, NO_GLOBALS } = require('./snapshot.js')
+const { Snapshot, isSnapshot, checkDigest, noteDigest, NO_GLOBALS } = require('./snapshot.js')
 const { expose, isModule, reportOf } = require('./module.js')
+const { rewindSourcesOf } = require('./window.js')
 const state = require('./instance.js')
 const v8 = require('./v8.js')
 
@@ -37,10 +38,19 @@ const NO_ROOM = new Set([
   'ERR_HOSTMAP_MEMORY_REFUSED'
 ])
 
+// V8's words for the end of the stack, which may come in any call where the caller is deep down. (Of a regular expression
+// it makes a SyntaxError then, which ends in the same words.)
+const saysStackEnd = error => `${error?.message}`.endsWith('Maximum call stack size exceeded')
+const isStackEnd = error => saysStackEnd(error) || saysStackEnd(error?.cause)
+
+// For what is to be done where the stack has room again.
+const SETTLED = Promise.resolve()
+
 // Whoever releases an instance of a shared memory promises that no other thread is in it. Globals are seen to here.
 const RESTORE = Object.freeze({ exclusive: true, globals: NO_GLOBALS })
 
 let giveBack
+let throwAway
 
 /**
  * One instance of a pool, as the pool sees it.
@@ -52,6 +62,7 @@ let giveBack
  * @property found what can change besides the memory (lib/instance.js)
  * @property state how that was when the snapshot was taken, by this instance's own functions
  * @property byteLength the memory's size then
+ * @property leased the PooledInstance that it is lent to; null if it is idle
  */
 
 class PooledInstance {
@@ -89,8 +100,15 @@ class PooledInstance {
   release() {
     const slot = this.#slot
     if (slot === null) return
+    giveBack(this.#pool, slot, this)
     this.#slot = null
-    giveBack(this.#pool, slot)
+  }
+
+  discard() {
+    const slot = this.#slot
+    if (slot === null) return
+    throwAway(this.#pool, slot, this)
+    this.#slot = null
   }
 
   [Symbol.dispose]() {
@@ -117,19 +135,24 @@ class InstancePool {
   #bind
   // Exports that exposeState added.
   #hidden
-  // Tables that nothing can change need no look.
-  #constantTables
   #importsState
   #keepsGrown
   #max
   #snapshot
   #ownsSnapshot = true
+  // Whether it has windows, and so sources.
+  #hasWindows = false
+  // Of the bytes that the pool was made of; null where they are not known.
+  #digest = null
   // Memories, globals and tables that instances were given: two with the same one would see each other.
   #taken = new WeakSet()
   // The last one that was released is handed out first: its pages are warm.
   #idle = []
-  // In order of time. None waits while an instance is idle, or could be made.
+  // In order of time. None waits while an instance is idle, or could be made, but during a pause.
   #waiting = new Set()
+  // Instances that were let go hold their address space until they are collected, which can't be before this turn of the
+  // event loop ends: V8 keeps alive till then what was reached through a WeakRef. So it is worth another attempt.
+  #isPaused = false
   #size = 0
   #busy = 0
   #closed = false
@@ -145,7 +168,8 @@ class InstancePool {
   #lastFailure = null
 
   static {
-    giveBack = (pool, slot) => pool.#giveBack(slot)
+    throwAway = (pool, slot, leased) => pool.#throwAway(slot, leased)
+    giveBack = (pool, slot, leased) => pool.#giveBack(slot, leased)
   }
 
   constructor(make, parts) {
@@ -164,7 +188,6 @@ class InstancePool {
     const { memory, globals = [], tables = [] } = report ?? {}
     this.#hidden = new Set()
     for (const it of [memory, ...globals, ...tables]) if (it?.added) this.#hidden.add(it.exportName)
-    this.#constantTables = new Set(tables.filter(it => !it.changeable).map(it => it.exportName))
     this.#importsState = Module.imports(module).some(({ kind }) =>
       ['memory', 'global', 'table'].includes(kind)
     )
@@ -190,8 +213,10 @@ class InstancePool {
 
   async #fill({ init, snapshot, size, keepResidentBytes }, bytes) {
     if (snapshot !== undefined) {
+      if (bytes !== undefined) checkDigest(snapshot.moduleDigest, bytes, 'module')
       this.#snapshot = snapshot
       this.#ownsSnapshot = false
+      this.#look(bytes)
     } else {
       this.#size += 1
       const first = this.#instantiate()
@@ -199,13 +224,22 @@ class InstancePool {
       state.noteFirstContents(found)
       if (init !== undefined) await init(first.instance, first.memory)
       this.#useSnapshot(first.instance, { keepResidentBytes, module: bytes })
+      this.#look(bytes)
+      noteDigest(first.instance, this.#digest)
       first.state = state.captureLive(first.found)
       first.byteLength = first.memory.byteLength
       state.checkPortable(found, state.captureState(found))
+      this.#rewindSources(first)
       this.#created += 1
       this.#idle.push(first)
     }
     while (this.#size < size) this.#idle.push(this.#make())
+  }
+
+  #look(bytes) {
+    const { mappings, moduleDigest } = this.#snapshot
+    this.#hasWindows = mappings.some(({ kind }) => kind === 'window')
+    if (bytes !== undefined) this.#digest = moduleDigest
   }
 
   #useSnapshot(instance, options) {
@@ -229,9 +263,8 @@ class InstancePool {
         if (signal.aborted) throw abortError(signal, ACQUIRE)
       }
       if (this.#closed) throw poolClosed()
-      const slot = this.#idle.pop()
-      if (slot !== undefined) return Promise.resolve(this.#lease(slot))
-      return this.#size < this.#max ? this.#acquireNew(signal) : this.#wait(signal)
+      const isFirst = this.#waiting.size === 0
+      return isFirst && this.#idle.length > 0 ? Promise.resolve(this.#lease()) : this.#wait(signal)
     } catch (error) {
       return Promise.reject(error)
     }
@@ -291,40 +324,15 @@ class InstancePool {
     return `InstancePool ${inspect({ size, idle, busy, waiting, max, closed: this.#closed }, options)}`
   }
 
-  #lease(slot) {
+  // Of an idle one. Where the stack ends in here nothing was counted, and no instance is lost.
+  #lease() {
+    const slot = this.#idle[this.#idle.length - 1]
+    const leased = new PooledInstance(MAKE, this, slot)
+    this.#idle.length -= 1
+    slot.leased = leased
     this.#busy += 1
     this.#acquired += 1
-    return new PooledInstance(MAKE, this, slot)
-  }
-
-  #leaseNew() {
-    try {
-      return this.#lease(this.#make())
-    } catch (error) {
-      // Imports or bind may have asked for an instance, too, and wait now for the one that was not made.
-      this.#makeForWaiting()
-      throw error
-    }
-  }
-
-  async #acquireNew(signal) {
-    try {
-      return this.#leaseNew()
-    } catch (error) {
-      if (!NO_ROOM.has(error?.code)) throw error
-      return this.#acquireLater(signal)
-    }
-  }
-
-  // Instances that were let go hold their address space until they are collected, which can't be before this turn of the
-  // event loop ends: V8 keeps alive till then what was reached through a WeakRef. So it is worth another attempt.
-  async #acquireLater(signal) {
-    await immediate()
-    if (signal?.aborted) throw abortError(signal, ACQUIRE)
-    if (this.#closed) throw poolClosed()
-    const slot = this.#idle.pop()
-    if (slot !== undefined) return this.#lease(slot)
-    return this.#size < this.#max ? this.#leaseNew() : this.#wait(signal)
+    return leased
   }
 
   #wait(signal) {
@@ -338,70 +346,137 @@ class InstancePool {
         signal.addEventListener('abort', waiter.onAbort, { once: true })
       }
       this.#waiting.add(waiter)
+      try {
+        this.#serve()
+      } catch (error) {
+        this.#waiting.delete(waiter)
+        throw error
+      }
     })
   }
 
   #stopWaiting(waiter) {
     this.#waiting.delete(waiter)
-    waiter.signal?.removeEventListener('abort', waiter.onAbort)
-  }
-
-  #giveBack(slot) {
-    this.#busy -= 1
-    if (this.#closed) {
-      this.#size -= 1
-      return
-    }
-    const started = performance.now()
     try {
-      this.#restore(slot)
-    } catch (error) {
-      this.#size -= 1
-      this.#discarded += 1
-      this.#lastFailure = error
-      letGo(slot)
-      this.#makeForWaiting()
-      return
+      waiter.signal?.removeEventListener('abort', waiter.onAbort)
+    } catch {
+      // A signal of the user's own making: nobody waits any more in any case.
     }
-    const milliseconds = performance.now() - started
-    this.#restored += 1
-    this.#lastMilliseconds = milliseconds
-    this.#sumMilliseconds += milliseconds
-    if (milliseconds > this.#maxMilliseconds) this.#maxMilliseconds = milliseconds
-    const waiter = this.#nextWaiting()
-    if (waiter === undefined) this.#idle.push(slot)
-    else waiter.resolve(this.#lease(slot))
   }
 
-  #restore(slot) {
-    if (!this.#keepsGrown && slot.memory.byteLength > slot.byteLength) throw hasGrown(slot)
-    slot.memory.restore(this.#snapshot, RESTORE)
-    state.restoreLive(slot.state)
-  }
-
-  #nextWaiting() {
-    if (this.#waiting.size === 0) return undefined
-    const [waiter] = this.#waiting
-    this.#stopWaiting(waiter)
-    return waiter
-  }
-
-  // Everybody who waits gets a new instance or the reason why there is none: nobody may be there to wake them later.
-  #makeForWaiting() {
-    while (this.#waiting.size > 0 && this.#size < this.#max) {
+  // Gives those who wait what is idle, in the order in which they came, and makes more if there may be more. It throws at
+  // the end of the stack alone; then all is in order, and it is to be called again.
+  #serve(isNewTurn = false) {
+    while (this.#waiting.size > 0) {
+      if (this.#idle.length > 0) {
+        const [waiter] = this.#waiting
+        const leased = this.#lease()
+        this.#waiting.delete(waiter)
+        waiter.resolve(leased)
+        this.#stopWaiting(waiter)
+        continue
+      }
+      if (this.#isPaused || this.#size >= this.#max) return
       let slot
       try {
         slot = this.#make()
       } catch (error) {
-        const waiter = this.#nextWaiting()
-        if (!NO_ROOM.has(error?.code)) waiter?.reject(error)
-        else if (waiter !== undefined) this.#acquireLater(waiter.signal).then(waiter.resolve, waiter.reject)
+        this.#tell(error, isNewTurn)
         continue
       }
-      const waiter = this.#nextWaiting()
-      if (waiter === undefined) this.#idle.push(slot)
-      else waiter.resolve(this.#lease(slot))
+      this.#idle[this.#idle.length] = slot
     }
+  }
+
+  // Everybody who waits gets a new instance or the reason why there is none: nobody may be there to wake them later.
+  #tell(error, isNewTurn) {
+    const [waiter] = this.#waiting
+    if (waiter === undefined) return
+    if (isNewTurn || !(NO_ROOM.has(error?.code) || isStackEnd(error))) {
+      waiter.reject(error)
+      this.#stopWaiting(waiter)
+      return
+    }
+    const nextTurn = SETTLED.then(() => immediate())
+    nextTurn.then(() => {
+      this.#isPaused = false
+      this.#serve(true)
+    })
+    this.#isPaused = true
+  }
+
+  #giveBack(slot, leased) {
+    // Imports and bind of the next instance may release this one again.
+    if (slot.leased !== leased) return
+    if (this.#closed) {
+      slot.leased = null
+      this.#busy -= 1
+      this.#size -= 1
+      return
+    }
+    // Where the stack ends in what is called from here on nothing has changed, and the release can be repeated.
+    const started = performance.now()
+    let failure
+    try {
+      this.#restore(slot)
+    } catch (error) {
+      if (isStackEnd(error)) throw error
+      failure = error
+    }
+    const milliseconds = performance.now() - started
+    this.#serveSoon()
+    // Nothing is called until it is done.
+    slot.leased = null
+    this.#busy -= 1
+    if (failure === undefined) {
+      this.#restored += 1
+      this.#lastMilliseconds = milliseconds
+      this.#sumMilliseconds += milliseconds
+      if (milliseconds > this.#maxMilliseconds) this.#maxMilliseconds = milliseconds
+      this.#idle[this.#idle.length] = slot
+    } else {
+      this.#size -= 1
+      this.#discarded += 1
+      this.#lastFailure = failure
+    }
+    try {
+      if (failure !== undefined) letGo(slot)
+      this.#serve()
+    } catch {
+      // Then it is done soon.
+    }
+  }
+
+  #throwAway(slot, leased) {
+    if (slot.leased !== leased) return
+    this.#serveSoon()
+    slot.leased = null
+    this.#busy -= 1
+    this.#size -= 1
+    this.#discarded += 1
+    try {
+      this.#serve()
+    } catch {
+      // Then it is done soon.
+    }
+  }
+
+  // To be called before anything changes: the stack may end in this, too.
+  #serveSoon() {
+    if (this.#waiting.size > 0) SETTLED.then(() => this.#serve())
+  }
+
+  #restore(slot) {
+    if (!this.#keepsGrown && slot.memory.byteLength > slot.byteLength) throw hasGrown(slot)
+    state.checkLive(slot.state)
+    slot.memory.restore(this.#snapshot, RESTORE)
+    state.restoreLive(slot.state)
+    this.#rewindSources(slot)
+  }
+
+  // Each user of an instance finds them at their start.
+  #rewindSources({ memory }) {
+    if (this.#hasWindows) memory.mappings.forEach(rewindSourcesOf)
   }
 
   /** Another instance in the pool's state. It counts from now on, since imports and bind may ask the pool for one, too. */
@@ -410,8 +485,10 @@ class InstancePool {
     let slot
     try {
       slot = this.#instantiate()
+      if (!this.#keepsGrown) checkSize(slot.memory, this.#snapshot)
+      noteDigest(slot.instance, this.#digest)
       this.#snapshot.restoreTo(slot.instance, RESTORE)
-      if (!this.#ownsSnapshot) checkComplete(this.#snapshot, slot)
+      this.#rewindSources(slot)
       slot.state = state.captureLive(slot.found)
       slot.byteLength = slot.memory.byteLength
       if (this.#closed) throw poolClosed()
@@ -425,15 +502,14 @@ class InstancePool {
 
   #instantiate() {
     const index = this.#nextIndex++
-    const imports = typeof this.#imports === 'function' ? this.#imports(index) : this.#imports
-    const instance = instantiate(this.#module, imports)
+    const bind = this.#bind
+    const instance = instantiate(this.#module, importsFor(index, this.#imports))
     const all = state.reachable(instance.exports)
     if (this.#importsState) this.#take(all, index)
     const memory = GuardedMemory.from(all.memory)
-    this.#bind?.(instance, memory)
-    const tables = all.tables.filter(([name]) => !this.#constantTables.has(name))
+    if (bind !== undefined) refuseLater(bind(instance, memory), 'what options.bind gives')
     const exports = this.#hidden.size === 0 ? instance.exports : without(instance.exports, this.#hidden)
-    return { instance, exports, memory, found: { ...all, tables }, state: undefined, byteLength: 0 }
+    return { instance, exports, memory, found: all, state: undefined, byteLength: 0, leased: null }
   }
 
   #take({ memory, globals, tables }, index) {
@@ -478,6 +554,7 @@ function poolOptions(options) {
     keepResidentBytes
   } = check.options(options)
   if (typeof imports !== 'function') check.optional(imports, check.options, 'options.imports')
+  if (types.isPromise(imports)) refuseLater(imports, 'options.imports')
   check.optional(bind, check.callback, 'options.bind')
   check.optional(init, check.callback, 'options.init')
   check.optional(snapshot, snapshotGiven, 'options.snapshot')
@@ -508,6 +585,21 @@ function copyOf(module) {
   return new Uint8Array(check.bytes(module, 'module'))
 }
 
+function importsFor(index, imports) {
+  if (typeof imports !== 'function') return imports
+  const made = imports(index)
+  if (types.isPromise(made)) refuseLater(made, `what options.imports(${index}) gives`)
+  return made
+}
+
+/** Refuses a promise: what is done later would be done to somebody's instance. */
+function refuseLater(value, name) {
+  if (typeof value?.then !== 'function') return
+  // It may be rejected, too, and this says enough.
+  if (types.isPromise(value)) value.catch(() => {})
+  throw check.wrongType(name, 'there at once, and no promise: await it before create, or in init', value)
+}
+
 const unsuitable = why => makeError('ERR_HOSTMAP_UNSUITABLE_MODULE', `the module can't have a pool: ${why}`)
 
 function refuseSharedMemory(imports) {
@@ -527,7 +619,7 @@ function refuseUnsuitable(
   if (memory.import) refuseSharedMemory(imports)
   const hidden = list =>
     list
-      .filter(it => it.changeable && !it.readable)
+      .filter(it => !it.readable)
       .map(it => `${it.exportName} (${it.valueType})`)
       .join(', ')
   const found = []
@@ -601,13 +693,12 @@ function without(exports, hidden) {
   return Object.freeze(shown)
 }
 
-// What it lacks would stay as a program left it, or would not fit the memory.
-function checkComplete(snapshot, { found }) {
-  const missing = state.missingIn(insideOf(snapshot).state, found)
-  if (missing === undefined) return
+// No memory can shrink.
+function checkSize({ byteLength }, snapshot) {
+  if (byteLength <= snapshot.byteLength) return
   throw makeError(
     'ERR_HOSTMAP_SNAPSHOT_MISMATCH',
-    `options.snapshot lacks the module's "${missing}"; take it from a pool, or by Snapshot.of from an instance of what exposeState gives`
+    `the memory of a new instance has ${byteLength} bytes, and in the pool's state it has ${snapshot.byteLength}; let options.imports give one of that size, and bind not grow it, or name 'grown-memory' in options.accept`
   )
 }
 

@@ -54,13 +54,14 @@ class Snapshot {
     insideOf = snapshot => snapshot.#inside
   }
 
-  constructor(make, owner, { address, moduleDigest, kept, state, unsaveable, origin }) {
+  constructor(make, owner, parts) {
     if (make !== MAKE) {
       throw makeError(
         'ERR_ILLEGAL_CONSTRUCTOR',
         'Snapshot has no public constructor: use GuardedMemory.snapshot, Snapshot.of, load or fromFd'
       )
     }
+    const { address, moduleDigest, kept, state, unsaveable, origin } = parts
     this.#native = owner
     this.#handle = owner.handle
     this.#byteLength = owner.byteLength
@@ -148,23 +149,30 @@ class Snapshot {
     const { exclusive } = check.options(options)
     const found = foundIn(instance)
     const memory = memoryOf(found)
-    if (this.#state === null || this.#state.from === found) {
-      memory.restore(this, { exclusive, globals: NO_GLOBALS })
-      if (this.#state !== null) state.restoreState(found, this.#state)
+    // All that may be refused comes first.
+    let putBack
+    if (this.#state?.from === found) {
+      state.checkOwn(this.#state)
+      putBack = () => state.restoreState(found, this.#state)
     } else {
-      const putBack = state.prepareRestore(found, this.#state)
-      memory.restore(this, { exclusive, globals: NO_GLOBALS })
-      putBack()
+      checkSame(this.#moduleDigest, digests.get(instance.exports) ?? null, "the instance's module")
+      checkComplete(this.#state, found)
+      putBack = this.#state === null ? undefined : state.prepareRestore(found, this.#state)
     }
+    memory.restore(this, { exclusive, globals: NO_GLOBALS })
+    putBack?.()
   }
 
   async instantiate(module, imports) {
     handleOfOpen(this)
     check.optional(imports, check.options, 'imports')
-    const compiled = isModule(module) ? module : await compile(expose(module, 'module').bytes)
+    const bytes = isModule(module) ? undefined : check.bytes(module, 'module')
+    if (bytes !== undefined) checkDigest(this.#moduleDigest, bytes, 'module')
+    const compiled = bytes === undefined ? module : await compile(expose(bytes, 'module').bytes)
     const instance = await instantiate(compiled, imports)
     const found = foundIn(instance)
     state.noteFirstContents(found)
+    if (bytes !== undefined) noteDigest(instance, this.#moduleDigest)
     this.restoreTo(instance, { exclusive: true })
     return instance
   }
@@ -189,7 +197,8 @@ class Snapshot {
   }
 
   [Symbol.dispose]() {
-    this.close()
+    if (#native in this) this.close()
+    else throw check.wrongType('this', 'a Snapshot', this)
   }
 
   [inspect.custom](depth, options) {
@@ -224,7 +233,7 @@ function checkAccept(accept) {
   accept.forEach((value, index) => check.oneOf(value, `options.accept[${index}]`, ['v128-globals']))
 }
 
-// What each instance shows, once found out.
+// What each instance shows, by its exports, once found out.
 const known = new WeakMap()
 
 function foundIn(instance) {
@@ -232,7 +241,7 @@ function foundIn(instance) {
   if (typeof exports !== 'object' || exports === null) {
     throw check.wrongType('instance', 'a WebAssembly.Instance', instance)
   }
-  let found = known.get(instance)
+  let found = known.get(exports)
   if (found === undefined) {
     found = state.reachable(exports)
     if (found.memory === undefined) {
@@ -241,18 +250,61 @@ function foundIn(instance) {
         'the instance exports no memory; compile what exposeState makes of its module, or take a snapshot of its memory alone'
       )
     }
-    known.set(instance, found)
+    known.set(exports, found)
   }
   return found
 }
 
-function memoryOf({ memory }) {
-  // Needed here only: memory.js needs this file.
-  return require('./memory.js').GuardedMemory.from(memory)
+// Of the modules of instances, by their exports, where they are known.
+const digests = new WeakMap()
+
+/** Remembers of which module an instance is. */
+function noteDigest(instance, digest) {
+  if (digest !== null) digests.set(instance.exports, digest)
 }
 
-function digestOf(module) {
-  return `sha256-${createHash('sha256').update(check.bytes(module, 'options.module')).digest('hex')}`
+/** Refuses an instance with state that would stay as it is, and not fit the memory. */
+function checkComplete(kept, found) {
+  const missing = state.missingIn(kept, found)
+  if (missing === undefined) return
+  throw makeError(
+    'ERR_HOSTMAP_SNAPSHOT_MISMATCH',
+    `the snapshot lacks the instance's "${missing}"; take it from a pool, or by Snapshot.of from an instance of what exposeState gives (or restore the memory alone, by GuardedMemory.restore)`
+  )
+}
+
+// Not before it is needed: memory.js needs this file.
+let GuardedMemory
+
+function memoryOf({ memory }) {
+  GuardedMemory ??= require('./memory.js').GuardedMemory
+  return GuardedMemory.from(memory)
+}
+
+// A memory that the module hides can be held by its buffer's keeper only.
+function anchorOf(memory) {
+  try {
+    return memory.memory
+  } catch {
+    return memory
+  }
+}
+
+function digestOf(module, name = 'options.module') {
+  return `sha256-${createHash('sha256').update(check.bytes(module, name)).digest('hex')}`
+}
+
+/** Refuses a module that is not the one a snapshot was taken of, if the snapshot says which that was. */
+function checkDigest(expected, bytes, name) {
+  if (expected !== null) checkSame(expected, digestOf(bytes, name), name)
+}
+
+function checkSame(expected, given, name) {
+  if (expected === null || given === null || given === expected) return
+  throw makeError(
+    'ERR_HOSTMAP_SNAPSHOT_MISMATCH',
+    `the snapshot is one of another module: of ${expected}, and ${name} is ${given}; both must be of the same bytes, exposed or not`
+  )
 }
 
 /** Of `GuardedMemory.snapshot`. `ground` gives the memory's table and array, and its mappings by their address, as they are when all options were read. */
@@ -268,7 +320,7 @@ function takeSnapshot(memory, ground, options) {
   check.wholeNumber(keepResidentBytes, 'options.keepResidentBytes')
   check.boolean(hugePages, 'options.hugePages')
   const moduleDigest = module === undefined ? null : digestOf(module)
-  const kept = options[STATE] ?? (globals === undefined ? null : captureGlobals(globals))
+  const kept = options[STATE] ?? (globals === undefined ? null : captureGlobals(globals, memory))
   const { table, array, mappings } = ground()
   const shown = []
   const flat = native.entries(table.handle)
@@ -290,6 +342,17 @@ function takeSnapshot(memory, ground, options) {
       ])
     )
   )
+  try {
+    const parts = complete(owner, { shown, kept, moduleDigest, address: memory.address })
+    return new Snapshot(MAKE, owner, { ...parts, origin: memory })
+  } catch (error) {
+    owner.close()
+    throw error
+  }
+}
+
+/** Writes what only JavaScript knows into a snapshot, and seals it. */
+function complete(owner, { shown, kept, moduleDigest, address }) {
   const numbers = owner.mappings()
   const keptMappings = shown.map((it, index) => ({
     numbers: numbers.slice(NUMBERS * index, NUMBERS * (index + 1)),
@@ -301,25 +364,26 @@ function takeSnapshot(memory, ground, options) {
   }))
   const { encoded, unsaveable } = encode(kept)
   const metadata = {
-    address: memory.address,
+    address,
     moduleDigest,
     mappings: keptMappings.map(({ region, ...rest }) => rest),
     state: encoded,
     unsaveable
   }
   callNative(() => owner.finish(JSON.stringify(metadata)))
-  const parts = { address: memory.address, moduleDigest, kept: keptMappings, state: kept, unsaveable }
-  return new Snapshot(MAKE, owner, { ...parts, origin: memory })
+  return { address, moduleDigest, kept: keptMappings, state: kept, unsaveable }
 }
 
 // How many numbers tell of a mapping: see src/js/snapshot.rs.
 const NUMBERS = 8
 
-function captureGlobals(globals) {
+function captureGlobals(globals, memory) {
   if (typeof globals !== 'object' || globals === null) {
     throw check.wrongType('options.globals', "an instance's exports", globals)
   }
-  return state.captureState({ ...state.reachable(globals), tables: [] })
+  const found = state.reachable(globals)
+  // The state lives as long as the memory that it belongs to.
+  return state.captureState({ ...found, tables: [], memory: found.memory ?? anchorOf(memory) })
 }
 
 function encode(kept) {
@@ -406,7 +470,7 @@ function makeLoaded(owner, { moduleDigest, regions }) {
       throw makeError(
         'ERR_HOSTMAP_SNAPSHOT_MISMATCH',
         metadata.moduleDigest === null
-          ? 'options.module is given, and the snapshot does not say of which module it is; take it with the option `module`'
+          ? 'options.module is given, and the snapshot does not say of which module it is; take it with the option `module`, or from a pool that is made of bytes'
           : `the snapshot is one of another module: of ${metadata.moduleDigest}, and options.module is ${moduleDigest}`
       )
     }
@@ -508,6 +572,8 @@ module.exports = {
   handleOfOpen,
   insideOf,
   takeSnapshot,
+  checkDigest,
+  noteDigest,
   NO_GLOBALS,
   DEFAULT_KEEP_RESIDENT_BYTES
 }

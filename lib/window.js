@@ -25,6 +25,8 @@ const HUGE_PAGE_BYTES = 2 << 20
 let takeOver
 let windowHandleOf
 let tellShown
+let rewindSources
+let rewindsOf
 
 class Window {
   // What memory.js knows of it: { memory, table, current, unmap }.
@@ -44,6 +46,8 @@ class Window {
   #region = null
   #byteOffset = 0
   #shownBytes = 0
+  // How often its sources had to start again.
+  #rewinds = 0
   #unmapped = false
   #finalFaults
   // What reads ahead for the source that slid it last.
@@ -55,6 +59,10 @@ class Window {
       window.#region = region
       window.#byteOffset = byteOffset
       window.#shownBytes = shownBytes
+    }
+    rewindsOf = window => window.#rewinds
+    rewindSources = mapping => {
+      if (#rewinds in mapping) mapping.#rewinds += 1
     }
     takeOver = (window, stream) => {
       if (window.#stream !== stream) window.#stream?.end()
@@ -161,7 +169,7 @@ class Window {
     check.optional(given.signal, check.abortSignal, 'options.signal')
     check.optional(given.onProgress, check.callback, 'options.onProgress')
     const plan = this.#plan(region, given)
-    return new Chunks(() => new WindowSource(OPEN, this, region, plan), plan, given)
+    return new Chunks(() => new WindowSource(OPEN, this, region, plan, false), plan, given)
   }
 
   unmap() {
@@ -330,14 +338,17 @@ class WindowSource {
   // How far it was told to.
   #aheadTo
   #restart = false
+  // Of the window, when it was last looked at; null for a loop over chunks, which goes on where it is.
+  #rewinds
 
-  constructor(open, window, region, plan) {
+  constructor(open, window, region, plan, followsPool = true) {
     if (open !== OPEN) {
       throw makeError('ERR_ILLEGAL_CONSTRUCTOR', 'WindowSource has no public constructor: use Window.source')
     }
     this.#window = window
     this.#region = region
     this.#plan = plan
+    this.#rewinds = followsPool ? rewindsOf(window) : null
     this.#seek(plan.from)
     const is64 = window.memory.address === 'i64'
     // Numbers of a 32-bit module come signed.
@@ -345,7 +356,7 @@ class WindowSource {
       ? keep =>
           BigInt(this.#next(keep === undefined ? plan.overlap : Number(BigInt.asUintN(64, BigInt(keep)))))
       : keep => this.#next(keep === undefined ? plan.overlap : keep >>> 0)
-    this.#imports = Object.freeze({ next, pointer: () => this.#pointer })
+    this.#imports = Object.freeze({ next, pointer: () => this.pointer })
   }
 
   get imports() {
@@ -361,14 +372,17 @@ class WindowSource {
   }
 
   get position() {
+    this.#rewindIfReleased()
     return this.#position
   }
 
   get start() {
+    this.#rewindIfReleased()
     return this.#start
   }
 
   get pointer() {
+    this.#rewindIfReleased()
     return this.#pointer
   }
 
@@ -380,6 +394,7 @@ class WindowSource {
 
   seek(byteOffset) {
     const { from, to } = this.#plan
+    this.#rewindIfReleased()
     this.#seek(check.wholeNumber(byteOffset, 'byteOffset', from, to))
   }
 
@@ -408,8 +423,17 @@ class WindowSource {
     this.#restart = true
   }
 
+  // Where it was belongs to a program that has given its instance back.
+  #rewindIfReleased() {
+    const rewinds = rewindsOf(this.#window)
+    if (this.#rewinds === null || rewinds === this.#rewinds) return
+    this.#rewinds = rewinds
+    this.#seek(this.#plan.from)
+  }
+
   #next(keep) {
     const { chunk, holds, to, access } = this.#plan
+    this.#rewindIfReleased()
     if (this.#window.unmapped) throw gone()
     if (this.#position >= to) {
       this[END]()
@@ -460,12 +484,16 @@ class WindowSource {
       this.#aheadTo = Math.min(to, this.#position + distance)
       this.#stream.advance(this.#start, this.#position, this.#aheadTo, this.#restart)
       this.#restart = false
-    } catch {
+    } catch (error) {
       // The chunk is there. What could not be started makes the next ones slower, no more.
       this.#stream = null
+      if (!isRefusal(error)) throw error
     }
   }
 }
+
+// Of the system, or of the stack, which may end anywhere. All else is a mistake of ours.
+const isRefusal = error => error?.name === 'RangeError' || fromNative(error).code !== 'ERR_HOSTMAP_INTERNAL'
 
 class Chunks {
   #open
@@ -514,4 +542,7 @@ const openWindow = (host, found) => new Window(OPEN, host, found)
 /** What a restore made a window show. */
 const restoredWindow = (...shown) => tellShown(...shown)
 
-module.exports = { Window, WindowSource, openWindow, restoredWindow, HUGE_PAGE_BYTES }
+/** For the pool: sources of this window, if it is one, start again. */
+const rewindSourcesOf = mapping => rewindSources(mapping)
+
+module.exports = { Window, WindowSource, openWindow, restoredWindow, rewindSourcesOf, HUGE_PAGE_BYTES }

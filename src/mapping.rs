@@ -140,6 +140,16 @@ impl<Held> MappingTable<Held> {
         }
     }
 
+    /// Makes these spans the free space below `end`; what is a mapping stays one.
+    pub fn set_free_below(&mut self, end: PageAligned, free: &[PageSpan]) {
+        if let Some(below) = PageSpan::between(PageAligned::ZERO, end) {
+            self.free.remove(below);
+        }
+        free.iter()
+            .filter_map(|span| PageSpan::between(span.start(), span.end().min(end)))
+            .for_each(|span| self.add_free(span));
+    }
+
     pub fn forget_free(&mut self) {
         self.free = FreeSpace::default();
     }

@@ -45,7 +45,7 @@ use crate::error::{Code, Error, Result};
 use crate::fault::{self, Counts, Registration};
 use crate::mapping::{Access, Entry, MappingTable};
 use crate::region::{RegionPages, keep_out_of_dumps};
-use crate::snapshot::Laid;
+use crate::snapshot::{Content, Laid};
 use crate::sys::areas::{AREAS_OF_A_MAPPING, AREAS_OF_A_MEMORY, Areas};
 use crate::sys::mmap::{self, Advice, Pages};
 use crate::sys::page::{PageAligned, PageSpan, WASM_PAGE_BYTES, host_page_bytes};
@@ -205,6 +205,8 @@ pub(crate) struct State {
     attached: usize,
     /// What the memory's own pages show; `None`: nothing is known. Only one who holds the memory may believe it.
     pub(crate) laid: Option<Laid>,
+    /// Of the snapshot that was laid last. What still shows it, the process's map tells.
+    pub(crate) content: Option<Arc<Content>>,
 }
 
 impl Shared {
@@ -338,6 +340,30 @@ impl Memory {
         Ok(state)
     }
 
+    /// As `lock_at`, for who must know whether a read-only page may have been written. A growth that failed half-way leaves them writable, and
+    /// neither the size nor a handler tells: the kernel is asked. It goes through a memory upwards, so that the first page of a mapping is
+    /// among those that it made writable.
+    pub(crate) fn lock_to_restore(&self, place: Place) -> Result<MutexGuard<'_, State>> {
+        let mut state = self.lock_at(place)?;
+        let is_bare = |(entry, held): (&Entry, &Held)| {
+            let target =
+                entry.span.at_base(self.shared.base).filter(|_| entry.span.end() <= place.byte_length);
+            let Some(target) = target else { return false };
+            let shown = held.window.as_ref().map_or(Some(target), |window| window.shown_part(target));
+            let shown = shown.filter(|_| entry.access == Access::Readonly);
+            let rest = held.window.as_ref().filter(|window| !window.rest_is_writable());
+            let rest = rest.and_then(|window| window.rest_part(target));
+            let firsts = [shown, rest].into_iter().flatten().map(|span| span.first(host_page_bytes()));
+            // SAFETY: private pages of ours in a memory that the caller holds; protected anew where they can be written.
+            firsts.into_iter().any(|page| unsafe { mmap::is_writable(page) })
+        };
+        if state.table.held().any(is_bare) {
+            state.protected_length = PageAligned::ZERO;
+            protect_again(&self.shared, &mut state, place);
+        }
+        Ok(state)
+    }
+
     /// Takes note of the memory's size: after a growth, read-only mappings are protected again.
     pub fn sync(&self, place: Place) -> Result<()> {
         self.lock_at(place).map(drop)
@@ -436,8 +462,13 @@ impl Memory {
         let registration = Registration::new(guarded, pages.source());
         // SAFETY: `span` ends within the memory's length, which V8 gave for this call, and overlaps no mapping; the
         // caller holds the memory, so it is alive. Wasm and JavaScript may access it meanwhile, Rust does not.
-        unsafe { mmap::replace(target, pages.as_pages(access.sharing())) }
-            .map_err(|sys| Error::from_sys(Code::MapFailed, what(), sys))?;
+        unsafe { mmap::replace(target, pages.as_pages(access.sharing())) }.map_err(|sys| {
+            if sys.removed {
+                // Zeros stand there now.
+                state.laid = None;
+            }
+            Error::from_sys(Code::MapFailed, what(), sys)
+        })?;
         registration.resume();
         let id = next_id();
         let entry = Entry {
@@ -499,6 +530,9 @@ impl Memory {
         held.registration.pause();
         // SAFETY: the span is a mapping of ours in a memory that the caller holds.
         unsafe { mmap::replace(target, Pages::Zeros) }.map_err(|sys| {
+            if sys.removed {
+                held.registration.mark_changed();
+            }
             held.registration.resume();
             Error::from_sys(Code::MapFailed, format!("can't unmap {} bytes", span.length().get()), sys)
         })?;

@@ -44,6 +44,7 @@ pub struct Report {
     pub memory: Option<Memory>,
     /// The mutable ones.
     pub globals: Vec<Global>,
+    /// Those that may change after the start function, by code of the module or by a host that they are shown to.
     pub tables: Vec<Table>,
     /// Passive segments that may be dropped after the start function, and that somebody could miss then.
     pub dropped_segments: Vec<Segment>,
@@ -87,8 +88,6 @@ pub struct Table {
     pub reach: Reach,
     pub element_type: String,
     pub readable: bool,
-    /// Whether anything can change it after the start function: code of the module, or a host that it is shown to.
-    pub changeable: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,7 +96,7 @@ pub enum Segment {
     Element(u32),
 }
 
-/// Exports the memory, if there is just one, the mutable globals and the tables that are not exported. What was exposed
+/// Exports the memory, if there is just one, the mutable globals and the tables that can change, as far as they are not exported. What was exposed
 /// already comes out as it went in.
 pub fn expose_state(bytes: &[u8]) -> Result<Exposed> {
     let mut module = Parsed::default();
@@ -161,6 +160,8 @@ struct Parsed<'a> {
     /// Index, import, type, mutable.
     globals: Vec<(Option<Import>, ValType, bool)>,
     tables: Vec<(Option<Import>, RefType)>,
+    /// Types of element segments, whose items are made once for each instance.
+    segments: Vec<RefType>,
     function_count: u32,
     imported_functions: u32,
     bodies_read: u32,
@@ -256,7 +257,8 @@ impl<'a> Parsed<'a> {
                                 self.escaping.push(function?);
                             }
                         }
-                        ElementItems::Expressions(_, expressions) => {
+                        ElementItems::Expressions(ty, expressions) => {
+                            self.segments.push(ty);
                             for expression in expressions {
                                 self.refer(&expression?);
                             }
@@ -385,15 +387,27 @@ impl<'a> Parsed<'a> {
                 readable: self.is_readable(*ty),
             })
             .collect();
+        let is_changeable = |(index, (import, _)): (u32, &(Option<Import>, RefType))| {
+            import.is_some()
+                || exports.has(ExternalKind::Table, index)
+                || self.unread_code
+                || deeds.contains(&Deed::ChangesTable(index))
+        };
+        // Functions may come from tables that don't change into others, and are found again by where they were.
+        let carries_functions = (0..).zip(&self.tables).any(is_changeable)
+            || self.globals.iter().any(|(_, ty, mutable)| *mutable && self.may_hold_functions(*ty));
         let tables = (0..)
             .zip(&self.tables)
+            // What nobody can change stays hidden: who was shown it could change it.
+            .filter(|table| is_changeable(*table) || carries_functions)
+            .collect::<Vec<_>>();
+        let tables = tables
+            .into_iter()
             .map(|(index, (import, ty))| {
                 let reach = exports
                     .reach(ExternalKind::Table, index, import.clone(), || format!("{PREFIX}table:{index}"));
-                let shown = !reach.added || reach.import.is_some();
-                let changeable = shown || self.unread_code || deeds.contains(&Deed::ChangesTable(index));
                 let readable = self.is_readable(ValType::Ref(*ty));
-                Table { reach, element_type: ty.to_string(), readable, changeable }
+                Table { reach, element_type: ty.to_string(), readable }
             })
             .collect();
         let dropped_segments = self
@@ -406,7 +420,8 @@ impl<'a> Parsed<'a> {
             })
             .collect();
         let holds_objects = self.globals.iter().any(|(_, ty, _)| self.may_hold_objects(*ty))
-            || self.tables.iter().any(|(_, ty)| self.may_hold_objects(ValType::Ref(*ty)));
+            || self.tables.iter().any(|(_, ty)| self.may_hold_objects(ValType::Ref(*ty)))
+            || self.segments.iter().any(|ty| self.may_hold_objects(ValType::Ref(*ty)));
         Report {
             memory_count,
             memory,
@@ -452,6 +467,16 @@ impl<'a> Parsed<'a> {
                 }
             },
             _ => true,
+        }
+    }
+
+    fn may_hold_functions(&self, ty: ValType) -> bool {
+        let ValType::Ref(ty) = ty else { return false };
+        match ty.heap_type() {
+            HeapType::Abstract { ty, .. } => matches!(ty, AbstractHeapType::Func),
+            HeapType::Concrete(index) | HeapType::Exact(index) => {
+                matches!(self.kind_of(index), Some(TypeKind::Function) | None)
+            }
         }
     }
 
@@ -507,6 +532,11 @@ impl Exports {
             }
         }
         Ok(own)
+    }
+
+    /// Whether the module itself exports a thing.
+    fn has(&self, kind: ExternalKind, index: u32) -> bool {
+        kind_byte(kind).is_some_and(|kind| self.own.contains_key(&(kind, index)))
     }
 
     /// The export of a thing, which is added if there is none.
@@ -658,8 +688,8 @@ impl Report {
         for _ in 0..reader.read_var_u32()? {
             let reach = Reach::decode(reader)?;
             let element_type = reader.read_string()?.to_owned();
-            let [readable, changeable] = read_bits(reader)?;
-            tables.push(Table { reach, element_type, readable, changeable });
+            let [readable, _] = read_bits(reader)?;
+            tables.push(Table { reach, element_type, readable });
         }
         let mut dropped_segments = Vec::new();
         for _ in 0..reader.read_var_u32()? {
@@ -718,7 +748,7 @@ impl Encode for Table {
     fn encode(&self, out: &mut Vec<u8>) {
         self.reach.encode(out);
         self.element_type.as_str().encode(out);
-        out.push(bits([self.readable, self.changeable]));
+        out.push(bits([self.readable, false]));
     }
 }
 
@@ -806,7 +836,7 @@ mod tests {
                 (global (mut i64) (i64.const 7))
                 (global f32 (f32.const 1))
                 (global (mut v128) (v128.const i64x2 1 2))
-                (func (export "run")))"#,
+                (func (export "run") (table.set 0 (i32.const 0) (ref.null func))))"#,
         );
         let expected = [
             ("run", ExternalKind::Func, 0),
@@ -829,7 +859,7 @@ mod tests {
         assert_eq!(types, [("i32", true), ("i64", true), ("v128", false)]);
         assert_eq!(globals[0].reach.import, Some(("env".to_owned(), "sp".to_owned())));
         assert_eq!(tables[0].element_type, "funcref");
-        assert!(tables.iter().all(|table| table.readable && !table.changeable));
+        assert!(tables.iter().all(|table| table.readable));
     }
 
     #[test]
@@ -845,7 +875,7 @@ mod tests {
         assert_eq!(memory.unwrap().reach, Reach { export: "memory".to_owned(), ..Reach::default() });
         assert_eq!(names(globals.iter().map(|global| global.reach.clone())), ["g", "hostmap:global:1"]);
         // A host can change it.
-        assert!(tables[0].changeable && !tables[0].reach.added);
+        assert!(!tables[0].reach.added);
     }
 
     #[test]
@@ -855,6 +885,7 @@ mod tests {
             (func (export "hostmap:memory"))
             (func (export "hostmap:memory:2"))
             (table 1 funcref)
+            (global (mut funcref) (ref.null func))
             (global (export "hostmap:table:0") i32 (i32.const 0)))"#;
         let Report { memory, tables, .. } = report(text);
         assert_eq!(memory.unwrap().reach.export, "hostmap:memory:3");
@@ -881,22 +912,26 @@ mod tests {
     }
 
     #[test]
-    fn whoever_can_change_a_table_is_found() {
-        let changes = |code: &str| {
+    fn tables_that_can_change_are_found_and_others_stay_hidden() {
+        let shown = |rest: &str| {
             let text = format!(
-                r#"(module (table $a 4 funcref) (table $b 4 funcref) (elem $e func $f)
-                    (func $f) (func (export "run") {code}))"#
+                r#"(module (table $a 4 funcref) (table $b 4 funcref) (elem $e func $f) (func $f) {rest})"#
             );
-            let tables = report(&text).tables;
-            [tables[0].changeable, tables[1].changeable]
+            names(report(&text).tables.into_iter().map(|table| table.reach))
         };
-        assert_eq!(changes("(drop (table.get $a (i32.const 0)))"), [false, false]);
-        assert_eq!(changes("(table.set $a (i32.const 0) (ref.null func))"), [true, false]);
-        assert_eq!(changes("(drop (table.grow $b (ref.null func) (i32.const 1)))"), [false, true]);
-        assert_eq!(changes("(table.fill $b (i32.const 0) (ref.null func) (i32.const 1))"), [false, true]);
-        assert_eq!(changes("(table.copy $b $a (i32.const 0) (i32.const 0) (i32.const 1))"), [false, true]);
-        assert_eq!(changes("(table.init $a $e (i32.const 0) (i32.const 0) (i32.const 1))"), [true, false]);
-        assert!(report(r#"(module (import "env" "table" (table 1 funcref)))"#).tables[0].changeable);
+        let both = ["hostmap:table:0", "hostmap:table:1"];
+        let run = |code: &str| shown(&format!(r#"(func (export "run") {code})"#));
+        assert!(run("(drop (table.get $a (i32.const 0)))").is_empty());
+        // Where one of them changes, functions may come from the other.
+        assert_eq!(run("(table.set $a (i32.const 0) (ref.null func))"), both);
+        assert_eq!(run("(drop (table.grow $b (ref.null func) (i32.const 1)))"), both);
+        assert_eq!(run("(table.fill $b (i32.const 0) (ref.null func) (i32.const 1))"), both);
+        assert_eq!(run("(table.copy $b $a (i32.const 0) (i32.const 0) (i32.const 1))"), both);
+        assert_eq!(run("(table.init $a $e (i32.const 0) (i32.const 0) (i32.const 1))"), both);
+        assert_eq!(shown(r#"(export "b" (table $b))"#), ["hostmap:table:0", "b"]);
+        assert_eq!(shown("(global (mut funcref) (ref.null func))"), both);
+        assert!(shown("(global funcref (ref.null func)) (global (mut i32) (i32.const 0))").is_empty());
+        assert_eq!(report(r#"(module (import "env" "table" (table 1 funcref)))"#).tables.len(), 1);
     }
 
     #[test]
@@ -930,7 +965,10 @@ mod tests {
         assert!(!objects(
             "(type $a (array (mut i8))) (type $f (func)) (table 1 (ref null $f)) (table 1 i31ref)"
         ));
-        assert!(!report("(module (table 1 exnref))").tables[0].readable);
+        assert!(objects(
+            "(type $s (struct (field (mut i32)))) (elem (ref $s) (item (struct.new $s (i32.const 7))))"
+        ));
+        assert!(!report("(module (table (export \"t\") 1 exnref))").tables[0].readable);
     }
 
     #[test]
@@ -953,7 +991,7 @@ mod tests {
             (func (export "d") (result i32) (i32.atomic.rmw.add (i64.const 0) (i32.const 1))))"#;
         let Report { memory, tables, globals, gc_objects, .. } = report(text);
         assert!(memory.unwrap().is_64);
-        assert!(!tables[0].changeable);
+        assert!(tables.is_empty());
         assert_eq!(globals.len(), 1);
         // A struct may hide in an externref.
         assert!(gc_objects);
@@ -969,7 +1007,7 @@ mod tests {
         // No instruction begins with this byte.
         bytes[at] = 0x27;
         let exposed = expose_state(&bytes).unwrap();
-        assert!(exposed.report.tables[0].changeable);
+        assert_eq!(exposed.report.tables.len(), 1);
         assert_eq!(exposed.report.dropped_segments, [Segment::Data(0)]);
         assert_eq!(expose_state(&exposed.bytes).unwrap(), exposed);
     }

@@ -89,6 +89,11 @@ impl Window {
         self.parts(target).0
     }
 
+    /// What of it shows nothing.
+    pub(crate) fn rest_part(&self, target: PageSpan) -> Option<PageSpan> {
+        self.parts(target).1
+    }
+
     /// Lays the rest anew: what was written to it is forgotten, and its protection is back.
     ///
     /// # Safety
@@ -214,7 +219,12 @@ impl Memory {
         let registration = Registration::new(guarded, nothing());
         let window = Window { kind, shown: PageAligned::ZERO };
         // SAFETY: inside the memory, which the caller holds, over no mapping.
-        unsafe { window.lay_rest(target) }.map_err(|sys| Error::from_sys(Code::MapFailed, what(), sys))?;
+        unsafe { window.lay_rest(target) }.map_err(|sys| {
+            if sys.removed {
+                state.laid = None;
+            }
+            Error::from_sys(Code::MapFailed, what(), sys)
+        })?;
         let id = next_id();
         let entry = Entry {
             span,
@@ -243,7 +253,10 @@ impl Memory {
         let Some((entry, held)) = state.table.get_mut(mapped.start, mapped.id) else {
             return Ok(false);
         };
-        self.slide_held(place, entry, held, pages).map(|()| true)
+        let slid = self.slide_held(place, entry, held, pages);
+        // Whatever was written to it, and a snapshot may have kept, is gone.
+        held.registration.mark_changed();
+        slid.map(|()| true)
     }
 
     pub(crate) fn slide_held(

@@ -188,6 +188,7 @@ const totals = {
   views: 0,
   memories: 0,
   windows: 0,
+  snapshots: 0,
   refused: 0,
   warnings: 0
 }

@@ -30,6 +30,7 @@ const fresh = () => ({
   views: 0,
   memories: 0,
   windows: 0,
+  snapshots: 0,
   refused: 0,
   warnings: 0
 })
@@ -346,6 +347,38 @@ const ROUNDS = {
     if (random(2)) view[0] ^= 255
     counts.views++
     if (random(2)) region.close()
+  },
+
+  // Taken, restored here and there, and forgotten as often as closed.
+  snapshot() {
+    const { guarded } = someMemory()
+    if (guarded.layout().ranges.some(({ kind }) => kind === 'mapped')) return
+    const exclusive = true
+    const array = Buffer.from(guarded.buffer)
+    if (random(2)) bytes.copy(array, pages(0, 100), 0, 20 * PAGE)
+    const keepResidentBytes = pick([0, 4 * PAGE, undefined])
+    const snapshot = guarded.snapshot({ exclusive, keepResidentBytes, hugePages: random(8) === 0 })
+    const before = Buffer.from(array)
+    const other = random(3) ? guarded : someMemory().guarded
+    for (let i = random(6); i >= 0; i--) {
+      try {
+        other.restore(snapshot, { exclusive })
+      } catch (error) {
+        // Mappings that were forgotten are in the way.
+        if (error.code !== 'ERR_HOSTMAP_OVERLAP') throw error
+        counts.refused++
+        break
+      }
+      checkBytes(new Uint8Array(other.buffer), 0, before, 'a restored memory')
+      const now = Buffer.from(other.buffer)
+      for (let page = random(40); page < now.length / PAGE; page += 1 + random(40)) now[page * PAGE + 7] ^= 85
+    }
+    if (random(4) === 0) {
+      guarded.reset({ exclusive })
+      check(isZero(array, 0, array.length), 'zeros after a reset')
+    }
+    counts.snapshots++
+    if (random(2)) snapshot.close()
   },
 
   async loaded() {

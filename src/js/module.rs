@@ -44,8 +44,6 @@ pub struct NativeStateReport {
     pub value_type: String,
     /// Whether JavaScript can read and write it.
     pub readable: bool,
-    /// Whether it can be another one after the start function.
-    pub changeable: bool,
 }
 
 #[napi(object)]
@@ -102,7 +100,6 @@ impl From<Report> for NativeReport {
             added: global.reach.added,
             value_type: global.value_type,
             readable: global.readable,
-            changeable: true,
         });
         let tables = report.tables.into_iter().map(|table| NativeStateReport {
             import: import(&table.reach),
@@ -110,7 +107,6 @@ impl From<Report> for NativeReport {
             added: table.reach.added,
             value_type: table.element_type,
             readable: table.readable,
-            changeable: table.changeable,
         });
         let dropped_segments = report.dropped_segments.into_iter().map(|segment| match segment {
             Segment::Data(index) => format!("data segment {index}"),

@@ -1,7 +1,7 @@
 //! Taking a snapshot.
 
 use super::format::{Header, MOST_PIECES, Tail};
-use super::{KeptMapping, KeptRegion, Settings, Snapshot, data_offset_for};
+use super::{Content, KeptMapping, KeptRegion, Settings, Snapshot, data_offset_for};
 use crate::error::{Code, Error, Result};
 use crate::mapping::{Access, MappingTable};
 use crate::memory::{Held, Memory, Place};
@@ -9,7 +9,8 @@ use crate::region::Region;
 use crate::sys::page::{PageAligned, PageSpan, host_page_bytes};
 use crate::sys::pagemap::{self, Which};
 use crate::sys::{SysResult, contents, file, memfd, process_map};
-use std::os::fd::{AsFd, BorrowedFd};
+use crate::window::Window;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 /// The region that a mapping or window of a memory shows, which the table does not hold.
@@ -51,7 +52,8 @@ impl Memory {
 
         let mut data = Vec::new();
         for stretch in own_stretches(&state.table, place.byte_length()) {
-            for candidate in written_pages(self.addresses(stretch)?).map_err(failed)? {
+            let stretch = self.addresses(stretch)?;
+            for candidate in written_pages(stretch, state.content.as_deref()).map_err(failed)? {
                 copy.data_of(candidate, &mut data).map_err(failed)?;
             }
         }
@@ -60,13 +62,17 @@ impl Memory {
             let Some(target) = mapping.shown_part().map(|span| self.addresses(span)).transpose()? else {
                 continue;
             };
-            for own in own_pages(target).map_err(failed)? {
+            for own in own_pages(target, Which::OwnOfFile).map_err(failed)? {
                 written.push(copy.all_of(own).map_err(failed)?);
             }
         }
+        let mut free: Vec<PageSpan> = state.table.free().spans().collect();
+        free.retain(|span| span.end() <= place.byte_length());
         drop(state);
-        let tail = Tail { pieces: pieces_of(&data), written, metadata: String::new() };
-        let snapshot = Snapshot::new(name, fd, &header, tail, settings);
+        let tail = Tail { pieces: pieces_of(&data), written, free, metadata: String::new() };
+        let inode = file::status(&fd).map_err(failed)?.inode;
+        let content = Content { inode, data_offset: header.data_offset, data };
+        let snapshot = Snapshot::new(name, fd, content, &header, tail, settings);
         snapshot.set_mappings(mappings)?;
         Ok(snapshot)
     }
@@ -83,29 +89,35 @@ impl KeptMapping {
 fn keep_mappings(table: &MappingTable<Held>, regions: &[MappedRegion]) -> Result<Vec<KeptMapping>> {
     let keep = |(entry, held): (&crate::mapping::Entry, &Held)| {
         let start = entry.span.start();
-        let known = regions.iter().find(|known| known.start == start).ok_or_else(|| {
+        let unknown = || {
             let message = format!(
-                "the mapping at {} was made by another thread; take the snapshot there, or unmap it",
+                "what the mapping or window at {} shows was put there by another thread; take the snapshot there, or unmap it",
                 start.get()
             );
             Error::new(Code::RegionClosed, message)
-        })?;
-        let is_empty = held.window.as_ref().is_some_and(|window| window.shown() == PageAligned::ZERO);
-        let shown = match &known.region {
-            _ if is_empty => None,
-            Some(region) => Some(KeptRegion {
-                region: Arc::clone(region),
+        };
+        let shown_length = held.window.as_ref().map_or(entry.span.length(), Window::shown);
+        let shown = if shown_length == PageAligned::ZERO {
+            None
+        } else {
+            let known = regions.iter().find(|known| known.start == start).ok_or_else(unknown)?;
+            let shown = KeptRegion {
+                region: Arc::clone(known.region.as_ref().ok_or_else(unknown)?),
                 byte_offset: entry.region_offset,
                 byte_length: known.byte_length,
-            }),
-            None => return Err(Error::new(Code::Internal, "a mapping shows no region")),
+            };
+            let pages = shown.pages().map_err(|_| unknown())?;
+            let is_it = pages.inode() == entry.inode
+                && pages.file_offset() == entry.file_offset
+                && pages.length() == shown_length;
+            Some(is_it.then_some(shown.clone()).ok_or_else(unknown)?)
         };
         Ok(KeptMapping {
             span: entry.span,
             shown,
             access: entry.access,
             from_free: entry.from_free,
-            window: held.window.as_ref().map(crate::window::Window::kind),
+            window: held.window.as_ref().map(Window::kind),
         })
     };
     table.held().map(keep).collect()
@@ -123,8 +135,23 @@ pub(super) fn own_stretches(table: &MappingTable<Held>, byte_length: PageAligned
     stretches
 }
 
-/// The areas of the process that lie in a range, and whether each shows a file.
-pub(super) fn areas_in(target: PageSpan) -> SysResult<Vec<(PageSpan, bool)>> {
+/// What of an area of the process lies in a range.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Area {
+    pub(super) span: PageSpan,
+    pub(super) file: Option<AreaFile>,
+}
+
+/// The file that an area shows.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AreaFile {
+    inode: u64,
+    /// Of the span's start.
+    offset: u64,
+}
+
+/// The areas of the process that lie in a range.
+pub(super) fn areas_in(target: PageSpan) -> SysResult<Vec<Area>> {
     let mut areas = Vec::new();
     let mut at = target.start();
     while let Some(rest) = PageSpan::between(at, target.end()) {
@@ -134,34 +161,88 @@ pub(super) fn areas_in(target: PageSpan) -> SysResult<Vec<(PageSpan, bool)>> {
         let (Some(start), Some(end)) = (PageAligned::new(vma.start), PageAligned::new(vma.end)) else {
             break;
         };
-        areas.extend(
-            PageSpan::between(start, end)
-                .and_then(|area| area.within(rest))
-                .map(|area| (area, vma.inode != 0)),
-        );
+        let span = PageSpan::between(start, end).and_then(|area| area.within(rest));
+        let file = |span: PageSpan| {
+            let skew = span.start().get().saturating_sub(vma.start);
+            AreaFile { inode: vma.inode, offset: vma.file_offset.saturating_add(skew) }
+        };
+        areas.extend(span.map(|span| Area { span, file: (vma.inode != 0).then(|| file(span)) }));
         at = end;
     }
     Ok(areas)
 }
 
-/// Pages of a memory's own that may hold something: in anonymous memory those that were written. Where an earlier snapshot is laid, the
-/// page tables say nothing of what it shows, so it is all of them.
-fn written_pages(target: PageSpan) -> SysResult<Vec<PageSpan>> {
+/// Pages of a memory's own that may hold something: in anonymous memory those that were written. Where an earlier snapshot is laid, also what
+/// its file holds; its holes are not looked at, which would fill them. Of another file's pages, all.
+fn written_pages(target: PageSpan, content: Option<&Content>) -> SysResult<Vec<PageSpan>> {
     let mut pages = Vec::new();
-    for (area, is_file) in areas_in(target)? {
-        if is_file {
-            pages.push(area);
-        } else {
-            // Where nothing can be told, all of it is looked at.
-            pages.extend(own_pages(area).unwrap_or_else(|_| vec![area]));
+    for area in areas_in(target)? {
+        let which = if area.file.is_some() { Which::OwnOfFile } else { Which::Own };
+        // Where nothing can be told, all of it is looked at.
+        let own = own_pages(area.span, which).unwrap_or_else(|_| vec![area.span]);
+        match (area.file, content) {
+            (None, _) => pages.extend(own),
+            (Some(file), Some(content)) if file.inode == content.inode => {
+                let data = content.in_area(area.span, file.offset);
+                pages.extend(united(own.into_iter().chain(data).collect()));
+            }
+            (Some(_), _) => pages.push(area.span),
         }
     }
     Ok(pages)
 }
 
-fn own_pages(target: PageSpan) -> SysResult<Vec<PageSpan>> {
+impl Content {
+    /// What the file holds, looked for.
+    pub(super) fn of(fd: &OwnedFd, header: &Header, kept: &[PageSpan]) -> SysResult<Self> {
+        let inode = file::status(fd)?.inode;
+        let mut data = Vec::new();
+        for span in kept {
+            let offset = |at: PageAligned| header.data_offset.get().saturating_add(at.get());
+            let (mut at, end) = (offset(span.start()), offset(span.end()));
+            while let Some((from, to)) = file::next_data(fd, at, end)? {
+                let in_memory = |bytes: u64| bytes.checked_sub(header.data_offset.get());
+                let start = in_memory(from).map(PageAligned::round_down);
+                let stop = in_memory(to).and_then(PageAligned::round_up);
+                data.extend(start.zip(stop).and_then(|(start, stop)| PageSpan::between(start, stop)));
+                at = to;
+            }
+        }
+        Ok(Self { inode, data_offset: header.data_offset, data })
+    }
+
+    /// The addresses of what the file holds in an area that shows it from an offset on.
+    fn in_area(&self, area: PageSpan, offset: u64) -> Vec<PageSpan> {
+        let shown = PageAligned::new(offset).and_then(|offset| offset.checked_sub(self.data_offset));
+        let Some(shown) = shown.and_then(|start| PageSpan::new(start, area.length())) else {
+            // Not as a snapshot is laid.
+            return vec![area];
+        };
+        let first = self.data.partition_point(|data| data.end() <= shown.start());
+        let inside = self.data.iter().skip(first).map_while(|data| data.within(shown));
+        let address = |at: PageAligned| area.start().checked_add(at.checked_sub(shown.start())?);
+        inside.filter_map(|data| PageSpan::between(address(data.start())?, address(data.end())?)).collect()
+    }
+}
+
+/// In order, and none over another.
+fn united(mut spans: Vec<PageSpan>) -> Vec<PageSpan> {
+    spans.sort_by_key(|span| span.start());
+    let mut united: Vec<PageSpan> = Vec::with_capacity(spans.len());
+    for span in spans {
+        match united.last_mut() {
+            Some(last) if last.end() >= span.start() => {
+                *last = PageSpan::between(last.start(), last.end().max(span.end())).unwrap_or(*last);
+            }
+            _ => united.push(span),
+        }
+    }
+    united
+}
+
+fn own_pages(target: PageSpan, which: Which) -> SysResult<Vec<PageSpan>> {
     let mut pages = Vec::new();
-    let scanned = pagemap::scan(target, Which::Own, u64::MAX, |run| pages.push(run.span));
+    let scanned = pagemap::scan(target, which, u64::MAX, |run| pages.push(run.span));
     if scanned.is_err() {
         pages.clear();
         pagemap::read(target, |run| match pages.last_mut() {
@@ -258,6 +339,15 @@ mod tests {
         assert_eq!(pieces_of(&[span(0, 1), span(2, 3)]), [span(0, 3)]);
         let apart = [span(0, 1), span(far + 1, far + 2)];
         assert_eq!(pieces_of(&apart), apart);
+    }
+
+    #[test]
+    fn spans_are_united_in_order() {
+        assert_eq!(
+            united(vec![span(5, 7), span(0, 2), span(1, 3), span(3, 4), span(6, 9)]),
+            [span(0, 4), span(5, 9)]
+        );
+        assert_eq!(united(vec![]), []);
     }
 
     proptest! {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  0        64 KiB   data_offset                    data_offset + byte_length, the tail
-//!  | header | hole .. | byte 0 of the memory ........ | pieces | written | metadata |
+//!  | header | hole .. | byte 0 of the memory ........ | pieces | written | free | metadata |
 //! ```
 //!
 //! Byte N of the memory is byte `data_offset + N` of the file. `data_offset` leaves the same rest modulo 2 MiB as the memory's address,
@@ -19,8 +19,8 @@ const VERSION: u64 = 1;
 pub(super) const HEADER_BYTES: usize = 64;
 const CHECKSUM_AT: usize = 48;
 
-/// A hostile file could ask for as many mappings otherwise.
-pub(super) const MOST_PIECES: usize = 4;
+/// Each costs every memory that shows them an area or two; a hostile file could ask for as many as there are.
+pub(super) const MOST_PIECES: usize = 16;
 /// More than any sensible one has, and little enough to be read at once.
 const MOST_TAIL_BYTES: u64 = 64 << 20;
 
@@ -46,6 +46,8 @@ pub(super) struct Tail {
     pub(super) pieces: Vec<PageSpan>,
     /// Pages of private mappings that had been written, in order.
     pub(super) written: Vec<PageSpan>,
+    /// Where mappings may be put: the memory grew by it for them, and it is none, in order.
+    pub(super) free: Vec<PageSpan>,
     /// Whatever the caller wants to know again.
     pub(super) metadata: String,
 }
@@ -97,7 +99,7 @@ impl Header {
             header.byte_length.get().is_multiple_of(WASM_PAGE_BYTES)
                 && header.byte_length.get() <= MOST_BYTES
                 && (WASM_PAGE_BYTES..MOST_BYTES).contains(&header.data_offset.get())
-                && (16..=MOST_TAIL_BYTES).contains(&header.tail_bytes)
+                && (24..=MOST_TAIL_BYTES).contains(&header.tail_bytes)
                 && number(5) == 0
         };
         header.filter(is_sound).ok_or_else(|| {
@@ -111,7 +113,7 @@ impl Header {
 impl Tail {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        for spans in [&self.pieces, &self.written] {
+        for spans in [&self.pieces, &self.written, &self.free] {
             let count = u64::try_from(spans.len()).unwrap_or(u64::MAX);
             bytes.extend(count.to_le_bytes());
             for span in spans {
@@ -126,10 +128,11 @@ impl Tail {
     pub(super) fn decode(mut bytes: &[u8], byte_length: PageAligned) -> Result<Self> {
         let pieces = take_spans(&mut bytes, byte_length).filter(|pieces| pieces.len() <= MOST_PIECES);
         let written = take_spans(&mut bytes, byte_length);
+        let free = take_spans(&mut bytes, byte_length);
         let metadata = std::str::from_utf8(bytes).ok();
-        match (pieces, written, metadata) {
-            (Some(pieces), Some(written), Some(metadata)) => {
-                Ok(Self { pieces, written, metadata: metadata.to_owned() })
+        match (pieces, written, free, metadata) {
+            (Some(pieces), Some(written), Some(free), Some(metadata)) => {
+                Ok(Self { pieces, written, free, metadata: metadata.to_owned() })
             }
             _ => Err(invalid("its list of pieces is damaged")),
         }
@@ -207,6 +210,7 @@ mod tests {
         Tail {
             pieces: vec![span(0, 3), span(9, 64)],
             written: vec![span(4, 5)],
+            free: vec![span(5, 8)],
             metadata: "{\"é\":1}".into(),
         }
     }
@@ -235,7 +239,7 @@ mod tests {
         };
         assert!(refused(vec![span(0, 65)]), "past the memory's end");
         assert!(refused(vec![span(0, 3), span(2, 4)]), "over each other");
-        assert!(refused((0..5).map(|i| span(2 * i, 2 * i + 1)).collect()), "too many");
+        assert!(refused((0..17).map(|i| span(2 * i, 2 * i + 1)).collect()), "too many");
         let mut unaligned = tail().encode();
         unaligned[8] = 1;
         assert!(Tail::decode(&unaligned, pages(LENGTH)).is_err());
@@ -255,7 +259,7 @@ mod tests {
             if let Ok(header) = Header::decode(&head) {
                 prop_assert!(header.data_offset.get() >= WASM_PAGE_BYTES && header.byte_length.get() <= MOST_BYTES);
             }
-            if bytes.len() > 16 {
+            if bytes.len() > 24 {
                 bytes[..8].copy_from_slice(&u64::from(counts[0] % 5).to_le_bytes());
             }
             if let Ok(tail) = Tail::decode(&bytes, pages(LENGTH)) {

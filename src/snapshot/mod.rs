@@ -87,6 +87,7 @@ pub struct Snapshot {
     id: u64,
     name: Arc<str>,
     fd: OwnedFd,
+    content: Arc<Content>,
     /// Where byte 0 of the memory is in the memfd.
     data_offset: PageAligned,
     byte_length: PageAligned,
@@ -95,8 +96,17 @@ pub struct Snapshot {
     draft: Tail,
     mappings: OnceLock<Vec<KeptMapping>>,
     settings: Settings,
-    /// The memfd's pages, to copy from. `None`: there is no address space for them.
-    image: OnceLock<Option<Image>>,
+    /// The memfd's pages, to copy from. Empty as long as there was no address space for them.
+    image: OnceLock<Image>,
+}
+
+/// Where a snapshot's memfd is not all zeros: for a later snapshot of a memory that shows it, since reading its holes would fill them.
+#[derive(Debug)]
+pub(crate) struct Content {
+    inode: u64,
+    data_offset: PageAligned,
+    /// As offsets in the memory, in order.
+    data: Vec<PageSpan>,
 }
 
 /// A read-only mapping of what a snapshot holds.
@@ -130,11 +140,19 @@ fn data_offset_for(base: PageAligned) -> PageAligned {
 }
 
 impl Snapshot {
-    fn new(name: &str, fd: OwnedFd, header: &Header, draft: Tail, settings: Settings) -> Self {
+    fn new(
+        name: &str,
+        fd: OwnedFd,
+        content: Content,
+        header: &Header,
+        draft: Tail,
+        settings: Settings,
+    ) -> Self {
         Self {
             id: next_id(),
             name: name.into(),
             fd,
+            content: Arc::new(content),
             data_offset: header.data_offset,
             byte_length: header.byte_length,
             tail: OnceLock::new(),
@@ -228,11 +246,16 @@ impl Snapshot {
             [first, second] => first.span.end() <= second.span.start(),
             _ => true,
         });
+        // Writing to others on a restore would end the process.
         let lies_in_one = |written: &PageSpan| {
-            mappings.iter().any(|mapping| written.within(mapping.span) == Some(*written))
+            let mut private = mappings.iter().filter(|mapping| mapping.access == Access::Private);
+            private
+                .any(|mapping| mapping.shown_part().and_then(|shown| written.within(shown)) == Some(*written))
         };
         if !follow || !mappings.iter().all(is_sound) || !self.tail().written.iter().all(lies_in_one) {
-            return Err(format::invalid("its mappings lie over each other, or outside of the memory"));
+            return Err(format::invalid(
+                "its mappings lie over each other or outside of the memory, or written pages outside of private ones",
+            ));
         }
         self.mappings
             .set(mappings)
@@ -261,6 +284,12 @@ impl Snapshot {
             let mmap = Mmap::new_congruent(span.length(), pages, offset).ok()?;
             Some(Image { mmap, start: span.start() })
         };
-        self.image.get_or_init(make).as_ref()
+        match self.image.get() {
+            Some(image) => Some(image),
+            None => {
+                let image = make()?;
+                Some(self.image.get_or_init(|| image))
+            }
+        }
     }
 }

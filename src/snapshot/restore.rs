@@ -11,6 +11,8 @@ use crate::sys::mmap::{self, Advice, Pages, Sharing};
 use crate::sys::page::{PageAligned, PageSpan, host_page_bytes};
 use crate::sys::pagemap::{self, Which};
 use crate::sys::{SysResult, contents};
+use crate::window::Window;
+use std::sync::Arc;
 
 /// What a memory's own pages show, but for those that were written since.
 #[derive(Debug)]
@@ -20,15 +22,15 @@ pub(crate) struct Laid {
     /// Of the mapping table when `own` was right.
     table_version: u64,
     byte_length: PageAligned,
-    /// What is no mapping.
-    own: Vec<PageSpan>,
+    /// What is no mapping, as addresses, and whether it shows the snapshot's file.
+    own: Vec<(PageSpan, bool)>,
     /// Restores since all pages were last dropped or looked at, and after how many that is done.
     restores: u32,
     patience: u32,
     _areas: Areas,
 }
 
-/// Pages of the memfd that a memory has read stay in its page tables, and each costs every restore 11 ns. Nothing tells whether they will be read
+/// Pages that a memory has only read stay in its page tables, and each costs every restore 11 ns. Nothing tells whether they will be read
 /// again, which would cost a page fault for 16 of them, about as much as 17 restores. So from so many on they are dropped after so
 /// many restores; and where they come back, after twice as many the next time.
 const MANY_SMALL_PAGES: u64 = 1024;
@@ -67,7 +69,7 @@ impl Memory {
         snapshot: Option<&Snapshot>,
         keep_resident_bytes: u64,
     ) -> Result<Vec<(usize, Mapped)>> {
-        let mut state = self.lock_at(place)?;
+        let mut state = self.lock_to_restore(place)?;
         let put_back = PutBack::new(self, snapshot, keep_resident_bytes);
         let mut made = Vec::new();
         let mut areas = Areas::none();
@@ -101,6 +103,11 @@ impl Memory {
             patience: FIRST_PATIENCE,
             _areas: areas,
         });
+        if let Some(snapshot) = snapshot {
+            // What is free in the memory that it was taken of; beyond, as it was.
+            state.table.set_free_below(snapshot.byte_length, &snapshot.tail().free);
+            state.content = Some(Arc::clone(&snapshot.content));
+        }
         Ok(made)
     }
 
@@ -111,7 +118,7 @@ impl Memory {
         state: &mut State,
         put_back: &PutBack<'_>,
         made: &mut Vec<(usize, Mapped)>,
-    ) -> Result<Vec<PageSpan>> {
+    ) -> Result<Vec<(PageSpan, bool)>> {
         let kept = put_back.snapshot.map_or(&[][..], Snapshot::mappings);
         for (index, kept) in kept.iter().enumerate() {
             if state.table.overlapping(kept.span).is_none() {
@@ -129,9 +136,16 @@ impl Memory {
                 self.clean_mapping(place, entry, held, kept, put_back)?;
             }
         }
-        let own = own_stretches(&state.table, place.byte_length());
-        for stretch in &own {
-            put_back.lay(self.addresses(*stretch)?).map_err(|sys| incomplete(sys, put_back.snapshot))?;
+        let mut own = Vec::new();
+        for stretch in own_stretches(&state.table, place.byte_length()) {
+            let target = self.addresses(stretch)?;
+            let laid = put_back.lay(target).and_then(|()| {
+                put_back.for_parts(target, put_back.pieces(), |part, is_piece| {
+                    own.push((part, is_piece));
+                    Ok(())
+                })
+            });
+            laid.map_err(|sys| incomplete(sys, put_back.snapshot))?;
         }
         if put_back.snapshot.is_none() {
             put_back.drop_written(state)?;
@@ -140,26 +154,24 @@ impl Memory {
     }
 
     fn clean(&self, place: Place, snapshot: Option<&Snapshot>, keep_resident_bytes: u64) -> Result<bool> {
-        let mut state = self.lock_at(place)?;
+        let mut state = self.lock_to_restore(place)?;
         let (id, version) = (snapshot.map_or(ZEROS, |snapshot| snapshot.id), state.table.version());
-        let Some(mut laid) = state.laid.take_if(|laid| laid.id == id && laid.table_version == version) else {
+        // A length that differs is one that nothing has proven, and a memory that grew may have been moved, and back.
+        let is_known = |laid: &mut Laid| {
+            laid.id == id && laid.table_version == version && laid.byte_length == place.byte_length()
+        };
+        let Some(mut laid) = state.laid.take_if(is_known) else {
             return Ok(false);
         };
-        if laid.byte_length != place.byte_length() {
-            // It has grown, by zeros.
-            laid.own = own_stretches(&state.table, place.byte_length());
-            laid.byte_length = place.byte_length();
-        }
         let mut put_back = PutBack::new(self, snapshot, keep_resident_bytes);
-        if self.is_worth_dropping(&mut laid)? {
+        let kept = snapshot.map_or(&[][..], Snapshot::mappings);
+        if self.is_worth_dropping(&mut laid, kept)? {
             put_back.left_pages = 0;
-        }
-        for stretch in &laid.own {
-            put_back.clean(self.addresses(*stretch)?).map_err(|sys| incomplete(sys, snapshot))?;
+            put_back.drops_all = true;
         }
         match snapshot {
-            Some(snapshot) => {
-                for kept in snapshot.mappings() {
+            Some(_) => {
+                for kept in kept {
                     let Some((entry, held)) = state.table.at_mut(kept.span.start()) else {
                         return Err(Error::new(Code::Internal, "a mapping is gone"));
                     };
@@ -168,23 +180,27 @@ impl Memory {
             }
             None => put_back.drop_written(&mut state)?,
         }
+        for (part, is_piece) in &laid.own {
+            put_back.clean(*part, *is_piece).map_err(|sys| incomplete(sys, snapshot))?;
+        }
         state.laid = Some(laid);
         Ok(true)
     }
 
     /// Whether clean pages have been in the way long enough.
-    fn is_worth_dropping(&self, laid: &mut Laid) -> Result<bool> {
+    fn is_worth_dropping(&self, laid: &mut Laid, kept: &[KeptMapping]) -> Result<bool> {
         laid.restores = laid.restores.saturating_add(1);
         if laid.restores < laid.patience {
             return Ok(false);
         }
         laid.restores = 0;
         let mut left = MANY_SMALL_PAGES;
-        for stretch in &laid.own {
-            let page = host_page_bytes();
+        let private = kept.iter().filter(|kept| kept.access == Access::Private);
+        let private = private.filter_map(KeptMapping::shown_part).map(|shown| self.addresses(shown));
+        for target in laid.own.iter().map(|(part, _)| Ok(*part)).chain(private) {
             // Where the kernel can't tell, all is dropped in any case.
-            let _ = pagemap::scan(self.addresses(*stretch)?, Which::SmallOfFile, left, |run| {
-                left = left.saturating_sub(run.span.length().get().checked_div(page).unwrap_or(0));
+            let _ = pagemap::scan(target?, Which::SmallClean, left, |run| {
+                left = left.saturating_sub(run.pages())
             });
         }
         if left == 0 {
@@ -294,24 +310,35 @@ struct PutBack<'a> {
     snapshot: Option<&'a Snapshot>,
     /// Pages that may still be copied; the rest is dropped.
     left_pages: u64,
+    /// Whether what was only read is dropped, too.
+    drops_all: bool,
 }
 
 impl<'a> PutBack<'a> {
     fn new(memory: &Memory, snapshot: Option<&'a Snapshot>, keep_resident_bytes: u64) -> Self {
         let left_pages = keep_resident_bytes.checked_div(host_page_bytes()).unwrap_or(0);
-        Self { base: memory.base(), snapshot, left_pages }
+        Self { base: memory.base(), snapshot, left_pages, drops_all: false }
     }
 
     /// Own pages of the memory that show the snapshot already: what was written is put back.
-    fn clean(&mut self, target: PageSpan) -> SysResult<()> {
+    fn clean(&mut self, target: PageSpan, is_piece: bool) -> SysResult<()> {
         let mut put = Ok(());
         let mut left = self.left_pages;
-        let walked = pagemap::scan(target, Which::Own, left, |run| {
+        let which = if is_piece { Which::OwnOfFile } else { Which::Own };
+        let walked = pagemap::scan(target, which, left, |run| {
             if put.is_ok() {
-                // Reading a page in to write over it would be a waste.
-                put = if run.is_swapped { self.drop_pages(run.span) } else { self.copy(run.span) };
+                put = match (run.is_swapped, is_piece) {
+                    // Reading a page in to write over it would be a waste.
+                    (true, _) => self.drop_pages(run.span),
+                    (false, true) => self.copy_from_image(run.span),
+                    (false, false) => {
+                        // SAFETY: see PutBack.
+                        unsafe { contents::clear(run.span) };
+                        Ok(())
+                    }
+                };
             }
-            left = left.saturating_sub(run.span.length().get().checked_div(host_page_bytes()).unwrap_or(0));
+            left = left.saturating_sub(run.pages());
         });
         self.left_pages = left;
         put?;
@@ -340,17 +367,6 @@ impl<'a> PutBack<'a> {
     }
 
     /// Writes what the snapshot has over pages that are the process's own.
-    fn copy(&self, target: PageSpan) -> SysResult<()> {
-        self.for_parts(target, self.pieces(), |part, is_piece| {
-            if is_piece {
-                return self.copy_from_image(part);
-            }
-            // SAFETY: see PutBack.
-            unsafe { contents::clear(part) };
-            Ok(())
-        })
-    }
-
     fn copy_from_image(&self, target: PageSpan) -> SysResult<()> {
         let from = self.snapshot.and_then(Snapshot::image).zip(self.offsets(target).ok());
         match from.and_then(|(image, offsets)| image.of(offsets)) {
@@ -367,19 +383,25 @@ impl<'a> PutBack<'a> {
     /// A private mapping that shows its region: what was written is put back, to what had been written when the snapshot was taken.
     fn clean_private(&self, target: PageSpan) -> SysResult<()> {
         let mut put = Ok(());
-        let scanned = pagemap::scan(target, Which::Own, u64::MAX, |run| {
-            if put.is_ok() {
-                put = self.put_back_private(run.span);
-            }
-        });
+        let is_known = !self.drops_all
+            && pagemap::scan(target, Which::OwnOfFile, u64::MAX, |run| {
+                if put.is_ok() {
+                    put = self.drop_private(run.span);
+                }
+            })
+            .is_ok();
         put?;
-        if scanned.is_ok() { Ok(()) } else { self.put_back_private(target) }
+        if !is_known {
+            self.drop_private(target)?;
+        }
+        // All of them: the kernel drops pages of a file that got shorter, written ones too.
+        self.write_kept(target)
     }
 
-    fn put_back_private(&self, target: PageSpan) -> SysResult<()> {
+    fn drop_private(&self, target: PageSpan) -> SysResult<()> {
         self.for_parts(target, self.written(), |part, was_written| {
             if was_written {
-                return self.write_from_image(part);
+                return Ok(());
             }
             // SAFETY: see PutBack.
             unsafe { mmap::discard(part) }
@@ -410,19 +432,20 @@ impl<'a> PutBack<'a> {
     fn drop_written(&self, state: &mut State) -> Result<()> {
         for (entry, held) in state.table.held() {
             let target = entry.span.at_base(self.base);
-            let shown = match (&held.window, target) {
-                (Some(window), Some(target)) => window.shown_part(target),
-                (None, target) => target,
-                (Some(_), None) => None,
+            let (shown, rest) = match (&held.window, target) {
+                (Some(window), Some(target)) => (window.shown_part(target), window.rest_part(target)),
+                (None, target) => (target, None),
+                (Some(_), None) => (None, None),
             };
+            let rest = rest.filter(|_| held.window.as_ref().is_some_and(Window::rest_is_writable));
             let may_be_written = match entry.access {
                 Access::Private => true,
                 Access::Readonly => held.registration.is_changed(),
                 Access::Shared => false,
             };
-            if let Some(shown) = shown.filter(|_| may_be_written) {
+            for written in shown.filter(|_| may_be_written).into_iter().chain(rest) {
                 // SAFETY: see PutBack; these are private.
-                unsafe { mmap::discard(shown) }.map_err(|sys| incomplete(sys, None))?;
+                unsafe { mmap::discard(written) }.map_err(|sys| incomplete(sys, None))?;
             }
         }
         Ok(())
@@ -469,13 +492,13 @@ impl<'a> PutBack<'a> {
 
 /// Zeros in pages of a memory's own. Anonymous ones are dropped; others show an earlier snapshot.
 fn lay_zeros(target: PageSpan) -> SysResult<()> {
-    for (area, is_file) in areas_in(target)? {
+    for area in areas_in(target)? {
         // SAFETY: see PutBack.
-        let dropped = !is_file && unsafe { mmap::discard(area) }.is_ok();
+        let dropped = area.file.is_none() && unsafe { mmap::discard(area.span) }.is_ok();
         if !dropped {
             // SAFETY: see PutBack.
-            unsafe { mmap::replace(area, Pages::Zeros) }?;
-            let _ = mmap::advise(area, Advice::DontFork);
+            unsafe { mmap::replace(area.span, Pages::Zeros) }?;
+            let _ = mmap::advise(area.span, Advice::DontFork);
         }
     }
     Ok(())

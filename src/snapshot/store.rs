@@ -1,16 +1,17 @@
 //! Snapshots in files, and by descriptors.
 
 use super::format::{self, Checksum, HEADER_BYTES, Header, Tail, invalid};
-use super::{Settings, Snapshot};
+use super::{Content, Settings, Snapshot};
 use crate::error::{Code, Error, Result};
 use crate::sys::file::{self, FileKind};
 use crate::sys::page::{PageSpan, host_page_bytes};
 use crate::sys::{SysResult, memfd, to_u64, to_usize};
+use nix::errno::Errno;
 use nix::fcntl::SealFlag;
-use std::os::fd::{AsFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Whether a save or load is not wanted any more.
 #[derive(Debug, Default)]
@@ -47,13 +48,23 @@ fn check_cancelled(cancel: &Cancel) -> Result<()> {
 }
 
 impl Snapshot {
-    /// Writes the snapshot to a file, which takes the place of one that is there when it is complete. Holes stay holes.
+    /// Writes the snapshot to a file, which takes the place of one that is there when it is complete. Holes stay holes. A symbolic link
+    /// is followed.
     pub fn save(&self, path: &Path, cancel: &Cancel) -> Result<()> {
         let what = format!("can't save a snapshot to {}", path.display());
-        let beside = temporary_beside(path)
-            .ok_or_else(|| Error::new(Code::OpenFailed, format!("{what}: the path names no file")))?;
+        let path = &file::place_for(path)
+            .map_err(|sys| Error::from_sys(Code::OpenFailed, &what, sys))?
+            .ok_or_else(|| {
+                Error::new(
+                    Code::NotAFile,
+                    format!("{what}: what is there is no regular file; remove it, or choose another name"),
+                )
+            })?;
+        if path.file_name().is_none() {
+            return Err(Error::new(Code::OpenFailed, format!("{what}: the path names no file")));
+        }
         let refused = |sys| Error::from_sys(Code::OpenFailed, &what, sys);
-        let fd = file::create_new(&beside).map_err(refused)?;
+        let (beside, fd) = temporary_beside(path).map_err(refused)?;
         let saved = self
             .write_to(fd.as_fd(), cancel, &what)
             .and_then(|()| file::rename(&beside, path).map_err(refused));
@@ -107,7 +118,8 @@ impl Snapshot {
             return Err(named(invalid(message)));
         }
         let metadata = tail.metadata.clone();
-        let snapshot = Self::new(&name, fd, &header, tail, settings);
+        let content = Content::of(&fd, &header, &tail.kept()).map_err(refused)?;
+        let snapshot = Self::new(&name, fd, content, &header, tail, settings);
         snapshot.finish(metadata.clone())?;
         Ok(Loaded { snapshot, metadata })
     }
@@ -125,15 +137,20 @@ impl Snapshot {
                 "it is no sealed memfd; pass the `fd` of a Snapshot that is open, or load a saved one";
             return Err(named(invalid(message)));
         }
+        if file::has_huge_pages(&fd).map_err(|sys| Error::from_sys(Code::OpenFailed, &what, sys))? {
+            return Err(named(invalid("its pages are of hugetlb, which no snapshot's are")));
+        }
         let (header, tail_bytes) = read_ends(fd.as_fd()).map_err(named)?;
         let tail = Tail::decode(&tail_bytes, header.byte_length).map_err(named)?;
         let name = file::path_of(&fd).unwrap_or_default();
         let name = name.to_string_lossy();
         let name = name.strip_prefix("/memfd:").unwrap_or(&name);
         let name = name.strip_suffix(" (deleted)").unwrap_or(name);
+        let content = Content::of(&fd, &header, &tail.kept());
+        let content = content.map_err(|sys| Error::from_sys(Code::ReadFailed, &what, sys))?;
         let snapshot = Self {
             tail: OnceLock::from(tail.clone()),
-            ..Self::new(name, fd, &header, Tail::default(), settings)
+            ..Self::new(name, fd, content, &header, Tail::default(), settings)
         };
         Ok(Loaded { snapshot, metadata: tail.metadata })
     }
@@ -207,12 +224,15 @@ fn write_data(to: BorrowedFd<'_>, offset: u64, bytes: &[u8]) -> SysResult<()> {
     Ok(())
 }
 
-/// A name in the same directory that no other save has.
-fn temporary_beside(path: &Path) -> Option<PathBuf> {
-    use std::sync::atomic::AtomicU64;
+/// A new file in the same directory, and its name, which no other save of this process has. One that a process of the same number left is passed over.
+fn temporary_beside(path: &Path) -> SysResult<(PathBuf, OwnedFd)> {
     static NEXT: AtomicU64 = AtomicU64::new(1);
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name()?);
-    name.push(format!(".{}-{}.tmp", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
-    Some(path.with_file_name(name))
+    loop {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let beside = path.with_file_name(format!(".hostmap-{}-{number}.tmp", std::process::id()));
+        match file::create_new(&beside) {
+            Err(sys) if sys.errno == Errno::EEXIST => {}
+            created => return created.map(|fd| (beside, fd)),
+        }
+    }
 }

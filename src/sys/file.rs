@@ -241,6 +241,28 @@ pub fn read_up_to(fd: impl AsFd, offset: u64, bytes: &mut [u8]) -> SysResult<usi
     Ok(done)
 }
 
+/// Where a file of this name is to be put: where a symbolic link leads. `None`: something is there that is no regular file.
+pub fn place_for(path: &Path) -> SysResult<Option<std::path::PathBuf>> {
+    /// As many as the kernel follows.
+    const MOST_LINKS: u32 = 40;
+    let mut path = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        let is_link = match std::fs::symlink_metadata(&path) {
+            Ok(found) if found.is_file() => false,
+            Ok(found) if found.is_symlink() => true,
+            Ok(_) => return Ok(None),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
+            Err(error) => return Err(SysError::from_io("stat", &error)),
+        };
+        if !is_link {
+            return Ok(Some(path));
+        }
+        let target = std::fs::read_link(&path).map_err(|error| SysError::from_io("readlink", &error))?;
+        path = path.with_file_name("").join(target);
+    }
+    Err(SysError::new("readlink", Errno::ELOOP))
+}
+
 /// A new file that only this user can read and write. EEXIST if there is one.
 pub fn create_new(path: &Path) -> SysResult<OwnedFd> {
     inject::trip("open")?;

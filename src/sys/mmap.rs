@@ -25,7 +25,7 @@
 //! [plugged](plug) at once, with zeros; where that can't be, the process ends, since a sandbox with a hole must not go on.
 
 use super::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan, host_page_bytes};
-use super::{SysError, SysResult, inject, limits, to_u64, to_usize};
+use super::{SysError, SysResult, inject, limits, process_map, to_u64, to_usize};
 use nix::errno::Errno;
 use nix::sys::mman::{
     MRemapFlags, MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, mprotect, mremap, munmap,
@@ -290,16 +290,45 @@ pub unsafe fn unprotect_private(span: PageSpan) -> SysResult<()> {
 
 /// Drops what was written to private pages: a file's pages are the file's again, others zeros. Cheap for what was never touched.
 ///
-/// EINVAL where pages are locked (`mlockall`).
+/// EINVAL where pages are locked (`mlockall`) and the kernel is older than 5.18.
 ///
 /// # Safety
 /// As [`replace`].
 pub unsafe fn discard(span: PageSpan) -> SysResult<()> {
     inject::trip("madvise_discard")?;
-    let length = to_usize(span.length().get());
+    let (start, length) = (pointer(span.start().get())?, to_usize(span.length().get()));
     // SAFETY: the caller owns the span.
-    unsafe { madvise(pointer(span.start().get())?, length, MmapAdvise::MADV_DONTNEED) }
-        .map_err(|errno| SysError::new("madvise", errno))
+    let discarded = unsafe { madvise(start, length, MmapAdvise::MADV_DONTNEED) };
+    let discarded = discarded.or_else(|errno| {
+        if errno != Errno::EINVAL {
+            return Err(errno);
+        }
+        // SAFETY: as above.
+        let locked = unsafe { libc::madvise(start.as_ptr(), length, MADV_DONTNEED_LOCKED) };
+        if locked == 0 { Ok(()) } else { Err(errno) }
+    });
+    discarded.map_err(|errno| SysError::new("madvise", errno))
+}
+
+/// Of linux/mman.h; nix and libc don't know it.
+const MADV_DONTNEED_LOCKED: libc::c_int = 24;
+
+/// Whether a page can be written, by the kernel's account. One that can be is made the process's own by this.
+///
+/// # Safety
+/// As [`replace`].
+pub unsafe fn is_writable(page: PageSpan) -> bool {
+    // Kernels before 5.14 don't know the advice, which an empty range tells.
+    static IS_KNOWN: OnceLock<bool> = OnceLock::new();
+    let Ok(start) = pointer(page.start().get()) else { return true };
+    // SAFETY: the caller owns the page; of an empty range nothing is touched.
+    let populate = |length| unsafe { madvise(start, length, MmapAdvise::MADV_POPULATE_WRITE) };
+    if !*IS_KNOWN.get_or_init(|| populate(0).is_ok()) {
+        let area = process_map::at_or_after(page.start().get());
+        return !matches!(area, Ok(Some(area)) if area.start <= page.start().get() && !area.writable);
+    }
+    // EINVAL: its protection forbids it. Other errors say that it does not.
+    populate(to_usize(page.length().get())) != Err(Errno::EINVAL)
 }
 
 /// Advice on a range that changes no contents.

@@ -11,11 +11,11 @@
 use super::page::{PageAligned, PageSpan, host_page_bytes};
 use super::{SysError, SysResult, inject, to_u64};
 use nix::errno::Errno;
+use std::ffi::c_int;
 use std::fs::File;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
 use std::os::unix::fs::FileExt;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 /// `struct pm_scan_arg` of linux/fs.h.
 #[repr(C)]
@@ -61,10 +61,13 @@ const REGIONS: usize = 256;
 /// Which pages are looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Which {
-    /// The process's own: neither a file's nor the kernel's page of zeros, and there, in memory or swapped out.
+    /// The process's own in anonymous memory: not the kernel's page of zeros, and there, in memory or swapped out.
     Own,
-    /// A file's, mapped one by one.
-    SmallOfFile,
+    /// The process's own in a private mapping of a file: not the file's. Here the page of zeros is one that was written (samepage merging puts
+    /// it there).
+    OwnOfFile,
+    /// What was only read, mapped one by one: a file's, or the page of zeros.
+    SmallClean,
 }
 
 impl Which {
@@ -76,7 +79,10 @@ impl Which {
                 PAGE_IS_FILE | PAGE_IS_PFNZERO,
                 PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
             ],
-            Self::SmallOfFile => [PAGE_IS_HUGE, PAGE_IS_FILE | PAGE_IS_PRESENT | PAGE_IS_HUGE, 0],
+            Self::OwnOfFile => [PAGE_IS_FILE, PAGE_IS_FILE, PAGE_IS_PRESENT | PAGE_IS_SWAPPED],
+            Self::SmallClean => {
+                [PAGE_IS_HUGE, PAGE_IS_PRESENT | PAGE_IS_HUGE, PAGE_IS_FILE | PAGE_IS_PFNZERO]
+            }
         }
     }
 }
@@ -89,10 +95,37 @@ pub struct Run {
     pub is_swapped: bool,
 }
 
-/// Kept open: it stands for this process's memory as long as the process lives.
-fn kept_pagemap() -> Option<&'static File> {
-    static PAGEMAP: OnceLock<Option<File>> = OnceLock::new();
-    PAGEMAP.get_or_init(|| File::open("/proc/self/pagemap").ok()).as_ref()
+fn open_pagemap() -> SysResult<File> {
+    File::open("/proc/self/pagemap").map_err(|error| SysError::from_io("open", &error))
+}
+
+/// Kept open: it stands for this process's memory as long as the process lives. -1: not open yet.
+static PAGEMAP: AtomicI32 = AtomicI32::new(-1);
+
+impl Run {
+    pub fn pages(&self) -> u64 {
+        pages_of(self.span)
+    }
+}
+
+/// Scans by the descriptor that is kept. A script that closes descriptors by number may have closed it, and another file may have
+/// its number now: where that one knows no such call, it is opened anew, and the number left to whom it belongs to.
+fn scan_kept(argument: &mut ScanArgument) -> SysResult<c_int> {
+    // SAFETY: the kernel writes into `argument` and at most `vec_len` of the regions at `vec`, which the caller holds. No flag is set, so no page changes.
+    let mut scan = |fd: RawFd| unsafe { pagemap_scan(fd, argument) };
+    let kept = PAGEMAP.load(Ordering::Acquire);
+    if kept >= 0 {
+        match scan(kept) {
+            Err(Errno::ENOTTY | Errno::EBADF | Errno::EINVAL) => {}
+            done => return done.map_err(|errno| SysError::new("ioctl", errno)),
+        }
+    }
+    let fresh = open_pagemap()?;
+    let found = scan(fresh.as_raw_fd()).map_err(|errno| SysError::new("ioctl", errno))?;
+    if PAGEMAP.compare_exchange(kept, fresh.as_raw_fd(), Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+        let _ = fresh.into_raw_fd();
+    }
+    Ok(found)
 }
 
 /// Cleared where the kernel does not know the call, or a sandbox forbids it.
@@ -111,7 +144,6 @@ pub fn scan(
     if !SCAN_WORKS.load(Ordering::Relaxed) {
         return Err(SysError::new("ioctl", Errno::ENOTTY));
     }
-    let pagemap = kept_pagemap().ok_or(SysError::new("open", Errno::ENOENT))?;
     let (mut at, mut left) = (span.start(), most_pages);
     let mut regions = [PageRegion::default(); REGIONS];
     while at < span.end() && left > 0 {
@@ -128,16 +160,14 @@ pub fn scan(
             return_mask: PAGE_IS_SWAPPED,
             ..ScanArgument::default()
         };
-        // SAFETY: the kernel writes into `argument` and at most `vec_len` of `regions`. No flag is set, so no page changes.
-        let found = unsafe { pagemap_scan(pagemap.as_raw_fd(), &raw mut argument) };
-        let found = match found {
+        let found = match scan_kept(&mut argument) {
             Ok(found) => found,
-            Err(Errno::EINTR) => continue,
-            Err(errno) => {
-                if matches!(errno, Errno::ENOTTY | Errno::EINVAL | Errno::EPERM | Errno::ENOSYS) {
+            Err(SysError { errno: Errno::EINTR, .. }) => continue,
+            Err(sys) => {
+                if matches!(sys.errno, Errno::ENOTTY | Errno::EINVAL | Errno::EPERM | Errno::ENOSYS) {
                     SCAN_WORKS.store(false, Ordering::Relaxed);
                 }
-                return Err(SysError::new("ioctl", errno));
+                return Err(sys);
             }
         };
         for region in regions.iter().take(usize::try_from(found).unwrap_or(0)) {
@@ -162,7 +192,7 @@ pub fn read(span: PageSpan, mut show: impl FnMut(Run)) -> SysResult<()> {
     const PRESENT: u64 = 1 << 63;
     const ENTRY_BYTES: usize = 8;
     inject::trip("pread_pagemap")?;
-    let pagemap = kept_pagemap().ok_or(SysError::new("open", Errno::ENOENT))?;
+    let pagemap = open_pagemap()?;
     let page = PageAligned::new(host_page_bytes()).unwrap_or_default();
     let mut at = span.start();
     let mut buffer = [0_u8; 512 * ENTRY_BYTES];

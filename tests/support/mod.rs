@@ -144,7 +144,7 @@ pub fn areas_of(region: &Region) -> usize {
 }
 
 const BELOW_PAGES: u64 = 64;
-const ABOVE_PAGES: u64 = 1024;
+const ABOVE_PAGES: u64 = 4096;
 
 /// Address space with a linear memory in it, by the system calls that V8 makes.
 #[derive(Debug)]

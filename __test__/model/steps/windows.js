@@ -166,9 +166,19 @@ function show(mapping, region, byteOffset, byteLength, access) {
   mapping.shown = { region, byteOffset, byteLength }
 }
 
+function showNothing(mapping) {
+  mapping.window.slide({ region: null })
+  Object.assign(mapping, {
+    regionRef: null,
+    byteOffset: 0,
+    shown: { region: null, byteOffset: 0, byteLength: 0 }
+  })
+}
+
 /** Tells it what comes of a slide to so many pages that failed in a system call: it shows what it did, or the beginning of it. */
-function checkRefused(world, memory, { window, start, name }, asked) {
+function checkRefused(world, memory, mapping, asked) {
   if (memory.detached) return
+  const { window, start, name, shown } = mapping
   const { windowBytes } = memory.guarded.layout().ranges.find(range => range.start === start)
   world.protect(memory)
   const before = window.shownPages
@@ -183,6 +193,9 @@ function checkRefused(world, memory, { window, start, name }, asked) {
     return seen.equals(memory.model.read(rest, seen.length))
   }
   if (now !== before || (window.restIsWritable && !isKept())) window.layRest(now)
+  // What is left starts where it did.
+  if (now > 0) shown.byteLength = Math.min(shown.byteLength, now * PAGE - (shown.byteOffset % PAGE))
+  else if (before > 0) showNothing(mapping)
 }
 
 const slideArguments = {
@@ -246,12 +259,7 @@ step('slide to nothing', 3, { memory: pick, mapping: pick }, (world, args) => {
     call: () => mapping.real.slide(null),
     done: answer => {
       world.protect(memory)
-      mapping.window.slide({ region: null })
-      Object.assign(mapping, {
-        regionRef: null,
-        byteOffset: 0,
-        shown: { region: null, byteOffset: 0, byteLength: 0 }
-      })
+      showNothing(mapping)
       same('address shown', answer.address, mapping.start)
       same('bytes shown', answer.byteLength, 0)
     },

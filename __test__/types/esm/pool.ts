@@ -65,6 +65,7 @@ const sum: number = one.exports['add'](1, 2)
 const memory: GuardedMemory = one.memory
 const released: boolean = one.released
 one.release()
+one.discard()
 two[Symbol.dispose]()
 console.log(instance.exports, sum, memory.byteLength, released)
 
