@@ -22,7 +22,8 @@ things can go wrong:
   but where a page of zeros was put.
 - Somebody reads or writes past what a window shows. With rest \`'trap'\` a module gets the same \`RuntimeError\` where V8 can throw one. All
   others find zeros in all of the rest, which are forgotten at the next call into the library concerning that memory; the process gets one warning per window
-  (\`HOSTMAP_PAST_END\`), and traps and zeros count in \`faults\`. With rest \`'zeros'\` it finds zeros; where the window is \`readonly\`, a write is one to what is read-only.
+  (\`HOSTMAP_PAST_END\`), and traps and zeros count in \`faults\`. With rest \`'zeros'\` it finds zeros; where the window is \`readonly\`, a write is one to what is read-only,
+  and what a script wrote there is forgotten at the next call, too.
 
 The kernel itself, when a system call is to write into a page that is read-only or to read one that can't be had, changes
 nothing: the call fails with \`EFAULT\`.
