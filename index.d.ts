@@ -136,6 +136,11 @@ export interface Fault {
 export interface AllocateOptions {
   /** Shown by `inspect`, in layouts and as `/memfd:NAME` in `/proc/PID/maps`. At most 200 bytes, without NUL. */
   name?: string | undefined
+  /**
+   * Takes memory in pages of 2 MiB, as far as the system has them: one page fault then brings in 2 MiB, and random access misses the TLB less. `allocate` takes and clears all of the
+   * region's memory at once for it; its default is false. `copyFrom` fills pages that it would fill anyway; its default is true from 4 MiB on. What came of it: {@link HostRegion.hugePages}.
+   */
+  hugePages?: boolean | undefined
 }
 
 /** Options of {@link HostRegion.load}. */
@@ -146,6 +151,8 @@ export interface LoadOptions {
   byteLength?: number | undefined
   /** As in {@link AllocateOptions}. Default: the file's base name. */
   name?: string | undefined
+  /** As in {@link AllocateOptions}, for each 2 MiB of the region that hold data and no hole. Default true. */
+  hugePages?: boolean | undefined
   /** Ends the load. The promise is rejected with an `AbortError` (`code: 'ABORT_ERR'`) once everything is released. */
   signal?: AbortSignal | undefined
   /** Called about ten times a second, and once at the end, with the bytes done and the bytes to do. */
@@ -206,7 +213,7 @@ export class HostRegion implements Disposable {
    *
    * @param byteLength 1 to 2^53 - 1. The region has just this many bytes: nothing is rounded.
    * @throws `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`, `ERR_HOSTMAP_OUT_OF_MEMORY`, `ERR_HOSTMAP_TOO_MANY_FILES`
-   * @remarks Cost: `memfd_create`, `ftruncate`, `fcntl` and `fstat`, whatever the size.
+   * @remarks Cost: `memfd_create`, `ftruncate`, `fcntl` and `fstat`, whatever the size. With `hugePages`, four more for each 2 MiB, and clearing them.
    */
   static allocate(byteLength: number, options?: AllocateOptions): HostRegion
 
@@ -266,6 +273,12 @@ export class HostRegion implements Disposable {
   readonly sealed: boolean
   /** Whether `close` was called. */
   readonly closed: boolean
+  /**
+   * How much of the region is in huge pages at this moment. The system may split them when it runs out of memory.
+   *
+   * @remarks Cost: a mapping of the region for a moment, and two or three system calls for each 2 MiB of it that hold data. Where the kernel can't tell (before 6.7), `bytes` is 0.
+   */
+  readonly hugePages: HugePages
   /** Writes to views that are read-only, at most one for each page of a view: they went to copies of the page. Stays after `close`. */
   readonly strayWrites: number
   /** Accesses of views to pages whose contents could not be had, and that found zeros. Stays after `close`. */
@@ -313,6 +326,14 @@ export class HostRegion implements Disposable {
   [Symbol.dispose](): void
 }
 
+/** See {@link HostRegion.hugePages}. */
+export interface HugePages {
+  /** Bytes of the region in pages of 2 MiB. */
+  readonly bytes: number
+  /** Why there are none, or not everywhere, in words; `null` where nothing was in the way: then only a rest of less than 2 MiB has ordinary pages. */
+  readonly reason: string | null
+}
+
 /** What `new GuardedMemory` takes: the descriptor of `WebAssembly.Memory`. Sizes are in Wasm pages of 64 KiB. */
 export interface GuardedMemoryDescriptor {
   /** The memory's size at first, in Wasm pages. */
@@ -349,6 +370,11 @@ export interface MapOptions {
   access?: Access | undefined
   /** Brings the pages in and maps them now, so that the first touch costs nothing. Best effort, and takes as long as reading the data. Default false. */
   populate?: boolean | undefined
+  /**
+   * Whether the memory may grow by up to 2 MiB more, so that the region's huge pages are mapped as such: for parts of 2 MiB or more, without `at` and
+   * `allocator`. With these, it is chance. The space that is left over is used for smaller mappings. Default true.
+   */
+  hugePages?: boolean | undefined
   /** Puts the region into a block of the module's own `malloc`, for modules that manage all of their memory. `unmap` gives it back to `free`. */
   allocator?: GuestAllocator | undefined
 }
@@ -459,8 +485,8 @@ export class GuardedMemory {
    * Of `'private'` mappings and windows what was written is kept; of `'readonly'` ones stray writes are not, nor what was written behind what a window shows; and what is shared with others or with a file is not the
    * memory's to keep. Take it while no function of the module is on the stack, unless you mean to go back to there.
    *
-   * @throws `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`, `ERR_HOSTMAP_SHARED_MEMORY`, `ERR_HOSTMAP_REGION_CLOSED` for a mapping whose region was closed or that another thread
-   * made, `ERR_HOSTMAP_MEMORY_HIDDEN`, `ERR_HOSTMAP_MEMORY_MOVED`, `ERR_HOSTMAP_OUT_OF_MEMORY`, `ERR_HOSTMAP_TOO_MANY_FILES`, `ERR_HOSTMAP_UNSUITABLE_MODULE` if `globals` has several memories
+   * @throws `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`, `ERR_HOSTMAP_SHARED_MEMORY`, `ERR_HOSTMAP_REGION_CLOSED` for a mapping or window whose region was closed, or that another
+   * thread made or made to show something else, `ERR_HOSTMAP_MEMORY_HIDDEN`, `ERR_HOSTMAP_MEMORY_MOVED`, `ERR_HOSTMAP_OUT_OF_MEMORY`, `ERR_HOSTMAP_TOO_MANY_FILES`, `ERR_HOSTMAP_UNSUITABLE_MODULE` if `globals` has several memories
    * @remarks Cost: looks at the pages that were ever written (all pages, if a snapshot is shown), and copies those that are not zeros; 64 MiB take some 40 ms (bench/), and half as long again with
    * `hugePages`. Takes one descriptor.
    */
@@ -542,6 +568,15 @@ export class Mapping implements Disposable {
   readonly lastFault: Fault | null
 
   /**
+   * Brings pages of the mapping in and maps them, on a thread of libuv's pool, so that touching them costs nothing after. Resolves when it is done, or when the mapping is unmapped. Holes of a memfd
+   * take memory by it, as by any reading. Before kernel 5.14 only files are read ahead.
+   *
+   * @throws (rejects) `ERR_INVALID_ARG_TYPE`, `ERR_OUT_OF_RANGE`, `ABORT_ERR`, `ERR_HOSTMAP_READ_FAILED` where the file got shorter or its disk failed
+   * @remarks Cost: two `madvise` for each 16 MiB, which hold up other changes of the process's mappings while they run.
+   */
+  prefetch(options?: PrefetchOptions): Promise<void>
+
+  /**
    * Puts zeroed, writable pages in its place. A block of the module's allocator is given back to its `free`; space past the end
    * is kept for the next `map`. Unmapping twice does nothing.
    *
@@ -552,6 +587,16 @@ export class Mapping implements Disposable {
   unmap(): void
   /** The same as {@link Mapping.unmap}. */
   [Symbol.dispose](): void
+}
+
+/** Options of {@link Mapping.prefetch}. */
+export interface PrefetchOptions {
+  /** The first byte of the mapping to bring in, counted from its start. Default 0. */
+  from?: number | undefined
+  /** The byte before which it ends. Default: the mapping's end. */
+  to?: number | undefined
+  /** Ends it after at most 16 MiB more; what was brought in stays. */
+  signal?: AbortSignal | undefined
 }
 
 /** Options of {@link GuardedMemory.reset}. */
@@ -1065,7 +1110,7 @@ export interface PoolStats {
  * What is put back is all that an instance keeps, but for what is named at {@link AcceptedState}. Objects of the host, in globals and tables of type `externref`, are the same ones for all instances, and so are those behind imports, but that each {@link WindowSource} of a window that stands in the state starts again at its `from`. A NaN in
  * a global comes back as a NaN, perhaps with other bits.
  *
- * An instance that can't be restored is discarded, and another is made when one is needed: its table has grown, its memory has (without `'grown-memory'`), a mapping stands in it that the snapshot has not, or the kernel has no memory.
+ * An instance that can't be restored is discarded, and another is made when one is needed: its table has grown, its memory has (without `'grown-memory'`), a mapping or window stands in it that the snapshot has not, one that it has was unmapped, or the kernel has no memory.
  * {@link PoolStats.lastFailure} tells. In a shared memory no other thread may run when an instance is released.
  */
 export class InstancePool implements Disposable {

@@ -6,6 +6,7 @@ const { execFile } = require('node:child_process')
 const fs = require('node:fs')
 const path = require('node:path')
 const { GuardedMemory, HostRegion, Snapshot, limits } = require('..')
+const native = require('../lib/binding.js')
 const { expectError, expectFailure, possessions, thrownBy } = require('./support/errors')
 const { noise } = require('./support/files')
 const { inChild } = require('./support/child')
@@ -359,6 +360,65 @@ describe('mappings', () => {
       { code: 'ERR_HOSTMAP_REGION_CLOSED', says: /thread/ }
     )
     await worker.end()
+  })
+
+  test('and empty windows that another thread opened can not be kept, beside own ones or alone', async () => {
+    const worker = new TestWorker()
+    for (const isAlone of [true, false]) {
+      const shared = new GuardedMemory({ initial: 4, maximum: 8, shared: true })
+      if (!isAlone) shared.map(constant, { at: 2 * WASM_PAGE })
+      await worker.run(
+        ({ state, hostmap }, { memory, at }) => {
+          state.window = hostmap.GuardedMemory.from(memory).window({ byteLength: 65536, at })
+        },
+        { memory: shared.memory, at: WASM_PAGE }
+      )
+      const taken = () => shared.snapshot({ exclusive: true })
+      await expectFailure(taken, { code: 'ERR_HOSTMAP_REGION_CLOSED', says: ['65536', /thread/] })
+      await worker.run(({ state }) => state.window.unmap())
+      expect(taken().mappings.map(({ address }) => address)).toEqual(isAlone ? [] : [2 * WASM_PAGE])
+    }
+    await worker.end()
+  })
+
+  test('of a window that another thread emptied can not be kept', async () => {
+    const shared = new GuardedMemory({ initial: 4, maximum: 8, shared: true })
+    const window = shared.window({ byteLength: 8 * PAGE, at: WASM_PAGE, rest: 'zeros', access: 'private' })
+    const empty = shared.snapshot({ exclusive: true })
+    window.slide(constant)
+    const worker = new TestWorker()
+    await worker.run(
+      ({ state, hostmap }, { memory, fd }) => {
+        state.memory = hostmap.GuardedMemory.from(memory)
+        state.memory.restore(hostmap.Snapshot.fromFd(fd), { exclusive: true })
+      },
+      { memory: shared.memory, fd: empty.fd }
+    )
+    const taken = () => shared.snapshot({ exclusive: true })
+    await expectFailure(taken, { code: 'ERR_HOSTMAP_REGION_CLOSED', says: ['65536', /thread/] })
+    // It does not know what it shows until it is told.
+    window.slide(constant)
+    expect(taken().mappings).toMatchObject([{ kind: 'window', address: WASM_PAGE, regionName: 'constant' }])
+    await worker.end()
+  })
+
+  test('are told by their address, whatever comes or goes while they are looked at', () => {
+    const [low, high] = [0, 8 * PAGE].map(at => guarded.map(constant, { at, byteOffset: at / 8 }))
+    const { NativeSnapshot } = native
+    // As another thread may at that moment.
+    const replaced = jest.replaceProperty(native, 'NativeSnapshot', {
+      capture(...rest) {
+        low.unmap()
+        return NativeSnapshot.capture(...rest)
+      }
+    })
+    const snapshot = guarded.snapshot()
+    replaced.restore()
+    expect(snapshot.mappings).toMatchObject([{ address: 8 * PAGE, byteOffset: PAGE }])
+    const other = new GuardedMemory({ initial: 1 })
+    other.restore(snapshot)
+    expect(other.mappings.map(({ address, byteOffset }) => [address, byteOffset])).toEqual([[8 * PAGE, PAGE]])
+    expect(high.unmapped).toBe(false)
   })
 })
 

@@ -1,5 +1,6 @@
 'use strict'
 
+const { Hash } = require('node:crypto')
 const { exposeState, GuardedMemory, Snapshot } = require('..')
 const { decodeState } = require('../lib/instance.js')
 const { expectError, thrownBy } = require('./support/errors')
@@ -148,6 +149,31 @@ describe("an instance's state", () => {
     const copy = await Snapshot.of(wholly).instantiate(plain)
     expect([bytesOf(copy)[5], copy.exports.take()]).toEqual([7, 18])
     expect(wholly.exports.take()).toBe(18)
+  })
+
+  test('goes into code that was checked, whatever another thread writes to shared bytes', async () => {
+    const wat = '(module (memory (export "memory") 1) (func (export "f") (result i32) i32.const 1))'
+    const plain = await assemble(wat)
+    const at = Buffer.from(plain).indexOf(Buffer.of(0x41, 1, 0x0b)) + 1
+    expect(at).toBeGreaterThan(0)
+    const module = new WebAssembly.Module(exposeState(plain))
+    const snapshot = Snapshot.of(new WebAssembly.Instance(module), { module: plain })
+    const shared = new Uint8Array(new SharedArrayBuffer(plain.length))
+    shared.set(plain)
+    // As another thread may at that moment.
+    const { digest } = Hash.prototype
+    const spy = jest.spyOn(Hash.prototype, 'digest').mockImplementation(function (...rest) {
+      shared[at] = 2
+      return digest.apply(this, rest)
+    })
+    let instance
+    try {
+      instance = await snapshot.instantiate(shared)
+    } finally {
+      spy.mockRestore()
+    }
+    expect([shared[at], instance.exports.f()]).toEqual([2, 1])
+    expectError(await thrownBy(() => snapshot.instantiate(shared)), { code, says: 'another module' })
   })
 
   test('is refused before anything changes where a table has grown', async () => {

@@ -188,6 +188,47 @@ describe('an instance of a pool', () => {
     region.close()
   })
 
+  test.each(['mapping', 'window'])('is discarded when a program unmapped a %s of its own', async kind => {
+    const region = HostRegion.copyFrom(Buffer.alloc(4 * limits().pageSize, 5))
+    const pool = await makePool(bytes, {
+      init(_, memory) {
+        if (kind === 'mapping') memory.map(region, { at: WASM_PAGE })
+        else memory.window({ byteLength: WASM_PAGE, at: WASM_PAGE })
+      },
+      max: 1
+    })
+    const unmaps = [
+      standing => standing.unmap(),
+      // Another one just like it makes no difference: imports may have the old one.
+      (standing, memory) => {
+        standing.unmap()
+        if (kind === 'mapping') memory.map(region, { at: WASM_PAGE })
+        else memory.window({ byteLength: WASM_PAGE, at: WASM_PAGE })
+      }
+    ]
+    for (const [round, unmap] of unmaps.entries()) {
+      let standing
+      for (let use = 0; use < 3; use++) {
+        await pool.run(({ memory }) => {
+          standing ??= memory.mappings[0]
+          // Every user has what the first one had.
+          expect(memory.mappings).toEqual([standing])
+          expect(memory.mappings[0]).toBe(standing)
+          if (kind === 'window') expect(standing.source(region).next()).toBe(region.byteLength)
+        })
+      }
+      expect(pool.stats().discarded).toBe(round)
+      await pool.run(({ memory }) => unmap(memory.mappings[0], memory))
+      expect(pool.stats()).toMatchObject({ size: 0, discarded: round + 1 })
+      expectError(pool.stats().lastFailure, { code: 'ERR_HOSTMAP_NOT_RESTORABLE', says: /was unmapped/ })
+      await pool.run(({ memory }) => {
+        expect(memory.mappings[0]).not.toBe(standing)
+        expect(memory.mappings[0].unmapped).toBe(false)
+      })
+    }
+    region.close()
+  })
+
   test('reads from the start, whatever the one before has read', async () => {
     const wat = `(module (import "env" "memory" (memory 4))
       (import "data" "next" (func $next (param i32) (result i32))) (import "data" "pointer" (func $pointer (result i32)))
@@ -670,6 +711,77 @@ describe('a pool', () => {
     isBroken = false
     await pool.run(expectClean)
     expect(pool.stats()).toMatchObject({ size: 1, idle: 1, waiting: 0 })
+  })
+
+  describe('rejects who waits, and nothing else,', () => {
+    const unhandled = jest.fn()
+    beforeEach(() => {
+      unhandled.mockClear()
+      process.on('unhandledRejection', unhandled)
+    })
+    afterEach(async () => {
+      // It is told of after the microtasks.
+      await new Promise(resolve => setImmediate(resolve))
+      process.off('unhandledRejection', unhandled)
+      expect(unhandled).not.toHaveBeenCalled()
+    })
+
+    const never = () => {
+      throw new Error('never read')
+    }
+    const traps = { get: never, getPrototypeOf: never, getOwnPropertyDescriptor: never, has: never }
+    test.each([
+      ['message is a symbol', Object.assign(new Error('odd'), { message: Symbol('odd') })],
+      ['message throws', Object.defineProperty(new Error('odd'), 'message', { get: never })],
+      ['code throws', Object.defineProperty(new Error('odd'), 'code', { get: never })],
+      ['cause throws', Object.defineProperty(new Error('odd'), 'cause', { get: never })],
+      ["cause's message is a symbol", new Error('odd', { cause: { message: Symbol('odd') } })],
+      ['message is an object without a text', { message: { __proto__: null } }],
+      ['traps all throw', new Proxy(new Error('odd'), traps)]
+    ])('where the %s of what imports or bind throw', async (_, thrown) => {
+      for (const where of ['imports', 'bind']) {
+        let isBroken = false
+        const breaks = () => {
+          if (isBroken) throw thrown
+          return {}
+        }
+        for (const how of ['release', 'discard']) {
+          const pool = await makePool(bytes, { init, max: 1, [where]: breaks })
+          const leased = await pool.acquire()
+          const seen = []
+          const waits = [1, 2].map(() => pool.acquire().catch(error => seen.push(error === thrown)))
+          isBroken = true
+          leased.exports.growTable()
+          leased[how]()
+          await new Promise(resolve => setImmediate(resolve))
+          expect(pool.stats()).toMatchObject({ size: 0, busy: 0, waiting: 0, discarded: 1 })
+          await Promise.all(waits)
+          expect(seen).toEqual([true, true])
+          isBroken = false
+          await pool.run(expectClean)
+        }
+      }
+    })
+
+    test('where it can not be served even when the stack is empty', async () => {
+      const pool = await makePool(bytes, { init, max: 1 })
+      const leased = await pool.acquire()
+      const seen = []
+      const waits = [1, 2].map(() => pool.acquire().catch(error => seen.push(error.message)))
+      const iterator = jest.spyOn(Set.prototype, Symbol.iterator).mockImplementation(() => {
+        throw new Error('no iterator')
+      })
+      try {
+        leased.release()
+        await Promise.resolve()
+      } finally {
+        iterator.mockRestore()
+      }
+      await Promise.all(waits)
+      expect(seen).toEqual(['no iterator', 'no iterator'])
+      expect(pool.stats()).toMatchObject({ size: 1, idle: 1, busy: 0, waiting: 0 })
+      await pool.run(expectClean)
+    })
   })
 
   test('leaves nobody waiting for an instance that could not be made', async () => {

@@ -194,7 +194,8 @@ const table = {
       required: true
     }),
     ...optionsRows(value => HostRegion.allocate(1, value)),
-    ...nameRows(name => HostRegion.allocate(1, { name }))
+    ...nameRows(name => HostRegion.allocate(1, { name })),
+    ...booleanRows('hugePages', hugePages => HostRegion.allocate(1, { hugePages }))
   ],
   'HostRegion.copyFrom': [
     ...[
@@ -227,12 +228,14 @@ const table = {
       { ...VALUE_ERROR, says: /source/ }
     ]),
     ...optionsRows(value => HostRegion.copyFrom(contents, value)),
-    ...nameRows(name => HostRegion.copyFrom(contents, { name }))
+    ...nameRows(name => HostRegion.copyFrom(contents, { name })),
+    ...booleanRows('hugePages', hugePages => HostRegion.copyFrom(contents, { hugePages }))
   ],
   'HostRegion.load': [
     ...pathRows(path => HostRegion.load(path)),
     ...optionsRows(value => HostRegion.load(file, value)),
     ...nameRows(name => HostRegion.load(file, { name })),
+    ...booleanRows('hugePages', hugePages => HostRegion.load(file, { hugePages })),
     ...integerRows('byteOffset', byteOffset => HostRegion.load(file, { byteOffset }), {
       min: 0,
       max: contents.length - 1
@@ -439,6 +442,7 @@ const table = {
     ],
     ...wordRows('access', access => memory.map(region, { at: 0, access }), ['readonly', 'private', 'shared']),
     ...booleanRows('populate', populate => memory.map(region, { at: 0, populate })),
+    ...booleanRows('hugePages', hugePages => memory.map(region, { at: 0, hugePages })),
     ...[
       1,
       'x',
@@ -858,14 +862,15 @@ describe('an object that is not what it seems', () => {
   )
   test.each(members)(
     '%s.prototype.%s of something else is a TypeError',
-    (_name, _key, prototype, { get, value }) => {
+    async (_name, key, prototype, { get, value }) => {
       const member = get ?? value
       const others = [region, memory, mapped, memory.layout()].filter(
         object => !(object instanceof prototype.constructor)
       )
       for (const self of [undefined, null, 1, {}, prototype, Object.create(prototype), ...others]) {
         const possessed = possessions()
-        expect(() => member.call(self)).toThrow(expect.objectContaining({ name: 'TypeError' }))
+        const error = await thrownBy(() => member.call(self))
+        expect([key, error?.name]).toEqual([key, 'TypeError'])
         expect(possessions()).toEqual(possessed)
       }
     }
@@ -1294,6 +1299,18 @@ describe('windows', () => {
       max: contents.length,
       required: true
     }),
+    'mapping.prefetch': [
+      ...optionRows(value => mapped.prefetch(value)),
+      ...integerRows('from', from => mapped.prefetch({ from }), { min: 0, max: contents.length }),
+      ...integerRows('to', to => mapped.prefetch({ to }), { min: 0, max: contents.length }),
+      ['to', 9, to => mapped.prefetch({ from: 10, to }), { ...RANGE_ERROR, says: [/\bto\b/, /10/, /9/] }],
+      ...[1, 'x', {}, null].map(signal => [
+        'signal',
+        signal,
+        signal => mapped.prefetch({ signal }),
+        { ...TYPE_ERROR, says: /signal/ }
+      ])
+    ],
     'region.split': [
       ...integerRows('count', value => region.split(value), { min: 1, max: 2 ** 20, required: true }),
       ...optionRows(value => region.split(1, value)),

@@ -99,16 +99,20 @@ describe('a write to a read-only mapping', () => {
       const guarded = new GuardedMemory({ initial: (16384 * pageSize) / 65536 })
       const mapping = guarded.map(region, { at: 0 })
       const u8 = new Uint8Array(guarded.buffer)
-      const before = processMap().length
+      // In the memory alone: V8 takes and gives back others for its own sake.
+      const { start } = processMap().find(({ name }) => name.includes('memfd:region'))
+      const areas = () =>
+        processMap().filter(area => area.end > start && area.start < start + u8.length).length
+      const before = areas()
       for (let at = 0; at < u8.length; at += 2 * pageSize) u8[at] = 1
-      const added = processMap().length - before
+      const added = areas() - before
       // Protecting it again needs none either, and the next write finds it protected.
       GuardedMemory.from(guarded.memory)
       const strayWrites = mapping.strayWrites
       u8[pageSize] = 1
       const counted = mapping.strayWrites - strayWrites
       mapping.unmap()
-      const left = processMap().length - before
+      const left = areas() - before
       return {
         added,
         strayWrites,

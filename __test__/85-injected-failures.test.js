@@ -535,6 +535,63 @@ suite('when a system call fails', () => {
     expect(seen).toEqual([nothing, { ...failed, ...onePage }, nothing])
   })
 
+  test('a region that can not have huge pages has ordinary ones', () => {
+    const seen = inChild(() => {
+      const { HostRegion } = hostmap
+      const bytes = Buffer.alloc(8 * 2 ** 20, 6)
+      // What counting needs, and keeps.
+      const first = HostRegion.copyFrom(bytes)
+      void first.hugePages
+      first.close()
+      const filesBefore = files()
+      const outcomes = []
+      // All calls of the first block, and some of the second.
+      for (const [syscall, last] of [
+        ['mmap', 3],
+        ['madvise', 5]
+      ]) {
+        for (let at = 0; at <= last; at++) {
+          let region
+          const outcome = failing(syscall, at, ENOMEM, () => (region = HostRegion.copyFrom(bytes)))
+          const { reason } = region.hugePages
+          const isRight = Buffer.from(region.view()).equals(bytes)
+          region.close()
+          outcomes.push({ syscall, at, ...outcome, isRight, reason })
+        }
+      }
+      return { outcomes, left: files() - filesBefore }
+    })
+    for (const { syscall, at, code, isRight } of seen.outcomes) {
+      expect([syscall, at, code, isRight]).toEqual([syscall, at, undefined, true])
+    }
+    expect(seen.outcomes.some(({ went }) => went)).toBe(true)
+    expect(seen.outcomes.some(({ reason }) => reason !== null)).toBe(true)
+    expect(seen.left).toBe(0)
+  })
+
+  test('a prefetch that fails says so, and the mapping is as it was', () => {
+    const seen = inChild(async () => {
+      const { GuardedMemory, HostRegion } = hostmap
+      const EFAULT = 14
+      const mapping = new GuardedMemory({ initial: 1 }).map(HostRegion.copyFrom(Buffer.alloc(2 ** 20, 6)))
+      const outcomes = []
+      for (const errno of [ENOMEM, EFAULT]) {
+        native.injectFailure('madvise', 1, errno)
+        const code = await mapping.prefetch().then(
+          () => null,
+          error => error.code
+        )
+        outcomes.push([code, native.forgetFailures(), new Uint8Array(mapping.memory.buffer)[mapping.address]])
+      }
+      return outcomes
+    })
+    // Out of memory: pages come when they are touched.
+    expect(seen).toEqual([
+      [null, false, 6],
+      ['ERR_HOSTMAP_READ_FAILED', false, 6]
+    ])
+  })
+
   test('a snapshot that can not be taken leaves no descriptor, and the memory as it was', () => {
     const seen = inChild(() => {
       const { GuardedMemory } = hostmap

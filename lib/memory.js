@@ -4,6 +4,7 @@ const { inspect, types } = require('node:util')
 const native = require('./binding.js')
 const check = require('./arguments.js')
 const { makeError, fromNative, callNative } = require('./errors.js')
+const { runTask } = require('./task.js')
 const { isRegion, handleOf, nativeOf, isView } = require('./region.js')
 const { guardFaults, faultsFrom } = require('./faults.js')
 const { makeLayout } = require('./layout.js')
@@ -181,10 +182,12 @@ class GuardedMemory {
       byteLength,
       access = 'readonly',
       populate = false,
+      hugePages = true,
       allocator
     } = options === undefined ? NO_OPTIONS : check.options(options)
     check.wholeNumber(byteOffset, 'options.byteOffset')
     check.boolean(populate, 'options.populate')
+    check.boolean(hugePages, 'options.hugePages')
     const code = check.access(access, 'options.access')
     if (region.closed)
       throw makeError('ERR_HOSTMAP_REGION_CLOSED', `region "${region.name}" was closed; make a new one`)
@@ -199,7 +202,7 @@ class GuardedMemory {
       byteLength === undefined
         ? region.byteLength - byteOffset
         : check.wholeNumber(byteLength, 'options.byteLength', 1, region.byteLength - byteOffset)
-    const request = { region, byteOffset, byteLength: length, access, code, populate }
+    const request = { region, byteOffset, byteLength: length, access, code, populate, hugePages }
     guardFaults()
     return this.#place(at, allocator, length, {
       at: (start, release) => this.#mapAt(start, request, release),
@@ -485,7 +488,9 @@ class GuardedMemory {
   }
 
   #mapPastEnd(request) {
-    const { region, byteOffset, byteLength, code, populate } = request
+    const { region, byteOffset, byteLength, code, populate, hugePages } = request
+    // Where whole huge pages of the region can be mapped as such: see src/huge.rs.
+    let congruent = hugePages && byteLength >= HUGE_PAGE_BYTES
     for (;;) {
       const array = this.#current()
       let found
@@ -497,13 +502,14 @@ class GuardedMemory {
           byteOffset,
           byteLength,
           code,
-          populate
+          populate,
+          congruent
         )
       } catch (error) {
         throw fromNative(error)
       }
       if (found !== null) return this.#add(found[1], found[0], request)
-      this.#growBy(byteLength)
+      congruent = this.#growFor(byteLength, congruent)
     }
   }
 
@@ -524,13 +530,18 @@ class GuardedMemory {
         native.windowInFreeSpace(this.#table.handle, array, byteLength, code, trap, aligned)
       )
       if (found !== null) return this.#addWindow(found[1], found[0], request)
-      try {
-        this.#growBy(aligned ? byteLength + HUGE_PAGE_BYTES : byteLength)
-      } catch (error) {
-        if (!aligned) throw error
-        // There is no room for the alignment, perhaps.
-        aligned = false
-      }
+      aligned = this.#growFor(byteLength, aligned)
+    }
+  }
+
+  // Grows it for so many bytes, with what it takes to place them for huge pages. False: there is no room for that, perhaps.
+  #growFor(byteLength, aligned) {
+    try {
+      this.#growBy(aligned ? byteLength + HUGE_PAGE_BYTES : byteLength)
+      return aligned
+    } catch (error) {
+      if (!aligned) throw error
+      return false
     }
   }
 
@@ -712,6 +723,18 @@ class Mapping {
 
   get lastFault() {
     return this.#faults().lastFault
+  }
+
+  async prefetch(options) {
+    const given = check.options(options)
+    const { from, to } = check.part(given, this.#byteLength)
+    const { signal } = given
+    check.optional(signal, check.abortSignal, 'options.signal')
+    if (from === to) return
+    const task = new native.NativePrefetch()
+    await runTask(task, signal, 'The prefetch', () => {
+      if (!this.#unmapped) return task.run(this.#table.handle, this.#address, this.#id, from, to)
+    })
   }
 
   unmap() {

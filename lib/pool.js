@@ -17,6 +17,7 @@ const v8 = require('./v8.js')
 
 // Taken now, like those of v8.js.
 const { Uint8Array } = globalThis
+const { getOwnPropertyDescriptor } = Object
 const { Module, Instance, compile } = WebAssembly
 
 const MAKE = Symbol('make')
@@ -38,10 +39,18 @@ const NO_ROOM = new Set([
   'ERR_HOSTMAP_MEMORY_REFUSED'
 ])
 
+// Of an error that may be the user's: no getter or Proxy of theirs is called.
+const ownOf = (error, key) =>
+  types.isNativeError(error) ? getOwnPropertyDescriptor(error, key)?.value : undefined
+const messageOf = error => {
+  const message = ownOf(error, 'message')
+  return typeof message === 'string' ? message : ''
+}
+
 // V8's words for the end of the stack, which may come in any call where the caller is deep down. (Of a regular expression
 // it makes a SyntaxError then, which ends in the same words.)
-const saysStackEnd = error => `${error?.message}`.endsWith('Maximum call stack size exceeded')
-const isStackEnd = error => saysStackEnd(error) || saysStackEnd(error?.cause)
+const saysStackEnd = error => messageOf(error).endsWith('Maximum call stack size exceeded')
+const isStackEnd = error => saysStackEnd(error) || saysStackEnd(ownOf(error, 'cause'))
 
 // For what is to be done where the stack has room again.
 const SETTLED = Promise.resolve()
@@ -62,6 +71,7 @@ let throwAway
  * @property found what can change besides the memory (lib/instance.js)
  * @property state how that was when the snapshot was taken, by this instance's own functions
  * @property byteLength the memory's size then
+ * @property mappings the memory's mappings and windows then
  * @property leased the PooledInstance that it is lent to; null if it is idle
  */
 
@@ -140,8 +150,8 @@ class InstancePool {
   #max
   #snapshot
   #ownsSnapshot = true
-  // Whether it has windows, and so sources.
-  #hasWindows = false
+  // Whether it has mappings or windows.
+  #hasMappings = false
   // Of the bytes that the pool was made of; null where they are not known.
   #digest = null
   // Memories, globals and tables that instances were given: two with the same one would see each other.
@@ -228,8 +238,9 @@ class InstancePool {
       noteDigest(first.instance, this.#digest)
       first.state = state.captureLive(first.found)
       first.byteLength = first.memory.byteLength
+      first.mappings = this.#mappingsOf(first)
       state.checkPortable(found, state.captureState(found))
-      this.#rewindSources(first)
+      first.mappings.forEach(rewindSourcesOf)
       this.#created += 1
       this.#idle.push(first)
     }
@@ -238,7 +249,7 @@ class InstancePool {
 
   #look(bytes) {
     const { mappings, moduleDigest } = this.#snapshot
-    this.#hasWindows = mappings.some(({ kind }) => kind === 'window')
+    this.#hasMappings = mappings.length > 0
     if (bytes !== undefined) this.#digest = moduleDigest
   }
 
@@ -392,7 +403,7 @@ class InstancePool {
   #tell(error, isNewTurn) {
     const [waiter] = this.#waiting
     if (waiter === undefined) return
-    if (isNewTurn || !(NO_ROOM.has(error?.code) || isStackEnd(error))) {
+    if (isNewTurn || !(NO_ROOM.has(ownOf(error, 'code')) || isStackEnd(error))) {
       waiter.reject(error)
       this.#stopWaiting(waiter)
       return
@@ -400,7 +411,7 @@ class InstancePool {
     const nextTurn = SETTLED.then(() => immediate())
     nextTurn.then(() => {
       this.#isPaused = false
-      this.#serve(true)
+      this.#serveOrTell(true)
     })
     this.#isPaused = true
   }
@@ -463,7 +474,19 @@ class InstancePool {
 
   // To be called before anything changes: the stack may end in this, too.
   #serveSoon() {
-    if (this.#waiting.size > 0) SETTLED.then(() => this.#serve())
+    if (this.#waiting.size > 0) SETTLED.then(() => this.#serveOrTell())
+  }
+
+  // Where nobody is there to call `#serve` again.
+  #serveOrTell(isNewTurn) {
+    try {
+      this.#serve(isNewTurn)
+    } catch (error) {
+      this.#waiting.forEach(waiter => {
+        this.#stopWaiting(waiter)
+        waiter.reject(error)
+      })
+    }
   }
 
   #restore(slot) {
@@ -471,12 +494,14 @@ class InstancePool {
     state.checkLive(slot.state)
     slot.memory.restore(this.#snapshot, RESTORE)
     state.restoreLive(slot.state)
-    this.#rewindSources(slot)
+    const mappings = this.#mappingsOf(slot)
+    checkMappings(slot, mappings)
+    // Each user of an instance finds its sources at their start.
+    mappings.forEach(rewindSourcesOf)
   }
 
-  // Each user of an instance finds them at their start.
-  #rewindSources({ memory }) {
-    if (this.#hasWindows) memory.mappings.forEach(rewindSourcesOf)
+  #mappingsOf({ memory }) {
+    return this.#hasMappings ? memory.mappings : NO_MAPPINGS
   }
 
   /** Another instance in the pool's state. It counts from now on, since imports and bind may ask the pool for one, too. */
@@ -488,9 +513,10 @@ class InstancePool {
       if (!this.#keepsGrown) checkSize(slot.memory, this.#snapshot)
       noteDigest(slot.instance, this.#digest)
       this.#snapshot.restoreTo(slot.instance, RESTORE)
-      this.#rewindSources(slot)
       slot.state = state.captureLive(slot.found)
       slot.byteLength = slot.memory.byteLength
+      slot.mappings = this.#mappingsOf(slot)
+      slot.mappings.forEach(rewindSourcesOf)
       if (this.#closed) throw poolClosed()
     } catch (error) {
       this.#size -= 1
@@ -509,7 +535,16 @@ class InstancePool {
     const memory = GuardedMemory.from(all.memory)
     if (bind !== undefined) refuseLater(bind(instance, memory), 'what options.bind gives')
     const exports = this.#hidden.size === 0 ? instance.exports : without(instance.exports, this.#hidden)
-    return { instance, exports, memory, found: all, state: undefined, byteLength: 0, leased: null }
+    return {
+      instance,
+      exports,
+      memory,
+      found: all,
+      state: undefined,
+      byteLength: 0,
+      mappings: NO_MAPPINGS,
+      leased: null
+    }
   }
 
   #take({ memory, globals, tables }, index) {
@@ -531,6 +566,7 @@ class InstancePool {
 }
 
 const NO_OPTIONS = Object.freeze({ __proto__: null })
+const NO_MAPPINGS = Object.freeze([])
 const ACQUIRE = 'the wait for an instance'
 
 /** Gives the memory of a discarded instance back now: it may be long until it is collected. */
@@ -668,7 +704,7 @@ function instantiate(module, imports) {
       return new Instance(module, imports)
     } catch (error) {
       // V8's words for a memory that it gets no address space for.
-      if (error?.name !== 'RangeError' || !/allocate/.test(error.message)) throw error
+      if (!/allocate/.test(messageOf(error)) || error.name !== 'RangeError') throw error
       const why = whyRefused(error)
       if (why.code !== 'ERR_HOSTMAP_MEMORY_REFUSED' || attempt === ATTEMPTS) throw why
     }
@@ -699,6 +735,16 @@ function checkSize({ byteLength }, snapshot) {
   throw makeError(
     'ERR_HOSTMAP_SNAPSHOT_MISMATCH',
     `the memory of a new instance has ${byteLength} bytes, and in the pool's state it has ${snapshot.byteLength}; let options.imports give one of that size, and bind not grow it, or name 'grown-memory' in options.accept`
+  )
+}
+
+// A restore makes new objects for what was unmapped. Whoever has the old ones, or sources of theirs, would find them dead.
+function checkMappings(slot, mappings) {
+  const isSame = (mapping, index) => mapping === slot.mappings[index]
+  if (mappings.length === slot.mappings.length && mappings.every(isSame)) return
+  throw makeError(
+    'ERR_HOSTMAP_NOT_RESTORABLE',
+    "a mapping or window of the pool's state was unmapped, and its object, which imports may use, can't be brought back; unmap only what was mapped since the instance was acquired"
   )
 }
 

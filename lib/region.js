@@ -10,6 +10,9 @@ const { guardFaults, faultsFrom } = require('./faults.js')
 // How often a load's progress is told.
 const PROGRESS_INTERVAL_MS = 100
 
+// From so many bytes on a copy is put into huge pages: below, the rest that is smaller than one is too much of it.
+const HUGE_BY_DEFAULT_BYTES = 4 * 2 ** 20
+
 // More workers than any machine has.
 const MOST_PARTS = 2 ** 20
 
@@ -70,32 +73,35 @@ class HostRegion {
 
   static allocate(byteLength, options) {
     check.wholeNumber(byteLength, 'byteLength', 1)
-    const { name = 'region' } = check.options(options)
+    const { name = 'region', hugePages = false } = check.options(options)
     check.regionName(name, 'options.name')
+    check.boolean(hugePages, 'options.hugePages')
     return new HostRegion(
       MAKE,
-      callNative(() => native.NativeRegion.allocate(byteLength, name)),
+      callNative(() => native.NativeRegion.allocate(byteLength, name, hugePages)),
       true
     )
   }
 
   static copyFrom(source, options) {
     const array = check.bytes(source, 'source')
-    const { name = 'region' } = check.options(options)
+    const { name = 'region', hugePages = array.byteLength >= HUGE_BY_DEFAULT_BYTES } = check.options(options)
     check.regionName(name, 'options.name')
+    check.boolean(hugePages, 'options.hugePages')
     return new HostRegion(
       MAKE,
-      callNative(() => native.NativeRegion.copyFrom(array, name)),
+      callNative(() => native.NativeRegion.copyFrom(array, name, hugePages)),
       true
     )
   }
 
   static async load(path, options) {
     const text = check.path(path)
-    const { byteOffset = 0, byteLength, name, signal, onProgress } = check.options(options)
+    const { byteOffset = 0, byteLength, name, hugePages = true, signal, onProgress } = check.options(options)
     check.wholeNumber(byteOffset, 'options.byteOffset')
     check.optional(byteLength, check.wholeNumber, 'options.byteLength', 1)
     check.optional(name, check.regionName, 'options.name')
+    check.boolean(hugePages, 'options.hugePages')
     check.optional(signal, check.abortSignal, 'options.signal')
     check.optional(onProgress, check.callback, 'options.onProgress')
     if (signal?.aborted) throw abortError(signal, `The load of ${text}`)
@@ -119,7 +125,7 @@ class HostRegion {
     }
     let owner
     try {
-      owner = await load.run(text, byteOffset, byteLength, name)
+      owner = await load.run(text, byteOffset, byteLength, name, hugePages)
     } catch (error) {
       signal?.removeEventListener('abort', cancel)
       if (thrown !== undefined) throw thrown.error
@@ -192,6 +198,12 @@ class HostRegion {
 
   get closed() {
     return this.#closed
+  }
+
+  get hugePages() {
+    if (this.#closed) return { bytes: 0, reason: 'the region was closed' }
+    const [bytes, reason] = callNative(() => this.#native.hugePages())
+    return { bytes, reason: reason ?? null }
   }
 
   get strayWrites() {

@@ -4,15 +4,17 @@
 
 const { createHash } = require('node:crypto')
 const { constants } = require('node:buffer')
-const { inspect } = require('node:util')
+const { inspect, types } = require('node:util')
 const native = require('./binding.js')
 const check = require('./arguments.js')
-const { makeError, abortError, fromNative, callNative } = require('./errors.js')
+const { makeError, callNative } = require('./errors.js')
 const { isRegion, handleOf } = require('./region.js')
+const { runTask } = require('./task.js')
 const { expose, isModule } = require('./module.js')
 const state = require('./instance.js')
 
 // Taken now, like those of v8.js.
+const { Uint8Array } = globalThis
 const { compile, instantiate } = WebAssembly
 
 const MAKE = Symbol('make')
@@ -99,7 +101,8 @@ class Snapshot {
     const text = check.path(path)
     const { signal, keepResidentBytes, hugePages, ...rest } = loadOptions(options)
     const what = `The load of ${text}`
-    const owner = await runTask(signal, what, task => task.load(text, keepResidentBytes, hugePages))
+    const task = new native.NativeSnapshotTask()
+    const owner = await runTask(task, signal, what, () => task.load(text, keepResidentBytes, hugePages))
     return makeLoaded(owner, rest)
   }
 
@@ -166,7 +169,7 @@ class Snapshot {
   async instantiate(module, imports) {
     handleOfOpen(this)
     check.optional(imports, check.options, 'imports')
-    const bytes = isModule(module) ? undefined : check.bytes(module, 'module')
+    const bytes = isModule(module) ? undefined : unshared(check.bytes(module, 'module'))
     if (bytes !== undefined) checkDigest(this.#moduleDigest, bytes, 'module')
     const compiled = bytes === undefined ? module : await compile(expose(bytes, 'module').bytes)
     const instance = await instantiate(compiled, imports)
@@ -183,7 +186,8 @@ class Snapshot {
     check.optional(signal, check.abortSignal, 'options.signal')
     const handle = handleOfOpen(this)
     if (this.#unsaveable !== null) throw makeError('ERR_HOSTMAP_NOT_RESTORABLE', this.#unsaveable)
-    await runTask(signal, `The save to ${text}`, task => task.save(handle, text))
+    const task = new native.NativeSnapshotTask()
+    await runTask(task, signal, `The save to ${text}`, () => task.save(handle, text))
   }
 
   close() {
@@ -290,6 +294,9 @@ function anchorOf(memory) {
   }
 }
 
+// Other threads may write what is shared: what is digested must be what is compiled.
+const unshared = bytes => (types.isSharedArrayBuffer(bytes.buffer) ? new Uint8Array(bytes) : bytes)
+
 function digestOf(module, name = 'options.module') {
   return `sha256-${createHash('sha256').update(check.bytes(module, name)).digest('hex')}`
 }
@@ -353,15 +360,14 @@ function takeSnapshot(memory, ground, options) {
 
 /** Writes what only JavaScript knows into a snapshot, and seals it. */
 function complete(owner, { shown, kept, moduleDigest, address }) {
-  const numbers = owner.mappings()
-  const keptMappings = shown.map((it, index) => ({
-    numbers: numbers.slice(NUMBERS * index, NUMBERS * (index + 1)),
-    isWindow: it.isWindow,
-    region: it.region,
-    regionName: it.region?.name ?? null,
-    byteOffset: it.byteOffset,
-    byteLength: it.byteLength
-  }))
+  const byAddress = new Map(shown.map(it => [it.address, it]))
+  const flat = owner.mappings()
+  const keptMappings = Array.from({ length: flat.length / NUMBERS }, (_, index) => {
+    const numbers = flat.slice(NUMBERS * index, NUMBERS * (index + 1))
+    // The native part has found each of them in `shown`.
+    const { isWindow, region, byteOffset, byteLength } = byAddress.get(numbers[0])
+    return { numbers, isWindow, region, regionName: region?.name ?? null, byteOffset, byteLength }
+  })
   const { encoded, unsaveable } = encode(kept)
   const metadata = {
     address,
@@ -445,20 +451,6 @@ function loadOptions(options) {
     signal,
     keepResidentBytes,
     hugePages
-  }
-}
-
-async function runTask(signal, what, start) {
-  if (signal?.aborted) throw abortError(signal, what)
-  const task = new native.NativeSnapshotTask()
-  const cancel = () => task.cancel()
-  signal?.addEventListener('abort', cancel, { once: true })
-  try {
-    return await start(task)
-  } catch (error) {
-    throw signal?.aborted ? abortError(signal, what) : fromNative(error)
-  } finally {
-    signal?.removeEventListener('abort', cancel)
   }
 }
 

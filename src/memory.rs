@@ -43,15 +43,17 @@
 
 use crate::error::{Code, Error, Result};
 use crate::fault::{self, Counts, Registration};
+use crate::huge;
 use crate::mapping::{Access, Entry, MappingTable};
 use crate::region::{RegionPages, keep_out_of_dumps};
 use crate::snapshot::{Content, Laid};
 use crate::sys::areas::{AREAS_OF_A_MAPPING, AREAS_OF_A_MEMORY, Areas};
 use crate::sys::mmap::{self, Advice, Pages};
-use crate::sys::page::{PageAligned, PageSpan, WASM_PAGE_BYTES, host_page_bytes};
+use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan, WASM_PAGE_BYTES, host_page_bytes};
 use crate::sys::process_map;
 use crate::sys::{SysResult, limits};
 use crate::window::Window;
+use nix::errno::Errno;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -326,7 +328,7 @@ impl Memory {
         self.shared.base == place.base
     }
 
-    fn lock_bare(&self, place: Place) -> Result<MutexGuard<'_, State>> {
+    pub(crate) fn lock_bare(&self, place: Place) -> Result<MutexGuard<'_, State>> {
         if !self.is_at(place) {
             let message = "the memory was moved when it grew, as V8 does without its trap handler; its mappings are lost: map again";
             return Err(Error::new(Code::MemoryMoved, message));
@@ -340,11 +342,17 @@ impl Memory {
         Ok(state)
     }
 
-    /// As `lock_at`, for who must know whether a read-only page may have been written. A growth that failed half-way leaves them writable, and
-    /// neither the size nor a handler tells: the kernel is asked. It goes through a memory upwards, so that the first page of a mapping is
-    /// among those that it made writable.
+    /// As `lock_at`, for who must know whether a read-only page may have been written.
     pub(crate) fn lock_to_restore(&self, place: Place) -> Result<MutexGuard<'_, State>> {
-        let mut state = self.lock_at(place)?;
+        let mut state = self.lock_bare(place)?;
+        self.protect_to_restore(&mut state, place);
+        Ok(state)
+    }
+
+    /// As `protect_again`. But a growth that failed half-way leaves read-only pages writable, and neither the size nor a handler tells: the kernel is
+    /// asked. A growth goes through a memory upwards, so that the first page of a mapping is among those that it made writable.
+    pub(crate) fn protect_to_restore(&self, state: &mut State, place: Place) {
+        protect_again(&self.shared, state, place);
         let is_bare = |(entry, held): (&Entry, &Held)| {
             let target =
                 entry.span.at_base(self.shared.base).filter(|_| entry.span.end() <= place.byte_length);
@@ -359,9 +367,8 @@ impl Memory {
         };
         if state.table.held().any(is_bare) {
             state.protected_length = PageAligned::ZERO;
-            protect_again(&self.shared, &mut state, place);
+            protect_again(&self.shared, state, place);
         }
-        Ok(state)
     }
 
     /// Takes note of the memory's size: after a growth, read-only mappings are protected again.
@@ -399,19 +406,29 @@ impl Memory {
     }
 
     /// Maps in space past the memory's original end that is ours. `None`: there is not enough, the memory must grow.
+    ///
+    /// `congruent`: where huge pages of the region can be mapped as such, see `huge.rs`.
     pub fn map_in_free_space(
         &self,
         place: Place,
         pages: &RegionPages<'_>,
         access: Access,
         populate: bool,
+        congruent: bool,
     ) -> Result<Option<Mapped>> {
         // Before the caller grows the memory for it.
         check_mappable(pages, access)?;
         let mut state = self.lock_at(place)?;
-        let Some(span) =
-            state.table.free().find(pages.length()).filter(|span| span.end() <= place.byte_length)
-        else {
+        let free = state.table.free();
+        let free = match congruent {
+            true => {
+                // As if the memory began where the region's first huge page would.
+                let base = huge::base_for(self.base(), pages.file_offset());
+                base.and_then(|base| free.find_aligned(pages.length(), base, HUGE_PAGE_BYTES))
+            }
+            false => free.find(pages.length()),
+        };
+        let Some(span) = free.filter(|span| span.end() <= place.byte_length) else {
             // The caller grows the memory now, which can't be undone: what would be refused after it is refused before.
             return Areas::take(AREAS_OF_A_MAPPING).map(|_| None).map_err(|full| {
                 Error::no_head_room(format!("can't map region \"{}\"", pages.region().name()), full)
@@ -502,6 +519,38 @@ impl Memory {
             }
             at = step.end();
         }
+    }
+
+    /// Brings pages of a mapping in, from an offset in it on, and maps them. Blocks until it is done or cancelled, or the mapping is gone.
+    ///
+    /// Needs nobody to hold the memory: advice changes nothing, whatever stands at these addresses by then.
+    pub fn prefetch(&self, mapped: Mapped, part: PageSpan, cancelled: &AtomicBool) -> Result<()> {
+        let what = "can't bring in pages of a mapping";
+        for advice in [Advice::WillNeed, Advice::PopulateRead] {
+            let mut at = part.start();
+            while let Some(rest) = PageSpan::between(at, part.end()) {
+                if cancelled.load(Ordering::Acquire) {
+                    return Err(Error::new(Code::Aborted, "The operation was aborted"));
+                }
+                let step = rest.first(POPULATE_STEP_BYTES);
+                let state = self.lock();
+                let found = state.table.get(mapped.start, mapped.id).map(|(entry, _)| entry.span);
+                drop(state);
+                let inside = found.and_then(|span| step.at_base(span.start())?.within(span));
+                let Some(step_in_memory) = inside else { return Ok(()) };
+                match mmap::advise(self.addresses(step_in_memory)?, advice) {
+                    Ok(()) => {}
+                    // What the file has lost, or its disk.
+                    Err(sys) if matches!(sys.errno, Errno::EFAULT | Errno::EIO | Errno::EHWPOISON) => {
+                        return Err(Error::from_sys(Code::ReadFailed, what, sys));
+                    }
+                    // The kernel is too old, or it is no memory for it: pages come when they are touched.
+                    Err(_) => break,
+                }
+                at = step.end();
+            }
+        }
+        Ok(())
     }
 
     /// Puts zeroed, writable pages in the place of a mapping, and gives the faults that it had. `None`: it is not there

@@ -12,20 +12,21 @@
 
 use crate::error::{Code, Error, Result};
 use crate::fault::{self, Counts, Registration};
+use crate::huge::{self, Filler, WhyNot};
 use crate::mapping::Access;
 use crate::stage::{Grain, Refused, Stage, Stages};
 use crate::sys::areas::Areas;
 use crate::sys::file::{self, FileKind};
 use crate::sys::memfd;
 use crate::sys::mmap::{self, Advice, Mmap, Pages, Sharing};
-use crate::sys::page::{PageAligned, PageSpan, host_page_bytes};
+use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan, host_page_bytes};
 use crate::sys::{SysResult, process_map};
 use nix::errno::Errno;
 use nix::fcntl::SealFlag;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backing {
@@ -53,6 +54,8 @@ pub struct Region {
     /// Views that JavaScript may still hold: `seal` makes them read-only.
     views: Mutex<Vec<Weak<View>>>,
     stages: Arc<Stages>,
+    /// Why its pages are ordinary ones, or some of them.
+    not_huge: OnceLock<WhyNot>,
 }
 
 /// Which part of a file a region is to be. `byte_length: None` is all the rest.
@@ -72,7 +75,19 @@ const NO_WRITING: SealFlag = SealFlag::F_SEAL_WRITE.union(SealFlag::F_SEAL_FUTUR
 
 impl Region {
     /// A memfd of zeros.
-    pub fn allocate(byte_length: u64, name: &str) -> Result<Self> {
+    ///
+    /// `huge`: takes its memory at once, in huge pages as far as there are some.
+    pub fn allocate(byte_length: u64, name: &str, huge: bool) -> Result<Self> {
+        let region = Self::empty(byte_length, name)?;
+        let mut filler = region.filler(huge);
+        if let Some(filler) = &mut filler {
+            filler.prepare(0, byte_length);
+        }
+        region.filled(filler);
+        Ok(region)
+    }
+
+    fn empty(byte_length: u64, name: &str) -> Result<Self> {
         let what = || format!("can't allocate a region of {byte_length} bytes");
         if byte_length == 0 {
             return Err(Error::new(Code::OutOfRange, "byteLength is 0; a region has at least 1 byte"));
@@ -97,16 +112,30 @@ impl Region {
             counts: Arc::default(),
             views: Mutex::default(),
             stages: Arc::default(),
+            not_huge: OnceLock::new(),
         })
     }
 
     /// A memfd with a copy of `byte_length` bytes at this address of the process.
-    pub fn copy_from(source: u64, byte_length: u64, name: &str) -> Result<Self> {
-        let region = Self::allocate(byte_length, name)?;
-        file::write_all_from(region.fd.as_fd(), 0, source, byte_length).map_err(|sys| {
-            let code = if sys.errno == Errno::EFAULT { Code::ReadFailed } else { Code::OutOfMemory };
-            Error::from_sys(code, format!("can't copy {byte_length} bytes into a region"), sys)
-        })?;
+    pub fn copy_from(source: u64, byte_length: u64, name: &str, huge: bool) -> Result<Self> {
+        let region = Self::empty(byte_length, name)?;
+        let mut filler = region.filler(huge);
+        let mut at = 0;
+        while at < byte_length {
+            // A block is filled while its zeros are still in the CPU's caches.
+            let step =
+                byte_length.saturating_sub(at).min(if filler.is_some() { HUGE_PAGE_BYTES } else { u64::MAX });
+            let end = at.saturating_add(step);
+            if let Some(filler) = &mut filler {
+                filler.prepare(at, end);
+            }
+            file::write_all_from(region.fd.as_fd(), at, source.saturating_add(at), step).map_err(|sys| {
+                let code = if sys.errno == Errno::EFAULT { Code::ReadFailed } else { Code::OutOfMemory };
+                Error::from_sys(code, format!("can't copy {byte_length} bytes into a region"), sys)
+            })?;
+            at = end;
+        }
+        region.filled(filler);
         Ok(region)
     }
 
@@ -185,6 +214,7 @@ impl Region {
             counts: Arc::default(),
             views: Mutex::default(),
             stages: Arc::default(),
+            not_huge: OnceLock::new(),
         })
     }
 
@@ -264,6 +294,32 @@ impl Region {
             Backing::Memfd => file::status(self.fd.as_fd()).map_or(0, |status| status.allocated_bytes),
             Backing::File => 0,
         }
+    }
+
+    /// What fills it with huge pages, if that is asked for and it has room for one.
+    fn filler(&self, asked: bool) -> Option<Filler> {
+        (asked && self.byte_length >= HUGE_PAGE_BYTES).then(|| Filler::new(Arc::clone(&self.fd)))
+    }
+
+    /// Takes note of how that went.
+    fn filled(&self, filler: Option<Filler>) {
+        let why_not = match filler {
+            Some(filler) => filler.why_not(),
+            None if self.byte_length < HUGE_PAGE_BYTES => Some(WhyNot::TooSmall),
+            None => Some(WhyNot::NotAsked),
+        };
+        if let Some(why_not) = why_not {
+            let _ = self.not_huge.set(why_not);
+        }
+    }
+
+    /// How many of its bytes are in huge pages now, and why not all that hold data. Cost: see [`huge::bytes_of`].
+    pub fn huge_pages(&self) -> (u64, Option<WhyNot>) {
+        if self.backing == Backing::File {
+            return (0, Some(WhyNot::NotMemory));
+        }
+        let bytes = huge::bytes_of(self.fd.as_fd(), self.file_offset, self.byte_length).unwrap_or(0);
+        (bytes, self.not_huge.get().copied())
     }
 
     /// Checks that `[byte_offset, byte_offset + byte_length)` lies in the region, and gives the pages that hold it.
@@ -540,8 +596,14 @@ impl View {
     }
 
     fn over(length: PageAligned, pages: Pages<'_>, byte_length: u64) -> Result<Self> {
-        let mmap = Mmap::new(length, pages)
-            .map_err(|sys| Error::from_sys(Code::MapFailed, cannot_view(byte_length), sys))?;
+        let mmap = match pages {
+            // Where its huge pages can be mapped as such.
+            Pages::File { offset, .. } if length.get() >= HUGE_PAGE_BYTES => {
+                Mmap::new_congruent(length, pages, offset.get())
+            }
+            _ => Mmap::new(length, pages),
+        };
+        let mmap = mmap.map_err(|sys| Error::from_sys(Code::MapFailed, cannot_view(byte_length), sys))?;
         Ok(Self {
             held: Mutex::new(None),
             mmap,
@@ -626,7 +688,13 @@ impl AsRef<AtomicBool> for LoadProgress {
 const LOAD_STEP_BYTES: u64 = 16 << 20;
 
 /// A memfd with a copy of a file's bytes. The file's holes stay holes. Blocks until it is done or cancelled.
-pub fn load(path: &Path, part: Part, name: Option<&str>, progress: &LoadProgress) -> Result<Region> {
+pub fn load(
+    path: &Path,
+    part: Part,
+    name: Option<&str>,
+    huge: bool,
+    progress: &LoadProgress,
+) -> Result<Region> {
     let what = || format!("can't load {}", path.display());
     let check_cancelled = || match progress.cancelled.load(Ordering::Acquire) {
         true => Err(Error::new(Code::Aborted, "The operation was aborted")),
@@ -637,18 +705,24 @@ pub fn load(path: &Path, part: Part, name: Option<&str>, progress: &LoadProgress
     let status = file::status(&fd).map_err(|sys| Error::from_sys(Code::OpenFailed, what(), sys))?;
     let byte_length = resolve_part(part, status.byte_length, &what())?;
     let name = name.map_or_else(|| file_name(path), str::to_owned);
-    let region = Region::allocate(byte_length, &name)?;
+    let region = Region::empty(byte_length, &name)?;
     progress.total_bytes.store(byte_length, Ordering::Release);
 
     let end = part.byte_offset.saturating_add(byte_length);
     let read_failed = |sys| Error::from_sys(Code::ReadFailed, what(), sys);
     let (mut at, mut ranged) = (part.byte_offset, true);
+    let mut filler = region.filler(huge);
     while let Some((start, stop)) = file::next_data(&fd, at, end).map_err(read_failed)? {
         at = start;
         while at < stop {
             check_cancelled()?;
             let to = at.saturating_sub(part.byte_offset);
             let step = stop.saturating_sub(at).min(LOAD_STEP_BYTES);
+            if let Some(filler) = &mut filler {
+                // Blocks that begin in this step and hold nothing but data.
+                let begun = to.saturating_add(step).checked_next_multiple_of(HUGE_PAGE_BYTES).unwrap_or(to);
+                filler.prepare(to, begun.min(stop.saturating_sub(part.byte_offset)));
+            }
             let copied =
                 file::copy(fd.as_fd(), at, region.fd.as_fd(), to, step, &mut ranged).map_err(read_failed)?;
             if copied == 0 {
@@ -664,6 +738,7 @@ pub fn load(path: &Path, part: Part, name: Option<&str>, progress: &LoadProgress
         return Err(shrunk_while_loading(&what(), now, end));
     }
     progress.loaded_bytes.store(byte_length, Ordering::Release);
+    region.filled(filler);
     Ok(region)
 }
 

@@ -29,7 +29,7 @@ fn serial() -> std::sync::MutexGuard<'static, ()> {
 
 fn region(pages: u64, fill: u8) -> Region {
     let bytes = vec![fill; usize::try_from(pages * page_bytes()).unwrap()];
-    Region::copy_from(bytes.as_ptr() as u64, bytes.len() as u64, "test").unwrap()
+    Region::copy_from(bytes.as_ptr() as u64, bytes.len() as u64, "test", false).unwrap()
 }
 
 fn byte_of(region: &Region, offset: u64) -> u8 {

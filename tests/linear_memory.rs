@@ -14,7 +14,7 @@ use wasm_hostmap::sys::page::PageAligned;
 
 fn region(pages: u64, fill: u8) -> Region {
     let bytes = vec![fill; usize::try_from(pages * page_bytes()).unwrap()];
-    Region::copy_from(bytes.as_ptr() as u64, bytes.len() as u64, "test").unwrap()
+    Region::copy_from(bytes.as_ptr() as u64, bytes.len() as u64, "test", false).unwrap()
 }
 
 #[test]
@@ -101,7 +101,10 @@ fn a_base_that_comes_back_starts_clean() {
     reserved.renew();
     let second = Memory::attach(reserved.place()).unwrap();
     assert_eq!(second.entries().len(), 0);
-    assert_eq!(second.map_in_free_space(reserved.place(), &pages, Access::Readonly, false).unwrap(), None);
+    assert_eq!(
+        second.map_in_free_space(reserved.place(), &pages, Access::Readonly, false, false).unwrap(),
+        None
+    );
     second.map_at(reserved.place(), 0, &pages, Access::Readonly, false).unwrap();
     drop((first, again));
     assert_eq!(
@@ -231,7 +234,7 @@ proptest! {
                 Step::MapFree { region, access } => {
                     let size = usize::try_from(sizes[region]).unwrap();
                     let pages = regions[region].pages(PageAligned::ZERO, regions[region].byte_length()).unwrap();
-                    match memory.map_in_free_space(place, &pages, support::access(access), false) {
+                    match memory.map_in_free_space(place, &pages, support::access(access), false, false) {
                         Ok(Some(mapped)) => {
                             let first = usize::try_from(mapped.start.get() / page_bytes()).unwrap();
                             for page in 0..size {

@@ -46,7 +46,7 @@ fn a_file_is_opened_or_loaded_in_whole_or_in_part() {
 
     let progress = LoadProgress::default();
     let part = Part { byte_offset: 77, byte_length: None };
-    let loaded = load(&file.0, part, None, &progress).unwrap();
+    let loaded = load(&file.0, part, None, false, &progress).unwrap();
     assert_eq!(bytes_of(&loaded), bytes[77..]);
     assert_eq!(loaded.backing(), Backing::Memfd);
     assert_eq!(progress.loaded_bytes.load(Ordering::Relaxed), loaded.byte_length());
@@ -60,7 +60,7 @@ fn holes_of_a_file_stay_holes() {
     let handle = std::fs::File::options().write(true).open(&file.0).unwrap();
     handle.set_len(length).unwrap();
     nix::sys::uio::pwrite(&handle, b"end", i64::try_from(length - 3).unwrap()).unwrap();
-    let loaded = load(&file.0, Part::default(), None, &LoadProgress::default()).unwrap();
+    let loaded = load(&file.0, Part::default(), None, false, &LoadProgress::default()).unwrap();
     let view = loaded.view(0, length).unwrap();
     assert_eq!(support::read(view.address()), b's');
     assert_eq!(support::read(view.address() + length - 1), b'd');
@@ -73,13 +73,13 @@ fn a_cancelled_load_gives_nothing() {
     let file = Temp::new("cancel", &[1; 1000]);
     let progress = LoadProgress::default();
     progress.cancelled.store(true, Ordering::Relaxed);
-    assert_eq!(load(&file.0, Part::default(), None, &progress).unwrap_err().code, Code::Aborted);
+    assert_eq!(load(&file.0, Part::default(), None, false, &progress).unwrap_err().code, Code::Aborted);
 }
 
 #[test]
 fn views_are_the_regions_bytes_until_it_is_sealed() {
     let _serial = support::serial();
-    let region = Region::allocate(3 * page_bytes(), "views").unwrap();
+    let region = Region::allocate(3 * page_bytes(), "views", false).unwrap();
     let (one, two) = (region.view(5, 10).unwrap(), region.view(0, 100).unwrap());
     // SAFETY: the view is writable and lives.
     unsafe { std::ptr::write_volatile(one.address() as *mut u8, 42) };
@@ -112,7 +112,11 @@ fn what_is_no_file_is_refused() {
         [(100, None), (101, None), (0, Some(101)), (0, Some(0)), (u64::MAX, None), (99, Some(u64::MAX))]
     {
         let part = Part { byte_offset, byte_length };
-        assert_eq!(code(load(&full.0, part, None, &LoadProgress::default())), Code::OutOfRange, "{part:?}");
+        assert_eq!(
+            code(load(&full.0, part, None, false, &LoadProgress::default())),
+            Code::OutOfRange,
+            "{part:?}"
+        );
     }
     let part = Part { byte_offset: 8, byte_length: None };
     assert_eq!(code(Region::open(&full.0, part, false)), Code::OutOfRange);
@@ -172,17 +176,19 @@ mod injected {
     fn every_call_of_every_operation_may_fail() {
         let _serial = support::serial();
         // What the allocator and the first look at the map take is taken now.
-        drop((file_area_count(), Region::allocate(1, "first")));
+        drop((file_area_count(), Region::allocate(1, "first", false)));
         let file = Temp::new("inject", &[1; 10_000]);
-        fails_cleanly(&["memfd_create", "ftruncate", "fcntl", "fstat"], || Region::allocate(10_000, "t"));
-        fails_cleanly(&["pwrite"], || Region::copy_from([1_u8; 10].as_ptr() as u64, 10, "t"));
+        fails_cleanly(&["memfd_create", "ftruncate", "fcntl", "fstat"], || {
+            Region::allocate(10_000, "t", false)
+        });
+        fails_cleanly(&["pwrite"], || Region::copy_from([1_u8; 10].as_ptr() as u64, 10, "t", false));
         fails_cleanly(&["open", "fstat", "fstatfs", "fcntl", "mmap"], || {
             Region::open(&file.0, Part::default(), false)
         });
         fails_cleanly(&["memfd_create", "open", "fstat", "lseek", "copy_file_range", "sendfile"], || {
-            load(&file.0, Part::default(), None, &LoadProgress::default())
+            load(&file.0, Part::default(), None, false, &LoadProgress::default())
         });
-        let region = Region::allocate(10_000, "t").unwrap();
+        let region = Region::allocate(10_000, "t", false).unwrap();
         fails_cleanly(&["mmap"], || region.view(0, 100));
         let view = region.view(0, 100).unwrap();
         let here = Some(std::thread::current().id());

@@ -188,8 +188,9 @@ impl Ground {
         let bytes = |from: u8, length: usize| -> Vec<u8> {
             (0..length).map(|at| from + u8::try_from(at / page).unwrap()).collect()
         };
-        let copy =
-            |bytes: &[u8]| Region::copy_from(bytes.as_ptr() as u64, bytes.len() as u64, "test").unwrap();
+        let copy = |bytes: &[u8]| {
+            Region::copy_from(bytes.as_ptr() as u64, bytes.len() as u64, "test", false).unwrap()
+        };
         // No whole pages; sealed; a part of a file, with more bytes behind it; a file that can't be written.
         let [first, second] = [bytes(10, 4 * page - 50), bytes(50, 8 * page)];
         let [third, fourth] = [bytes(100, 13 * page), bytes(150, 6 * page + 1)];

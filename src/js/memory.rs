@@ -4,18 +4,20 @@
 //! V8 tells its base and length from it, and the memory is alive as long as the call lasts.
 
 use super::handles::Handles;
-use super::region::region_of;
+use super::region::{SendHook, region_of};
 use super::{bytes_of, from_count, internal, to_count};
 use crate::error::{Code, Error};
 use crate::mapping::Access;
 use crate::memory::{self, MapBefore, Mapped, Memory, Place, Reservation};
+use crate::snapshot::Cancel;
 use crate::sys::areas::{AREAS_OF_A_MEMORY, Areas};
-use crate::sys::page::PageAligned;
-use napi::Env;
-use napi::bindgen_prelude::{ObjectFinalize, Unknown};
+use crate::sys::page::{PageAligned, PageSpan};
+use napi::bindgen_prelude::{AsyncTask, ObjectFinalize, Unknown};
+use napi::{Env, Task};
 use napi_derive::napi;
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 pub(super) fn place_of(env: Env, array: Unknown<'_>) -> Result<Place, Error> {
     let (base, byte_length) = bytes_of(env, array)?;
@@ -189,11 +191,13 @@ pub fn map_in_free_space(
     byte_length: f64,
     access: u32,
     populate: bool,
+    congruent: bool,
 ) -> napi::Result<Option<Vec<f64>>> {
     let region = region_of(region)?;
     let pages = region.pages(aligned_offset(byte_offset)?, to_count(byte_length)?)?;
     let place = place_of(env, array)?;
-    let mapped = memory_of(memory)?.map_in_free_space(place, &pages, to_access(access)?, populate)?;
+    let mapped =
+        memory_of(memory)?.map_in_free_space(place, &pages, to_access(access)?, populate, congruent)?;
     Ok(mapped.map(|mapped| vec![from_count(mapped.start.get()), from_count(mapped.id)]))
 }
 
@@ -245,4 +249,74 @@ pub(super) fn aligned_offset(byte_offset: f64) -> Result<PageAligned, Error> {
         );
         Error::new(Code::OutOfRange, message)
     })
+}
+
+/// A prefetch, from before it starts until after it ends.
+#[napi]
+pub struct NativePrefetch {
+    cancel: Arc<Cancel>,
+}
+
+#[napi]
+impl NativePrefetch {
+    #[napi(constructor)]
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Self {
+        Self { cancel: Arc::default() }
+    }
+
+    #[napi]
+    pub fn cancel(&self) {
+        self.cancel.as_ref().as_ref().store(true, Ordering::Release);
+    }
+
+    /// `[from, to)`: bytes of the mapping.
+    #[napi(catch_unwind)]
+    pub fn run(
+        &self,
+        env: Env,
+        memory: u32,
+        start: f64,
+        id: f64,
+        from: f64,
+        to: f64,
+    ) -> napi::Result<AsyncTask<PrefetchTask>> {
+        let memory = memory_of(memory)?;
+        let mapped = Mapped { start: aligned_offset(start)?, id: to_count(id)? };
+        let part = PageAligned::round_up(to_count(to)?)
+            .and_then(|to| PageSpan::between(PageAligned::round_down(to_count(from).ok()?), to))
+            .ok_or_else(|| internal("no such part of a mapping"))?;
+        let cancel = Arc::clone(&self.cancel);
+        let hook = Some(SendHook::cancelling(env, &cancel)?);
+        Ok(AsyncTask::new(PrefetchTask { memory, mapped, part, cancel, hook }))
+    }
+}
+
+pub struct PrefetchTask {
+    memory: Arc<Memory>,
+    mapped: Mapped,
+    part: PageSpan,
+    cancel: Arc<Cancel>,
+    hook: Option<SendHook<Cancel>>,
+}
+
+impl Task for PrefetchTask {
+    type Output = ();
+    type JsValue = ();
+
+    fn compute(&mut self) -> napi::Result<()> {
+        // A panic here would end the process (napi-rs does not catch it).
+        let prefetch = std::panic::AssertUnwindSafe(|| {
+            self.memory.prefetch(self.mapped, self.part, self.cancel.as_ref().as_ref())
+        });
+        Ok(std::panic::catch_unwind(prefetch).unwrap_or_else(|_| Err(internal("a prefetch panicked")))?)
+    }
+
+    fn resolve(&mut self, _env: Env, (): ()) -> napi::Result<()> {
+        Ok(())
+    }
+
+    fn finally(mut self, env: Env) -> napi::Result<()> {
+        self.hook.take().map_or(Ok(()), |hook| hook.remove(env))
+    }
 }

@@ -41,14 +41,14 @@ impl NativeRegion {
     }
 
     #[napi(factory, catch_unwind)]
-    pub fn allocate(byte_length: f64, name: String) -> napi::Result<Self> {
-        Self::new(Region::allocate(to_count(byte_length)?, &name)?)
+    pub fn allocate(byte_length: f64, name: String, huge_pages: bool) -> napi::Result<Self> {
+        Self::new(Region::allocate(to_count(byte_length)?, &name, huge_pages)?)
     }
 
     #[napi(factory, catch_unwind)]
-    pub fn copy_from(env: Env, source: Unknown<'_>, name: String) -> napi::Result<Self> {
+    pub fn copy_from(env: Env, source: Unknown<'_>, name: String, huge_pages: bool) -> napi::Result<Self> {
         let (address, byte_length) = bytes_of(env, source)?;
-        Self::new(Region::copy_from(address, byte_length, &name)?)
+        Self::new(Region::copy_from(address, byte_length, &name, huge_pages)?)
     }
 
     #[napi(factory, catch_unwind)]
@@ -136,6 +136,13 @@ impl NativeRegion {
         let region = self.get().ok()?;
         let bytes = region.file_bytes()?.saturating_sub(region.file_offset().get());
         Some(from_count(bytes))
+    }
+
+    /// How many of its bytes are in huge pages now, and why not all. Cost: see `huge::bytes_of`.
+    #[napi(catch_unwind)]
+    pub fn huge_pages(&self) -> napi::Result<(f64, Option<String>)> {
+        let (bytes, why_not) = self.get()?.huge_pages();
+        Ok((from_count(bytes), why_not.map(|why_not| why_not.to_string())))
     }
 
     /// Bytes of memory that the region holds now. Cost: one `fstat`.
@@ -296,11 +303,12 @@ impl NativeLoad {
         byte_offset: f64,
         byte_length: Option<f64>,
         name: Option<String>,
+        huge_pages: bool,
     ) -> napi::Result<AsyncTask<LoadTask>> {
         let part = part(byte_offset, byte_length)?;
         let progress = Arc::clone(&self.progress);
         let hook = Some(SendHook::cancelling(env, &progress)?);
-        Ok(AsyncTask::new(LoadTask { path, part, name, progress, hook }))
+        Ok(AsyncTask::new(LoadTask { path, part, name, huge_pages, progress, hook }))
     }
 }
 
@@ -328,6 +336,7 @@ pub struct LoadTask {
     path: String,
     part: Part,
     name: Option<String>,
+    huge_pages: bool,
     progress: Arc<LoadProgress>,
     hook: Option<SendHook<LoadProgress>>,
 }
@@ -339,7 +348,13 @@ impl Task for LoadTask {
     fn compute(&mut self) -> napi::Result<Region> {
         // A panic here would end the process (napi-rs does not catch it).
         let loaded = std::panic::catch_unwind(|| {
-            region::load(Path::new(&self.path), self.part, self.name.as_deref(), &self.progress)
+            region::load(
+                Path::new(&self.path),
+                self.part,
+                self.name.as_deref(),
+                self.huge_pages,
+                &self.progress,
+            )
         });
         Ok(loaded.unwrap_or_else(|_| Err(internal("loading panicked")))?)
     }

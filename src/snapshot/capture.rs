@@ -1,6 +1,6 @@
 //! Taking a snapshot.
 
-use super::format::{Header, MOST_PIECES, Tail};
+use super::format::{Header, MOST_PIECES, Tail, united};
 use super::{Content, KeptMapping, KeptRegion, Settings, Snapshot, data_offset_for};
 use crate::error::{Code, Error, Result};
 use crate::mapping::{Access, MappingTable};
@@ -10,6 +10,7 @@ use crate::sys::page::{PageAligned, PageSpan, host_page_bytes};
 use crate::sys::pagemap::{self, Which};
 use crate::sys::{SysResult, contents, file, memfd, process_map};
 use crate::window::Window;
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
@@ -86,7 +87,10 @@ impl KeptMapping {
     }
 }
 
+/// What stands in the table, with the regions that the caller knows of. Where the two don't fit, another thread was there, and nothing tells what it shows.
 fn keep_mappings(table: &MappingTable<Held>, regions: &[MappedRegion]) -> Result<Vec<KeptMapping>> {
+    let regions: BTreeMap<PageAligned, &MappedRegion> =
+        regions.iter().map(|known| (known.start, known)).collect();
     let keep = |(entry, held): (&crate::mapping::Entry, &Held)| {
         let start = entry.span.start();
         let unknown = || {
@@ -97,21 +101,24 @@ fn keep_mappings(table: &MappingTable<Held>, regions: &[MappedRegion]) -> Result
             Error::new(Code::RegionClosed, message)
         };
         let shown_length = held.window.as_ref().map_or(entry.span.length(), Window::shown);
-        let shown = if shown_length == PageAligned::ZERO {
-            None
-        } else {
-            let known = regions.iter().find(|known| known.start == start).ok_or_else(unknown)?;
-            let shown = KeptRegion {
-                region: Arc::clone(known.region.as_ref().ok_or_else(unknown)?),
-                byte_offset: entry.region_offset,
-                byte_length: known.byte_length,
-            };
-            let pages = shown.pages().map_err(|_| unknown())?;
-            let is_it = pages.inode() == entry.inode
-                && pages.file_offset() == entry.file_offset
-                && pages.length() == shown_length;
-            Some(is_it.then_some(shown.clone()).ok_or_else(unknown)?)
+        let known = regions.get(&start).ok_or_else(unknown)?;
+        let shown = known.region.as_ref().map(|region| KeptRegion {
+            region: Arc::clone(region),
+            byte_offset: entry.region_offset,
+            byte_length: known.byte_length,
+        });
+        let is_it = match &shown {
+            None => shown_length == PageAligned::ZERO,
+            Some(shown) => {
+                let pages = shown.pages().map_err(|_| unknown())?;
+                pages.inode() == entry.inode
+                    && pages.file_offset() == entry.file_offset
+                    && pages.length() == shown_length
+            }
         };
+        if !is_it {
+            return Err(unknown());
+        }
         Ok(KeptMapping {
             span: entry.span,
             shown,
@@ -208,7 +215,7 @@ impl Content {
                 at = to;
             }
         }
-        Ok(Self { inode, data_offset: header.data_offset, data })
+        Ok(Self { inode, data_offset: header.data_offset, data: united(data) })
     }
 
     /// The addresses of what the file holds in an area that shows it from an offset on.
@@ -223,21 +230,6 @@ impl Content {
         let address = |at: PageAligned| area.start().checked_add(at.checked_sub(shown.start())?);
         inside.filter_map(|data| PageSpan::between(address(data.start())?, address(data.end())?)).collect()
     }
-}
-
-/// In order, and none over another.
-fn united(mut spans: Vec<PageSpan>) -> Vec<PageSpan> {
-    spans.sort_by_key(|span| span.start());
-    let mut united: Vec<PageSpan> = Vec::with_capacity(spans.len());
-    for span in spans {
-        match united.last_mut() {
-            Some(last) if last.end() >= span.start() => {
-                *last = PageSpan::between(last.start(), last.end().max(span.end())).unwrap_or(*last);
-            }
-            _ => united.push(span),
-        }
-    }
-    united
 }
 
 fn own_pages(target: PageSpan, which: Which) -> SysResult<Vec<PageSpan>> {

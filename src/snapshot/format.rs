@@ -9,7 +9,7 @@
 //! so that huge pages of the memfd can be mapped as such. All numbers are 64 bits, little-endian.
 
 use crate::error::{Code, Error, Result};
-use crate::sys::page::{PageAligned, PageSpan, WASM_PAGE_BYTES};
+use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan, WASM_PAGE_BYTES};
 use twox_hash::XxHash3_128;
 
 const MAGIC: [u8; 8] = *b"\x89hostmap";
@@ -24,8 +24,8 @@ pub(super) const MOST_PIECES: usize = 16;
 /// More than any sensible one has, and little enough to be read at once.
 const MOST_TAIL_BYTES: u64 = 64 << 20;
 
-/// The largest memory of any V8, 16 GiB, and some.
-const MOST_BYTES: u64 = 1 << 40;
+/// Four times the largest memory of any V8.
+const MOST_BYTES: u64 = 64 << 30;
 
 pub(super) type Checksum = XxHash3_128;
 
@@ -98,7 +98,7 @@ impl Header {
         let is_sound = |header: &Self| {
             header.byte_length.get().is_multiple_of(WASM_PAGE_BYTES)
                 && header.byte_length.get() <= MOST_BYTES
-                && (WASM_PAGE_BYTES..MOST_BYTES).contains(&header.data_offset.get())
+                && (WASM_PAGE_BYTES..=HUGE_PAGE_BYTES.saturating_mul(2)).contains(&header.data_offset.get())
                 && (24..=MOST_TAIL_BYTES).contains(&header.tail_bytes)
                 && number(5) == 0
         };
@@ -138,12 +138,25 @@ impl Tail {
         }
     }
 
-    /// All that the file holds of the memory, in order.
+    /// All that the file holds of the memory, in order. A piece may go over a private mapping, whose written pages are not its own.
     pub(super) fn kept(&self) -> Vec<PageSpan> {
-        let mut kept: Vec<PageSpan> = self.pieces.iter().chain(&self.written).copied().collect();
-        kept.sort_by_key(|span| span.start());
-        kept
+        united(self.pieces.iter().chain(&self.written).copied().collect())
     }
+}
+
+/// In order, and none over another or beside it.
+pub(super) fn united(mut spans: Vec<PageSpan>) -> Vec<PageSpan> {
+    spans.sort_by_key(|span| span.start());
+    let mut united: Vec<PageSpan> = Vec::with_capacity(spans.len());
+    for span in spans {
+        match united.last_mut() {
+            Some(last) if last.end() >= span.start() => {
+                *last = PageSpan::between(last.start(), last.end().max(span.end())).unwrap_or(*last);
+            }
+            _ => united.push(span),
+        }
+    }
+    united
 }
 
 /// A list of spans that follow each other within a memory of this size.
@@ -220,6 +233,8 @@ mod tests {
         assert_eq!(Header::decode(&header().encode()), Ok(header()));
         assert_eq!(Tail::decode(&tail().encode(), pages(LENGTH)), Ok(tail()));
         assert_eq!(tail().kept(), [span(0, 3), span(4, 5), span(9, 64)]);
+        let over_a_mapping = Tail { written: vec![span(2, 5), span(10, 12)], ..tail() };
+        assert_eq!(over_a_mapping.kept(), [span(0, 5), span(9, 64)]);
     }
 
     #[test]

@@ -248,9 +248,9 @@ impl Snapshot {
         });
         // Writing to others on a restore would end the process.
         let lies_in_one = |written: &PageSpan| {
-            let mut private = mappings.iter().filter(|mapping| mapping.access == Access::Private);
-            private
-                .any(|mapping| mapping.shown_part().and_then(|shown| written.within(shown)) == Some(*written))
+            let index = mappings.partition_point(|mapping| mapping.span.end() <= written.start());
+            let private = mappings.get(index).filter(|mapping| mapping.access == Access::Private);
+            private.and_then(|mapping| written.within(mapping.shown_part()?)) == Some(*written)
         };
         if !follow || !mappings.iter().all(is_sound) || !self.tail().written.iter().all(lies_in_one) {
             return Err(format::invalid(

@@ -10,7 +10,7 @@ use crate::sys::areas::Areas;
 use crate::sys::mmap::{self, Advice, Pages, Sharing};
 use crate::sys::page::{PageAligned, PageSpan, host_page_bytes};
 use crate::sys::pagemap::{self, Which};
-use crate::sys::{SysResult, contents};
+use crate::sys::{SysResult, contents, file};
 use crate::window::Window;
 use std::sync::Arc;
 
@@ -78,6 +78,7 @@ impl Memory {
                 return Err(Error::new(Code::Internal, "the memory is smaller than the snapshot"));
             }
             check_mappings(&state.table, snapshot.mappings())?;
+            check_files(snapshot)?;
             for kept in snapshot.mappings().iter().filter(|kept| state.table.overlapping(kept.span).is_none())
             {
                 kept.region_pages()?.map_or(Ok(()), |pages| check_mappable(&pages, kept.access))?;
@@ -154,7 +155,7 @@ impl Memory {
     }
 
     fn clean(&self, place: Place, snapshot: Option<&Snapshot>, keep_resident_bytes: u64) -> Result<bool> {
-        let mut state = self.lock_to_restore(place)?;
+        let mut state = self.lock_bare(place)?;
         let (id, version) = (snapshot.map_or(ZEROS, |snapshot| snapshot.id), state.table.version());
         // A length that differs is one that nothing has proven, and a memory that grew may have been moved, and back.
         let is_known = |laid: &mut Laid| {
@@ -163,6 +164,11 @@ impl Memory {
         let Some(mut laid) = state.laid.take_if(is_known) else {
             return Ok(false);
         };
+        if let Err(error) = snapshot.map_or(Ok(()), check_files) {
+            state.laid = Some(laid);
+            return Err(error);
+        }
+        self.protect_to_restore(&mut state, place);
         let mut put_back = PutBack::new(self, snapshot, keep_resident_bytes);
         let kept = snapshot.map_or(&[][..], Snapshot::mappings);
         if self.is_worth_dropping(&mut laid, kept)? {
@@ -283,7 +289,8 @@ impl KeptMapping {
 /// Refuses a memory with a mapping that the snapshot has not, or not there.
 fn check_mappings(table: &MappingTable<Held>, kept: &[KeptMapping]) -> Result<()> {
     for (entry, held) in table.held() {
-        let same = kept.iter().find(|kept| kept.span.start() == entry.span.start());
+        let same = kept.binary_search_by_key(&entry.span.start(), |kept| kept.span.start());
+        let same = same.ok().and_then(|index| kept.get(index));
         if !same.map(|kept| kept.is(entry, held)).transpose()?.unwrap_or(false) {
             let (start, end) = (entry.span.start().get(), entry.span.end().get());
             let message = format!(
@@ -293,6 +300,15 @@ fn check_mappings(table: &MappingTable<Held>, kept: &[KeptMapping]) -> Result<()
         }
     }
     Ok(())
+}
+
+/// Refuses a snapshot with written pages of files that are too short for them by now.
+fn check_files(snapshot: &Snapshot) -> Result<()> {
+    if snapshot.tail().written.is_empty() {
+        return Ok(());
+    }
+    let mut private = snapshot.mappings().iter().filter(|kept| kept.access == Access::Private);
+    private.try_for_each(|kept| kept.region_pages()?.map_or(Ok(()), |pages| pages.check_file_size()))
 }
 
 fn incomplete(sys: crate::sys::SysError, snapshot: Option<&Snapshot>) -> Error {
@@ -414,18 +430,17 @@ impl<'a> PutBack<'a> {
             target,
             self.written(),
             |part, was_written| {
-                if was_written { self.write_from_image(part) } else { Ok(()) }
+                if was_written { self.write_from_file(part) } else { Ok(()) }
             },
         )
     }
 
-    fn write_from_image(&self, target: PageSpan) -> SysResult<()> {
-        let from = self.snapshot.and_then(Snapshot::image).zip(self.offsets(target).ok());
-        let no_space = crate::sys::SysError::new("mmap", nix::errno::Errno::ENOMEM);
-        let from = from.and_then(|(image, offsets)| image.of(offsets)).ok_or(no_space)?;
-        // SAFETY: see PutBack: private mappings can be written; the image is ours, and sealed.
-        unsafe { contents::copy(from, target) };
-        Ok(())
+    fn write_from_file(&self, target: PageSpan) -> SysResult<()> {
+        let overflow = crate::sys::SysError::new("pread", nix::errno::Errno::EOVERFLOW);
+        let snapshot = self.snapshot.ok_or(overflow)?;
+        let offset = snapshot.data_offset.checked_add(self.offsets(target)?.start()).ok_or(overflow)?;
+        // SAFETY: see PutBack.
+        unsafe { file::read_all_to(snapshot.fd(), offset.get(), target) }
     }
 
     /// For a reset: what was written to private mappings, or to others by stray writes, is dropped.

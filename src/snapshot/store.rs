@@ -197,16 +197,30 @@ fn copy_kept(
     let mut buffer = vec![0; to_usize(STEP_BYTES)];
     for span in kept {
         let mut at = span.start();
+        // Up to where the file has no data from `at` on.
+        let mut hole_end = 0;
         while let Some(step) = PageSpan::between(at, span.end()).map(|rest| rest.first(STEP_BYTES)) {
             check_cancelled(cancel)?;
             let offset = header.data_offset.get().saturating_add(step.start().get());
+            let end = offset.saturating_add(step.length().get());
             let bytes = buffer.get_mut(..to_usize(step.length().get())).unwrap_or_default();
+            if offset >= hole_end {
+                let rest_end = header.data_offset.get().saturating_add(span.end().get());
+                let data = file::first_data(from, offset, rest_end).map_err(read_failed)?;
+                hole_end = data.unwrap_or(rest_end);
+            }
+            at = step.end();
+            if end <= hole_end {
+                // Not read: that of a large hole takes long, and of a memfd memory.
+                bytes.fill(0);
+                checksum.write(bytes);
+                continue;
+            }
             if file::read_up_to(from, offset, bytes).map_err(read_failed)? < bytes.len() {
                 return Err(invalid("the file was cut off while it was read"));
             }
             checksum.write(bytes);
             write_data(to, offset, bytes).map_err(write_failed)?;
-            at = step.end();
         }
     }
     Ok(())

@@ -1,5 +1,6 @@
 //! Files: opening and examining them, and copying their bytes inside the kernel.
 
+use super::page::PageSpan;
 use super::{SysError, SysResult, inject, to_u64, to_usize};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, PosixFadviseAdvice, copy_file_range, fcntl, open, posix_fadvise};
@@ -8,6 +9,7 @@ use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::sys::uio::pread;
 use nix::unistd::{Whence, fsync, ftruncate, lseek};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// What `fstat` says of a file.
@@ -126,29 +128,32 @@ pub fn path_of(fd: impl AsFd) -> Option<std::path::PathBuf> {
 
 /// The next range of `[from, end)` that holds data, so that holes need not be copied. `None`: only a hole is left.
 /// A file system that knows no holes calls the whole rest data (lseek(2)).
+///
+/// Looks at all pages up to the next hole: for a start alone there is [`first_data`].
 pub fn next_data(fd: impl AsFd, from: u64, end: u64) -> SysResult<Option<(u64, u64)>> {
-    inject::trip("lseek")?;
-    let offset = |bytes: u64| i64::try_from(bytes).map_err(|_| SysError::new("lseek", Errno::EOVERFLOW));
-    let seek = |at: u64, whence: Whence| match lseek(fd.as_fd(), offset(at)?, whence) {
-        Ok(found) => Ok(Some(u64::try_from(found).unwrap_or(0))),
-        Err(Errno::ENXIO) => Ok(None),
-        // A file system that knows neither: all of it is data.
-        Err(Errno::EINVAL | Errno::EOPNOTSUPP) => {
-            Ok(Some(if matches!(whence, Whence::SeekData) { at } else { end }))
-        }
-        Err(errno) => Err(SysError::new("lseek", errno)),
-    };
+    let Some(start) = first_data(&fd, from, end)? else { return Ok(None) };
+    let stop = seek(&fd, start, Whence::SeekHole, end)?.unwrap_or(end);
+    Ok(Some((start, stop.min(end))))
+}
+
+/// Where in `[from, end)` the first data is.
+pub fn first_data(fd: impl AsFd, from: u64, end: u64) -> SysResult<Option<u64>> {
     if from >= end {
         return Ok(None);
     }
-    let Some(start) = seek(from, Whence::SeekData)? else {
-        return Ok(None);
-    };
-    if start >= end {
-        return Ok(None);
+    Ok(seek(fd, from, Whence::SeekData, from)?.filter(|start| *start < end))
+}
+
+/// `None`: there is none. `otherwise`: where a file system knows no holes.
+fn seek(fd: impl AsFd, at: u64, whence: Whence, otherwise: u64) -> SysResult<Option<u64>> {
+    inject::trip("lseek")?;
+    let offset = i64::try_from(at).map_err(|_| SysError::new("lseek", Errno::EOVERFLOW))?;
+    match lseek(fd.as_fd(), offset, whence) {
+        Ok(found) => Ok(Some(u64::try_from(found).unwrap_or(0))),
+        Err(Errno::ENXIO) => Ok(None),
+        Err(Errno::EINVAL | Errno::EOPNOTSUPP) => Ok(Some(otherwise)),
+        Err(errno) => Err(SysError::new("lseek", errno)),
     }
-    let stop = seek(start, Whence::SeekHole)?.unwrap_or(end);
-    Ok(Some((start, stop.min(end))))
 }
 
 /// Copies up to `length` bytes between two files inside the kernel, at offsets of their own, and says how many it
@@ -241,6 +246,45 @@ pub fn read_up_to(fd: impl AsFd, offset: u64, bytes: &mut [u8]) -> SysResult<usi
     Ok(done)
 }
 
+/// Reads a file from `offset` on into pages of the process, all of them. EFAULT where such a page can't be had, a file's that got shorter, say: the kernel
+/// writes them, so that it is no signal.
+///
+/// # Safety
+/// No thread is in these pages, and Rust relies on nothing in them.
+pub unsafe fn read_all_to(fd: BorrowedFd<'_>, offset: u64, target: PageSpan) -> SysResult<()> {
+    use std::os::fd::AsRawFd;
+    let mut done = 0_u64;
+    while done < target.length().get() {
+        inject::trip("pread")?;
+        let rest = to_usize(target.length().get().saturating_sub(done));
+        let at = offset.checked_add(done).and_then(|at| i64::try_from(at).ok());
+        let at = at.ok_or(SysError::new("pread", Errno::EOVERFLOW))?;
+        let to = to_usize(target.start().get().saturating_add(done)) as *mut libc::c_void;
+        // SAFETY: the caller's promise; the kernel checks the address itself.
+        let read = unsafe { libc::pread(fd.as_raw_fd(), to, rest, at) };
+        match u64::try_from(read) {
+            Ok(0) => return Err(SysError::new("pread", Errno::EIO)),
+            Ok(read) => done = done.saturating_add(read),
+            Err(_) => match Errno::last() {
+                Errno::EINTR => {}
+                errno => return Err(SysError::new("pread", errno)),
+            },
+        }
+    }
+    Ok(())
+}
+
+/// Whether a link may be followed by the rule of `fs.protected_symlinks`: not one that another user put into a directory where everybody may put some.
+fn may_follow(path: &Path, link: &std::fs::Metadata) -> bool {
+    const STICKY_FOR_ALL: u32 = 0o1002;
+    let here = Path::new(".");
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(here);
+    link.uid() == nix::unistd::geteuid().as_raw()
+        || std::fs::metadata(parent).is_ok_and(|directory| {
+            directory.mode() & STICKY_FOR_ALL != STICKY_FOR_ALL || directory.uid() == link.uid()
+        })
+}
+
 /// Where a file of this name is to be put: where a symbolic link leads. `None`: something is there that is no regular file.
 pub fn place_for(path: &Path) -> SysResult<Option<std::path::PathBuf>> {
     /// As many as the kernel follows.
@@ -249,6 +293,9 @@ pub fn place_for(path: &Path) -> SysResult<Option<std::path::PathBuf>> {
     for _ in 0..MOST_LINKS {
         let is_link = match std::fs::symlink_metadata(&path) {
             Ok(found) if found.is_file() => false,
+            Ok(found) if found.is_symlink() && !may_follow(&path, &found) => {
+                return Err(SysError::new("readlink", Errno::EACCES));
+            }
             Ok(found) if found.is_symlink() => true,
             Ok(_) => return Ok(None),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,

@@ -342,6 +342,10 @@ pub enum Advice {
     PopulateRead,
     /// Start to read the pages of a file, and don't wait for it.
     WillNeed,
+    /// Bring the pages in and map them, as if each was written with what it holds (kernel 5.14 and later).
+    PopulateWrite,
+    /// Use huge pages from now on, where the system allows it by advice.
+    HugePage,
     /// Map no page by an entry for 2 MiB.
     NoHugePage,
     /// Bring the pages in, gather them in huge pages, and map them by entries for 2 MiB (kernel 6.1 and later). EINVAL where that can't be.
@@ -360,6 +364,10 @@ pub fn advise(span: PageSpan, advice: Advice) -> SysResult<()> {
         Advice::DontFork => unsafe { madvise(at, length, MmapAdvise::MADV_DONTFORK) },
         // SAFETY: MADV_POPULATE_READ only reads; where a page can't be read it gives EFAULT instead of a signal.
         Advice::PopulateRead => unsafe { madvise(at, length, MmapAdvise::MADV_POPULATE_READ) },
+        // SAFETY: MADV_POPULATE_WRITE changes no contents, though private pages become the process's own.
+        Advice::PopulateWrite => unsafe { madvise(at, length, MmapAdvise::MADV_POPULATE_WRITE) },
+        // SAFETY: MADV_HUGEPAGE changes how memory is taken from now on, and no contents.
+        Advice::HugePage => unsafe { madvise(at, length, MmapAdvise::MADV_HUGEPAGE) },
         // MADV_COLLAPSE of linux/mman.h, which nix does not know. SAFETY: it moves the pages and changes no contents.
         Advice::Collapse => match unsafe { libc::madvise(at.as_ptr(), length, 25) } {
             0 => Ok(()),

@@ -68,6 +68,8 @@ pub enum Which {
     OwnOfFile,
     /// What was only read, mapped one by one: a file's, or the page of zeros.
     SmallClean,
+    /// Mapped by entries for 2 MiB.
+    Huge,
 }
 
 impl Which {
@@ -80,6 +82,7 @@ impl Which {
                 PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
             ],
             Self::OwnOfFile => [PAGE_IS_FILE, PAGE_IS_FILE, PAGE_IS_PRESENT | PAGE_IS_SWAPPED],
+            Self::Huge => [0, PAGE_IS_PRESENT | PAGE_IS_HUGE, 0],
             Self::SmallClean => {
                 [PAGE_IS_HUGE, PAGE_IS_PRESENT | PAGE_IS_HUGE, PAGE_IS_FILE | PAGE_IS_PFNZERO]
             }

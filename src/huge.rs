@@ -1,0 +1,183 @@
+//! Huge pages of memfds: filling them 2 MiB at a time, and counting them.
+//!
+//! ```text
+//!  memfd     |  block  |  block  |  block  |rest|      blocks of 2 MiB; a rest that is smaller has ordinary pages
+//!            [slot]                                    one block of address space, over a block at a time
+//! ```
+//!
+//! Where `shmem_enabled` allows it, the first touch of a block that was advised (MADV_HUGEPAGE) makes it huge; it is "never" on most systems. There
+//! MADV_COLLAPSE (kernel 6.1) does, whatever that setting says but "deny": it wants one page to be there, and makes the block of it and of
+//! zeros. So a block is made huge before it is filled: nothing is copied twice, and 511 pages less are allocated.
+//!
+//! A module gains where the same pages are mapped by entries for 2 MiB: one page fault for 512, and less for the TLB to hold. That
+//! wants a host address that leaves the same rest modulo 2 MiB as the offset in the file ([`base_for`]).
+
+use crate::sys::SysResult;
+use crate::sys::file;
+use crate::sys::mmap::{self, Advice, Mmap, Pages, Sharing};
+use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan};
+use crate::sys::pagemap::{self, Which};
+use nix::errno::Errno;
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+/// Why there are none, or not everywhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhyNot {
+    NotAsked,
+    TooSmall,
+    NotMemory,
+    Unsupported,
+    NoneFree,
+}
+
+impl fmt::Display for WhyNot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotAsked => "they were not asked for; pass hugePages: true where the region is made",
+            Self::TooSmall => "the region has less than 2 MiB",
+            Self::NotMemory => "the region is a file, whose pages the kernel's cache has; load it",
+            Self::Unsupported => {
+                "the kernel gives none to shared memory: it is older than 6.1, or /sys/kernel/mm/transparent_hugepage/shmem_enabled is `deny`"
+            }
+            Self::NoneFree => "the system had no 2 MiB in one piece for some of it",
+        })
+    }
+}
+
+/// Blocks that the system refuses before no more is asked for: each may have cost it a search through all memory.
+const MOST_REFUSALS: u32 = 8;
+
+/// Makes blocks of a memfd huge. Best effort: where it can't be had, pages stay ordinary.
+#[derive(Debug)]
+pub struct Filler {
+    fd: Arc<OwnedFd>,
+    /// `None`: not needed yet, or it can't be had.
+    slot: Option<Mmap>,
+    refusals: u32,
+    why_not: Option<WhyNot>,
+}
+
+impl Filler {
+    pub fn new(fd: Arc<OwnedFd>) -> Self {
+        Self { fd, slot: None, refusals: 0, why_not: None }
+    }
+
+    /// Makes all blocks huge that lie in `[start, end)` of the file, and are going to be filled. Takes their memory.
+    pub fn prepare(&mut self, start: u64, end: u64) {
+        let mut next = start.checked_next_multiple_of(HUGE_PAGE_BYTES);
+        while let Some(at) = next.filter(|at| at.checked_add(HUGE_PAGE_BYTES).is_some_and(|stop| stop <= end))
+        {
+            if self.why_not == Some(WhyNot::Unsupported) || self.refusals >= MOST_REFUSALS {
+                return;
+            }
+            if let Err(errno) = self.prepare_block(at) {
+                self.refusals = self.refusals.saturating_add(1);
+                self.why_not =
+                    Some(if errno == Errno::EINVAL { WhyNot::Unsupported } else { WhyNot::NoneFree });
+            }
+            next = at.checked_add(HUGE_PAGE_BYTES);
+        }
+    }
+
+    /// Why not all of them are huge, if so.
+    pub fn why_not(&self) -> Option<WhyNot> {
+        self.why_not
+    }
+
+    fn prepare_block(&mut self, at: u64) -> Result<(), Errno> {
+        let block = PageAligned::new(HUGE_PAGE_BYTES).ok_or(Errno::EINVAL)?;
+        if self.slot.is_none() {
+            self.slot = Some(Mmap::new_congruent(block, Pages::ReadonlyZeros, 0).map_err(|sys| sys.errno)?);
+        }
+        let span = self.slot.as_ref().map(Mmap::span).ok_or(Errno::ENOMEM)?;
+        let offset = PageAligned::new(at).ok_or(Errno::EINVAL)?;
+        let pages = Pages::File { fd: self.fd.as_fd(), offset, sharing: Sharing::Shared, is_memfd: true };
+        // SAFETY: the slot is ours, and nobody else knows it.
+        unsafe { mmap::replace(span, pages) }.map_err(|sys| sys.errno)?;
+        let _ = mmap::advise(span, Advice::HugePage);
+        let first = span.first(1);
+        mmap::advise(first, Advice::PopulateWrite)
+            .and_then(|()| mmap::advise(span, Advice::Collapse))
+            .map_err(|sys| sys.errno)
+    }
+}
+
+/// What to take for a memory's base in the search for a multiple of 2 MiB, so that the address found leaves the same rest as this offset in a file.
+pub fn base_for(base: PageAligned, file_offset: PageAligned) -> Option<PageAligned> {
+    let rest = file_offset.get() % HUGE_PAGE_BYTES;
+    base.checked_add(PageAligned::new(HUGE_PAGE_BYTES.saturating_sub(rest))?)
+}
+
+/// How many bytes of `[offset, offset + byte_length)` of a memfd are in huge pages now. `None`: the kernel can't tell.
+///
+/// Cost: some three system calls for each 2 MiB that hold data.
+pub fn bytes_of(fd: BorrowedFd<'_>, offset: PageAligned, byte_length: u64) -> Option<u64> {
+    let length = PageAligned::round_up(byte_length)?;
+    let pages = Pages::File { fd, offset, sharing: Sharing::ReadOnly, is_memfd: true };
+    let shown = Mmap::new_congruent(length, pages, offset.get()).ok()?;
+    touch_blocks(fd, offset, &shown).ok()?;
+    let mut bytes = 0_u64;
+    let count = |run: pagemap::Run| bytes = bytes.saturating_add(run.span.length().get());
+    pagemap::scan(shown.span(), Which::Huge, u64::MAX, count).ok()?;
+    Some(bytes.min(byte_length))
+}
+
+/// Reads one page of each block that holds any; holes are left alone, since a read fills them.
+fn touch_blocks(fd: BorrowedFd<'_>, offset: PageAligned, shown: &Mmap) -> SysResult<()> {
+    let end = offset.get().saturating_add(shown.span().length().get());
+    let mut at = offset.get();
+    while let Some(start) = file::first_data(fd, at, end)? {
+        let address = shown.address().checked_add(start.saturating_sub(offset.get()));
+        if let Some(page) = address.and_then(PageSpan::page_of).and_then(|page| page.within(shown.span())) {
+            mmap::advise(page, Advice::PopulateRead)?;
+        }
+        let next = start.checked_add(1).and_then(|after| after.checked_next_multiple_of(HUGE_PAGE_BYTES));
+        at = next.unwrap_or(end);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::memfd;
+
+    const BLOCKS: u64 = 5;
+
+    #[test]
+    fn blocks_are_huge_before_they_are_filled_and_zeros() {
+        let length = BLOCKS * HUGE_PAGE_BYTES + 5000;
+        let fd = Arc::new(memfd::create("huge", length).unwrap());
+        let mut filler = Filler::new(Arc::clone(&fd));
+        // From the second block on, and not the rest.
+        filler.prepare(1, length);
+        let allocated = file::status(&fd).unwrap().allocated_bytes;
+        let huge = bytes_of(fd.as_fd(), PageAligned::ZERO, length);
+        if filler.why_not().is_some() {
+            // Not here. Then next to nothing was taken.
+            assert!(huge.is_none_or(|huge| huge < (BLOCKS - 1) * HUGE_PAGE_BYTES));
+            return;
+        }
+        assert_eq!(allocated, (BLOCKS - 1) * HUGE_PAGE_BYTES);
+        assert!(huge.is_none_or(|huge| huge == allocated), "{huge:?}");
+        let mut bytes = vec![1; 4 << 20];
+        file::read_up_to(&fd, HUGE_PAGE_BYTES, &mut bytes).unwrap();
+        assert!(bytes.iter().all(|byte| *byte == 0));
+        // What is there stays.
+        file::write_all(&fd, HUGE_PAGE_BYTES + 70_000, &[7; 5000]).unwrap();
+        filler.prepare(0, length);
+        file::read_up_to(&fd, HUGE_PAGE_BYTES, &mut bytes).unwrap();
+        assert_eq!(bytes.iter().filter(|byte| **byte == 7).count(), 5000);
+    }
+
+    #[test]
+    fn counting_fills_no_holes() {
+        let fd = memfd::create("holes", 64 * HUGE_PAGE_BYTES).unwrap();
+        file::write_all(&fd, 9 * HUGE_PAGE_BYTES + 4096 * 3, b"x").unwrap();
+        let before = file::status(&fd).unwrap().allocated_bytes;
+        let _ = bytes_of(fd.as_fd(), PageAligned::ZERO, 64 * HUGE_PAGE_BYTES);
+        assert_eq!(file::status(&fd).unwrap().allocated_bytes, before);
+    }
+}
