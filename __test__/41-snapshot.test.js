@@ -406,14 +406,18 @@ describe('mappings', () => {
     const [low, high] = [0, 8 * PAGE].map(at => guarded.map(constant, { at, byteOffset: at / 8 }))
     const { NativeSnapshot } = native
     // As another thread may at that moment.
-    const replaced = jest.replaceProperty(native, 'NativeSnapshot', {
+    native.NativeSnapshot = {
       capture(...rest) {
         low.unmap()
         return NativeSnapshot.capture(...rest)
       }
-    })
-    const snapshot = guarded.snapshot()
-    replaced.restore()
+    }
+    let snapshot
+    try {
+      snapshot = guarded.snapshot()
+    } finally {
+      native.NativeSnapshot = NativeSnapshot
+    }
     expect(snapshot.mappings).toMatchObject([{ address: 8 * PAGE, byteOffset: PAGE }])
     const other = new GuardedMemory({ initial: 1 })
     other.restore(snapshot)
