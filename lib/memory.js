@@ -56,6 +56,8 @@ class GuardedMemory {
   #guarded
   // Mappings that this thread made, by address.
   #mappings = new Map()
+  // The growth for huge pages that was refused last, in bytes, and the size of the memory then.
+  #refused = { size: -1, wanted: 0 }
 
   static {
     unmapIn = (guarded, mapping) => guarded.#unmap(mapping)
@@ -536,11 +538,19 @@ class GuardedMemory {
 
   // Grows it for so many bytes, with what it takes to place them for huge pages. False: there is no room for that, perhaps.
   #growFor(byteLength, aligned) {
+    if (!aligned) {
+      this.#growBy(byteLength)
+      return false
+    }
+    const wanted = byteLength + HUGE_PAGE_BYTES
+    const size = this.#current().length
+    // Asking again would be most of what a mapping costs, where the one before has left its place.
+    if (this.#refused.size === size && this.#refused.wanted <= wanted) return false
     try {
-      this.#growBy(aligned ? byteLength + HUGE_PAGE_BYTES : byteLength)
-      return aligned
-    } catch (error) {
-      if (!aligned) throw error
+      this.#growBy(wanted)
+      return true
+    } catch {
+      this.#refused = { size, wanted }
       return false
     }
   }
