@@ -13,6 +13,7 @@ use super::{SysError, SysResult, inject, to_u64};
 use nix::errno::Errno;
 use std::ffi::c_int;
 use std::fs::File;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -148,7 +149,8 @@ pub fn scan(
         return Err(SysError::new("ioctl", Errno::ENOTTY));
     }
     let (mut at, mut left) = (span.start(), most_pages);
-    let mut regions = [PageRegion::default(); REGIONS];
+    // Clearing it would be a good part of a scan that finds nothing.
+    let mut regions = [const { MaybeUninit::<PageRegion>::uninit() }; REGIONS];
     while at < span.end() && left > 0 {
         let mut argument = ScanArgument {
             size: SCAN_ARGUMENT_BYTES,
@@ -174,6 +176,8 @@ pub fn scan(
             }
         };
         for region in regions.iter().take(usize::try_from(found).unwrap_or(0)) {
+            // SAFETY: the kernel says how many it has written, and any bytes are a region.
+            let region = unsafe { region.assume_init() };
             let span = PageAligned::new(region.start).zip(PageAligned::new(region.end));
             let Some(run) = span.and_then(|(start, end)| PageSpan::between(start, end)) else {
                 return Err(SysError::new("ioctl", Errno::EIO));
