@@ -138,7 +138,8 @@ export interface AllocateOptions {
   name?: string | undefined
   /**
    * Takes memory in pages of 2 MiB, as far as the system has them: one page fault then brings in 2 MiB, and random access misses the TLB less. `allocate` takes and clears all of the
-   * region's memory at once for it; its default is false. `copyFrom` fills pages that it would fill anyway; its default is true from 4 MiB on. What came of it: {@link HostRegion.hugePages}.
+   * region's memory at once for it; its default is false. `copyFrom` takes up to a third longer for it, and closing the region next to nothing;
+   * its default is true from 4 MiB on. What came of it: {@link HostRegion.hugePages}.
    */
   hugePages?: boolean | undefined
 }
@@ -213,7 +214,7 @@ export class HostRegion implements Disposable {
    *
    * @param byteLength 1 to 2^53 - 1. The region has just this many bytes: nothing is rounded.
    * @throws `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`, `ERR_HOSTMAP_OUT_OF_MEMORY`, `ERR_HOSTMAP_TOO_MANY_FILES`
-   * @remarks Cost: `memfd_create`, `ftruncate`, `fcntl` and `fstat`, whatever the size. With `hugePages`, four more for each 2 MiB, and clearing them.
+   * @remarks Cost: `memfd_create`, `ftruncate`, `fcntl` and `fstat`, whatever the size. With `hugePages`, five more for each 16 MiB and one for each 2 MiB, and clearing them.
    */
   static allocate(byteLength: number, options?: AllocateOptions): HostRegion
 
@@ -330,7 +331,7 @@ export class HostRegion implements Disposable {
 export interface HugePages {
   /** Bytes of the region in pages of 2 MiB. */
   readonly bytes: number
-  /** Why there are none, or not everywhere, in words; `null` where nothing was in the way: then only a rest of less than 2 MiB has ordinary pages. */
+  /** Why there are none, or not everywhere, in words; `null` where all of it is in huge pages, but for a rest of less than 2 MiB. */
   readonly reason: string | null
 }
 
@@ -372,7 +373,8 @@ export interface MapOptions {
   populate?: boolean | undefined
   /**
    * Whether the memory may grow by up to 2 MiB more, so that the region's huge pages are mapped as such: for parts of 2 MiB or more, without `at` and
-   * `allocator`. With these, it is chance. The space that is left over is used for smaller mappings. Default true.
+   * `allocator`; with these, it is chance. Default: for regions that were filled with huge pages here, and where no space is free already that is large enough. `true`: for any region, one of
+   * {@link HostRegion.fromFd} say, and before other free space. What is left over is free space for smaller mappings.
    */
   hugePages?: boolean | undefined
   /** Puts the region into a block of the module's own `malloc`, for modules that manage all of their memory. `unmap` gives it back to `free`. */
@@ -568,11 +570,11 @@ export class Mapping implements Disposable {
   readonly lastFault: Fault | null
 
   /**
-   * Brings pages of the mapping in and maps them, on a thread of libuv's pool, so that touching them costs nothing after. Resolves when it is done, or when the mapping is unmapped. Holes of a memfd
-   * take memory by it, as by any reading. Before kernel 5.14 only files are read ahead.
+   * Brings pages of the mapping in and maps them, on a thread of libuv's pool, so that touching them costs nothing after. Resolves when it is done, or when the mapping is unmapped. Best effort: what there is no memory for,
+   * or all of it before kernel 5.14, comes when it is touched. Holes of a memfd take memory by it, as by any reading. A {@link Window} has none: a source reads ahead for it.
    *
    * @throws (rejects) `ERR_INVALID_ARG_TYPE`, `ERR_OUT_OF_RANGE`, `ABORT_ERR`, `ERR_HOSTMAP_READ_FAILED` where the file got shorter or its disk failed
-   * @remarks Cost: two `madvise` for each 16 MiB, which hold up other changes of the process's mappings while they run.
+   * @remarks Cost: one `madvise` for each 4 MiB, which holds up other changes of the process's mappings while it runs; of a file, one more for each 128 KiB.
    */
   prefetch(options?: PrefetchOptions): Promise<void>
 
@@ -595,7 +597,7 @@ export interface PrefetchOptions {
   from?: number | undefined
   /** The byte before which it ends. Default: the mapping's end. */
   to?: number | undefined
-  /** Ends it after at most 16 MiB more; what was brought in stays. */
+  /** Ends it after at most 4 MiB more; what was brought in stays. */
   signal?: AbortSignal | undefined
 }
 

@@ -85,7 +85,10 @@ test('a signal ends it', async () => {
   fs.truncateSync(large, 2 ** 31)
   const region = HostRegion.open(large)
   const mapping = new GuardedMemory({ initial: 1 }).map(region)
-  expectError(await thrownBy(() => mapping.prefetch({ signal: AbortSignal.abort() })), { code: 'ABORT_ERR' })
+  for (const to of [0, undefined]) {
+    const ended = await thrownBy(() => mapping.prefetch({ to, signal: AbortSignal.abort() }))
+    expectError(ended, { code: 'ABORT_ERR' })
+  }
   expect(mappedBytes(region)).toBe(0)
   const controller = new AbortController()
   const running = mapping.prefetch({ signal: controller.signal })

@@ -6,13 +6,25 @@ import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { SingleBar } from 'cli-progress'
+import { QUICK } from './lib/dataset.mjs'
 import { describeMachine } from './lib/machine.mjs'
 import { writeMarkdown } from './lib/markdown.mjs'
 import { buildNative } from './lib/native.mjs'
 import { writePlot } from './lib/plot.mjs'
 import { formatBytes, formatPromise, holds, tableForTerminal } from './lib/table.mjs'
 
-const NAMES = ['hand-off', 'scan', 'memories', 'faults', 'slide', 'stream', 'restore']
+const NAMES = [
+  'hand-off',
+  'scan',
+  'random',
+  'memories',
+  'faults',
+  'slide',
+  'threads',
+  'alternatives',
+  'stream',
+  'restore'
+]
 const root = fileURLToPath(new URL('..', import.meta.url))
 const childProgram = fileURLToPath(new URL('lib/child.mjs', import.meta.url))
 const moduleOf = name => new URL(`benchmarks/${name}.mjs`, import.meta.url).href
@@ -38,6 +50,8 @@ function readArguments() {
     throw new Error(`There is no benchmark '${unknown}'; there are: ${NAMES.join(', ')}`)
   if (values.write && positionals.length > 0)
     throw new Error('--write needs all benchmarks: give no names with it')
+  if (values.write && QUICK)
+    throw new Error('HOSTMAP_BENCH_QUICK is set: its figures are not to be written down')
   return { ...values, names: positionals.length > 0 ? positionals : NAMES }
 }
 
@@ -79,9 +93,12 @@ async function runBenchmark(node, name) {
   bar.start(benchmark.cases.length, 0)
   try {
     const results = []
+    const caseSeconds = []
     for (const caseOf of benchmark.cases) {
       const onProgress = fraction => bar.update(results.length + fraction)
+      const caseStartMs = performance.now()
       results.push(await runCase(node.execPath, name, caseOf, onProgress))
+      caseSeconds.push((performance.now() - caseStartMs) / 1000)
       bar.update(results.length)
     }
     const { title, measures } = benchmark
@@ -93,6 +110,7 @@ async function runBenchmark(node, name) {
       measures,
       node,
       seconds,
+      caseSeconds,
       missing,
       tables,
       plots,
@@ -122,6 +140,17 @@ function printBenchmark({ title, measures, node, seconds, missing, tables, promi
   for (const promise of promises) console.log(formatPromise(promise))
 }
 
+/** What took how long; where a benchmark has several cases, each of them. */
+function printSeconds({ benchmarks }) {
+  const whole = seconds => `${seconds.toFixed(0)} s`
+  console.log('\nSeconds:')
+  for (const { name, node, seconds, caseSeconds } of benchmarks) {
+    const cases = caseSeconds.length > 1 ? ` (${caseSeconds.map(each => each.toFixed(0)).join(', ')})` : ''
+    console.log(`  ${name}, Node ${node.version}: ${whole(seconds)}${cases}`)
+  }
+  console.log(`  all: ${whole(benchmarks.reduce((sum, { seconds }) => sum + seconds, 0))}`)
+}
+
 async function main() {
   const { help, names, node: execPaths, json, write } = readArguments()
   if (help) return console.log(USAGE)
@@ -143,6 +172,7 @@ async function main() {
       run.benchmarks.push(benchmark)
     }
   }
+  printSeconds(run)
 
   mkdirSync(path.dirname(path.resolve(json)), { recursive: true })
   writeFileSync(json, `${JSON.stringify(run, null, 2)}\n`)

@@ -5,7 +5,7 @@ const native = require('./binding.js')
 const check = require('./arguments.js')
 const { makeError, fromNative, callNative } = require('./errors.js')
 const { runTask } = require('./task.js')
-const { isRegion, handleOf, nativeOf, isView } = require('./region.js')
+const { isRegion, isHuge, handleOf, nativeOf, isView } = require('./region.js')
 const { guardFaults, faultsFrom } = require('./faults.js')
 const { makeLayout } = require('./layout.js')
 const { openWindow, restoredWindow, HUGE_PAGE_BYTES } = require('./window.js')
@@ -184,12 +184,12 @@ class GuardedMemory {
       byteLength,
       access = 'readonly',
       populate = false,
-      hugePages = true,
+      hugePages,
       allocator
     } = options === undefined ? NO_OPTIONS : check.options(options)
     check.wholeNumber(byteOffset, 'options.byteOffset')
     check.boolean(populate, 'options.populate')
-    check.boolean(hugePages, 'options.hugePages')
+    check.optional(hugePages, check.boolean, 'options.hugePages')
     const code = check.access(access, 'options.access')
     if (region.closed)
       throw makeError('ERR_HOSTMAP_REGION_CLOSED', `region "${region.name}" was closed; make a new one`)
@@ -490,29 +490,55 @@ class GuardedMemory {
   }
 
   #mapPastEnd(request) {
-    const { region, byteOffset, byteLength, code, populate, hugePages } = request
-    // Where whole huge pages of the region can be mapped as such: see src/huge.rs.
-    let congruent = hugePages && byteLength >= HUGE_PAGE_BYTES
-    for (;;) {
-      const array = this.#current()
-      let found
-      try {
-        found = native.mapInFreeSpace(
-          this.#table.handle,
-          array,
-          handleOf(region),
-          byteOffset,
-          byteLength,
-          code,
-          populate,
-          congruent
-        )
-      } catch (error) {
-        throw fromNative(error)
+    const { region, byteLength, hugePages } = request
+    // Where its huge pages can be mapped as such: see src/huge.rs.
+    const wanted = byteLength >= HUGE_PAGE_BYTES && (hugePages ?? isHuge(region))
+    if (wanted) {
+      const mapping = this.#mapInFreeSpace(request, true)
+      if (mapping !== undefined) return mapping
+      // Space that is there already is worth more, unless it is asked for by name.
+      const free = hugePages === true ? undefined : this.#mapInFreeSpace(request, false)
+      if (free !== undefined) return free
+      if (this.#growForCongruent(request)) {
+        const grown = this.#mapInFreeSpace(request, true)
+        if (grown !== undefined) return grown
       }
-      if (found !== null) return this.#add(found[1], found[0], request)
-      congruent = this.#growFor(byteLength, congruent)
     }
+    for (;;) {
+      const mapping = this.#mapInFreeSpace(request, false)
+      if (mapping !== undefined) return mapping
+      this.#growBy(byteLength)
+    }
+  }
+
+  #mapInFreeSpace(request, congruent) {
+    const { region, byteOffset, byteLength, code, populate } = request
+    const array = this.#current()
+    let found
+    try {
+      found = native.mapInFreeSpace(
+        this.#table.handle,
+        array,
+        handleOf(region),
+        byteOffset,
+        byteLength,
+        code,
+        populate,
+        congruent
+      )
+    } catch (error) {
+      throw fromNative(error)
+    }
+    return found === null ? undefined : this.#add(found[1], found[0], request)
+  }
+
+  // By up to 2 MiB more than the mapping has. False: it can't.
+  #growForCongruent({ region, byteOffset, byteLength }) {
+    const array = this.#current()
+    const growth = callNative(() =>
+      native.growthForCongruent(this.#table.handle, array, handleOf(region), byteOffset, byteLength)
+    )
+    return this.#growIfRoom(growth)
   }
 
   #windowAt(at, request, release) {
@@ -532,19 +558,16 @@ class GuardedMemory {
         native.windowInFreeSpace(this.#table.handle, array, byteLength, code, trap, aligned)
       )
       if (found !== null) return this.#addWindow(found[1], found[0], request)
-      aligned = this.#growFor(byteLength, aligned)
+      if (aligned && this.#growIfRoom(byteLength + HUGE_PAGE_BYTES)) continue
+      if (!aligned) this.#growBy(byteLength)
+      // There is no room for the alignment, perhaps.
+      aligned = false
     }
   }
 
-  // Grows it for so many bytes, with what it takes to place them for huge pages. False: there is no room for that, perhaps.
-  #growFor(byteLength, aligned) {
-    if (!aligned) {
-      this.#growBy(byteLength)
-      return false
-    }
-    const wanted = byteLength + HUGE_PAGE_BYTES
+  // False: it was refused, now or the last time. Asking again would be most of what a mapping costs, where the one before has left its place.
+  #growIfRoom(wanted) {
     const size = this.#current().length
-    // Asking again would be most of what a mapping costs, where the one before has left its place.
     if (this.#refused.size === size && this.#refused.wanted <= wanted) return false
     try {
       this.#growBy(wanted)
@@ -740,10 +763,11 @@ class Mapping {
     const { from, to } = check.part(given, this.#byteLength)
     const { signal } = given
     check.optional(signal, check.abortSignal, 'options.signal')
-    if (from === to) return
     const task = new native.NativePrefetch()
+    const isFile = this.#region.backing === 'file'
     await runTask(task, signal, 'The prefetch', () => {
-      if (!this.#unmapped) return task.run(this.#table.handle, this.#address, this.#id, from, to)
+      if (this.#unmapped || from === to) return
+      return task.run(this.#table.handle, this.#address, this.#id, from, to, isFile)
     })
   }
 

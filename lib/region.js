@@ -22,6 +22,7 @@ const MAKE = Symbol('make')
 let isRegion
 let handleOf
 let nativeOf
+let isHuge
 
 // Buffers that `view` gave: they look like much, but are no memories.
 const views = new WeakSet()
@@ -40,6 +41,8 @@ class HostRegion {
   #closed = false
   // Whether the bytes are memory that this region brought into the process.
   #counted
+  // Whether it was filled with huge pages.
+  #huge
   // Views that may have to be detached. Weak: a view keeps its pages, the region keeps no view.
   #views = new Set()
   #viewsAtPrune = 64
@@ -53,6 +56,7 @@ class HostRegion {
     isRegion = value => typeof value === 'object' && value !== null && #native in value
     handleOf = region => region.#handle
     nativeOf = region => region.#native
+    isHuge = region => region.#huge
   }
 
   constructor(make, owner, counted) {
@@ -68,6 +72,7 @@ class HostRegion {
     this.#backing = owner.isMemfd ? 'memfd' : 'file'
     this.#name = owner.name
     this.#counted = counted
+    this.#huge = owner.isHuge
     this[COUNT]()
   }
 
@@ -325,4 +330,4 @@ class HostRegion {
   }
 }
 
-module.exports = { HostRegion, isRegion, handleOf, nativeOf, isView: buffer => views.has(buffer) }
+module.exports = { HostRegion, isRegion, isHuge, handleOf, nativeOf, isView: buffer => views.has(buffer) }

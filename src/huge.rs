@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  memfd     |  block  |  block  |  block  |rest|      blocks of 2 MiB; a rest that is smaller has ordinary pages
-//!            [slot]                                    one block of address space, over a block at a time
+//!            [       slot        ]                     16 MiB of address space, over some blocks at a time
 //! ```
 //!
 //! Where `shmem_enabled` allows it, the first touch of a block that was advised (MADV_HUGEPAGE) makes it huge; it is "never" on most systems. There
@@ -30,6 +30,8 @@ pub enum WhyNot {
     NotMemory,
     Unsupported,
     NoneFree,
+    Elsewhere,
+    NotTold,
 }
 
 impl fmt::Display for WhyNot {
@@ -42,9 +44,16 @@ impl fmt::Display for WhyNot {
                 "the kernel gives none to shared memory: it is older than 6.1, or /sys/kernel/mm/transparent_hugepage/shmem_enabled is `deny`"
             }
             Self::NoneFree => "the system had no 2 MiB in one piece for some of it",
+            Self::Elsewhere => {
+                "some of it holds nothing, or was filled elsewhere with ordinary pages, or the system has split them since"
+            }
+            Self::NotTold => "the kernel can't tell: it is older than 6.7, or there is no address space to look by",
         })
     }
 }
+
+/// What is prepared at once, and should be filled at once: each MADV_COLLAPSE makes all CPUs hand in their lists of new pages first.
+pub const STEP_BYTES: u64 = 8 * HUGE_PAGE_BYTES;
 
 /// Blocks that the system refuses before no more is asked for: each may have cost it a search through all memory.
 const MOST_REFUSALS: u32 = 8;
@@ -55,30 +64,32 @@ pub struct Filler {
     fd: Arc<OwnedFd>,
     /// `None`: not needed yet, or it can't be had.
     slot: Option<Mmap>,
+    blocks: u64,
     refusals: u32,
     why_not: Option<WhyNot>,
 }
 
 impl Filler {
     pub fn new(fd: Arc<OwnedFd>) -> Self {
-        Self { fd, slot: None, refusals: 0, why_not: None }
+        Self { fd, slot: None, blocks: 0, refusals: 0, why_not: None }
     }
 
     /// Makes all blocks huge that lie in `[start, end)` of the file, and are going to be filled. Takes their memory.
     pub fn prepare(&mut self, start: u64, end: u64) {
-        let mut next = start.checked_next_multiple_of(HUGE_PAGE_BYTES);
-        while let Some(at) = next.filter(|at| at.checked_add(HUGE_PAGE_BYTES).is_some_and(|stop| stop <= end))
-        {
-            if self.why_not == Some(WhyNot::Unsupported) || self.refusals >= MOST_REFUSALS {
-                return;
+        let end = end.saturating_sub(end % HUGE_PAGE_BYTES);
+        let mut at = start.checked_next_multiple_of(HUGE_PAGE_BYTES).unwrap_or(end);
+        while at < end && self.why_not != Some(WhyNot::Unsupported) && self.refusals < MOST_REFUSALS {
+            let length = end.saturating_sub(at).min(STEP_BYTES);
+            if let Err(errno) = self.prepare_step(at, length) {
+                self.refused(errno);
             }
-            if let Err(errno) = self.prepare_block(at) {
-                self.refusals = self.refusals.saturating_add(1);
-                self.why_not =
-                    Some(if errno == Errno::EINVAL { WhyNot::Unsupported } else { WhyNot::NoneFree });
-            }
-            next = at.checked_add(HUGE_PAGE_BYTES);
+            at = at.saturating_add(length);
         }
+    }
+
+    /// How many were made huge.
+    pub fn blocks(&self) -> u64 {
+        self.blocks
     }
 
     /// Why not all of them are huge, if so.
@@ -86,21 +97,46 @@ impl Filler {
         self.why_not
     }
 
-    fn prepare_block(&mut self, at: u64) -> Result<(), Errno> {
-        let block = PageAligned::new(HUGE_PAGE_BYTES).ok_or(Errno::EINVAL)?;
+    fn refused(&mut self, errno: Errno) {
+        self.refusals = self.refusals.saturating_add(1);
+        self.why_not = Some(if errno == Errno::EINVAL { WhyNot::Unsupported } else { WhyNot::NoneFree });
+    }
+
+    /// Some blocks, as many as the slot holds.
+    fn prepare_step(&mut self, at: u64, length: u64) -> Result<(), Errno> {
+        let aligned = |bytes: u64| PageAligned::new(bytes).ok_or(Errno::EINVAL);
         if self.slot.is_none() {
-            self.slot = Some(Mmap::new_congruent(block, Pages::ReadonlyZeros, 0).map_err(|sys| sys.errno)?);
+            let slot = Mmap::new_congruent(aligned(STEP_BYTES)?, Pages::ReadonlyZeros, 0);
+            self.slot = Some(slot.map_err(|sys| sys.errno)?);
         }
-        let span = self.slot.as_ref().map(Mmap::span).ok_or(Errno::ENOMEM)?;
-        let offset = PageAligned::new(at).ok_or(Errno::EINVAL)?;
-        let pages = Pages::File { fd: self.fd.as_fd(), offset, sharing: Sharing::Shared, is_memfd: true };
+        let span = self.slot.as_ref().map(|slot| slot.span().first(length)).ok_or(Errno::ENOMEM)?;
+        let fd = self.fd.as_fd();
+        let pages = Pages::File { fd, offset: aligned(at)?, sharing: Sharing::Shared, is_memfd: true };
         // SAFETY: the slot is ours, and nobody else knows it.
         unsafe { mmap::replace(span, pages) }.map_err(|sys| sys.errno)?;
         let _ = mmap::advise(span, Advice::HugePage);
-        let first = span.first(1);
-        mmap::advise(first, Advice::PopulateWrite)
-            .and_then(|()| mmap::advise(span, Advice::Collapse))
-            .map_err(|sys| sys.errno)
+        let mut blocks = Vec::new();
+        let mut next = PageSpan::between(span.start(), span.end());
+        while let Some(rest) = next {
+            let block = rest.first(HUGE_PAGE_BYTES);
+            // It wants one page to be there.
+            mmap::advise(block.first(1), Advice::PopulateWrite).map_err(|sys| sys.errno)?;
+            blocks.push(block);
+            next = PageSpan::between(block.end(), span.end());
+        }
+        let count = |blocks: &[PageSpan]| u64::try_from(blocks.len()).unwrap_or(0);
+        if mmap::advise(span, Advice::Collapse).is_ok() {
+            self.blocks = self.blocks.saturating_add(count(&blocks));
+            return Ok(());
+        }
+        // One by one, to know which; a page that was in use for a moment is free again perhaps.
+        for block in blocks {
+            match mmap::advise(block, Advice::Collapse) {
+                Ok(()) => self.blocks = self.blocks.saturating_add(1),
+                Err(sys) => self.refused(sys.errno),
+            }
+        }
+        Ok(())
     }
 }
 

@@ -188,7 +188,7 @@ impl FreeSpace {
         below.is_some_and(|(_, free)| free.start() <= span.start() && span.end() <= free.end())
     }
 
-    pub fn spans(&self) -> impl Iterator<Item = PageSpan> {
+    pub fn spans(&self) -> impl DoubleEndedIterator<Item = PageSpan> {
         self.by_start.values().copied()
     }
 

@@ -225,12 +225,21 @@ struct Tables {
     /// Bases of tables that nobody is attached to. Their memory is dead, or lives on in a module that nobody looks at
     /// through us any more, and then its mappings still stand.
     unattached: Vec<PageAligned>,
+    /// How many of them are looked at next.
+    sweep_at: usize,
 }
 
 impl Tables {
-    /// Drops the unattached tables of dead memories. Cost: a look at each unattached table.
+    /// Drops the unattached tables of dead memories, when they are twice as many as last time: each is looked at by asking the kernel for its mappings,
+    /// and a program that ends lets go of all its memories one by one.
+    fn sweep_some(&mut self) {
+        if self.unattached.len() >= self.sweep_at {
+            self.sweep();
+        }
+    }
+
     fn sweep(&mut self) {
-        let Self { by_base, unattached } = self;
+        let Self { by_base, unattached, .. } = self;
         unattached.retain(|base| {
             let Some(shared) = by_base.get(base) else {
                 return false;
@@ -245,13 +254,21 @@ impl Tables {
             }
             !attached && !dead
         });
+        self.sweep_at = self.unattached.len().saturating_mul(2).max(FEW_UNATTACHED);
     }
 }
 
-static TABLES: Mutex<Tables> = Mutex::new(Tables { by_base: BTreeMap::new(), unattached: Vec::new() });
+/// So many unattached tables are left alone.
+const FEW_UNATTACHED: usize = 8;
+
+static TABLES: Mutex<Tables> =
+    Mutex::new(Tables { by_base: BTreeMap::new(), unattached: Vec::new(), sweep_at: FEW_UNATTACHED });
 
 /// What is brought in by one call.
 const POPULATE_STEP_BYTES: u64 = 16 << 20;
+
+/// The same for a prefetch, which others should not wait for.
+const PREFETCH_STEP_BYTES: u64 = 4 << 20;
 
 pub(crate) fn next_id() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -274,7 +291,7 @@ pub struct Mapped {
 impl Memory {
     pub fn attach(place: Place) -> Result<Self> {
         let mut tables = TABLES.lock().unwrap_or_else(PoisonError::into_inner);
-        tables.sweep();
+        tables.sweep_some();
         let found = match tables.by_base.get(&place.base) {
             Some(shared) => Self::revive(shared, place)?.then(|| Arc::clone(shared)),
             None => None,
@@ -440,6 +457,21 @@ impl Memory {
         Ok(Some(mapped))
     }
 
+    /// By how many bytes the memory must grow for such a place, in whole Wasm pages: what is free at its end is a part of it.
+    pub fn growth_for_congruent(&self, place: Place, pages: &RegionPages<'_>) -> Result<u64> {
+        let state = self.lock_at(place)?;
+        let tail = state.table.free().spans().next_back().filter(|span| span.end() == place.byte_length);
+        let start = tail.map_or(place.byte_length, PageSpan::start);
+        drop(state);
+        let end = huge::base_for(self.base(), pages.file_offset()).and_then(|base| {
+            let address = base.checked_add(start)?.get().checked_next_multiple_of(HUGE_PAGE_BYTES)?;
+            PageAligned::new(address)?.checked_sub(base)?.checked_add(pages.length())
+        });
+        let end = end.ok_or_else(|| Error::new(Code::Internal, "an address overflowed"))?;
+        let growth = end.get().saturating_sub(place.byte_length.get());
+        Ok(growth.checked_next_multiple_of(WASM_PAGE_BYTES).unwrap_or(growth))
+    }
+
     /// Adds what the memory grew by to the free space.
     pub fn add_free_space(&self, place: Place, start: u64, end: u64) -> Result<()> {
         let mut state = self.lock_at(place)?;
@@ -524,33 +556,49 @@ impl Memory {
     /// Brings pages of a mapping in, from an offset in it on, and maps them. Blocks until it is done or cancelled, or the mapping is gone.
     ///
     /// Needs nobody to hold the memory: advice changes nothing, whatever stands at these addresses by then.
-    pub fn prefetch(&self, mapped: Mapped, part: PageSpan, cancelled: &AtomicBool) -> Result<()> {
-        let what = "can't bring in pages of a mapping";
-        for advice in [Advice::WillNeed, Advice::PopulateRead] {
-            let mut at = part.start();
-            while let Some(rest) = PageSpan::between(at, part.end()) {
-                if cancelled.load(Ordering::Acquire) {
-                    return Err(Error::new(Code::Aborted, "The operation was aborted"));
+    ///
+    /// `is_file`: its pages may have to be read, and are asked for one step ahead.
+    pub fn prefetch(
+        &self,
+        mapped: Mapped,
+        part: PageSpan,
+        is_file: bool,
+        cancelled: &AtomicBool,
+    ) -> Result<()> {
+        let mut at = part.start();
+        let mut asked_until = part.start();
+        while let Some(rest) = PageSpan::between(at, part.end()) {
+            if cancelled.load(Ordering::Acquire) {
+                return Err(Error::new(Code::Aborted, "The operation was aborted"));
+            }
+            let step = rest.first(PREFETCH_STEP_BYTES);
+            let ahead = rest.first(PREFETCH_STEP_BYTES.saturating_mul(2));
+            if let Some(ahead) = PageSpan::between(asked_until, ahead.end()).filter(|_| is_file) {
+                let Some(target) = self.part_of(mapped, ahead)? else { return Ok(()) };
+                ask_for(target);
+                asked_until = ahead.end();
+            }
+            let Some(target) = self.part_of(mapped, step)? else { return Ok(()) };
+            match mmap::advise(target, Advice::PopulateRead) {
+                // What the file has lost, or its disk.
+                Err(sys) if matches!(sys.errno, Errno::EFAULT | Errno::EIO | Errno::EHWPOISON) => {
+                    let what = "can't bring in pages of a mapping";
+                    return Err(Error::from_sys(Code::ReadFailed, what, sys));
                 }
-                let step = rest.first(POPULATE_STEP_BYTES);
-                let state = self.lock();
-                let found = state.table.get(mapped.start, mapped.id).map(|(entry, _)| entry.span);
-                drop(state);
-                let inside = found.and_then(|span| step.at_base(span.start())?.within(span));
-                let Some(step_in_memory) = inside else { return Ok(()) };
-                match mmap::advise(self.addresses(step_in_memory)?, advice) {
-                    Ok(()) => {}
-                    // What the file has lost, or its disk.
-                    Err(sys) if matches!(sys.errno, Errno::EFAULT | Errno::EIO | Errno::EHWPOISON) => {
-                        return Err(Error::from_sys(Code::ReadFailed, what, sys));
-                    }
-                    // The kernel is too old, or it is no memory for it: pages come when they are touched.
-                    Err(_) => break,
-                }
-                at = step.end();
+                // Best effort: where the kernel is too old or has no memory, pages come when they are touched.
+                _ => at = step.end(),
             }
         }
         Ok(())
+    }
+
+    /// The addresses of a part of a mapping. `None`: the mapping is not there any more.
+    fn part_of(&self, mapped: Mapped, part: PageSpan) -> Result<Option<PageSpan>> {
+        let state = self.lock();
+        let found = state.table.get(mapped.start, mapped.id).map(|(entry, _)| entry.span);
+        drop(state);
+        let inside = found.and_then(|span| part.at_base(span.start())?.within(span));
+        inside.map(|inside| self.addresses(inside)).transpose()
     }
 
     /// Puts zeroed, writable pages in the place of a mapping, and gives the faults that it had. `None`: it is not there
@@ -612,6 +660,20 @@ impl Memory {
     }
 }
 
+/// Starts to read the pages of a file. The kernel cuts each call off at what its disk takes at once (`force_page_cache_ra` in mm/readahead.c), which
+/// is seldom less than this.
+fn ask_for(target: PageSpan) {
+    const AT_ONCE_BYTES: u64 = 128 << 10;
+    let mut at = target.start();
+    while let Some(rest) = PageSpan::between(at, target.end()) {
+        let piece = rest.first(AT_ONCE_BYTES);
+        if mmap::advise(piece, Advice::WillNeed).is_err() {
+            return;
+        }
+        at = piece.end();
+    }
+}
+
 /// Where so many bytes at an offset lie in the memory.
 pub(crate) fn span_at(place: Place, at: u64, length: PageAligned) -> Result<PageSpan> {
     let Some(start) = PageAligned::new(at) else {
@@ -668,12 +730,17 @@ impl Drop for Memory {
         let mut state = self.shared.lock();
         state.attached = state.attached.saturating_sub(1);
         let last = state.attached == 0;
+        let is_empty = state.table.is_empty();
         drop(state);
         // A table that was replaced, since its base came back, goes with its last handle. Pages are left alone: if
         // the memory is dead, something else may lie there now.
         if last && tables.by_base.get(&base).is_some_and(|shared| Arc::ptr_eq(shared, &self.shared)) {
-            tables.unattached.push(base);
-            tables.sweep();
+            if is_empty {
+                tables.by_base.remove(&base);
+            } else {
+                tables.unattached.push(base);
+                tables.sweep_some();
+            }
         }
     }
 }

@@ -56,6 +56,8 @@ pub struct Region {
     stages: Arc<Stages>,
     /// Why its pages are ordinary ones, or some of them.
     not_huge: OnceLock<WhyNot>,
+    /// Whether it was filled with some huge pages.
+    is_huge: AtomicBool,
 }
 
 /// Which part of a file a region is to be. `byte_length: None` is all the rest.
@@ -113,6 +115,7 @@ impl Region {
             views: Mutex::default(),
             stages: Arc::default(),
             not_huge: OnceLock::new(),
+            is_huge: AtomicBool::new(false),
         })
     }
 
@@ -122,9 +125,9 @@ impl Region {
         let mut filler = region.filler(huge);
         let mut at = 0;
         while at < byte_length {
-            // A block is filled while its zeros are still in the CPU's caches.
-            let step =
-                byte_length.saturating_sub(at).min(if filler.is_some() { HUGE_PAGE_BYTES } else { u64::MAX });
+            // Blocks are filled while their zeros are still in the CPU's caches.
+            let step = if filler.is_some() { huge::STEP_BYTES } else { u64::MAX };
+            let step = byte_length.saturating_sub(at).min(step);
             let end = at.saturating_add(step);
             if let Some(filler) = &mut filler {
                 filler.prepare(at, end);
@@ -215,6 +218,7 @@ impl Region {
             views: Mutex::default(),
             stages: Arc::default(),
             not_huge: OnceLock::new(),
+            is_huge: AtomicBool::new(false),
         })
     }
 
@@ -304,7 +308,10 @@ impl Region {
     /// Takes note of how that went.
     fn filled(&self, filler: Option<Filler>) {
         let why_not = match filler {
-            Some(filler) => filler.why_not(),
+            Some(filler) => {
+                self.is_huge.store(filler.blocks() > 0, Ordering::Release);
+                filler.why_not()
+            }
             None if self.byte_length < HUGE_PAGE_BYTES => Some(WhyNot::TooSmall),
             None => Some(WhyNot::NotAsked),
         };
@@ -313,13 +320,22 @@ impl Region {
         }
     }
 
+    /// Whether it was filled with huge pages, some of it at least.
+    pub fn is_huge(&self) -> bool {
+        self.is_huge.load(Ordering::Acquire)
+    }
+
     /// How many of its bytes are in huge pages now, and why not all that hold data. Cost: see [`huge::bytes_of`].
     pub fn huge_pages(&self) -> (u64, Option<WhyNot>) {
         if self.backing == Backing::File {
             return (0, Some(WhyNot::NotMemory));
         }
-        let bytes = huge::bytes_of(self.fd.as_fd(), self.file_offset, self.byte_length).unwrap_or(0);
-        (bytes, self.not_huge.get().copied())
+        let Some(bytes) = huge::bytes_of(self.fd.as_fd(), self.file_offset, self.byte_length) else {
+            return (0, Some(WhyNot::NotTold));
+        };
+        let most = self.byte_length.saturating_sub(self.byte_length % HUGE_PAGE_BYTES);
+        let why_not = self.not_huge.get().copied().unwrap_or(WhyNot::Elsewhere);
+        (bytes, (bytes < most || most == 0).then_some(why_not))
     }
 
     /// Checks that `[byte_offset, byte_offset + byte_length)` lies in the region, and gives the pages that hold it.
@@ -597,9 +613,9 @@ impl View {
 
     fn over(length: PageAligned, pages: Pages<'_>, byte_length: u64) -> Result<Self> {
         let mmap = match pages {
-            // Where its huge pages can be mapped as such.
+            // Where its huge pages can be mapped as such. That takes more address space for a moment.
             Pages::File { offset, .. } if length.get() >= HUGE_PAGE_BYTES => {
-                Mmap::new_congruent(length, pages, offset.get())
+                Mmap::new_congruent(length, pages, offset.get()).or_else(|_| Mmap::new(length, pages))
             }
             _ => Mmap::new(length, pages),
         };
@@ -685,7 +701,7 @@ impl AsRef<AtomicBool> for LoadProgress {
 }
 
 /// Bytes copied between two looks at `cancelled`: a few milliseconds' worth.
-const LOAD_STEP_BYTES: u64 = 16 << 20;
+const LOAD_STEP_BYTES: u64 = huge::STEP_BYTES;
 
 /// A memfd with a copy of a file's bytes. The file's holes stay holes. Blocks until it is done or cancelled.
 pub fn load(

@@ -72,14 +72,13 @@ function possessions() {
 async function expectFailure(call, expected) {
   for (let tries = 1; ; tries++) {
     const before = possessions()
-    const thrown = thrownBy(call)
-    const waits = typeof thrown?.then === 'function'
+    let error = thrownBy(call)
     // Without an await in between where the call is synchronous, so that nothing else can run.
-    const error = waits ? await thrown : thrown
+    if (typeof error?.then === 'function') error = await error
     const after = possessions()
     expectError(error, expected)
-    // While it was waited for, what other tests have left may have been collected: once.
-    if (waits && tries < 3 && !isDeepStrictEqual(after, before)) continue
+    // What other tests have left may have been collected meanwhile: once.
+    if (tries < 3 && !isDeepStrictEqual(after, before)) continue
     expect(after).toEqual(before)
     return
   }

@@ -14,16 +14,25 @@ export const measures =
 
 export const cases = [{}]
 
-const SIZES = [64 * KiB, MiB, 64 * MiB, GiB, 8 * GiB]
+/** A Wasm page stays before and after a mapping: that is what the largest memories have left. */
+const AROUND_BYTES = 2 * WASM_PAGE
+// What a 32-bit memory takes at most, and what a 64-bit one of V8 does.
+const LARGEST_32 = 4 * GiB - AROUND_BYTES
+const LARGEST_64 = 16 * GiB - AROUND_BYTES
+const SIZES = [64 * KiB, MiB, 64 * MiB, GiB, LARGEST_32, LARGEST_64]
 const ACCESSES = ['readonly', 'private', 'shared']
 const NO_MEMORY64 = 'this V8 has no 64-bit memories'
 
-// The largest size that a 32-bit memory takes in these benchmarks; what is larger needs a 64-bit one.
-const LARGEST_32 = GiB
 // As much of a dataset as there are bytes for; a larger one is copied from the same bytes again and again, and mapped without any.
 const LARGEST_FILLED = GiB
+const LARGEST_COPIED = LARGEST_32
 
 const addressOf = byteLength => (byteLength > LARGEST_32 ? 'i64' : 'i32')
+
+const labelOf = byteLength =>
+  byteLength < LARGEST_32
+    ? formatBytes(byteLength)
+    : `${formatBytes(byteLength + AROUND_BYTES)} less ${formatBytes(AROUND_BYTES)}`
 
 /** A memory of so many Wasm pages and bytes. */
 function memoryOf(wasmPages, byteLength, address) {
@@ -34,7 +43,7 @@ function memoryOf(wasmPages, byteLength, address) {
 export async function measure(_case, onProgress) {
   const source = hostArray(LARGEST_FILLED)
   const filled = HostRegion.copyFrom(source)
-  const sparse = HostRegion.allocate(8 * GiB)
+  const sparse = HostRegion.allocate(LARGEST_64)
   const sizes = SIZES.filter(byteLength => addressOf(byteLength) === 'i32' || limits().wasm.maxPages64 > 0)
   const regionOf = byteLength => (byteLength > LARGEST_FILLED ? sparse : filled)
 
@@ -59,7 +68,9 @@ export async function measure(_case, onProgress) {
   const copyNotMeasured = {}
   for (const [index, byteLength] of sizes.entries()) {
     const neededBytes = byteLength + GiB
-    if (availableBytes() > neededBytes) await copyTurns(samples, byteLength, source)
+    if (byteLength > LARGEST_COPIED)
+      copyNotMeasured[byteLength] = 'copies take as long for each byte as that of 4 GiB'
+    else if (availableBytes() > neededBytes) await copyTurns(samples, byteLength, source)
     else copyNotMeasured[byteLength] = `needs ${formatBytes(neededBytes)} of free memory`
     onProgress(0.5 + ((index + 1) / sizes.length) * 0.5)
   }
@@ -85,7 +96,7 @@ export async function measure(_case, onProgress) {
 function mapTurn(samples, key, region, byteLength, access) {
   const address = addressOf(byteLength)
   const options = {
-    // A Wasm page stays before and after the mapping, as in the native program.
+    // As in the native program.
     at: { at: address === 'i64' ? BigInt(WASM_PAGE) : WASM_PAGE, byteLength, access },
     end: { byteLength, access }
   }
@@ -109,24 +120,26 @@ async function copyTurns(samples, byteLength, source) {
   const freshCount = byteLength > GiB ? 1 : Math.max(3, Math.min(20, (2 * GiB) / byteLength))
   const warmCount = Math.max(2, Math.min(300, (4 * GiB) / byteLength))
   const copyInto = targets => {
-    for (const target of targets) target.set(part)
+    for (const target of targets) {
+      target.set(target.byteLength === part.byteLength ? part : part.subarray(0, target.byteLength))
+    }
   }
   let targets
   for (let i = 0; i < freshCount; i++) {
     targets = undefined
     await collectGarbage()
     const { buffer } = memoryOf(1, byteLength, addressOf(byteLength))
-    // One array for each time that the source fits: an array of 8 GiB is more than some versions of V8 allow.
-    targets = Array.from(
-      { length: byteLength / part.byteLength },
-      (_, index) => new Uint8Array(buffer, WASM_PAGE + index * part.byteLength, part.byteLength)
-    )
+    // An array for each time that the source fits: one of all is more than some versions of V8 allow.
+    targets = Array.from({ length: Math.ceil(byteLength / part.byteLength) }, (_, index) => {
+      const done = index * part.byteLength
+      return new Uint8Array(buffer, WASM_PAGE + done, Math.min(part.byteLength, byteLength - done))
+    })
     samples.add(`${byteLength} copyFresh`, [timeOnce(() => copyInto(targets))])
   }
   for (let i = 0; i < warmCount; i++) {
     samples.add(`${byteLength} copyWarm`, [timeOnce(() => copyInto(targets))])
   }
-  assert.ok(targets.every(target => target.at(-1) === part.at(-1)))
+  assert.ok(targets.every(target => target.at(-1) === part[target.byteLength - 1]))
   targets = undefined
   await collectGarbage()
 }
@@ -134,7 +147,7 @@ async function copyTurns(samples, byteLength, source) {
 function rowsByAccess(sizes) {
   return sizes.flatMap(({ byteLength, access }) =>
     ACCESSES.map(name => ({
-      label: `${formatBytes(byteLength)} ${name}`,
+      label: `${labelOf(byteLength)}, ${name}`,
       parameters: { byteLength, access: name, address: addressOf(byteLength) },
       cells: access[name]
     }))
@@ -155,9 +168,9 @@ export function report([sizes]) {
       { label: 'fresh copy : map', ratio: ['copyFresh', 'map'] },
       { label: 'warm copy : map', ratio: ['copyWarm', 'map'] }
     ],
-    note: 'Medians, with the 10th and 90th percentile. `readonly`, at an address. Pages that are touched later through a mapping cost a page fault each, which is not in here; a copy has touched them all. The copies are `TypedArray.set` from an ordinary array: into memory whose pages were never touched, and into the same memory again. The 8 GiB region has no pages, and its copies come from the same GiB eight times.',
+    note: 'Medians, with the 10th and 90th percentile. `readonly`, at an address. Pages that are touched later through a mapping cost a page fault each, which is not in here; a copy has touched them all. The copies are `TypedArray.set` from an ordinary array: into memory whose pages were never touched, and into the same memory again. A region larger than 1 GiB has no pages, and copies of so much come from the same GiB again and again. The largest sizes are what a 32-bit and a 64-bit memory hold, less a Wasm page before the mapping and one after.',
     rows: sizes.map(({ byteLength, access: { readonly }, copyFresh, copyWarm }) => ({
-      label: formatBytes(byteLength),
+      label: labelOf(byteLength),
       parameters: { byteLength, access: 'readonly', address: addressOf(byteLength) },
       cells: { map: readonly.at, bare: readonly.bare, copyFresh, copyWarm }
     }))
@@ -198,14 +211,14 @@ export function report([sizes]) {
   const medianOf = byteLength => row(byteLength).cells.map.median
   const promises = [
     { text: 'map and unmap of 1 GiB', value: medianOf(GiB), unit: 'ns', atMost: 10_000 },
-    ...[MiB, 8 * GiB].map(byteLength => ({
-      text: `map and unmap of ${formatBytes(byteLength)}, of the time for 1 GiB`,
+    ...[MiB, LARGEST_32, LARGEST_64].map(byteLength => ({
+      text: `map and unmap of ${labelOf(byteLength)}, of the time for 1 GiB`,
       value: medianOf(byteLength) / medianOf(GiB),
       unit: 'ratio',
       atMost: 1.25
     })),
-    ...[MiB, GiB, 8 * GiB].map(byteLength => ({
-      text: `map and unmap of ${formatBytes(byteLength)}, of the bare system calls' time`,
+    ...SIZES.filter(byteLength => byteLength >= MiB).map(byteLength => ({
+      text: `map and unmap of ${labelOf(byteLength)}, of the bare system calls' time`,
       value: ratioOf(row(byteLength), ['map', 'bare']),
       unit: 'ratio',
       atMost: 2
@@ -217,5 +230,26 @@ export function report([sizes]) {
       atLeast: 10_000
     }
   ]
-  return { tables: [byCopy, byAccess, firstTime], promises }
+  return { tables: [byCopy, byAccess, firstTime], promises, plots: [plotOf(byCopy)] }
 }
+
+/** The column's own labels: one line each. */
+const plotOf = ({ title, rows, columns }) => ({
+  name: 'hand-off',
+  title,
+  xLabel: 'bytes',
+  xUnit: 'bytes',
+  panels: [
+    {
+      title: 'readonly, at an address',
+      lines: columns
+        .filter(({ key }) => key)
+        .map(({ key, label }) => ({
+          label,
+          points: rows
+            .filter(({ cells }) => cells[key].unit === 'ns')
+            .map(({ parameters, cells }) => [parameters.byteLength, cells[key].median])
+        }))
+    }
+  ]
+})

@@ -3,6 +3,7 @@
 // in bench/native must be timed by the same plan to be comparable.
 
 import { createHistogram } from 'node:perf_hooks'
+import { QUICK } from './dataset.mjs'
 
 /**
  * How a short operation is timed: in batches, because reading the clock costs a good part of a microsecond-long round.
@@ -12,7 +13,12 @@ import { createHistogram } from 'node:perf_hooks'
  * have theirs: the kernel keeps a process's mappings in a tree, and where in a node of it a memory happens to stand
  * makes up to half of a round's time. The samples of all turns are pooled.
  */
-export const SHORT = Object.freeze({ turns: 10, warmupBatches: 10, batchesPerTurn: 30, roundsPerBatch: 32 })
+export const SHORT = Object.freeze({
+  turns: QUICK ? 2 : 10,
+  warmupBatches: 10,
+  batchesPerTurn: 30,
+  roundsPerBatch: 32
+})
 
 /** Nanoseconds per round of one turn, one sample for each batch. */
 export function timeBatches(round, { warmupBatches, batchesPerTurn, roundsPerBatch } = SHORT) {
@@ -73,6 +79,26 @@ export function rate({ median, p10, p90, min, max, samples }, byteLength) {
     samples
   }
 }
+
+/** The time of each of so many parts, of a summary of times for all of them: finer than whole nanoseconds. */
+export function each({ median, p10, p90, min, max, samples }, parts) {
+  const one = ns => ns / parts
+  return {
+    unit: 'ns',
+    median: one(median),
+    p10: one(p10),
+    p90: one(p90),
+    min: one(min),
+    max: one(max),
+    samples
+  }
+}
+
+/** A summary of samples that are not nanoseconds, but how many there were in a second. */
+export const rates = summary => ({ ...summary, unit: 'perSecond' })
+
+/** A part of a whole. */
+export const share = value => ({ unit: 'share', median: value, samples: 1 })
 
 /** A figure that was read once, not timed: bytes. */
 export function bytes(value) {

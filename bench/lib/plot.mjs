@@ -1,7 +1,8 @@
 // Draws what a benchmark found, as an SVG with logarithmic axes.
 //
-// A plot has `name`, `title`, `xLabel` and `panels`, which stand side by side and share the axis of time. A panel has a
-// `title` and `lines`, a line `label` and `points`, each of them a number and nanoseconds. Lines without points are left out.
+// A plot has `name`, `title`, `xLabel` and `panels`, which stand side by side and share the axes. A panel has a `title` and
+// `lines`, a line `label` and `points`, each of them two numbers: a count, or what `xUnit` says, and nanoseconds, or what `yUnit`
+// says. Units are those of table.mjs. Lines without points are left out.
 
 import { mkdirSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
@@ -15,18 +16,26 @@ const AROUND = { top: 90, bottom: 50, left: 70, right: 45 }
 /** Colours that can be told apart without red and green too. */
 const COLORS = ['#0072b2', '#56b4e9', '#d55e00', '#cc79a7', '#009e73', '#e69f00']
 
-function axesOf(panels) {
+/** Marks at powers of ten, or of two to the fourth for bytes. */
+const baseOf = unit => (unit === 'bytes' ? 16 : 10)
+
+function axesOf(panels, units) {
   const all = panels.flatMap(({ lines }) => lines.flatMap(({ points }) => points))
-  const range = index => {
-    const exponents = all.map(point => Math.log10(point[index]))
-    return { min: 10 ** Math.floor(Math.min(...exponents)), max: 10 ** Math.ceil(Math.max(...exponents)) }
-  }
-  return { x: range(0), y: range(1) }
+  const [x, y] = units.map((unit, index) => {
+    const base = baseOf(unit)
+    const exponents = all.map(point => Math.log(point[index]) / Math.log(base))
+    // A power that is just missed by rounding is that power.
+    const [from, to] = [Math.floor(Math.min(...exponents) + 1e-9), Math.ceil(Math.max(...exponents) - 1e-9)]
+    return { type: 'log', logBase: base, min: base ** from, max: base ** to }
+  })
+  return { x, y }
 }
 
+const formatter = unit => (unit ? value => formatQuantity(value, unit) : undefined)
+
 /** The text of the SVG. */
-export function drawPlot({ title, xLabel, panels }) {
-  const { x, y } = axesOf(panels)
+export function drawPlot({ title, xLabel, xUnit, yUnit = 'ns', panels }) {
+  const { x, y } = axesOf(panels, [xUnit, yUnit])
   const panelWidth = (WIDTH - AROUND.left) / panels.length
   const labels = [...new Set(panels.flatMap(({ lines }) => lines.map(({ label }) => label)))]
   const colorOf = label => COLORS[labels.indexOf(label) % COLORS.length]
@@ -45,18 +54,17 @@ export function drawPlot({ title, xLabel, panels }) {
         bottom: AROUND.bottom
       })),
       xAxis: panels.map((panel, index) => ({
-        type: 'log',
         ...x,
         gridIndex: index,
+        axisLabel: { formatter: formatter(xUnit) },
         name: `${xLabel}, ${panel.title}`,
         nameLocation: 'middle',
         nameGap: 28
       })),
       yAxis: panels.map((_, index) => ({
-        type: 'log',
         ...y,
         gridIndex: index,
-        axisLabel: { show: index === 0, formatter: ns => formatQuantity(ns, 'ns') }
+        axisLabel: { show: index === 0, formatter: formatter(yUnit) }
       })),
       series: panels.flatMap(({ lines }, index) =>
         lines

@@ -1,12 +1,14 @@
 // The program that reads a dataset: it adds up 64-bit integers, 64 bytes in each round, and so waits for nothing but memory.
 
 import wabtInit from 'wabt'
+import { WASM_PAGE } from './dataset.mjs'
 
-const SUM_WAT = `
+// The loops of bench/native/src/sum.rs.
+const wat = memory => `
 (module
-  (import "env" "memory" (memory 1))
+  ${memory}
   ;; The sum, modulo 2^64, of the 64-bit integers in byteLength bytes at an address. Both are multiples of 64.
-  (func (export "sum") (param $at i32) (param $byteLength i32) (result i64)
+  (func (export "simd") (param $at i32) (param $byteLength i32) (result i64)
     (local $end i32) (local $a v128) (local $b v128) (local $c v128) (local $d v128)
     (local.set $end (i32.add (local.get $at) (local.get $byteLength)))
     (loop $next
@@ -17,26 +19,58 @@ const SUM_WAT = `
       (local.set $at (i32.add (local.get $at) (i32.const 64)))
       (br_if $next (i32.ne (local.get $at) (local.get $end))))
     (local.set $a (i64x2.add (i64x2.add (local.get $a) (local.get $b)) (i64x2.add (local.get $c) (local.get $d))))
-    (i64.add (i64x2.extract_lane 0 (local.get $a)) (i64x2.extract_lane 1 (local.get $a)))))
+    (i64.add (i64x2.extract_lane 0 (local.get $a)) (i64x2.extract_lane 1 (local.get $a))))
+
+  (func (export "scalar") (param $at i32) (param $byteLength i32) (result i64)
+    (local $end i32) (local $a i64) (local $b i64) (local $c i64) (local $d i64)
+    (local.set $end (i32.add (local.get $at) (local.get $byteLength)))
+    (loop $next
+      (local.set $a (i64.add (local.get $a) (i64.load offset=0 (local.get $at))))
+      (local.set $b (i64.add (local.get $b) (i64.load offset=8 (local.get $at))))
+      (local.set $c (i64.add (local.get $c) (i64.load offset=16 (local.get $at))))
+      (local.set $d (i64.add (local.get $d) (i64.load offset=24 (local.get $at))))
+      (local.set $at (i32.add (local.get $at) (i32.const 32)))
+      (br_if $next (i32.ne (local.get $at) (local.get $end))))
+    (i64.add (i64.add (local.get $a) (local.get $b)) (i64.add (local.get $c) (local.get $d)))))
 `
 
-/** Compiles the program; the function it gives makes an instance over a memory and returns its `sum`. */
-export async function compileSum() {
+async function assemble(memory) {
   const wabt = await wabtInit()
-  const parsed = wabt.parseWat('sum.wat', SUM_WAT, { simd: true })
-  const module = new WebAssembly.Module(parsed.toBinary({}).buffer)
+  const parsed = wabt.parseWat('sum.wat', wat(memory), { simd: true })
+  const { buffer } = parsed.toBinary({})
   parsed.destroy()
-  const sumOver = memory => new WebAssembly.Instance(module, { env: { memory } }).exports.sum
-  await warmUp(sumOver)
-  return sumOver
+  return buffer
+}
+
+/** The bytes of the program with a memory of its own, of so many bytes. */
+export const sumModule = byteLength => assemble(`(memory ${Math.ceil(byteLength / WASM_PAGE)})`)
+
+/**
+ * The program, which V8 has optimized. The function it gives makes an instance over a memory and returns its `simd` and
+ * `scalar`.
+ */
+export async function compileSums() {
+  const module = new WebAssembly.Module(await assemble('(import "env" "memory" (memory 1))'))
+  const over = memory => new WebAssembly.Instance(module, { env: { memory } }).exports
+  await warmUp(over)
+  return over
+}
+
+/** The same; the function it gives makes an instance over a memory and returns its `simd`. */
+export async function compileSum() {
+  const over = await compileSums()
+  return memory => over(memory).simd
 }
 
 /** Calls the program, on memory of its own, until V8 has replaced its first code by optimized code for all instances. */
-async function warmUp(sumOver) {
+async function warmUp(over) {
   const byteLength = 64 * 1024
-  const sum = sumOver(new WebAssembly.Memory({ initial: 1 }))
+  const { simd, scalar } = over(new WebAssembly.Memory({ initial: 1 }))
   for (let round = 0; round < 20; round++) {
-    for (let i = 0; i < 500; i++) sum(0, byteLength)
+    for (let i = 0; i < 500; i++) {
+      simd(0, byteLength)
+      scalar(0, byteLength)
+    }
     // V8 compiles on other threads.
     await new Promise(resolve => setTimeout(resolve, 5))
   }

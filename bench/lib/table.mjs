@@ -2,7 +2,7 @@
 //
 // A table has `title`, `note`, `rowLabel`, `columns` and `rows`. A column is a figure, `{ key, label }`, or the
 // quotient of two figures' medians, `{ label, ratio: [key, key] }`. A row has a `label`, the `parameters` that it was
-// measured with, and `cells`: a figure for each key, as `summarize`, `bytes` and `notMeasured` of measure.mjs make them.
+// measured with, and `cells`: a figure for each key, as `summarize` and the others of measure.mjs make them.
 //
 // A promise is a bound that the project set itself, `{ text, value, unit, atMost }` or `atLeast`.
 
@@ -40,6 +40,7 @@ const unitFor = (value, unit) => UNITS[unit].find(([size]) => value >= size) ?? 
 
 export function formatQuantity(value, unit) {
   if (unit === 'ratio') return `${threeDigits.format(value)} x`
+  if (unit === 'share') return `${threeDigits.format(value * 100)} %`
   if (unit === 'count') return value.toLocaleString('en-US')
   const [divisor, name] = unitFor(value, unit)
   return `${threeDigits.format(value / divisor)} ${name}`

@@ -1,15 +1,23 @@
-// Builds and runs bench/wasmtime: the in-place reset of another engine.
+// Builds and runs bench/wasmtime: another engine's in-place reset, and its linear memories that the host makes.
 
 import { execFileSync } from 'node:child_process'
 import { existsSync, rmSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
+import { MiB } from './dataset.mjs'
 
 const manifest = fileURLToPath(new URL('../wasmtime/Cargo.toml', import.meta.url))
 const targetDirectory = fileURLToPath(new URL('../../target/bench-wasmtime', import.meta.url))
 const program = `${targetDirectory}/release/wasm-hostmap-bench-wasmtime`
 
-/** Builds the program. Returns null, or the reason why it can't be had. */
+let outcome
+
+/** Builds the program, once. Returns null, or the reason why it can't be had. */
 export function buildWasmtime() {
+  if (outcome === undefined) outcome = build()
+  return outcome
+}
+
+function build() {
   // A program of an earlier build must not stand in for one that could not be built.
   rmSync(program, { force: true })
   if (!existsSync(targetDirectory)) console.log('wasmtime is being built, which takes some minutes once')
@@ -37,6 +45,21 @@ export function timeWasmtime(module, keepResidentBytes, plans) {
     ...places(store),
     ...[warmupBatches, batchesPerTurn, roundsPerBatch]
   ])
-  const text = execFileSync(program, [module, keepResidentBytes, ...args].map(String), { encoding: 'utf8' })
+  const text = execFileSync(program, ['reset', module, keepResidentBytes, ...args].map(String), {
+    encoding: 'utf8'
+  })
   return JSON.parse(text).nsPerRound
+}
+
+/** What stands before the dataset in the memory of the module that `scanWasmtime` is given. */
+export const WASMTIME_BEFORE_BYTES = 2 * MiB
+
+/**
+ * What functions of a module with a memory of its own take to read a dataset: a file of so many bytes, which stands in that
+ * memory. The module is a file too. For each of them `ns`, of so many rounds, every page being read before; and the `sum` that it
+ * gave.
+ */
+export function scanWasmtime(module, dataset, byteLength, rounds, functions) {
+  const args = ['scan', module, dataset, byteLength, rounds, ...functions]
+  return JSON.parse(execFileSync(program, args.map(String), { encoding: 'utf8' }))
 }

@@ -201,6 +201,21 @@ pub fn map_in_free_space(
     Ok(mapped.map(|mapped| vec![from_count(mapped.start.get()), from_count(mapped.id)]))
 }
 
+/// By how many bytes the memory must grow for a place where huge pages can be mapped as such.
+#[napi(catch_unwind)]
+pub fn growth_for_congruent(
+    memory: u32,
+    env: Env,
+    array: Unknown<'_>,
+    region: u32,
+    byte_offset: f64,
+    byte_length: f64,
+) -> napi::Result<f64> {
+    let region = region_of(region)?;
+    let pages = region.pages(aligned_offset(byte_offset)?, to_count(byte_length)?)?;
+    Ok(from_count(memory_of(memory)?.growth_for_congruent(place_of(env, array)?, &pages)?))
+}
+
 #[napi(catch_unwind)]
 pub fn add_free_space(memory: u32, env: Env, array: Unknown<'_>, start: f64, end: f64) -> napi::Result<()> {
     Ok(memory_of(memory)?.add_free_space(place_of(env, array)?, to_count(start)?, to_count(end)?)?)
@@ -272,6 +287,7 @@ impl NativePrefetch {
 
     /// `[from, to)`: bytes of the mapping.
     #[napi(catch_unwind)]
+    #[allow(clippy::too_many_arguments)]
     pub fn run(
         &self,
         env: Env,
@@ -280,6 +296,7 @@ impl NativePrefetch {
         id: f64,
         from: f64,
         to: f64,
+        is_file: bool,
     ) -> napi::Result<AsyncTask<PrefetchTask>> {
         let memory = memory_of(memory)?;
         let mapped = Mapped { start: aligned_offset(start)?, id: to_count(id)? };
@@ -288,7 +305,7 @@ impl NativePrefetch {
             .ok_or_else(|| internal("no such part of a mapping"))?;
         let cancel = Arc::clone(&self.cancel);
         let hook = Some(SendHook::cancelling(env, &cancel)?);
-        Ok(AsyncTask::new(PrefetchTask { memory, mapped, part, cancel, hook }))
+        Ok(AsyncTask::new(PrefetchTask { memory, mapped, part, is_file, cancel, hook }))
     }
 }
 
@@ -296,6 +313,7 @@ pub struct PrefetchTask {
     memory: Arc<Memory>,
     mapped: Mapped,
     part: PageSpan,
+    is_file: bool,
     cancel: Arc<Cancel>,
     hook: Option<SendHook<Cancel>>,
 }
@@ -307,7 +325,7 @@ impl Task for PrefetchTask {
     fn compute(&mut self) -> napi::Result<()> {
         // A panic here would end the process (napi-rs does not catch it).
         let prefetch = std::panic::AssertUnwindSafe(|| {
-            self.memory.prefetch(self.mapped, self.part, self.cancel.as_ref().as_ref())
+            self.memory.prefetch(self.mapped, self.part, self.is_file, self.cancel.as_ref().as_ref())
         });
         Ok(std::panic::catch_unwind(prefetch).unwrap_or_else(|_| Err(internal("a prefetch panicked")))?)
     }

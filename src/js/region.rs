@@ -138,6 +138,12 @@ impl NativeRegion {
         Some(from_count(bytes))
     }
 
+    /// Whether it was filled with huge pages, some of it at least.
+    #[napi(getter, catch_unwind)]
+    pub fn is_huge(&self) -> bool {
+        self.get().is_ok_and(|region| region.is_huge())
+    }
+
     /// How many of its bytes are in huge pages now, and why not all. Cost: see `huge::bytes_of`.
     #[napi(catch_unwind)]
     pub fn huge_pages(&self) -> napi::Result<(f64, Option<String>)> {

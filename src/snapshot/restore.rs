@@ -304,11 +304,16 @@ fn check_mappings(table: &MappingTable<Held>, kept: &[KeptMapping]) -> Result<()
 
 /// Refuses a snapshot with written pages of files that are too short for them by now.
 fn check_files(snapshot: &Snapshot) -> Result<()> {
-    if snapshot.tail().written.is_empty() {
-        return Ok(());
+    let written = &snapshot.tail().written;
+    let mappings = snapshot.mappings();
+    let mut at = 0;
+    while let Some(span) = written.get(at) {
+        let index = mappings.partition_point(|kept| kept.span.end() <= span.start());
+        let Some(kept) = mappings.get(index) else { return Ok(()) };
+        kept.region_pages()?.map_or(Ok(()), |pages| pages.check_file_size())?;
+        at = written.partition_point(|span| span.start() < kept.span.end()).max(at.saturating_add(1));
     }
-    let mut private = snapshot.mappings().iter().filter(|kept| kept.access == Access::Private);
-    private.try_for_each(|kept| kept.region_pages()?.map_or(Ok(()), |pages| pages.check_file_size()))
+    Ok(())
 }
 
 fn incomplete(sys: crate::sys::SysError, snapshot: Option<&Snapshot>) -> Error {

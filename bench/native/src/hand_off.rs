@@ -4,7 +4,7 @@
 //! replaced by zeros again, round after round:
 //!
 //! ```text
-//!  reservation, 10 GiB, PROT_NONE
+//!  reservation, 10 GiB or more, PROT_NONE
 //!  | linear memory, read-write                      |            inaccessible           |
 //!  | 64 KiB |  memfd <-> zeros, byte_length | 64 KiB |
 //!           ^ the two mmap calls of a round

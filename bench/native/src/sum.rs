@@ -19,7 +19,7 @@ pub fn run(args: &[String]) -> Result<(u128, u64), String> {
     let byte_length: usize = parse(byte_length)?;
     let threads: usize = parse(threads)?;
     let add: fn(&[u8]) -> u64 = match instructions.as_str() {
-        "simd" => simd::sum,
+        "simd" => simd,
         "scalar" => scalar,
         _ => return Err(USAGE.into()),
     };
@@ -46,7 +46,13 @@ pub fn run(args: &[String]) -> Result<(u128, u64), String> {
     Ok((start.elapsed().as_nanos(), total))
 }
 
-fn scalar(bytes: &[u8]) -> u64 {
+/// With four vectors of 128 bits. `bytes` is aligned to 64, and as long as a multiple of it.
+pub fn simd(bytes: &[u8]) -> u64 {
+    vectors::sum(bytes)
+}
+
+/// With four integers of 64 bits.
+pub fn scalar(bytes: &[u8]) -> u64 {
     let mut sums = [0_u64; 4];
     for round in bytes.chunks_exact(32) {
         let words: *const u64 = round.as_ptr().cast();
@@ -59,7 +65,7 @@ fn scalar(bytes: &[u8]) -> u64 {
 }
 
 #[cfg(target_arch = "x86_64")]
-mod simd {
+mod vectors {
     use std::arch::x86_64::{__m128i, _mm_add_epi64, _mm_load_si128, _mm_setzero_si128, _mm_storeu_si128};
 
     pub fn sum(bytes: &[u8]) -> u64 {
@@ -81,7 +87,7 @@ mod simd {
 }
 
 #[cfg(target_arch = "aarch64")]
-mod simd {
+mod vectors {
     use std::arch::aarch64::{vaddq_u64, vaddvq_u64, vdupq_n_u64, vld1q_u64};
 
     pub fn sum(bytes: &[u8]) -> u64 {

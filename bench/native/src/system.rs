@@ -12,6 +12,7 @@ use libc::{
 };
 
 pub const WASM_PAGE: usize = 64 << 10;
+/// As V8 reserves for a 32-bit memory.
 const RESERVATION: usize = 10 << 30;
 
 pub fn parse<T: FromStr>(text: &str) -> Result<T, String> {
@@ -20,12 +21,10 @@ pub fn parse<T: FromStr>(text: &str) -> Result<T, String> {
 
 /// The base of a reservation whose first `byte_length` bytes are readable and writable.
 pub fn linear_memory(byte_length: usize) -> Result<*mut c_void, String> {
-    if byte_length > RESERVATION {
-        return Err(format!("{byte_length} bytes don't fit into the reservation"));
-    }
+    let reserved = RESERVATION.max(byte_length + WASM_PAGE);
     let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
     // SAFETY: without MAP_FIXED the kernel chooses an address where nothing is mapped.
-    let base = unsafe { libc::mmap(ptr::null_mut(), RESERVATION, PROT_NONE, flags, -1, 0) };
+    let base = unsafe { libc::mmap(ptr::null_mut(), reserved, PROT_NONE, flags, -1, 0) };
     if base == MAP_FAILED {
         return Err(last_error("mmap"));
     }
@@ -84,6 +83,8 @@ pub struct MappedFile {
     byte_length: usize,
 }
 
+const HUGE_PAGE: usize = 2 << 20;
+
 // SAFETY: a range of addresses that can only be read.
 unsafe impl Sync for MappedFile {}
 
@@ -94,6 +95,31 @@ impl MappedFile {
         let at =
             unsafe { libc::mmap(ptr::null_mut(), byte_length, PROT_READ, MAP_SHARED, file.as_raw_fd(), 0) };
         if at == MAP_FAILED { Err(last_error("mmap")) } else { Ok(Self { at, byte_length }) }
+    }
+
+    /// The same, as a private mapping at a multiple of 2 MiB.
+    pub fn at_huge_page(file: &File, byte_length: usize) -> Result<Self, String> {
+        let reserved = byte_length.next_multiple_of(HUGE_PAGE) + HUGE_PAGE;
+        let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+        // SAFETY: without MAP_FIXED the kernel chooses an address where nothing is mapped.
+        let base = unsafe { libc::mmap(ptr::null_mut(), reserved, PROT_NONE, flags, -1, 0) };
+        if base == MAP_FAILED {
+            return Err(last_error("mmap"));
+        }
+        // What is left over of the reservation stays until the process ends: it is only addresses.
+        let at = base.wrapping_byte_add(base.addr().next_multiple_of(HUGE_PAGE) - base.addr());
+        // SAFETY: the range lies in the reservation, which is ours.
+        unsafe { map_over(at, byte_length, PROT_READ, MAP_PRIVATE, file.as_raw_fd(), 0)? };
+        Ok(Self { at, byte_length })
+    }
+
+    /// Reads a byte of each page.
+    pub fn touch(&self) {
+        // 4096: the smallest page there is.
+        for byte in self.bytes().iter().step_by(4096) {
+            // SAFETY: a reference can be read.
+            unsafe { ptr::from_ref(byte).read_volatile() };
+        }
     }
 
     pub fn bytes(&self) -> &[u8] {
