@@ -576,7 +576,7 @@ suite('when a system call fails', () => {
       const mapping = new GuardedMemory({ initial: 1 }).map(HostRegion.copyFrom(Buffer.alloc(2 ** 20, 6)))
       const outcomes = []
       for (const errno of [ENOMEM, EFAULT]) {
-        native.injectFailure('madvise', 1, errno)
+        native.injectFailure('madvise', 0, errno)
         const code = await mapping.prefetch().then(
           () => null,
           error => error.code
