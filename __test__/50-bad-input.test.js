@@ -11,7 +11,7 @@ const path = require('node:path')
 const { pathToFileURL } = require('node:url')
 const { isAnyArrayBuffer } = require('node:util/types')
 const { GuardedMemory, HostRegion, Mapping, Layout, Snapshot, Window, WindowSource, limits } = require('..')
-const { expectError, expectFailure, possessions, thrownBy } = require('./support/errors')
+const { expectError, expectFailure, expectNothingNew, possessions, thrownBy } = require('./support/errors')
 const { temporaryDirectory, noise } = require('./support/files')
 const { mappingsNamed } = require('./support/procfs')
 const { inChild } = require('./support/child')
@@ -871,7 +871,7 @@ describe('an object that is not what it seems', () => {
         const possessed = possessions()
         const error = await thrownBy(() => member.call(self))
         expect([key, error?.name]).toEqual([key, 'TypeError'])
-        expect(possessions()).toEqual(possessed)
+        expectNothingNew(possessed)
       }
     }
   )

@@ -68,6 +68,14 @@ function possessions() {
   }
 }
 
+/** Checks that nothing was mapped or opened since. What other tests have left may be gone by now: it was collected. */
+function expectNothingNew(before) {
+  const after = possessions()
+  const newFiles = Object.entries(after.files).filter(([fd, file]) => before.files[fd] !== file)
+  const newMappings = after.mappings.filter(mapping => !before.mappings.includes(mapping))
+  expect({ newFiles, newMappings }).toEqual({ newFiles: [], newMappings: [] })
+}
+
 /** Runs a call that must fail, and checks the error and that nothing was mapped, opened or lost. */
 async function expectFailure(call, expected) {
   for (let tries = 1; ; tries++) {
@@ -84,4 +92,4 @@ async function expectFailure(call, expected) {
   }
 }
 
-module.exports = { expectError, expectFailure, possessions, thrownBy }
+module.exports = { expectError, expectFailure, expectNothingNew, possessions, thrownBy }
