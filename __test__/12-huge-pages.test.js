@@ -44,7 +44,7 @@ describe('a copy', () => {
   test.each([
     [HUGE - 1, {}, 'less than 2 MiB'],
     [HUGE - 1, { hugePages: true }, 'less than 2 MiB'],
-    [3 * MiB, {}, 'not asked for'],
+    [9 * MiB, {}, 'not asked for'],
     [9 * MiB, { hugePages: false }, 'not asked for']
   ])('of %i bytes with %o has ordinary pages', (byteLength, options, reason) => {
     const region = keep(HostRegion.copyFrom(Buffer.alloc(byteLength, 1), options))
@@ -52,8 +52,8 @@ describe('a copy', () => {
   })
 
   withHuge.each([
-    [4 * MiB, {}],
-    [9 * MiB + 17, {}],
+    [4 * MiB, { hugePages: true }],
+    [9 * MiB + 17, { hugePages: true }],
     [HUGE, { hugePages: true }],
     [3 * MiB, { hugePages: true }]
   ])('of %i bytes with %o has huge ones, but for the rest', (byteLength, options) => {
@@ -179,7 +179,7 @@ describe('mapped', () => {
   })
 
   test('without room for it, or without being wanted, it stands anywhere', () => {
-    const region = keep(HostRegion.copyFrom(noise(4 * MiB)))
+    const region = keep(HostRegion.copyFrom(noise(4 * MiB), { hugePages: true }))
     const tight = new GuardedMemory({ initial: 1, maximum: 1 + (4 * MiB) / WASM_PAGE })
     expect(tight.map(region, { hugePages: true }).address).toBe(WASM_PAGE)
     const plain = new GuardedMemory({ initial: 1 })

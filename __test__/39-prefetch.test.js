@@ -29,7 +29,7 @@ const WHOLE = Math.ceil(bytes.length / PAGE) * PAGE
 describe.each([
   ['a file', () => HostRegion.open(newFile())],
   ['a memfd', () => HostRegion.copyFrom(bytes, { hugePages: false })],
-  ['a memfd of huge pages', () => HostRegion.copyFrom(bytes)]
+  ['a memfd of huge pages', () => HostRegion.copyFrom(bytes, { hugePages: true })]
 ])('of %s', (_, make) => {
   test.each(['readonly', 'private'])('%s: all of it is mapped then', async access => {
     const region = make()

@@ -10,9 +10,6 @@ const { guardFaults, faultsFrom } = require('./faults.js')
 // How often a load's progress is told.
 const PROGRESS_INTERVAL_MS = 100
 
-// From so many bytes on a copy is put into huge pages: below, the rest that is smaller than one is too much of it.
-const HUGE_BY_DEFAULT_BYTES = 4 * 2 ** 20
-
 // More workers than any machine has.
 const MOST_PARTS = 2 ** 20
 
@@ -90,7 +87,7 @@ class HostRegion {
 
   static copyFrom(source, options) {
     const array = check.bytes(source, 'source')
-    const { name = 'region', hugePages = array.byteLength >= HUGE_BY_DEFAULT_BYTES } = check.options(options)
+    const { name = 'region', hugePages = false } = check.options(options)
     check.regionName(name, 'options.name')
     check.boolean(hugePages, 'options.hugePages')
     return new HostRegion(
