@@ -572,7 +572,9 @@ class GuardedMemory {
     try {
       this.#growBy(wanted)
       return true
-    } catch {
+    } catch (error) {
+      // Ours all have codes; what has none is a mistake, or the end of the stack.
+      if (error.code === undefined) throw error
       this.#refused = { size, wanted }
       return false
     }

@@ -1,6 +1,6 @@
 //! Taking a snapshot.
 
-use super::format::{Header, MOST_PIECES, Tail, united};
+use super::format::{Header, MOST_FREE, MOST_PIECES, Tail, united};
 use super::{Content, KeptMapping, KeptRegion, Settings, Snapshot, data_offset_for};
 use crate::error::{Code, Error, Result};
 use crate::mapping::{Access, MappingTable};
@@ -69,6 +69,7 @@ impl Memory {
         }
         let mut free: Vec<PageSpan> = state.table.free().spans().collect();
         free.retain(|span| span.end() <= place.byte_length());
+        free.truncate(MOST_FREE);
         drop(state);
         let tail = Tail { pieces: pieces_of(&data), written, free, metadata: String::new() };
         let inode = file::status(&fd).map_err(failed)?.inode;

@@ -21,6 +21,8 @@ const CHECKSUM_AT: usize = 48;
 
 /// Each costs every memory that shows them an area or two; a hostile file could ask for as many as there are.
 pub(super) const MOST_PIECES: usize = 16;
+/// More free spans than that are forgotten: they go into a restored memory's table one by one.
+pub(super) const MOST_FREE: usize = 4096;
 /// More than any sensible one has, and little enough to be read at once.
 const MOST_TAIL_BYTES: u64 = 64 << 20;
 
@@ -128,7 +130,7 @@ impl Tail {
     pub(super) fn decode(mut bytes: &[u8], byte_length: PageAligned) -> Result<Self> {
         let pieces = take_spans(&mut bytes, byte_length).filter(|pieces| pieces.len() <= MOST_PIECES);
         let written = take_spans(&mut bytes, byte_length);
-        let free = take_spans(&mut bytes, byte_length);
+        let free = take_spans(&mut bytes, byte_length).filter(|free| free.len() <= MOST_FREE);
         let metadata = std::str::from_utf8(bytes).ok();
         match (pieces, written, free, metadata) {
             (Some(pieces), Some(written), Some(free), Some(metadata)) => {
@@ -198,6 +200,7 @@ pub(super) fn invalid(why: impl Into<String>) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::page::host_page_bytes;
     use proptest::prelude::*;
 
     const LENGTH: u64 = 64 * WASM_PAGE_BYTES;
@@ -255,6 +258,12 @@ mod tests {
         assert!(refused(vec![span(0, 65)]), "past the memory's end");
         assert!(refused(vec![span(0, 3), span(2, 4)]), "over each other");
         assert!(refused((0..17).map(|i| span(2 * i, 2 * i + 1)).collect()), "too many");
+        let free = |count: u64| (0..count).map(|i| PageSpan::page_of(2 * i * host_page_bytes()).unwrap());
+        let free_refused = |count| {
+            let tail = Tail { free: free(count).collect(), ..tail() };
+            Tail::decode(&tail.encode(), pages(1 << 30)).is_err()
+        };
+        assert!(!free_refused(4096) && free_refused(4097));
         let mut unaligned = tail().encode();
         unaligned[8] = 1;
         assert!(Tail::decode(&unaligned, pages(LENGTH)).is_err());

@@ -310,8 +310,9 @@ pub unsafe fn discard(span: PageSpan) -> SysResult<()> {
     discarded.map_err(|errno| SysError::new("madvise", errno))
 }
 
-/// Of linux/mman.h; nix and libc don't know it.
+// Of linux/mman.h. nix knows neither, and libc not on all targets.
 const MADV_DONTNEED_LOCKED: libc::c_int = 24;
+const MADV_COLLAPSE: libc::c_int = 25;
 
 /// Whether a page can be written, by the kernel's account. One that can be is made the process's own by this.
 ///
@@ -368,8 +369,8 @@ pub fn advise(span: PageSpan, advice: Advice) -> SysResult<()> {
         Advice::PopulateWrite => unsafe { madvise(at, length, MmapAdvise::MADV_POPULATE_WRITE) },
         // SAFETY: MADV_HUGEPAGE changes how memory is taken from now on, and no contents.
         Advice::HugePage => unsafe { madvise(at, length, MmapAdvise::MADV_HUGEPAGE) },
-        // MADV_COLLAPSE of linux/mman.h, which nix does not know. SAFETY: it moves the pages and changes no contents.
-        Advice::Collapse => match unsafe { libc::madvise(at.as_ptr(), length, 25) } {
+        // SAFETY: MADV_COLLAPSE moves the pages and changes no contents.
+        Advice::Collapse => match unsafe { libc::madvise(at.as_ptr(), length, MADV_COLLAPSE) } {
             0 => Ok(()),
             _ => Err(Errno::last()),
         },
