@@ -428,22 +428,32 @@ process.on('warning', ({ name, code }) => {
 
 const turn = () => new Promise(resolve => setImmediate(resolve))
 
-let filesBefore
+/** Files that the model opens once, and keeps. */
+const isKept = file => file === sourceFile?.path || file === sinkFile?.path
+
+/** What the descriptors of the process are of: memfds and files of the model. A worker has others of its own. */
+function openFiles() {
+  const links = fs.readdirSync('/proc/self/fd').map(fd => {
+    try {
+      return fs.readlinkSync(`/proc/self/fd/${fd}`)
+    } catch {
+      return '' // That of the directory's own reader, or one that another thread closed.
+    }
+  })
+  return links.filter(link => isOfModel(link) && !isKept(link)).map(link => `open: ${link}`)
+}
+
+const isOfModel = text => text.includes('/memfd:') || text.includes('wasm-hostmap-model-')
 
 /**
  * When a world has ended: once all is collected, nothing of it is there any more. Without `--expose-gc` nobody can say.
  */
 async function expectNothingLeft() {
   if (typeof globalThis.gc !== 'function') return
-  const left = () => {
-    const lines = fs.readFileSync('/proc/self/maps', 'latin1').split('\n')
-    const mapped = lines.filter(line => line.includes('/memfd:') || line.includes('wasm-hostmap-model-'))
-    const files = fs.readdirSync('/proc/self/fd').length
-    filesBefore ??= files
-    return files > filesBefore
-      ? [`${files} files are open, before it were ${filesBefore}`, ...mapped]
-      : mapped
-  }
+  const left = () => [
+    ...fs.readFileSync('/proc/self/maps', 'latin1').split('\n').filter(isOfModel),
+    ...openFiles()
+  ]
   let found
   for (let round = 0; round < 10; round++) {
     globalThis.gc()
