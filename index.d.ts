@@ -26,7 +26,7 @@ export type HostmapErrorCode =
   | 'ERR_HOSTMAP_REGION_READONLY'
   /** The region can't be sealed while a `shared` mapping of it stands in a memory. */
   | 'ERR_HOSTMAP_REGION_BUSY'
-  /** The path or descriptor is a directory, pipe, socket or device, or a file that can't be mapped or has huge pages. */
+  /** The path or descriptor is a directory, pipe, socket or device, or a file that can't be mapped or has huge pages that may be missing. */
   | 'ERR_HOSTMAP_NOT_A_FILE'
   /** The file has no bytes, so there is nothing to map. */
   | 'ERR_HOSTMAP_EMPTY_FILE'
@@ -140,8 +140,12 @@ export interface AllocateOptions {
    * Takes memory in pages of 2 MiB, as far as the system has them: one page fault then brings in 2 MiB, random reads are done 1.5 to 2 times as often, and closing costs next to nothing. Such pages
    * have to be cleared before they are filled: `copyFrom` takes up to three times as long, and `allocate` takes and clears all of the region's memory at once. Default false; what came of it:
    * {@link HostRegion.hugePages}.
+   *
+   * `'hugetlb'`: all of them from the pool that an administrator has filled (`sysctl vm.nr_hugepages=N`), or an error. They stay whole and in memory until the region is gone. Such a region takes
+   * whole pages of 2 MiB; it is mapped `'readonly'` or `'shared'`, at addresses that are multiples of 2 MiB of the process, from multiples of 2 MiB of the region on; windows don't show it.
+   * `private` mappings are refused, and a stray write goes to a copy in ordinary pages: the pool is never needed again. Needs the fault guard.
    */
-  hugePages?: boolean | undefined
+  hugePages?: boolean | 'hugetlb' | undefined
 }
 
 /** Options of {@link HostRegion.load}. */
@@ -152,8 +156,8 @@ export interface LoadOptions {
   byteLength?: number | undefined
   /** As in {@link AllocateOptions}. Default: the file's base name. */
   name?: string | undefined
-  /** As in {@link AllocateOptions}, for each 2 MiB of the region that hold data and no hole. Default true, since no thread of yours waits for it. */
-  hugePages?: boolean | undefined
+  /** As in {@link AllocateOptions}, for each 2 MiB of the region that hold data and no hole; with `'hugetlb'` holes take memory, too. Default true, since no thread of yours waits for it. */
+  hugePages?: boolean | 'hugetlb' | undefined
   /** Ends the load. The promise is rejected with an `AbortError` (`code: 'ABORT_ERR'`) once everything is released. */
   signal?: AbortSignal | undefined
   /** Called about ten times a second, and once at the end, with the bytes done and the bytes to do. */
@@ -214,7 +218,7 @@ export class HostRegion implements Disposable {
    *
    * @param byteLength 1 to 2^53 - 1. The region has just this many bytes: nothing is rounded.
    * @throws `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`, `ERR_HOSTMAP_OUT_OF_MEMORY`, `ERR_HOSTMAP_TOO_MANY_FILES`
-   * @remarks Cost: `memfd_create`, `ftruncate`, `fcntl` and `fstat`, whatever the size. With `hugePages`, five more for each 16 MiB and one for each 2 MiB, and clearing them.
+   * @remarks Cost: `memfd_create`, `ftruncate`, `fcntl` and `fstat`, whatever the size. With `hugePages`, five more for each 16 MiB and one for each 2 MiB, and clearing them. With `'hugetlb'`, an `mmap`, and an `fallocate` for each 64 MiB, which clears them.
    */
   static allocate(byteLength: number, options?: AllocateOptions): HostRegion
 
@@ -223,7 +227,7 @@ export class HostRegion implements Disposable {
    *
    * @param source At least one byte long. A SharedArrayBuffer that others write meanwhile is copied as it is found.
    * @throws as {@link HostRegion.allocate}
-   * @remarks Cost: as `allocate`, and one copy of the bytes, by `pwrite`; blocks the thread. A region that holds memory also takes one
+   * @remarks Cost: as `allocate`, and one copy of the bytes, by `pwrite` (with `'hugetlb'`, which knows no `write`, two: `pwrite` and `pread`, a MiB at a time); blocks the thread. A region that holds memory also takes one
    * memory mapping and as much address space, for a buffer that nobody sees: V8 and `process.memoryUsage().external` count buffers only.
    */
   static copyFrom(
@@ -238,7 +242,7 @@ export class HostRegion implements Disposable {
    * @param path A path or a `file:` URL, of a regular file that has bytes.
    * @throws (rejects) as {@link HostRegion.allocate}, and `ABORT_ERR`, `ERR_HOSTMAP_OPEN_FAILED`, `ERR_HOSTMAP_NOT_A_FILE`,
    * `ERR_HOSTMAP_EMPTY_FILE`, `ERR_HOSTMAP_FILE_SHRUNK`, `ERR_HOSTMAP_READ_FAILED`
-   * @remarks Cost: one copy inside the kernel (`copy_file_range` or `sendfile`), on a thread of libuv's pool; `fstat` and two
+   * @remarks Cost: one copy inside the kernel (`copy_file_range` or `sendfile`; `pread` with `'hugetlb'`), on a thread of libuv's pool; `fstat` and two
    * `lseek` for each hole. If `onProgress` throws, the load ends and is rejected with what it threw.
    */
   static load(path: string | URL, options?: LoadOptions): Promise<HostRegion>
@@ -360,9 +364,10 @@ export interface MapOptions {
   /**
    * Where in the memory: a multiple of the host page size. What is there now is replaced, and zeros stand there after `unmap`.
    * Without `at` and `allocator`, the region is put past the end of the memory, which grows by it.
+   * For a region with `hugePages: 'hugetlb'`, the address in the process must be a multiple of 2 MiB; where those lie in the memory V8 decides: the error says it.
    */
   at?: number | bigint | undefined
-  /** Which part of the region: a multiple of the host page size. Default 0. */
+  /** Which part of the region: a multiple of the host page size; of 2 MiB with `hugePages: 'hugetlb'`. Default 0. */
   byteOffset?: number | undefined
   /** How many bytes. Default: to the end of the region. Whole pages are mapped: the rest of the last page shows what follows in the
    * file or memfd, or zeros, and with `'shared'` it can be written too. */

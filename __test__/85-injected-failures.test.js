@@ -7,6 +7,7 @@ const { execFileSync, spawnSync } = require('node:child_process')
 const fs = require('node:fs')
 const os = require('node:os')
 const path = require('node:path')
+const { freePages } = require('./support/hugetlb')
 
 const root = path.join(__dirname, '..')
 const hasCargo = spawnSync('cargo', ['--version']).status === 0
@@ -76,6 +77,50 @@ suite('when a system call fails', () => {
       expect(outcome.code).toMatch(/^ERR_HOSTMAP_/)
     }
     expect(filesAfter).toBe(filesBefore)
+  })
+
+  const withPool = freePages() >= 8 ? test : test.skip
+  withPool('huge pages go back to the pool, and their mappings are whole or not there', () => {
+    const { outcomes, before, after, maps, mapsAfter } = inChild(async () => {
+      const { HostRegion, GuardedMemory } = hostmap
+      const hugePages = 'hugetlb'
+      const bytes = Buffer.alloc(3 << 20, 7)
+      const { freePages } = require('./__test__/support/hugetlb')
+      const before = { pages: freePages(), files: files(), mapped: mapped() }
+      const allocate = () => HostRegion.allocate(bytes.length, { hugePages })
+      const copy = () => HostRegion.copyFrom(bytes, { hugePages })
+      const made = [
+        ['memfd_create', 0, allocate],
+        ['ftruncate', 0, allocate],
+        ['fcntl', 0, allocate],
+        ['mmap', 0, allocate],
+        ['fallocate', 0, allocate],
+        ['fstat', 0, allocate],
+        ['memfd_create', 1, copy],
+        ['pwrite', 0, copy],
+        ['pwrite', 1, copy],
+        ['pread', 2, copy],
+        ['fallocate', 0, copy]
+      ].map(([syscall, skip, call]) => [syscall, failing(syscall, skip, EIO, call)])
+      const after = { pages: freePages(), files: files(), mapped: mapped() }
+      const region = copy()
+      made.push(['fstatfs', failing('fstatfs', 0, EIO, () => HostRegion.fromFd(region.fd))])
+      const guarded = new GuardedMemory({ initial: 256 })
+      const { address } = guarded.map(region)
+      const maps = mapped()
+      made.push(['mmap', failing('mmap', 0, EIO, () => guarded.map(region))])
+      made.push(['mremap', failing('mremap', 0, EIO, () => guarded.map(region))])
+      const mapsAfter = mapped()
+      if (new Uint8Array(guarded.buffer)[guarded.map(region).address] !== 7 || address === 0)
+        throw new Error()
+      return { outcomes: made, before, after, maps, mapsAfter }
+    })
+    for (const [syscall, outcome] of outcomes) {
+      expect(outcome).toMatchObject({ went: true, errno: -5, syscall })
+      expect(outcome.code).toMatch(/^ERR_HOSTMAP_/)
+    }
+    expect(after).toEqual(before)
+    expect(mapsAfter).toBe(maps)
   })
 
   test('map past the end keeps the space that the memory grew by for the next map', () => {

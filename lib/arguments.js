@@ -103,6 +103,14 @@ function access(value, name) {
   return ACCESS.indexOf(oneOf(value, name, ACCESS))
 }
 
+/** What pages a region is to have. Gives its number, as src/js/region.rs has them. */
+function hugePages(value, name) {
+  if (value === 'hugetlb') return 2
+  if (typeof value === 'string') throw wrongValue(name, "a boolean or 'hugetlb'", value)
+  if (typeof value !== 'boolean') throw wrongType(name, "a boolean or 'hugetlb'", value)
+  return Number(value)
+}
+
 /** An options object; none is an empty one. */
 function options(value, name = 'options') {
   if (value === undefined) return {}
@@ -180,6 +188,7 @@ module.exports = {
   callback,
   oneOf,
   access,
+  hugePages,
   options,
   part,
   regionName,

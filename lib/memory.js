@@ -5,7 +5,7 @@ const native = require('./binding.js')
 const check = require('./arguments.js')
 const { makeError, fromNative, callNative } = require('./errors.js')
 const { runTask } = require('./task.js')
-const { isRegion, isHuge, handleOf, nativeOf, isView } = require('./region.js')
+const { isRegion, isHuge, pageBytesOf, handleOf, nativeOf, isView } = require('./region.js')
 const { guardFaults, faultsFrom } = require('./faults.js')
 const { makeLayout } = require('./layout.js')
 const { openWindow, restoredWindow, HUGE_PAGE_BYTES } = require('./window.js')
@@ -207,6 +207,8 @@ class GuardedMemory {
     const request = { region, byteOffset, byteLength: length, access, code, populate, hugePages }
     guardFaults()
     return this.#place(at, allocator, length, {
+      pageBytes: pageBytesOf(region),
+      next: start => callNative(() => native.nextPlace(this.#table.handle, start, handleOf(region))),
       at: (start, release) => this.#mapAt(start, request, release),
       pastEnd: () => this.#mapPastEnd(request)
     })
@@ -223,6 +225,8 @@ class GuardedMemory {
     guardFaults()
     const request = { byteLength: length, access, code, trap }
     return this.#place(at, allocator, length, {
+      pageBytes: page,
+      next: start => Math.ceil(start / page) * page,
       at: (start, release) => this.#windowAt(start, request, release),
       pastEnd: () => this.#windowPastEnd(request)
     })
@@ -457,7 +461,7 @@ class GuardedMemory {
   // Puts something of so many bytes where the options `at` and `allocator` say.
   #place(at, allocator, byteLength, put) {
     if (at === undefined) {
-      return allocator === undefined ? put.pastEnd() : this.#inBlock(allocator, byteLength, put.at)
+      return allocator === undefined ? put.pastEnd() : this.#inBlock(allocator, byteLength, put)
     }
     if (allocator !== undefined) {
       throw makeError(
@@ -491,6 +495,7 @@ class GuardedMemory {
 
   #mapPastEnd(request) {
     const { region, byteLength, hugePages } = request
+    if (pageBytesOf(region) === HUGE_PAGE_BYTES) return this.#mapWholePages(request)
     // Where its huge pages can be mapped as such: see src/huge.rs.
     const wanted = byteLength >= HUGE_PAGE_BYTES && (hugePages ?? isHuge(region))
     if (wanted) {
@@ -499,7 +504,7 @@ class GuardedMemory {
       // Space that is there already is worth more, unless it is asked for by name.
       const free = hugePages === true ? undefined : this.#mapInFreeSpace(request, false)
       if (free !== undefined) return free
-      if (this.#growForCongruent(request)) {
+      if (this.#growIfRoom(this.#growthForCongruent(request))) {
         const grown = this.#mapInFreeSpace(request, true)
         if (grown !== undefined) return grown
       }
@@ -508,6 +513,15 @@ class GuardedMemory {
       const mapping = this.#mapInFreeSpace(request, false)
       if (mapping !== undefined) return mapping
       this.#growBy(byteLength)
+    }
+  }
+
+  // There is no other way to map them.
+  #mapWholePages(request) {
+    for (;;) {
+      const mapping = this.#mapInFreeSpace(request, true)
+      if (mapping !== undefined) return mapping
+      this.#growBy(this.#growthForCongruent(request))
     }
   }
 
@@ -532,13 +546,12 @@ class GuardedMemory {
     return found === null ? undefined : this.#add(found[1], found[0], request)
   }
 
-  // By up to 2 MiB more than the mapping has. False: it can't.
-  #growForCongruent({ region, byteOffset, byteLength }) {
+  // Up to 2 MiB more than the mapping has.
+  #growthForCongruent({ region, byteOffset, byteLength }) {
     const array = this.#current()
-    const growth = callNative(() =>
+    return callNative(() =>
       native.growthForCongruent(this.#table.handle, array, handleOf(region), byteOffset, byteLength)
     )
-    return this.#growIfRoom(growth)
   }
 
   #windowAt(at, request, release) {
@@ -592,13 +605,12 @@ class GuardedMemory {
   }
 
   // Puts something of so many bytes into a block of the module's own, which is given back if that fails.
-  #inBlock(allocator, byteLength, put) {
+  #inBlock(allocator, byteLength, { pageBytes, next, at: put }) {
     const { malloc, free } = check.options(allocator, 'options.allocator')
     check.callback(malloc, 'options.allocator.malloc')
     check.callback(free, 'options.allocator.free')
-    const page = native.hostPageSize()
     // One page more than the pages themselves: the block may start anywhere in a page.
-    const blockBytes = Math.ceil(byteLength / page) * page + page
+    const blockBytes = Math.ceil(byteLength / pageBytes) * pageBytes + pageBytes
     const is64 = this.#address === 'i64'
     const failed = why =>
       makeError('ERR_HOSTMAP_ALLOCATOR_FAILED', `options.allocator.malloc(${blockBytes}): ${why}`)
@@ -616,7 +628,7 @@ class GuardedMemory {
       throw failed(`${gave}and the block does not lie in the memory`)
     const release = () => free.call(allocator, given)
     try {
-      return put(Math.ceil(start / page) * page, release)
+      return put(next(start), release)
     } catch (error) {
       try {
         release()

@@ -20,6 +20,7 @@ let isRegion
 let handleOf
 let nativeOf
 let isHuge
+let pageBytesOf
 
 // Buffers that `view` gave: they look like much, but are no memories.
 const views = new WeakSet()
@@ -40,6 +41,8 @@ class HostRegion {
   #counted
   // Whether it was filled with huge pages.
   #huge
+  // The smallest piece of it that can be mapped.
+  #pageBytes
   // Views that may have to be detached. Weak: a view keeps its pages, the region keeps no view.
   #views = new Set()
   #viewsAtPrune = 64
@@ -54,6 +57,7 @@ class HostRegion {
     handleOf = region => region.#handle
     nativeOf = region => region.#native
     isHuge = region => region.#huge
+    pageBytesOf = region => region.#pageBytes
   }
 
   constructor(make, owner, counted) {
@@ -70,6 +74,7 @@ class HostRegion {
     this.#name = owner.name
     this.#counted = counted
     this.#huge = owner.isHuge
+    this.#pageBytes = owner.pageBytes
     this[COUNT]()
   }
 
@@ -77,10 +82,10 @@ class HostRegion {
     check.wholeNumber(byteLength, 'byteLength', 1)
     const { name = 'region', hugePages = false } = check.options(options)
     check.regionName(name, 'options.name')
-    check.boolean(hugePages, 'options.hugePages')
+    const kind = check.hugePages(hugePages, 'options.hugePages')
     return new HostRegion(
       MAKE,
-      callNative(() => native.NativeRegion.allocate(byteLength, name, hugePages)),
+      callNative(() => native.NativeRegion.allocate(byteLength, name, kind)),
       true
     )
   }
@@ -89,10 +94,10 @@ class HostRegion {
     const array = check.bytes(source, 'source')
     const { name = 'region', hugePages = false } = check.options(options)
     check.regionName(name, 'options.name')
-    check.boolean(hugePages, 'options.hugePages')
+    const kind = check.hugePages(hugePages, 'options.hugePages')
     return new HostRegion(
       MAKE,
-      callNative(() => native.NativeRegion.copyFrom(array, name, hugePages)),
+      callNative(() => native.NativeRegion.copyFrom(array, name, kind)),
       true
     )
   }
@@ -103,7 +108,7 @@ class HostRegion {
     check.wholeNumber(byteOffset, 'options.byteOffset')
     check.optional(byteLength, check.wholeNumber, 'options.byteLength', 1)
     check.optional(name, check.regionName, 'options.name')
-    check.boolean(hugePages, 'options.hugePages')
+    const kind = check.hugePages(hugePages, 'options.hugePages')
     check.optional(signal, check.abortSignal, 'options.signal')
     check.optional(onProgress, check.callback, 'options.onProgress')
     if (signal?.aborted) throw abortError(signal, `The load of ${text}`)
@@ -127,7 +132,7 @@ class HostRegion {
     }
     let owner
     try {
-      owner = await load.run(text, byteOffset, byteLength, name, hugePages)
+      owner = await load.run(text, byteOffset, byteLength, name, kind)
     } catch (error) {
       signal?.removeEventListener('abort', cancel)
       if (thrown !== undefined) throw thrown.error
@@ -327,4 +332,12 @@ class HostRegion {
   }
 }
 
-module.exports = { HostRegion, isRegion, isHuge, handleOf, nativeOf, isView: buffer => views.has(buffer) }
+module.exports = {
+  HostRegion,
+  isRegion,
+  isHuge,
+  pageBytesOf,
+  handleOf,
+  nativeOf,
+  isView: buffer => views.has(buffer)
+}

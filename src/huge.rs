@@ -22,6 +22,17 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+/// What pages a region in memory is to have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PageKind {
+    #[default]
+    Ordinary,
+    /// Huge ones as far as the kernel gathers some.
+    Gathered,
+    /// Huge ones of the system's pool, or no region: see `hugetlb.rs`.
+    Reserved,
+}
+
 /// Why there are none, or not everywhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhyNot {

@@ -8,7 +8,8 @@
 //!  region.rs           bytes behind a file descriptor: memfds and files
 //!  memory.rs           V8's linear memories: where they lie, what guards them, mapping into them   <- start here
 //!  window.rs           mappings that slide over regions larger than a memory
-//!  huge.rs             filling memfds with huge pages, and counting them
+//!  huge.rs             filling memfds with huge pages that the kernel gathers, and counting them
+//!  hugetlb.rs          regions of huge pages of the system's pool
 //!  stage.rs ahead.rs   what makes slides one call, and brings pages in before the module asks for them
 //!  snapshot/           a memory's state at one moment, and putting it back
 //!  mapping.rs          the mapping table of a memory: what is mapped where, and what is free
@@ -31,6 +32,7 @@ pub mod ahead;
 pub mod error;
 pub mod fault;
 pub mod huge;
+pub mod hugetlb;
 // The registration of its classes is left out of test builds, so they would be dead code there.
 #[cfg(all(feature = "addon", not(test)))]
 mod js;

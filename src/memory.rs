@@ -45,7 +45,7 @@ use crate::error::{Code, Error, Result};
 use crate::fault::{self, Counts, Registration};
 use crate::huge;
 use crate::mapping::{Access, Entry, MappingTable};
-use crate::region::{RegionPages, keep_out_of_dumps};
+use crate::region::{Region, RegionPages, keep_out_of_dumps};
 use crate::snapshot::{Content, Laid};
 use crate::sys::areas::{AREAS_OF_A_MAPPING, AREAS_OF_A_MEMORY, Areas};
 use crate::sys::mmap::{self, Advice, Pages};
@@ -413,6 +413,7 @@ impl Memory {
     ) -> Result<Mapped> {
         let span = span_at(place, at, pages.length())?;
         check_mappable(pages, access)?;
+        self.check_place(span, pages)?;
         let mut state = self.lock_at(place)?;
         check_overlap(&state.table, span)?;
         let from_free = state.table.free().contains(span);
@@ -420,6 +421,30 @@ impl Memory {
         drop(state);
         self.bring_in(span, populate);
         Ok(mapped)
+    }
+
+    /// Refuses a place where the region's pages can't be as wholes.
+    pub(crate) fn check_place(&self, span: PageSpan, pages: &RegionPages<'_>) -> Result<()> {
+        let next = self.next_place(span.start().get(), pages.region())?;
+        if next == span.start().get() {
+            return Ok(());
+        }
+        let page = pages.region().page_bytes();
+        let message = format!(
+            "at is {}; region \"{}\" has pages of {page} bytes, which in this memory can be mapped at {} and at multiples of {page} from there: use that, or leave `at` out",
+            span.start().get(),
+            pages.region().name(),
+            next.checked_rem(page).unwrap_or(0),
+        );
+        Err(Error::new(Code::OutOfRange, message))
+    }
+
+    /// Where from an offset on the region's first page can be mapped: a page of the processor's tables starts at a multiple of its size.
+    pub fn next_place(&self, at: u64, region: &Region) -> Result<u64> {
+        let base = self.base().get();
+        let address = base.checked_add(at).and_then(|at| at.checked_next_multiple_of(region.page_bytes()));
+        let next = address.and_then(|address| address.checked_sub(base));
+        next.ok_or_else(|| Error::new(Code::OutOfRange, format!("at is {at}; that is beyond all memories")))
     }
 
     /// Maps in space past the memory's original end that is ours. `None`: there is not enough, the memory must grow.
@@ -507,6 +532,7 @@ impl Memory {
             access,
             counts: Arc::default(),
             laid_bare: Arc::clone(&self.shared.laid_bare),
+            page_bytes: pages.region().page_bytes(),
         };
         let registration = Registration::new(guarded, pages.source());
         // SAFETY: `span` ends within the memory's length, which V8 gave for this call, and overlaps no mapping; the
@@ -719,6 +745,13 @@ pub(crate) fn check_mappable(pages: &RegionPages<'_>, access: Access) -> Result<
             pages.region().name()
         );
         return Err(Error::new(Code::RegionReadonly, message));
+    }
+    if access == Access::Private && pages.region().is_hugetlb() {
+        let message = format!(
+            "can't map region \"{}\" with access 'private': copies of its huge pages would come from the system's pool; use 'readonly' or 'shared', or a region with hugePages: true",
+            pages.region().name()
+        );
+        return Err(Error::new(Code::InvalidValue, message));
     }
     pages.check_file_size()
 }

@@ -12,7 +12,8 @@
 
 use crate::error::{Code, Error, Result};
 use crate::fault::{self, Counts, Registration};
-use crate::huge::{self, Filler, WhyNot};
+use crate::huge::{self, Filler, PageKind, WhyNot};
+use crate::hugetlb::{self, Filling};
 use crate::mapping::Access;
 use crate::stage::{Grain, Refused, Stage, Stages};
 use crate::sys::areas::Areas;
@@ -20,7 +21,7 @@ use crate::sys::file::{self, FileKind};
 use crate::sys::memfd;
 use crate::sys::mmap::{self, Advice, Mmap, Pages, Sharing};
 use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan, host_page_bytes};
-use crate::sys::{SysResult, process_map};
+use crate::sys::{SysError, SysResult, process_map};
 use nix::errno::Errno;
 use nix::fcntl::SealFlag;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -58,6 +59,8 @@ pub struct Region {
     not_huge: OnceLock<WhyNot>,
     /// Whether it was filled with some huge pages.
     is_huge: AtomicBool,
+    /// The smallest piece of it that can be mapped or protected: a host page, or a huge one of the system's pool.
+    page_bytes: u64,
 }
 
 /// Which part of a file a region is to be. `byte_length: None` is all the rest.
@@ -78,10 +81,13 @@ const NO_WRITING: SealFlag = SealFlag::F_SEAL_WRITE.union(SealFlag::F_SEAL_FUTUR
 impl Region {
     /// A memfd of zeros.
     ///
-    /// `huge`: takes its memory at once, in huge pages as far as there are some.
-    pub fn allocate(byte_length: u64, name: &str, huge: bool) -> Result<Self> {
+    /// Of huge pages it takes its memory at once.
+    pub fn allocate(byte_length: u64, name: &str, kind: PageKind) -> Result<Self> {
+        if kind == PageKind::Reserved {
+            return Self::reserved(byte_length, Self::start_filling(byte_length, name)?, name);
+        }
         let region = Self::empty(byte_length, name)?;
-        let mut filler = region.filler(huge);
+        let mut filler = region.filler(kind == PageKind::Gathered);
         if let Some(filler) = &mut filler {
             filler.prepare(0, byte_length);
         }
@@ -89,18 +95,31 @@ impl Region {
         Ok(region)
     }
 
+    fn start_filling(byte_length: u64, name: &str) -> Result<Filling> {
+        check_length(byte_length)?;
+        hugetlb::check_guard(&cannot_allocate(byte_length))?;
+        Filling::start(name, byte_length)
+    }
+
+    /// Over huge pages of the system's pool, all of which it takes.
+    fn reserved(byte_length: u64, filling: Filling, name: &str) -> Result<Self> {
+        let fd = filling.finish()?;
+        let region = Self::over_memfd(byte_length, fd, name)?;
+        region.is_huge.store(true, Ordering::Release);
+        Ok(Self { page_bytes: HUGE_PAGE_BYTES, ..region })
+    }
+
     fn empty(byte_length: u64, name: &str) -> Result<Self> {
-        let what = || format!("can't allocate a region of {byte_length} bytes");
-        if byte_length == 0 {
-            return Err(Error::new(Code::OutOfRange, "byteLength is 0; a region has at least 1 byte"));
-        }
-        // Page arithmetic on its length must not overflow, nor the kernel's signed offsets.
-        if byte_length > u64::MAX >> 2 {
-            return Err(Error::new(Code::OutOfRange, what()));
-        }
+        check_length(byte_length)?;
         let fd = memfd::create(name, byte_length)
-            .map_err(|sys| Error::from_sys(Code::OutOfMemory, what(), sys))?;
-        let inode = file::status(&fd).map_err(|sys| Error::from_sys(Code::OutOfMemory, what(), sys))?.inode;
+            .map_err(|sys| Error::from_sys(Code::OutOfMemory, cannot_allocate(byte_length), sys))?;
+        Self::over_memfd(byte_length, fd, name)
+    }
+
+    /// Over a memfd of ours, of ordinary pages.
+    fn over_memfd(byte_length: u64, fd: OwnedFd, name: &str) -> Result<Self> {
+        let refused = |sys| Error::from_sys(Code::OutOfMemory, cannot_allocate(byte_length), sys);
+        let inode = file::status(&fd).map_err(refused)?.inode;
         Ok(Self {
             fd: Arc::new(fd),
             backing: Backing::Memfd,
@@ -116,13 +135,24 @@ impl Region {
             stages: Arc::default(),
             not_huge: OnceLock::new(),
             is_huge: AtomicBool::new(false),
+            page_bytes: host_page_bytes(),
         })
     }
 
     /// A memfd with a copy of `byte_length` bytes at this address of the process.
-    pub fn copy_from(source: u64, byte_length: u64, name: &str, huge: bool) -> Result<Self> {
+    pub fn copy_from(source: u64, byte_length: u64, name: &str, kind: PageKind) -> Result<Self> {
+        let refused = |sys: SysError| {
+            let code = if sys.errno == Errno::EFAULT { Code::ReadFailed } else { Code::OutOfMemory };
+            Error::from_sys(code, format!("can't copy {byte_length} bytes into a region"), sys)
+        };
+        if kind == PageKind::Reserved {
+            let mut filling = Self::start_filling(byte_length, name)?;
+            filling.take_until(u64::MAX)?;
+            filling.copy_memory(source, 0, byte_length).map_err(refused)?;
+            return Self::reserved(byte_length, filling, name);
+        }
         let region = Self::empty(byte_length, name)?;
-        let mut filler = region.filler(huge);
+        let mut filler = region.filler(kind == PageKind::Gathered);
         let mut at = 0;
         while at < byte_length {
             // Blocks are filled while their zeros are still in the CPU's caches.
@@ -132,10 +162,7 @@ impl Region {
             if let Some(filler) = &mut filler {
                 filler.prepare(at, end);
             }
-            file::write_all_from(region.fd.as_fd(), at, source.saturating_add(at), step).map_err(|sys| {
-                let code = if sys.errno == Errno::EFAULT { Code::ReadFailed } else { Code::OutOfMemory };
-                Error::from_sys(code, format!("can't copy {byte_length} bytes into a region"), sys)
-            })?;
+            file::write_all_from(region.fd.as_fd(), at, source.saturating_add(at), step).map_err(refused)?;
             at = end;
         }
         region.filled(filler);
@@ -169,30 +196,28 @@ impl Region {
                 format!("{what}: it is not open for reading; open it for reading, or reading and writing");
             return Err(Error::new(Code::OpenFailed, message));
         }
-        if file::has_huge_pages(&fd).map_err(refused)? {
-            let message = format!(
-                "{what}: it has huge pages, which can't take the place of parts of a memory; use an ordinary file or memfd"
-            );
-            return Err(Error::new(Code::NotAFile, message));
+        let is_huge = file::huge_page_bytes(&fd).map_err(refused)?.is_some();
+        if is_huge {
+            if !hugetlb::is_whole(fd.as_fd()).map_err(refused)? {
+                let message = format!(
+                    "{what}: it has huge pages, of which some may be missing, or can't take the place of parts of a memory; use an ordinary file or memfd, or one of a region with hugePages: 'hugetlb'"
+                );
+                return Err(Error::new(Code::NotAFile, message));
+            }
+            hugetlb::check_guard(&what)?;
         }
+        let page_bytes = if is_huge { HUGE_PAGE_BYTES } else { host_page_bytes() };
         let is_memfd = memfd::is_memfd(fd.as_fd());
         let seals = memfd::seals(fd.as_fd()).unwrap_or(SealFlag::empty());
         writable &= !seals.intersects(NO_WRITING);
-        let Some(file_offset) = PageAligned::new(part.byte_offset) else {
-            let page = host_page_bytes();
-            let below = PageAligned::round_down(part.byte_offset).get();
-            return Err(Error::new(
-                Code::OutOfRange,
-                format!(
-                    "byteOffset is {}; it must be a multiple of the host page size, {page}: start at {below}",
-                    part.byte_offset
-                ),
-            ));
-        };
+        let file_offset = whole_pages(part.byte_offset, page_bytes)
+            .ok_or_else(|| not_at_page(part.byte_offset, page_bytes))?;
         let byte_length = resolve_part(part, status.byte_length, &what)?;
         // Some files can be read and not mapped: better known now than when a memory is waiting for it.
-        let first = PageAligned::round_up(1).unwrap_or_default();
-        let trial = Pages::File { fd: fd.as_fd(), offset: file_offset, sharing: Sharing::ReadOnly, is_memfd };
+        let first = PageAligned::new(page_bytes).unwrap_or_default();
+        let sharing = Sharing::ReadOnly;
+        let trial =
+            Pages::File { fd: fd.as_fd(), offset: file_offset, sharing, is_memfd: is_memfd && !is_huge };
         let trial = Mmap::new(first, trial).map_err(|sys| match sys.errno {
             Errno::ENODEV | Errno::EINVAL | Errno::EIO | Errno::EACCES | Errno::EPERM => Error {
                 sys: Some(sys),
@@ -218,7 +243,8 @@ impl Region {
             views: Mutex::default(),
             stages: Arc::default(),
             not_huge: OnceLock::new(),
-            is_huge: AtomicBool::new(false),
+            is_huge: AtomicBool::new(is_huge),
+            page_bytes,
         })
     }
 
@@ -273,6 +299,33 @@ impl Region {
     /// Whether its pages are memory of ours, and a hole that is read takes some.
     pub fn is_memory(&self) -> bool {
         self.backing == Backing::Memfd
+    }
+
+    /// Bytes of the smallest piece of it that can be mapped or protected.
+    pub fn page_bytes(&self) -> u64 {
+        self.page_bytes
+    }
+
+    /// Whether that is a huge page of the system's pool.
+    pub fn is_hugetlb(&self) -> bool {
+        self.page_bytes > host_page_bytes()
+    }
+
+    /// Whether windows can show it.
+    pub fn check_slides(&self) -> Result<()> {
+        if !self.is_hugetlb() {
+            return Ok(());
+        }
+        let message = format!(
+            "a window can't show region \"{}\": its pages are huge ones of the system's pool; map parts of it, or use a region with hugePages: true",
+            self.name
+        );
+        Err(Error::new(Code::InvalidValue, message))
+    }
+
+    fn file_pages(&self, offset: PageAligned, sharing: Sharing) -> Pages<'_> {
+        let is_memfd = self.backing == Backing::Memfd && !self.is_hugetlb();
+        Pages::File { fd: self.fd.as_fd(), offset, sharing, is_memfd }
     }
 
     pub fn shared_fd(&self) -> &Arc<OwnedFd> {
@@ -330,6 +383,12 @@ impl Region {
         if self.backing == Backing::File {
             return (0, Some(WhyNot::NotMemory));
         }
+        if self.is_hugetlb() {
+            // All of them were there, and whoever has the descriptor may have taken some out since.
+            let there = file::status(self.fd.as_fd()).map_or(0, |status| status.allocated_bytes);
+            let bytes = there.min(self.byte_length);
+            return (bytes, (bytes < self.byte_length).then_some(WhyNot::Elsewhere));
+        }
         let Some(bytes) = huge::bytes_of(self.fd.as_fd(), self.file_offset, self.byte_length) else {
             return (0, Some(WhyNot::NotTold));
         };
@@ -356,7 +415,10 @@ impl Region {
             );
             return Err(Error::new(Code::OutOfRange, message));
         }
-        let length = PageAligned::round_up(byte_length);
+        if !byte_offset.get().is_multiple_of(self.page_bytes) {
+            return Err(not_at_page(byte_offset.get(), self.page_bytes));
+        }
+        let length = byte_length.checked_next_multiple_of(self.page_bytes).and_then(PageAligned::new);
         let file_offset = self.file_offset.checked_add(byte_offset);
         match (length, file_offset) {
             (Some(length), Some(file_offset)) => {
@@ -386,8 +448,8 @@ impl Region {
 
     /// A range of the region for JavaScript, at any byte offset.
     pub fn view(&self, byte_offset: u64, byte_length: u64) -> Result<Arc<View>> {
-        let start = PageAligned::round_down(byte_offset);
-        let skew = byte_offset.saturating_sub(start.get());
+        let skew = byte_offset.checked_rem(self.page_bytes).unwrap_or(0);
+        let start = PageAligned::round_down(byte_offset.saturating_sub(skew));
         let asked = byte_length.saturating_add(skew);
         if byte_offset >= self.byte_length
             || byte_length == 0
@@ -465,9 +527,7 @@ impl Region {
     fn turn_views(&self, views: &[Arc<View>], sharing: Sharing) -> SysResult<()> {
         let shared = sharing == Sharing::Shared;
         for view in views.iter().filter(|view| view.shared.load(Ordering::Acquire) != shared) {
-            let is_memfd = self.backing == Backing::Memfd;
-            let pages = Pages::File { fd: self.fd.as_fd(), offset: view.file_offset, sharing, is_memfd };
-            view.replace(pages)?;
+            view.replace(self.file_pages(view.file_offset, sharing))?;
             keep_out_of_dumps(view.mmap.span());
             view.shared.store(shared, Ordering::Release);
         }
@@ -523,8 +583,7 @@ impl RegionPages<'_> {
     }
 
     pub fn as_pages(&self, sharing: Sharing) -> Pages<'_> {
-        let is_memfd = self.region.backing == Backing::Memfd;
-        Pages::File { fd: self.fd(), offset: self.file_offset, sharing, is_memfd }
+        self.region.file_pages(self.file_offset, sharing)
     }
 
     fn fd(&self) -> BorrowedFd<'_> {
@@ -603,6 +662,7 @@ impl View {
             access: if sharing == Sharing::Shared { Access::Shared } else { Access::Readonly },
             counts: Arc::clone(&pages.region.counts),
             laid_bare: Arc::default(),
+            page_bytes: pages.region.page_bytes,
         };
         let registration = Registration::new(target, pages.source());
         registration.resume();
@@ -682,6 +742,37 @@ fn unwritable() -> Sharing {
     if fault::ensure().is_ok() { Sharing::ReadOnly } else { Sharing::CopyOnWrite }
 }
 
+/// As many bytes, if they are whole pages of this size.
+fn whole_pages(bytes: u64, page_bytes: u64) -> Option<PageAligned> {
+    PageAligned::new(bytes).filter(|_| bytes.is_multiple_of(page_bytes))
+}
+
+fn not_at_page(byte_offset: u64, page_bytes: u64) -> Error {
+    let what = if page_bytes == host_page_bytes() { "host page size" } else { "size of the region's pages" };
+    let below = byte_offset.saturating_sub(byte_offset.checked_rem(page_bytes).unwrap_or(0));
+    Error::new(
+        Code::OutOfRange,
+        format!(
+            "byteOffset is {byte_offset}; it must be a multiple of the {what}, {page_bytes}: start at {below}"
+        ),
+    )
+}
+
+fn check_length(byte_length: u64) -> Result<()> {
+    if byte_length == 0 {
+        return Err(Error::new(Code::OutOfRange, "byteLength is 0; a region has at least 1 byte"));
+    }
+    // Page arithmetic on its length must not overflow, nor the kernel's signed offsets.
+    if byte_length > u64::MAX >> 2 {
+        return Err(Error::new(Code::OutOfRange, cannot_allocate(byte_length)));
+    }
+    Ok(())
+}
+
+fn cannot_allocate(byte_length: u64) -> String {
+    format!("can't allocate a region of {byte_length} bytes")
+}
+
 fn cannot_view(byte_length: u64) -> String {
     format!("can't map a view of {byte_length} bytes")
 }
@@ -708,7 +799,7 @@ pub fn load(
     path: &Path,
     part: Part,
     name: Option<&str>,
-    huge: bool,
+    kind: PageKind,
     progress: &LoadProgress,
 ) -> Result<Region> {
     let what = || format!("can't load {}", path.display());
@@ -721,26 +812,20 @@ pub fn load(
     let status = file::status(&fd).map_err(|sys| Error::from_sys(Code::OpenFailed, what(), sys))?;
     let byte_length = resolve_part(part, status.byte_length, &what())?;
     let name = name.map_or_else(|| file_name(path), str::to_owned);
-    let region = Region::empty(byte_length, &name)?;
+    let mut target = Target::new(byte_length, &name, kind)?;
     progress.total_bytes.store(byte_length, Ordering::Release);
 
     let end = part.byte_offset.saturating_add(byte_length);
     let read_failed = |sys| Error::from_sys(Code::ReadFailed, what(), sys);
-    let (mut at, mut ranged) = (part.byte_offset, true);
-    let mut filler = region.filler(huge);
+    let mut at = part.byte_offset;
     while let Some((start, stop)) = file::next_data(&fd, at, end).map_err(read_failed)? {
         at = start;
         while at < stop {
             check_cancelled()?;
             let to = at.saturating_sub(part.byte_offset);
             let step = stop.saturating_sub(at).min(LOAD_STEP_BYTES);
-            if let Some(filler) = &mut filler {
-                // Blocks that begin in this step and hold nothing but data.
-                let begun = to.saturating_add(step).checked_next_multiple_of(HUGE_PAGE_BYTES).unwrap_or(to);
-                filler.prepare(to, begun.min(stop.saturating_sub(part.byte_offset)));
-            }
-            let copied =
-                file::copy(fd.as_fd(), at, region.fd.as_fd(), to, step, &mut ranged).map_err(read_failed)?;
+            target.prepare(to, step, stop.saturating_sub(part.byte_offset))?;
+            let copied = target.copy(fd.as_fd(), at, to, step).map_err(read_failed)?;
             if copied == 0 {
                 return Err(shrunk_while_loading(&what(), at, end));
             }
@@ -748,14 +833,76 @@ pub fn load(
             progress.loaded_bytes.store(at.saturating_sub(part.byte_offset), Ordering::Release);
         }
     }
+    // What the file's holes take.
+    if let Target::Reserved(filling) = &mut target {
+        while !filling.take_more()? {
+            check_cancelled()?;
+        }
+    }
     check_cancelled()?;
     let now = file::status(&fd).map_err(read_failed)?.byte_length;
     if now < end {
         return Err(shrunk_while_loading(&what(), now, end));
     }
+    let region = target.finish(byte_length, &name)?;
     progress.loaded_bytes.store(byte_length, Ordering::Release);
-    region.filled(filler);
     Ok(region)
+}
+
+/// What is loaded into.
+enum Target {
+    /// By the kernel, from file to file. `ranged`: see [`file::copy`].
+    Region {
+        region: Region,
+        filler: Option<Filler>,
+        ranged: bool,
+    },
+    Reserved(Filling),
+}
+
+impl Target {
+    fn new(byte_length: u64, name: &str, kind: PageKind) -> Result<Self> {
+        if kind == PageKind::Reserved {
+            return Region::start_filling(byte_length, name).map(Self::Reserved);
+        }
+        let region = Region::empty(byte_length, name)?;
+        let filler = region.filler(kind == PageKind::Gathered);
+        Ok(Self::Region { region, filler, ranged: true })
+    }
+
+    /// Before `length` bytes are copied to an offset; data goes on until `stop`.
+    fn prepare(&mut self, to: u64, length: u64, stop: u64) -> Result<()> {
+        let end = to.saturating_add(length);
+        match self {
+            Self::Region { filler: Some(filler), .. } => {
+                // Blocks that begin in this step and hold nothing but data.
+                let begun = end.checked_next_multiple_of(HUGE_PAGE_BYTES).unwrap_or(to);
+                filler.prepare(to, begun.min(stop));
+                Ok(())
+            }
+            Self::Region { .. } => Ok(()),
+            Self::Reserved(filling) => filling.take_until(end),
+        }
+    }
+
+    fn copy(&mut self, from: BorrowedFd<'_>, from_offset: u64, to: u64, length: u64) -> SysResult<u64> {
+        match self {
+            Self::Region { region, ranged, .. } => {
+                file::copy(from, from_offset, region.fd.as_fd(), to, length, ranged)
+            }
+            Self::Reserved(filling) => filling.copy_file(from, from_offset, to, length),
+        }
+    }
+
+    fn finish(self, byte_length: u64, name: &str) -> Result<Region> {
+        match self {
+            Self::Region { region, filler, .. } => {
+                region.filled(filler);
+                Ok(region)
+            }
+            Self::Reserved(filling) => Region::reserved(byte_length, filling, name),
+        }
+    }
 }
 
 fn shrunk_while_loading(what: &str, at: u64, end: u64) -> Error {

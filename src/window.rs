@@ -17,7 +17,7 @@ use crate::memory::{Held, Mapped, Memory, Place, State, check_overlap, next_id, 
 use crate::region::{RegionPages, keep_out_of_dumps};
 use crate::sys::areas::Areas;
 use crate::sys::mmap::{self, Sharing};
-use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan};
+use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan, host_page_bytes};
 use crate::sys::{SysError, SysResult};
 use std::sync::{Arc, LazyLock};
 
@@ -215,6 +215,7 @@ impl Memory {
             access: kind.access,
             counts: Arc::default(),
             laid_bare: self.laid_bare(),
+            page_bytes: host_page_bytes(),
         };
         let registration = Registration::new(guarded, nothing());
         let window = Window { kind, shown: PageAligned::ZERO };
@@ -316,6 +317,7 @@ impl Memory {
 }
 
 fn check_slide(pages: &RegionPages<'_>, access: Access, kind: Kind) -> Result<()> {
+    pages.region().check_slides()?;
     if pages.length() > kind.length {
         return Err(Error::new(Code::Internal, "a slide shows more than the window holds"));
     }

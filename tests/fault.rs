@@ -9,6 +9,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use support::{PAGE, Reserved, page_bytes, write};
 use wasm_hostmap::fault::{self, Cause, Outcome};
+use wasm_hostmap::huge::PageKind;
 use wasm_hostmap::mapping::Access;
 use wasm_hostmap::memory::{Mapped, Memory};
 use wasm_hostmap::region::{Part, Region};
@@ -29,7 +30,7 @@ fn serial() -> std::sync::MutexGuard<'static, ()> {
 
 fn region(pages: u64, fill: u8) -> Region {
     let bytes = vec![fill; usize::try_from(pages * page_bytes()).unwrap()];
-    Region::copy_from(bytes.as_ptr() as u64, bytes.len() as u64, "test", false).unwrap()
+    Region::copy_from(bytes.as_ptr() as u64, bytes.len() as u64, "test", PageKind::Ordinary).unwrap()
 }
 
 fn byte_of(region: &Region, offset: u64) -> u8 {

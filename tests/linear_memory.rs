@@ -7,6 +7,7 @@ mod support;
 use proptest::prelude::*;
 use support::{PAGE, Reserved, page_bytes};
 use wasm_hostmap::error::Code;
+use wasm_hostmap::huge::PageKind;
 use wasm_hostmap::mapping::Access;
 use wasm_hostmap::memory::{MapBefore, Mapped, Memory, is_guarded};
 use wasm_hostmap::region::Region;
@@ -14,7 +15,7 @@ use wasm_hostmap::sys::page::PageAligned;
 
 fn region(pages: u64, fill: u8) -> Region {
     let bytes = vec![fill; usize::try_from(pages * page_bytes()).unwrap()];
-    Region::copy_from(bytes.as_ptr() as u64, bytes.len() as u64, "test", false).unwrap()
+    Region::copy_from(bytes.as_ptr() as u64, bytes.len() as u64, "test", PageKind::Ordinary).unwrap()
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use support::page_bytes;
 use wasm_hostmap::error::Code;
+use wasm_hostmap::huge::PageKind;
 use wasm_hostmap::region::{Backing, LoadProgress, Part, Region, load};
 
 /// A file that is removed when dropped.
@@ -46,7 +47,7 @@ fn a_file_is_opened_or_loaded_in_whole_or_in_part() {
 
     let progress = LoadProgress::default();
     let part = Part { byte_offset: 77, byte_length: None };
-    let loaded = load(&file.0, part, None, false, &progress).unwrap();
+    let loaded = load(&file.0, part, None, PageKind::Ordinary, &progress).unwrap();
     assert_eq!(bytes_of(&loaded), bytes[77..]);
     assert_eq!(loaded.backing(), Backing::Memfd);
     assert_eq!(progress.loaded_bytes.load(Ordering::Relaxed), loaded.byte_length());
@@ -60,7 +61,7 @@ fn holes_of_a_file_stay_holes() {
     let handle = std::fs::File::options().write(true).open(&file.0).unwrap();
     handle.set_len(length).unwrap();
     nix::sys::uio::pwrite(&handle, b"end", i64::try_from(length - 3).unwrap()).unwrap();
-    let loaded = load(&file.0, Part::default(), None, false, &LoadProgress::default()).unwrap();
+    let loaded = load(&file.0, Part::default(), None, PageKind::Ordinary, &LoadProgress::default()).unwrap();
     let view = loaded.view(0, length).unwrap();
     assert_eq!(support::read(view.address()), b's');
     assert_eq!(support::read(view.address() + length - 1), b'd');
@@ -73,13 +74,16 @@ fn a_cancelled_load_gives_nothing() {
     let file = Temp::new("cancel", &[1; 1000]);
     let progress = LoadProgress::default();
     progress.cancelled.store(true, Ordering::Relaxed);
-    assert_eq!(load(&file.0, Part::default(), None, false, &progress).unwrap_err().code, Code::Aborted);
+    assert_eq!(
+        load(&file.0, Part::default(), None, PageKind::Ordinary, &progress).unwrap_err().code,
+        Code::Aborted
+    );
 }
 
 #[test]
 fn views_are_the_regions_bytes_until_it_is_sealed() {
     let _serial = support::serial();
-    let region = Region::allocate(3 * page_bytes(), "views", false).unwrap();
+    let region = Region::allocate(3 * page_bytes(), "views", PageKind::Ordinary).unwrap();
     let (one, two) = (region.view(5, 10).unwrap(), region.view(0, 100).unwrap());
     // SAFETY: the view is writable and lives.
     unsafe { std::ptr::write_volatile(one.address() as *mut u8, 42) };
@@ -113,7 +117,7 @@ fn what_is_no_file_is_refused() {
     {
         let part = Part { byte_offset, byte_length };
         assert_eq!(
-            code(load(&full.0, part, None, false, &LoadProgress::default())),
+            code(load(&full.0, part, None, PageKind::Ordinary, &LoadProgress::default())),
             Code::OutOfRange,
             "{part:?}"
         );
@@ -176,19 +180,21 @@ mod injected {
     fn every_call_of_every_operation_may_fail() {
         let _serial = support::serial();
         // What the allocator and the first look at the map take is taken now.
-        drop((file_area_count(), Region::allocate(1, "first", false)));
+        drop((file_area_count(), Region::allocate(1, "first", PageKind::Ordinary)));
         let file = Temp::new("inject", &[1; 10_000]);
         fails_cleanly(&["memfd_create", "ftruncate", "fcntl", "fstat"], || {
-            Region::allocate(10_000, "t", false)
+            Region::allocate(10_000, "t", PageKind::Ordinary)
         });
-        fails_cleanly(&["pwrite"], || Region::copy_from([1_u8; 10].as_ptr() as u64, 10, "t", false));
+        fails_cleanly(&["pwrite"], || {
+            Region::copy_from([1_u8; 10].as_ptr() as u64, 10, "t", PageKind::Ordinary)
+        });
         fails_cleanly(&["open", "fstat", "fstatfs", "fcntl", "mmap"], || {
             Region::open(&file.0, Part::default(), false)
         });
         fails_cleanly(&["memfd_create", "open", "fstat", "lseek", "copy_file_range", "sendfile"], || {
-            load(&file.0, Part::default(), None, false, &LoadProgress::default())
+            load(&file.0, Part::default(), None, PageKind::Ordinary, &LoadProgress::default())
         });
-        let region = Region::allocate(10_000, "t", false).unwrap();
+        let region = Region::allocate(10_000, "t", PageKind::Ordinary).unwrap();
         fails_cleanly(&["mmap"], || region.view(0, 100));
         let view = region.view(0, 100).unwrap();
         let here = Some(std::thread::current().id());

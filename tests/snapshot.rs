@@ -13,6 +13,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use support::{Numbers, Reserved, Temp, no_hole, page_bytes, pages, serial};
 use wasm_hostmap::error::Code;
+use wasm_hostmap::huge::PageKind;
 use wasm_hostmap::mapping::Access;
 use wasm_hostmap::memory::{Mapped, Memory, Place};
 use wasm_hostmap::region::Region;
@@ -141,7 +142,9 @@ fn part(pages: std::ops::Range<u64>) -> std::ops::Range<usize> {
 
 fn region(count: u64, value: u8) -> Arc<Region> {
     let bytes = vec![value; usize::try_from(count * page_bytes()).unwrap()];
-    Arc::new(Region::copy_from(bytes.as_ptr() as u64, bytes.len() as u64, "test", false).unwrap())
+    Arc::new(
+        Region::copy_from(bytes.as_ptr() as u64, bytes.len() as u64, "test", PageKind::Ordinary).unwrap(),
+    )
 }
 
 /// Writes, restores and compares, many times over: two snapshots, a private mapping and one that is shared, resets in between.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use support::{Reserved, Temp, areas_of, fault_serial as serial, page_bytes, pages};
 use wasm_hostmap::ahead::Stream;
+use wasm_hostmap::huge::PageKind;
 use wasm_hostmap::mapping::Access;
 use wasm_hostmap::memory::{Mapped, Memory};
 use wasm_hostmap::region::{Part, Region};
@@ -177,7 +178,8 @@ fn the_next_chunk_is_in_the_page_tables_before_it_is_touched_and_none_after_the_
     let _serial = serial();
     let bytes = numbered(8 * MIB);
     let file = Temp::new("next", &bytes);
-    let in_memory = Region::copy_from(bytes.as_ptr() as u64, bytes.len() as u64, "test", false).unwrap();
+    let in_memory =
+        Region::copy_from(bytes.as_ptr() as u64, bytes.len() as u64, "test", PageKind::Ordinary).unwrap();
     let regions = [&file.open(), &in_memory];
     // How many new bytes a step has, and how many old ones are shown again in front of them.
     for (chunk, keep) in [(2 * MIB, 0), (MIB, 0), (MIB, page_bytes()), (MIB / 2 + page_bytes(), 5)] {
@@ -212,7 +214,7 @@ fn the_next_chunk_is_in_the_page_tables_before_it_is_touched_and_none_after_the_
 #[test]
 fn holes_of_memfds_stay_holes() {
     let _serial = serial();
-    let region = Region::allocate(8 * MIB + 100, "holes", false).unwrap();
+    let region = Region::allocate(8 * MIB + 100, "holes", PageKind::Ordinary).unwrap();
     for page in [3, 4, 700, 2048] {
         let view = region.view(page * page_bytes(), 1).unwrap();
         support::write(view.address(), 1);
@@ -311,7 +313,7 @@ fn what_is_not_left_behind_stays_in_the_page_cache() {
 fn a_stream_with_nothing_to_do_is_idle() {
     let _serial = serial();
     let file = Temp::new("idle", &numbered(MIB));
-    let (in_file, in_memory) = (file.open(), Region::allocate(MIB, "test", false).unwrap());
+    let (in_file, in_memory) = (file.open(), Region::allocate(MIB, "test", PageKind::Ordinary).unwrap());
     for (region, access, read_ahead, leave_behind, is_idle) in [
         (&in_file, Access::Readonly, false, false, true),
         (&in_file, Access::Readonly, false, true, false),
@@ -349,7 +351,8 @@ fn streams_of_several_threads_over_one_region_leave_nothing() {
     let _serial = serial();
     let bytes = numbered(4 * MIB);
     let file = Temp::new("several", &bytes);
-    let in_memory = Region::copy_from(bytes.as_ptr() as u64, bytes.len() as u64, "test", false).unwrap();
+    let in_memory =
+        Region::copy_from(bytes.as_ptr() as u64, bytes.len() as u64, "test", PageKind::Ordinary).unwrap();
     for region in [&file.open(), &in_memory] {
         std::thread::scope(|scope| {
             for seed in 1..4_u64 {
@@ -457,7 +460,8 @@ fn a_used_up_stage_is_replaced_under_a_stream() {
 fn a_region_whose_stage_is_read_ahead_can_be_sealed() {
     let _serial = serial();
     let bytes = numbered(2 * MIB);
-    let region = Region::copy_from(bytes.as_ptr() as u64, bytes.len() as u64, "test", false).unwrap();
+    let region =
+        Region::copy_from(bytes.as_ptr() as u64, bytes.len() as u64, "test", PageKind::Ordinary).unwrap();
     let streams = [Access::Readonly, Access::Private, Access::Shared].map(|access| {
         let stream = stream(&region, 0, access, true, true);
         stream.advance(0, 1, 2 * MIB, true);

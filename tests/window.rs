@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use support::{Reserved, Temp, area_of, areas_of, fault_serial as serial, no_hole, page_bytes, pages};
 use wasm_hostmap::error::Code;
 use wasm_hostmap::fault::{self, Cause, Outcome};
+use wasm_hostmap::huge::PageKind;
 use wasm_hostmap::mapping::Access;
 use wasm_hostmap::memory::{Mapped, Memory};
 use wasm_hostmap::region::Region;
@@ -36,7 +37,7 @@ fn bytes(region: u8, count: u64) -> Vec<u8> {
 
 fn memfd(number: u8, count: u64) -> Region {
     let bytes = bytes(number, count);
-    Region::copy_from(bytes.as_ptr() as u64, bytes.len() as u64, "test", false).unwrap()
+    Region::copy_from(bytes.as_ptr() as u64, bytes.len() as u64, "test", PageKind::Ordinary).unwrap()
 }
 
 /// What a test has at hand: a memory with a window in it at page 3.
@@ -368,7 +369,7 @@ fn areas_come_back_when_windows_and_regions_go() {
 fn a_used_up_stage_is_replaced_and_the_old_one_goes() {
     let _serial = serial();
     // Holes: bringing them in costs nothing but the look.
-    let region = Region::allocate(1 << 30, "holes", false).unwrap();
+    let region = Region::allocate(1 << 30, "holes", PageKind::Ordinary).unwrap();
     let mark = region.view(5 * page_bytes(), 1).unwrap();
     support::write(mark.address(), 77);
     drop(mark);
@@ -399,7 +400,7 @@ fn stages_together_take_a_part_of_the_address_space_and_slides_do_without_the_re
     let _serial = serial();
     let space_bytes = wasm_hostmap::sys::limits::address_space().unwrap().total_bytes;
     // A quarter, and each a part of it.
-    let large = || Region::allocate(space_bytes / 6, "large", false).unwrap();
+    let large = || Region::allocate(space_bytes / 6, "large", PageKind::Ordinary).unwrap();
     let (first, second) = (large(), large());
     let middle = space_bytes / 12 / page_bytes();
     let mark = second.view(middle * page_bytes(), 1).unwrap();
@@ -431,7 +432,7 @@ fn threads_that_read_and_write_a_window_while_it_slides_find_bytes_of_a_region_o
     let files = [1_u8, 2].map(|fill| Temp::new(&format!("threads-{fill}"), &vec![fill; 16 * page]));
     let in_memory = [3_u8, 4].map(|fill| {
         let bytes = vec![fill; 16 * page];
-        Region::copy_from(bytes.as_ptr() as u64, bytes.len() as u64, "test", false).unwrap()
+        Region::copy_from(bytes.as_ptr() as u64, bytes.len() as u64, "test", PageKind::Ordinary).unwrap()
     });
     in_memory[1].seal().unwrap();
     let regions = [&files[0].open(), &files[1].open(), &in_memory[0], &in_memory[1]];

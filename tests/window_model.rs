@@ -9,6 +9,7 @@ use std::sync::Arc;
 use support::{Reserved, Temp, fault_serial, no_hole, page_bytes, pages};
 use wasm_hostmap::error::{Code, Error};
 use wasm_hostmap::fault;
+use wasm_hostmap::huge::PageKind;
 use wasm_hostmap::memory::{Mapped, Memory};
 use wasm_hostmap::region::{Part, Region, RegionPages, View};
 use wasm_hostmap::stage::Grain;
@@ -189,7 +190,7 @@ impl Ground {
             (0..length).map(|at| from + u8::try_from(at / page).unwrap()).collect()
         };
         let copy = |bytes: &[u8]| {
-            Region::copy_from(bytes.as_ptr() as u64, bytes.len() as u64, "test", false).unwrap()
+            Region::copy_from(bytes.as_ptr() as u64, bytes.len() as u64, "test", PageKind::Ordinary).unwrap()
         };
         // No whole pages; sealed; a part of a file, with more bytes behind it; a file that can't be written.
         let [first, second] = [bytes(10, 4 * page - 50), bytes(50, 8 * page)];

@@ -32,6 +32,9 @@ When a module grows its memory with its own \`memory.grow\`, V8 makes all of it 
 safe still, since these pages are copy-on-write, but until the next call into the library concerning that memory writes
 land on private copies and are not counted.
 
+Pages of a region with \`hugePages: 'hugetlb'\` have 2 MiB. What is said here of a page holds for all of it: a copy of it is made in
+ordinary pages, or zeros are laid in its place.
+
 \`lastFault\` of a mapping or window, or of a region for its views, says where the last fault was, why, and which of these came of it.
 
 With \`WASM_HOSTMAP_FAULT_GUARD=off\` in the environment there is no fault guard. Then data that can't be had ends the

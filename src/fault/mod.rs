@@ -27,6 +27,12 @@
 //!
 //! Everything else is handed on to the handler that was there before, so a real crash crashes as it did.
 //!
+//! # Huge pages of the system's pool
+//!
+//! They can't be protected or replaced in parts, and a copy-on-write of one wants another of the pool, which may be empty. So where one of them is
+//! written, ordinary pages with a copy of it are put in its place ([`Guarded::make_copy`]). What is `/dev/zero`'s for the kernel is ours
+//! to protect by host pages from then on.
+//!
 //! # Areas
 //!
 //! Each page that is changed cuts its area in three, and a module could so use up the areas of the process by a store to
@@ -34,6 +40,7 @@
 
 mod registry;
 
+use crate::hugetlb;
 use crate::mapping::Access;
 use crate::sys::areas;
 use crate::sys::mmap::{self, Mmap, Pages, Sharing};
@@ -45,7 +52,7 @@ use crate::sys::{SysError, SysResult, file, to_u64, v8_trap};
 use nix::errno::Errno;
 use registry::Registry;
 use std::collections::BTreeSet;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -125,7 +132,7 @@ fn open_zeros() {
 }
 
 /// Zeros for an address. Their offset is the address, so that neighbours are one area.
-fn zeros(zero: std::os::fd::BorrowedFd<'_>, address: PageAligned, sharing: Sharing) -> Pages<'_> {
+fn zeros(zero: BorrowedFd<'_>, address: PageAligned, sharing: Sharing) -> Pages<'_> {
     Pages::File { fd: zero, offset: address, sharing, is_memfd: true }
 }
 
@@ -246,6 +253,8 @@ pub struct Target {
     pub counts: Arc<Counts>,
     /// Set when a page lost its protection: one for all mappings of a memory.
     pub laid_bare: Arc<AtomicBool>,
+    /// The smallest piece that can be protected or replaced, where no zeros were laid yet. The span begins and ends with one.
+    pub page_bytes: u64,
 }
 
 /// What stands at the start of a range. A window shows one after the other.
@@ -538,6 +547,11 @@ impl Guarded {
             // Another thread was here first, or the memory has just grown.
             return true;
         }
+        self.stray_write_unprotected(fault, vma)
+    }
+
+    /// Where the kernel can't make the page private by itself.
+    fn stray_write_unprotected(&self, fault: &Fault, vma: &Vma) -> bool {
         if vma.shared {
             // Never made by us. Making it writable would let the write through to the file.
             return false;
@@ -586,7 +600,11 @@ impl Guarded {
     fn make_private(&self, address: u64, vma: &Vma) -> bool {
         // All of the area that is in our range is ours: its offsets in the file run on.
         let Some(area) = self.part_of(vma) else { return false };
-        let block = self.block_of(address, self.stray_pages.fetch_add(1, Ordering::Relaxed));
+        let strays = self.stray_pages.fetch_add(1, Ordering::Relaxed);
+        if self.is_in_huge_page(vma, address) {
+            return self.make_copy(address, strays, area);
+        }
+        let block = self.block_of(address, strays, host_page_bytes());
         if let Some(block) = block.and_then(|block| block.within(area))
             && areas::take_in_handler(AREAS_OF_A_PAGE)
         {
@@ -601,14 +619,35 @@ impl Guarded {
         unsafe { mmap::unprotect_private(area) }.is_ok()
     }
 
+    /// Whether a page can't be changed alone.
+    fn is_in_huge_page(&self, vma: &Vma, address: u64) -> bool {
+        self.target.page_bytes > host_page_bytes() && !is_zeros(vma, address)
+    }
+
+    /// Puts writable pages with the same bytes in the place of the huge page that holds an address, or of more of them.
+    fn make_copy(&self, address: u64, strays: u32, area: PageSpan) -> bool {
+        self.changed.store(true, Ordering::Release);
+        let block = self.block_of(address, strays, self.target.page_bytes);
+        if let Some(block) = block.and_then(|block| block.within(area))
+            && areas::take_in_handler(AREAS_OF_A_PAGE)
+        {
+            if copy_to_zeros(block).is_ok() {
+                self.zero_areas.fetch_add(AREAS_OF_A_PAGE, Ordering::Relaxed);
+                return true;
+            }
+            areas::give_back(AREAS_OF_A_PAGE);
+        }
+        // The whole area: that takes none more.
+        copy_to_zeros(area).is_ok()
+    }
+
     fn part_of(&self, vma: &Vma) -> Option<PageSpan> {
         PageSpan::between(PageAligned::new(vma.start)?, PageAligned::new(vma.end)?)?.within(self.target.span)
     }
 
     /// The block that holds an address, after so many stray writes. Blocks lie side by side from the start of the range on.
-    fn block_of(&self, address: u64, strays: u32) -> Option<PageSpan> {
+    fn block_of(&self, address: u64, strays: u32, page: u64) -> Option<PageSpan> {
         let span = self.target.span;
-        let page = host_page_bytes();
         let pages = match (strays / STRAY_PAGES).checked_sub(1) {
             None => 1,
             Some(doublings) => FIRST_BLOCK_PAGES.checked_shl(doublings)?,
@@ -630,12 +669,24 @@ impl Guarded {
             // Another thread was here first; or perhaps it was, and the page that is missing is not there any more.
             return true;
         }
+        if self.target.access == Access::Readonly
+            && fault.is_write() == Some(true)
+            && self.is_in_huge_page(vma, fault.address)
+        {
+            // A memory that grew made it writable, and the pool has none for its copy.
+            return self.stray_write_unprotected(fault, vma);
+        }
         if v8_trap::offer(fault) {
             self.target.counts.faults.fetch_add(1, Ordering::AcqRel);
             self.note(fault, cause, Outcome::Trap);
             return true;
         }
-        let Some(page) = PageSpan::page_of(fault.address) else { return false };
+        let page = if self.is_in_huge_page(vma, fault.address) {
+            hugetlb::page_of(fault.address)
+        } else {
+            PageSpan::page_of(fault.address)
+        };
+        let Some(page) = page else { return false };
         // As the page was protected, so that a write to the zeros is a stray write like any other.
         let sharing = if vma.writable { Sharing::CopyOnWrite } else { Sharing::ReadOnly };
         if !self.lay_zeros(page, vma, sharing) {
@@ -736,15 +787,24 @@ impl Guarded {
 }
 
 fn replace_by_zeros(span: PageSpan, sharing: Sharing) -> SysResult<()> {
-    let kept = ZEROS.get().ok_or(SysError::new("open", Errno::ENXIO))?;
     // SAFETY: the pages are ours, by the process's map.
-    let replace = |zero| unsafe { mmap::replace(span, zeros(zero, span.start(), sharing)) };
+    with_zeros(|zero| unsafe { mmap::replace(span, zeros(zero, span.start(), sharing)) })
+}
+
+/// Writable zeros, and in them what the span shows.
+fn copy_to_zeros(span: PageSpan) -> SysResult<()> {
+    // SAFETY: the pages are ours, by the process's map.
+    with_zeros(|zero| unsafe { mmap::replace_by_copy(span, zeros(zero, span.start(), Sharing::CopyOnWrite)) })
+}
+
+fn with_zeros(put: impl FnOnce(BorrowedFd<'_>) -> SysResult<()>) -> SysResult<()> {
+    let kept = ZEROS.get().ok_or(SysError::new("open", Errno::ENXIO))?;
     // A script may have closed a descriptor that was not its own, and the number be another file's by now.
     if file::is_zero_device(&kept.file) {
-        return replace(kept.file.as_fd());
+        return put(kept.file.as_fd());
     }
     let opened = file::open_in_handler(c"/dev/zero")?;
-    replace(opened.as_fd())
+    put(opened.as_fd())
 }
 
 /// Whether it is a page of zeros that a handler put there.

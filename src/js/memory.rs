@@ -216,6 +216,13 @@ pub fn growth_for_congruent(
     Ok(from_count(memory_of(memory)?.growth_for_congruent(place_of(env, array)?, &pages)?))
 }
 
+/// Where from an offset on the region's first page can be mapped.
+#[napi(catch_unwind)]
+pub fn next_place(memory: u32, at: f64, region: u32) -> napi::Result<f64> {
+    let region = region_of(region)?;
+    Ok(from_count(memory_of(memory)?.next_place(to_count(at)?, &region)?))
+}
+
 #[napi(catch_unwind)]
 pub fn add_free_space(memory: u32, env: Env, array: Unknown<'_>, start: f64, end: f64) -> napi::Result<()> {
     Ok(memory_of(memory)?.add_free_space(place_of(env, array)?, to_count(start)?, to_count(end)?)?)

@@ -3,6 +3,7 @@
 use super::handles::Handles;
 use super::{bytes_of, from_count, internal, to_count};
 use crate::error::{Code, Error};
+use crate::huge::PageKind;
 use crate::region::{self, Backing, LoadProgress, Part, Region, View};
 use napi::bindgen_prelude::{AsyncTask, Unknown};
 use napi::{CleanupEnvHook, Env, Task, sys};
@@ -33,6 +34,16 @@ fn part(byte_offset: f64, byte_length: Option<f64>) -> Result<Part, Error> {
     Ok(Part { byte_offset: to_count(byte_offset)?, byte_length: byte_length.map(to_count).transpose()? })
 }
 
+/// As lib/arguments.js numbers them.
+fn to_kind(huge_pages: u32) -> Result<PageKind, Error> {
+    match huge_pages {
+        0 => Ok(PageKind::Ordinary),
+        1 => Ok(PageKind::Gathered),
+        2 => Ok(PageKind::Reserved),
+        _ => Err(internal("no kind of pages")),
+    }
+}
+
 #[napi]
 impl NativeRegion {
     fn new(region: Region) -> napi::Result<Self> {
@@ -41,14 +52,14 @@ impl NativeRegion {
     }
 
     #[napi(factory, catch_unwind)]
-    pub fn allocate(byte_length: f64, name: String, huge_pages: bool) -> napi::Result<Self> {
-        Self::new(Region::allocate(to_count(byte_length)?, &name, huge_pages)?)
+    pub fn allocate(byte_length: f64, name: String, huge_pages: u32) -> napi::Result<Self> {
+        Self::new(Region::allocate(to_count(byte_length)?, &name, to_kind(huge_pages)?)?)
     }
 
     #[napi(factory, catch_unwind)]
-    pub fn copy_from(env: Env, source: Unknown<'_>, name: String, huge_pages: bool) -> napi::Result<Self> {
+    pub fn copy_from(env: Env, source: Unknown<'_>, name: String, huge_pages: u32) -> napi::Result<Self> {
         let (address, byte_length) = bytes_of(env, source)?;
-        Self::new(Region::copy_from(address, byte_length, &name, huge_pages)?)
+        Self::new(Region::copy_from(address, byte_length, &name, to_kind(huge_pages)?)?)
     }
 
     #[napi(factory, catch_unwind)]
@@ -136,6 +147,12 @@ impl NativeRegion {
         let region = self.get().ok()?;
         let bytes = region.file_bytes()?.saturating_sub(region.file_offset().get());
         Some(from_count(bytes))
+    }
+
+    /// Bytes of the smallest piece of it that can be mapped.
+    #[napi(getter, catch_unwind)]
+    pub fn page_bytes(&self) -> f64 {
+        self.get().map_or(0.0, |region| from_count(region.page_bytes()))
     }
 
     /// Whether it was filled with huge pages, some of it at least.
@@ -309,12 +326,13 @@ impl NativeLoad {
         byte_offset: f64,
         byte_length: Option<f64>,
         name: Option<String>,
-        huge_pages: bool,
+        huge_pages: u32,
     ) -> napi::Result<AsyncTask<LoadTask>> {
         let part = part(byte_offset, byte_length)?;
+        let kind = to_kind(huge_pages)?;
         let progress = Arc::clone(&self.progress);
         let hook = Some(SendHook::cancelling(env, &progress)?);
-        Ok(AsyncTask::new(LoadTask { path, part, name, huge_pages, progress, hook }))
+        Ok(AsyncTask::new(LoadTask { path, part, name, kind, progress, hook }))
     }
 }
 
@@ -342,7 +360,7 @@ pub struct LoadTask {
     path: String,
     part: Part,
     name: Option<String>,
-    huge_pages: bool,
+    kind: PageKind,
     progress: Arc<LoadProgress>,
     hook: Option<SendHook<LoadProgress>>,
 }
@@ -354,13 +372,7 @@ impl Task for LoadTask {
     fn compute(&mut self) -> napi::Result<Region> {
         // A panic here would end the process (napi-rs does not catch it).
         let loaded = std::panic::catch_unwind(|| {
-            region::load(
-                Path::new(&self.path),
-                self.part,
-                self.name.as_deref(),
-                self.huge_pages,
-                &self.progress,
-            )
+            region::load(Path::new(&self.path), self.part, self.name.as_deref(), self.kind, &self.progress)
         });
         Ok(loaded.unwrap_or_else(|_| Err(internal("loading panicked")))?)
     }

@@ -145,6 +145,8 @@ fn slide_in(
         return window.memory.slide(place, window.mapped, None);
     }
     let region = region_of(region)?;
+    // Before its offset is looked at.
+    region.check_slides()?;
     let pages = region.pages(aligned_offset(byte_offset)?, to_count(byte_length)?)?;
     window.memory.slide(place, window.mapped, Some((&pages, to_access(access)?)))
 }

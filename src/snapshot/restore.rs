@@ -81,7 +81,9 @@ impl Memory {
             check_files(snapshot)?;
             for kept in snapshot.mappings().iter().filter(|kept| state.table.overlapping(kept.span).is_none())
             {
-                kept.region_pages()?.map_or(Ok(()), |pages| check_mappable(&pages, kept.access))?;
+                let Some(pages) = kept.region_pages()? else { continue };
+                check_mappable(&pages, kept.access)?;
+                self.check_place(kept.span, &pages)?;
             }
             let pieces = crate::sys::to_u64(snapshot.tail().pieces.len());
             areas = Areas::take(pieces.saturating_mul(AREAS_OF_A_PIECE))

@@ -137,7 +137,8 @@ impl Snapshot {
                 "it is no sealed memfd; pass the `fd` of a Snapshot that is open, or load a saved one";
             return Err(named(invalid(message)));
         }
-        if file::has_huge_pages(&fd).map_err(|sys| Error::from_sys(Code::OpenFailed, &what, sys))? {
+        if file::huge_page_bytes(&fd).map_err(|sys| Error::from_sys(Code::OpenFailed, &what, sys))?.is_some()
+        {
             return Err(named(invalid("its pages are of hugetlb, which no snapshot's are")));
         }
         let (header, tail_bytes) = read_ends(fd.as_fd()).map_err(named)?;

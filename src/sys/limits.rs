@@ -119,6 +119,13 @@ pub fn huge_page_bytes() -> Vec<u64> {
     sizes
 }
 
+/// Huge pages of a size in the system's pool that nobody has, and nobody was promised.
+pub fn free_huge_pages(page_bytes: u64) -> Option<u64> {
+    let kib = page_bytes.checked_div(1024)?;
+    let count = |name| read_number(&format!("/sys/kernel/mm/hugepages/hugepages-{kib}kB/{name}"));
+    Some(count("free_hugepages")?.saturating_sub(count("resv_hugepages")?))
+}
+
 fn read_number(path: &str) -> Option<u64> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
 }

@@ -1,7 +1,7 @@
 //! Anonymous files (memfds) and their seals.
 
 use super::{SysError, SysResult, file, inject};
-use memfd::{Memfd, MemfdOptions};
+use memfd::{HugetlbSize, Memfd, MemfdOptions};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,8 +17,17 @@ pub fn create(name: &str, byte_length: u64) -> SysResult<OwnedFd> {
 
 /// An empty memfd whose size is not sealed yet, close-on-exec.
 pub fn create_growing(name: &str) -> SysResult<OwnedFd> {
+    create_with(name, None)
+}
+
+/// The same of pages of 2 MiB from the system's pool, which it takes when it is filled.
+pub fn create_huge(name: &str) -> SysResult<OwnedFd> {
+    create_with(name, Some(HugetlbSize::Huge2MB))
+}
+
+fn create_with(name: &str, huge: Option<HugetlbSize>) -> SysResult<OwnedFd> {
     inject::trip("memfd_create")?;
-    let options = MemfdOptions::default().allow_sealing(true).close_on_exec(true);
+    let options = MemfdOptions::default().allow_sealing(true).close_on_exec(true).hugetlb(huge);
     let memfd: Memfd = options.create(name).map_err(|error| match error {
         memfd::Error::Create(error) => SysError::from_io("memfd_create", &error),
         _ => SysError::new("memfd_create", Errno::EINVAL),
@@ -31,7 +40,7 @@ pub fn seal_size(fd: impl AsFd) -> SysResult<()> {
     add_seals(fd, SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW)
 }
 
-/// Whether this is a memfd of ordinary pages: it has seals, and no name in any directory. The kernel's path for it
+/// Whether this is a memfd: it has seals, and no name in any directory. The kernel's path for it
 /// can't be forged by a file's name, which does not end so while it has one.
 pub fn is_memfd(fd: BorrowedFd<'_>) -> bool {
     let named = |path: std::path::PathBuf| {
@@ -44,6 +53,11 @@ pub fn is_memfd(fd: BorrowedFd<'_>) -> bool {
 /// Whether a file has seals of its own, which files on a disk have not.
 pub fn seals(fd: BorrowedFd<'_>) -> Option<SealFlag> {
     fcntl(fd, FcntlArg::F_GET_SEALS).ok().map(SealFlag::from_bits_retain)
+}
+
+/// Whether it can't get shorter.
+pub fn keeps_size(fd: BorrowedFd<'_>) -> bool {
+    seals(fd).is_some_and(|seals| seals.contains(SealFlag::F_SEAL_SHRINK))
 }
 
 /// Forbids every write from now on, in all processes. EBUSY while a writable shared mapping stands, EPERM where

@@ -74,7 +74,7 @@ impl Sharing {
 /// What is put in the place of pages.
 #[derive(Debug, Clone, Copy)]
 pub enum Pages<'fd> {
-    /// Pages of a file, from this offset on. `is_memfd`: of an ordinary memfd, whose mmap operation does nothing that
+    /// Pages of a file, from this offset on. `is_memfd`: of a memfd of ordinary pages, whose mmap operation does nothing that
     /// can fail when the mapping is private. `/dev/zero` counts as one.
     File { fd: BorrowedFd<'fd>, offset: PageAligned, sharing: Sharing, is_memfd: bool },
     /// Zeroed, writable, private pages, as V8 makes those of a linear memory.
@@ -141,6 +141,33 @@ unsafe fn replace_and_plug(strategy: Strategy, span: PageSpan, pages: Pages<'_>)
     replaced.map_err(|sys| SysError { removed: plug(span), ..sys })
 }
 
+/// Puts a copy of what a span shows in its place, on these pages, in one step or not at all: they are filled somewhere else first. Where it can't be read they
+/// stay as they are. Safe in a signal handler.
+///
+/// # Safety
+/// As [`replace`]; and the pages are private and writable.
+pub unsafe fn replace_by_copy(span: PageSpan, pages: Pages<'_>) -> SysResult<()> {
+    let scratch = Mmap::new(span.length(), pages)?;
+    copy_in_kernel(span, &scratch);
+    // SAFETY: passed on.
+    unsafe { move_over(scratch, span) }.map_err(|sys| SysError { removed: plug(span), ..sys })
+}
+
+/// Copies as far as both can be touched. The kernel does it, since a page that is missing would be a signal.
+fn copy_in_kernel(from: PageSpan, to: &Mmap) {
+    let length = to_usize(from.length().get());
+    let source = libc::iovec { iov_base: to_usize(from.start().get()) as *mut c_void, iov_len: length };
+    let target = libc::iovec { iov_base: to.pointer.as_ptr(), iov_len: length };
+    // SAFETY: the target is ours, and nobody knows it; the kernel checks the source.
+    let copied =
+        unsafe { libc::process_vm_readv(libc::getpid(), &raw const target, 1, &raw const source, 1, 0) };
+    let is_forbidden = copied < 0 && matches!(Errno::last(), Errno::EPERM | Errno::ENOSYS);
+    if is_forbidden && advise(from, Advice::PopulateRead).is_ok() {
+        // SAFETY: it is there. What other threads write to it meanwhile may be seen or not; it is bytes.
+        unsafe { libc::memcpy(target.iov_base, source.iov_base, length) };
+    }
+}
+
 /// How often the kernel is asked for an area before the process is given up.
 const PLUG_ATTEMPTS: usize = 10_000;
 
@@ -201,31 +228,29 @@ unsafe fn replace_by(strategy: Strategy, span: PageSpan, pages: Pages<'_>) -> Sy
         }
         Strategy::MoveOver => {
             let scratch = Mmap::new(span.length(), pages)?;
-            inject::trip("mremap")?;
-            trip_with_hole(span)?;
-            let length = to_usize(span.length().get());
-            let target = pointer(span.start().get())?;
-            // SAFETY: the scratch mapping is ours alone and the caller owns the target.
-            let moved = unsafe {
-                mremap(
-                    scratch.pointer,
-                    length,
-                    length,
-                    MRemapFlags::MREMAP_MAYMOVE | MRemapFlags::MREMAP_FIXED,
-                    Some(target),
-                )
-            };
-            let moved = moved.map_err(|errno| SysError::new("mremap", errno))?;
-            // What was the scratch mapping stands at the target now: nothing is left to unmap.
-            std::mem::forget(scratch);
-            assert_eq!(
-                address_of(moved),
-                span.start().get(),
-                "MREMAP_FIXED gives the address that was asked for"
-            );
-            Ok(())
+            // SAFETY: passed on.
+            unsafe { move_over(scratch, span) }
         }
     }
+}
+
+/// Moves a mapping of ours over a span of its length.
+///
+/// # Safety
+/// As [`replace`].
+unsafe fn move_over(scratch: Mmap, span: PageSpan) -> SysResult<()> {
+    inject::trip("mremap")?;
+    trip_with_hole(span)?;
+    let length = to_usize(span.length().get());
+    let target = pointer(span.start().get())?;
+    let flags = MRemapFlags::MREMAP_MAYMOVE | MRemapFlags::MREMAP_FIXED;
+    // SAFETY: the scratch mapping is ours alone and the caller owns the target.
+    let moved = unsafe { mremap(scratch.pointer, length, length, flags, Some(target)) };
+    let moved = moved.map_err(|errno| SysError::new("mremap", errno))?;
+    // What was the scratch mapping stands at the target now: nothing is left to unmap.
+    std::mem::forget(scratch);
+    assert_eq!(address_of(moved), span.start().get(), "MREMAP_FIXED gives the address that was asked for");
+    Ok(())
 }
 
 /// # Safety

@@ -1,0 +1,364 @@
+'use strict'
+
+// Regions of huge pages of the system's pool. Most of it needs some: `sysctl vm.nr_hugepages=32` as root.
+
+const fs = require('node:fs')
+const { Worker } = require('node:worker_threads')
+const { GuardedMemory, HostRegion, limits } = require('..')
+const { temporaryDirectory, noise } = require('./support/files')
+const { mappingsOf } = require('./support/procfs')
+const { inChild } = require('./support/child')
+const { expectFailure } = require('./support/errors')
+const { HUGE, freePages, canPunch, punchHole } = require('./support/hugetlb')
+const { kinds, baseOf } = require('./support/memories')
+const { MiB, WASM_PAGE } = require('./support/wasm')
+
+const PAGE = limits().pageSize
+const PAGES_NEEDED = 24
+const directory = temporaryDirectory()
+const hugePages = 'hugetlb'
+
+const made = []
+const keep = region => (made.push(region), region)
+afterEach(() => made.splice(0).forEach(region => region.close()))
+
+const hasPool = freePages() >= PAGES_NEEDED
+const withPool = hasPool ? test : test.skip
+const withPunch = hasPool && canPunch() ? test : test.skip
+
+const bytesOf = (region, ...part) => Buffer.from(region.view(...part))
+
+test.each([['yes'], [1], [null]])('hugePages: %p is refused', async value => {
+  const code = typeof value === 'string' ? 'ERR_INVALID_ARG_VALUE' : 'ERR_INVALID_ARG_TYPE'
+  const says = /a boolean or 'hugetlb'/
+  await expectFailure(() => HostRegion.allocate(1, { hugePages: value }), { code, says })
+  await expectFailure(() => HostRegion.copyFrom(noise(1), { hugePages: value }), { code, says })
+  await expectFailure(() => HostRegion.load(__filename, { hugePages: value }), { code, says })
+})
+
+test('more than the pool has is refused, and nothing is taken', async () => {
+  const before = freePages()
+  const expected = { code: 'ERR_HOSTMAP_OUT_OF_MEMORY', says: /hugePages: true/ }
+  const much = 2 ** 46
+  await expectFailure(() => HostRegion.allocate(much, { hugePages }), expected)
+  if (before >= 0) {
+    const says = new RegExp(`needs ${much / HUGE} huge pages of 2 MiB, and ${before} .*vm\\.nr_hugepages`)
+    await expectFailure(() => HostRegion.allocate(much, { hugePages }), { ...expected, says })
+  }
+  const sparse = directory.file('x', 'sparse.bin')
+  fs.truncateSync(sparse, 2 ** 43)
+  await expectFailure(() => HostRegion.load(sparse, { hugePages }), expected)
+  expect(freePages()).toBe(before)
+})
+
+describe('a region', () => {
+  withPool('that is allocated has all of its pages, zeros, until it is closed', () => {
+    const before = freePages()
+    const region = keep(HostRegion.allocate(5 * MiB + 1, { hugePages, name: 'pool' }))
+    expect(region).toMatchObject({ byteLength: 5 * MiB + 1, backing: 'memfd', name: 'pool', writable: true })
+    expect(region.hugePages).toEqual({ bytes: 5 * MiB + 1, reason: null })
+    expect(freePages()).toBe(before - 3)
+    expect(bytesOf(region).equals(Buffer.alloc(5 * MiB + 1))).toBe(true)
+    region.close()
+    expect(freePages()).toBe(before)
+  })
+
+  withPool('that is copied has the bytes', () => {
+    const bytes = noise(5 * MiB + 17)
+    const region = keep(HostRegion.copyFrom(bytes, { hugePages }))
+    expect(bytesOf(region).equals(bytes)).toBe(true)
+    expect(
+      bytesOf(keep(HostRegion.copyFrom(bytes.subarray(3, 4), { hugePages }))).equals(bytes.subarray(3, 4))
+    ).toBe(true)
+  })
+
+  withPool('that is loaded has those of the file, and zeros for its holes', async () => {
+    const data = noise(3 * MiB)
+    const file = directory.file(Buffer.alloc(0), 'holes.bin')
+    const fd = fs.openSync(file, 'r+')
+    fs.ftruncateSync(fd, 20 * MiB)
+    fs.writeSync(fd, data, 0, data.length, 6 * MiB + 123)
+    fs.closeSync(fd)
+    const region = keep(await HostRegion.load(file, { hugePages, byteOffset: 77, byteLength: 16 * MiB }))
+    expect(region.hugePages).toEqual({ bytes: 16 * MiB, reason: null })
+    const expected = Buffer.alloc(16 * MiB)
+    data.copy(expected, 6 * MiB + 123 - 77)
+    expect(bytesOf(region).equals(expected)).toBe(true)
+    const stop = AbortSignal.abort()
+    await expectFailure(() => HostRegion.load(file, { hugePages, signal: stop }), { code: 'ABORT_ERR' })
+  })
+
+  withPool('has views at any offset, and can be sealed under them', () => {
+    const region = keep(HostRegion.copyFrom(noise(6 * MiB), { hugePages }))
+    const view = new Uint8Array(region.view(2 * MiB + 5, 3 * MiB))
+    expect(Buffer.from(view).equals(noise(6 * MiB).subarray(2 * MiB + 5, 5 * MiB + 5))).toBe(true)
+    view[0] ^= 255
+    expect(bytesOf(region, 2 * MiB + 5, 1)[0]).toBe(view[0])
+    region.seal()
+    const there = view[0]
+    view[0] ^= 255
+    // A copy of the page, which this view alone sees.
+    expect(view[0]).toBe(there ^ 255)
+    expect(view[1]).toBe(noise(6 * MiB)[2 * MiB + 6])
+    expect(bytesOf(region, 2 * MiB + 5, 1)[0]).toBe(there)
+    expect(region).toMatchObject({ sealed: true, strayWrites: 1, lastFault: { outcome: 'private-page' } })
+  })
+
+  withPool('goes to other threads by its descriptor', async () => {
+    const region = keep(HostRegion.copyFrom(noise(3 * MiB), { hugePages }))
+    const other = keep(HostRegion.fromFd(region.fd, { byteOffset: 2 * MiB, byteLength: 100 }))
+    expect(bytesOf(other).equals(noise(3 * MiB).subarray(2 * MiB, 2 * MiB + 100))).toBe(true)
+    expect(other.hugePages).toEqual({ bytes: 100, reason: null })
+    const worker = new Worker(
+      `const { parentPort, workerData } = require('node:worker_threads')
+       const { GuardedMemory, HostRegion } = require(workerData.main)
+       const guarded = new GuardedMemory({ initial: 1 })
+       const { address } = guarded.map(HostRegion.fromFd(workerData.fd))
+       parentPort.postMessage(new Uint8Array(guarded.buffer)[address + 2097155])`,
+      { eval: true, workerData: { main: require.resolve('..'), fd: region.fd } }
+    )
+    const byte = await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject))
+    expect(byte).toBe(noise(3 * MiB)[2 * MiB + 3])
+    await worker.terminate()
+    await expectFailure(() => HostRegion.fromFd(region.fd, { byteOffset: PAGE }), {
+      code: 'ERR_OUT_OF_RANGE',
+      says: /2097152: start at 0/
+    })
+  })
+
+  withPunch('of which pages may be missing is no region', () => {
+    const region = keep(HostRegion.allocate(4 * MiB, { hugePages }))
+    punchHole(region, 0, HUGE)
+    expect(region.hugePages).toEqual({ bytes: 2 * MiB, reason: expect.stringContaining('elsewhere') })
+    return expectFailure(() => HostRegion.fromFd(region.fd), {
+      code: 'ERR_HOSTMAP_NOT_A_FILE',
+      says: /may be missing/
+    })
+  })
+})
+
+describe.each(kinds)('mapped into a memory that is $kind', ({ make, grows }) => {
+  const room = (12 * MiB) / WASM_PAGE
+
+  withPool('it is read, at a multiple of 2 MiB of the process', async () => {
+    const { guarded, guest } = await make(room, room + 512)
+    const bytes = noise(5 * MiB)
+    const region = keep(HostRegion.copyFrom(bytes, { hugePages }))
+    const skew = baseOf(guarded) % HUGE
+    const at = skew === 0 ? 0 : HUGE - skew
+    const mapping = guarded.map(region, { at })
+    expect(mappingsOf(region.fd)).toEqual([expect.objectContaining({ permissions: 'r--p', offset: 0 })])
+    expect(guest.bytes(at + 2 * MiB - 8, 16).equals(bytes.subarray(2 * MiB - 8, 2 * MiB + 8))).toBe(true)
+    expect(guest.load8(at + 5 * MiB)).toBe(0)
+    const other = guarded.map(region, { at: at + 6 * MiB, byteOffset: 4 * MiB, access: 'shared' })
+    guest.store8(other.address, 99)
+    expect(guest.load8(at + 4 * MiB)).toBe(99)
+    for (const place of [at + PAGE, at + WASM_PAGE])
+      await expectFailure(() => guarded.map(region, { at: place, byteLength: 1 }), {
+        code: 'ERR_OUT_OF_RANGE',
+        says: new RegExp(`mapped at ${at} and at multiples of ${HUGE} from there`)
+      })
+    await expectFailure(() => guarded.map(region, { at, byteOffset: WASM_PAGE }), {
+      code: 'ERR_OUT_OF_RANGE',
+      says: /multiple of the size of the region's pages, 2097152/
+    })
+    await expectFailure(() => guarded.map(region, { at: at + 8 * MiB, access: 'private', byteLength: 1 }), {
+      code: 'ERR_INVALID_ARG_VALUE',
+      says: /'readonly' or 'shared'/
+    })
+    mapping.unmap()
+    other.unmap()
+    expect(guest.sum(at, at + 8 * MiB)).toBe(0n)
+    expect(mappingsOf(region.fd)).toEqual([])
+  })
+
+  withPool('its bytes stay as they are, whoever writes', async () => {
+    const { guarded, guest } = await make(room, room + 512)
+    const bytes = noise(4 * MiB)
+    const region = keep(HostRegion.copyFrom(bytes, { hugePages }))
+    const at = (HUGE - (baseOf(guarded) % HUGE)) % HUGE
+    const mapping = guarded.map(region, { at })
+    expect(() => guest.store8(at + 5, 1)).toThrow(WebAssembly.RuntimeError)
+    expect(mapping).toMatchObject({ strayWrites: 0, lastFault: { outcome: 'trap', byteOffset: 5 } })
+    new Uint8Array(guarded.buffer)[at + 2 * MiB + 7] = bytes[2 * MiB + 7] ^ 255
+    expect(guest.load8(at + 2 * MiB + 7)).toBe(bytes[2 * MiB + 7] ^ 255)
+    expect(guest.bytes(at + 2 * MiB + 8, 99).equals(bytes.subarray(2 * MiB + 8, 2 * MiB + 107))).toBe(true)
+    expect(guest.load8(at + 4 * MiB - 1)).toBe(bytes[4 * MiB - 1])
+    expect(bytesOf(region).equals(bytes)).toBe(true)
+    expect(mapping).toMatchObject({
+      strayWrites: 1,
+      lastFault: { outcome: 'private-page', byteOffset: 2 * MiB + 7 }
+    })
+    // Protected again by now; what stands in ordinary pages too.
+    guarded.layout()
+    expect(() => guest.store8(at + 2 * MiB + 9, 1)).toThrow(WebAssembly.RuntimeError)
+    new Uint8Array(guarded.buffer)[at + 2 * MiB + 9] = 1
+    expect(mapping.strayWrites).toBe(2)
+    mapping.unmap()
+    expect(guest.sum(at, at + 4 * MiB)).toBe(0n)
+  })
+
+  const growing = grows ? withPool : test.skip
+  growing('it finds a place past the end, and keeps its protection when the memory grows', async () => {
+    const { guarded, guest } = await make(1, 2048)
+    const region = keep(HostRegion.copyFrom(noise(3 * MiB), { hugePages }))
+    const mappings = [
+      guarded.map(region),
+      guarded.map(region, { byteLength: 1 }),
+      guarded.map(region, { hugePages: false })
+    ]
+    const base = baseOf(guarded)
+    for (const { address } of mappings) {
+      expect((base + Number(address)) % HUGE).toBe(0)
+      expect(guest.load8(Number(address))).toBe(noise(3 * MiB)[0])
+    }
+    // Two pages, one, two; and what the first one leaves before it.
+    expect(guarded.byteLength).toBeLessThanOrEqual(WASM_PAGE + 5 * HUGE + HUGE)
+    guarded.grow(3)
+    expect(() => guest.store8(Number(mappings[0].address), 1)).toThrow(WebAssembly.RuntimeError)
+    const after = guarded.byteLength
+    for (const mapping of mappings) mapping.unmap()
+    expect(guarded.map(region, { byteOffset: 2 * MiB }).address).toBe(mappings[0].address)
+    expect(guarded.byteLength).toBe(after)
+  })
+
+  growing('a snapshot keeps it, and a restore puts its bytes back', async () => {
+    const { guarded, guest } = await make(1, 2048)
+    const exclusive = true
+    const region = keep(HostRegion.copyFrom(noise(4 * MiB), { hugePages }))
+    const at = Number(guarded.map(region).address)
+    const snapshot = guarded.snapshot({ exclusive })
+    for (let round = 0; round < 3; round++) {
+      guest.store8(3, 3)
+      new Uint8Array(guarded.buffer).fill(7, at + 100, at + 4 * MiB - 100)
+      expect(guest.load8(at + 2 * MiB)).toBe(7)
+      guarded.restore(snapshot, { exclusive })
+      expect(Buffer.from(guarded.buffer, at, 4 * MiB).equals(noise(4 * MiB))).toBe(true)
+      expect(guest.load8(3)).toBe(0)
+      expect(() => guest.store8(at + 3 * MiB, 1)).toThrow(WebAssembly.RuntimeError)
+    }
+    snapshot.close()
+  })
+
+  growing('a snapshot puts it into another memory where that has a place for it', async () => {
+    const { guarded } = await make(1, 2048)
+    const { guarded: other, guest } = await make(1, 2048)
+    const exclusive = true
+    const region = keep(HostRegion.copyFrom(noise(3 * MiB), { hugePages }))
+    const at = Number(guarded.map(region).address)
+    const snapshot = guarded.snapshot({ exclusive })
+    if (baseOf(guarded) % HUGE === baseOf(other) % HUGE) {
+      other.restore(snapshot, { exclusive })
+      expect(guest.load8(at + 3 * MiB - 1)).toBe(noise(3 * MiB)[3 * MiB - 1])
+    } else {
+      await expectFailure(() => other.restore(snapshot, { exclusive }), {
+        code: 'ERR_OUT_OF_RANGE',
+        says: /pages of 2097152 bytes/
+      })
+      expect(other.mappings).toEqual([])
+    }
+    snapshot.close()
+  })
+})
+
+withPool("a block of the module's is large enough for any place in it", () => {
+  const guarded = new GuardedMemory({ initial: (8 * MiB) / WASM_PAGE })
+  const region = keep(HostRegion.copyFrom(noise(3 * MiB), { hugePages }))
+  const asked = []
+  const allocator = { malloc: bytes => (asked.push(bytes), WASM_PAGE + 16), free: at => asked.push(at) }
+  const mapping = guarded.map(region, { allocator })
+  expect(asked).toEqual([3 * HUGE])
+  expect(mapping.address).toBeGreaterThanOrEqual(WASM_PAGE + 16)
+  expect(mapping.address + 2 * HUGE).toBeLessThanOrEqual(WASM_PAGE + 16 + 3 * HUGE)
+  expect(new Uint8Array(guarded.buffer)[mapping.address + 3 * MiB - 1]).toBe(noise(3 * MiB)[3 * MiB - 1])
+  mapping.unmap()
+  expect(asked).toEqual([3 * HUGE, WASM_PAGE + 16])
+})
+
+withPool('a window does not show it, and says what does', async () => {
+  const guarded = new GuardedMemory({ initial: 1 })
+  const region = keep(HostRegion.allocate(4 * MiB, { hugePages }))
+  const window = guarded.window({ byteLength: 4 * MiB })
+  for (const offset of [0, WASM_PAGE, 2 * MiB])
+    await expectFailure(() => window.slide(region, offset), {
+      code: 'ERR_INVALID_ARG_VALUE',
+      says: /map parts of it/
+    })
+  expect(window.shownBytes).toBe(0)
+})
+
+describe('with an empty pool', () => {
+  const inEmptyPool = body => inChild(body, { args: { HUGE, pool: require.resolve('./support/hugetlb') } })
+
+  withPool('writes go to copies', async () => {
+    const seen = await inEmptyPool(async ({ hostmap, require, probe, args: { HUGE, pool } }) => {
+      const { GuardedMemory, HostRegion } = hostmap
+      const { freePages } = require(pool)
+      const region = HostRegion.copyFrom(Buffer.alloc(3 * HUGE, 5), { hugePages: 'hugetlb' })
+      const guarded = new GuardedMemory({ initial: 1, maximum: 1000 })
+      const guest = await probe(guarded.memory)
+      const mapping = guarded.map(region)
+      const at = mapping.address
+      HostRegion.allocate(freePages() * HUGE, { hugePages: 'hugetlb' })
+      const free = freePages()
+      // The kernel could not make a copy by itself.
+      new Uint8Array(guarded.buffer)[at] = 1
+      // A growth by the module makes the mapping writable: now the kernel tries.
+      guest.grow(1)
+      let trapped = false
+      try {
+        guest.store8(at + HUGE, 1)
+      } catch (error) {
+        trapped = error instanceof WebAssembly.RuntimeError
+      }
+      const bytes = new Uint8Array(guarded.buffer)
+      bytes[at + HUGE + 1] = 2
+      const copied = [
+        bytes[at],
+        bytes[at + 1],
+        bytes[at + HUGE + 1],
+        bytes[at + HUGE + 2],
+        bytes[at + 2 * HUGE]
+      ]
+      const { strayWrites, faults } = mapping
+      const intact = Buffer.from(region.view()).every(byte => byte === 5)
+      return { free, trapped, copied, strayWrites, faults, intact }
+    })
+    expect(seen).toEqual({
+      free: 0,
+      trapped: true,
+      copied: [1, 5, 2, 5, 5],
+      strayWrites: 2,
+      faults: 0,
+      intact: true
+    })
+  })
+
+  withPunch('pages that somebody took out are zeros', async () => {
+    const seen = await inEmptyPool(async ({ hostmap, require, args: { HUGE, pool } }) => {
+      const { GuardedMemory, HostRegion } = hostmap
+      const { freePages, punchHole } = require(pool)
+      const region = HostRegion.copyFrom(Buffer.alloc(2 * HUGE, 5), { hugePages: 'hugetlb' })
+      const guarded = new GuardedMemory({ initial: 1 })
+      const mapping = guarded.map(region)
+      punchHole(region, HUGE, HUGE)
+      HostRegion.allocate(freePages() * HUGE, { hugePages: 'hugetlb' })
+      const bytes = new Uint8Array(guarded.buffer, mapping.address)
+      const found = [bytes[0], bytes[HUGE], bytes[2 * HUGE - 1]]
+      bytes[HUGE] = 1
+      return { found, written: bytes[HUGE], faults: mapping.faults, outcome: mapping.lastFault.outcome }
+    })
+    expect(seen).toEqual({ found: [5, 0, 0], written: 1, faults: 1, outcome: 'private-page' })
+  })
+})
+
+test('without the fault guard there are none', async () => {
+  const error = await inChild(
+    ({ hostmap, failure }) => failure(() => hostmap.HostRegion.allocate(1, { hugePages: 'hugetlb' })),
+    { env: { WASM_HOSTMAP_FAULT_GUARD: 'off' } }
+  )
+  expect(error).toMatchObject({
+    code: 'ERR_HOSTMAP_MAP_FAILED',
+    message: expect.stringContaining('WASM_HOSTMAP_FAULT_GUARD')
+  })
+})
