@@ -1,7 +1,7 @@
 //! Windows. `array` as in memory.rs.
 
 use super::handles::Handles;
-use super::memory::{aligned_offset, memory_of, place_of, to_access};
+use super::memory::{aligned_offset, mapped, memory_of, place_of, to_access};
 use super::region::region_of;
 use super::{from_count, internal, to_count};
 use crate::ahead::Stream;
@@ -22,11 +22,6 @@ pub(super) fn kind(byte_length: f64, access: u32, trap: bool) -> Result<Kind, Er
         .ok_or_else(|| internal("a window has whole pages"))?;
     let rest = if trap { Rest::Inaccessible } else { Rest::Zeros };
     Ok(Kind { length, access: to_access(access)?, rest })
-}
-
-fn mapped(start: f64, id: f64) -> Result<Mapped, Error> {
-    let start = PageAligned::new(to_count(start)?).ok_or_else(|| internal("a window starts at a page"))?;
-    Ok(Mapped { start, id: to_count(id)? })
 }
 
 /// Opens a window at an offset and gives its id.
