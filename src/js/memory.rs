@@ -3,7 +3,7 @@
 //! `array` is always a Uint8Array over the whole of the memory's buffer, made by lib/ from a memory that it holds:
 //! V8 tells its base and length from it, and the memory is alive as long as the call lasts.
 
-use super::handles::Handles;
+use super::handles::{Handles, Slot};
 use super::region::region_of;
 use super::task::{Job, NativeTask};
 use super::{bytes_of, from_count, internal, to_count};
@@ -14,7 +14,7 @@ use crate::region::LoadProgress;
 use crate::sys::areas::{AREAS_OF_A_MEMORY, Areas};
 use crate::sys::page::{PageAligned, PageSpan};
 use napi::Env;
-use napi::bindgen_prelude::{AsyncTask, ObjectFinalize, Unknown};
+use napi::bindgen_prelude::{AsyncTask, Unknown};
 use napi_derive::napi;
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -116,9 +116,9 @@ pub(super) fn memory_of(handle: u32) -> Result<Arc<Memory>, Error> {
 }
 
 /// Owns a handle on the mapping table of a memory. The functions below take its number.
-#[napi(custom_finalize)]
+#[napi]
 pub struct NativeMemory {
-    handle: u32,
+    slot: Slot<Memory>,
 }
 
 #[napi]
@@ -126,20 +126,12 @@ impl NativeMemory {
     #[napi(constructor, catch_unwind)]
     pub fn new(env: Env, array: Unknown<'_>) -> napi::Result<Self> {
         let memory = Memory::attach(place_of(env, array)?)?;
-        Ok(Self { handle: MEMORIES.with_borrow_mut(|memories| memories.add(memory))? })
+        Ok(Self { slot: Slot::new(&MEMORIES, memory)? })
     }
 
     #[napi(getter)]
     pub fn handle(&self) -> u32 {
-        self.handle
-    }
-}
-
-impl ObjectFinalize for NativeMemory {
-    fn finalize(self, _env: Env) -> napi::Result<()> {
-        // Dropped when the list is not borrowed any more; it may be gone when a thread ends.
-        drop(MEMORIES.try_with(|memories| memories.borrow_mut().remove(self.handle)));
-        Ok(())
+        self.slot.number()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Snapshots. `array` as in memory.rs.
 
-use super::handles::Handles;
+use super::handles::{Handles, Slot};
 use super::memory::{access_code, aligned_offset, memory_of, place_of, to_access};
 use super::region::region_of;
 use super::task::{Job, NativeTask};
@@ -13,7 +13,7 @@ use crate::snapshot::{KeptMapping, KeptRegion, Loaded, MappedRegion, Settings, S
 use crate::sys::page::{PageAligned, PageSpan};
 use crate::window::Rest;
 use napi::Env;
-use napi::bindgen_prelude::{AsyncTask, ObjectFinalize, Unknown};
+use napi::bindgen_prelude::{AsyncTask, Unknown};
 use napi_derive::napi;
 use std::cell::RefCell;
 use std::path::Path;
@@ -85,9 +85,9 @@ fn settings(keep_resident_bytes: f64, huge_pages: bool) -> Result<Settings, Erro
 }
 
 /// Owns a snapshot as long as it is open.
-#[napi(custom_finalize)]
+#[napi]
 pub struct NativeSnapshot {
-    handle: u32,
+    slot: Slot<Snapshot>,
     metadata: String,
 }
 
@@ -98,7 +98,7 @@ const MAPPING_NUMBERS: usize = 8;
 #[napi]
 impl NativeSnapshot {
     fn new(snapshot: Snapshot, metadata: String) -> napi::Result<Self> {
-        Ok(Self { handle: SNAPSHOTS.with_borrow_mut(|snapshots| snapshots.add(snapshot))?, metadata })
+        Ok(Self { slot: Slot::new(&SNAPSHOTS, snapshot)?, metadata })
     }
 
     /// `regions`: three numbers for each mapping of the memory: its start, its region or -1, bytes of the region.
@@ -143,7 +143,7 @@ impl NativeSnapshot {
     }
 
     fn get(&self) -> Result<Arc<Snapshot>, Error> {
-        snapshot_of(self.handle)
+        snapshot_of(self.slot.number())
     }
 
     #[napi(catch_unwind)]
@@ -153,7 +153,7 @@ impl NativeSnapshot {
 
     #[napi(getter)]
     pub fn handle(&self) -> u32 {
-        self.handle
+        self.slot.number()
     }
 
     /// Of a snapshot that was loaded.
@@ -256,14 +256,6 @@ impl NativeSnapshot {
     /// Closes it; memories that show it go on doing so.
     #[napi(catch_unwind)]
     pub fn close(&self) {
-        drop(SNAPSHOTS.with_borrow_mut(|snapshots| snapshots.take(self.handle)));
-    }
-}
-
-impl ObjectFinalize for NativeSnapshot {
-    fn finalize(self, _env: Env) -> napi::Result<()> {
-        // As that of NativeMemory.
-        drop(SNAPSHOTS.try_with(|snapshots| snapshots.borrow_mut().remove(self.handle)));
-        Ok(())
+        drop(self.slot.take());
     }
 }
