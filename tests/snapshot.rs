@@ -8,7 +8,6 @@ mod support;
 use nix::sys::mman::{MlockAllFlags, MmapAdvise, madvise, mlockall};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::os::fd::AsRawFd;
-use std::process::Command;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -651,10 +650,8 @@ fn a_load_can_be_cancelled_and_a_sealed_memfd_of_others_is_none() {
 
 /// Runs one of the tests below in a process of its own, for what lasts as long as the process does.
 fn passes(test: &str) {
-    let this = std::env::current_exe().unwrap();
-    let ran = Command::new(this).args(["--ignored", "--exact", test, "--test-threads=1"]).output().unwrap();
-    let said = String::from_utf8_lossy(&ran.stdout);
-    assert!(ran.status.success() && said.contains("1 passed"), "{said}");
+    let ran = support::run_ignored(test);
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stdout));
 }
 
 #[test]
