@@ -8,7 +8,7 @@ use nix::sys::sendfile::sendfile;
 use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::sys::uio::pread;
 use nix::unistd::{Whence, fsync, ftruncate, lseek};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -122,7 +122,6 @@ pub fn has_huge_pages(fd: impl AsFd) -> SysResult<bool> {
 
 /// The path that the kernel knows a descriptor by; memfds start with `/memfd:`.
 pub fn path_of(fd: impl AsFd) -> Option<std::path::PathBuf> {
-    use std::os::fd::AsRawFd;
     std::fs::read_link(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())).ok()
 }
 
@@ -202,27 +201,11 @@ pub fn copy(
 /// The bytes may change meanwhile, or be no memory at all (then the answer is EFAULT): the kernel reads them, not
 /// Rust, so the caller promises nothing.
 pub fn write_all_from(fd: BorrowedFd<'_>, offset: u64, source: u64, length: u64) -> SysResult<()> {
-    use std::os::fd::AsRawFd;
-    let mut done = 0_u64;
-    while done < length {
-        inject::trip("pwrite")?;
-        let rest = to_usize(length.saturating_sub(done));
-        let at = offset.checked_add(done).and_then(|at| i64::try_from(at).ok());
-        let at = at.ok_or(SysError::new("pwrite", Errno::EOVERFLOW))?;
-        let from = source.checked_add(done).ok_or(SysError::new("pwrite", Errno::EFAULT))?;
+    until_done("pwrite", offset, length, Errno::ENOSPC, |done, rest, at| {
+        let from = to_usize(source.saturating_add(done)) as *const libc::c_void;
         // SAFETY: the kernel checks the address itself; nothing is read by Rust.
-        let written =
-            unsafe { libc::pwrite(fd.as_raw_fd(), to_usize(from) as *const libc::c_void, rest, at) };
-        match u64::try_from(written) {
-            Ok(0) => return Err(SysError::new("pwrite", Errno::ENOSPC)),
-            Ok(written) => done = done.saturating_add(written),
-            Err(_) => match Errno::last() {
-                Errno::EINTR => {}
-                errno => return Err(SysError::new("pwrite", errno)),
-            },
-        }
-    }
-    Ok(())
+        unsafe { libc::pwrite(fd.as_raw_fd(), from, rest, at) }
+    })
 }
 
 /// Writes bytes to a file at `offset`.
@@ -252,22 +235,34 @@ pub fn read_up_to(fd: impl AsFd, offset: u64, bytes: &mut [u8]) -> SysResult<usi
 /// # Safety
 /// No thread is in these pages, and Rust relies on nothing in them.
 pub unsafe fn read_all_to(fd: BorrowedFd<'_>, offset: u64, target: PageSpan) -> SysResult<()> {
-    use std::os::fd::AsRawFd;
-    let mut done = 0_u64;
-    while done < target.length().get() {
-        inject::trip("pread")?;
-        let rest = to_usize(target.length().get().saturating_sub(done));
-        let at = offset.checked_add(done).and_then(|at| i64::try_from(at).ok());
-        let at = at.ok_or(SysError::new("pread", Errno::EOVERFLOW))?;
+    until_done("pread", offset, target.length().get(), Errno::EIO, |done, rest, at| {
         let to = to_usize(target.start().get().saturating_add(done)) as *mut libc::c_void;
         // SAFETY: the caller's promise; the kernel checks the address itself.
-        let read = unsafe { libc::pread(fd.as_raw_fd(), to, rest, at) };
-        match u64::try_from(read) {
-            Ok(0) => return Err(SysError::new("pread", Errno::EIO)),
-            Ok(read) => done = done.saturating_add(read),
+        unsafe { libc::pread(fd.as_raw_fd(), to, rest, at) }
+    })
+}
+
+/// Calls what moves so many bytes from or to an offset in a file, until all of them are moved. `call` is told how many are, how many are left,
+/// and where in the file these begin; what it gives is the kernel's answer. `at_none`: the error where it moves none.
+fn until_done(
+    syscall: &'static str,
+    offset: u64,
+    length: u64,
+    at_none: Errno,
+    call: impl Fn(u64, usize, i64) -> isize,
+) -> SysResult<()> {
+    let mut done = 0_u64;
+    while done < length {
+        inject::trip(syscall)?;
+        let rest = to_usize(length.saturating_sub(done));
+        let at = offset.checked_add(done).and_then(|at| i64::try_from(at).ok());
+        let at = at.ok_or(SysError::new(syscall, Errno::EOVERFLOW))?;
+        match u64::try_from(call(done, rest, at)) {
+            Ok(0) => return Err(SysError::new(syscall, at_none)),
+            Ok(moved) => done = done.saturating_add(moved),
             Err(_) => match Errno::last() {
                 Errno::EINTR => {}
-                errno => return Err(SysError::new("pread", errno)),
+                errno => return Err(SysError::new(syscall, errno)),
             },
         }
     }
