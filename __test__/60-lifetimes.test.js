@@ -1,5 +1,7 @@
 'use strict'
 
+const fs = require('node:fs')
+const path = require('node:path')
 const { temporaryDirectory, noise } = require('./support/files')
 const { inChild } = require('./support/child')
 const { MiB } = require('./support/wasm')
@@ -418,4 +420,44 @@ describe('a window', () => {
       )
     }
   })
+})
+
+test('a thread that ends in the midst of loads and saves leaves nothing of them', async () => {
+  const folder = fs.mkdtempSync(path.join(directory.path, 'ending-'))
+  fs.writeFileSync(path.join(folder, 'bytes'), noise(32 * MiB))
+  const seen = await inChild(
+    async ({ hostmap, countOpen, require, args }) => {
+      const { Worker } = require('node:worker_threads')
+      const { readdirSync } = require('node:fs')
+      const { HostRegion, GuardedMemory, Snapshot } = hostmap
+      const guarded = new GuardedMemory({ initial: 512 })
+      const region = await HostRegion.load(`${args.folder}/bytes`, { name: 'first' })
+      new Uint8Array(guarded.buffer).set(new Uint8Array(region.view()))
+      await guarded.snapshot({ name: 'second' }).save(`${args.folder}/taken`)
+      const source = `
+        const { GuardedMemory, HostRegion, Snapshot } = require(${JSON.stringify(args.root)})
+        const { parentPort, workerData } = require('node:worker_threads')
+        HostRegion.load(${JSON.stringify(`${args.folder}/bytes`)}, { name: 'left' })
+        Snapshot.load(${JSON.stringify(`${args.folder}/taken`)})
+        const memory = new GuardedMemory({ initial: 512 })
+        new Uint8Array(memory.buffer).fill(workerData + 1)
+        memory.snapshot({ name: 'left' }).save(${JSON.stringify(`${args.folder}/saved`)})
+        parentPort.postMessage('started')`
+      for (let i = 0; i < 6; i++) {
+        const worker = new Worker(source, { eval: true, workerData: i })
+        await new Promise(resolve => worker.once('message', resolve))
+        await worker.terminate()
+      }
+      const saved = await Snapshot.load(`${args.folder}/saved`)
+      guarded.restore(saved)
+      const [first] = new Uint8Array(guarded.buffer)
+      return {
+        left: countOpen('/memfd:left') + countOpen('/memfd:taken') + countOpen(args.folder),
+        files: readdirSync(args.folder).sort(),
+        first
+      }
+    },
+    { args: { root: path.join(__dirname, '..'), folder } }
+  )
+  expect(seen).toEqual({ left: 0, files: ['bytes', 'saved', 'taken'], first: 6 })
 })

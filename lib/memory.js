@@ -777,12 +777,12 @@ class Mapping {
     const { from, to } = check.part(given, this.#byteLength)
     const { signal } = given
     check.optional(signal, check.abortSignal, 'options.signal')
-    const task = new native.NativePrefetch()
     const isFile = this.#region.backing === 'file'
-    await runTask(task, signal, 'The prefetch', () => {
+    const start = task => {
       if (this.#unmapped || from === to) return
-      return task.run(this.#table.handle, this.#address, this.#id, from, to, isFile)
-    })
+      return native.prefetch(task, this.#table.handle, this.#address, this.#id, from, to, isFile)
+    }
+    await runTask(start, 'The prefetch', signal)
   }
 
   unmap() {

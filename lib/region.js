@@ -4,11 +4,9 @@ const { inspect } = require('node:util')
 const { constants } = require('node:buffer')
 const native = require('./binding.js')
 const check = require('./arguments.js')
-const { makeError, abortError, fromNative, callNative } = require('./errors.js')
+const { makeError, callNative } = require('./errors.js')
+const { runTask } = require('./task.js')
 const { guardFaults, faultsFrom } = require('./faults.js')
-
-// How often a load's progress is told.
-const PROGRESS_INTERVAL_MS = 100
 
 // More workers than any machine has.
 const MOST_PARTS = 2 ** 20
@@ -111,41 +109,15 @@ class HostRegion {
     const kind = check.hugePages(hugePages, 'options.hugePages')
     check.optional(signal, check.abortSignal, 'options.signal')
     check.optional(onProgress, check.callback, 'options.onProgress')
-    if (signal?.aborted) throw abortError(signal, `The load of ${text}`)
 
-    const load = new native.NativeLoad()
-    const cancel = () => load.cancel()
-    let timer
-    let thrown
-    signal?.addEventListener('abort', cancel, { once: true })
-    if (onProgress !== undefined) {
-      timer = setInterval(() => {
-        // Before the file was examined there is nothing to tell.
-        if (load.totalBytes === 0) return
-        try {
-          onProgress(load.loadedBytes, load.totalBytes)
-        } catch (error) {
-          thrown ??= { error }
-          cancel()
-        }
-      }, PROGRESS_INTERVAL_MS)
-    }
-    let owner
-    try {
-      owner = await load.run(text, byteOffset, byteLength, name, kind)
-    } catch (error) {
-      signal?.removeEventListener('abort', cancel)
-      if (thrown !== undefined) throw thrown.error
-      throw signal?.aborted ? abortError(signal, `The load of ${text}`) : fromNative(error)
-    } finally {
-      clearInterval(timer)
-    }
+    const owner = await runTask(
+      task => native.NativeRegion.load(task, text, byteOffset, byteLength, name, kind),
+      `The load of ${text}`,
+      signal,
+      onProgress
+    )
     const region = new HostRegion(MAKE, owner, true)
     try {
-      signal?.removeEventListener('abort', cancel)
-      // The signal came, or the callback threw, when the last byte was already there.
-      if (thrown !== undefined) throw thrown.error
-      if (signal?.aborted) throw abortError(signal, `The load of ${text}`)
       onProgress?.(region.byteLength, region.byteLength)
     } catch (error) {
       region.close()

@@ -100,9 +100,8 @@ class Snapshot {
   static async load(path, options) {
     const text = check.path(path)
     const { signal, keepResidentBytes, hugePages, ...rest } = loadOptions(options)
-    const what = `The load of ${text}`
-    const task = new native.NativeSnapshotTask()
-    const owner = await runTask(task, signal, what, () => task.load(text, keepResidentBytes, hugePages))
+    const start = task => native.NativeSnapshot.load(task, text, keepResidentBytes, hugePages)
+    const owner = await runTask(start, `The load of ${text}`, signal)
     return makeLoaded(owner, rest)
   }
 
@@ -184,10 +183,9 @@ class Snapshot {
     const text = check.path(path)
     const { signal } = check.options(options)
     check.optional(signal, check.abortSignal, 'options.signal')
-    const handle = handleOfOpen(this)
+    handleOfOpen(this)
     if (this.#unsaveable !== null) throw makeError('ERR_HOSTMAP_NOT_RESTORABLE', this.#unsaveable)
-    const task = new native.NativeSnapshotTask()
-    await runTask(task, signal, `The save to ${text}`, () => task.save(handle, text))
+    await runTask(task => this.#native.save(task, text), `The save to ${text}`, signal)
   }
 
   close() {

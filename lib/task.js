@@ -1,19 +1,55 @@
 'use strict'
 
+const native = require('./binding.js')
 const { abortError, fromNative } = require('./errors.js')
 
-/** Waits for what `start` begins with a native task, which a signal ends early. `what`: for the error then. */
-async function runTask(task, signal, what, start) {
+// How often progress is told.
+const PROGRESS_INTERVAL_MS = 100
+
+/**
+ * Waits for what `start` begins with a native task, which a signal ends early. `what`: for the error then. An `onProgress` that
+ * throws ends it too, with what it threw.
+ */
+async function runTask(start, what, signal, onProgress) {
   if (signal?.aborted) throw abortError(signal, what)
+  const task = new native.NativeTask()
   const cancel = () => task.cancel()
+  let thrown
+  const tell = () => {
+    // Before the task has begun there is nothing to tell.
+    if (task.totalBytes === 0) return
+    try {
+      onProgress(task.doneBytes, task.totalBytes)
+    } catch (error) {
+      thrown ??= { error }
+      cancel()
+    }
+  }
+  const check = () => {
+    if (thrown !== undefined) throw thrown.error
+    if (signal?.aborted) throw abortError(signal, what)
+  }
+  const timer = onProgress === undefined ? undefined : setInterval(tell, PROGRESS_INTERVAL_MS)
   signal?.addEventListener('abort', cancel, { once: true })
+  let made
   try {
-    return await start()
+    made = await start(task)
   } catch (error) {
-    throw signal?.aborted ? abortError(signal, what) : fromNative(error)
+    check()
+    throw fromNative(error)
   } finally {
+    clearInterval(timer)
     signal?.removeEventListener('abort', cancel)
   }
+  // What was loaded when the end came is given up; what was done, stays done.
+  if (made === undefined || made === null) return
+  try {
+    check()
+  } catch (error) {
+    made.close()
+    throw error
+  }
+  return made
 }
 
 module.exports = { runTask }

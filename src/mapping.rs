@@ -127,13 +127,13 @@ impl<Held> MappingTable<Held> {
     /// Adds space that the memory grew by for us. What is a mapping there already stays one.
     pub fn add_free(&mut self, span: PageSpan) {
         let mut at = span.start();
-        let taken: Vec<PageSpan> =
-            self.entries().map(|entry| entry.span).filter(|s| s.overlaps(span)).collect();
-        for entry in taken {
-            if let Some(gap) = PageSpan::between(at, entry.start()) {
+        // Entries don't overlap, so only the last one that starts below can reach into it.
+        let below = self.entries.range(..at).next_back();
+        for (_, (entry, _)) in below.into_iter().chain(self.entries.range(at..span.end())) {
+            if let Some(gap) = PageSpan::between(at, entry.span.start()) {
                 self.free.insert(gap);
             }
-            at = entry.end().max(at);
+            at = entry.span.end().max(at);
         }
         if let Some(rest) = PageSpan::between(at, span.end()) {
             self.free.insert(rest);
@@ -293,6 +293,7 @@ mod tests {
         MapFree { length: u64 },
         Unmap { nth: usize },
         AddFree { start: u64, length: u64 },
+        SetFreeBelow { end: u64, free: Vec<bool> },
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -302,6 +303,8 @@ mod tests {
             (1..12_u64).prop_map(|length| Step::MapFree { length }),
             (0..16_usize).prop_map(|nth| Step::Unmap { nth }),
             range().prop_map(|(start, length)| Step::AddFree { start, length }),
+            (0..=PAGES, proptest::collection::vec(any::<bool>(), PAGES as usize))
+                .prop_map(|(end, free)| Step::SetFreeBelow { end, free }),
         ];
         proptest::collection::vec(step, 1..80)
     }
@@ -369,6 +372,22 @@ mod tests {
                         for page in &mut model[pages_of(span(start, length))] {
                             if *page == Page::Plain {
                                 *page = Page::Free;
+                            }
+                        }
+                    }
+                    Step::SetFreeBelow { end, free } => {
+                        let runs = free.chunk_by(|a, b| a == b);
+                        let spans = runs.scan(0, |start, run| {
+                            let length = run.len() as u64;
+                            *start += length;
+                            Some((run[0], span(*start - length, length)))
+                        });
+                        let spans: Vec<PageSpan> =
+                            spans.filter_map(|(is_free, span)| is_free.then_some(span)).collect();
+                        table.set_free_below(aligned(end), &spans);
+                        for (page, is_free) in model.iter_mut().zip(&free).take(end as usize) {
+                            if !matches!(page, Page::Mapped(_)) {
+                                *page = if *is_free { Page::Free } else { Page::Plain };
                             }
                         }
                     }

@@ -6,7 +6,6 @@ mod support;
 
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
-use std::process::Command;
 use support::{PAGE, Reserved, page_bytes, write};
 use wasm_hostmap::fault::{self, Cause, Outcome};
 use wasm_hostmap::huge::PageKind;
@@ -257,16 +256,9 @@ fn what_is_protected_again_takes_no_areas() {
     drop(fault::take_reports());
 }
 
-/// Runs one of the tests below, which is to end by a signal, in a process of its own.
+/// The signal by which one of the tests below ends.
 fn signal_of(test: &str) -> Option<i32> {
-    let this = std::env::current_exe().unwrap();
-    let status = Command::new(this)
-        .args(["--ignored", "--exact", test, "--test-threads=1"])
-        .stderr(std::process::Stdio::null())
-        .stdout(std::process::Stdio::null())
-        .status()
-        .unwrap();
-    status.signal()
+    support::run_ignored(test).status.signal()
 }
 
 #[test]

@@ -6,7 +6,6 @@
 mod support;
 
 use std::os::unix::process::ExitStatusExt;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use support::{Reserved, Temp, area_of, areas_of, fault_serial as serial, no_hole, page_bytes, pages};
 use wasm_hostmap::error::Code;
@@ -572,15 +571,9 @@ fn windows_of_several_threads_share_a_stage() {
     }
 }
 
-/// Runs one of the tests below in a process of its own; its exit code, or the signal that ended it.
+/// The exit code of one of the tests below, or the signal that ended it.
 fn outcome_of(test: &str) -> Result<i32, i32> {
-    let this = std::env::current_exe().unwrap();
-    let status = Command::new(this)
-        .args(["--ignored", "--exact", test, "--test-threads=1"])
-        .stderr(std::process::Stdio::null())
-        .stdout(std::process::Stdio::null())
-        .status()
-        .unwrap();
+    let status = support::run_ignored(test).status;
     status.code().ok_or_else(|| status.signal().unwrap())
 }
 

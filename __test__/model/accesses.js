@@ -3,7 +3,7 @@
 // Every way in which the model test reads and writes a memory: what is done, beside what it means to the model.
 // An access is plain data, so that a worker can do it too: `{ name, at, length, value, from }`, value a BigInt.
 
-const { assemble } = require('../support/wasm')
+const { compileWith } = require('../support/wasm')
 
 /** What `memory.init` takes its bytes from. */
 const SEGMENT = Buffer.from('The quick brown fox jumps over the lazy dog, sixty-four bytes...')
@@ -56,20 +56,6 @@ function guestWat(memory, at) {
   )`
 }
 
-const compiled = new Map()
-
-/** `{ initial, maximum }` in Wasm pages for a memory that the module exports; without `initial` it imports one. */
-async function compileGuest({ address, shared, initial, maximum }) {
-  const largest = shared ? (address === 'i64' ? 262144 : 65536) : ''
-  const limits = initial === undefined ? `0 ${largest}` : `${initial} ${maximum ?? largest}`
-  const type = `${address === 'i64' ? 'i64 ' : ''}${limits}${shared ? ' shared' : ''}`
-  const clause =
-    initial === undefined ? `(import "env" "memory" (memory ${type}))` : `(memory (export "memory") ${type})`
-  const wat = guestWat(clause, address)
-  if (!compiled.has(wat)) compiled.set(wat, new WebAssembly.Module(await assemble(wat)))
-  return compiled.get(wat)
-}
-
 /** A module's instance, and the memory as JavaScript sees it. */
 class Guest {
   #bytes = null
@@ -94,7 +80,7 @@ class Guest {
 }
 
 async function makeGuest(type, memory) {
-  const module = await compileGuest(memory ? { ...type, initial: undefined } : type)
+  const module = await compileWith(guestWat, memory ? { ...type, initial: undefined } : type)
   return new Guest(module, memory, type)
 }
 

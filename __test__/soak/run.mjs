@@ -17,6 +17,7 @@ import { parseArgs } from 'node:util'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { Worker } from 'node:worker_threads'
+import { zeroCounts } from './counts.mjs'
 import { TITLES, cells, judge } from './flat.mjs'
 
 const require = createRequire(import.meta.url)
@@ -179,19 +180,7 @@ console.log(
   `${minutes} minutes on ${threads} threads, Node.js ${process.version}, seed ${seed}; ${JSON.stringify(limits().faultGuard)}`
 )
 const crew = Array.from({ length: threads }, (_, i) => new Thread(i + 1))
-const totals = {
-  rounds: 0,
-  strayWrites: 0,
-  faults: 0,
-  traps: 0,
-  grown: 0,
-  views: 0,
-  memories: 0,
-  windows: 0,
-  snapshots: 0,
-  refused: 0,
-  warnings: 0
-}
+const totals = zeroCounts()
 const samples = []
 const started = performance.now()
 let nextLine = 60_000

@@ -4,6 +4,7 @@ import { ftruncateSync, openSync, writeSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { getHeapStatistics } from 'node:v8'
 import { parentPort, workerData } from 'node:worker_threads'
+import { zeroCounts } from './counts.mjs'
 
 const require = createRequire(import.meta.url)
 const { HostRegion, GuardedMemory, limits } = require('../..')
@@ -21,20 +22,7 @@ const lostFd = openSync(file, 'r+')
 const lost = HostRegion.open(file)
 const common = GuardedMemory.from(memory)
 
-const fresh = () => ({
-  rounds: 0,
-  strayWrites: 0,
-  faults: 0,
-  traps: 0,
-  grown: 0,
-  views: 0,
-  memories: 0,
-  windows: 0,
-  snapshots: 0,
-  refused: 0,
-  warnings: 0
-})
-let counts = fresh()
+let counts = zeroCounts()
 process.removeAllListeners('warning')
 process.on('warning', ({ name }) => {
   if (name !== 'HostmapWarning') throw new Error(name)
@@ -445,7 +433,7 @@ async function work() {
     await turn()
   }
   parentPort.postMessage({ counts, heap: getHeapStatistics().used_heap_size })
-  counts = fresh()
+  counts = zeroCounts()
 }
 
 parentPort.on('message', message => {

@@ -109,8 +109,8 @@ function probeWat(memory, at) {
 
 const compiled = new Map()
 
-/** The probe, compiled. Without `initial` it imports its memory as `env.memory`, with it it exports one of its own. */
-async function compileProbe({ address = 'i32', shared = false, initial, maximum } = {}) {
+/** What `watOf(memory, address)` gives, compiled. Without `initial` it imports its memory as `env.memory`, with it it exports one of its own. */
+async function compileWith(watOf, { address = 'i32', shared = false, initial, maximum } = {}) {
   const is64 = address === 'i64'
   // A shared memory's type needs a maximum, and any memory fits under the largest; without one, any unshared memory fits.
   const largest = shared ? (is64 ? 262144 : 65536) : ''
@@ -118,10 +118,12 @@ async function compileProbe({ address = 'i32', shared = false, initial, maximum 
   const type = `${is64 ? 'i64 ' : ''}${limits}${shared ? ' shared' : ''}`
   const clause =
     initial === undefined ? `(import "env" "memory" (memory ${type}))` : `(memory (export "memory") ${type})`
-  const wat = probeWat(clause, address)
+  const wat = watOf(clause, address)
   if (!compiled.has(wat)) compiled.set(wat, new WebAssembly.Module(await assemble(wat)))
   return compiled.get(wat)
 }
+
+const compileProbe = options => compileWith(probeWat, options)
 
 /** The probe's functions, with addresses as numbers whatever the memory's kind, and bytes in words as BigInts. */
 class Probe {
@@ -193,6 +195,7 @@ const hasMemory64 = (() => {
 const test64 = typeof test === 'undefined' ? undefined : hasMemory64 ? test : test.skip
 
 module.exports = {
+  compileWith,
   KiB,
   MiB,
   GiB,

@@ -3,10 +3,10 @@
 import { closeSync, openSync, readSync, writeFileSync } from 'node:fs'
 import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
-import wabtInit from 'wabt'
 import { GuardedMemory, HostRegion } from '../../index.mjs'
 import { MiB, QUICK, WASM_PAGE, hostArray } from '../lib/dataset.mjs'
 import { Samples, collectGarbage, notMeasured } from '../lib/measure.mjs'
+import { compile } from '../lib/module.mjs'
 import { loadPeer } from '../lib/peers.mjs'
 import { temporaryFile } from '../lib/stream.mjs'
 import { compileSums } from '../lib/sum.mjs'
@@ -33,14 +33,6 @@ const IMPORTING_WAT = `
       (br_if $next (i32.ne (local.get $index) (local.get $count))))
     (local.get $sum)))
 `
-
-async function compileImporting() {
-  const wabt = await wabtInit()
-  const parsed = wabt.parseWat('importing.wat', IMPORTING_WAT)
-  const module = new WebAssembly.Module(parsed.toBinary({}).buffer)
-  parsed.destroy()
-  return module
-}
 
 const LABELS = {
   map: '`map` of a region, and `unmap`',
@@ -100,7 +92,7 @@ async function openWays() {
 
   const elements = new BigInt64Array(source.buffer)
   const data = { at: index => elements[index] }
-  const importing = new WebAssembly.Instance(await compileImporting(), { data })
+  const importing = new WebAssembly.Instance(await compile('importing', IMPORTING_WAT), { data })
   ways.import = () => importing.exports.sum(elements.length)
 
   const worker = new Worker(new URL('../lib/clone-worker.mjs', import.meta.url), {

@@ -4,10 +4,10 @@ import assert from 'node:assert/strict'
 import { ftruncateSync, mkdtempSync, openSync, rmSync, closeSync } from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
-import wabtInit from 'wabt'
 import { GuardedMemory, HostRegion, limits } from '../../index.mjs'
 import { GiB, KiB, MiB, WASM_PAGE, fillWithNoise, hostArray } from '../lib/dataset.mjs'
 import { SHORT, Samples, collectGarbage, summarize, timeBatches, timeOnce } from '../lib/measure.mjs'
+import { compile, warmUp } from '../lib/module.mjs'
 import { compileSum } from '../lib/sum.mjs'
 import { formatBytes, formatQuantity, ratioOf } from '../lib/table.mjs'
 
@@ -79,33 +79,26 @@ const ACCESSES_WAT = `
 
 /** Compiles the program; the function it gives makes an instance over a memory, and warms it up. */
 async function compileAccesses() {
-  const wabt = await wabtInit()
-  const parsed = wabt.parseWat('accesses.wat', ACCESSES_WAT, { simd: true, threads: true, bulk_memory: true })
-  const module = new WebAssembly.Module(parsed.toBinary({}).buffer)
-  parsed.destroy()
+  const module = await compile('accesses', ACCESSES_WAT, { simd: true, threads: true, bulk_memory: true })
   const accessesOf = memory => new WebAssembly.Instance(module, { env: { memory } }).exports
   const own = accessesOf(new WebAssembly.Memory({ initial: 1 }))
-  for (let round = 0; round < 20; round++) {
+  await warmUp(() => {
     for (let i = 0; i < 500; i++) {
       for (const access of [own.load, own.store, own.atomicStore, own.fill]) access(i)
       own.write(0, WASM_PAGE)
     }
-    // V8 compiles on other threads.
-    await new Promise(resolve => setTimeout(resolve, 5))
-  }
+  })
   return accessesOf
 }
 
 /** So many compiled Wasm functions with a load each. Whoever keeps what is returned keeps them. */
 async function compileFunctions(count) {
-  const wabt = await wabtInit()
   const functions = Array.from(
     { length: count },
     (_, index) => `(func (export "${index}") (param i32) (drop (i32.load8_u (local.get 0))))`
   )
-  const parsed = wabt.parseWat('functions.wat', `(module (memory 1) ${functions.join('\n')})`)
-  const { exports } = new WebAssembly.Instance(new WebAssembly.Module(parsed.toBinary({}).buffer))
-  parsed.destroy()
+  const module = await compile('functions', `(module (memory 1) ${functions.join('\n')})`)
+  const { exports } = new WebAssembly.Instance(module)
   // V8 compiles a function when it is called.
   for (let index = 0; index < count; index++) exports[index](index)
   return exports

@@ -2,10 +2,10 @@
 
 import { closeSync, ftruncateSync, openSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import wabtInit from 'wabt'
 import { GuardedMemory, HostRegion } from '../../index.mjs'
 import { GiB, MiB, WASM_PAGE } from '../lib/dataset.mjs'
 import { SHORT, Samples, notMeasured, timeBatches } from '../lib/measure.mjs'
+import { compile } from '../lib/module.mjs'
 import { hasNative, runNative } from '../lib/native.mjs'
 import { temporaryFile } from '../lib/stream.mjs'
 import { formatBytes, ratioOf } from '../lib/table.mjs'
@@ -62,14 +62,6 @@ const NEXT_WAT = `
     (local.get $sum)))
 `
 
-async function compileNext() {
-  const wabt = await wabtInit()
-  const parsed = wabt.parseWat('next.wat', NEXT_WAT)
-  const module = new WebAssembly.Module(parsed.toBinary({}).buffer)
-  parsed.destroy()
-  return module
-}
-
 function sparseFile() {
   const file = temporaryFile('sparse')
   const fd = openSync(file, 'wx')
@@ -79,7 +71,7 @@ function sparseFile() {
 }
 
 export async function measure(_case, onProgress) {
-  const module = await compileNext()
+  const module = await compile('next', NEXT_WAT)
   const file = sparseFile()
   const regions = {
     memfd: HostRegion.allocate(REGION_BYTES).seal(),

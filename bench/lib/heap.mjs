@@ -1,8 +1,8 @@
 // The program of the benchmark `restore`: it stores to, and reads, a byte in each of so many places of its heap. The heap is
 // full of pseudo-random bytes, no page like a page of zeros.
 
-import wabtInit from 'wabt'
 import { WASM_PAGE, hostArray } from './dataset.mjs'
+import { assemble } from './module.mjs'
 
 const wat = memory => `
 (module
@@ -27,19 +27,12 @@ const wat = memory => `
     (local.get $sum)))
 `
 
-async function assemble(memory) {
-  const wabt = await wabtInit()
-  const parsed = wabt.parseWat('heap.wat', wat(memory))
-  const { buffer } = parsed.toBinary({})
-  parsed.destroy()
-  return buffer
-}
-
 /** The bytes of the program with a memory of its own, all of it zeros. */
-export const emptyHeapModule = byteLength => assemble(`(memory (export "memory") ${byteLength / WASM_PAGE})`)
+export const emptyHeapModule = byteLength =>
+  assemble('heap', wat(`(memory (export "memory") ${byteLength / WASM_PAGE})`))
 
 /** The bytes of the program without a memory: it imports one, `env.memory`. */
-export const importingModule = () => assemble('(import "env" "memory" (memory 1))')
+export const importingModule = () => assemble('heap', wat('(import "env" "memory" (memory 1))'))
 
 function leb128(number) {
   const bytes = []

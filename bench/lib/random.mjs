@@ -1,7 +1,7 @@
 // The program of the benchmark `random`: it adds up 64-bit words at places that it chooses itself, so that no call crosses for
 // each of them.
 
-import wabtInit from 'wabt'
+import { compile, warmUp } from './module.mjs'
 
 // The loop of bench/native/src/read.rs. xorshift64, and its upper half, times the number of words, is the place.
 const wat = address => {
@@ -34,24 +34,15 @@ const wat = address => {
  * `random` and `chain`: (address, number of words, number of reads), the first two as BigInts.
  */
 export async function compileRandom(address) {
-  const wabt = await wabtInit()
-  const parsed = wabt.parseWat('random.wat', wat(address), { memory64: true })
-  const module = new WebAssembly.Module(parsed.toBinary({}).buffer)
-  parsed.destroy()
+  const module = await compile('random', wat(address), { memory64: true })
   const over = memory => new WebAssembly.Instance(module, { env: { memory } }).exports
   const options = address === 'i64' ? { initial: 1n, address } : { initial: 1 }
-  await warmUp(over(new WebAssembly.Memory(options)))
-  return over
-}
-
-/** Calls the program, on memory of its own, until V8 has replaced its first code by optimized code for all instances. */
-async function warmUp({ random, chain }) {
-  for (let round = 0; round < 20; round++) {
+  const { random, chain } = over(new WebAssembly.Memory(options))
+  await warmUp(() => {
     for (let i = 0; i < 100; i++) {
       random(0n, 8192n, 8192)
       chain(0n, 8192n, 8192)
     }
-    // V8 compiles on other threads.
-    await new Promise(resolve => setTimeout(resolve, 5))
-  }
+  })
+  return over
 }

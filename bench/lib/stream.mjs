@@ -5,88 +5,49 @@ import { randomBytes } from 'node:crypto'
 import { closeSync, fsyncSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
-import wabtInit from 'wabt'
 import { GuardedMemory } from '../../index.mjs'
 import { KiB, MiB, WASM_PAGE, hostArray } from './dataset.mjs'
+import { compile, warmUp } from './module.mjs'
+import { SUM_FUNCTIONS } from './sum.mjs'
 
-// The loops of bench/native/src/sum.rs.
+/** The sum of all that next gives. */
+const sumOfAll = instructions => `
+  (func (export "${instructions}") (result i64)
+    (local $byteLength i32) (local $sum i64)
+    (loop $chunk
+      (local.set $byteLength (call $next (i32.const 0)))
+      (if (local.get $byteLength)
+        (then
+          (local.set $sum
+            (i64.add (local.get $sum) (call $${instructions} (call $pointer) (local.get $byteLength))))
+          (br $chunk))))
+    (local.get $sum))`
+
 const STREAM_WAT = `
 (module
   (import "env" "memory" (memory 1))
   (import "data" "next" (func $next (param i32) (result i32)))
   (import "data" "pointer" (func $pointer (result i32)))
-
-  ;; The sum, modulo 2^64, of the 64-bit integers in byteLength bytes at an address. byteLength is a multiple of 64.
-  (func $simd (param $at i32) (param $byteLength i32) (result i64)
-    (local $end i32) (local $a v128) (local $b v128) (local $c v128) (local $d v128)
-    (local.set $end (i32.add (local.get $at) (local.get $byteLength)))
-    (loop $round
-      (local.set $a (i64x2.add (local.get $a) (v128.load offset=0 (local.get $at))))
-      (local.set $b (i64x2.add (local.get $b) (v128.load offset=16 (local.get $at))))
-      (local.set $c (i64x2.add (local.get $c) (v128.load offset=32 (local.get $at))))
-      (local.set $d (i64x2.add (local.get $d) (v128.load offset=48 (local.get $at))))
-      (local.set $at (i32.add (local.get $at) (i32.const 64)))
-      (br_if $round (i32.ne (local.get $at) (local.get $end))))
-    (local.set $a (i64x2.add (i64x2.add (local.get $a) (local.get $b)) (i64x2.add (local.get $c) (local.get $d))))
-    (i64.add (i64x2.extract_lane 0 (local.get $a)) (i64x2.extract_lane 1 (local.get $a))))
-
-  (func $scalar (param $at i32) (param $byteLength i32) (result i64)
-    (local $end i32) (local $a i64) (local $b i64) (local $c i64) (local $d i64)
-    (local.set $end (i32.add (local.get $at) (local.get $byteLength)))
-    (loop $round
-      (local.set $a (i64.add (local.get $a) (i64.load offset=0 (local.get $at))))
-      (local.set $b (i64.add (local.get $b) (i64.load offset=8 (local.get $at))))
-      (local.set $c (i64.add (local.get $c) (i64.load offset=16 (local.get $at))))
-      (local.set $d (i64.add (local.get $d) (i64.load offset=24 (local.get $at))))
-      (local.set $at (i32.add (local.get $at) (i32.const 32)))
-      (br_if $round (i32.ne (local.get $at) (local.get $end))))
-    (i64.add (i64.add (local.get $a) (local.get $b)) (i64.add (local.get $c) (local.get $d))))
-
-  ;; The sum of all that next gives.
-  (func (export "simd") (result i64)
-    (local $byteLength i32) (local $sum i64)
-    (loop $chunk
-      (local.set $byteLength (call $next (i32.const 0)))
-      (if (local.get $byteLength)
-        (then
-          (local.set $sum (i64.add (local.get $sum) (call $simd (call $pointer) (local.get $byteLength))))
-          (br $chunk))))
-    (local.get $sum))
-  (func (export "scalar") (result i64)
-    (local $byteLength i32) (local $sum i64)
-    (loop $chunk
-      (local.set $byteLength (call $next (i32.const 0)))
-      (if (local.get $byteLength)
-        (then
-          (local.set $sum (i64.add (local.get $sum) (call $scalar (call $pointer) (local.get $byteLength))))
-          (br $chunk))))
-    (local.get $sum)))
+  ${SUM_FUNCTIONS}
+  ${sumOfAll('simd')}
+  ${sumOfAll('scalar')})
 `
 
 /** The compiled program, which threads share, with what V8 has optimized of it. */
 export async function compileStream() {
-  const wabt = await wabtInit()
-  const parsed = wabt.parseWat('stream.wat', STREAM_WAT, { simd: true })
-  const module = new WebAssembly.Module(parsed.toBinary({}).buffer)
-  parsed.destroy()
-  await warmUp(module)
-  return module
-}
-
-/** Reads 64 KiB again and again, until V8 has replaced its first code by optimized code for all instances. */
-async function warmUp(module) {
+  const module = await compile('stream', STREAM_WAT, { simd: true })
   const memory = new WebAssembly.Memory({ initial: 1 })
+  // 64 KiB, again and again.
   let left
   const data = { next: () => (left-- > 0 ? 64 * KiB : 0), pointer: () => 0 }
   const { exports } = new WebAssembly.Instance(module, { env: { memory }, data })
-  for (let round = 0; round < 20; round++) {
+  await warmUp(() => {
     for (const instructions of ['simd', 'scalar']) {
       left = 500
       exports[instructions]()
     }
-    // V8 compiles on other threads.
-    await new Promise(resolve => setTimeout(resolve, 5))
-  }
+  })
+  return module
 }
 
 /** A memory with so many bytes from its second Wasm page on. */

@@ -1,14 +1,12 @@
 // The program that reads a dataset: it adds up 64-bit integers, 64 bytes in each round, and so waits for nothing but memory.
 
-import wabtInit from 'wabt'
-import { WASM_PAGE } from './dataset.mjs'
+import { KiB, WASM_PAGE } from './dataset.mjs'
+import { assemble, compile, warmUp } from './module.mjs'
 
-// The loops of bench/native/src/sum.rs.
-const wat = memory => `
-(module
-  ${memory}
+/** The loops of bench/native/src/sum.rs. */
+export const SUM_FUNCTIONS = `
   ;; The sum, modulo 2^64, of the 64-bit integers in byteLength bytes at an address. Both are multiples of 64.
-  (func (export "simd") (param $at i32) (param $byteLength i32) (result i64)
+  (func $simd (param $at i32) (param $byteLength i32) (result i64)
     (local $end i32) (local $a v128) (local $b v128) (local $c v128) (local $d v128)
     (local.set $end (i32.add (local.get $at) (local.get $byteLength)))
     (loop $next
@@ -21,7 +19,7 @@ const wat = memory => `
     (local.set $a (i64x2.add (i64x2.add (local.get $a) (local.get $b)) (i64x2.add (local.get $c) (local.get $d))))
     (i64.add (i64x2.extract_lane 0 (local.get $a)) (i64x2.extract_lane 1 (local.get $a))))
 
-  (func (export "scalar") (param $at i32) (param $byteLength i32) (result i64)
+  (func $scalar (param $at i32) (param $byteLength i32) (result i64)
     (local $end i32) (local $a i64) (local $b i64) (local $c i64) (local $d i64)
     (local.set $end (i32.add (local.get $at) (local.get $byteLength)))
     (loop $next
@@ -31,28 +29,36 @@ const wat = memory => `
       (local.set $d (i64.add (local.get $d) (i64.load offset=24 (local.get $at))))
       (local.set $at (i32.add (local.get $at) (i32.const 32)))
       (br_if $next (i32.ne (local.get $at) (local.get $end))))
-    (i64.add (i64.add (local.get $a) (local.get $b)) (i64.add (local.get $c) (local.get $d)))))
+    (i64.add (i64.add (local.get $a) (local.get $b)) (i64.add (local.get $c) (local.get $d))))
 `
 
-async function assemble(memory) {
-  const wabt = await wabtInit()
-  const parsed = wabt.parseWat('sum.wat', wat(memory), { simd: true })
-  const { buffer } = parsed.toBinary({})
-  parsed.destroy()
-  return buffer
-}
+const wat = memory => `
+(module
+  ${memory}
+  ${SUM_FUNCTIONS}
+  (export "simd" (func $simd))
+  (export "scalar" (func $scalar)))
+`
 
 /** The bytes of the program with a memory of its own, of so many bytes. */
-export const sumModule = byteLength => assemble(`(memory ${Math.ceil(byteLength / WASM_PAGE)})`)
+export const sumModule = byteLength =>
+  assemble('sum', wat(`(memory ${Math.ceil(byteLength / WASM_PAGE)})`), { simd: true })
 
 /**
  * The program, which V8 has optimized. The function it gives makes an instance over a memory and returns its `simd` and
  * `scalar`.
  */
 export async function compileSums() {
-  const module = new WebAssembly.Module(await assemble('(import "env" "memory" (memory 1))'))
+  const module = await compile('sum', wat('(import "env" "memory" (memory 1))'), { simd: true })
   const over = memory => new WebAssembly.Instance(module, { env: { memory } }).exports
-  await warmUp(over)
+  const byteLength = 64 * KiB
+  const { simd, scalar } = over(new WebAssembly.Memory({ initial: 1 }))
+  await warmUp(() => {
+    for (let i = 0; i < 500; i++) {
+      simd(0, byteLength)
+      scalar(0, byteLength)
+    }
+  })
   return over
 }
 
@@ -60,18 +66,4 @@ export async function compileSums() {
 export async function compileSum() {
   const over = await compileSums()
   return memory => over(memory).simd
-}
-
-/** Calls the program, on memory of its own, until V8 has replaced its first code by optimized code for all instances. */
-async function warmUp(over) {
-  const byteLength = 64 * 1024
-  const { simd, scalar } = over(new WebAssembly.Memory({ initial: 1 }))
-  for (let round = 0; round < 20; round++) {
-    for (let i = 0; i < 500; i++) {
-      simd(0, byteLength)
-      scalar(0, byteLength)
-    }
-    // V8 compiles on other threads.
-    await new Promise(resolve => setTimeout(resolve, 5))
-  }
 }

@@ -1,37 +1,23 @@
 // Builds and runs bench/wasmtime: another engine's in-place reset, and its linear memories that the host makes.
 
-import { execFileSync } from 'node:child_process'
-import { existsSync, rmSync } from 'node:fs'
-import { fileURLToPath } from 'node:url'
+import { cargoProgram } from './cargo.mjs'
 import { MiB } from './dataset.mjs'
 
-const manifest = fileURLToPath(new URL('../wasmtime/Cargo.toml', import.meta.url))
-const targetDirectory = fileURLToPath(new URL('../../target/bench-wasmtime', import.meta.url))
-const program = `${targetDirectory}/release/wasm-hostmap-bench-wasmtime`
+const program = cargoProgram('wasmtime')
 
 let outcome
 
 /** Builds the program, once. Returns null, or the reason why it can't be had. */
 export function buildWasmtime() {
-  if (outcome === undefined) outcome = build()
+  if (outcome === undefined) {
+    if (!program.wasBuilt()) console.log('wasmtime is being built, which takes some minutes once')
+    outcome = program.build()
+  }
   return outcome
 }
 
-function build() {
-  // A program of an earlier build must not stand in for one that could not be built.
-  rmSync(program, { force: true })
-  if (!existsSync(targetDirectory)) console.log('wasmtime is being built, which takes some minutes once')
-  try {
-    const args = ['build', '--release', '--quiet', '--locked', '--manifest-path', manifest]
-    execFileSync('cargo', [...args, '--target-dir', targetDirectory], { stdio: ['ignore', 'ignore', 'pipe'] })
-    return null
-  } catch (error) {
-    return error.code === 'ENOENT' ? 'cargo is not installed' : String(error.stderr || error.message).trim()
-  }
-}
-
-/** Whether `buildWasmtime` has been successful, in this process or in the one that started it. */
-export const hasWasmtime = () => existsSync(program)
+/** See `cargoProgram`. */
+export const hasWasmtime = program.isThere
 
 /**
  * Nanoseconds per instance that is made, stores to pages and is dropped: one turn in a process of its own, with a list for
@@ -45,10 +31,7 @@ export function timeWasmtime(module, keepResidentBytes, plans) {
     ...places(store),
     ...[warmupBatches, batchesPerTurn, roundsPerBatch]
   ])
-  const text = execFileSync(program, ['reset', module, keepResidentBytes, ...args].map(String), {
-    encoding: 'utf8'
-  })
-  return JSON.parse(text).nsPerRound
+  return program.run('reset', module, keepResidentBytes, ...args).nsPerRound
 }
 
 /** What stands before the dataset in the memory of the module that `scanWasmtime` is given. */
@@ -60,6 +43,5 @@ export const WASMTIME_BEFORE_BYTES = 2 * MiB
  * gave.
  */
 export function scanWasmtime(module, dataset, byteLength, rounds, functions) {
-  const args = ['scan', module, dataset, byteLength, rounds, ...functions]
-  return JSON.parse(execFileSync(program, args.map(String), { encoding: 'utf8' }))
+  return program.run('scan', module, dataset, byteLength, rounds, ...functions)
 }

@@ -2,11 +2,14 @@
 //!
 //! A method of a #[napi] class finds its object through checks and locks of napi-rs, about 1 us a call (measured);
 //! that is as much as the system call that it is for. A number is looked up in a list of this thread, without a lock.
-//! The class object owns the slot: lib/ holds it for as long as it uses the number.
+//! The class object owns the [`Slot`]: lib/ holds it for as long as it uses the number.
 
 use super::internal;
 use crate::error::Error;
+use std::cell::RefCell;
+use std::marker::PhantomData;
 use std::sync::Arc;
+use std::thread::LocalKey;
 
 /// The objects of one kind that JavaScript of this thread holds.
 #[derive(Debug)]
@@ -47,5 +50,36 @@ impl<T> Handles<T> {
         let object = self.take(number);
         self.empty.push(number);
         object
+    }
+}
+
+/// Where an object stands in the list of its thread, as long as this is held.
+pub(super) struct Slot<T: 'static> {
+    list: &'static LocalKey<RefCell<Handles<T>>>,
+    number: u32,
+    /// Not for other threads, whose lists have other objects.
+    of_this_thread: PhantomData<*const T>,
+}
+
+impl<T> Slot<T> {
+    pub(super) fn new(list: &'static LocalKey<RefCell<Handles<T>>>, object: T) -> Result<Self, Error> {
+        let number = list.with_borrow_mut(|objects| objects.add(object))?;
+        Ok(Self { list, number, of_this_thread: PhantomData })
+    }
+
+    pub(super) fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Takes the object out: its number names nothing from now on.
+    pub(super) fn take(&self) -> Option<Arc<T>> {
+        self.list.with_borrow_mut(|objects| objects.take(self.number))
+    }
+}
+
+impl<T> Drop for Slot<T> {
+    fn drop(&mut self) {
+        // The object is dropped when the list is not borrowed any more. The list may be gone when a thread ends.
+        drop(self.list.try_with(|objects| objects.borrow_mut().remove(self.number)));
     }
 }

@@ -3,21 +3,21 @@
 //! `array` is always a Uint8Array over the whole of the memory's buffer, made by lib/ from a memory that it holds:
 //! V8 tells its base and length from it, and the memory is alive as long as the call lasts.
 
-use super::handles::Handles;
-use super::region::{SendHook, region_of};
+use super::handles::{Handles, Slot};
+use super::region::region_of;
+use super::task::{Job, NativeTask};
 use super::{bytes_of, from_count, internal, to_count};
 use crate::error::{Code, Error};
 use crate::mapping::Access;
 use crate::memory::{self, MapBefore, Mapped, Memory, Place, Reservation};
-use crate::snapshot::Cancel;
+use crate::region::LoadProgress;
 use crate::sys::areas::{AREAS_OF_A_MEMORY, Areas};
 use crate::sys::page::{PageAligned, PageSpan};
-use napi::bindgen_prelude::{AsyncTask, ObjectFinalize, Unknown};
-use napi::{Env, Task};
+use napi::Env;
+use napi::bindgen_prelude::{AsyncTask, Unknown};
 use napi_derive::napi;
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 pub(super) fn place_of(env: Env, array: Unknown<'_>) -> Result<Place, Error> {
     let (base, byte_length) = bytes_of(env, array)?;
@@ -116,9 +116,9 @@ pub(super) fn memory_of(handle: u32) -> Result<Arc<Memory>, Error> {
 }
 
 /// Owns a handle on the mapping table of a memory. The functions below take its number.
-#[napi(custom_finalize)]
+#[napi]
 pub struct NativeMemory {
-    handle: u32,
+    slot: Slot<Memory>,
 }
 
 #[napi]
@@ -126,20 +126,12 @@ impl NativeMemory {
     #[napi(constructor, catch_unwind)]
     pub fn new(env: Env, array: Unknown<'_>) -> napi::Result<Self> {
         let memory = Memory::attach(place_of(env, array)?)?;
-        Ok(Self { handle: MEMORIES.with_borrow_mut(|memories| memories.add(memory))? })
+        Ok(Self { slot: Slot::new(&MEMORIES, memory)? })
     }
 
     #[napi(getter)]
     pub fn handle(&self) -> u32 {
-        self.handle
-    }
-}
-
-impl ObjectFinalize for NativeMemory {
-    fn finalize(self, _env: Env) -> napi::Result<()> {
-        // Dropped when the list is not borrowed any more; it may be gone when a thread ends.
-        drop(MEMORIES.try_with(|memories| memories.borrow_mut().remove(self.handle)));
-        Ok(())
+        self.slot.number()
     }
 }
 
@@ -156,6 +148,12 @@ pub fn sync(memory: u32, env: Env, array: Unknown<'_>) -> napi::Result<()> {
 #[napi(catch_unwind)]
 pub fn protect_after_failure(memory: u32, env: Env, array: Unknown<'_>) -> napi::Result<()> {
     Ok(memory_of(memory)?.protect_after_failure(place_of(env, array)?)?)
+}
+
+/// A mapping or window.
+pub(super) fn mapped(start: f64, id: f64) -> Result<Mapped, Error> {
+    let start = PageAligned::new(to_count(start)?).ok_or_else(|| internal("a mapping starts at a page"))?;
+    Ok(Mapped { start, id: to_count(id)? })
 }
 
 /// Maps at an offset and gives the mapping's id.
@@ -237,8 +235,7 @@ pub fn unmap(
     start: f64,
     id: f64,
 ) -> napi::Result<Option<Vec<f64>>> {
-    let start = PageAligned::new(to_count(start)?).ok_or_else(|| internal("a mapping starts at a page"))?;
-    let counts = memory_of(memory)?.unmap(place_of(env, array)?, Mapped { start, id: to_count(id)? })?;
+    let counts = memory_of(memory)?.unmap(place_of(env, array)?, mapped(start, id)?)?;
     Ok(counts.filter(|counts| counts.last().is_some()).map(|counts| super::fault::flat(&counts, None)))
 }
 
@@ -273,75 +270,23 @@ pub(super) fn aligned_offset(byte_offset: f64) -> Result<PageAligned, Error> {
     })
 }
 
-/// A prefetch, from before it starts until after it ends.
-#[napi]
-pub struct NativePrefetch {
-    cancel: Arc<Cancel>,
-}
-
-#[napi]
-impl NativePrefetch {
-    #[napi(constructor)]
-    #[allow(clippy::new_without_default)]
-    pub fn new() -> Self {
-        Self { cancel: Arc::default() }
-    }
-
-    #[napi]
-    pub fn cancel(&self) {
-        self.cancel.as_ref().as_ref().store(true, Ordering::Release);
-    }
-
-    /// `[from, to)`: bytes of the mapping.
-    #[napi(catch_unwind)]
-    #[allow(clippy::too_many_arguments)]
-    pub fn run(
-        &self,
-        env: Env,
-        memory: u32,
-        start: f64,
-        id: f64,
-        from: f64,
-        to: f64,
-        is_file: bool,
-    ) -> napi::Result<AsyncTask<PrefetchTask>> {
-        let memory = memory_of(memory)?;
-        let mapped = Mapped { start: aligned_offset(start)?, id: to_count(id)? };
-        let part = PageAligned::round_up(to_count(to)?)
-            .and_then(|to| PageSpan::between(PageAligned::round_down(to_count(from).ok()?), to))
-            .ok_or_else(|| internal("no such part of a mapping"))?;
-        let cancel = Arc::clone(&self.cancel);
-        let hook = Some(SendHook::cancelling(env, &cancel)?);
-        Ok(AsyncTask::new(PrefetchTask { memory, mapped, part, is_file, cancel, hook }))
-    }
-}
-
-pub struct PrefetchTask {
-    memory: Arc<Memory>,
-    mapped: Mapped,
-    part: PageSpan,
+/// `[from, to)`: bytes of the mapping.
+#[napi(catch_unwind)]
+#[allow(clippy::too_many_arguments)]
+pub fn prefetch(
+    task: &NativeTask,
+    memory: u32,
+    start: f64,
+    id: f64,
+    from: f64,
+    to: f64,
     is_file: bool,
-    cancel: Arc<Cancel>,
-    hook: Option<SendHook<Cancel>>,
-}
-
-impl Task for PrefetchTask {
-    type Output = ();
-    type JsValue = ();
-
-    fn compute(&mut self) -> napi::Result<()> {
-        // A panic here would end the process (napi-rs does not catch it).
-        let prefetch = std::panic::AssertUnwindSafe(|| {
-            self.memory.prefetch(self.mapped, self.part, self.is_file, self.cancel.as_ref().as_ref())
-        });
-        Ok(std::panic::catch_unwind(prefetch).unwrap_or_else(|_| Err(internal("a prefetch panicked")))?)
-    }
-
-    fn resolve(&mut self, _env: Env, (): ()) -> napi::Result<()> {
-        Ok(())
-    }
-
-    fn finally(mut self, env: Env) -> napi::Result<()> {
-        self.hook.take().map_or(Ok(()), |hook| hook.remove(env))
-    }
+) -> napi::Result<AsyncTask<Job<(), ()>>> {
+    let memory = memory_of(memory)?;
+    let mapped = mapped(start, id)?;
+    let part = PageAligned::round_up(to_count(to)?)
+        .and_then(|to| PageSpan::between(PageAligned::round_down(to_count(from).ok()?), to))
+        .ok_or_else(|| internal("no such part of a mapping"))?;
+    let prefetch = move |progress: &LoadProgress| memory.prefetch(mapped, part, is_file, &progress.cancelled);
+    Ok(task.run(prefetch, Ok))
 }

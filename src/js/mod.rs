@@ -10,6 +10,7 @@ mod memory;
 mod module;
 mod region;
 mod snapshot;
+mod task;
 mod window;
 
 use crate::error::{Code, Error};

@@ -1,17 +1,17 @@
 //! Regions, their views and loads.
 
 use super::handles::Handles;
+use super::task::{Job, NativeTask};
 use super::{bytes_of, from_count, internal, to_count};
 use crate::error::{Code, Error};
 use crate::huge::PageKind;
 use crate::region::{self, Backing, LoadProgress, Part, Region, View};
 use napi::bindgen_prelude::{AsyncTask, Unknown};
-use napi::{CleanupEnvHook, Env, Task, sys};
+use napi::{Env, sys};
 use napi_derive::napi;
 use std::cell::RefCell;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 thread_local! {
     static REGIONS: RefCell<Handles<Region>> = const { RefCell::new(Handles::new()) };
@@ -75,6 +75,22 @@ impl NativeRegion {
     #[napi(factory, catch_unwind)]
     pub fn from_fd(fd: i32, byte_offset: f64, byte_length: Option<f64>) -> napi::Result<Self> {
         Self::new(Region::from_fd(fd, part(byte_offset, byte_length)?)?)
+    }
+
+    #[napi(catch_unwind)]
+    pub fn load(
+        task: &NativeTask,
+        path: String,
+        byte_offset: f64,
+        byte_length: Option<f64>,
+        name: Option<String>,
+        huge_pages: u32,
+    ) -> napi::Result<AsyncTask<Job<Region, Self>>> {
+        let (part, kind) = (part(byte_offset, byte_length)?, to_kind(huge_pages)?);
+        let load = move |progress: &LoadProgress| {
+            region::load(Path::new(&path), part, name.as_deref(), kind, progress)
+        };
+        Ok(task.run(load, Self::new))
     }
 
     fn get(&self) -> Result<Arc<Region>, Error> {
@@ -287,103 +303,6 @@ unsafe extern "C" fn release_owner(
 ) {
     // SAFETY: `owner` is what `external_array_buffer` boxed for this finalizer, which is called once.
     drop(unsafe { Box::from_raw(owner.cast::<Arc<View>>()) });
-}
-
-/// A load, from before it starts until after it ends: tells its progress and can be cancelled.
-#[napi]
-pub struct NativeLoad {
-    progress: Arc<LoadProgress>,
-}
-
-#[napi]
-impl NativeLoad {
-    #[napi(constructor)]
-    #[allow(clippy::new_without_default)]
-    pub fn new() -> Self {
-        Self { progress: Arc::default() }
-    }
-
-    #[napi(getter)]
-    pub fn loaded_bytes(&self) -> f64 {
-        from_count(self.progress.loaded_bytes.load(Ordering::Acquire))
-    }
-
-    #[napi(getter)]
-    pub fn total_bytes(&self) -> f64 {
-        from_count(self.progress.total_bytes.load(Ordering::Acquire))
-    }
-
-    #[napi]
-    pub fn cancel(&self) {
-        self.progress.cancelled.store(true, Ordering::Release);
-    }
-
-    #[napi(catch_unwind)]
-    pub fn run(
-        &self,
-        env: Env,
-        path: String,
-        byte_offset: f64,
-        byte_length: Option<f64>,
-        name: Option<String>,
-        huge_pages: u32,
-    ) -> napi::Result<AsyncTask<LoadTask>> {
-        let part = part(byte_offset, byte_length)?;
-        let kind = to_kind(huge_pages)?;
-        let progress = Arc::clone(&self.progress);
-        let hook = Some(SendHook::cancelling(env, &progress)?);
-        Ok(AsyncTask::new(LoadTask { path, part, name, kind, progress, hook }))
-    }
-}
-
-/// Ends a task when its thread ends: a worker that is terminated waits for its tasks, for one step of them and not for the whole file.
-///
-/// The hook is made and removed on the JavaScript thread; the task only carries it.
-pub(super) struct SendHook<T: 'static>(CleanupEnvHook<Arc<T>>);
-// SAFETY: see above: nothing of it is used on the thread that runs the task.
-unsafe impl<T> Send for SendHook<T> {}
-
-impl<T: AsRef<AtomicBool>> SendHook<T> {
-    pub(super) fn cancelling(env: Env, task: &Arc<T>) -> napi::Result<Self> {
-        let hook = env.add_env_cleanup_hook(Arc::clone(task), |task| {
-            (*task).as_ref().store(true, Ordering::Release);
-        })?;
-        Ok(Self(hook))
-    }
-
-    pub(super) fn remove(self, env: Env) -> napi::Result<()> {
-        env.remove_env_cleanup_hook(self.0)
-    }
-}
-
-pub struct LoadTask {
-    path: String,
-    part: Part,
-    name: Option<String>,
-    kind: PageKind,
-    progress: Arc<LoadProgress>,
-    hook: Option<SendHook<LoadProgress>>,
-}
-
-impl Task for LoadTask {
-    type Output = Region;
-    type JsValue = NativeRegion;
-
-    fn compute(&mut self) -> napi::Result<Region> {
-        // A panic here would end the process (napi-rs does not catch it).
-        let loaded = std::panic::catch_unwind(|| {
-            region::load(Path::new(&self.path), self.part, self.name.as_deref(), self.kind, &self.progress)
-        });
-        Ok(loaded.unwrap_or_else(|_| Err(internal("loading panicked")))?)
-    }
-
-    fn resolve(&mut self, _env: Env, region: Region) -> napi::Result<NativeRegion> {
-        NativeRegion::new(region)
-    }
-
-    fn finally(mut self, env: Env) -> napi::Result<()> {
-        self.hook.take().map_or(Ok(()), |hook| hook.remove(env))
-    }
 }
 
 /// An ArrayBuffer of zeros that take no memory, to be counted and never given to anybody: writing it is a fault.

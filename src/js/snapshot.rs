@@ -1,22 +1,23 @@
 //! Snapshots. `array` as in memory.rs.
 
-use super::handles::Handles;
+use super::handles::{Handles, Slot};
 use super::memory::{access_code, aligned_offset, memory_of, place_of, to_access};
-use super::region::{SendHook, region_of};
+use super::region::region_of;
+use super::task::{Job, NativeTask};
 use super::window::{kind, to_number};
-use super::{from_count, internal, to_count};
+use super::{from_count, to_count};
 use crate::error::{Code, Error};
 use crate::memory::Place;
-use crate::snapshot::{Cancel, KeptMapping, KeptRegion, Loaded, MappedRegion, Settings, Snapshot};
+use crate::region::LoadProgress;
+use crate::snapshot::{KeptMapping, KeptRegion, Loaded, MappedRegion, Settings, Snapshot};
 use crate::sys::page::{PageAligned, PageSpan};
 use crate::window::Rest;
-use napi::bindgen_prelude::{AsyncTask, ObjectFinalize, Unknown};
-use napi::{Env, Task};
+use napi::Env;
+use napi::bindgen_prelude::{AsyncTask, Unknown};
 use napi_derive::napi;
 use std::cell::RefCell;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 thread_local! {
     static SNAPSHOTS: RefCell<Handles<Snapshot>> = const { RefCell::new(Handles::new()) };
@@ -84,9 +85,9 @@ fn settings(keep_resident_bytes: f64, huge_pages: bool) -> Result<Settings, Erro
 }
 
 /// Owns a snapshot as long as it is open.
-#[napi(custom_finalize)]
+#[napi]
 pub struct NativeSnapshot {
-    handle: u32,
+    slot: Slot<Snapshot>,
     metadata: String,
 }
 
@@ -97,7 +98,7 @@ const MAPPING_NUMBERS: usize = 8;
 #[napi]
 impl NativeSnapshot {
     fn new(snapshot: Snapshot, metadata: String) -> napi::Result<Self> {
-        Ok(Self { handle: SNAPSHOTS.with_borrow_mut(|snapshots| snapshots.add(snapshot))?, metadata })
+        Ok(Self { slot: Slot::new(&SNAPSHOTS, snapshot)?, metadata })
     }
 
     /// `regions`: three numbers for each mapping of the memory: its start, its region or -1, bytes of the region.
@@ -128,8 +129,21 @@ impl NativeSnapshot {
         Self::new(snapshot, metadata)
     }
 
+    #[napi(catch_unwind)]
+    pub fn load(
+        task: &NativeTask,
+        path: String,
+        keep_resident_bytes: f64,
+        huge_pages: bool,
+    ) -> napi::Result<AsyncTask<Job<Loaded, Self>>> {
+        let settings = settings(keep_resident_bytes, huge_pages)?;
+        let load =
+            move |progress: &LoadProgress| Snapshot::load(Path::new(&path), settings, &progress.cancelled);
+        Ok(task.run(load, |Loaded { snapshot, metadata }| Self::new(snapshot, metadata)))
+    }
+
     fn get(&self) -> Result<Arc<Snapshot>, Error> {
-        snapshot_of(self.handle)
+        snapshot_of(self.slot.number())
     }
 
     #[napi(catch_unwind)]
@@ -139,7 +153,7 @@ impl NativeSnapshot {
 
     #[napi(getter)]
     pub fn handle(&self) -> u32 {
-        self.handle
+        self.slot.number()
     }
 
     /// Of a snapshot that was loaded.
@@ -232,110 +246,16 @@ impl NativeSnapshot {
         Ok(self.get()?.set_mappings(kept)?)
     }
 
+    #[napi(catch_unwind)]
+    pub fn save(&self, task: &NativeTask, path: String) -> napi::Result<AsyncTask<Job<(), ()>>> {
+        let snapshot = self.get()?;
+        let save = move |progress: &LoadProgress| snapshot.save(Path::new(&path), &progress.cancelled);
+        Ok(task.run(save, Ok))
+    }
+
     /// Closes it; memories that show it go on doing so.
     #[napi(catch_unwind)]
     pub fn close(&self) {
-        drop(SNAPSHOTS.with_borrow_mut(|snapshots| snapshots.take(self.handle)));
-    }
-}
-
-impl ObjectFinalize for NativeSnapshot {
-    fn finalize(self, _env: Env) -> napi::Result<()> {
-        // As that of NativeMemory.
-        drop(SNAPSHOTS.try_with(|snapshots| snapshots.borrow_mut().remove(self.handle)));
-        Ok(())
-    }
-}
-
-/// A save or load, from before it starts until after it ends.
-#[napi]
-pub struct NativeSnapshotTask {
-    cancel: Arc<Cancel>,
-}
-
-#[napi]
-impl NativeSnapshotTask {
-    #[napi(constructor)]
-    #[allow(clippy::new_without_default)]
-    pub fn new() -> Self {
-        Self { cancel: Arc::default() }
-    }
-
-    #[napi]
-    pub fn cancel(&self) {
-        self.cancel.as_ref().as_ref().store(true, Ordering::Release);
-    }
-
-    #[napi(catch_unwind)]
-    pub fn load(
-        &self,
-        env: Env,
-        path: String,
-        keep_resident_bytes: f64,
-        huge_pages: bool,
-    ) -> napi::Result<AsyncTask<LoadSnapshot>> {
-        let cancel = Arc::clone(&self.cancel);
-        let hook = Some(SendHook::cancelling(env, &cancel)?);
-        let settings = settings(keep_resident_bytes, huge_pages)?;
-        Ok(AsyncTask::new(LoadSnapshot { path: path.into(), settings, cancel, hook }))
-    }
-
-    #[napi(catch_unwind)]
-    pub fn save(&self, env: Env, snapshot: u32, path: String) -> napi::Result<AsyncTask<SaveSnapshot>> {
-        let snapshot = snapshot_of(snapshot)?;
-        let cancel = Arc::clone(&self.cancel);
-        let hook = Some(SendHook::cancelling(env, &cancel)?);
-        Ok(AsyncTask::new(SaveSnapshot { snapshot, path: path.into(), cancel, hook }))
-    }
-}
-
-pub struct LoadSnapshot {
-    path: PathBuf,
-    settings: Settings,
-    cancel: Arc<Cancel>,
-    hook: Option<SendHook<Cancel>>,
-}
-
-impl Task for LoadSnapshot {
-    type Output = Loaded;
-    type JsValue = NativeSnapshot;
-
-    fn compute(&mut self) -> napi::Result<Loaded> {
-        // A panic here would end the process (napi-rs does not catch it).
-        let load = || Snapshot::load(&self.path, self.settings, &self.cancel);
-        Ok(std::panic::catch_unwind(load).unwrap_or_else(|_| Err(internal("loading panicked")))?)
-    }
-
-    fn resolve(&mut self, _env: Env, loaded: Loaded) -> napi::Result<NativeSnapshot> {
-        NativeSnapshot::new(loaded.snapshot, loaded.metadata)
-    }
-
-    fn finally(mut self, env: Env) -> napi::Result<()> {
-        self.hook.take().map_or(Ok(()), |hook| hook.remove(env))
-    }
-}
-
-pub struct SaveSnapshot {
-    snapshot: Arc<Snapshot>,
-    path: PathBuf,
-    cancel: Arc<Cancel>,
-    hook: Option<SendHook<Cancel>>,
-}
-
-impl Task for SaveSnapshot {
-    type Output = ();
-    type JsValue = ();
-
-    fn compute(&mut self) -> napi::Result<()> {
-        let save = std::panic::AssertUnwindSafe(|| self.snapshot.save(&self.path, &self.cancel));
-        Ok(std::panic::catch_unwind(save).unwrap_or_else(|_| Err(internal("saving panicked")))?)
-    }
-
-    fn resolve(&mut self, _env: Env, (): ()) -> napi::Result<()> {
-        Ok(())
-    }
-
-    fn finally(mut self, env: Env) -> napi::Result<()> {
-        self.hook.take().map_or(Ok(()), |hook| hook.remove(env))
+        drop(self.slot.take());
     }
 }

@@ -1,7 +1,7 @@
 //! Windows. `array` as in memory.rs.
 
-use super::handles::Handles;
-use super::memory::{aligned_offset, memory_of, place_of, to_access};
+use super::handles::{Handles, Slot};
+use super::memory::{aligned_offset, mapped, memory_of, place_of, to_access};
 use super::region::region_of;
 use super::{from_count, internal, to_count};
 use crate::ahead::Stream;
@@ -10,7 +10,7 @@ use crate::memory::{Mapped, Memory, Place};
 use crate::sys::page::PageAligned;
 use crate::window::{Kind, Rest};
 use napi::Env;
-use napi::bindgen_prelude::{ObjectFinalize, Unknown};
+use napi::bindgen_prelude::Unknown;
 use napi_derive::napi;
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -22,11 +22,6 @@ pub(super) fn kind(byte_length: f64, access: u32, trap: bool) -> Result<Kind, Er
         .ok_or_else(|| internal("a window has whole pages"))?;
     let rest = if trap { Rest::Inaccessible } else { Rest::Zeros };
     Ok(Kind { length, access: to_access(access)?, rest })
-}
-
-fn mapped(start: f64, id: f64) -> Result<Mapped, Error> {
-    let start = PageAligned::new(to_count(start)?).ok_or_else(|| internal("a window starts at a page"))?;
-    Ok(Mapped { start, id: to_count(id)? })
 }
 
 /// Opens a window at an offset and gives its id.
@@ -71,9 +66,9 @@ struct Window {
 }
 
 /// Owns the number by which `slide` finds a window fast.
-#[napi(custom_finalize)]
+#[napi]
 pub struct NativeWindow {
-    handle: u32,
+    slot: Slot<Window>,
 }
 
 #[napi]
@@ -81,20 +76,12 @@ impl NativeWindow {
     #[napi(constructor, catch_unwind)]
     pub fn new(memory: u32, start: f64, id: f64) -> napi::Result<Self> {
         let window = Window { memory: memory_of(memory)?, mapped: mapped(start, id)? };
-        Ok(Self { handle: WINDOWS.with_borrow_mut(|windows| windows.add(window))? })
+        Ok(Self { slot: Slot::new(&WINDOWS, window)? })
     }
 
     #[napi(getter)]
     pub fn handle(&self) -> u32 {
-        self.handle
-    }
-}
-
-impl ObjectFinalize for NativeWindow {
-    fn finalize(self, _env: Env) -> napi::Result<()> {
-        // As that of NativeMemory.
-        drop(WINDOWS.try_with(|windows| windows.borrow_mut().remove(self.handle)));
-        Ok(())
+        self.slot.number()
     }
 }
 

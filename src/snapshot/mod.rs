@@ -29,7 +29,7 @@ mod store;
 
 pub use capture::MappedRegion;
 pub(crate) use restore::Laid;
-pub use store::{Cancel, Loaded};
+pub use store::Loaded;
 
 use crate::error::{Code, Error, Result};
 use crate::mapping::Access;

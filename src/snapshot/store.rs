@@ -13,22 +13,6 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Whether a save or load is not wanted any more.
-#[derive(Debug, Default)]
-pub struct Cancel(AtomicBool);
-
-impl Cancel {
-    fn is_set(&self) -> bool {
-        self.0.load(Ordering::Acquire)
-    }
-}
-
-impl AsRef<AtomicBool> for Cancel {
-    fn as_ref(&self) -> &AtomicBool {
-        &self.0
-    }
-}
-
 /// What is read, summed and written at once.
 const STEP_BYTES: u64 = 1 << 20;
 
@@ -40,8 +24,8 @@ pub struct Loaded {
     pub metadata: String,
 }
 
-fn check_cancelled(cancel: &Cancel) -> Result<()> {
-    match cancel.is_set() {
+fn check_cancelled(cancelled: &AtomicBool) -> Result<()> {
+    match cancelled.load(Ordering::Acquire) {
         true => Err(Error::new(Code::Aborted, "The operation was aborted")),
         false => Ok(()),
     }
@@ -49,8 +33,8 @@ fn check_cancelled(cancel: &Cancel) -> Result<()> {
 
 impl Snapshot {
     /// Writes the snapshot to a file, which takes the place of one that is there when it is complete. Holes stay holes. A symbolic link
-    /// is followed.
-    pub fn save(&self, path: &Path, cancel: &Cancel) -> Result<()> {
+    /// is followed. Once `cancelled` is set it ends, with an error, and leaves nothing.
+    pub fn save(&self, path: &Path, cancelled: &AtomicBool) -> Result<()> {
         let what = format!("can't save a snapshot to {}", path.display());
         let path = &file::place_for(path)
             .map_err(|sys| Error::from_sys(Code::OpenFailed, &what, sys))?
@@ -66,7 +50,7 @@ impl Snapshot {
         let refused = |sys| Error::from_sys(Code::OpenFailed, &what, sys);
         let (beside, fd) = temporary_beside(path).map_err(refused)?;
         let saved = self
-            .write_to(fd.as_fd(), cancel, &what)
+            .write_to(fd.as_fd(), cancelled, &what)
             .and_then(|()| file::rename(&beside, path).map_err(refused));
         if saved.is_err() {
             file::remove(&beside);
@@ -74,26 +58,26 @@ impl Snapshot {
         saved
     }
 
-    fn write_to(&self, to: BorrowedFd<'_>, cancel: &Cancel, what: &str) -> Result<()> {
+    fn write_to(&self, to: BorrowedFd<'_>, cancelled: &AtomicBool, what: &str) -> Result<()> {
         let failed = |sys| Error::from_sys(Code::WriteFailed, what, sys);
         let tail = self.tail().encode();
         let mut header = self.header(to_u64(tail.len()));
         file::set_length(to, header.file_bytes()).map_err(failed)?;
         let mut checksum = format::begin_checksum(&header, &tail);
         let kept = self.tail().kept();
-        copy_kept(self.fd(), to, &header, &kept, &mut checksum, cancel, &failed, &failed)?;
+        copy_kept(self.fd(), to, &header, &kept, &mut checksum, cancelled, &failed, &failed)?;
         header.checksum = checksum.finish_128();
         file::write_all(to, header.tail_offset(), &tail).map_err(failed)?;
         file::write_all(to, 0, &header.encode()).map_err(failed)?;
         file::sync(to).map_err(failed)
     }
 
-    /// A snapshot from a file that [`Snapshot::save`] wrote, copied into memory of its own.
-    pub fn load(path: &Path, settings: Settings, cancel: &Cancel) -> Result<Loaded> {
+    /// A snapshot from a file that [`Snapshot::save`] wrote, copied into memory of its own. Cancelled as a save is.
+    pub fn load(path: &Path, settings: Settings, cancelled: &AtomicBool) -> Result<Loaded> {
         let what = format!("can't load a snapshot from {}", path.display());
         let named = |error: Error| Error { message: format!("{what}: {}", error.message), ..error };
         let read_failed = |sys| Error::from_sys(Code::ReadFailed, &what, sys);
-        check_cancelled(cancel)?;
+        check_cancelled(cancelled)?;
         let from = crate::region::open_regular(path, false)?;
         let (header, tail_bytes) = read_ends(from.as_fd()).map_err(named)?;
         let tail = Tail::decode(&tail_bytes, header.byte_length).map_err(named)?;
@@ -109,7 +93,7 @@ impl Snapshot {
             &header,
             &tail.kept(),
             &mut checksum,
-            cancel,
+            cancelled,
             &read_failed,
             &refused,
         )?;
@@ -191,7 +175,7 @@ fn copy_kept(
     header: &Header,
     kept: &[PageSpan],
     checksum: &mut Checksum,
-    cancel: &Cancel,
+    cancelled: &AtomicBool,
     read_failed: &dyn Fn(crate::sys::SysError) -> Error,
     write_failed: &dyn Fn(crate::sys::SysError) -> Error,
 ) -> Result<()> {
@@ -201,7 +185,7 @@ fn copy_kept(
         // Up to where the file has no data from `at` on.
         let mut hole_end = 0;
         while let Some(step) = PageSpan::between(at, span.end()).map(|rest| rest.first(STEP_BYTES)) {
-            check_cancelled(cancel)?;
+            check_cancelled(cancelled)?;
             let offset = header.data_offset.get().saturating_add(step.start().get());
             let end = offset.saturating_add(step.length().get());
             let bytes = buffer.get_mut(..to_usize(step.length().get())).unwrap_or_default();

@@ -8,7 +8,7 @@ use nix::sys::sendfile::sendfile;
 use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::sys::uio::pread;
 use nix::unistd::{Whence, fsync, ftruncate, lseek};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -138,7 +138,6 @@ pub fn allocate(fd: impl AsFd, offset: u64, length: u64) -> SysResult<()> {
 
 /// The path that the kernel knows a descriptor by; memfds start with `/memfd:`.
 pub fn path_of(fd: impl AsFd) -> Option<std::path::PathBuf> {
-    use std::os::fd::AsRawFd;
     std::fs::read_link(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())).ok()
 }
 
@@ -218,27 +217,11 @@ pub fn copy(
 /// The bytes may change meanwhile, or be no memory at all (then the answer is EFAULT): the kernel reads them, not
 /// Rust, so the caller promises nothing.
 pub fn write_all_from(fd: BorrowedFd<'_>, offset: u64, source: u64, length: u64) -> SysResult<()> {
-    use std::os::fd::AsRawFd;
-    let mut done = 0_u64;
-    while done < length {
-        inject::trip("pwrite")?;
-        let rest = to_usize(length.saturating_sub(done));
-        let at = offset.checked_add(done).and_then(|at| i64::try_from(at).ok());
-        let at = at.ok_or(SysError::new("pwrite", Errno::EOVERFLOW))?;
-        let from = source.checked_add(done).ok_or(SysError::new("pwrite", Errno::EFAULT))?;
+    until_done("pwrite", offset, length, Errno::ENOSPC, |done, rest, at| {
+        let from = to_usize(source.saturating_add(done)) as *const libc::c_void;
         // SAFETY: the kernel checks the address itself; nothing is read by Rust.
-        let written =
-            unsafe { libc::pwrite(fd.as_raw_fd(), to_usize(from) as *const libc::c_void, rest, at) };
-        match u64::try_from(written) {
-            Ok(0) => return Err(SysError::new("pwrite", Errno::ENOSPC)),
-            Ok(written) => done = done.saturating_add(written),
-            Err(_) => match Errno::last() {
-                Errno::EINTR => {}
-                errno => return Err(SysError::new("pwrite", errno)),
-            },
-        }
-    }
-    Ok(())
+        unsafe { libc::pwrite(fd.as_raw_fd(), from, rest, at) }
+    })
 }
 
 /// Writes bytes to a file at `offset`.
@@ -288,15 +271,35 @@ pub unsafe fn read_to(fd: BorrowedFd<'_>, offset: u64, address: u64, length: u64
 /// # Safety
 /// No thread is in these pages, and Rust relies on nothing in them.
 pub unsafe fn read_all_to(fd: BorrowedFd<'_>, offset: u64, target: PageSpan) -> SysResult<()> {
-    let length = target.length().get();
+    until_done("pread", offset, target.length().get(), Errno::EIO, |done, rest, at| {
+        let to = to_usize(target.start().get().saturating_add(done)) as *mut libc::c_void;
+        // SAFETY: the caller's promise; the kernel checks the address itself.
+        unsafe { libc::pread(fd.as_raw_fd(), to, rest, at) }
+    })
+}
+
+/// Calls what moves so many bytes from or to an offset in a file, until all of them are moved. `call` is told how many are, how many are left,
+/// and where in the file these begin; what it gives is the kernel's answer. `at_none`: the error where it moves none.
+fn until_done(
+    syscall: &'static str,
+    offset: u64,
+    length: u64,
+    at_none: Errno,
+    call: impl Fn(u64, usize, i64) -> isize,
+) -> SysResult<()> {
     let mut done = 0_u64;
     while done < length {
-        let at = offset.checked_add(done).ok_or(SysError::new("pread", Errno::EOVERFLOW))?;
-        let to = target.start().get().saturating_add(done);
-        // SAFETY: the caller's promise.
-        match unsafe { read_to(fd, at, to, length.saturating_sub(done))? } {
-            0 => return Err(SysError::new("pread", Errno::EIO)),
-            read => done = done.saturating_add(read),
+        inject::trip(syscall)?;
+        let rest = to_usize(length.saturating_sub(done));
+        let at = offset.checked_add(done).and_then(|at| i64::try_from(at).ok());
+        let at = at.ok_or(SysError::new(syscall, Errno::EOVERFLOW))?;
+        match u64::try_from(call(done, rest, at)) {
+            Ok(0) => return Err(SysError::new(syscall, at_none)),
+            Ok(moved) => done = done.saturating_add(moved),
+            Err(_) => match Errno::last() {
+                Errno::EINTR => {}
+                errno => return Err(SysError::new(syscall, errno)),
+            },
         }
     }
     Ok(())

@@ -6,6 +6,7 @@ use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, m
 use std::ffi::c_void;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::process::{Command, Output};
 use std::ptr::NonNull;
 use std::sync::{LazyLock, Mutex, MutexGuard, Once, PoisonError};
 use wasm_hostmap::mapping::Access;
@@ -31,6 +32,15 @@ pub fn fault_serial() -> MutexGuard<'static, ()> {
         }
     });
     serial()
+}
+
+/// Runs one of the calling file's ignored tests in a process of its own, which may end by a signal.
+pub fn run_ignored(test: &str) -> Output {
+    let this = std::env::current_exe().unwrap();
+    let ran = Command::new(this).args(["--ignored", "--exact", test, "--test-threads=1"]).output().unwrap();
+    let said = String::from_utf8_lossy(&ran.stdout);
+    assert!(said.contains("running 1 test"), "there is no {test}: {said}");
+    ran
 }
 
 pub fn page_bytes() -> u64 {
