@@ -8,6 +8,7 @@ const { GuardedMemory, HostRegion, limits } = require('..')
 const { temporaryDirectory, noise } = require('./support/files')
 const { mappingsOf } = require('./support/procfs')
 const { inChild } = require('./support/child')
+const { build, hasCargo, inChild: inInjected } = require('./support/injected')
 const { expectFailure } = require('./support/errors')
 const { HUGE, freePages, canPunch, punchHole } = require('./support/hugetlb')
 const { kinds, baseOf } = require('./support/memories')
@@ -362,3 +363,53 @@ test('without the fault guard there are none', async () => {
     message: expect.stringContaining('WASM_HOSTMAP_FAULT_GUARD')
   })
 })
+
+// Nothing of it can be built without Rust.
+const withInjected = hasPool && hasCargo ? test : test.skip
+withInjected(
+  'huge pages go back to the pool, and their mappings are whole or not there',
+  () => {
+    build()
+    const { outcomes, before, after, maps, mapsAfter } = inInjected(async () => {
+      const { HostRegion, GuardedMemory } = hostmap
+      const hugePages = 'hugetlb'
+      const bytes = Buffer.alloc(3 << 20, 7)
+      const { freePages } = require('./__test__/support/hugetlb')
+      const before = { pages: freePages(), files: files(), mapped: mapped() }
+      const allocate = () => HostRegion.allocate(bytes.length, { hugePages })
+      const copy = () => HostRegion.copyFrom(bytes, { hugePages })
+      const made = [
+        ['memfd_create', 0, allocate],
+        ['ftruncate', 0, allocate],
+        ['fcntl', 0, allocate],
+        ['mmap', 0, allocate],
+        ['fallocate', 0, allocate],
+        ['fstat', 0, allocate],
+        ['memfd_create', 1, copy],
+        ['pwrite', 0, copy],
+        ['pwrite', 1, copy],
+        ['pread', 2, copy],
+        ['fallocate', 0, copy]
+      ].map(([syscall, skip, call]) => [syscall, failing(syscall, skip, EIO, call)])
+      const after = { pages: freePages(), files: files(), mapped: mapped() }
+      const region = copy()
+      made.push(['fstatfs', failing('fstatfs', 0, EIO, () => HostRegion.fromFd(region.fd))])
+      const guarded = new GuardedMemory({ initial: 256 })
+      const { address } = guarded.map(region)
+      const maps = mapped()
+      made.push(['mmap', failing('mmap', 0, EIO, () => guarded.map(region))])
+      made.push(['mremap', failing('mremap', 0, EIO, () => guarded.map(region))])
+      const mapsAfter = mapped()
+      if (new Uint8Array(guarded.buffer)[guarded.map(region).address] !== 7 || address === 0)
+        throw new Error()
+      return { outcomes: made, before, after, maps, mapsAfter }
+    })
+    for (const [syscall, outcome] of outcomes) {
+      expect(outcome).toMatchObject({ went: true, errno: -5, syscall })
+      expect(outcome.code).toMatch(/^ERR_HOSTMAP_/)
+    }
+    expect(after).toEqual(before)
+    expect(mapsAfter).toBe(maps)
+  },
+  600_000
+)

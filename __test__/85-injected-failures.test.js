@@ -3,54 +3,15 @@
 // Each system call fails once, in a build that can be told to. Whatever fails, the error names the call, nothing is
 // left behind, and the next try works.
 
-const { execFileSync, spawnSync } = require('node:child_process')
 const fs = require('node:fs')
 const os = require('node:os')
-const path = require('node:path')
-const { freePages } = require('./support/hugetlb')
-
-const root = path.join(__dirname, '..')
-const hasCargo = spawnSync('cargo', ['--version']).status === 0
-const addon = path.join(root, 'target', 'inject', 'wasm-hostmap.node')
-
-/** Runs a function in a process that has the build; gives what it gives. */
-function inChild(main) {
-  const source = `
-    const hostmap = require(${JSON.stringify(root)})
-    const native = require(${JSON.stringify(path.join(root, 'lib/binding.js'))})
-    const fs = require('node:fs')
-    const EIO = 5, ENOMEM = 12
-    // Installs the fault guard, whose own calls are not the ones that are to fail.
-    hostmap.limits()
-    const files = () => fs.readdirSync('/proc/self/fd').length
-    const mapped = () => fs.readFileSync('/proc/self/maps', 'latin1').split('\\n').filter(line => line.includes('/memfd:')).length
-    /** What the call gives or throws when this system call fails. */
-    function failing(syscall, before, errno, call) {
-      native.injectFailure(syscall, before, errno)
-      let error = null
-      try { call() } catch (caught) { error = caught }
-      const went = !native.forgetFailures()
-      return { went, code: error?.code, errno: error?.errno, syscall: error?.syscall }
-    }
-    Promise.resolve((${main})()).then(result => console.log(JSON.stringify(result)))`
-  const stdout = execFileSync(process.execPath, ['-e', source], {
-    env: { ...process.env, NAPI_RS_NATIVE_LIBRARY_PATH: addon },
-    encoding: 'utf8'
-  })
-  return JSON.parse(stdout)
-}
+const { build, hasCargo, inChild } = require('./support/injected')
 
 // Nothing of it can be built without Rust, which a user of a tarball needs not have.
 const suite = hasCargo ? describe : describe.skip
 
 suite('when a system call fails', () => {
-  beforeAll(() => {
-    execFileSync('cargo', ['build', '--locked', '--features', 'inject', '--target-dir', 'target/inject'], {
-      cwd: root,
-      stdio: 'pipe'
-    })
-    fs.copyFileSync(path.join(root, 'target/inject/debug/libwasm_hostmap.so'), addon)
-  }, 600_000)
+  beforeAll(() => void build(), 600_000)
 
   test('making a region leaves no descriptor', () => {
     const { outcomes, filesBefore, filesAfter } = inChild(() => {
@@ -77,50 +38,6 @@ suite('when a system call fails', () => {
       expect(outcome.code).toMatch(/^ERR_HOSTMAP_/)
     }
     expect(filesAfter).toBe(filesBefore)
-  })
-
-  const withPool = freePages() >= 8 ? test : test.skip
-  withPool('huge pages go back to the pool, and their mappings are whole or not there', () => {
-    const { outcomes, before, after, maps, mapsAfter } = inChild(async () => {
-      const { HostRegion, GuardedMemory } = hostmap
-      const hugePages = 'hugetlb'
-      const bytes = Buffer.alloc(3 << 20, 7)
-      const { freePages } = require('./__test__/support/hugetlb')
-      const before = { pages: freePages(), files: files(), mapped: mapped() }
-      const allocate = () => HostRegion.allocate(bytes.length, { hugePages })
-      const copy = () => HostRegion.copyFrom(bytes, { hugePages })
-      const made = [
-        ['memfd_create', 0, allocate],
-        ['ftruncate', 0, allocate],
-        ['fcntl', 0, allocate],
-        ['mmap', 0, allocate],
-        ['fallocate', 0, allocate],
-        ['fstat', 0, allocate],
-        ['memfd_create', 1, copy],
-        ['pwrite', 0, copy],
-        ['pwrite', 1, copy],
-        ['pread', 2, copy],
-        ['fallocate', 0, copy]
-      ].map(([syscall, skip, call]) => [syscall, failing(syscall, skip, EIO, call)])
-      const after = { pages: freePages(), files: files(), mapped: mapped() }
-      const region = copy()
-      made.push(['fstatfs', failing('fstatfs', 0, EIO, () => HostRegion.fromFd(region.fd))])
-      const guarded = new GuardedMemory({ initial: 256 })
-      const { address } = guarded.map(region)
-      const maps = mapped()
-      made.push(['mmap', failing('mmap', 0, EIO, () => guarded.map(region))])
-      made.push(['mremap', failing('mremap', 0, EIO, () => guarded.map(region))])
-      const mapsAfter = mapped()
-      if (new Uint8Array(guarded.buffer)[guarded.map(region).address] !== 7 || address === 0)
-        throw new Error()
-      return { outcomes: made, before, after, maps, mapsAfter }
-    })
-    for (const [syscall, outcome] of outcomes) {
-      expect(outcome).toMatchObject({ went: true, errno: -5, syscall })
-      expect(outcome.code).toMatch(/^ERR_HOSTMAP_/)
-    }
-    expect(after).toEqual(before)
-    expect(mapsAfter).toBe(maps)
   })
 
   test('map past the end keeps the space that the memory grew by for the next map', () => {
