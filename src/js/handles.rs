@@ -23,7 +23,7 @@ impl<T> Handles<T> {
         Self { slots: Vec::new(), empty: Vec::new() }
     }
 
-    pub(super) fn add(&mut self, object: T) -> Result<u32, Error> {
+    fn add(&mut self, object: T) -> Result<u32, Error> {
         let object = Some(Arc::new(object));
         if let Some(number) = self.empty.pop()
             && let Some(slot) = self.slots.get_mut(number as usize)
@@ -41,12 +41,12 @@ impl<T> Handles<T> {
     }
 
     /// Takes the object out; the slot stays the owner's.
-    pub(super) fn take(&mut self, number: u32) -> Option<Arc<T>> {
+    fn take(&mut self, number: u32) -> Option<Arc<T>> {
         self.slots.get_mut(number as usize)?.take()
     }
 
     /// Gives the slot back.
-    pub(super) fn remove(&mut self, number: u32) -> Option<Arc<T>> {
+    fn remove(&mut self, number: u32) -> Option<Arc<T>> {
         let object = self.take(number);
         self.empty.push(number);
         object

@@ -1,6 +1,6 @@
 //! Regions, their views and loads.
 
-use super::handles::Handles;
+use super::handles::{Handles, Slot};
 use super::task::{Job, NativeTask};
 use super::{bytes_of, from_count, internal, to_count};
 use crate::error::{Code, Error};
@@ -24,10 +24,10 @@ pub(super) fn region_of(handle: u32) -> Result<Arc<Region>, Error> {
         .ok_or_else(|| Error::new(Code::RegionClosed, "the region was closed"))
 }
 
-/// Owns a region as long as it is open. Closing it, or its collection, closes the descriptor.
-#[napi(custom_finalize)]
+/// Owns a region as long as it is open. Closing it, or its collection, closes the descriptor; views that are left keep their pages.
+#[napi]
 pub struct NativeRegion {
-    handle: u32,
+    slot: Slot<Region>,
 }
 
 fn part(byte_offset: f64, byte_length: Option<f64>) -> Result<Part, Error> {
@@ -47,8 +47,7 @@ fn to_kind(huge_pages: u32) -> Result<PageKind, Error> {
 #[napi]
 impl NativeRegion {
     fn new(region: Region) -> napi::Result<Self> {
-        let handle = REGIONS.with_borrow_mut(|regions| regions.add(region))?;
-        Ok(Self { handle })
+        Ok(Self { slot: Slot::new(&REGIONS, region)? })
     }
 
     #[napi(factory, catch_unwind)]
@@ -94,12 +93,12 @@ impl NativeRegion {
     }
 
     fn get(&self) -> Result<Arc<Region>, Error> {
-        region_of(self.handle)
+        region_of(self.slot.number())
     }
 
     #[napi(getter)]
     pub fn handle(&self) -> u32 {
-        self.handle
+        self.slot.number()
     }
 
     #[napi(getter, catch_unwind)]
@@ -140,7 +139,7 @@ impl NativeRegion {
     #[napi(catch_unwind)]
     pub fn close(&self) {
         // lib/ has detached the views' buffers.
-        if let Some(region) = REGIONS.with_borrow_mut(|regions| regions.take(self.handle)) {
+        if let Some(region) = self.slot.take() {
             region.release_views();
         }
     }
@@ -194,15 +193,6 @@ impl NativeRegion {
     pub fn view<'env>(&self, env: Env, byte_offset: f64, byte_length: f64) -> napi::Result<Unknown<'env>> {
         let view = self.get()?.view(to_count(byte_offset)?, to_count(byte_length)?)?;
         Ok(external_array_buffer(env, view)?)
-    }
-}
-
-impl napi::bindgen_prelude::ObjectFinalize for NativeRegion {
-    fn finalize(self, _env: Env) -> napi::Result<()> {
-        // Views that are left keep their pages.
-        // The list itself may be gone when a thread ends, and all regions with it.
-        drop(REGIONS.try_with(|regions| regions.borrow_mut().remove(self.handle)));
-        Ok(())
     }
 }
 
