@@ -3,6 +3,7 @@
 use crate::sys::SysError;
 use crate::sys::areas::NoHeadRoom;
 use nix::errno::Errno;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 macro_rules! codes {
     ($($variant:ident = $text:literal,)*) => {
@@ -134,3 +135,11 @@ impl std::fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// For steps of what takes long: an error once it is not wanted any more.
+pub fn check_cancelled(cancelled: &AtomicBool) -> Result<()> {
+    match cancelled.load(Ordering::Acquire) {
+        true => Err(Error::new(Code::Aborted, "The operation was aborted")),
+        false => Ok(()),
+    }
+}

@@ -41,7 +41,7 @@
 //! memory dies, our pages included, so a table with a mapping that is gone is a dead memory's. A table without
 //! mappings holds only free space; since nothing proves whose that is, it is forgotten.
 
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Result, check_cancelled};
 use crate::fault::{self, Counts, Registration};
 use crate::huge;
 use crate::mapping::{Access, Entry, MappingTable};
@@ -594,9 +594,7 @@ impl Memory {
         let mut at = part.start();
         let mut asked_until = part.start();
         while let Some(rest) = PageSpan::between(at, part.end()) {
-            if cancelled.load(Ordering::Acquire) {
-                return Err(Error::new(Code::Aborted, "The operation was aborted"));
-            }
+            check_cancelled(cancelled)?;
             let step = rest.first(PREFETCH_STEP_BYTES);
             let ahead = rest.first(PREFETCH_STEP_BYTES.saturating_mul(2));
             if let Some(ahead) = PageSpan::between(asked_until, ahead.end()).filter(|_| is_file) {

@@ -10,7 +10,7 @@
 //! A region is the descriptor and no mapping: mappings in memories and views for JavaScript are made from it and
 //! outlive it, since the kernel keeps the pages as long as a mapping stands.
 
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Result, check_cancelled};
 use crate::fault::{self, Counts, Registration};
 use crate::huge::{self, Filler, PageKind, WhyNot};
 use crate::hugetlb::{self, Filling};
@@ -785,12 +785,6 @@ pub struct LoadProgress {
     pub cancelled: AtomicBool,
 }
 
-impl AsRef<AtomicBool> for LoadProgress {
-    fn as_ref(&self) -> &AtomicBool {
-        &self.cancelled
-    }
-}
-
 /// Bytes copied between two looks at `cancelled`: a few milliseconds' worth.
 const LOAD_STEP_BYTES: u64 = huge::STEP_BYTES;
 
@@ -803,10 +797,7 @@ pub fn load(
     progress: &LoadProgress,
 ) -> Result<Region> {
     let what = || format!("can't load {}", path.display());
-    let check_cancelled = || match progress.cancelled.load(Ordering::Acquire) {
-        true => Err(Error::new(Code::Aborted, "The operation was aborted")),
-        false => Ok(()),
-    };
+    let check_cancelled = || check_cancelled(&progress.cancelled);
     check_cancelled()?;
     let fd = open_regular(path, false)?;
     let status = file::status(&fd).map_err(|sys| Error::from_sys(Code::OpenFailed, what(), sys))?;

@@ -2,7 +2,7 @@
 
 use super::format::{self, Checksum, HEADER_BYTES, Header, Tail, invalid};
 use super::{Content, Settings, Snapshot};
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Result, check_cancelled};
 use crate::sys::file::{self, FileKind};
 use crate::sys::page::{PageSpan, host_page_bytes};
 use crate::sys::{SysResult, memfd, to_u64, to_usize};
@@ -22,13 +22,6 @@ pub struct Loaded {
     pub snapshot: Snapshot,
     /// What [`Snapshot::finish`] was given.
     pub metadata: String,
-}
-
-fn check_cancelled(cancelled: &AtomicBool) -> Result<()> {
-    match cancelled.load(Ordering::Acquire) {
-        true => Err(Error::new(Code::Aborted, "The operation was aborted")),
-        false => Ok(()),
-    }
 }
 
 impl Snapshot {
