@@ -143,7 +143,8 @@ export interface AllocateOptions {
    *
    * `'hugetlb'`: all of them from the pool that an administrator has filled (`sysctl vm.nr_hugepages=N`), or an error. They stay whole and in memory until the region is gone. Such a region takes
    * whole pages of 2 MiB; it is mapped `'readonly'` or `'shared'`, at addresses that are multiples of 2 MiB of the process, from multiples of 2 MiB of the region on; windows don't show it.
-   * `private` mappings are refused, and a stray write goes to a copy in ordinary pages: the pool is never needed again. Needs the fault guard.
+   * `private` mappings are refused, and a stray write goes to a copy of its page in ordinary ones. Where a module has grown its memory by itself, what it writes to a `readonly` mapping until the next
+   * call into the library takes pages of the pool, as long as there are some, and system calls that are to write there may fail with EFAULT. Needs the fault guard, and Linux 5.16.
    */
   hugePages?: boolean | 'hugetlb' | undefined
 }
@@ -217,7 +218,7 @@ export class HostRegion implements Disposable {
    * A region of zeros in memory. Pages are taken from the system when they are first touched.
    *
    * @param byteLength 1 to 2^53 - 1. The region has just this many bytes: nothing is rounded.
-   * @throws `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`, `ERR_HOSTMAP_OUT_OF_MEMORY`, `ERR_HOSTMAP_TOO_MANY_FILES`
+   * @throws `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`, `ERR_HOSTMAP_OUT_OF_MEMORY`, `ERR_HOSTMAP_TOO_MANY_FILES`; with `'hugetlb'` also `ERR_HOSTMAP_MAP_FAILED`
    * @remarks Cost: `memfd_create`, `ftruncate`, `fcntl` and `fstat`, whatever the size. With `hugePages`, five more for each 16 MiB and one for each 2 MiB, and clearing them. With `'hugetlb'`, an `mmap`, and an `fallocate` for each 64 MiB, which clears them.
    */
   static allocate(byteLength: number, options?: AllocateOptions): HostRegion

@@ -4,7 +4,7 @@
 
 const fs = require('node:fs')
 const { Worker } = require('node:worker_threads')
-const { GuardedMemory, HostRegion, limits } = require('..')
+const { GuardedMemory, HostRegion, Snapshot, limits } = require('..')
 const { temporaryDirectory, noise } = require('./support/files')
 const { mappingsOf } = require('./support/procfs')
 const { inChild } = require('./support/child')
@@ -27,6 +27,9 @@ const hasPool = freePages() >= PAGES_NEEDED
 const withPool = hasPool ? test : test.skip
 const withPunch = hasPool && canPunch() ? test : test.skip
 
+// Other programs may use the pool, but not where it is ours.
+const expectFree = (before, taken = 0) => process.env.CI && expect(freePages()).toBe(before - taken)
+
 const bytesOf = (region, ...part) => Buffer.from(region.view(...part))
 
 test.each([['yes'], [1], [null]])('hugePages: %p is refused', async value => {
@@ -43,13 +46,13 @@ test('more than the pool has is refused, and nothing is taken', async () => {
   const much = 2 ** 46
   await expectFailure(() => HostRegion.allocate(much, { hugePages }), expected)
   if (before >= 0) {
-    const says = new RegExp(`needs ${much / HUGE} huge pages of 2 MiB, and ${before} .*vm\\.nr_hugepages`)
+    const says = new RegExp(`needs ${much / HUGE} huge pages of 2 MiB, and \\d+ .*vm\\.nr_hugepages`)
     await expectFailure(() => HostRegion.allocate(much, { hugePages }), { ...expected, says })
   }
   const sparse = directory.file('x', 'sparse.bin')
   fs.truncateSync(sparse, 2 ** 43)
   await expectFailure(() => HostRegion.load(sparse, { hugePages }), expected)
-  expect(freePages()).toBe(before)
+  expectFree(before)
 })
 
 describe('a region', () => {
@@ -58,10 +61,11 @@ describe('a region', () => {
     const region = keep(HostRegion.allocate(5 * MiB + 1, { hugePages, name: 'pool' }))
     expect(region).toMatchObject({ byteLength: 5 * MiB + 1, backing: 'memfd', name: 'pool', writable: true })
     expect(region.hugePages).toEqual({ bytes: 5 * MiB + 1, reason: null })
-    expect(freePages()).toBe(before - 3)
+    expectFree(before, 3)
+    expect(fs.fstatSync(region.fd).blocks * 512).toBe(3 * HUGE)
     expect(bytesOf(region).equals(Buffer.alloc(5 * MiB + 1))).toBe(true)
     region.close()
-    expect(freePages()).toBe(before)
+    expectFree(before)
   })
 
   withPool('that is copied has the bytes', () => {
@@ -288,6 +292,63 @@ withPool('a window does not show it, and says what does', async () => {
   expect(window.shownBytes).toBe(0)
 })
 
+withPool('a reset puts its bytes back', () => {
+  const guarded = new GuardedMemory({ initial: 1 })
+  const region = keep(HostRegion.copyFrom(noise(4 * MiB), { hugePages }))
+  const { address } = guarded.map(region)
+  for (let round = 0; round < 2; round++) {
+    new Uint8Array(guarded.buffer)[address + 5] ^= 255
+    guarded.reset({ exclusive: true })
+    expect(Buffer.from(guarded.buffer, address, 4 * MiB).equals(noise(4 * MiB))).toBe(true)
+    expect(mappingsOf(region.fd)).toHaveLength(1)
+  }
+})
+
+withPool('free spans that have no place for it are passed over', () => {
+  const guarded = new GuardedMemory({ initial: 1, maximum: 4096 })
+  const ordinary = keep(HostRegion.allocate(HUGE))
+  const page = keep(HostRegion.allocate(WASM_PAGE))
+  // Spans of 2 MiB, a Wasm page or more off.
+  const base = baseOf(guarded)
+  while ((base + guarded.byteLength) % HUGE !== WASM_PAGE) guarded.grow(1)
+  const spans = Array.from({ length: 20 }, () => [
+    guarded.map(ordinary, { hugePages: false }),
+    guarded.map(page)
+  ])
+  for (const [span] of spans) span.unmap()
+  const region = keep(HostRegion.allocate(HUGE, { hugePages }))
+  for (let i = 0; i < 3; i++) expect((base + guarded.map(region).address) % HUGE).toBe(0)
+})
+
+withPool('its parts are whole pages', () => {
+  const region = keep(HostRegion.allocate(5 * MiB, { hugePages }))
+  expect(region.split(2)).toEqual([
+    { from: 0, to: 2 * MiB },
+    { from: 2 * MiB, to: 5 * MiB }
+  ])
+})
+
+withPool('a snapshot with a window that was given one is refused before anything is done', async () => {
+  const file = `${directory.path}/window.snapshot`
+  const source = new GuardedMemory({ initial: 1, maximum: 200 })
+  const ordinary = keep(HostRegion.copyFrom(noise(2 * MiB), { name: 'shown' }))
+  const window = source.window({ byteLength: 2 * MiB })
+  window.slide(ordinary, 0)
+  const taken = source.snapshot()
+  await taken.save(file)
+  taken.close()
+  const region = keep(HostRegion.copyFrom(noise(2 * MiB), { name: 'shown', hugePages }))
+  const snapshot = await Snapshot.load(file, { regions: () => region })
+  const target = new GuardedMemory({ initial: source.byteLength / WASM_PAGE })
+  const bytes = new Uint8Array(target.buffer).fill(3)
+  await expectFailure(() => target.restore(snapshot), {
+    code: 'ERR_INVALID_ARG_VALUE',
+    says: /a window can't show/
+  })
+  expect(bytes.every(byte => byte === 3)).toBe(true)
+  snapshot.close()
+})
+
 describe('with an empty pool', () => {
   const inEmptyPool = body => inChild(body, { args: { HUGE, pool: require.resolve('./support/hugetlb') } })
 
@@ -370,14 +431,14 @@ withInjected(
   'huge pages go back to the pool, and their mappings are whole or not there',
   () => {
     build()
-    const { outcomes, before, after, maps, mapsAfter } = inInjected(async () => {
+    const { outcomes, before, after, maps, mapsAfter, written } = inInjected(async () => {
       const { HostRegion, GuardedMemory } = hostmap
       const hugePages = 'hugetlb'
-      const bytes = Buffer.alloc(3 << 20, 7)
+      const source = Buffer.alloc(3 << 20, 7)
       const { freePages } = require('./__test__/support/hugetlb')
       const before = { pages: freePages(), files: files(), mapped: mapped() }
-      const allocate = () => HostRegion.allocate(bytes.length, { hugePages })
-      const copy = () => HostRegion.copyFrom(bytes, { hugePages })
+      const allocate = () => HostRegion.allocate(source.length, { hugePages })
+      const copy = () => HostRegion.copyFrom(source, { hugePages })
       const made = [
         ['memfd_create', 0, allocate],
         ['ftruncate', 0, allocate],
@@ -400,9 +461,21 @@ withInjected(
       made.push(['mmap', failing('mmap', 0, EIO, () => guarded.map(region))])
       made.push(['mremap', failing('mremap', 0, EIO, () => guarded.map(region))])
       const mapsAfter = mapped()
-      if (new Uint8Array(guarded.buffer)[guarded.map(region).address] !== 7 || address === 0)
-        throw new Error()
-      return { outcomes: made, before, after, maps, mapsAfter }
+      const again = guarded.map(region).address
+      // A page that is written is copied all the same: by another way, at once, or by the kernel.
+      const bytes = new Uint8Array(guarded.buffer)
+      const written = [
+        ['process_vm_readv', 1],
+        ['mmap', ENOMEM],
+        ['mremap', ENOMEM]
+      ].map(([syscall, errno], index) => {
+        const at = again + index
+        const { went, code } = failing(syscall, 0, errno, () => (bytes[at] = 9))
+        const seen = [went, code, bytes[at], bytes[again + 99], bytes[again + source.length - 1]]
+        guarded.reset({ exclusive: true })
+        return seen
+      })
+      return { outcomes: made, before, after, maps, mapsAfter, written }
     })
     for (const [syscall, outcome] of outcomes) {
       expect(outcome).toMatchObject({ went: true, errno: -5, syscall })
@@ -410,6 +483,7 @@ withInjected(
     }
     expect(after).toEqual(before)
     expect(mapsAfter).toBe(maps)
+    expect(written).toEqual(Array(3).fill([true, null, 9, 7, 7]))
   },
   600_000
 )

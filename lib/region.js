@@ -223,7 +223,7 @@ class HostRegion {
     check.wholeNumber(count, 'count', 1, MOST_PARTS)
     const given = check.options(options)
     const { from, to } = check.part(given, this.#byteLength)
-    const { align = native.hostPageSize() } = given
+    const { align = this.#pageBytes } = given
     check.wholeNumber(align, 'options.align', 1)
     const units = Math.ceil((to - from) / align)
     const parts = Math.min(count, units)

@@ -11,7 +11,7 @@
 
 use crate::error::{Code, Error, Result};
 use crate::fault;
-use crate::sys::mmap::{Mmap, Pages, Sharing};
+use crate::sys::mmap::{self, Mmap, Pages, Sharing};
 use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan};
 use crate::sys::{SysError, SysResult, file, limits, memfd};
 use nix::errno::Errno;
@@ -28,18 +28,31 @@ pub fn round_up(byte_length: u64) -> Option<PageAligned> {
     PageAligned::new(byte_length.checked_next_multiple_of(HUGE_PAGE_BYTES)?)
 }
 
-/// Whether a memfd was made as those here: nothing that is mapped of it can be missing.
+/// Whether a memfd is as those that are made here: pages of 2 MiB, and all of them there.
 pub fn is_whole(fd: BorrowedFd<'_>) -> SysResult<bool> {
     let status = file::status(fd)?;
-    Ok(memfd::is_memfd(fd)
+    let is_ours = file::huge_page_bytes(fd)? == Some(HUGE_PAGE_BYTES)
+        && memfd::is_memfd(fd)
         && memfd::keeps_size(fd)
         && status.byte_length.is_multiple_of(HUGE_PAGE_BYTES)
-        && status.allocated_bytes >= status.byte_length)
+        && status.allocated_bytes >= status.byte_length;
+    // What was allocated may lie past its end. Who can only read it can't ask for more, and the fault guard has to do.
+    Ok(is_ours
+        && match file::allocate(fd, 0, status.byte_length) {
+            Err(sys) if sys.errno == Errno::EBADF => true,
+            Err(sys) if sys.errno == Errno::ENOSPC => false,
+            done => done.map(|()| true)?,
+        })
 }
 
-/// Without a handler, a stray write would want a page of the pool's.
+/// Without a handler that can copy, a stray write would want a page of the pool's.
 pub fn check_guard(what: &str) -> Result<()> {
-    fault::ensure().map_err(|why| {
+    if !mmap::can_move_huge_pages() {
+        let message =
+            format!("{what}: its huge pages can't be moved into a memory by kernels before Linux 5.16");
+        return Err(Error::new(Code::MapFailed, message));
+    }
+    fault::ensure_copies().map_err(|why| {
         let message = format!(
             "{what}: its huge pages can't be protected without the fault guard, and there is none: {why}"
         );

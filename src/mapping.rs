@@ -169,13 +169,16 @@ impl FreeSpace {
         PageSpan::new(*start, length)
     }
 
-    /// The same for a start that is a multiple of `align` when `base` is added. Looks at a few of the smallest that may do, and at one that must.
+    /// The same for a start that is a multiple of `align` when `base` is added. Looks at a few of the smallest that may do, at one that must, and at
+    /// the last: a memory grows there.
     pub fn find_aligned(&self, length: PageAligned, base: PageAligned, align: u64) -> Option<PageSpan> {
         const FEW: usize = 16;
         let from = |length: PageAligned| self.by_size.range((length, PageAligned::ZERO)..);
         let ample = PageAligned::round_up(align).and_then(|align| length.checked_add(align));
         let ample = ample.and_then(|ample| from(ample).next());
-        from(length).take(FEW).chain(ample).copied().find_map(|(_, start)| {
+        let last = self.by_start.keys().next_back();
+        let starts = from(length).take(FEW).chain(ample).map(|(_, start)| start).chain(last);
+        starts.copied().find_map(|start| {
             let free = self.by_start.get(&start)?;
             let address = base.checked_add(free.start())?;
             let aligned = PageAligned::new(address.get().checked_next_multiple_of(align)?)?;

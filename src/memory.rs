@@ -55,6 +55,7 @@ use crate::sys::{SysResult, limits};
 use crate::window::Window;
 use nix::errno::Errno;
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -196,6 +197,8 @@ pub(crate) struct Held {
     pub(crate) _areas: Areas,
     /// What a window shows; `None` for a mapping.
     pub(crate) window: Option<Window>,
+    /// Of a mapping whose pages are copied by handlers, to put the region's back.
+    pub(crate) hugetlb: Option<Arc<OwnedFd>>,
 }
 
 #[derive(Debug, Default)]
@@ -555,7 +558,10 @@ impl Memory {
             inode: pages.inode(),
             file_offset: pages.file_offset(),
         };
-        state.table.insert(entry, Held { registration, _areas: areas, window: None });
+        state.table.insert(entry, {
+            let hugetlb = pages.region().is_hugetlb().then(|| Arc::clone(pages.region().shared_fd()));
+            Held { registration, _areas: areas, window: None, hugetlb }
+        });
         // A private file mapping is dumped only if it was written (vma_dump_size in fs/coredump.c), so a read-only one needs no advice.
         if access != Access::Readonly {
             keep_out_of_dumps(target);
@@ -738,8 +744,9 @@ pub(crate) fn check_overlap(table: &MappingTable<Held>, span: PageSpan) -> Resul
 
 pub(crate) fn check_mappable(pages: &RegionPages<'_>, access: Access) -> Result<()> {
     if access == Access::Shared && !pages.region().is_writable() {
+        let others = if pages.region().is_hugetlb() { "'readonly'" } else { "'readonly' or 'private'" };
         let message = format!(
-            "can't map region \"{}\" with access 'shared': it is sealed, or its file was opened for reading only; use 'readonly' or 'private'",
+            "can't map region \"{}\" with access 'shared': it is sealed, or its file was opened for reading only; use {others}",
             pages.region().name()
         );
         return Err(Error::new(Code::RegionReadonly, message));

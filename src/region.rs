@@ -385,8 +385,9 @@ impl Region {
         }
         if self.is_hugetlb() {
             // All of them were there, and whoever has the descriptor may have taken some out since.
-            let there = file::status(self.fd.as_fd()).map_or(0, |status| status.allocated_bytes);
-            let bytes = there.min(self.byte_length);
+            let missing = file::status(self.fd.as_fd())
+                .map_or(self.byte_length, |status| status.byte_length.saturating_sub(status.allocated_bytes));
+            let bytes = self.byte_length.saturating_sub(missing);
             return (bytes, (bytes < self.byte_length).then_some(WhyNot::Elsewhere));
         }
         let Some(bytes) = huge::bytes_of(self.fd.as_fd(), self.file_offset, self.byte_length) else {

@@ -237,7 +237,7 @@ impl Memory {
             file_offset: PageAligned::ZERO,
         };
         registration.resume();
-        state.table.insert(entry, Held { registration, _areas: areas, window: Some(window) });
+        state.table.insert(entry, Held { registration, _areas: areas, window: Some(window), hugetlb: None });
         Ok(Mapped { start: span.start(), id })
     }
 

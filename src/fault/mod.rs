@@ -102,6 +102,13 @@ pub fn ensure() -> Result<(), &'static str> {
     })
 }
 
+/// The same for whoever can't do without copies of pages: these take `/dev/zero`.
+pub fn ensure_copies() -> Result<(), &'static str> {
+    ensure()?;
+    open_zeros();
+    ZEROS.get().map(drop).ok_or("/dev/zero can't be had")
+}
+
 /// Puts zeros in the place of pages, such as handlers put there.
 ///
 /// # Safety
@@ -600,11 +607,10 @@ impl Guarded {
     fn make_private(&self, address: u64, vma: &Vma) -> bool {
         // All of the area that is in our range is ours: its offsets in the file run on.
         let Some(area) = self.part_of(vma) else { return false };
-        let strays = self.stray_pages.fetch_add(1, Ordering::Relaxed);
         if self.is_in_huge_page(vma, address) {
-            return self.make_copy(address, strays, area);
+            return self.make_copy(address, vma, area);
         }
-        let block = self.block_of(address, strays, host_page_bytes());
+        let block = self.block_of(address, self.stray_pages.fetch_add(1, Ordering::Relaxed));
         if let Some(block) = block.and_then(|block| block.within(area))
             && areas::take_in_handler(AREAS_OF_A_PAGE)
         {
@@ -625,20 +631,33 @@ impl Guarded {
     }
 
     /// Puts writable pages with the same bytes in the place of the huge page that holds an address, or of more of them.
-    fn make_copy(&self, address: u64, strays: u32, area: PageSpan) -> bool {
+    fn make_copy(&self, address: u64, vma: &Vma, area: PageSpan) -> bool {
         self.changed.store(true, Ordering::Release);
-        let block = self.block_of(address, strays, self.target.page_bytes);
-        if let Some(block) = block.and_then(|block| block.within(area))
+        let copied = |missing: u64| {
+            // What can't be had is zeros by now.
+            self.target.counts.faults.fetch_add(missing, Ordering::AcqRel);
+            if missing > 0 {
+                self.report(What::MissingPage);
+            }
+            true
+        };
+        let block = hugetlb::page_of(address).and_then(|block| block.within(area));
+        if let Some(block) = block
             && areas::take_in_handler(AREAS_OF_A_PAGE)
         {
-            if copy_to_zeros(block).is_ok() {
+            if let Ok(missing) = copy_to_zeros(block, self.target.page_bytes) {
                 self.zero_areas.fetch_add(AREAS_OF_A_PAGE, Ordering::Relaxed);
-                return true;
+                return copied(missing);
             }
             areas::give_back(AREAS_OF_A_PAGE);
         }
-        // The whole area: that takes none more.
-        copy_to_zeros(area).is_ok()
+        // The whole area: that leaves as many as there are.
+        if let Ok(missing) = copy_to_zeros(area, self.target.page_bytes) {
+            return copied(missing);
+        }
+        // There is no memory for it, or no address space: the kernel makes a copy, if the pool has a page.
+        // SAFETY: ours, by the process's map, and private, as all that we map read-only.
+        !vma.writable && unsafe { mmap::unprotect_private(area) }.is_ok()
     }
 
     fn part_of(&self, vma: &Vma) -> Option<PageSpan> {
@@ -646,8 +665,9 @@ impl Guarded {
     }
 
     /// The block that holds an address, after so many stray writes. Blocks lie side by side from the start of the range on.
-    fn block_of(&self, address: u64, strays: u32, page: u64) -> Option<PageSpan> {
+    fn block_of(&self, address: u64, strays: u32) -> Option<PageSpan> {
         let span = self.target.span;
+        let page = host_page_bytes();
         let pages = match (strays / STRAY_PAGES).checked_sub(1) {
             None => 1,
             Some(doublings) => FIRST_BLOCK_PAGES.checked_shl(doublings)?,
@@ -673,8 +693,10 @@ impl Guarded {
             && fault.is_write() == Some(true)
             && self.is_in_huge_page(vma, fault.address)
         {
-            // A memory that grew made it writable, and the pool has none for its copy.
-            return self.stray_write_unprotected(fault, vma);
+            // A memory that grew made it writable, and the pool has none for its copy. Where we have none either, zeros are left.
+            if self.stray_write_unprotected(fault, vma) {
+                return true;
+            }
         }
         if v8_trap::offer(fault) {
             self.target.counts.faults.fetch_add(1, Ordering::AcqRel);
@@ -791,13 +813,15 @@ fn replace_by_zeros(span: PageSpan, sharing: Sharing) -> SysResult<()> {
     with_zeros(|zero| unsafe { mmap::replace(span, zeros(zero, span.start(), sharing)) })
 }
 
-/// Writable zeros, and in them what the span shows.
-fn copy_to_zeros(span: PageSpan) -> SysResult<()> {
+/// Writable zeros, and in them what the span shows. Gives how many pages of this size could not be had.
+fn copy_to_zeros(span: PageSpan, page_bytes: u64) -> SysResult<u64> {
     // SAFETY: the pages are ours, by the process's map.
-    with_zeros(|zero| unsafe { mmap::replace_by_copy(span, zeros(zero, span.start(), Sharing::CopyOnWrite)) })
+    with_zeros(|zero| unsafe {
+        mmap::replace_by_copy(span, zeros(zero, span.start(), Sharing::CopyOnWrite), page_bytes)
+    })
 }
 
-fn with_zeros(put: impl FnOnce(BorrowedFd<'_>) -> SysResult<()>) -> SysResult<()> {
+fn with_zeros<R>(put: impl FnOnce(BorrowedFd<'_>) -> SysResult<R>) -> SysResult<R> {
     let kept = ZEROS.get().ok_or(SysError::new("open", Errno::ENXIO))?;
     // A script may have closed a descriptor that was not its own, and the number be another file's by now.
     if file::is_zero_device(&kept.file) {
@@ -954,7 +978,11 @@ impl Registration {
         let untold = happened & !self.guarded.reported.load(Ordering::Acquire) != 0;
         self.guarded.now.set(source, untold);
         self.guarded.slides.fetch_add(1, Ordering::AcqRel);
-        // The pages that were changed one by one are gone.
+        self.pages_are_back();
+    }
+
+    /// The pages that were changed one by one are gone, and what stood there before stands there again. Call it while paused.
+    pub fn pages_are_back(&self) {
         self.guarded.changed.store(false, Ordering::Release);
         self.guarded.stray_pages.store(0, Ordering::Relaxed);
         for areas in [&self.guarded.stray_areas, &self.guarded.zero_areas] {

@@ -12,6 +12,7 @@ use crate::sys::page::{PageAligned, PageSpan, host_page_bytes};
 use crate::sys::pagemap::{self, Which};
 use crate::sys::{SysResult, contents, file};
 use crate::window::Window;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 /// What a memory's own pages show, but for those that were written since.
@@ -84,6 +85,9 @@ impl Memory {
                 let Some(pages) = kept.region_pages()? else { continue };
                 check_mappable(&pages, kept.access)?;
                 self.check_place(kept.span, &pages)?;
+            }
+            for kept in snapshot.mappings().iter().filter(|kept| kept.window.is_some()) {
+                kept.region_pages()?.map_or(Ok(()), |pages| pages.region().check_slides())?;
             }
             let pieces = crate::sys::to_u64(snapshot.tail().pieces.len());
             areas = Areas::take(pieces.saturating_mul(AREAS_OF_A_PIECE))
@@ -465,6 +469,20 @@ impl<'a> PutBack<'a> {
                 Access::Readonly => held.registration.is_changed(),
                 Access::Shared => false,
             };
+            if let (Some(fd), Some(target)) = (&held.hugetlb, target.filter(|_| may_be_written)) {
+                // What handlers made writable is none of the region's pages any more.
+                let (fd, offset) = (fd.as_fd(), entry.file_offset);
+                let pages = Pages::File { fd, offset, sharing: entry.access.sharing(), is_memfd: false };
+                held.registration.pause();
+                // SAFETY: see PutBack; a mapping of ours.
+                let replaced = unsafe { mmap::replace(target, pages) };
+                if replaced.is_ok() {
+                    held.registration.pages_are_back();
+                }
+                held.registration.resume();
+                replaced.map_err(|sys| incomplete(sys, None))?;
+                continue;
+            }
             for written in shown.filter(|_| may_be_written).into_iter().chain(rest) {
                 // SAFETY: see PutBack; these are private.
                 unsafe { mmap::discard(written) }.map_err(|sys| incomplete(sys, None))?;

@@ -106,13 +106,17 @@ pub fn prepare_for_handler() {
 fn strategy_of_kernel() -> Strategy {
     static STRATEGY: OnceLock<Strategy> = OnceLock::new();
     *STRATEGY.get_or_init(|| {
-        let release = nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned());
-        match release.ok().as_deref().and_then(parse_release) {
+        match kernel_version() {
             Some(version) if version >= (6, 12) => Strategy::InPlace,
             // An unknown kernel is treated as an old one: slower, never wrong.
             _ => Strategy::MoveOver,
         }
     })
+}
+
+fn kernel_version() -> Option<(u32, u32)> {
+    let release = nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned());
+    release.ok().as_deref().and_then(parse_release)
 }
 
 fn parse_release(release: &str) -> Option<(u32, u32)> {
@@ -141,31 +145,68 @@ unsafe fn replace_and_plug(strategy: Strategy, span: PageSpan, pages: Pages<'_>)
     replaced.map_err(|sys| SysError { removed: plug(span), ..sys })
 }
 
-/// Puts a copy of what a span shows in its place, on these pages, in one step or not at all: they are filled somewhere else first. Where it can't be read they
-/// stay as they are. Safe in a signal handler.
+/// Puts a copy of what a span shows in its place, on these pages, in one step or not at all: they are filled somewhere else first. What can't be
+/// read stays as these pages are; gives how many pieces of `piece_bytes` that is. Safe in a signal handler.
 ///
 /// # Safety
 /// As [`replace`]; and the pages are private and writable.
-pub unsafe fn replace_by_copy(span: PageSpan, pages: Pages<'_>) -> SysResult<()> {
+pub unsafe fn replace_by_copy(span: PageSpan, pages: Pages<'_>, piece_bytes: u64) -> SysResult<u64> {
     let scratch = Mmap::new(span.length(), pages)?;
-    copy_in_kernel(span, &scratch);
+    let mut missing = 0_u64;
+    let mut next = Some(span);
+    while let Some(rest) = next {
+        let piece = rest.first(piece_bytes);
+        let skew = piece.start().get().saturating_sub(span.start().get());
+        if !copy_in_kernel(piece, scratch.address().saturating_add(skew))? {
+            missing = missing.saturating_add(1);
+        }
+        next = PageSpan::between(piece.end(), span.end());
+    }
     // SAFETY: passed on.
-    unsafe { move_over(scratch, span) }.map_err(|sys| SysError { removed: plug(span), ..sys })
+    unsafe { move_over(scratch, span) }.map_err(|sys| SysError { removed: plug(span), ..sys })?;
+    Ok(missing)
 }
 
-/// Copies as far as both can be touched. The kernel does it, since a page that is missing would be a signal.
-fn copy_in_kernel(from: PageSpan, to: &Mmap) {
+/// Copies a span to pages of ours. The kernel does it, since a page that is missing would be a signal; false: one is.
+fn copy_in_kernel(from: PageSpan, to: u64) -> SysResult<bool> {
+    inject::trip("process_vm_readv")?;
     let length = to_usize(from.length().get());
-    let source = libc::iovec { iov_base: to_usize(from.start().get()) as *mut c_void, iov_len: length };
-    let target = libc::iovec { iov_base: to.pointer.as_ptr(), iov_len: length };
-    // SAFETY: the target is ours, and nobody knows it; the kernel checks the source.
-    let copied =
-        unsafe { libc::process_vm_readv(libc::getpid(), &raw const target, 1, &raw const source, 1, 0) };
-    let is_forbidden = copied < 0 && matches!(Errno::last(), Errno::EPERM | Errno::ENOSYS);
-    if is_forbidden && advise(from, Advice::PopulateRead).is_ok() {
-        // SAFETY: it is there. What other threads write to it meanwhile may be seen or not; it is bytes.
-        unsafe { libc::memcpy(target.iov_base, source.iov_base, length) };
+    let mut done = 0;
+    while done < length {
+        let part = |start: u64| libc::iovec {
+            iov_base: to_usize(start).saturating_add(done) as *mut c_void,
+            iov_len: length.saturating_sub(done),
+        };
+        let (source, target) = (part(from.start().get()), part(to));
+        // SAFETY: the target is ours, and nobody knows it; the kernel checks the source.
+        let copied =
+            unsafe { libc::process_vm_readv(libc::getpid(), &raw const target, 1, &raw const source, 1, 0) };
+        match (usize::try_from(copied), Errno::last()) {
+            (Ok(0), _) | (Err(_), Errno::EFAULT) => return Ok(false),
+            (Ok(copied), _) => done = done.saturating_add(copied),
+            // Forbidden perhaps (seccomp). Then what is there is copied without the kernel.
+            (Err(_), _) => {
+                return match advise(from, Advice::PopulateRead) {
+                    Ok(()) => {
+                        let (source, target) = (to_usize(from.start().get()), to_usize(to));
+                        // SAFETY: it is there. What other threads write to it meanwhile may be seen or not; it is bytes.
+                        unsafe { libc::memcpy(target as *mut c_void, source as *const c_void, length) };
+                        Ok(true)
+                    }
+                    Err(sys) if matches!(sys.errno, Errno::EFAULT | Errno::EHWPOISON | Errno::EIO) => {
+                        Ok(false)
+                    }
+                    Err(sys) => Err(sys),
+                };
+            }
+        }
     }
+    Ok(true)
+}
+
+/// Whether the kernel moves huge pages of the system's pool: since 5.16 (hugetlb_mremap, in mm/mremap.c).
+pub fn can_move_huge_pages() -> bool {
+    kernel_version().is_some_and(|version| version >= (5, 16))
 }
 
 /// How often the kernel is asked for an area before the process is given up.
