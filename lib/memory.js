@@ -859,7 +859,9 @@ function makeMemory(descriptor) {
   callNative(() => native.checkHeadRoom())
   for (let attempt = 1; ; attempt++) {
     try {
-      return v8.makeMemory(descriptor)
+      return attempt === 1
+        ? v8.atHugePage(descriptor.address, () => v8.makeMemory(descriptor))
+        : v8.makeMemory(descriptor)
     } catch (error) {
       const { initial, address } = descriptor
       const reservation = callNative(() => v8.reservationOf(address))

@@ -701,7 +701,10 @@ const ATTEMPTS = 3
 function instantiate(module, imports) {
   for (let attempt = 1; ; attempt++) {
     try {
-      return new Instance(module, imports)
+      // Its memory is as large a reservation as any: see v8.atHugePage.
+      return attempt === 1
+        ? v8.atHugePage('i32', () => new Instance(module, imports))
+        : new Instance(module, imports)
     } catch (error) {
       // V8's words for a memory that it gets no address space for.
       if (!/allocate/.test(messageOf(error)) || error.name !== 'RangeError') throw error

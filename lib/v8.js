@@ -65,6 +65,29 @@ function makeMemory({ initial, maximum, shared, address }) {
   return new Memory(descriptor)
 }
 
+// What V8 reserved so far, in one version or another: for the first memory, since nothing was measured before it. A wrong one does no harm.
+const USUAL_RESERVATIONS = [
+  { belowBytes: 0, aboveBytes: 2 ** 33 },
+  { belowBytes: 2 ** 31, aboveBytes: 2 ** 33 },
+  { belowBytes: 0, aboveBytes: 2 ** 34 }
+]
+
+/**
+ * Calls `make`, which makes a memory of V8's, so that it begins at a multiple of 2 MiB if that can be had: huge pages of files
+ * and snapshots can be mapped as such there (src/sys/placement.rs).
+ */
+function atHugePage(address, make) {
+  const known = reservations.get(address)
+  for (const { belowBytes, aboveBytes } of known === undefined ? USUAL_RESERVATIONS : [known]) {
+    native.placeNextMemory(belowBytes, aboveBytes)
+  }
+  try {
+    return make()
+  } finally {
+    native.memoryIsPlaced()
+  }
+}
+
 let pageLimitsFound
 
 /** The largest memories, in Wasm pages: V8 names the bound when it is passed, and makes nothing. 0: there are none. */
@@ -154,6 +177,7 @@ module.exports = {
   isResizable,
   addressTypeOf,
   makeMemory,
+  atHugePage,
   pageLimits,
   beforeMeasuring,
   measureIfAlone,

@@ -8,6 +8,7 @@ mod inject;
 mod limits;
 mod memory;
 mod module;
+mod placement;
 mod region;
 mod snapshot;
 mod task;

@@ -4,6 +4,7 @@
 //! - `page`: host pages, Wasm pages, and the types that keep bytes and pages apart
 //! - `mmap`: mappings, and replacing the pages of an address range without ever leaving a hole
 //! - `memfd`: anonymous files and their seals
+//! - `placement`: where V8's next reservation will be
 //! - `pagemap`: which pages are the process's own
 //! - `contents`: reading and writing the bytes of a memory
 //! - `file`: opening and examining files, copying inside the kernel
@@ -24,6 +25,7 @@ pub mod memfd;
 pub mod mmap;
 pub mod page;
 pub mod pagemap;
+pub mod placement;
 pub mod process_map;
 pub mod signal;
 pub mod v8_trap;
