@@ -206,12 +206,10 @@ class GuardedMemory {
         : check.wholeNumber(byteLength, 'options.byteLength', 1, region.byteLength - byteOffset)
     const request = { region, byteOffset, byteLength: length, access, code, populate, hugePages }
     guardFaults()
-    return this.#place(at, allocator, length, {
-      pageBytes: pageBytesOf(region),
-      next: start => callNative(() => native.nextPlace(this.#table.handle, start, handleOf(region))),
-      at: (start, release) => this.#mapAt(start, request, release),
-      pastEnd: () => this.#mapPastEnd(request)
-    })
+    if (allocator !== undefined) return this.#mapInBlock(at, allocator, request)
+    return at === undefined
+      ? this.#mapPastEnd(request)
+      : this.#mapAt(check.wholeNumberOrBigInt(at, 'options.at'), request)
   }
 
   window(options) {
@@ -224,12 +222,10 @@ class GuardedMemory {
     const length = Math.ceil(byteLength / page) * page
     guardFaults()
     const request = { byteLength: length, access, code, trap }
-    return this.#place(at, allocator, length, {
-      pageBytes: page,
-      next: start => Math.ceil(start / page) * page,
-      at: (start, release) => this.#windowAt(start, request, release),
-      pastEnd: () => this.#windowPastEnd(request)
-    })
+    if (allocator !== undefined) return this.#windowInBlock(at, allocator, request)
+    return at === undefined
+      ? this.#windowPastEnd(request)
+      : this.#windowAt(check.wholeNumberOrBigInt(at, 'options.at'), request)
   }
 
   get mappings() {
@@ -458,20 +454,6 @@ class GuardedMemory {
     return `no memory of this kind can have more: map less at once, through a window perhaps${larger}`
   }
 
-  // Puts something of so many bytes where the options `at` and `allocator` say.
-  #place(at, allocator, byteLength, put) {
-    if (at === undefined) {
-      return allocator === undefined ? put.pastEnd() : this.#inBlock(allocator, byteLength, put)
-    }
-    if (allocator !== undefined) {
-      throw makeError(
-        'ERR_INVALID_ARG_VALUE',
-        'options.at and options.allocator are both given; give one of them'
-      )
-    }
-    return put.at(check.wholeNumberOrBigInt(at, 'options.at'))
-  }
-
   #mapAt(at, request, release) {
     const array = this.#current()
     let id
@@ -604,8 +586,33 @@ class GuardedMemory {
     )
   }
 
+  // Not in `map`: closures would show in what every mapping costs.
+  #mapInBlock(at, allocator, request) {
+    const { region, byteLength } = request
+    return this.#inBlock(at, allocator, byteLength, {
+      pageBytes: pageBytesOf(region),
+      next: start => callNative(() => native.nextPlace(this.#table.handle, start, handleOf(region))),
+      at: (start, release) => this.#mapAt(start, request, release)
+    })
+  }
+
+  #windowInBlock(at, allocator, request) {
+    const page = native.hostPageSize()
+    return this.#inBlock(at, allocator, request.byteLength, {
+      pageBytes: page,
+      next: start => Math.ceil(start / page) * page,
+      at: (start, release) => this.#windowAt(start, request, release)
+    })
+  }
+
   // Puts something of so many bytes into a block of the module's own, which is given back if that fails.
-  #inBlock(allocator, byteLength, { pageBytes, next, at: put }) {
+  #inBlock(at, allocator, byteLength, { pageBytes, next, at: put }) {
+    if (at !== undefined) {
+      throw makeError(
+        'ERR_INVALID_ARG_VALUE',
+        'options.at and options.allocator are both given; give one of them'
+      )
+    }
     const { malloc, free } = check.options(allocator, 'options.allocator')
     check.callback(malloc, 'options.allocator.malloc')
     check.callback(free, 'options.allocator.free')
