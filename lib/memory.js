@@ -459,16 +459,27 @@ class GuardedMemory {
     let id
     try {
       const { region, byteOffset, byteLength, code, populate } = request
-      id = native.mapAt(
-        this.#table.handle,
-        array,
-        handleOf(region),
-        at,
-        byteOffset,
-        byteLength,
-        code,
-        populate
-      )
+      id = this.#guarded
+        ? native.mapAt(
+            this.#table.handle,
+            array.length,
+            handleOf(region),
+            at,
+            byteOffset,
+            byteLength,
+            code,
+            populate ? 1 : 0
+          )
+        : native.mapAtUnguarded(
+            this.#table.handle,
+            array,
+            handleOf(region),
+            at,
+            byteOffset,
+            byteLength,
+            code,
+            populate
+          )
     } catch (error) {
       throw fromNative(error)
     }
@@ -681,12 +692,14 @@ class GuardedMemory {
     const array = this.#current()
     let faults
     try {
-      faults = native.unmap(table.handle, array, start, id)
+      faults = this.#guarded
+        ? native.unmap(table.handle, array.length, start, id)
+        : native.unmapUnguarded(table.handle, array, start, id)
     } catch (error) {
       throw fromNative(error)
     }
     this.#mappings.delete(start)
-    return faults
+    return faults ?? null
   }
 }
 

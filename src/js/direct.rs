@@ -3,7 +3,7 @@
 
 use super::internal;
 use crate::error::Error;
-use napi::bindgen_prelude::{JsObjectValue, Object};
+use napi::bindgen_prelude::{JsObjectValue, Object, ToNapiValue};
 use napi::{Env, JsError, sys};
 use napi_derive::napi;
 use std::ffi::CStr;
@@ -13,8 +13,37 @@ use std::ptr;
 /// The numbers that a call was given.
 type Numbers<const N: usize> = [f64; N];
 
+/// What a call gives back.
+enum Answer {
+    /// `undefined`.
+    Nothing,
+    False,
+    Number(f64),
+    Numbers(Vec<f64>),
+}
+
+impl From<bool> for Answer {
+    fn from(done: bool) -> Self {
+        if done { Self::Nothing } else { Self::False }
+    }
+}
+
+impl From<f64> for Answer {
+    fn from(number: f64) -> Self {
+        Self::Number(number)
+    }
+}
+
+impl From<Option<Vec<f64>>> for Answer {
+    fn from(numbers: Option<Vec<f64>>) -> Self {
+        numbers.map_or(Self::Nothing, Self::Numbers)
+    }
+}
+
 #[napi(module_exports)]
 pub fn register(mut exports: Object<'_>, env: Env) -> napi::Result<()> {
+    define(&mut exports, env, c"mapAt", map_at)?;
+    define(&mut exports, env, c"unmap", unmap)?;
     define(&mut exports, env, c"slide", slide)?;
     define(&mut exports, env, c"restore", restore)?;
     define(&mut exports, env, c"reset", reset)
@@ -39,6 +68,24 @@ fn define(exports: &mut Object<'_>, env: Env, name: &CStr, callback: Callback) -
 }
 
 type Callback = unsafe extern "C" fn(sys::napi_env, sys::napi_callback_info) -> sys::napi_value;
+
+/// See `memory::map_at`.
+///
+/// # Safety
+/// Called by Node-API alone.
+unsafe extern "C" fn map_at(env: sys::napi_env, info: sys::napi_callback_info) -> sys::napi_value {
+    // SAFETY: what Node-API has called with.
+    unsafe { call(env, info, super::memory::map_at) }
+}
+
+/// See `memory::unmap`.
+///
+/// # Safety
+/// Called by Node-API alone.
+unsafe extern "C" fn unmap(env: sys::napi_env, info: sys::napi_callback_info) -> sys::napi_value {
+    // SAFETY: what Node-API has called with.
+    unsafe { call(env, info, super::memory::unmap) }
+}
 
 /// See `window::slide`.
 ///
@@ -67,32 +114,47 @@ unsafe extern "C" fn reset(env: sys::napi_env, info: sys::napi_callback_info) ->
     unsafe { call(env, info, super::snapshot::reset) }
 }
 
-/// Calls `work` with the numbers of this call; what fails is thrown, and no panic gets out. Gives `undefined` for true, and false.
+/// Calls `work` with the numbers of this call, and gives its answer; what fails is thrown, and no panic gets out.
 ///
 /// # Safety
 /// `env` and `info` are those of a call of Node-API's that has not returned.
-unsafe fn call<const N: usize>(
+unsafe fn call<const N: usize, A: Into<Answer>>(
     env: sys::napi_env,
     info: sys::napi_callback_info,
-    work: fn(Numbers<N>) -> Result<bool, Error>,
+    work: fn(Numbers<N>) -> Result<A, Error>,
 ) -> sys::napi_value {
     // SAFETY: the caller's promise.
     let numbers = unsafe { numbers(env, info) };
-    let done = catch_unwind(AssertUnwindSafe(|| work(numbers?)))
-        .unwrap_or_else(|_| Err(internal("a panic; the process goes on")));
+    let answer = catch_unwind(AssertUnwindSafe(|| work(numbers?)))
+        .unwrap_or_else(|_| Err(internal("a panic; the process goes on")))
+        .map_err(napi::Error::from)
+        .and_then(|answer| {
+            // SAFETY: as above.
+            unsafe { to_value(env, answer.into()) }
+        });
+    answer.unwrap_or_else(|error| {
+        // SAFETY: as above.
+        unsafe { JsError::from(error).throw_into(env) };
+        ptr::null_mut()
+    })
+}
+
+/// # Safety
+/// As [`call`].
+unsafe fn to_value(env: sys::napi_env, answer: Answer) -> napi::Result<sys::napi_value> {
     // Null is `undefined` to JavaScript.
     let mut value = ptr::null_mut();
-    match done {
-        Ok(true) => {}
-        Ok(false) => {
-            // SAFETY: as above.
-            let status = unsafe { sys::napi_get_boolean(env, false, &raw mut value) };
-            debug_assert_eq!(status, sys::Status::napi_ok);
-        }
+    let status = match answer {
+        Answer::Nothing => sys::Status::napi_ok,
+        // SAFETY: the caller's promise.
+        Answer::False => unsafe { sys::napi_get_boolean(env, false, &raw mut value) },
         // SAFETY: as above.
-        Err(error) => unsafe { JsError::from(napi::Error::from(error)).throw_into(env) },
-    }
-    value
+        Answer::Number(number) => unsafe { sys::napi_create_double(env, number, &raw mut value) },
+        // SAFETY: as above.
+        Answer::Numbers(numbers) => return unsafe { Vec::to_napi_value(env, numbers) },
+    };
+    napi::check_status!(status)?;
+    Ok(value)
 }
 
 /// # Safety

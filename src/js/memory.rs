@@ -6,6 +6,7 @@
 use super::handles::{Handles, Slot};
 use super::region::region_of;
 use super::task::{Job, NativeTask};
+use super::window::to_number;
 use super::{bytes_of, from_count, internal, to_count};
 use crate::error::{Code, Error};
 use crate::mapping::Access;
@@ -156,10 +157,23 @@ pub(super) fn mapped(start: f64, id: f64) -> Result<Mapped, Error> {
     Ok(Mapped { start, id: to_count(id)? })
 }
 
-/// Maps at an offset and gives the mapping's id.
+/// Maps at an offset and gives the mapping's id, by `[memory, bytes of the memory, region, at, byte offset, byte length, access, whether to
+/// populate]`.
+///
+/// The caller holds the memory, which has guards, as for `window::slide`.
+pub(super) fn map_at(
+    [memory, memory_bytes, region, at, byte_offset, byte_length, access, populate]: [f64; 8],
+) -> Result<f64, Error> {
+    let memory = memory_of(to_number(memory)?)?;
+    let place = Place::new(memory.base().get(), to_count(memory_bytes)?)?;
+    let (region, access) = (to_number(region)?, to_number(access)?);
+    map_in(&memory, place, region, at, byte_offset, byte_length, access, populate != 0.0)
+}
+
+/// The same in a memory that V8 may have moved.
 #[napi(catch_unwind)]
 #[allow(clippy::too_many_arguments)]
-pub fn map_at(
+pub fn map_at_unguarded(
     memory: u32,
     env: Env,
     array: Unknown<'_>,
@@ -170,10 +184,24 @@ pub fn map_at(
     access: u32,
     populate: bool,
 ) -> napi::Result<f64> {
+    let (memory, place) = (memory_of(memory)?, place_of(env, array)?);
+    Ok(map_in(&memory, place, region, at, byte_offset, byte_length, access, populate)?)
+}
+
+#[allow(clippy::too_many_arguments)]
+fn map_in(
+    memory: &Memory,
+    place: Place,
+    region: u32,
+    at: f64,
+    byte_offset: f64,
+    byte_length: f64,
+    access: u32,
+    populate: bool,
+) -> Result<f64, Error> {
     let region = region_of(region)?;
     let pages = region.pages(aligned_offset(byte_offset)?, to_count(byte_length)?)?;
-    let place = place_of(env, array)?;
-    let mapped = memory_of(memory)?.map_at(place, to_count(at)?, &pages, to_access(access)?, populate)?;
+    let mapped = memory.map_at(place, to_count(at)?, &pages, to_access(access)?, populate)?;
     Ok(from_count(mapped.id))
 }
 
@@ -226,16 +254,28 @@ pub fn add_free_space(memory: u32, env: Env, array: Unknown<'_>, start: f64, end
     Ok(memory_of(memory)?.add_free_space(place_of(env, array)?, to_count(start)?, to_count(end)?)?)
 }
 
-/// Unmaps, if the mapping is still there. Gives the faults that it had, as `faults_of` does, or null if it had none.
+/// Unmaps, if the mapping is still there, by `[memory, bytes of the memory, start, id]`. Gives the faults that it had, as `faults_of` does, or `None` if it had
+/// none. As [`map_at`].
+pub(super) fn unmap([memory, memory_bytes, start, id]: [f64; 4]) -> Result<Option<Vec<f64>>, Error> {
+    let memory = memory_of(to_number(memory)?)?;
+    let place = Place::new(memory.base().get(), to_count(memory_bytes)?)?;
+    unmap_in(&memory, place, start, id)
+}
+
+/// The same in a memory that V8 may have moved.
 #[napi(catch_unwind)]
-pub fn unmap(
+pub fn unmap_unguarded(
     memory: u32,
     env: Env,
     array: Unknown<'_>,
     start: f64,
     id: f64,
 ) -> napi::Result<Option<Vec<f64>>> {
-    let counts = memory_of(memory)?.unmap(place_of(env, array)?, mapped(start, id)?)?;
+    Ok(unmap_in(&*memory_of(memory)?, place_of(env, array)?, start, id)?)
+}
+
+fn unmap_in(memory: &Memory, place: Place, start: f64, id: f64) -> Result<Option<Vec<f64>>, Error> {
+    let counts = memory.unmap(place, mapped(start, id)?)?;
     Ok(counts.filter(|counts| counts.last().is_some()).map(|counts| super::fault::flat(&counts, None)))
 }
 
