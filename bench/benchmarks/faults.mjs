@@ -6,7 +6,7 @@ import os from 'node:os'
 import path from 'node:path'
 import { GuardedMemory, HostRegion, limits } from '../../index.mjs'
 import { GiB, KiB, MiB, WASM_PAGE, fillWithNoise, hostArray } from '../lib/dataset.mjs'
-import { SHORT, Samples, collectGarbage, summarize, timeBatches, timeOnce } from '../lib/measure.mjs'
+import { SHORT, Samples, collectGarbage, ratio, summarize, timeBatches, timeOnce } from '../lib/measure.mjs'
 import { compile, warmUp } from '../lib/module.mjs'
 import { compileSum } from '../lib/sum.mjs'
 import { formatBytes, formatQuantity, ratioOf } from '../lib/table.mjs'
@@ -439,7 +439,6 @@ export function report(results) {
   const costs = results.slice(0, COST_CASES.length)
   const costOf = (guard, key) =>
     costs.filter((_, index) => COST_CASES[index].guard === guard).map(medians => medians[key])
-  const ratio = value => ({ unit: 'ratio', median: value, samples: 1 })
   const costTable = {
     id: 'faults-none',
     title: 'Where no fault is ours',

@@ -23,6 +23,9 @@ const SIZES = [64 * KiB, MiB, 64 * MiB, GiB, LARGEST_32, LARGEST_64]
 const ACCESSES = ['readonly', 'private', 'shared']
 const NO_MEMORY64 = 'this V8 has no 64-bit memories'
 
+/** What is measured in turns with what. */
+const RATIOS = { atToBare: ['at', 'bare'], atToAdvised: ['at', 'advised'], endToBare: ['end', 'bare'] }
+
 // As much of a dataset as there are bytes for; a larger one is copied from the same bytes again and again, and mapped without any.
 const LARGEST_FILLED = GiB
 const LARGEST_COPIED = LARGEST_32
@@ -81,10 +84,12 @@ export async function measure(_case, onProgress) {
     const access = Object.fromEntries(
       ACCESSES.map(access => {
         const names = ['at', 'end', 'bare', 'advised', 'firstAt', 'firstEnd', 'grow']
-        return [
-          access,
-          Object.fromEntries(names.map(name => [name, cell(`${byteLength} ${access} ${name}`, missing)]))
-        ]
+        const figures = names.map(name => [name, cell(`${byteLength} ${access} ${name}`, missing)])
+        const ratios = Object.entries(RATIOS).map(([key, pair]) => {
+          const [name, other] = pair.map(each => `${byteLength} ${access} ${each}`)
+          return [key, samples.ratio(name, other) ?? notMeasured(missing)]
+        })
+        return [access, Object.fromEntries([...figures, ...ratios])]
       })
     )
     const copy = name => cell(`${byteLength} ${name}`, copyNotMeasured[byteLength] ?? missing)
@@ -164,15 +169,15 @@ export function report([sizes]) {
       { key: 'bare', label: 'bare mmap calls' },
       { key: 'copyFresh', label: 'copy, fresh memory' },
       { key: 'copyWarm', label: 'copy, warm memory' },
-      { label: 'map : bare', ratio: ['map', 'bare'] },
+      { key: 'mapToBare', label: 'map : bare' },
       { label: 'fresh copy : map', ratio: ['copyFresh', 'map'] },
       { label: 'warm copy : map', ratio: ['copyWarm', 'map'] }
     ],
-    note: 'Medians, with the 10th and 90th percentile. `readonly`, at an address. Pages that are touched later through a mapping cost a page fault each, which is not in here; a copy has touched them all. The copies are `TypedArray.set` from an ordinary array: into memory whose pages were never touched, and into the same memory again. A region larger than 1 GiB has no pages, and copies of so much come from the same GiB again and again. The largest sizes are what a 32-bit and a 64-bit memory hold, less a Wasm page before the mapping and one after.',
+    note: 'Medians, with the 10th and 90th percentile. `readonly`, at an address. Pages that are touched later through a mapping cost a page fault each, which is not in here; a copy has touched them all. Map : bare is the median of the quotients of single turns, since both sides of one have the same neighbours on the machine. The copies are `TypedArray.set` from an ordinary array: into memory whose pages were never touched, and into the same memory again. A region larger than 1 GiB has no pages, and copies of so much come from the same GiB again and again. The largest sizes are what a 32-bit and a 64-bit memory hold, less a Wasm page before the mapping and one after.',
     rows: sizes.map(({ byteLength, access: { readonly }, copyFresh, copyWarm }) => ({
       label: labelOf(byteLength),
       parameters: { byteLength, access: 'readonly', address: addressOf(byteLength) },
-      cells: { map: readonly.at, bare: readonly.bare, copyFresh, copyWarm }
+      cells: { map: readonly.at, bare: readonly.bare, mapToBare: readonly.atToBare, copyFresh, copyWarm }
     }))
   }
 
@@ -185,11 +190,11 @@ export function report([sizes]) {
       { key: 'end', label: 'past the end' },
       { key: 'bare', label: 'bare mmap calls' },
       { key: 'advised', label: 'with madvise' },
-      { label: 'at : bare', ratio: ['at', 'bare'] },
-      { label: 'at : with madvise', ratio: ['at', 'advised'] },
-      { label: 'end : bare', ratio: ['end', 'bare'] }
+      { key: 'atToBare', label: 'at : bare' },
+      { key: 'atToAdvised', label: 'at : with madvise' },
+      { key: 'endToBare', label: 'end : bare' }
     ],
-    note: 'Past the end: in space that an earlier mapping left. The system calls are made by a Rust program of one thread: two of `mmap`, and with the `madvise` calls that `unmap` makes, and `map` for `private` and `shared`.',
+    note: 'Past the end: in space that an earlier mapping left. The system calls are made by a Rust program of one thread: two of `mmap`, and with the `madvise` calls that `unmap` makes, and `map` for `private` and `shared`. Quotients are medians of those of single turns.',
     rows: rowsByAccess(sizes)
   }
 
@@ -219,7 +224,7 @@ export function report([sizes]) {
     })),
     ...SIZES.filter(byteLength => byteLength >= MiB).map(byteLength => ({
       text: `map and unmap of ${labelOf(byteLength)}, of the bare system calls' time`,
-      value: ratioOf(row(byteLength), ['map', 'bare']),
+      value: row(byteLength).cells.mapToBare.median,
       unit: 'ratio',
       atMost: 2
     })),
@@ -243,7 +248,7 @@ const plotOf = ({ title, rows, columns }) => ({
     {
       title: 'readonly, at an address',
       lines: columns
-        .filter(({ key }) => key)
+        .filter(({ key }) => key && key !== 'mapToBare')
         .map(({ key, label }) => ({
           label,
           points: rows

@@ -51,18 +51,36 @@ export function summarize(samplesNs) {
   return { unit: 'ns', median, p10, p90, min: histogram.min, max: histogram.max, samples: samplesNs.length }
 }
 
+const middleOf = values => {
+  const sorted = [...values].sort((a, b) => a - b)
+  return (sorted[(sorted.length - 1) >> 1] + sorted[sorted.length >> 1]) / 2
+}
+
 /** Samples by name, gathered over several turns. */
 export class Samples {
   #samplesNs = new Map()
+  #turnsNs = new Map()
 
+  /** The samples of one turn. */
   add(name, samplesNs) {
     this.#samplesNs.set(name, [...(this.#samplesNs.get(name) ?? []), ...samplesNs])
+    this.#turnsNs.set(name, [...(this.#turnsNs.get(name) ?? []), middleOf(samplesNs)])
   }
 
   /** The summary of what was added under a name, or `undefined` if nothing was. */
   summary(name) {
     const samplesNs = this.#samplesNs.get(name)
     return samplesNs && summarize(samplesNs)
+  }
+
+  /**
+   * How many times the one takes what the other does: the median of the turns' quotients, or `undefined`. What is measured one right after the other
+   * is slowed by the same neighbours on the machine, so this says more than the quotient of both medians.
+   */
+  ratio(name, other) {
+    const [turns, others] = [name, other].map(each => this.#turnsNs.get(each) ?? [])
+    if (turns.length === 0 || turns.length !== others.length) return undefined
+    return ratio(middleOf(turns.map((ns, turn) => ns / others[turn])))
   }
 }
 
@@ -99,6 +117,9 @@ export const rates = summary => ({ ...summary, unit: 'perSecond' })
 
 /** A part of a whole. */
 export const share = value => ({ unit: 'share', median: value, samples: 1 })
+
+/** How many times something is something else. */
+export const ratio = value => ({ unit: 'ratio', median: value, samples: 1 })
 
 /** A figure that was read once, not timed: bytes. */
 export function bytes(value) {
