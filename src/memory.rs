@@ -30,8 +30,8 @@
 //!    [`Memory::sync`] protects it again at the next call.
 //! 4. What faults all the same, a write to a read-only page or a page that a file has lost, is seen to by `fault`.
 //! 5. Nothing here keeps a memory alive, and nothing touches it once it may be dead. Every call is given the memory's
-//!    [`Place`] by someone who holds the memory, fresh from its buffer. A slide in a memory with guards, which V8 never moves, is
-//!    given the buffer's length alone; the base is the one that the window was opened at.
+//!    [`Place`] by someone who holds the memory, fresh from its buffer. Of a memory with guards, which V8 never moves, calls that are made often are
+//!    given the buffer's length alone; the base is the one that it was wrapped at.
 //!
 //! # One table for each reservation, and the base that comes back
 //!
