@@ -23,7 +23,8 @@ const NAMES = [
   'threads',
   'alternatives',
   'stream',
-  'restore'
+  'restore',
+  'nodes'
 ]
 const root = fileURLToPath(new URL('..', import.meta.url))
 const childProgram = fileURLToPath(new URL('lib/child.mjs', import.meta.url))
@@ -67,7 +68,11 @@ function runCase(execPath, name, caseOf, onProgress) {
   return new Promise((resolve, reject) => {
     const args = [moduleOf(name), JSON.stringify(caseOf)]
     const env = { ...process.env, ...caseOf.env }
-    const child = fork(childProgram, args, { execPath, execArgv: ['--expose-gc'], env })
+    const child = fork(childProgram, args, {
+      execPath: caseOf.execPath ?? execPath,
+      execArgv: ['--expose-gc'],
+      env
+    })
     let result
     child.on('message', message => {
       if ('progress' in message) onProgress(message.progress)
