@@ -193,7 +193,7 @@ export interface RegionPart {
 
 /** Options of {@link HostRegion.split}. */
 export interface SplitOptions {
-  /** Every part but the first starts at a multiple of it, counted from `from`: the size of a record. Default: a host page. */
+  /** Every part but the first starts at a multiple of it, counted from `from`: the size of a record. Default: a page of the region. */
   align?: number | undefined
   /** Where to start. Default 0. */
   from?: number | undefined
@@ -507,7 +507,7 @@ export class GuardedMemory {
    * No function of the module may be on the stack, or suspended: its code would go on with locals of a time that never was. A {@link WindowSource} goes on where it is.
    *
    * @throws `ERR_INVALID_ARG_TYPE`, `ERR_HOSTMAP_SNAPSHOT_CLOSED`, `ERR_HOSTMAP_SNAPSHOT_MISMATCH`, `ERR_HOSTMAP_SHARED_MEMORY`, `ERR_HOSTMAP_OVERLAP` if there is a mapping that the snapshot has not,
-   * `ERR_HOSTMAP_MEMORY_FULL`, `ERR_HOSTMAP_MEMORY_HIDDEN`, `ERR_HOSTMAP_MEMORY_MOVED`, `ERR_HOSTMAP_REGION_READONLY`, `ERR_HOSTMAP_FILE_SHRUNK`, `ERR_HOSTMAP_MAP_COUNT`, `ERR_HOSTMAP_NOT_RESTORABLE`. Nothing has changed then, but that the memory may have grown. `ERR_HOSTMAP_OUT_OF_MEMORY` and
+   * `ERR_HOSTMAP_MEMORY_FULL`, `ERR_HOSTMAP_MEMORY_HIDDEN`, `ERR_HOSTMAP_MEMORY_MOVED`, `ERR_HOSTMAP_REGION_READONLY`, `ERR_HOSTMAP_FILE_SHRUNK`, `ERR_HOSTMAP_MAP_COUNT`, `ERR_HOSTMAP_NOT_RESTORABLE`; for a mapping of a region with `hugePages: 'hugetlb'`, `ERR_OUT_OF_RANGE` where this memory begins at another place modulo 2 MiB, and `ERR_INVALID_ARG_VALUE` for a window. Nothing has changed then, but that the memory may have grown. `ERR_HOSTMAP_OUT_OF_MEMORY` and
    * `ERR_HOSTMAP_MAP_FAILED`: the memory may hold a part of the snapshot; restore it again, or don't use it
    * @remarks Cost: the first time, and after mappings came or went, one `mmap` and one `madvise` for each of up to four pieces, whatever their size. After that it grows with what was touched since: one `ioctl` for each stretch
    * between mappings, which takes about 1 us, 1.5 us for each 2 MiB of which anything is mapped as small pages, and 0.1 us for each page that was written; pages beyond
@@ -518,7 +518,8 @@ export class GuardedMemory {
   /**
    * Makes all of the memory zeros, but for its mappings: they stay, and what was written to private pages of them is gone. Globals are not touched.
    *
-   * @throws `ERR_INVALID_ARG_TYPE`, `ERR_OUT_OF_RANGE`, `ERR_HOSTMAP_SHARED_MEMORY`, `ERR_HOSTMAP_MEMORY_HIDDEN`, `ERR_HOSTMAP_MEMORY_MOVED`; `ERR_HOSTMAP_OUT_OF_MEMORY` and `ERR_HOSTMAP_MAP_FAILED` as for `restore`
+   * @throws `ERR_INVALID_ARG_TYPE`, `ERR_OUT_OF_RANGE`, `ERR_HOSTMAP_SHARED_MEMORY`, `ERR_HOSTMAP_MEMORY_HIDDEN`, `ERR_HOSTMAP_MEMORY_MOVED`, `ERR_HOSTMAP_REGION_CLOSED` for what was written to a mapping of a region with
+   * `hugePages: 'hugetlb'` that is closed; `ERR_HOSTMAP_OUT_OF_MEMORY` and `ERR_HOSTMAP_MAP_FAILED` as for `restore`
    * @remarks Cost: as of `restore`.
    */
   reset(options?: ResetOptions): void

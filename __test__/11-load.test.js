@@ -192,6 +192,25 @@ describe('an AbortSignal', () => {
     expect(codes).toEqual({ codes: Array(8).fill('ABORT_ERR'), left: 0, byteLength: 64 * MiB })
   })
 
+  test('a signal that throws is told of, and nothing goes on', async () => {
+    const file = directory.file(noise(1000))
+    const mine = new Error('mine')
+    const signalThatThrows = name => ({
+      aborted: false,
+      addEventListener() {},
+      removeEventListener() {},
+      [name]() {
+        throw mine
+      }
+    })
+    for (const name of ['addEventListener', 'removeEventListener']) {
+      const open = countOpen('that throws')
+      const options = { name: 'that throws', signal: signalThatThrows(name), onProgress() {} }
+      expect(await thrownBy(() => HostRegion.load(file, options))).toBe(mine)
+      expect(countOpen('that throws')).toBe(open)
+    }
+  })
+
   test('keeps its other listeners, and none of ours once the load is done', async () => {
     const path = directory.file(noise(1000))
     const { signal } = new AbortController()

@@ -304,6 +304,24 @@ withPool('a reset puts its bytes back', () => {
   }
 })
 
+withPool('when it was closed, a reset refuses what it can not put back', async () => {
+  const guarded = new GuardedMemory({ initial: 1 })
+  const region = HostRegion.copyFrom(noise(2 * MiB), { hugePages })
+  const mapping = guarded.map(region)
+  region.close()
+  const bytes = new Uint8Array(guarded.buffer)
+  bytes[3] = 3
+  guarded.reset()
+  expect(bytes[3]).toBe(0)
+  bytes[mapping.address] ^= 255
+  bytes[3] = 3
+  await expectFailure(() => guarded.reset(), { code: 'ERR_HOSTMAP_REGION_CLOSED', says: /unmap it/ })
+  expect(bytes[3]).toBe(3)
+  mapping.unmap()
+  guarded.reset()
+  expect(bytes[3]).toBe(0)
+})
+
 withPool('free spans that have no place for it are passed over', () => {
   const guarded = new GuardedMemory({ initial: 1, maximum: 4096 })
   const ordinary = keep(HostRegion.allocate(HUGE))

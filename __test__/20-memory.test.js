@@ -132,6 +132,20 @@ describe('GuardedMemory.from', () => {
   })
 })
 
+test('an older buffer of a shared memory does not make it smaller', () => {
+  const memory = new WebAssembly.Memory({ initial: 1, maximum: 10, shared: true })
+  const older = memory.buffer
+  const guarded = GuardedMemory.from(older)
+  memory.grow(4)
+  expect(GuardedMemory.from(memory.buffer)).toBe(guarded)
+  const region = HostRegion.allocate(WASM_PAGE)
+  const mapping = guarded.map(region, { at: 2 * WASM_PAGE })
+  expect(GuardedMemory.from(older)).toBe(guarded)
+  expect(guarded.byteLength).toBe(5 * WASM_PAGE)
+  mapping.unmap()
+  region.close()
+})
+
 describe.each(kinds)('in a memory that is $kind', ({ make, grows, address }) => {
   test('layout() covers the whole reservation, without gap or overlap', async () => {
     const { guarded } = await make(4, 16)

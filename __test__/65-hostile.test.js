@@ -323,3 +323,40 @@ describe('a window', () => {
     expect(seen.left).toBeGreaterThan(seen.limit / 20)
   })
 })
+
+test('a script that changes what a typed array says of its length does not get past the end of a memory', async () => {
+  const seen = await inChild(async ({ hostmap, failure, probe }) => {
+    const { HostRegion, GuardedMemory } = hostmap
+    const guarded = new GuardedMemory({ initial: 1, maximum: 100 })
+    const guest = await probe(guarded.memory)
+    const region = HostRegion.copyFrom(Buffer.alloc(65536, 5))
+    const inside = guarded.map(region, { at: 0 })
+    const snapshot = guarded.snapshot()
+    const TypedArray = Object.getPrototypeOf(Uint8Array)
+    const { get } = Object.getOwnPropertyDescriptor(TypedArray.prototype, 'length')
+    Object.defineProperty(TypedArray.prototype, 'length', {
+      get() {
+        return this.buffer === guarded.buffer ? 2 ** 20 : get.call(this)
+      },
+      configurable: true
+    })
+    const codes = []
+    for (const call of [
+      () => guarded.map(region, { at: 131072 }),
+      () => guarded.window({ byteLength: 65536, at: 131072 }),
+      () => guarded.restore(snapshot),
+      () => guarded.reset(),
+      () => inside.unmap()
+    ])
+      codes.push((await failure(call))?.code ?? null)
+    const { byteLength } = guarded
+    const trapped = []
+    for (const at of [65536, 131072]) trapped.push((await failure(() => guest.load8(at)))?.name)
+    return { codes, byteLength, trapped }
+  })
+  expect(seen).toEqual({
+    codes: ['ERR_OUT_OF_RANGE', 'ERR_OUT_OF_RANGE', null, null, null],
+    byteLength: 65536,
+    trapped: ['RuntimeError', 'RuntimeError']
+  })
+})

@@ -19,7 +19,7 @@ const {
 const { checkOwn, prepareRestore, reachable, restoreState } = require('./instance.js')
 const v8 = require('./v8.js')
 
-const { WASM_PAGE_BYTES } = v8
+const { WASM_PAGE_BYTES, lengthOf } = v8
 
 // Taken now, like those of v8.js.
 const { Uint8Array } = globalThis
@@ -123,11 +123,13 @@ class GuardedMemory {
     if (isView(buffer)) throw notWasmMemory('it is a view of a HostRegion')
     if (v8.isResizable(buffer)) throw notWasmMemory('it can be resized; pass the WebAssembly.Memory itself')
     const array = new Uint8Array(buffer)
-    const address = asked ?? (array.length > 2 ** 32 ? 'i64' : 'i32')
+    const address = asked ?? (lengthOf(array) > 2 ** 32 ? 'i64' : 'i32')
     const other = GuardedMemory.#livingAt(array)
     if (other !== undefined) {
       // The same memory, met by its buffer, or by its buffer after a growth.
-      if (other.#memory === null) other.#refresh(buffer)
+      // An older buffer of a shared memory is shorter, and still there.
+      if (other.#memory === null && !(other.#shared && lengthOf(array) < lengthOf(other.#array)))
+        other.#refresh(buffer)
       other.#sync()
       byBuffer.set(buffer, other)
       return other
@@ -255,7 +257,7 @@ class GuardedMemory {
     let done
     try {
       done = this.#guarded
-        ? native.restore(this.#table.handle, array.length, handle)
+        ? native.restore(this.#table.handle, lengthOf(array), handle)
         : native.restoreUnguarded(this.#table.handle, array, handle)
     } catch (error) {
       throw fromNative(error)
@@ -275,7 +277,7 @@ class GuardedMemory {
     const array = this.#current()
     callNative(() => {
       const done = this.#guarded
-        ? native.reset(this.#table.handle, array.length, keepResidentBytes)
+        ? native.reset(this.#table.handle, lengthOf(array), keepResidentBytes)
         : native.resetUnguarded(this.#table.handle, array, keepResidentBytes)
       if (done === false) native.lay(this.#table.handle, array, null, keepResidentBytes)
     })
@@ -300,11 +302,11 @@ class GuardedMemory {
     const reservation = callNative(() => v8.reservationOf(this.#address))
     const maximum = this.#maximum ?? v8.pageLimits()[this.#address]
     return makeLayout({
-      byteLength: array.length,
+      byteLength: lengthOf(array),
       maximumBytes: maximum * WASM_PAGE_BYTES,
       // Without guards the reservation depends on the memory's maximum, and nothing is known of it.
       belowBytes: (this.#guarded && reservation?.belowBytes) || 0,
-      aboveBytes: (this.#guarded && reservation?.aboveBytes) || array.length,
+      aboveBytes: (this.#guarded && reservation?.aboveBytes) || lengthOf(array),
       mappings: entries
     })
   }
@@ -335,7 +337,7 @@ class GuardedMemory {
       )
     }
     if (kept.length > 0) guardFaults()
-    const missing = byteLength - this.#current().length
+    const missing = byteLength - lengthOf(this.#current())
     if (missing > 0) this.#grow(missing / WASM_PAGE_BYTES)
     const array = this.#current()
     const made = callNative(() => native.lay(this.#table.handle, array, handle, 0))
@@ -377,10 +379,10 @@ class GuardedMemory {
   // The array over the buffer as it is now. Every growth makes a new buffer.
   #current() {
     // A growth detaches the buffer, but for that of a shared memory.
-    if (!this.#shared && this.#array.length > 0) return this.#array
+    if (!this.#shared && lengthOf(this.#array) > 0) return this.#array
     const buffer = this.buffer
     if (buffer !== this.#buffer) this.#refresh(buffer)
-    if (this.#memory === null && this.#array.length === 0) {
+    if (this.#memory === null && lengthOf(this.#array) === 0) {
       throw hidden(
         'the module has grown its memory, and the buffer that was given is detached; pass the new one to GuardedMemory.from'
       )
@@ -415,7 +417,7 @@ class GuardedMemory {
       throw hidden(
         'only the module can grow it: use `at`, or `allocator` with the exports of its malloc and free'
       )
-    const before = this.#current().length / WASM_PAGE_BYTES
+    const before = lengthOf(this.#current()) / WASM_PAGE_BYTES
     const most = Math.min(this.#maximum ?? Infinity, v8.pageLimits()[this.#address])
     const full = reason =>
       makeError(
@@ -462,7 +464,7 @@ class GuardedMemory {
       id = this.#guarded
         ? native.mapAt(
             this.#table.handle,
-            array.length,
+            lengthOf(array),
             handleOf(region),
             at,
             byteOffset,
@@ -542,9 +544,11 @@ class GuardedMemory {
   // Up to 2 MiB more than the mapping has.
   #growthForCongruent({ region, byteOffset, byteLength }) {
     const array = this.#current()
-    return callNative(() =>
+    const growth = callNative(() =>
       native.growthForCongruent(this.#table.handle, array, handleOf(region), byteOffset, byteLength)
     )
+    // 0: another thread gave a place back since.
+    return growth || byteLength + 2 * HUGE_PAGE_BYTES
   }
 
   #windowAt(at, request, release) {
@@ -573,7 +577,7 @@ class GuardedMemory {
 
   // False: it was refused, now or the last time. Asking again would be most of what a mapping costs, where the one before has left its place.
   #growIfRoom(wanted) {
-    const size = this.#current().length
+    const size = lengthOf(this.#current())
     if (this.#refused.size === size && this.#refused.wanted <= wanted) return false
     try {
       this.#growBy(wanted)
@@ -642,7 +646,7 @@ class GuardedMemory {
     if (start === 0)
       throw failed(`${gave}so the module has no block of this size; let its memory grow further`)
     // What is no block of the module's is not given back either.
-    if (start + blockBytes > this.#current().length)
+    if (start + blockBytes > lengthOf(this.#current()))
       throw failed(`${gave}and the block does not lie in the memory`)
     const release = () => free.call(allocator, given)
     try {
@@ -693,7 +697,7 @@ class GuardedMemory {
     let faults
     try {
       faults = this.#guarded
-        ? native.unmap(table.handle, array.length, start, id)
+        ? native.unmap(table.handle, lengthOf(array), start, id)
         : native.unmapUnguarded(table.handle, array, start, id)
     } catch (error) {
       throw fromNative(error)

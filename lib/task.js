@@ -29,24 +29,27 @@ async function runTask(start, what, signal, onProgress) {
     if (thrown !== undefined) throw thrown.error
     if (signal?.aborted) throw abortError(signal, what)
   }
-  const timer = onProgress === undefined ? undefined : setInterval(tell, PROGRESS_INTERVAL_MS)
+  // A signal of somebody's own making may throw.
   signal?.addEventListener('abort', cancel, { once: true })
+  const timer = onProgress === undefined ? undefined : setInterval(tell, PROGRESS_INTERVAL_MS)
+  const stop = () => {
+    clearInterval(timer)
+    signal?.removeEventListener('abort', cancel)
+  }
   let made
   try {
     made = await start(task)
   } catch (error) {
+    stop()
     check()
     throw fromNative(error)
-  } finally {
-    clearInterval(timer)
-    signal?.removeEventListener('abort', cancel)
   }
-  // What was loaded when the end came is given up; what was done, stays done.
-  if (made === undefined || made === null) return
   try {
-    check()
+    stop()
+    // What was loaded when the end came is given up; what was done, stays done.
+    if (made !== undefined && made !== null) check()
   } catch (error) {
-    made.close()
+    made?.close()
     throw error
   }
   return made

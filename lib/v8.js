@@ -25,6 +25,9 @@ const getterOf = (Class, name) => {
 const isResizableBuffer = getterOf(ArrayBuffer, 'resizable')
 const isGrowableBuffer = getterOf(SharedArrayBuffer, 'growable')
 
+/** How many elements a typed array has, whatever a script made of `length`. Mapping trusts it. */
+const lengthOf = getterOf(Object.getPrototypeOf(Uint8Array), 'length')
+
 /** Whether a buffer can change its size, as no Wasm memory's can that was not asked to. */
 const isResizable = buffer =>
   types.isSharedArrayBuffer(buffer) ? isGrowableBuffer(buffer) : isResizableBuffer(buffer)
@@ -175,6 +178,7 @@ module.exports = {
   growMemory,
   isMemory,
   isResizable,
+  lengthOf,
   addressTypeOf,
   makeMemory,
   atHugePage,

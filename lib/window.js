@@ -3,6 +3,7 @@
 const os = require('node:os')
 const { inspect } = require('node:util')
 const native = require('./binding.js')
+const { lengthOf } = require('./v8.js')
 const check = require('./arguments.js')
 const { makeError, fromNative, callNative, abortError } = require('./errors.js')
 const { isRegion, handleOf, nativeOf } = require('./region.js')
@@ -203,7 +204,7 @@ class Window {
     let there
     try {
       there = this.#guarded
-        ? slideGuarded(this.#handle, array.length, region, start, length, code)
+        ? slideGuarded(this.#handle, lengthOf(array), region, start, length, code)
         : native.slideUnguarded(this.#handle, array, region, start, length, code)
     } catch (error) {
       this.#seeWhatIsLeft()

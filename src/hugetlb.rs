@@ -31,6 +31,9 @@ pub fn round_up(byte_length: u64) -> Option<PageAligned> {
 /// Whether a memfd is as those that are made here: pages of 2 MiB, and all of them there.
 pub fn is_whole(fd: BorrowedFd<'_>) -> SysResult<bool> {
     let status = file::status(fd)?;
+    if status.byte_length == 0 {
+        return Ok(true);
+    }
     let is_ours = file::huge_page_bytes(fd)? == Some(HUGE_PAGE_BYTES)
         && memfd::is_memfd(fd)
         && memfd::keeps_size(fd)

@@ -57,7 +57,7 @@ use nix::errno::Errno;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// Where V8 says a memory is at this moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,7 +198,8 @@ pub(crate) struct Held {
     /// What a window shows; `None` for a mapping.
     pub(crate) window: Option<Window>,
     /// Of a mapping whose pages are copied by handlers, to put the region's back.
-    pub(crate) hugetlb: Option<Arc<OwnedFd>>,
+    /// Weak: closing a region gives its pages back to the pool, whoever has forgotten a memory.
+    pub(crate) hugetlb: Option<Weak<OwnedFd>>,
 }
 
 #[derive(Debug, Default)]
@@ -559,7 +560,7 @@ impl Memory {
             file_offset: pages.file_offset(),
         };
         state.table.insert(entry, {
-            let hugetlb = pages.region().is_hugetlb().then(|| Arc::clone(pages.region().shared_fd()));
+            let hugetlb = pages.region().is_hugetlb().then(|| Arc::downgrade(pages.region().shared_fd()));
             Held { registration, _areas: areas, window: None, hugetlb }
         });
         // A private file mapping is dumped only if it was written (vma_dump_size in fs/coredump.c), so a read-only one needs no advice.

@@ -13,7 +13,10 @@ thread_local! {
 #[napi(catch_unwind)]
 pub fn place_next_memory(below_bytes: f64, above_bytes: f64) -> napi::Result<()> {
     let fillers = placement::prepare(to_count(below_bytes)?, to_count(above_bytes)?);
-    FILLERS.with_borrow_mut(|kept| kept.extend(fillers));
+    FILLERS.with_borrow_mut(|kept| match fillers {
+        Some(fillers) => kept.extend(fillers),
+        None => kept.clear(),
+    });
     Ok(())
 }
 

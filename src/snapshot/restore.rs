@@ -93,6 +93,9 @@ impl Memory {
             areas = Areas::take(pieces.saturating_mul(AREAS_OF_A_PIECE))
                 .map_err(|full| Error::no_head_room("can't restore a snapshot", full))?;
         }
+        if snapshot.is_none() {
+            check_open(&state.table)?;
+        }
         state.laid = None;
         let laid = self.lay_all(place, &mut state, &put_back, &mut made);
         let own = laid.inspect_err(|_| {
@@ -175,6 +178,10 @@ impl Memory {
             return Err(error);
         }
         self.protect_to_restore(&mut state, place);
+        if let Err(error) = snapshot.map_or_else(|| check_open(&state.table), |_| Ok(())) {
+            state.laid = Some(laid);
+            return Err(error);
+        }
         let mut put_back = PutBack::new(self, snapshot, keep_resident_bytes);
         let kept = snapshot.map_or(&[][..], Snapshot::mappings);
         if self.is_worth_dropping(&mut laid, kept)? {
@@ -320,6 +327,19 @@ fn check_files(snapshot: &Snapshot) -> Result<()> {
         at = written.partition_point(|span| span.start() < kept.span.end()).max(at.saturating_add(1));
     }
     Ok(())
+}
+
+/// Refuses to put back pages of regions that are gone.
+fn check_open(table: &MappingTable<Held>) -> Result<()> {
+    let is_lost = |held: &Held| {
+        held.registration.is_changed() && held.hugetlb.as_ref().is_some_and(|fd| fd.strong_count() == 0)
+    };
+    if table.held().any(|(_, held)| is_lost(held)) { Err(closed()) } else { Ok(()) }
+}
+
+fn closed() -> Error {
+    let message = "a region with hugePages: 'hugetlb' was closed, so what was written to a mapping of it can't be put back; unmap it";
+    Error::new(Code::RegionClosed, message)
 }
 
 fn incomplete(sys: crate::sys::SysError, snapshot: Option<&Snapshot>) -> Error {
@@ -471,6 +491,7 @@ impl<'a> PutBack<'a> {
             };
             if let (Some(fd), Some(target)) = (&held.hugetlb, target.filter(|_| may_be_written)) {
                 // What handlers made writable is none of the region's pages any more.
+                let fd = fd.upgrade().ok_or_else(closed)?;
                 let (fd, offset) = (fd.as_fd(), entry.file_offset);
                 let pages = Pages::File { fd, offset, sharing: entry.access.sharing(), is_memfd: false };
                 held.registration.pause();

@@ -152,6 +152,11 @@ unsafe fn replace_and_plug(strategy: Strategy, span: PageSpan, pages: Pages<'_>)
 /// As [`replace`]; and the pages are private and writable.
 pub unsafe fn replace_by_copy(span: PageSpan, pages: Pages<'_>, piece_bytes: u64) -> SysResult<u64> {
     let scratch = Mmap::new(span.length(), pages)?;
+    // So that what fails later is what is copied. Kernels before 5.14 know no such advice.
+    match advise(scratch.span(), Advice::PopulateWrite) {
+        Err(sys) if sys.errno != Errno::EINVAL => return Err(sys),
+        _ => {}
+    }
     let mut missing = 0_u64;
     let mut next = Some(span);
     while let Some(rest) = next {

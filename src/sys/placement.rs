@@ -26,18 +26,21 @@ use std::ptr::NonNull;
 const ATTEMPTS: usize = 4;
 
 /// Makes the kernel give a reservation to come, `below_bytes` and `above_bytes` around its base, such a place that the base is at a multiple of 2 MiB,
-/// for as long as what is returned lives.
-pub fn prepare(below_bytes: u64, above_bytes: u64) -> Vec<Filler> {
+/// for as long as what is returned lives. `None`: there is no room for it, and fillers would be in its way.
+pub fn prepare(below_bytes: u64, above_bytes: u64) -> Option<Vec<Filler>> {
     // V8 asks for as much more as aligning it to a Wasm page may take, and gives the rest back.
     let asked = [above_bytes, WASM_PAGE_BYTES.saturating_sub(host_page_bytes())];
     let asked = asked.into_iter().try_fold(below_bytes, u64::checked_add).and_then(PageAligned::new);
     let mut fillers = Vec::new();
-    for _ in 0..ATTEMPTS {
-        let Some(trial) = asked.and_then(|asked| Filler::new(asked).ok()) else { break };
-        let Some(top) = trial.base(below_bytes).and_then(|base| trial.keep_top(base)) else { break };
-        fillers.push(top);
+    for _ in 0..=ATTEMPTS {
+        let trial = Filler::new(asked?).ok()?;
+        let base = trial.base(below_bytes)?;
+        match trial.keep_top(base) {
+            Some(top) => fillers.push(top),
+            None => return Some(fillers),
+        }
     }
-    fillers
+    None
 }
 
 /// Inaccessible address space that is in the way of others. Given back when dropped.
@@ -108,7 +111,7 @@ mod tests {
             let placed = (0..100).any(|_| {
                 held.push(Filler::new(PageAligned::new(wasm_pages * WASM_PAGE_BYTES).unwrap()).unwrap());
                 let fillers = prepare(below, above);
-                filled += fillers.len();
+                filled += fillers.as_ref().map_or(0, Vec::len);
                 let reservation = reserve(below, above);
                 let base = reservation.base(below).unwrap();
                 held.push(reservation);
@@ -132,7 +135,9 @@ mod tests {
             drop(gap);
             let fillers = prepare(below, above);
             let base = reserve(below, above).base(below).unwrap();
-            is_skewed && fillers.len() > 1 && base.is_multiple_of(HUGE_PAGE_BYTES)
+            is_skewed
+                && fillers.is_some_and(|fillers| fillers.len() > 1)
+                && base.is_multiple_of(HUGE_PAGE_BYTES)
         });
         assert!(in_one_of_many);
     }
