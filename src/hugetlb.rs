@@ -81,12 +81,8 @@ impl Filling {
             file::set_length(&fd, length.get())?;
             memfd::seal_size(&fd)?;
             // A shared mapping reserves what it may take (mmap(2), MAP_NORESERVE).
-            let pages = Pages::File {
-                fd: fd.as_fd(),
-                offset: PageAligned::ZERO,
-                sharing: Sharing::Shared,
-                is_memfd: false,
-            };
+            let (offset, sharing) = (PageAligned::ZERO, Sharing::Shared);
+            let pages = Pages::Hugetlb { fd: fd.as_fd(), offset, sharing };
             let shown = Mmap::new(length, pages)?;
             Ok(Self { fd, shown, taken: 0, bounce: None })
         };

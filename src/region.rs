@@ -324,7 +324,10 @@ impl Region {
     }
 
     fn file_pages(&self, offset: PageAligned, sharing: Sharing) -> Pages<'_> {
-        let is_memfd = self.backing == Backing::Memfd && !self.is_hugetlb();
+        if self.is_hugetlb() {
+            return Pages::Hugetlb { fd: self.fd.as_fd(), offset, sharing };
+        }
+        let is_memfd = self.backing == Backing::Memfd;
         Pages::File { fd: self.fd.as_fd(), offset, sharing, is_memfd }
     }
 

@@ -493,7 +493,7 @@ impl<'a> PutBack<'a> {
                 // What handlers made writable is none of the region's pages any more.
                 let fd = fd.upgrade().ok_or_else(closed)?;
                 let (fd, offset) = (fd.as_fd(), entry.file_offset);
-                let pages = Pages::File { fd, offset, sharing: entry.access.sharing(), is_memfd: false };
+                let pages = Pages::Hugetlb { fd, offset, sharing: entry.access.sharing() };
                 held.registration.pause();
                 // SAFETY: see PutBack; a mapping of ours.
                 let replaced = unsafe { mmap::replace(target, pages) };

@@ -77,6 +77,8 @@ pub enum Pages<'fd> {
     /// Pages of a file, from this offset on. `is_memfd`: of a memfd of ordinary pages, whose mmap operation does nothing that
     /// can fail when the mapping is private. `/dev/zero` counts as one.
     File { fd: BorrowedFd<'fd>, offset: PageAligned, sharing: Sharing, is_memfd: bool },
+    /// Pages of a memfd of huge pages of the system's pool.
+    Hugetlb { fd: BorrowedFd<'fd>, offset: PageAligned, sharing: Sharing },
     /// Zeroed, writable, private pages, as V8 makes those of a linear memory.
     Zeros,
     /// Zeros that take no memory, since they can only be read.
@@ -94,7 +96,7 @@ fn strategy(pages: Pages<'_>) -> Strategy {
     match pages {
         Pages::Zeros | Pages::ReadonlyZeros => strategy_of_kernel(),
         Pages::File { is_memfd: true, sharing, .. } if sharing != Sharing::Shared => strategy_of_kernel(),
-        Pages::File { .. } => Strategy::MoveOver,
+        Pages::File { .. } | Pages::Hugetlb { .. } => Strategy::MoveOver,
     }
 }
 
@@ -274,9 +276,25 @@ unsafe fn replace_by(strategy: Strategy, span: PageSpan, pages: Pages<'_>) -> Sy
         }
         Strategy::MoveOver => {
             let scratch = Mmap::new(span.length(), pages)?;
+            if matches!(pages, Pages::Hugetlb { .. }) {
+                make_page_tables(scratch.span());
+            }
             // SAFETY: passed on.
             unsafe { move_over(scratch, span) }
         }
+    }
+}
+
+/// Touches a page in each gibibyte of addresses. Where a page table for one is missing, `mremap` of huge pages may fail with ENOMEM after it has removed the
+/// target (seen on 6.18, from 3.1 GiB on, by where the two lie).
+fn make_page_tables(span: PageSpan) {
+    const TABLE_BYTES: u64 = 1 << 30;
+    let mut next = Some(span);
+    while let Some(rest) = next {
+        // A page that can't be had has a table all the same.
+        let _ = advise(rest.first(1), Advice::PopulateRead);
+        let at = rest.start().get().saturating_add(1).checked_next_multiple_of(TABLE_BYTES);
+        next = at.and_then(PageAligned::new).and_then(|at| PageSpan::between(at, rest.end()));
     }
 }
 
@@ -311,7 +329,7 @@ unsafe fn raw_mmap(
     let address = fixed.and_then(|span| NonZeroUsize::new(to_usize(span.start().get())));
     let fixed = if fixed.is_some() { MapFlags::MAP_FIXED } else { MapFlags::empty() };
     let mapped = match pages {
-        Pages::File { fd, offset, sharing, .. } => {
+        Pages::File { fd, offset, sharing, .. } | Pages::Hugetlb { fd, offset, sharing } => {
             let offset = i64::try_from(offset.get()).map_err(|_| SysError::new("mmap", Errno::EOVERFLOW))?;
             // SAFETY: the caller owns what MAP_FIXED replaces.
             unsafe { mmap(address, size, sharing.protection(), sharing.flags() | fixed, fd, offset) }
