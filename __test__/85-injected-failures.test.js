@@ -40,6 +40,19 @@ suite('when a system call fails', () => {
     expect(filesAfter).toBe(filesBefore)
   })
 
+  test('a memory that can not be placed is made where V8 likes', () => {
+    const seen = inChild(() => {
+      const { GuardedMemory } = hostmap
+      const kept = [new GuardedMemory({ initial: 1 })]
+      const make = () => kept.push(new GuardedMemory({ initial: 1 }))
+      // The first trial for a place; and the second, where there is one.
+      const [first, second] = [0, 1].map(before => failing('mmap_filler', before, ENOMEM, make))
+      const made = kept.map(({ byteLength, guarded }) => [byteLength, guarded])
+      return { went: first.went, codes: [first.code ?? null, second.code ?? null], made }
+    })
+    expect(seen).toEqual({ went: true, codes: [null, null], made: Array(3).fill([65536, true]) })
+  })
+
   test('map past the end keeps the space that the memory grew by for the next map', () => {
     const seen = inChild(() => {
       const { HostRegion, GuardedMemory } = hostmap

@@ -23,9 +23,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 /// What pages a region in memory is to have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PageKind {
-    #[default]
     Ordinary,
     /// Huge ones as far as the kernel gathers some.
     Gathered,

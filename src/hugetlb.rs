@@ -6,8 +6,8 @@
 //! - They are mapped, protected and replaced as wholes only, at addresses that are multiples of 2 MiB. A region says how large its smallest piece is
 //!   (`Region::page_bytes`), and everything that cuts cuts there.
 //! - `write` does not know them: they are filled through a mapping.
-//! - A copy for a copy-on-write comes from the pool, and SIGBUS where that is empty. So none is ever wanted: there are no `private` mappings, and a
-//!   stray write goes to a copy in ordinary pages (`fault`).
+//! - A copy for a copy-on-write comes from the pool, and SIGBUS where that is empty. So we want none: there are no `private` mappings, and a stray
+//!   write goes to a copy in ordinary pages (`fault`). Only where a module has grown its memory by itself, and made a mapping writable so, the kernel copies.
 
 use crate::error::{Code, Error, Result};
 use crate::fault;

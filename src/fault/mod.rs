@@ -630,7 +630,7 @@ impl Guarded {
         self.target.page_bytes > host_page_bytes() && !is_zeros(vma, address)
     }
 
-    /// Puts writable pages with the same bytes in the place of the huge page that holds an address, or of more of them.
+    /// Puts writable pages with the same bytes in the place of the huge page that holds an address; of all, where the process has no areas left.
     fn make_copy(&self, address: u64, vma: &Vma, area: PageSpan) -> bool {
         self.changed.store(true, Ordering::Release);
         let copied = |missing: u64| {
