@@ -60,13 +60,16 @@ export type HostmapErrorCode =
   | 'ERR_HOSTMAP_MEMORY_HIDDEN'
   /** The memory can't grow enough: its maximum is reached. */
   | 'ERR_HOSTMAP_MEMORY_FULL'
-  /** The memory was moved when it grew (V8 runs without its trap handler): its mappings are lost. */
+  /**
+   * The memory was moved when it grew (V8 runs without its trap handler): its mappings are lost. Or the function that was
+   * passed to {@link GuardedMemory.from} gave the buffer of another memory.
+   */
   | 'ERR_HOSTMAP_MEMORY_MOVED'
   /** The window was unmapped. */
   | 'ERR_HOSTMAP_WINDOW_UNMAPPED'
   /** The range is in use by another mapping. */
   | 'ERR_HOSTMAP_OVERLAP'
-  /** The module's allocator gave no block, or one that does not lie in the memory. */
+  /** The module's allocator gave no block, or one that is not in the memory. */
   | 'ERR_HOSTMAP_ALLOCATOR_FAILED'
   /** The snapshot was closed. */
   | 'ERR_HOSTMAP_SNAPSHOT_CLOSED'
@@ -383,7 +386,11 @@ export interface MapOptions {
    * {@link HostRegion.fromFd} say, and before other free space. What is left over is free space for smaller mappings.
    */
   hugePages?: boolean | undefined
-  /** Puts the region into a block of the module's own `malloc`, for modules that manage all of their memory. `unmap` gives it back to `free`. */
+  /**
+   * Puts the region into a block of the module's own `malloc`, for modules that manage all of their memory. `malloc` may grow it:
+   * where the module hides its memory, pass a function to {@link GuardedMemory.from}. `unmap` gives the block back to `free`, and so
+   * does a `map` that fails.
+   */
   allocator?: GuestAllocator | undefined
 }
 
@@ -421,15 +428,28 @@ export class GuardedMemory {
   /**
    * Wraps a memory that exists. The same object is given for the same memory.
    *
-   * @param memory A `WebAssembly.Memory`, or its buffer where a module hides the memory (Emscripten's `HEAPU8.buffer`). A buffer is accepted
-   * when the process's map proves that it is a Wasm memory's. Such a memory can't be grown by us, so `map` needs `at` or `allocator`;
-   * when the module grew it, call `from` with the new buffer to get the same object, refreshed. (The old buffer of a shared memory does
-   * not tell of the growth; until then, read-only mappings stay copy-on-write.)
-   * @throws `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_HOSTMAP_NOT_WASM_MEMORY`, `ERR_HOSTMAP_MEMORY_REFUSED`
+   * @param memory A `WebAssembly.Memory`. Where a module hides it, a function that gives its buffer as it is now: it is called
+   * after each growth, by `malloc` or whatever else (for a shared memory, at each call). A buffer alone also does, until the memory
+   * grows: then most calls throw `ERR_HOSTMAP_MEMORY_HIDDEN`, and `from` with a function or the new buffer mends the same object.
+   * (A shared memory's old buffer does not tell of growth; until then, read-only mappings stay copy-on-write.) A buffer is accepted
+   * when the process's map proves that it is a Wasm memory's. We can't grow a hidden memory, so `map` needs `at` or `allocator`.
+   * @throws `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_HOSTMAP_NOT_WASM_MEMORY`, `ERR_HOSTMAP_MEMORY_REFUSED`;
+   * `ERR_HOSTMAP_MEMORY_HIDDEN` if the function throws (see `cause`), or gives a detached buffer. Later calls throw this too, if
+   * it gives no buffer either, and `ERR_HOSTMAP_MEMORY_MOVED` if it gives a buffer at another address
+   *
+   * @example
+   * // Emscripten: malloc may grow the memory, which makes a new HEAPU8.
+   * const guarded = GuardedMemory.from(() => Module.HEAPU8.buffer)
+   * const mapping = guarded.map(region, { allocator: { malloc: Module._malloc, free: Module._free } })
+   * Module._scan(mapping.pointer, mapping.byteLength)
+   * mapping.unmap()
    */
-  static from(memory: WasmMemory | ArrayBuffer | SharedArrayBuffer, options?: FromOptions): GuardedMemory
+  static from(
+    memory: WasmMemory | ArrayBuffer | SharedArrayBuffer | (() => ArrayBuffer | SharedArrayBuffer),
+    options?: FromOptions
+  ): GuardedMemory
 
-  /** The memory itself. Throws `ERR_HOSTMAP_MEMORY_HIDDEN` where only a buffer was given. */
+  /** The memory itself. Throws `ERR_HOSTMAP_MEMORY_HIDDEN` where only a buffer is known. */
   readonly memory: WasmMemory
   /** The memory's buffer. A new object after each growth, as with `WebAssembly.Memory`. */
   readonly buffer: ArrayBuffer | SharedArrayBuffer
@@ -527,7 +547,7 @@ export class GuardedMemory {
   /**
    * What lies where in the memory's reservation, in order of address.
    *
-   * @throws `ERR_HOSTMAP_MEMORY_HIDDEN` if only a buffer is known, and it is detached
+   * @throws `ERR_HOSTMAP_MEMORY_HIDDEN` if only a buffer is known, and it is detached; `ERR_HOSTMAP_MEMORY_MOVED`
    * @remarks Cost: grows with the number of mappings. Makes no system call, but to protect read-only mappings again.
    */
   layout(): Layout

@@ -142,6 +142,49 @@ describe.each(hasMemory64 ? ['i32', 'i64'] : ['i32'])("a module's own malloc, %s
     expect(exports.frees.value).toBe(1)
   })
 
+  // Grows its memory with every block that is larger than the room left.
+  const hidden = async () => {
+    const exports = await makeModule(address)
+    const find = () => exports.memory.buffer
+    return { exports, find, guarded: GuardedMemory.from(find, { address }) }
+  }
+
+  test('may grow the memory that its module hides, where a function gives the buffer', async () => {
+    const { exports, find, guarded } = await hidden()
+    const before = find()
+    const bytes = noise(5 * MiB + 123)
+    const mapping = guarded.map(keep(HostRegion.copyFrom(bytes)), { allocator: exports })
+    expect(find()).not.toBe(before)
+    expect(guarded.buffer).toBe(find())
+    expect(Buffer.from(find(), mapping.address, bytes.length).equals(bytes)).toBe(true)
+    expect(typeof mapping.pointer).toBe(address === 'i64' ? 'bigint' : 'number')
+
+    const window = guarded.window({ byteLength: 2 * MiB, allocator: exports })
+    const { address: at, byteLength } = window.slide(mapping.region, MiB)
+    expect(Buffer.from(find(), at, byteLength).equals(bytes.subarray(MiB, 3 * MiB))).toBe(true)
+    window.unmap()
+    mapping.unmap()
+    expect(exports.frees.value).toBe(2)
+  })
+
+  test('that grows a memory known by its buffer alone gets its block back, and the error names the way', async () => {
+    const exports = await makeModule(address)
+    const guarded = GuardedMemory.from(exports.memory.buffer, { address })
+    const region = keep(HostRegion.copyFrom(noise(5 * MiB)))
+    for (const call of [
+      () => guarded.map(region, { allocator: exports }),
+      () => guarded.window({ byteLength: 5 * MiB, allocator: exports })
+    ]) {
+      const frees = exports.frees.value
+      expectError(thrownBy(call), { code: 'ERR_HOSTMAP_MEMORY_HIDDEN', says: [/function/, /HEAPU8\.buffer/] })
+      expect(exports.frees.value).toBe(frees + 1)
+      expect(mappingsOf(region.fd)).toEqual([])
+    }
+    // It is the same memory when a function is given.
+    expect(GuardedMemory.from(() => exports.memory.buffer, { address })).toBe(guarded)
+    guarded.map(region, { allocator: exports }).unmap()
+  })
+
   test('that has no room gives 0, and nothing is mapped', async () => {
     const exports = await makeModule(address)
     const guarded = GuardedMemory.from(exports.memory)

@@ -178,6 +178,7 @@ function abortSignal(value, name) {
 
 module.exports = {
   ACCESS,
+  show,
   wrongType,
   wrongValue,
   outOfRange,

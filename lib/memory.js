@@ -45,6 +45,8 @@ class GuardedMemory {
   // null where a module shows the buffer only. A buffer keeps its memory alive, even when it is detached.
   #memory
   #buffer
+  // Gives the buffer as it is now, where the caller has said how; null where he has not.
+  #find = null
   #shared
   // Over the whole buffer: the native part finds base and length by it.
   #array
@@ -93,7 +95,12 @@ class GuardedMemory {
     check.optional(address, check.oneOf, 'options.address', ['i32', 'i64'])
     if (v8.isMemory(memory)) return GuardedMemory.#fromMemory(memory)
     if (types.isAnyArrayBuffer(memory)) return GuardedMemory.#fromBuffer(memory, address)
-    throw check.wrongType('memory', 'a WebAssembly.Memory, or the buffer of one', memory)
+    if (typeof memory === 'function') {
+      const guarded = GuardedMemory.#fromBuffer(bufferFrom(memory, wrongMemory), address)
+      guarded.#find = memory
+      return guarded
+    }
+    throw wrongMemory(memory)
   }
 
   static #fromMemory(memory) {
@@ -158,7 +165,8 @@ class GuardedMemory {
   }
 
   get buffer() {
-    return this.#memory === null ? this.#buffer : v8.bufferOf(this.#memory)
+    if (this.#memory !== null) return v8.bufferOf(this.#memory)
+    return this.#find === null ? this.#buffer : this.#foundBuffer()
   }
 
   get byteLength() {
@@ -313,7 +321,9 @@ class GuardedMemory {
 
   [inspect.custom](depth, options) {
     if (!(#table in this)) return 'GuardedMemory {}'
-    const { byteLength, address, guarded } = this
+    const { address, guarded } = this
+    // Not by the caller's function: looking at an object runs nothing.
+    const { byteLength } = this.#memory === null ? this.#buffer : v8.bufferOf(this.#memory)
     return `GuardedMemory ${inspect({ byteLength, address, guarded, mappings: this.#mappings.size }, options)}`
   }
 
@@ -373,7 +383,29 @@ class GuardedMemory {
   }
 
   #isCurrent(buffer) {
-    return this.buffer === buffer && buffer.byteLength > 0
+    const current = this.#memory === null ? this.#buffer : v8.bufferOf(this.#memory)
+    return current === buffer && buffer.byteLength > 0
+  }
+
+  // The function is foreign code and may do anything, map and grow included: only what it gives is looked at, and
+  // nothing here is changed before that was found to be this memory's.
+  #foundBuffer() {
+    const buffer = bufferFrom(this.#find)
+    if (buffer === this.#buffer) return buffer
+    const array = new Uint8Array(buffer)
+    if (
+      types.isSharedArrayBuffer(buffer) !== this.#shared ||
+      v8.isResizable(buffer) ||
+      !isAt(this.#table.handle, array)
+    ) {
+      throw makeError(
+        'ERR_HOSTMAP_MEMORY_MOVED',
+        'the function that was passed to GuardedMemory.from gave a buffer at another address: either it is that of another memory, ' +
+          'or V8 moved this one when it grew, and its mappings are lost; call GuardedMemory.from again for the memory as it is now'
+      )
+    }
+    // A shared memory's older buffers are shorter, and never detached.
+    return this.#shared && lengthOf(array) < lengthOf(this.#array) ? this.#buffer : buffer
   }
 
   // The array over the buffer as it is now. Every growth makes a new buffer.
@@ -382,9 +414,9 @@ class GuardedMemory {
     if (!this.#shared && lengthOf(this.#array) > 0) return this.#array
     const buffer = this.buffer
     if (buffer !== this.#buffer) this.#refresh(buffer)
-    if (this.#memory === null && lengthOf(this.#array) === 0) {
+    if (this.#memory === null && this.#find === null && lengthOf(this.#array) === 0) {
       throw hidden(
-        'the module has grown its memory, and the buffer that was given is detached; pass the new one to GuardedMemory.from'
+        `the module has grown its memory, and the buffer that was given is detached; ${PASS_A_FUNCTION}`
       )
     }
     return this.#array
@@ -640,20 +672,27 @@ class GuardedMemory {
     if (!is64 && blockBytes >= 2 ** 32)
       throw failed('more than a 32-bit module can be asked for; map less of the region')
     const given = malloc.call(allocator, is64 ? BigInt(blockBytes) : blockBytes)
-    const gave = `it gave ${inspect(given)}, `
+    const gave = () => `it gave ${inspect(given)}, `
+    // What can't be a block is not given back either.
     const start = addressOf(given, is64)
-    if (start === undefined) throw failed(`${gave}which is no address`)
+    if (start === undefined) throw failed(`${gave()}which is no address`)
     if (start === 0)
-      throw failed(`${gave}so the module has no block of this size; let its memory grow further`)
-    // What is no block of the module's is not given back either.
-    if (start + blockBytes > lengthOf(this.#current()))
-      throw failed(`${gave}and the block does not lie in the memory`)
-    const release = () => free.call(allocator, given)
+      throw failed(`${gave()}so the module has no block of this size; let its memory grow further`)
+    let release = () => free.call(allocator, given)
     try {
+      // Only now, since malloc may have grown the memory.
+      const byteLength = lengthOf(this.#current())
+      if (start + blockBytes > byteLength) {
+        // A shared memory may be larger than the last buffer that was seen; else it is no block of the module's.
+        const isStale = this.#memory === null && this.#shared
+        if (!isStale) release = undefined
+        const hint = isStale ? `, by the buffer that is known; ${PASS_A_FUNCTION}` : ''
+        throw failed(`${gave()}and the memory ends before the block does, at ${byteLength}${hint}`)
+      }
       return put(next(start), release)
     } catch (error) {
       try {
-        release()
+        release?.()
       } catch (cause) {
         error.cause ??= cause
       }
@@ -906,6 +945,45 @@ function refusal(what, reservationBytes, commitBytes, cause) {
     return Object.assign(fromNative(error), cause === undefined ? undefined : { cause })
   }
 }
+
+/** Whether the buffer of this array, of any kind, is that of the memory with this table. */
+function isAt(table, array) {
+  try {
+    return callNative(() => native.isAt(table, array))
+  } catch (error) {
+    if (error.code === 'ERR_HOSTMAP_NOT_WASM_MEMORY') return false
+    throw error
+  }
+}
+
+const THE_FUNCTION = 'the function that was passed to GuardedMemory.from'
+const PASS_A_FUNCTION =
+  'pass GuardedMemory.from a function that gives the buffer as it is now, such as () => Module.HEAPU8.buffer'
+
+/** What a function gave that is to give a memory's buffer as it is now. */
+function bufferFrom(find, wrong = notBuffer) {
+  let buffer
+  try {
+    buffer = find()
+  } catch (cause) {
+    throw Object.assign(hidden(`${THE_FUNCTION} threw; see cause`), { cause })
+  }
+  if (!types.isAnyArrayBuffer(buffer)) throw wrong(buffer, 'given by the function')
+  if (isDetached(buffer)) {
+    throw hidden(
+      `${THE_FUNCTION} gave a buffer that is detached; it must look the buffer up each time, as () => Module.HEAPU8.buffer does`
+    )
+  }
+  return buffer
+}
+
+const notBuffer = given => hidden(`${THE_FUNCTION} gave ${check.show(given)} and not the memory's buffer`)
+
+const wrongMemory = (given, how = 'received') =>
+  makeError(
+    'ERR_INVALID_ARG_TYPE',
+    `memory must be a WebAssembly.Memory, its buffer, or a function that gives its buffer; ${how}: ${check.show(given)}`
+  )
 
 // Node 20 has no `ArrayBuffer.prototype.detached`; there, no view can be made over a detached buffer.
 function isDetached(buffer) {
