@@ -8,6 +8,9 @@
  * codes (`ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`, and `ERR_ILLEGAL_CONSTRUCTOR` for a class that is not made by `new`); all others are {@link HostmapErrorCode}
  * and carry `errno` (negative, as Node's own system errors do) and `syscall` where the kernel said no. A call that throws has
  * changed nothing, except where its documentation says so.
+ *
+ * Options are the enumerable properties of the object, or what its classes define (getters, say), each read once. Nothing is
+ * read from `Object.prototype`. An option of an unknown name is an `ERR_INVALID_ARG_VALUE`, whose message has the nearest one.
  */
 
 /// <reference types="node" />
@@ -186,22 +189,25 @@ export interface FromFdOptions {
   byteLength?: number | undefined
 }
 
-/** A part of a region, in bytes of it. */
+/**
+ * A part of a region or mapping, in bytes of it. Every call that takes a part takes it by these names: pass what
+ * {@link HostRegion.split} gives as its options, or spread it among others.
+ */
 export interface RegionPart {
   /** The first byte. */
-  from: number
-  /** The byte after the last. */
-  to: number
+  byteOffset: number
+  /** How many bytes. */
+  byteLength: number
 }
 
 /** Options of {@link HostRegion.split}. */
 export interface SplitOptions {
-  /** Every part but the first starts at a multiple of it, counted from `from`: the size of a record. Default: a page of the region. */
+  /** Every part but the first starts at a multiple of it, counted from `byteOffset`: the size of a record. Default: a page of the region. */
   align?: number | undefined
   /** Where to start. Default 0. */
-  from?: number | undefined
-  /** Where to end. Default: the region's end. */
-  to?: number | undefined
+  byteOffset?: number | undefined
+  /** How many bytes to divide. Default: to the region's end. */
+  byteLength?: number | undefined
 }
 
 /**
@@ -308,10 +314,12 @@ export class HostRegion implements Disposable {
    * @remarks Cost: `mmap`, `madvise`, `fcntl` and `fstat`, whatever the size; an `munmap` when it is collected. Uses one memory mapping of the process.
    */
   view(byteOffset?: number, byteLength?: number): ArrayBuffer
+  /** The same for a part, by its names. */
+  view(part: Partial<RegionPart>): ArrayBuffer
 
   /**
-   * Divides the region, or a part of it, among `count` readers, workers for example: parts that follow each other, about as long as each other. A part
-   * can be spread into the options of {@link Window.source} and {@link Window.chunks}.
+   * Divides the region, or a part of it, among `count` readers, workers for example: parts that follow each other, about as long as each other. Each is
+   * what {@link Window.source}, {@link GuardedMemory.map} and all other calls that take a part of a region want as options.
    *
    * @param count 1 to 1,048,576. Fewer parts are given where there are fewer than `count` units of `align`; none for an empty part.
    * @throws `ERR_INVALID_ARG_TYPE`, `ERR_OUT_OF_RANGE`
@@ -621,9 +629,9 @@ export class Mapping implements Disposable {
 /** Options of {@link Mapping.prefetch}. */
 export interface PrefetchOptions {
   /** The first byte of the mapping to bring in, counted from its start. Default 0. */
-  from?: number | undefined
-  /** The byte before which it ends. Default: the mapping's end. */
-  to?: number | undefined
+  byteOffset?: number | undefined
+  /** How many bytes. Default: to the mapping's end. */
+  byteLength?: number | undefined
   /** Ends it after at most 4 MiB more; what was brought in stays. */
   signal?: AbortSignal | undefined
 }
@@ -746,7 +754,7 @@ export class Snapshot implements Disposable {
    * @throws as {@link Snapshot.load}
    * @remarks Cost: a few system calls, whatever the size.
    */
-  static fromFd(fd: number, options?: LoadSnapshotOptions): Snapshot
+  static fromFd(fd: number, options?: Omit<LoadSnapshotOptions, 'signal' | 'hugePages'>): Snapshot
 
   /** Bytes of the memory that it was taken of. */
   readonly byteLength: number
@@ -851,9 +859,9 @@ export interface SourceOptions {
   /** How many of the last bytes that were shown stand in front of the next chunk again, if the module does not say. At most the window's `byteLength` less a host page. Default 0. */
   overlap?: number | undefined
   /** Where in the region to start. Default 0. */
-  from?: number | undefined
-  /** Where to end. Default: the region's end. */
-  to?: number | undefined
+  byteOffset?: number | undefined
+  /** How many bytes to read. Default: to the region's end. */
+  byteLength?: number | undefined
   /** As the window's access allows. Default: the window's. */
   access?: Access | undefined
   /**
@@ -929,12 +937,12 @@ export class WindowSource {
   /**
    * Goes to another place: the next chunk starts there, with nothing kept.
    *
-   * @param byteOffset From the source's `from` to its `to`.
+   * @param byteOffset A byte of the part that the source reads, or the one after its last.
    * @throws `ERR_INVALID_ARG_TYPE`, `ERR_OUT_OF_RANGE`
    */
   seek(byteOffset: number): void
 
-  /** The same as `seek(from)`. */
+  /** Back to the first byte of the part. */
   rewind(): void
 }
 
@@ -984,6 +992,8 @@ export class Window implements Disposable {
    * rest is zeros that can be written. The kernel's share grows with the pages that were touched. In a process with `mlockall(MCL_FUTURE)` mapping the whole region reads it in.
    */
   slide(region: HostRegion, byteOffset?: number, options?: SlideOptions): Shown
+  /** The same for a part, by its names. */
+  slide(region: HostRegion, part: Partial<RegionPart> & SlideOptions): Shown
   slide(region: null): Shown
 
   /**
@@ -996,7 +1006,7 @@ export class Window implements Disposable {
 
   /**
    * The same for JavaScript: `for (const chunk of window.chunks(region))`. The `for await` form lets the event loop turn between two chunks. Each loop starts at
-   * `from`. Loops inside of each other over one window each show their own chunk, and the bytes of the outer one are the inner one's then.
+   * the first byte of its part. Loops inside of each other over one window each show their own chunk, and the bytes of the outer one are the inner one's then.
    *
    * @throws as {@link Window.source}
    */
@@ -1136,7 +1146,7 @@ export interface PoolStats {
  * Instances of one module that all start from the same state, and go back to it when they are released: memory, mutable globals and tables. So a program that runs in one finds nothing of those that ran
  * before, whatever became of them: a trap deep in the stack, which leaves the module's stack pointer in the wrong place, is like any other end.
  *
- * What is put back is all that an instance keeps, but for what is named at {@link AcceptedState}. Objects of the host, in globals and tables of type `externref`, are the same ones for all instances, and so are those behind imports, but that each {@link WindowSource} of a window that stands in the state starts again at its `from`. A NaN in
+ * What is put back is all that an instance keeps, but for what is named at {@link AcceptedState}. Objects of the host, in globals and tables of type `externref`, are the same ones for all instances, and so are those behind imports, but that each {@link WindowSource} of a window that stands in the state starts again at its `byteOffset`. A NaN in
  * a global comes back as a NaN, perhaps with other bits.
  *
  * An instance that can't be restored is discarded, and another is made when one is needed: its table has grown, its memory has (without `'grown-memory'`), a mapping or window stands in it that the snapshot has not, one that it has was unmapped, or the kernel has no memory.

@@ -341,8 +341,8 @@ withPool('free spans that have no place for it are passed over', () => {
 withPool('its parts are whole pages', () => {
   const region = keep(HostRegion.allocate(5 * MiB, { hugePages }))
   expect(region.split(2)).toEqual([
-    { from: 0, to: 2 * MiB },
-    { from: 2 * MiB, to: 5 * MiB }
+    { byteOffset: 0, byteLength: 2 * MiB },
+    { byteOffset: 2 * MiB, byteLength: 3 * MiB }
   ])
 })
 

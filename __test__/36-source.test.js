@@ -69,7 +69,7 @@ describe('a source', () => {
     expect(chunks).toHaveLength(Math.ceil(contents.length / window.byteLength))
   })
 
-  test('reads from `from` to `to`, any bytes', () => {
+  test('reads a part, of any bytes', () => {
     const window = makeWindow()
     const region = makeRegion()
     for (const [from, to] of [
@@ -79,7 +79,7 @@ describe('a source', () => {
       [contents.length - 1, contents.length],
       [777, contents.length]
     ]) {
-      const source = window.source(region, { from, to, chunk: 1000 })
+      const source = window.source(region, { byteOffset: from, byteLength: to - from, chunk: 1000 })
       expect(source.position).toBe(from)
       const chunks = drain(source)
       expect(Buffer.concat(chunks.map(({ bytes }) => bytes)).equals(contents.subarray(from, to))).toBe(true)
@@ -87,13 +87,13 @@ describe('a source', () => {
     }
   })
 
-  test.each([0, 5, contents.length])('from and to at byte %i: nothing', at => {
+  test.each([0, 5, contents.length])('an empty part at byte %i: nothing', at => {
     const window = makeWindow()
-    const source = window.source(makeRegion(), { from: at, to: at })
+    const source = window.source(makeRegion(), { byteOffset: at, byteLength: 0 })
     expect(source.next()).toBe(0)
     expect(source.position).toBe(at)
     expect(window.region).toBe(null)
-    expect([...window.chunks(source.region, { from: at, to: at })]).toEqual([])
+    expect([...window.chunks(source.region, { byteOffset: at, byteLength: 0 })]).toEqual([])
   })
 
   test('overlap: shows the last bytes again in front of the next', () => {
@@ -194,7 +194,12 @@ describe('a source', () => {
   })
 
   test('seek and rewind: goes on from any byte, with nothing kept', () => {
-    const source = makeWindow().source(makeRegion(), { chunk: 1000, overlap: 10, from: 50, to: 20_000 })
+    const source = makeWindow().source(makeRegion(), {
+      chunk: 1000,
+      overlap: 10,
+      byteOffset: 50,
+      byteLength: 20_000 - 50
+    })
     source.next()
     for (const at of [5000, 50, 19_999, 10_000, 51]) {
       source.seek(at)
@@ -533,7 +538,8 @@ describe('any source, against a model', () => {
   function checkStep(source, state, plan, keep) {
     const { window } = source
     const given = Number(source.next(keep))
-    if (state.position >= plan.to) {
+    const end = plan.byteOffset + plan.byteLength
+    if (state.position >= end) {
       assert.deepEqual([given, source.start, source.position], [0, state.start, state.position])
       return false
     }
@@ -542,7 +548,7 @@ describe('any source, against a model', () => {
     const start = state.position - kept
     const room = window.byteLength - (start % HOST_PAGE) - kept
     const fresh = given - kept
-    const most = Math.min(plan.chunk ?? Infinity, room, plan.to - state.position)
+    const most = Math.min(plan.chunk ?? Infinity, room, end - state.position)
     if (plan.chunk === undefined) assert.ok(fresh > 0 && fresh <= most)
     else assert.equal(fresh, most)
     assert.deepEqual([source.start, source.position], [start, state.position + fresh])
@@ -562,15 +568,15 @@ describe('any source, against a model', () => {
       address: fc.constantFrom('i32', address),
       chunk: fc.option(around(9 * HOST_PAGE, 1, 2, 3, 8), { nil: undefined }),
       overlap: fc.oneof(fc.constant(0), around(2 * HOST_PAGE, 1)),
-      from: around(contents.length, 0, 1, 2),
-      to: around(contents.length, 3, 30)
+      one: around(contents.length, 0, 1, 2),
+      two: around(contents.length, 3, 30)
     })
-    .map(({ pages, chunk, overlap, from, to, address }) => {
+    .map(({ pages, chunk, overlap, one, two, address }) => {
       const byteLength = pages * HOST_PAGE
       // As the documentation allows them, with room for a start anywhere in a page.
       const kept = Math.min(overlap, byteLength - HOST_PAGE)
       const most = byteLength - HOST_PAGE + 1 - kept
-      const options = { overlap: kept, from: Math.min(from, to), to: Math.max(from, to) }
+      const options = { overlap: kept, byteOffset: Math.min(one, two), byteLength: Math.abs(one - two) }
       return {
         pages,
         address,
@@ -583,11 +589,11 @@ describe('any source, against a model', () => {
     fc.assert(
       fc.property(plans, ({ pages, address, ...plan }) => {
         // Small steps over all of the region would take long.
-        fc.pre((plan.to - plan.from) / (plan.chunk ?? HOST_PAGE) < 200)
+        fc.pre(plan.byteLength / (plan.chunk ?? HOST_PAGE) < 200)
         const source = windowOf(pages, address).source(region, plan)
-        const state = { start: plan.from, position: plan.from }
+        const state = { start: plan.byteOffset, position: plan.byteOffset }
         while (checkStep(source, state, plan));
-        assert.equal(state.position, plan.to)
+        assert.equal(state.position, plan.byteOffset + plan.byteLength)
       }),
       { numRuns: 300 }
     )
@@ -603,20 +609,20 @@ describe('any source, against a model', () => {
       fc.property(plans, fc.array(step, { maxLength: 40 }), ({ pages, address, ...plan }, steps) => {
         const window = windowOf(pages, address)
         const source = window.source(region, plan)
-        const state = { start: plan.from, position: plan.from }
+        const state = { start: plan.byteOffset, position: plan.byteOffset }
         const jump = to => (state.start = state.position = to)
         for (const { keep, seek, rewind } of steps) {
           if (rewind) {
             source.rewind()
-            jump(plan.from)
+            jump(plan.byteOffset)
           } else if (seek !== undefined) {
-            const at = plan.from + Math.floor(seek * (plan.to - plan.from))
+            const at = plan.byteOffset + Math.floor(seek * plan.byteLength)
             source.seek(at)
             jump(at)
           } else {
             const kept = Math.min(keep ?? plan.overlap, state.position - state.start)
             const skew = (state.position - kept) % HOST_PAGE
-            if (state.position < plan.to && skew + kept >= window.byteLength) {
+            if (state.position < plan.byteOffset + plan.byteLength && skew + kept >= window.byteLength) {
               assert.throws(() => source.next(keep), { code: 'ERR_OUT_OF_RANGE' })
             } else checkStep(source, state, plan, keep)
           }
@@ -802,8 +808,8 @@ describe('chunks', () => {
     expect(done).toBe(contents.length)
   })
 
-  test('with overlap, from and to', () => {
-    const options = { chunk: 1000, overlap: 30, from: 500, to: 5700 }
+  test('with overlap, of a part', () => {
+    const options = { chunk: 1000, overlap: 30, byteOffset: 500, byteLength: 5200 }
     const chunks = [...makeWindow().chunks(makeRegion(), options)]
     expect(chunks.map(({ byteOffset, byteLength }) => [byteOffset, byteOffset + byteLength])).toEqual([
       [500, 1500],
@@ -826,7 +832,7 @@ describe('chunks', () => {
   })
 
   test('left by break, and begun again: from the start', () => {
-    const chunks = makeWindow().chunks(makeRegion(), { chunk: 1000, from: 10 })
+    const chunks = makeWindow().chunks(makeRegion(), { chunk: 1000, byteOffset: 10 })
     const first = []
     for (const { byteOffset } of chunks) {
       first.push(byteOffset)
@@ -853,7 +859,7 @@ describe('chunks', () => {
     const other = noise(2 * HOST_PAGE, 9)
     const [one, two] = [makeRegion(), makeRegion(other)]
     let steps = 0
-    for (const outer of window.chunks(one, { chunk: HOST_PAGE, to: 4 * HOST_PAGE })) {
+    for (const outer of window.chunks(one, { chunk: HOST_PAGE, byteLength: 4 * HOST_PAGE })) {
       expect(
         Buffer.from(outer.bytes).equals(contents.subarray(outer.byteOffset, outer.byteOffset + HOST_PAGE))
       ).toBe(true)
@@ -968,7 +974,7 @@ describe('chunks', () => {
   describe('with onProgress', () => {
     test.each([
       ['all', {}],
-      ['a part', { from: 100, to: 9200 }],
+      ['a part', { byteOffset: 100, byteLength: 9100 }],
       ['overlapping chunks', { overlap: 50 }]
     ])('of %s: tells bytes done and bytes to do, after each chunk', (_, options) => {
       const calls = []
@@ -978,7 +984,7 @@ describe('chunks', () => {
         expect(calls).toHaveLength(chunks)
         chunks++
       }
-      const total = (options.to ?? contents.length) - (options.from ?? 0)
+      const total = options.byteLength ?? contents.length
       expect(calls).toEqual(
         Array.from({ length: Math.ceil(total / 1000) }, (_, i) => [Math.min(total, (i + 1) * 1000), total])
       )
@@ -1064,18 +1070,18 @@ describe('region.split', () => {
         size,
         (n, align, one, two) => {
           const [from, to] = [Math.min(one, two), Math.max(one, two)]
-          const parts = region.split(n, { align, from, to })
+          const parts = region.split(n, { align, byteOffset: from, byteLength: to - from })
           const step = align ?? HOST_PAGE
           const units = Math.ceil((to - from) / step)
           assert.equal(parts.length, Math.min(n, units))
           let at = from
           for (const part of parts) {
-            assert.equal(part.from, at)
-            assert.equal((part.from - from) % step, 0)
-            assert.ok(part.to > part.from)
+            assert.equal(part.byteOffset, at)
+            assert.equal((part.byteOffset - from) % step, 0)
+            assert.ok(part.byteLength > 0)
             // Fair: none has a whole unit more than its share.
-            assert.ok(part.to - part.from <= Math.ceil(units / n) * step)
-            at = part.to
+            assert.ok(part.byteLength <= Math.ceil(units / n) * step)
+            at += part.byteLength
           }
           assert.equal(at, to)
         }
@@ -1087,23 +1093,23 @@ describe('region.split', () => {
   test('gives fewer parts where there is too little', () => {
     const region = makeRegion(noise(HOST_PAGE + 1))
     expect(region.split(8)).toEqual([
-      { from: 0, to: HOST_PAGE },
-      { from: HOST_PAGE, to: HOST_PAGE + 1 }
+      { byteOffset: 0, byteLength: HOST_PAGE },
+      { byteOffset: HOST_PAGE, byteLength: 1 }
     ])
-    expect(region.split(8, { align: 2 ** 30 })).toEqual([{ from: 0, to: HOST_PAGE + 1 }])
-    expect(region.split(8, { from: 5, to: 5 })).toEqual([])
+    expect(region.split(8, { align: 2 ** 30 })).toEqual([{ byteOffset: 0, byteLength: HOST_PAGE + 1 }])
+    expect(region.split(8, { byteOffset: 5, byteLength: 0 })).toEqual([])
     expect(makeRegion(noise(3)).split(8, { align: 1 })).toEqual([
-      { from: 0, to: 1 },
-      { from: 1, to: 2 },
-      { from: 2, to: 3 }
+      { byteOffset: 0, byteLength: 1 },
+      { byteOffset: 1, byteLength: 1 },
+      { byteOffset: 2, byteLength: 1 }
     ])
   })
 
-  test('keeps records whole, counted from `from`', () => {
+  test('keeps records whole, counted from `byteOffset`', () => {
     // A header of 10 bytes, then records of 24.
     const region = makeRegion(noise(10 + 24 * 1000))
-    for (const { from, to } of region.split(7, { align: 24, from: 10 })) {
-      expect([(from - 10) % 24, (to - 10) % 24]).toEqual([0, 0])
+    for (const { byteOffset, byteLength } of region.split(7, { align: 24, byteOffset: 10 })) {
+      expect([(byteOffset - 10) % 24, byteLength % 24]).toEqual([0, 0])
     }
   })
 

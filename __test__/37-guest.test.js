@@ -24,9 +24,10 @@ afterEach(() => made.splice(0).forEach(closable => closable.close()))
 
 /** As a WindowSource of Window.source is, over an ordinary memory: only one chunk is there at any time. */
 class FakeSource {
-  constructor(memory, address, bytes, { chunk, overlap = 0, from = 0, to = bytes.length } = {}, pointerOf) {
-    let start = from
-    let position = from
+  constructor(memory, address, bytes, { chunk, overlap = 0, byteOffset = 0, byteLength } = {}, pointerOf) {
+    const to = byteLength === undefined ? bytes.length : byteOffset + byteLength
+    let start = byteOffset
+    let position = byteOffset
     this.imports = {
       next(kept = overlap) {
         if (position === to) return pointerOf(0)
@@ -63,7 +64,7 @@ const places = {
       const region = keep(HostRegion.copyFrom(bytes.length === 0 ? Buffer.alloc(1) : bytes))
       return guarded
         .window({ byteLength: WINDOW_BYTES })
-        .source(region, { ...options, ...(bytes.length === 0 && { to: 0 }) })
+        .source(region, { ...options, ...(bytes.length === 0 && { byteLength: 0 }) })
     }
     return { memory: guarded.memory, source }
   }
@@ -134,12 +135,12 @@ describe.each(combinations)('%s (%s, %s) over %s', (name, file, address, place) 
 
   describe.each([1, 3, 7, 12, 24, 4095, 4097])('records of %i bytes', recordBytes => {
     const expectRecords = (bytes, options) => {
-      const { from = 0, to = bytes.length } = options
+      const { byteOffset: from = 0, byteLength = bytes.length - from } = options
       const { run } = open(bytes, options)
       const reports = run('records', pointerOf(recordBytes))
-      expectTiled(reports, bytes.subarray(from, to), from)
+      expectTiled(reports, bytes.subarray(from, from + byteLength), from)
       const leftOver = reports.pop()
-      expect(leftOver.bytes.length).toBe((to - from) % recordBytes)
+      expect(leftOver.bytes.length).toBe(byteLength % recordBytes)
       expect(reports.filter(({ count }) => count < 1)).toEqual([])
       return reports
     }
@@ -166,9 +167,9 @@ describe.each(combinations)('%s (%s, %s) over %s', (name, file, address, place) 
     })
 
     test('are whole in a part of the region', () => {
-      for (const from of [8, HOST_PAGE - 8, HOST_PAGE]) {
-        for (const to of [from + 3 * recordBytes, whole.length])
-          expectRecords(whole, { from, to, chunk: 5000 })
+      for (const byteOffset of [8, HOST_PAGE - 8, HOST_PAGE]) {
+        for (const byteLength of [3 * recordBytes, whole.length - byteOffset])
+          expectRecords(whole, { byteOffset, byteLength, chunk: 5000 })
       }
     })
 
@@ -181,7 +182,7 @@ describe.each(combinations)('%s (%s, %s) over %s', (name, file, address, place) 
     })
 
     test('are none in an empty source', () => {
-      expect(expectRecords(whole, { from: 8, to: 8 })).toEqual([])
+      expect(expectRecords(whole, { byteOffset: 8, byteLength: 0 })).toEqual([])
     })
   })
 
@@ -293,6 +294,6 @@ describe.each(combinations)('%s (%s, %s) over %s', (name, file, address, place) 
 
 test('Rust records that are not aligned are a trap', () => {
   const module = new WebAssembly.Module(readFileSync(path.join(FIXTURES, 'rust32.wasm')))
-  const { exports } = start(module, undefined, 'a window', noise(100), { from: 2 })
+  const { exports } = start(module, undefined, 'a window', noise(100), { byteOffset: 2 })
   expect(() => exports.records(12)).toThrow(WebAssembly.RuntimeError)
 })

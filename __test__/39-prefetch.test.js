@@ -45,14 +45,14 @@ describe.each([
 test('of a part: the pages that hold it', async () => {
   const region = HostRegion.copyFrom(bytes, { hugePages: false })
   const mapping = new GuardedMemory({ initial: 1 }).map(region)
-  await mapping.prefetch({ from: 5, to: 5 })
+  await mapping.prefetch({ byteOffset: 5, byteLength: 0 })
   expect(mappedBytes(region)).toBe(0)
-  await mapping.prefetch({ from: MiB + 1, to: MiB + PAGE + 1 })
+  await mapping.prefetch({ byteOffset: MiB + 1, byteLength: PAGE })
   // The kernel maps up to 64 KiB around a page that it has.
   const part = mappedBytes(region)
   expect(part).toBeGreaterThanOrEqual(2 * PAGE)
   expect(part).toBeLessThanOrEqual(128 * 1024)
-  await mapping.prefetch({ from: bytes.length - 1 })
+  await mapping.prefetch({ byteOffset: bytes.length - 1 })
   expect(mappedBytes(region)).toBeGreaterThan(part)
   expect(mappedBytes(region)).toBeLessThanOrEqual(part + 64 * 1024)
   region.close()
@@ -85,8 +85,8 @@ test('a signal ends it', async () => {
   fs.truncateSync(large, 2 ** 31)
   const region = HostRegion.open(large)
   const mapping = new GuardedMemory({ initial: 1 }).map(region)
-  for (const to of [0, undefined]) {
-    const ended = await thrownBy(() => mapping.prefetch({ to, signal: AbortSignal.abort() }))
+  for (const byteLength of [0, undefined]) {
+    const ended = await thrownBy(() => mapping.prefetch({ byteLength, signal: AbortSignal.abort() }))
     expectError(ended, { code: 'ABORT_ERR' })
   }
   expect(mappedBytes(region)).toBe(0)
@@ -109,7 +109,7 @@ test('of a file that got shorter: an error, and the mapping is as it was', async
     syscall: 'madvise'
   })
   expect(mapping.faults).toBe(0)
-  await mapping.prefetch({ to: PAGE })
+  await mapping.prefetch({ byteLength: PAGE })
   expect(Buffer.from(mapping.memory.buffer, mapping.address, PAGE).equals(bytes.subarray(0, PAGE))).toBe(true)
   region.close()
 })

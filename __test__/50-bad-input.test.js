@@ -75,13 +75,15 @@ const VALUE_ERROR = { code: ['ERR_INVALID_ARG_VALUE', 'ERR_OUT_OF_RANGE'] }
  * @param limits.unaligned values in the range that are no multiple of what they must be a multiple of
  * @param limits.bigint whether BigInts are taken as well
  * @param limits.required whether undefined is refused
+ * @param limits.orPart whether an object is taken as a part
  */
 function integerRows(
   name,
   call,
-  { min, max = Number.MAX_SAFE_INTEGER, unaligned = [], bigint = false, required = false }
+  { min, max = Number.MAX_SAFE_INTEGER, unaligned = [], bigint = false, required = false, orPart = false }
 ) {
-  const types = [...NOT_NUMBERS, ...(bigint ? [] : [1n]), ...(required ? [undefined] : [])]
+  const notNumbers = NOT_NUMBERS.filter(value => !orPart || named(value) !== '{  }')
+  const types = [...notNumbers, ...(bigint ? [] : [1n]), ...(required ? [undefined] : [])]
   const ranges = [-1, min - 1, 0.5, min + 0.5, NaN, Infinity, -Infinity, 2 ** 53, -(2 ** 53), 1e300, max + 1]
   if (bigint) ranges.push(-1n, BigInt(max) + 1n, 2n ** 64n, -(2n ** 70n))
   const says = new RegExp(name)
@@ -303,7 +305,11 @@ const table = {
     })
   ],
   'region.view': [
-    ...integerRows('byteOffset', value => region.view(value), { min: 0, max: contents.length - 1 }),
+    ...integerRows('byteOffset', value => region.view(value), {
+      min: 0,
+      max: contents.length - 1,
+      orPart: true
+    }),
     ...integerRows('byteLength', value => region.view(0, value), { min: 1, max: contents.length }),
     [
       'byteLength',
@@ -1166,15 +1172,25 @@ describe('windows', () => {
     values.map(value => ['region', value, call, { ...TYPE_ERROR, says: [/region/, /HostRegion/] }])
   const optionRows = call => optionsRows(call).filter(([, value]) => value !== undefined)
 
+  /** What takes a part of the contents, perhaps an empty one. */
+  const partRows = make => [
+    ...integerRows('byteOffset', byteOffset => make({ byteOffset }), { min: 0, max: contents.length }),
+    ...integerRows('byteLength', byteLength => make({ byteLength }), { min: 0, max: contents.length }),
+    [
+      'byteLength',
+      contents.length - 9,
+      byteLength => make({ byteOffset: 10, byteLength }),
+      { ...RANGE_ERROR, says: [/byteLength/, received(contents.length - 9), received(contents.length - 10)] }
+    ]
+  ]
+
   /** What a source and chunks take alike. */
   const planRows = make => [
     ...regionRows(value => make(value), [...NOT_REGIONS, null]),
     ...optionRows(value => make(region, value)),
     ...integerRows('chunk', chunk => make(region, { chunk }), { min: 1, max: 4 * HOST_PAGE }),
     ...integerRows('overlap', overlap => make(region, { overlap }), { min: 0, max: 4 * HOST_PAGE - 1 }),
-    ...integerRows('from', from => make(region, { from }), { min: 0, max: contents.length }),
-    ...integerRows('to', to => make(region, { to }), { min: 0, max: contents.length }),
-    ['to', 9, to => make(region, { from: 10, to }), { ...RANGE_ERROR, says: [/\bto\b/, /10/, /9/] }],
+    ...partRows(part => make(region, part)),
     ['chunk', 101, chunk => make(region, { chunk, overlap: 4 * HOST_PAGE - 100 }), RANGE_ERROR],
     ...wordRows('access', access => make(region, { access }), ACCESSES),
     [
@@ -1255,7 +1271,8 @@ describe('windows', () => {
       ...regionRows(value => window.slide(value)),
       ...integerRows('byteOffset', value => window.slide(region, value), {
         min: 0,
-        max: contents.length - 1
+        max: contents.length - 1,
+        orPart: true
       }),
       ...optionRows(value => window.slide(region, 0, value)),
       ...integerRows('byteLength', byteLength => window.slide(region, 0, { byteLength }), {
@@ -1307,9 +1324,7 @@ describe('windows', () => {
     }),
     'mapping.prefetch': [
       ...optionRows(value => mapped.prefetch(value)),
-      ...integerRows('from', from => mapped.prefetch({ from }), { min: 0, max: contents.length }),
-      ...integerRows('to', to => mapped.prefetch({ to }), { min: 0, max: contents.length }),
-      ['to', 9, to => mapped.prefetch({ from: 10, to }), { ...RANGE_ERROR, says: [/\bto\b/, /10/, /9/] }],
+      ...partRows(part => mapped.prefetch(part)),
       ...[1, 'x', {}, null].map(signal => [
         'signal',
         signal,
@@ -1321,9 +1336,7 @@ describe('windows', () => {
       ...integerRows('count', value => region.split(value), { min: 1, max: 2 ** 20, required: true }),
       ...optionRows(value => region.split(1, value)),
       ...integerRows('align', align => region.split(1, { align }), { min: 1 }),
-      ...integerRows('from', from => region.split(1, { from }), { min: 0, max: contents.length }),
-      ...integerRows('to', to => region.split(1, { to }), { min: 0, max: contents.length }),
-      ['to', 9, to => region.split(1, { from: 10, to }), { ...RANGE_ERROR, says: [/\bto\b/, /10/, /9/] }]
+      ...partRows(part => region.split(1, part))
     ]
   }
   for (const [callee, rows] of Object.entries(calls)) {

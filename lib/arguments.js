@@ -8,6 +8,8 @@ const { fileURLToPath } = require('node:url')
 const { makeError } = require('./errors.js')
 
 function show(value) {
+  // Not even Object.prototype.toString can be asked of one.
+  if (isRevoked(value)) return 'a revoked Proxy'
   let text
   try {
     text = inspect(value, { depth: 0, maxStringLength: 60, breakLength: Infinity })
@@ -31,10 +33,16 @@ function typeOf(value) {
 
 // A revoked Proxy throws when it is asked.
 function isArray(value) {
+  return !isRevoked(value) && Array.isArray(value)
+}
+
+/** Whether it is a Proxy whose target is gone, or one of such a Proxy. */
+function isRevoked(value) {
   try {
-    return Array.isArray(value)
-  } catch {
+    Array.isArray(value)
     return false
+  } catch {
+    return true
   }
 }
 
@@ -111,17 +119,18 @@ function hugePages(value, name) {
   return Number(value)
 }
 
-/** An options object; none is an empty one. */
-function options(value, name = 'options') {
-  if (value === undefined) return {}
+/** An object of the caller's that is no options: see options.js for those. */
+function object(value, name) {
   if (value === null || typeof value !== 'object' || isArray(value)) throw wrongType(name, 'an object', value)
   return value
 }
 
-/** A part of a region: `from` and `to`, bytes of it. */
-function part({ from = 0, to }, byteLength) {
-  wholeNumber(from, 'options.from', 0, byteLength)
-  return { from, to: to === undefined ? byteLength : wholeNumber(to, 'options.to', from, byteLength) }
+/** A part of something that has `wholeBytes`, perhaps an empty one: where it starts and ends. */
+function part({ byteOffset = 0, byteLength }, wholeBytes) {
+  wholeNumber(byteOffset, 'options.byteOffset', 0, wholeBytes)
+  const rest = wholeBytes - byteOffset
+  const length = byteLength === undefined ? rest : wholeNumber(byteLength, 'options.byteLength', 0, rest)
+  return { start: byteOffset, end: byteOffset + length }
 }
 
 const MAX_NAME_BYTES = 200
@@ -190,7 +199,8 @@ module.exports = {
   oneOf,
   access,
   hugePages,
-  options,
+  isRevoked,
+  object,
   part,
   regionName,
   path,

@@ -68,7 +68,7 @@ function reportAtExit() {
   const key = Symbol.for('wasm-hostmap.reportAtExit')
   if (process[key] === undefined) {
     const reporters = new Set()
-    Object.defineProperty(process, key, { value: reporters })
+    Object.defineProperty(process, key, { __proto__: null, value: reporters })
     process.on('beforeExit', () => {
       for (const reporter of reporters) reporter()
     })

@@ -3,6 +3,7 @@
 const { inspect, types } = require('node:util')
 const native = require('./binding.js')
 const check = require('./arguments.js')
+const read = require('./options.js')
 const { makeError, fromNative, callNative } = require('./errors.js')
 const { runTask } = require('./task.js')
 const { isRegion, isHuge, pageBytesOf, handleOf, nativeOf, isView } = require('./region.js')
@@ -39,6 +40,7 @@ const forgetBase = new FinalizationRegistry(base => {
 })
 
 let unmapIn
+let snapshotIn
 let tableOf
 
 class GuardedMemory {
@@ -63,6 +65,7 @@ class GuardedMemory {
 
   static {
     unmapIn = (guarded, mapping) => guarded.#unmap(mapping)
+    snapshotIn = (guarded, given, captured) => guarded.#snapshot(given, captured)
     tableOf = guarded => guarded.#table
   }
 
@@ -91,7 +94,7 @@ class GuardedMemory {
   }
 
   static from(memory, options) {
-    const { address } = check.options(options)
+    const { address } = read.from(options)
     check.optional(address, check.oneOf, 'options.address', ['i32', 'i64'])
     if (v8.isMemory(memory)) return GuardedMemory.#fromMemory(memory)
     if (types.isAnyArrayBuffer(memory)) return GuardedMemory.#fromBuffer(memory, address)
@@ -196,7 +199,7 @@ class GuardedMemory {
       populate = false,
       hugePages,
       allocator
-    } = options === undefined ? NO_OPTIONS : check.options(options)
+    } = read.map(options)
     check.wholeNumber(byteOffset, 'options.byteOffset')
     check.boolean(populate, 'options.populate')
     check.optional(hugePages, check.boolean, 'options.hugePages')
@@ -223,7 +226,7 @@ class GuardedMemory {
   }
 
   window(options) {
-    const { byteLength, at, access = 'readonly', rest = 'trap', allocator } = check.options(options)
+    const { byteLength, at, access = 'readonly', rest = 'trap', allocator } = read.window(options)
     const page = native.hostPageSize()
     check.wholeNumber(byteLength, 'options.byteLength', page)
     const code = check.access(access, 'options.access')
@@ -243,17 +246,11 @@ class GuardedMemory {
   }
 
   snapshot(options) {
-    const given = check.options(options)
-    this.#mustBeAlone('a snapshot', given.exclusive)
-    return takeSnapshot(
-      this,
-      () => ({ array: this.#current(), table: this.#table, mappings: this.#mappings }),
-      given
-    )
+    return this.#snapshot(read.snapshot(options))
   }
 
   restore(snapshot, options) {
-    const { exclusive, globals } = options === undefined ? NO_OPTIONS : check.options(options)
+    const { exclusive, globals } = read.restore(options)
     const handle = handleOfOpen(snapshot)
     this.#mustBeAlone('a restore', exclusive)
     const { state, origin, kept } = insideOf(snapshot)
@@ -278,8 +275,7 @@ class GuardedMemory {
   }
 
   reset(options) {
-    const { exclusive, keepResidentBytes = DEFAULT_KEEP_RESIDENT_BYTES } =
-      options === undefined ? NO_OPTIONS : check.options(options)
+    const { exclusive, keepResidentBytes = DEFAULT_KEEP_RESIDENT_BYTES } = read.reset(options)
     this.#mustBeAlone('a reset', exclusive)
     check.wholeNumber(keepResidentBytes, 'options.keepResidentBytes')
     const array = this.#current()
@@ -325,6 +321,17 @@ class GuardedMemory {
     // Not by the caller's function: looking at an object runs nothing.
     const { byteLength } = this.#memory === null ? this.#buffer : v8.bufferOf(this.#memory)
     return `GuardedMemory ${inspect({ byteLength, address, guarded, mappings: this.#mappings.size }, options)}`
+  }
+
+  // `captured`: globals and tables that Snapshot.of has captured.
+  #snapshot(given, captured) {
+    this.#mustBeAlone('a snapshot', given.exclusive)
+    return takeSnapshot(
+      this,
+      () => ({ array: this.#current(), table: this.#table, mappings: this.#mappings }),
+      given,
+      captured
+    )
   }
 
   #mustBeAlone(what, exclusive) {
@@ -660,7 +667,7 @@ class GuardedMemory {
         'options.at and options.allocator are both given; give one of them'
       )
     }
-    const { malloc, free } = check.options(allocator, 'options.allocator')
+    const { malloc, free } = check.object(allocator, 'options.allocator')
     check.callback(malloc, 'options.allocator.malloc')
     check.callback(free, 'options.allocator.free')
     // One page more than the pages themselves: the block may start anywhere in a page.
@@ -746,10 +753,8 @@ class GuardedMemory {
   }
 }
 
-const NO_OPTIONS = Object.freeze({ __proto__: null })
-
 function prepareGlobals(globals, state) {
-  check.options(globals, 'options.globals')
+  check.object(globals, 'options.globals')
   if (state === null) {
     throw makeError(
       'ERR_HOSTMAP_SNAPSHOT_MISMATCH',
@@ -836,14 +841,14 @@ class Mapping {
   }
 
   async prefetch(options) {
-    const given = check.options(options)
-    const { from, to } = check.part(given, this.#byteLength)
+    const given = read.prefetch(options)
+    const { start: first, end } = check.part(given, this.#byteLength)
     const { signal } = given
     check.optional(signal, check.abortSignal, 'options.signal')
     const isFile = this.#region.backing === 'file'
     const start = task => {
-      if (this.#unmapped || from === to) return
-      return native.prefetch(task, this.#table.handle, this.#address, this.#id, from, to, isFile)
+      if (this.#unmapped || first === end) return
+      return native.prefetch(task, this.#table.handle, this.#address, this.#id, first, end, isFile)
     }
     await runTask(start, 'The prefetch', signal)
   }
@@ -891,7 +896,7 @@ function attach(array) {
 
 function memoryDescriptor(descriptor) {
   if (descriptor === undefined) throw check.wrongType('descriptor', 'an object', descriptor)
-  const { initial, maximum, shared = false, address = 'i32' } = check.options(descriptor, 'descriptor')
+  const { initial, maximum, shared = false, address = 'i32' } = read.descriptor(descriptor, 'descriptor')
   check.oneOf(address, 'descriptor.address', ['i32', 'i64'])
   check.boolean(shared, 'descriptor.shared')
   const most = v8.pageLimits()[address]
@@ -1000,4 +1005,7 @@ const notWasmMemory = why =>
   makeError('ERR_HOSTMAP_NOT_WASM_MEMORY', `memory is not a WebAssembly memory's buffer: ${why}`)
 const hidden = why => makeError('ERR_HOSTMAP_MEMORY_HIDDEN', `the module hides its memory: ${why}`)
 
-module.exports = { GuardedMemory, Mapping }
+/** For Snapshot.of. */
+const snapshotWith = (...args) => snapshotIn(...args)
+
+module.exports = { GuardedMemory, Mapping, snapshotWith }

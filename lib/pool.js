@@ -7,6 +7,7 @@ const { performance } = require('node:perf_hooks')
 const { setImmediate: immediate } = require('node:timers/promises')
 const native = require('./binding.js')
 const check = require('./arguments.js')
+const read = require('./options.js')
 const { makeError, abortError, fromNative } = require('./errors.js')
 const { GuardedMemory } = require('./memory.js')
 const { Snapshot, isSnapshot, checkDigest, noteDigest, NO_GLOBALS } = require('./snapshot.js')
@@ -57,6 +58,8 @@ const SETTLED = Promise.resolve()
 
 // Whoever releases an instance of a shared memory promises that no other thread is in it. Globals are seen to here.
 const RESTORE = Object.freeze({ exclusive: true, globals: NO_GLOBALS })
+
+const ALONE = Object.freeze({ exclusive: true })
 
 let giveBack
 let throwAway
@@ -268,7 +271,7 @@ class InstancePool {
 
   acquire(options) {
     try {
-      const { signal } = options === undefined ? NO_OPTIONS : check.options(options)
+      const { signal } = read.acquire(options)
       if (signal !== undefined) {
         check.abortSignal(signal, 'options.signal')
         if (signal.aborted) throw abortError(signal, ACQUIRE)
@@ -354,7 +357,7 @@ class InstancePool {
           this.#stopWaiting(waiter)
           reject(abortError(signal, ACQUIRE))
         }
-        signal.addEventListener('abort', waiter.onAbort, { once: true })
+        signal.addEventListener('abort', waiter.onAbort, { __proto__: null, once: true })
       }
       this.#waiting.add(waiter)
       try {
@@ -512,7 +515,7 @@ class InstancePool {
       slot = this.#instantiate()
       if (!this.#keepsGrown) checkSize(slot.memory, this.#snapshot)
       noteDigest(slot.instance, this.#digest)
-      this.#snapshot.restoreTo(slot.instance, RESTORE)
+      this.#snapshot.restoreTo(slot.instance, ALONE)
       slot.state = state.captureLive(slot.found)
       slot.byteLength = slot.memory.byteLength
       slot.mappings = this.#mappingsOf(slot)
@@ -565,7 +568,6 @@ class InstancePool {
   }
 }
 
-const NO_OPTIONS = Object.freeze({ __proto__: null })
 const NO_MAPPINGS = Object.freeze([])
 const ACQUIRE = 'the wait for an instance'
 
@@ -588,8 +590,8 @@ function poolOptions(options) {
     max = 64,
     accept = [],
     keepResidentBytes
-  } = check.options(options)
-  if (typeof imports !== 'function') check.optional(imports, check.options, 'options.imports')
+  } = read.pool(options)
+  if (typeof imports !== 'function') check.optional(imports, check.object, 'options.imports')
   if (types.isPromise(imports)) refuseLater(imports, 'options.imports')
   check.optional(bind, check.callback, 'options.bind')
   check.optional(init, check.callback, 'options.init')

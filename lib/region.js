@@ -4,6 +4,7 @@ const { inspect } = require('node:util')
 const { constants } = require('node:buffer')
 const native = require('./binding.js')
 const check = require('./arguments.js')
+const read = require('./options.js')
 const { makeError, callNative } = require('./errors.js')
 const { runTask } = require('./task.js')
 const { guardFaults, faultsFrom } = require('./faults.js')
@@ -78,7 +79,7 @@ class HostRegion {
 
   static allocate(byteLength, options) {
     check.wholeNumber(byteLength, 'byteLength', 1)
-    const { name = 'region', hugePages = false } = check.options(options)
+    const { name = 'region', hugePages = false } = read.allocate(options)
     check.regionName(name, 'options.name')
     const kind = check.hugePages(hugePages, 'options.hugePages')
     return new HostRegion(
@@ -90,7 +91,7 @@ class HostRegion {
 
   static copyFrom(source, options) {
     const array = check.bytes(source, 'source')
-    const { name = 'region', hugePages = false } = check.options(options)
+    const { name = 'region', hugePages = false } = read.allocate(options)
     check.regionName(name, 'options.name')
     const kind = check.hugePages(hugePages, 'options.hugePages')
     return new HostRegion(
@@ -102,7 +103,7 @@ class HostRegion {
 
   static async load(path, options) {
     const text = check.path(path)
-    const { byteOffset = 0, byteLength, name, hugePages = true, signal, onProgress } = check.options(options)
+    const { byteOffset = 0, byteLength, name, hugePages = true, signal, onProgress } = read.load(options)
     check.wholeNumber(byteOffset, 'options.byteOffset')
     check.optional(byteLength, check.wholeNumber, 'options.byteLength', 1)
     check.optional(name, check.regionName, 'options.name')
@@ -128,7 +129,7 @@ class HostRegion {
 
   static open(path, options) {
     const text = check.path(path)
-    const { byteOffset = 0, byteLength, writable = false } = check.options(options)
+    const { byteOffset = 0, byteLength, writable = false } = read.open(options)
     check.wholeNumber(byteOffset, 'options.byteOffset')
     check.optional(byteLength, check.wholeNumber, 'options.byteLength', 1)
     check.boolean(writable, 'options.writable')
@@ -141,7 +142,7 @@ class HostRegion {
 
   static fromFd(fd, options) {
     check.wholeNumber(fd, 'fd', 0, 2 ** 31 - 1)
-    const { byteOffset = 0, byteLength } = check.options(options)
+    const { byteOffset = 0, byteLength } = read.fromFd(options)
     check.wholeNumber(byteOffset, 'options.byteOffset')
     check.optional(byteLength, check.wholeNumber, 'options.byteLength', 1)
     return new HostRegion(
@@ -199,6 +200,10 @@ class HostRegion {
 
   view(byteOffset = 0, byteLength = undefined) {
     this.#mustBeOpen()
+    if (typeof byteOffset === 'object' && byteOffset !== null && byteLength === undefined) {
+      const part = read.view(byteOffset, 'part', 'byteOffset')
+      return this.view(part.byteOffset, part.byteLength)
+    }
     check.wholeNumber(byteOffset, 'byteOffset', 0, this.#byteLength - 1)
     const rest = this.#byteLength - byteOffset
     const length = byteLength === undefined ? rest : check.wholeNumber(byteLength, 'byteLength', 1, rest)
@@ -221,14 +226,17 @@ class HostRegion {
 
   split(count, options) {
     check.wholeNumber(count, 'count', 1, MOST_PARTS)
-    const given = check.options(options)
-    const { from, to } = check.part(given, this.#byteLength)
+    const given = read.split(options)
+    const { start, end } = check.part(given, this.#byteLength)
     const { align = this.#pageBytes } = given
     check.wholeNumber(align, 'options.align', 1)
-    const units = Math.ceil((to - from) / align)
+    const units = Math.ceil((end - start) / align)
     const parts = Math.min(count, units)
-    const border = index => (index === parts ? to : from + Math.floor((units / parts) * index) * align)
-    return Array.from({ length: parts }, (_, index) => ({ from: border(index), to: border(index + 1) }))
+    const border = index => (index === parts ? end : start + Math.floor((units / parts) * index) * align)
+    return Array.from({ length: parts }, (_, index) => {
+      const byteOffset = border(index)
+      return { byteOffset, byteLength: border(index + 1) - byteOffset }
+    })
   }
 
   seal() {

@@ -7,6 +7,7 @@ const { constants } = require('node:buffer')
 const { inspect, types } = require('node:util')
 const native = require('./binding.js')
 const check = require('./arguments.js')
+const read = require('./options.js')
 const { makeError, callNative } = require('./errors.js')
 const { isRegion, handleOf } = require('./region.js')
 const { runTask } = require('./task.js')
@@ -85,7 +86,7 @@ class Snapshot {
   }
 
   static of(instance, options) {
-    const { accept = [], ...rest } = check.options(options)
+    const { accept = [], ...rest } = read.snapshotOf(options)
     checkAccept(accept)
     const found = foundIn(instance)
     if (found.unreadable.length > 0 && !accept.includes('v128-globals')) {
@@ -94,12 +95,12 @@ class Snapshot {
         `JavaScript can't read ${found.unreadable.map(name => `"${name}"`).join(', ')} (v128 or exnref), so a restore would leave it as it is then; pass accept: ['v128-globals'] if that does no harm`
       )
     }
-    return memoryOf(found).snapshot({ ...rest, globals: undefined, [STATE]: state.captureState(found) })
+    return memoryFile().snapshotWith(memoryOf(found), rest, state.captureState(found))
   }
 
   static async load(path, options) {
     const text = check.path(path)
-    const { signal, keepResidentBytes, hugePages, ...rest } = loadOptions(options)
+    const { signal, keepResidentBytes, hugePages, ...rest } = loadOptions(read.loadSnapshot(options))
     const start = task => native.NativeSnapshot.load(task, text, keepResidentBytes, hugePages)
     const owner = await runTask(start, `The load of ${text}`, signal)
     return makeLoaded(owner, rest)
@@ -107,7 +108,7 @@ class Snapshot {
 
   static fromFd(fd, options) {
     check.wholeNumber(fd, 'fd', 0, 2 ** 31 - 1)
-    const { keepResidentBytes, ...rest } = loadOptions(options)
+    const { keepResidentBytes, ...rest } = loadOptions(read.snapshotFromFd(options))
     return makeLoaded(
       callNative(() => native.NativeSnapshot.fromFd(fd, keepResidentBytes)),
       rest
@@ -148,7 +149,7 @@ class Snapshot {
 
   restoreTo(instance, options) {
     handleOfOpen(this)
-    const { exclusive } = check.options(options)
+    const { exclusive } = read.restoreTo(options)
     const found = foundIn(instance)
     const memory = memoryOf(found)
     // All that may be refused comes first.
@@ -167,7 +168,7 @@ class Snapshot {
 
   async instantiate(module, imports) {
     handleOfOpen(this)
-    check.optional(imports, check.options, 'imports')
+    check.optional(imports, check.object, 'imports')
     const bytes = isModule(module) ? undefined : unshared(check.bytes(module, 'module'))
     if (bytes !== undefined) checkDigest(this.#moduleDigest, bytes, 'module')
     const compiled = bytes === undefined ? module : await compile(expose(bytes, 'module').bytes)
@@ -181,7 +182,7 @@ class Snapshot {
 
   async save(path, options) {
     const text = check.path(path)
-    const { signal } = check.options(options)
+    const { signal } = read.save(options)
     check.optional(signal, check.abortSignal, 'options.signal')
     handleOfOpen(this)
     if (this.#unsaveable !== null) throw makeError('ERR_HOSTMAP_NOT_RESTORABLE', this.#unsaveable)
@@ -221,8 +222,6 @@ class Snapshot {
   }
 }
 
-// Carries a state that `Snapshot.of` has captured through `GuardedMemory.snapshot`.
-const STATE = Symbol('state')
 // Says to `GuardedMemory.restore` that globals are seen to.
 const NO_GLOBALS = Object.freeze({ __proto__: null })
 
@@ -276,11 +275,10 @@ function checkComplete(kept, found) {
 }
 
 // Not before it is needed: memory.js needs this file.
-let GuardedMemory
+const memoryFile = () => require('./memory.js')
 
 function memoryOf({ memory }) {
-  GuardedMemory ??= require('./memory.js').GuardedMemory
-  return GuardedMemory.from(memory)
+  return memoryFile().GuardedMemory.from(memory)
 }
 
 // A memory that the module hides can be held by its buffer's keeper only.
@@ -312,8 +310,8 @@ function checkSame(expected, given, name) {
   )
 }
 
-/** Of `GuardedMemory.snapshot`. `ground` gives the memory's table and array, and its mappings by their address, as they are when all options were read. */
-function takeSnapshot(memory, ground, options) {
+/** Of `GuardedMemory.snapshot`. `ground` gives the memory's table and array, and its mappings by their address, as they are when all options were read; `captured` the globals and tables, if it is of an instance. */
+function takeSnapshot(memory, ground, options, captured) {
   const {
     globals,
     module,
@@ -325,7 +323,7 @@ function takeSnapshot(memory, ground, options) {
   check.wholeNumber(keepResidentBytes, 'options.keepResidentBytes')
   check.boolean(hugePages, 'options.hugePages')
   const moduleDigest = module === undefined ? null : digestOf(module)
-  const kept = options[STATE] ?? (globals === undefined ? null : captureGlobals(globals, memory))
+  const kept = captured ?? (globals === undefined ? null : captureGlobals(globals, memory))
   const { table, array, mappings } = ground()
   const shown = []
   const flat = native.entries(table.handle)
@@ -431,14 +429,8 @@ function publicMapping({ numbers, isWindow, regionName, byteOffset, byteLength }
   })
 }
 
-function loadOptions(options) {
-  const {
-    module,
-    regions,
-    signal,
-    keepResidentBytes = DEFAULT_KEEP_RESIDENT_BYTES,
-    hugePages = true
-  } = check.options(options)
+function loadOptions(given) {
+  const { module, regions, signal, keepResidentBytes = DEFAULT_KEEP_RESIDENT_BYTES, hugePages = true } = given
   check.optional(regions, check.callback, 'options.regions')
   check.optional(signal, check.abortSignal, 'options.signal')
   check.wholeNumber(keepResidentBytes, 'options.keepResidentBytes')

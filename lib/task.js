@@ -30,7 +30,7 @@ async function runTask(start, what, signal, onProgress) {
     if (signal?.aborted) throw abortError(signal, what)
   }
   // A signal of somebody's own making may throw.
-  signal?.addEventListener('abort', cancel, { once: true })
+  signal?.addEventListener('abort', cancel, { __proto__: null, once: true })
   const timer = onProgress === undefined ? undefined : setInterval(tell, PROGRESS_INTERVAL_MS)
   const stop = () => {
     clearInterval(timer)

@@ -61,7 +61,8 @@ function addressTypeOf(memory) {
 /** A memory of V8's. Sizes in Wasm pages, as numbers. */
 function makeMemory({ initial, maximum, shared, address }) {
   const size = address === 'i64' ? BigInt : Number
-  const descriptor = { initial: size(initial) }
+  // V8 reads what is missing from the prototype.
+  const descriptor = { __proto__: null, initial: size(initial) }
   if (maximum !== undefined) descriptor.maximum = size(maximum)
   if (shared) descriptor.shared = true
   if (address === 'i64') descriptor.address = 'i64'

@@ -5,6 +5,7 @@ const { inspect } = require('node:util')
 const native = require('./binding.js')
 const { lengthOf } = require('./v8.js')
 const check = require('./arguments.js')
+const read = require('./options.js')
 const { makeError, fromNative, callNative, abortError } = require('./errors.js')
 const { isRegion, handleOf, nativeOf } = require('./region.js')
 const { faultsFrom } = require('./faults.js')
@@ -23,6 +24,7 @@ const slideGuarded = native.slide
 // The smallest size of huge pages, but for arm64 kernels with 16 or 64 KiB pages: there it is a size like any other.
 const HUGE_PAGE_BYTES = 2 << 20
 
+let slideTo
 let takeOver
 let windowHandleOf
 let tellShown
@@ -55,6 +57,11 @@ class Window {
   #stream = null
 
   static {
+    slideTo = (window, region, byteOffset, byteLength, access) => {
+      window.#mustBeOpen()
+      mustBeRegion(region)
+      return window.#slideTo(region, byteOffset, byteLength, access, 'byteOffset')
+    }
     windowHandleOf = window => window.#handle
     tellShown = (window, region, byteOffset, shownBytes) => {
       window.#region = region
@@ -146,8 +153,18 @@ class Window {
     this.#mustBeOpen()
     if (region === null) return this.#empty()
     mustBeRegion(region, 'a HostRegion or null')
-    check.wholeNumber(byteOffset, 'byteOffset', 0, region.byteLength - 1)
-    const { byteLength, access } = options === undefined ? NO_OPTIONS : check.options(options)
+    if (typeof byteOffset === 'object' && byteOffset !== null) {
+      if (options !== undefined)
+        throw check.wrongType('byteOffset', 'a number where options follow', byteOffset)
+      const { byteOffset: start = 0, byteLength, access } = read.slide(byteOffset, 'options', 'byteOffset')
+      return this.#slideTo(region, start, byteLength, access, 'options.byteOffset')
+    }
+    const { byteLength, access } = options === undefined ? NO_OPTIONS : read.slideTo(options)
+    return this.#slideTo(region, byteOffset, byteLength, access, 'byteOffset')
+  }
+
+  #slideTo(region, byteOffset, byteLength, access, called) {
+    check.wholeNumber(byteOffset, called, 0, region.byteLength - 1)
     const code = access === undefined ? this.#code : this.#checkAccess(access)
     const skew = byteOffset % PAGE_BYTES
     const most = Math.min(this.#byteLength - skew, region.byteLength - byteOffset)
@@ -162,11 +179,11 @@ class Window {
   }
 
   source(region, options) {
-    return new WindowSource(OPEN, this, region, this.#plan(region, check.options(options)))
+    return new WindowSource(OPEN, this, region, this.#plan(region, read.source(options)))
   }
 
   chunks(region, options) {
-    const given = check.options(options)
+    const given = read.chunks(options)
     check.optional(given.signal, check.abortSignal, 'options.signal')
     check.optional(given.onProgress, check.callback, 'options.onProgress')
     const plan = this.#plan(region, given)
@@ -246,7 +263,7 @@ class Window {
     this.#mustBeOpen()
     mustBeRegion(region)
     const { chunk, overlap = 0, access = this.#access, readAhead = true, leaveBehind = 'auto' } = options
-    const { from, to } = check.part(options, region.byteLength)
+    const { start, end } = check.part(options, region.byteLength)
     this.#checkAccess(access)
     check.boolean(readAhead, 'options.readAhead')
     if (leaveBehind !== 'auto' && typeof leaveBehind !== 'boolean') {
@@ -258,15 +275,15 @@ class Window {
     const most = holds - overlap
     // Where a chunk starts in its page, it loses as much room: see #next.
     const room =
-      most - Math.max(from % PAGE_BYTES, (((from - overlap) % PAGE_BYTES) + PAGE_BYTES) % PAGE_BYTES)
+      most - Math.max(start % PAGE_BYTES, (((start - overlap) % PAGE_BYTES) + PAGE_BYTES) % PAGE_BYTES)
     const unit = room >= HUGE_PAGE_BYTES ? HUGE_PAGE_BYTES : room >= PAGE_BYTES ? PAGE_BYTES : 1
     const whole = Math.max(1, Math.floor(room / unit) * unit)
     return {
       holds,
       chunk: chunk === undefined ? whole : check.wholeNumber(chunk, 'options.chunk', 1, most),
       overlap,
-      from,
-      to,
+      start,
+      end,
       access,
       readAhead,
       leaveBehind:
@@ -293,7 +310,7 @@ class Window {
   }
 }
 
-const NO_OPTIONS = Object.freeze({ __proto__: null })
+const NO_OPTIONS = Object.freeze({ byteLength: undefined, access: undefined })
 
 const gone = () =>
   makeError(
@@ -350,7 +367,7 @@ class WindowSource {
     this.#region = region
     this.#plan = plan
     this.#rewinds = followsPool ? rewindsOf(window) : null
-    this.#seek(plan.from)
+    this.#seek(plan.start)
     const is64 = window.memory.address === 'i64'
     // Numbers of a 32-bit module come signed.
     const next = is64
@@ -394,20 +411,20 @@ class WindowSource {
   }
 
   seek(byteOffset) {
-    const { from, to } = this.#plan
+    const { start, end } = this.#plan
     this.#rewindIfReleased()
-    this.#seek(check.wholeNumber(byteOffset, 'byteOffset', from, to))
+    this.#seek(check.wholeNumber(byteOffset, 'byteOffset', start, end))
   }
 
   rewind() {
-    this.#seek(this.#plan.from)
+    this.#seek(this.#plan.start)
   }
 
   [inspect.custom](depth, options) {
     if (!(#plan in this)) return 'WindowSource {}'
-    const { from, to, chunk, overlap } = this.#plan
-    const { name } = this.#region
-    return `WindowSource ${inspect({ region: name, position: this.#position, from, to, chunk, overlap }, options)}`
+    const { start: byteOffset, end, chunk, overlap } = this.#plan
+    const shown = { region: this.#region.name, byteOffset, byteLength: end - byteOffset, chunk, overlap }
+    return `WindowSource ${inspect({ ...shown, position: this.#position }, options)}`
   }
 
   /** For chunks: nothing more is read ahead. */
@@ -429,14 +446,14 @@ class WindowSource {
     const rewinds = rewindsOf(this.#window)
     if (this.#rewinds === null || rewinds === this.#rewinds) return
     this.#rewinds = rewinds
-    this.#seek(this.#plan.from)
+    this.#seek(this.#plan.start)
   }
 
   #next(keep) {
-    const { chunk, holds, to, access } = this.#plan
+    const { chunk, holds, end: last, access } = this.#plan
     this.#rewindIfReleased()
     if (this.#window.unmapped) throw gone()
-    if (this.#position >= to) {
+    if (this.#position >= last) {
       this[END]()
       return 0
     }
@@ -451,11 +468,8 @@ class WindowSource {
         keep
       )
     }
-    const end = this.#position + Math.min(chunk, to - this.#position, room)
-    const { pointer, byteLength } = this.#window.slide(this.#region, start, {
-      byteLength: end - start,
-      access
-    })
+    const end = this.#position + Math.min(chunk, last - this.#position, room)
+    const { pointer, byteLength } = slideTo(this.#window, this.#region, start, end - start, access)
     this.#start = start
     this.#position = end
     this.#pointer = pointer
@@ -465,9 +479,9 @@ class WindowSource {
 
   // Tells the threads that read ahead where the module is: not at each step, where steps are small.
   #advance() {
-    const { chunk, to, access, readAhead, leaveBehind } = this.#plan
+    const { chunk, end, access, readAhead, leaveBehind } = this.#plan
     const distance = Math.max(chunk, Math.min(LEAST_AHEAD_BYTES, memoryLimitBytes() / 16))
-    const isDue = this.#position + distance / 2 > this.#aheadTo && this.#aheadTo < to
+    const isDue = this.#position + distance / 2 > this.#aheadTo && this.#aheadTo < end
     if (!isDue && !this.#restart) return
     try {
       this.#stream ??= new native.NativeStream(
@@ -482,7 +496,7 @@ class WindowSource {
         return
       }
       takeOver(this.#window, this.#stream)
-      this.#aheadTo = Math.min(to, this.#position + distance)
+      this.#aheadTo = Math.min(end, this.#position + distance)
       this.#stream.advance(this.#start, this.#position, this.#aheadTo, this.#restart)
       this.#restart = false
     } catch (error) {
@@ -511,7 +525,7 @@ class Chunks {
 
   *[Symbol.iterator]() {
     const source = this.#open()
-    const { from, to } = this.#plan
+    const { start, end } = this.#plan
     try {
       for (;;) {
         if (this.#signal?.aborted) throw abortError(this.#signal, `Reading region "${source.region.name}"`)
@@ -521,7 +535,7 @@ class Chunks {
         const address = Number(pointer)
         const bytes = new Uint8Array(window.memory.buffer, address, byteLength)
         yield { address, pointer, byteOffset, byteLength, bytes }
-        this.#onProgress?.(source.position - from, to - from)
+        this.#onProgress?.(source.position - start, end - start)
       }
     } finally {
       source[END]()

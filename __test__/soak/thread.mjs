@@ -302,7 +302,7 @@ const ROUNDS = {
     const overlap = pick([0, 0, 8, 100])
     const access = pick(['readonly', 'private'])
     const from = random(source.length)
-    const stream = window.source(region, { from, overlap, access, leaveBehind: random(2) === 0 })
+    const stream = window.source(region, { byteOffset: from, overlap, access, leaveBehind: random(2) === 0 })
     const array = new Uint8Array(guarded.buffer)
     const chunks = random(2) ? Infinity : random(10)
     for (let i = 0; i < chunks && stream.next() > 0; i++) {

@@ -12,7 +12,7 @@ const { memory, source } = openSource()
 const readings = {
   ...source.imports,
   next(keep) {
-    parentPort.postMessage({ doneBytes: source.position - part.from })
+    parentPort.postMessage({ doneBytes: source.position - part.byteOffset })
     return source.imports.next(keep)
   }
 }

@@ -65,8 +65,11 @@ const inWord = Array.from({ length: 256 }, (_, byte) =>
 
 /** The parts, with each border that would cut a word moved to its end: else both halves would count. */
 function moveToWordBorders(region, parts) {
-  const borders = parts.map(({ to }) => wordBorder(region, to))
-  return parts.map((_, i) => ({ from: i === 0 ? 0 : borders[i - 1], to: borders[i] }))
+  const ends = parts.map(({ byteOffset, byteLength }) => wordBorder(region, byteOffset + byteLength))
+  return ends.map((end, i) => {
+    const byteOffset = i === 0 ? 0 : ends[i - 1]
+    return { byteOffset, byteLength: end - byteOffset }
+  })
 }
 
 /** The first offset from here on where no word is cut. */

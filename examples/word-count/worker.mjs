@@ -11,7 +11,7 @@ let source
 const text = {
   next(keep) {
     // What was shown until now is counted.
-    parentPort.postMessage({ doneBytes: source.position - part.from })
+    parentPort.postMessage({ doneBytes: source.position - part.byteOffset })
     return source.next(keep)
   },
   pointer: () => source.pointer

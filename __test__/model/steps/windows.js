@@ -276,8 +276,8 @@ const sourceArguments = {
   access: fc.option(fc.nat(2), { nil: undefined }),
   chunk: fc.option(pick, { nil: undefined }),
   overlap: fc.oneof(fc.constant(undefined), fc.nat(20), pick),
-  from: fc.option(pick, { nil: undefined }),
-  to: fc.option(pick, { nil: undefined }),
+  byteOffset: fc.option(pick, { nil: undefined }),
+  byteLength: fc.option(pick, { nil: undefined }),
   readAhead: flag,
   leaveBehind: flag
 }
@@ -300,11 +300,12 @@ step('make a source', 8, sourceArguments, (world, args) => {
   const overlap = args.overlap === undefined ? undefined : args.overlap % (window.length - PAGE + 1)
   const most = window.length - (overlap ?? 0)
   const chunk = args.chunk === undefined ? undefined : 1 + (args.chunk % most)
-  const from = args.from === undefined ? undefined : args.from % (region.byteLength + 1)
-  const start = from ?? 0
-  const to = args.to === undefined ? undefined : start + (args.to % (region.byteLength - start + 1))
+  const byteOffset = args.byteOffset === undefined ? undefined : args.byteOffset % (region.byteLength + 1)
+  const start = byteOffset ?? 0
+  const rest = region.byteLength - start
+  const byteLength = args.byteLength === undefined ? undefined : args.byteLength % (rest + 1)
   const { readAhead, leaveBehind } = args
-  const options = { access: given, chunk, overlap, from, to, readAhead, leaveBehind }
+  const options = { access: given, chunk, overlap, byteOffset, byteLength, readAhead, leaveBehind }
   const codes = region.closed ? ['ERR_HOSTMAP_REGION_CLOSED'] : []
   if (access !== window.most && access !== 'readonly' && window.most !== 'shared')
     codes.push('ERR_INVALID_ARG_VALUE')
@@ -319,7 +320,7 @@ step('make a source', 8, sourceArguments, (world, args) => {
         region,
         access,
         from: start,
-        to: to ?? region.byteLength,
+        to: start + (byteLength ?? rest),
         overlap: overlap ?? 0,
         chunk: chunk ?? defaultChunk(window.length, overlap ?? 0, start),
         position: start,

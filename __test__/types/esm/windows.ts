@@ -52,8 +52,8 @@ console.log(given, parts.length)
 const sourceOptions: SourceOptions = {
   chunk: 65_536,
   overlap: 24,
-  from: 0,
-  to: 2 ** 40,
+  byteOffset: 0,
+  byteLength: 2 ** 40,
   access: 'readonly',
   readAhead: false,
   leaveBehind: 'auto'
@@ -97,9 +97,16 @@ const [first] = window.chunks(region)
 console.log(sum, first?.byteOffset)
 
 // Parts of a region are options of sources and chunks.
-const ranges: { from: number; to: number }[] = region.split(4, { align: 24, from: 10, to: 10 + 24 * 1000 })
+const ranges: { byteOffset: number; byteLength: number }[] = region.split(4, {
+  align: 24,
+  byteOffset: 10,
+  byteLength: 24 * 1000
+})
 const sources = region.split(2).map(part => window.source(region, { ...part, overlap: 8 }))
-console.log(ranges[0]!.from, sources.length)
+const everywhere = region
+  .split(2)
+  .flatMap(part => [region.view(part), memory.map(region, part), window.slide(region, part)])
+console.log(ranges[0]!.byteOffset, sources.length, everywhere.length)
 
 // In a layout.
 const range: LayoutRange | undefined = memory.layout().ranges.find(({ kind }) => kind === 'mapped')

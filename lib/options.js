@@ -1,0 +1,170 @@
+'use strict'
+
+// The options of the public API: what each call takes, named here and nowhere else, and how a caller's object is read.
+//
+// An option is an enumerable property of the object, or one that its classes define (a getter, say). Properties of
+// Object.prototype are none, whatever a script has put there. Each is read once, so a getter can't give two answers. Unknown
+// names are refused: with a typing error in `access`, what was meant to be shared would be mapped read-only.
+
+const { types } = require('node:util')
+const check = require('./arguments.js')
+const { makeError } = require('./errors.js')
+
+// Taken now, like those of v8.js.
+const { hasOwn, keys, getPrototypeOf, prototype: ObjectPrototype } = Object
+
+// What a part of a region or of a mapping is called, everywhere.
+const PART = ['byteOffset', 'byteLength']
+
+/**
+ * Makes the reader of one kind of options: it gives an object with each of these names, undefined where the caller's has none.
+ * `undefined` counts as no options. Messages call the object `called`, or `argument` where it is none at all.
+ */
+function reader(...names) {
+  const none = Object.freeze(Object.fromEntries(names.map(name => [name, undefined])))
+  return (bag, called = 'options', argument = called) => {
+    if (bag === undefined) return none
+    if (bag === null || typeof bag !== 'object') throw check.wrongType(argument, 'an object', bag)
+    const found = { ...none }
+    const proto = protoOf(bag, argument)
+    if (proto !== ObjectPrototype && proto !== null) {
+      refuseOtherThings(bag, argument)
+      readInherited(bag, proto, names, found, called)
+    }
+    for (const key of keys(bag)) {
+      if (!hasOwn(none, key)) throw unknown(key, names, called)
+      found[key] = bag[key]
+    }
+    return found
+  }
+}
+
+/** What classes define, and objects that were given to Object.create. */
+function readInherited(bag, proto, names, found, called) {
+  const inherited = new Set()
+  for (let at = proto; at !== null && !isObjectPrototype(at, called); at = protoOf(at, called)) {
+    for (const key of keys(at)) if (!names.includes(key)) throw unknown(key, names, called)
+    for (const name of names) if (hasOwn(at, name)) inherited.add(name)
+  }
+  // By the object itself, whose private fields a getter may need.
+  for (const name of inherited) if (!hasOwn(bag, name)) found[name] = bag[name]
+}
+
+// Of this realm, or another one (a jest test has one, so has node:vm).
+const isObjectPrototype = (object, called) =>
+  object === ObjectPrototype || (protoOf(object, called) === null && hasOwn(object, 'isPrototypeOf'))
+
+function protoOf(object, called) {
+  try {
+    return getPrototypeOf(object)
+  } catch (error) {
+    if (check.isRevoked(object)) throw check.wrongType(called, 'an object', object)
+    // A trap of the caller's own.
+    throw error
+  }
+}
+
+// They have no names that are wrong, and would be taken for no options at all: a promise that was not awaited.
+function refuseOtherThings(bag, called) {
+  if (
+    Array.isArray(bag) ||
+    types.isPromise(bag) ||
+    types.isBoxedPrimitive(bag) ||
+    types.isDate(bag) ||
+    types.isRegExp(bag) ||
+    types.isMap(bag) ||
+    types.isSet(bag) ||
+    types.isAnyArrayBuffer(bag) ||
+    ArrayBuffer.isView(bag)
+  ) {
+    throw check.wrongType(called, 'an object with options', bag)
+  }
+}
+
+// Words of other interfaces, and of this one's past.
+const ALIASES = new Map([
+  ['from', 'byteOffset'],
+  ['to', 'byteLength'],
+  ['start', 'byteOffset'],
+  ['offset', 'byteOffset'],
+  ['position', 'byteOffset'],
+  ['end', 'byteLength'],
+  ['length', 'byteLength'],
+  ['size', 'byteLength'],
+  ['address', 'at'],
+  ['pointer', 'at'],
+  ['minimum', 'initial'],
+  ['index', 'address'],
+  ['readOnly', 'access'],
+  ['readonly', 'access'],
+  ['shared', 'access'],
+  ['writable', 'access'],
+  ['chunkSize', 'chunk'],
+  ['onprogress', 'onProgress']
+])
+
+function unknown(name, names, called) {
+  const alias = ALIASES.get(name)
+  const nearest = names.includes(alias) ? alias : nearestOf(name, names)
+  const meant = nearest === undefined ? '' : `; did you mean ${nearest}?`
+  const isPart = nearest !== undefined && PART.includes(nearest) && names.includes('byteOffset')
+  const part = isPart ? ' A part is given by byteOffset and byteLength.' : ''
+  const all = names.length === 1 ? `It has only ${names[0]}.` : `It has ${names.join(', ')}.`
+  return makeError(
+    'ERR_INVALID_ARG_VALUE',
+    `${called}.${name} is not an option${meant}${part}${nearest === undefined ? `. ${all}` : ''}`
+  )
+}
+
+/** The name that is at most two typing errors away (one in a short name). */
+function nearestOf(name, names) {
+  const most = name.length < 4 ? 1 : 2
+  return names
+    .map(other => [editsBetween(name.toLowerCase(), other.toLowerCase()), other])
+    .filter(([edits, other]) => edits <= most || other.startsWith(name))
+    .sort(([a], [b]) => a - b)[0]?.[1]
+}
+
+// Levenshtein's distance. A package for these lines would be the only one that is needed at run time.
+function editsBetween(a, b) {
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j)
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i]
+    for (let j = 1; j <= b.length; j++) {
+      next[j] = Math.min(row[j] + 1, next[j - 1] + 1, row[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1))
+    }
+    row = next
+  }
+  return row[b.length]
+}
+
+module.exports = {
+  allocate: reader('name', 'hugePages'),
+  load: reader(...PART, 'name', 'hugePages', 'signal', 'onProgress'),
+  open: reader(...PART, 'writable'),
+  fromFd: reader(...PART),
+  view: reader(...PART),
+  split: reader(...PART, 'align'),
+
+  descriptor: reader('initial', 'maximum', 'shared', 'address'),
+  from: reader('address'),
+  map: reader(...PART, 'at', 'access', 'populate', 'hugePages', 'allocator'),
+  prefetch: reader(...PART, 'signal'),
+  window: reader('byteLength', 'at', 'access', 'rest', 'allocator'),
+  slide: reader(...PART, 'access'),
+  slideTo: reader('byteLength', 'access'),
+  source: reader(...PART, 'chunk', 'overlap', 'access', 'readAhead', 'leaveBehind'),
+  chunks: reader(...PART, 'chunk', 'overlap', 'access', 'readAhead', 'leaveBehind', 'signal', 'onProgress'),
+
+  snapshot: reader('globals', 'module', 'exclusive', 'keepResidentBytes', 'hugePages', 'name'),
+  snapshotOf: reader('module', 'exclusive', 'keepResidentBytes', 'hugePages', 'name', 'accept'),
+  loadSnapshot: reader('module', 'regions', 'signal', 'keepResidentBytes', 'hugePages'),
+  snapshotFromFd: reader('module', 'regions', 'keepResidentBytes'),
+  save: reader('signal'),
+  restore: reader('exclusive', 'globals'),
+  restoreTo: reader('exclusive'),
+  reset: reader('exclusive', 'keepResidentBytes'),
+
+  pool: reader('imports', 'bind', 'init', 'snapshot', 'size', 'max', 'accept', 'keepResidentBytes'),
+  acquire: reader('signal')
+}
