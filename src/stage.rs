@@ -70,9 +70,14 @@ static SPACE_TAKEN: AtomicU64 = AtomicU64::new(0);
 impl Space {
     fn take(bytes: u64) -> Option<Self> {
         static MOST: OnceLock<u64> = OnceLock::new();
-        let most = *MOST.get_or_init(|| {
-            limits::address_space().map_or(0, |space| space.total_bytes / SHARE_OF_ADDRESS_SPACE)
-        });
+        let most = match MOST.get() {
+            Some(most) => *most,
+            None => {
+                // Not remembered if the map can't be read now.
+                let space = limits::address_space().ok()?;
+                *MOST.get_or_init(|| space.total_bytes / SHARE_OF_ADDRESS_SPACE)
+            }
+        };
         let taken = SPACE_TAKEN.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
         let space = Self(bytes);
         (taken <= most).then_some(space)

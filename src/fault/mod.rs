@@ -88,24 +88,32 @@ struct ZeroFile {
 /// Set in the environment to `off`, it leaves the process's signals alone.
 const SWITCH: &str = "WASM_HOSTMAP_FAULT_GUARD";
 
-/// Installs the handler, once. `Err` says why there is none.
+/// Whether the handler is there, and all that it needs is open.
+static READY: AtomicBool = AtomicBool::new(false);
+
+/// Installs the handler, once. `Err` says why there is none. What can't be had now, for want of descriptors say, is tried
+/// again at the next call: until then a handler opens it for each fault.
 pub fn ensure() -> Result<(), &'static str> {
-    static INSTALLED: OnceLock<Result<(), &'static str>> = OnceLock::new();
-    *INSTALLED.get_or_init(|| {
-        if std::env::var_os(SWITCH).is_some_and(|value| value == "off" || value == "0") {
-            return Err("it was turned off by WASM_HOSTMAP_FAULT_GUARD");
-        }
-        process_map::prepare_for_handler();
-        mmap::prepare_for_handler();
-        open_zeros();
-        signal::install(on_fault).map_err(|_| "sigaction failed")
-    })
+    if READY.load(Ordering::Acquire) && process_map::is_prepared_for_handler() {
+        return Ok(());
+    }
+    static IS_OFF: OnceLock<bool> = OnceLock::new();
+    if *IS_OFF.get_or_init(|| std::env::var_os(SWITCH).is_some_and(|value| value == "off" || value == "0")) {
+        return Err("it was turned off by WASM_HOSTMAP_FAULT_GUARD");
+    }
+    static INSTALLING: Mutex<()> = Mutex::new(());
+    let _alone = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
+    mmap::prepare_for_handler();
+    let is_prepared = process_map::prepare_for_handler().is_ok();
+    open_zeros();
+    signal::install(on_fault).map_err(|_| "sigaction failed")?;
+    READY.store(is_prepared && ZEROS.get().is_some(), Ordering::Release);
+    Ok(())
 }
 
 /// The same for whoever can't do without copies of pages: these take `/dev/zero`.
 pub fn ensure_copies() -> Result<(), &'static str> {
     ensure()?;
-    open_zeros();
     ZEROS.get().map(drop).ok_or("/dev/zero can't be had")
 }
 
@@ -927,8 +935,6 @@ impl Registration {
             owner: this_thread(),
         });
         if ensure().is_ok() {
-            // What was refused at first, for want of descriptors say, may be had now.
-            open_zeros();
             REGISTRY.insert(span.start().get()..span.end().get(), Arc::clone(&guarded));
         }
         Self { guarded }

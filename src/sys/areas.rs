@@ -27,9 +27,16 @@ static COUNT_AT: AtomicU64 = AtomicU64::new(0);
 /// How many areas there may be for a signal handler to make more: `limit` less what is left to others.
 static MOST_IN_HANDLER: AtomicU64 = AtomicU64::new(0);
 
+/// `vm.max_map_count`. Read until it could be: a process without descriptors can't, and is told the kernel's default until then.
 fn limit() -> u64 {
     static LIMIT: OnceLock<u64> = OnceLock::new();
-    *LIMIT.get_or_init(limits::max_map_count)
+    if let Some(limit) = LIMIT.get() {
+        return *limit;
+    }
+    match limits::read_max_map_count() {
+        Some(limit) => *LIMIT.get_or_init(|| limit),
+        None => limits::max_map_count(),
+    }
 }
 
 /// Areas that are left to V8, to allocators and to other libraries: one in eight.

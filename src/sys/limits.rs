@@ -97,9 +97,13 @@ pub fn commit_left_bytes() -> Option<u64> {
     kib("CommitLimit:")?.saturating_sub(kib("Committed_AS:")?).checked_mul(1024)
 }
 
-/// `vm.max_map_count`: how many areas a process may have.
+/// `vm.max_map_count`: how many areas a process may have. Where it can't be read, the kernel's default.
 pub fn max_map_count() -> u64 {
-    read_number("/proc/sys/vm/max_map_count").unwrap_or(65_530)
+    read_max_map_count().unwrap_or(65_530)
+}
+
+pub fn read_max_map_count() -> Option<u64> {
+    read_number("/proc/sys/vm/max_map_count")
 }
 
 /// Sizes of huge pages in bytes, ascending: those of hugetlb, and of transparent huge pages.

@@ -8,6 +8,7 @@
 //! - `pagemap`: which pages are the process's own
 //! - `contents`: reading and writing the bytes of a memory
 //! - `file`: opening and examining files, copying inside the kernel
+//! - `kept`: descriptors that are kept for signal handlers
 //! - `process_map`: what lies where in this process, by the kernel's own account
 //! - `signal`: the handler for SIGSEGV and SIGBUS, above those that are there
 //! - `v8_trap`: asking V8 to turn a fault into a trap
@@ -20,6 +21,7 @@ pub mod areas;
 pub mod contents;
 pub mod file;
 pub mod inject;
+pub mod kept;
 pub mod limits;
 pub mod memfd;
 pub mod mmap;

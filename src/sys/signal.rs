@@ -142,16 +142,21 @@ static WAS_CALLED: [AtomicBool; 2] = [const { AtomicBool::new(false) }; 2];
 
 const BOTH: [Signal; 2] = [Signal::Segv, Signal::Bus];
 
-/// Puts the handler above those that are there. Only the first call counts: a second one would find its own handler
-/// below itself.
+/// Whether the handler was put there, for each signal.
+static IS_INSTALLED: [AtomicBool; 2] = [const { AtomicBool::new(false) }; 2];
+
+/// Puts the handler above those that are there. Once: a second time it would find itself below. One that failed is tried again at
+/// the next call. Not by two threads at once.
 pub fn install(decide: Decide) -> SysResult<()> {
-    if DECIDE.set(decide).is_err() {
-        return Ok(());
-    }
+    DECIDE.get_or_init(|| decide);
     for signal in BOTH {
+        if IS_INSTALLED[signal.index()].load(Ordering::Acquire) {
+            continue;
+        }
         // Known before our handler can run.
         remember(signal, current(signal)?);
         let replaced = put(signal)?;
+        IS_INSTALLED[signal.index()].store(true, Ordering::Release);
         // Another thread may have installed one in between.
         remember(signal, replaced);
     }
@@ -162,7 +167,7 @@ pub fn install(decide: Decide) -> SysResult<()> {
 /// listener that it had for the signal.
 pub fn reinstall() -> SysResult<()> {
     for signal in BOTH {
-        let is_ours = !PREVIOUS[signal.index()].load(Ordering::Acquire).is_null();
+        let is_ours = IS_INSTALLED[signal.index()].load(Ordering::Acquire);
         if is_ours && current(signal)?.sa_sigaction == libc::SIG_DFL {
             put(signal)?;
         }
