@@ -689,8 +689,8 @@ export interface InstanceSnapshotOptions {
   hugePages?: boolean | undefined
   /** As {@link SnapshotOptions.name}. */
   name?: string | undefined
-  /** What may stay as a program leaves it: globals that JavaScript can't read, of type v128 or exnref. */
-  accept?: readonly 'v128-globals'[] | undefined
+  /** What may stay as a program leaves it; {@link Snapshot.restoreTo} and {@link Snapshot.instantiate} accept it too then. Default: nothing. */
+  accept?: readonly AcceptedState[] | undefined
 }
 
 /** Options of {@link Snapshot.load}, and, but for `signal` and `hugePages`, of {@link Snapshot.fromFd}. */
@@ -733,7 +733,8 @@ export class Snapshot implements Disposable {
    * Keeps an instance as it is now: its memory, as {@link GuardedMemory.snapshot} does, its mutable globals and its tables, as far as it exports them. Instantiate what {@link exposeState}
    * makes of a module, so that it exports all of them.
    *
-   * @throws as {@link GuardedMemory.snapshot}; `ERR_HOSTMAP_UNSUITABLE_MODULE` without an exported memory, or with several; `ERR_HOSTMAP_NOT_RESTORABLE` for globals that JavaScript can't read
+   * @throws as {@link GuardedMemory.snapshot}; `ERR_HOSTMAP_UNSUITABLE_MODULE` without an exported memory, or with several; `ERR_HOSTMAP_NOT_RESTORABLE` for what can't be put back
+   * (see {@link AcceptedState}), as far as it shows: of an instance of what {@link exposeState} gives, all of it
    * @remarks Cost: as `GuardedMemory.snapshot`, and a look at each entry of the tables.
    */
   static of(instance: object, options?: InstanceSnapshotOptions): Snapshot
@@ -777,11 +778,14 @@ export class Snapshot implements Disposable {
    * Puts an instance of the same module into this state: {@link GuardedMemory.restore} of its memory, and its globals and tables. A function that stands in a table or global becomes the instance's own.
    *
    * @throws as {@link GuardedMemory.restore}; `ERR_HOSTMAP_SNAPSHOT_MISMATCH` if the instance or the snapshot lacks a global or table that the other has, or the instance is known to be of another module (a pool or `instantiate` made it, of
-   * bytes); `ERR_HOSTMAP_NOT_RESTORABLE` for a table that has grown, since tables can't shrink, and for a
-   * function that can't be found in the instance
+   * bytes); `ERR_HOSTMAP_NOT_RESTORABLE` for a table that has grown, since tables can't shrink, for a
+   * function that can't be found in the instance, and for what can't be put back and is not in `accept`
    * @remarks Cost: as `restore`; one look at each entry of the tables.
    */
-  restoreTo(instance: object, options?: { exclusive?: boolean | undefined }): void
+  restoreTo(
+    instance: object,
+    options?: { exclusive?: boolean | undefined; accept?: readonly AcceptedState[] | undefined }
+  ): void
 
   /**
    * Forks: a new instance of the module in this state, where {@link Snapshot.of} could see all of the old one: take it of an instance of what {@link exposeState} gives. The start function runs before. Imports that hold something of their own are yours to see to.
@@ -789,7 +793,11 @@ export class Snapshot implements Disposable {
    * @param module The module that the snapshot was taken of: compiled, or its bytes, which go through {@link exposeState}.
    * @throws (rejects) what V8 throws at instantiation; `ERR_HOSTMAP_SNAPSHOT_MISMATCH` if the bytes are not those of `moduleDigest`; as {@link Snapshot.restoreTo}
    */
-  instantiate(module: object, imports?: object): Promise<WasmInstance>
+  instantiate(
+    module: object,
+    imports?: object,
+    options?: { accept?: readonly AcceptedState[] | undefined }
+  ): Promise<WasmInstance>
 
   /**
    * Writes it to a file, which is there at once or not at all, in place of one of the same name. A symbolic link is followed. Zeros are holes of the file. Only this user can read it.
@@ -1069,16 +1077,22 @@ export type WasmInstance = typeof globalThis extends {
  *
  * That section is believed: compile what you have exposed, and not what others say they have. (Given bytes, it is made anew.)
  *
+ * Where an instance may drop segments that are used, or hold objects with mutable fields, its memory has one more name
+ * (`hostmap:dropped-segments`, `hostmap:gc-objects`), by which {@link Snapshot} knows it.
+ *
  * @param module The module's bytes. They are not validated.
- * @throws `ERR_INVALID_ARG_TYPE`; `ERR_INVALID_ARG_VALUE` where they can't be read, with the place
- * @remarks Cost: reads all of the module's code, and one copy of the bytes; blocks the thread.
+ * @throws `ERR_INVALID_ARG_TYPE`; `ERR_INVALID_ARG_VALUE` where they can't be read, with the place, or have more of a thing
+ * than any engine takes; `ERR_HOSTMAP_UNSUITABLE_MODULE` where more than 100,000 exports would have to be added, or V8 would
+ * not take as many; `ERR_HOSTMAP_OUT_OF_MEMORY`
+ * @remarks Cost: reads all of the module's code, and one copy of the bytes; memory of a small multiple of the bytes; blocks the
+ * thread. {@link InstancePool.create} and {@link Snapshot.instantiate} do it on another one.
  */
 export function exposeState(
   module: ArrayBuffer | SharedArrayBuffer | ArrayBufferView
 ): ReturnType<typeof Uint8Array.from>
 
 /**
- * State that a released instance may keep: see {@link InstancePoolOptions.accept}.
+ * State that can't be put back, and that may stay as a program left it. One rule for pools ({@link InstancePoolOptions.accept}), {@link Snapshot.of}, {@link Snapshot.restoreTo} and {@link Snapshot.instantiate}.
  *
  * - `'hidden-globals'`, `'hidden-tables'`: those that can't be reached. Of a `WebAssembly.Module` that was not made from what {@link exposeState} gives: all that it does not export. Otherwise tables whose
  *   elements JavaScript has no values for (`exnref`).

@@ -1,8 +1,9 @@
 'use strict'
 
 const { Hash } = require('node:crypto')
-const { exposeState, GuardedMemory, Snapshot } = require('..')
+const { exposeState, GuardedMemory, InstancePool, Snapshot } = require('..')
 const { decodeState } = require('../lib/instance.js')
+const { inChild } = require('./support/child')
 const { expectError, thrownBy } = require('./support/errors')
 const { assemble } = require('./support/wasm')
 
@@ -117,6 +118,154 @@ describe('exposeState', () => {
     const bytes = await assemble(WAT)
     const cut = bytes.subarray(0, bytes.length - 1)
     expect(thrownBy(() => exposeState(cut)).message).toMatch(/at byte \d+/)
+  })
+})
+
+// A module of so many equal entries in one section, and what else comes before it.
+const REPEATED = `
+  function leb(n) { const out = []; do { const low = n % 128; n = Math.floor(n / 128); out.push(n ? low | 128 : low) } while (n); return Buffer.from(out) }
+  function section(id, content) { return Buffer.concat([Buffer.from([id]), leb(content.length), content]) }
+  function repeated(id, count, entry, before = []) {
+    const entries = Buffer.alloc(count * entry.length).fill(Buffer.from(entry))
+    return Buffer.concat([Buffer.from('\\0asm\\1\\0\\0\\0', 'latin1'), ...before.map(([id, content]) => section(id, Buffer.from(content))), section(id, Buffer.concat([leb(count), entries]))])
+  }
+  const GLOBAL = [0x7f, 1, 0x41, 0, 0x0b], IMPORT = [0, 0, 3, 0x7f, 1], ONE_MEMORY = [5, [1, 0, 1]]`
+const outcomes = (body, flags) =>
+  inChild(
+    `async context => { ${REPEATED}
+      const { exposeState, InstancePool } = context.hostmap
+      const outcome = async call => { try { await call(); return 'done' } catch (error) { return error.code ?? String(error) } }
+      ${body} }`,
+    { flags }
+  )
+
+describe("a module's size", () => {
+  test('of more things than any engine takes is refused at once, whoever reads it, in a small heap', async () => {
+    const body = `
+      const found = []
+      for (const [id, entry] of [[2, IMPORT], [6, GLOBAL]]) {
+        const bytes = repeated(id, 10_000_000, entry)
+        found.push(await outcome(() => exposeState(bytes)), await outcome(() => InstancePool.create(bytes)))
+      }
+      return found`
+    const found = await outcomes(body, ['--max-old-space-size=40'])
+    expect(found).toEqual(Array(4).fill('ERR_INVALID_ARG_VALUE'))
+  })
+
+  test('makes no JavaScript object for each global, and takes memory of a few times its bytes', async () => {
+    const body = `
+      const bytes = repeated(6, 1_000_000, GLOBAL, [ONE_MEMORY])
+      const before = process.resourceUsage().maxRSS
+      const found = [await outcome(() => exposeState(bytes)), await outcome(() => InstancePool.create(bytes))]
+      return [...found, (1024 * (process.resourceUsage().maxRSS - before)) / bytes.length]`
+    const [exposed, pooled, times] = await outcomes(body, ['--max-old-space-size=40'])
+    expect([exposed, pooled]).toEqual(Array(2).fill('ERR_HOSTMAP_UNSUITABLE_MODULE'))
+    expect(times).toBeLessThan(30)
+  })
+
+  test('is refused with a code where V8 would take no more exports, and taken up to that', async () => {
+    const body = `
+      const valid = []
+      for (const count of [99_999, 100_000, 100_001]) {
+        const bytes = repeated(6, count, GLOBAL, [ONE_MEMORY])
+        valid.push(WebAssembly.validate(bytes))
+        valid.push(await outcome(() => { if (!WebAssembly.validate(exposeState(bytes))) throw new Error('invalid') }))
+      }
+      return valid`
+    const refused = 'ERR_HOSTMAP_UNSUITABLE_MODULE'
+    expect(await outcomes(body, [])).toEqual([true, 'done', true, refused, true, refused])
+  })
+
+  test('leaves the event loop running while a pool reads it', async () => {
+    const body = `
+      // Functions of 1,000 additions each.
+      const code = [0, 0x41, 0, ...Array(1000).fill([0x41, 1, 0x6a]).flat(), 0x1a, 0x0b]
+      const bodies = repeated(10, 2000, [...leb(code.length), ...code], [[1, [1, 0x60, 0, 0]], [3, [...leb(2000), ...Array(2000).fill(0)]], ONE_MEMORY])
+      let turns = 0, done = false
+      const turn = () => { turns++; if (!done) setImmediate(turn) }
+      setImmediate(turn)
+      const pool = await InstancePool.create(bodies)
+      done = true
+      pool.close()
+      return turns`
+    expect(await outcomes(body, [])).toBeGreaterThan(1)
+  })
+})
+
+describe('what cannot be restored', () => {
+  const code = 'ERR_HOSTMAP_NOT_RESTORABLE'
+  const DROPS = `(module (memory (export "memory") 1) (data $d "abc")
+    (func (export "run") (memory.init $d (i32.const 0) (i32.const 0) (i32.const 3)) (data.drop $d)))`
+  test('is refused by all that restore, until it is accepted', async () => {
+    const bytes = await assemble(DROPS)
+    const instance = new WebAssembly.Instance(new WebAssembly.Module(exposeState(bytes)))
+    const says = [/may drop/, /'dropped-segments'/, /options.accept/]
+    const accept = ['dropped-segments']
+    expectError(await thrownBy(() => InstancePool.create(bytes)), { code, says })
+    expectError(
+      thrownBy(() => Snapshot.of(instance)),
+      { code, says }
+    )
+    // The memory alone can be kept of any instance; it does not say that the rest was accepted.
+    const partly = GuardedMemory.from(instance.exports.memory).snapshot()
+    expectError(
+      thrownBy(() => partly.restoreTo(instance)),
+      { code, says }
+    )
+    for (const module of [bytes, new WebAssembly.Module(exposeState(bytes))]) {
+      expectError(await thrownBy(() => partly.instantiate(module)), { code, says })
+      expect(await partly.instantiate(module, {}, { accept })).toBeDefined()
+    }
+    partly.restoreTo(instance, { accept })
+    const whole = Snapshot.of(instance, { accept })
+    // Whoever took it has said that it does no harm.
+    whole.restoreTo(instance)
+    expect(await whole.instantiate(bytes)).toBeDefined()
+    expectError(
+      thrownBy(() => whole.restoreTo(instance, { accept: ['dropped-segment'] })),
+      { code: 'ERR_INVALID_ARG_VALUE', says: /accept/ }
+    )
+  })
+
+  // (type $s (struct (field (mut i32)))) (memory 1) (global (export "g") (mut (ref null $s)) (ref.null $s))
+  // (func (export "init") (global.set 0 (struct.new $s (i32.const 1)))) and "get", "clear": wabt can't assemble it.
+  const OBJECTS = Buffer.from(
+    '0061736d01000000010c035f017f016000006000017f0304030102010503010001060701630001d0000b071a040167030004696e6974000003676574000105636c65617200020a1b0309004101fb000024000b08002300fb0200000b0600d00024000b000b046e616d65040401000173',
+    'hex'
+  )
+  // Node 20 has no such objects.
+  const testObjects = WebAssembly.validate(OBJECTS) ? test : test.skip
+
+  testObjects('are objects that a fork would share with its original', async () => {
+    const { exports } = new WebAssembly.Instance(new WebAssembly.Module(exposeState(OBJECTS)))
+    const says = /'gc-objects'/
+    expectError(
+      thrownBy(() => Snapshot.of({ exports })),
+      { code, says }
+    )
+    const partly = GuardedMemory.from(exports['hostmap:memory']).snapshot({ globals: exports })
+    expectError(await thrownBy(() => partly.instantiate(OBJECTS)), { code, says })
+    const snapshot = Snapshot.of({ exports }, { accept: ['gc-objects'] })
+    expect((await snapshot.instantiate(OBJECTS)).exports.g.value).toBe(null)
+    exports.init()
+    // An instance of which nobody knows the module: its global shows what it holds.
+    const shown = { exports: { memory: exports['hostmap:memory'], g: exports.g } }
+    expectError(
+      thrownBy(() => Snapshot.of(shown)),
+      { code, says }
+    )
+    exports.clear()
+    Snapshot.of(shown).restoreTo(shown)
+  })
+
+  test('is not what the start function alone does, nor what no code can', async () => {
+    const once = DROPS.replace('(func (export "run")', '(func $run').replace(/\)\)\)$/, ')) (start $run))')
+    const bytes = await assemble(once)
+    const instance = new WebAssembly.Instance(new WebAssembly.Module(exposeState(bytes)))
+    Snapshot.of(instance).restoreTo(instance)
+    expect(WebAssembly.Module.exports(new WebAssembly.Module(exposeState(bytes))).map(it => it.name)).toEqual(
+      ['memory']
+    )
   })
 })
 

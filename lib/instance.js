@@ -4,6 +4,7 @@
 // (a state), put back, carried to other instances of the same module, and written to files.
 
 const { makeError } = require('./errors.js')
+const { markOf, droppedWhy, GC_WHY } = require('./module.js')
 const v8 = require('./v8.js')
 
 // Taken now, like those of v8.js.
@@ -26,12 +27,23 @@ const tagOf = value => (typeof value === 'object' && value !== null ? value[Symb
  * - `globals`: `[name, WebAssembly.Global]` of each mutable one that JavaScript can read
  * - `tables`: `[name, WebAssembly.Table]`
  * - `functions`: `[name, function]`, by which other instances' functions are found
- * - `unreadable`: names of mutable globals and of tables that JavaScript has no values for (v128, exnref)
+ * - `unreadableGlobals`, `unreadableTables`: names of those that JavaScript has no values for (v128, exnref)
+ * - `marks`: what its module said of it when it was exposed (lib/module.js)
  */
 function reachable(exports) {
-  const found = { memory: undefined, globals: [], tables: [], functions: [], unreadable: [] }
+  const found = {
+    memory: undefined,
+    globals: [],
+    tables: [],
+    functions: [],
+    unreadableGlobals: [],
+    unreadableTables: [],
+    marks: []
+  }
   const seen = new Set()
   for (const name of Object.keys(exports)) {
+    const mark = markOf(name)
+    if (mark !== undefined) found.marks.push(mark)
     const value = exports[name]
     if (seen.has(value)) continue
     if (typeof value === 'function') found.functions.push([name, value])
@@ -46,15 +58,64 @@ function reachable(exports) {
     } else if (tagOf(value) === 'WebAssembly.Global') {
       const kind = kindOfGlobal(value)
       if (kind === 'mutable') found.globals.push([name, value])
-      else if (kind === 'unreadable') found.unreadable.push(name)
+      else if (kind === 'unreadable') found.unreadableGlobals.push(name)
     } else if (tagOf(value) === 'WebAssembly.Table') {
       if (isReadable(value)) found.tables.push([name, value])
-      else found.unreadable.push(name)
+      else found.unreadableTables.push(name)
     } else continue
     seen.add(value)
   }
   return found
 }
+
+/**
+ * What of an instance can't be restored, as far as it can be seen: see ACCEPT in module.js. `kept` is its state, if that is
+ * to be looked at.
+ */
+function notRestorable({ unreadableGlobals, unreadableTables, marks }, kept) {
+  const unreadable = names =>
+    `JavaScript can't read ${names
+      .slice(0, MOST_NAMED)
+      .map(name => `"${name}"`)
+      .join(
+        ', '
+      )}${names.length > MOST_NAMED ? ` and ${names.length - MOST_NAMED} more` : ''} (v128 or exnref)`
+  const found = []
+  if (unreadableGlobals.length > 0) found.push(['v128-globals', unreadable(unreadableGlobals)])
+  if (unreadableTables.length > 0) found.push(['hidden-tables', unreadable(unreadableTables)])
+  if (marks.includes('dropped-segments')) found.push(['dropped-segments', droppedWhy('a segment')])
+  if (marks.includes('gc-objects')) found.push(['gc-objects', GC_WHY])
+  else if (kept !== undefined && holdsObjects(kept)) {
+    found.push(['gc-objects', 'a global or table holds a struct or array of the module'])
+  }
+  return found
+}
+
+const MOST_NAMED = 5
+
+// A table that takes structs and arrays of modules, and no object of JavaScript's; undefined where V8 has none.
+const OBJECTS = (() => {
+  try {
+    return new Table({ element: 'eqref', initial: 1 })
+  } catch {
+    return undefined
+  }
+})()
+
+function isObjectOfModule(value) {
+  if (OBJECTS === undefined || typeof value !== 'object' || value === null) return false
+  try {
+    setEntry(OBJECTS, 0, value)
+    setEntry(OBJECTS, 0, null)
+    return true
+  } catch {
+    return false
+  }
+}
+
+const holdsObjects = ({ globals, tables }) =>
+  globals.some(({ value }) => isObjectOfModule(value)) ||
+  tables.some(({ entries }) => entries.some(isObjectOfModule))
 
 const PROBE = new Error('probe')
 const THROWS = {
@@ -545,6 +606,7 @@ const MAX_TABLE_ENTRIES = 10_000_000
 
 module.exports = {
   reachable,
+  notRestorable,
   noteFirstContents,
   captureLive,
   checkLive,

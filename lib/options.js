@@ -162,7 +162,8 @@ module.exports = {
   snapshotFromFd: reader('module', 'regions', 'keepResidentBytes'),
   save: reader('signal'),
   restore: reader('exclusive', 'globals'),
-  restoreTo: reader('exclusive'),
+  restoreTo: reader('exclusive', 'accept'),
+  instantiate: reader('accept'),
   reset: reader('exclusive', 'keepResidentBytes'),
 
   pool: reader('imports', 'bind', 'init', 'snapshot', 'size', 'max', 'accept', 'keepResidentBytes'),

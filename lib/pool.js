@@ -11,7 +11,15 @@ const read = require('./options.js')
 const { makeError, abortError, fromNative } = require('./errors.js')
 const { GuardedMemory } = require('./memory.js')
 const { Snapshot, isSnapshot, checkDigest, noteDigest, NO_GLOBALS } = require('./snapshot.js')
-const { expose, isModule, reportOf } = require('./module.js')
+const {
+  exposeLater,
+  isModule,
+  reportOf,
+  addedNames,
+  notRestorable,
+  refuseNotRestorable,
+  checkAccept
+} = require('./module.js')
 const { rewindSourcesOf } = require('./window.js')
 const state = require('./instance.js')
 const v8 = require('./v8.js')
@@ -22,14 +30,6 @@ const { getOwnPropertyDescriptor } = Object
 const { Module, Instance, compile } = WebAssembly
 
 const MAKE = Symbol('make')
-const ACCEPT = [
-  'hidden-globals',
-  'hidden-tables',
-  'v128-globals',
-  'dropped-segments',
-  'gc-objects',
-  'grown-memory'
-]
 const MOST_INSTANCES = 1_000_000
 // What a collection may mend.
 const NO_ROOM = new Set([
@@ -56,10 +56,11 @@ const isStackEnd = error => saysStackEnd(error) || saysStackEnd(ownOf(error, 'ca
 // For what is to be done where the stack has room again.
 const SETTLED = Promise.resolve()
 
+// What the pool was made with was checked then, by the module.
+const ACCEPTED = Object.freeze(['v128-globals', 'hidden-tables', 'dropped-segments', 'gc-objects'])
 // Whoever releases an instance of a shared memory promises that no other thread is in it. Globals are seen to here.
 const RESTORE = Object.freeze({ exclusive: true, globals: NO_GLOBALS })
-
-const ALONE = Object.freeze({ exclusive: true })
+const RESTORE_TO = Object.freeze({ exclusive: true, accept: ACCEPTED })
 
 let giveBack
 let throwAway
@@ -198,9 +199,7 @@ class InstancePool {
     this.#bind = bind
     this.#max = max
     this.#keepsGrown = accept.includes('grown-memory')
-    const { memory, globals = [], tables = [] } = report ?? {}
-    this.#hidden = new Set()
-    for (const it of [memory, ...globals, ...tables]) if (it?.added) this.#hidden.add(it.exportName)
+    this.#hidden = new Set(report === undefined ? [] : addedNames(report))
     this.#importsState = Module.imports(module).some(({ kind }) =>
       ['memory', 'global', 'table'].includes(kind)
     )
@@ -209,7 +208,7 @@ class InstancePool {
   static async create(module, options) {
     const asked = poolOptions(options)
     const bytes = isModule(module) ? undefined : copyOf(module)
-    const exposed = bytes === undefined ? undefined : expose(bytes, 'module')
+    const exposed = bytes === undefined ? undefined : await exposeLater(bytes, 'module')
     const report = exposed === undefined ? reportOf(module) : exposed.report
     if (report === undefined) refuseUnknown(module, asked)
     else refuseUnsuitable(report, asked)
@@ -257,8 +256,8 @@ class InstancePool {
   }
 
   #useSnapshot(instance, options) {
-    // Whatever is unreadable was accepted.
-    this.#snapshot = Snapshot.of(instance, { ...options, exclusive: true, accept: ['v128-globals'] })
+    // Whatever can't be restored was accepted.
+    this.#snapshot = Snapshot.of(instance, { ...options, exclusive: true, accept: ACCEPTED })
   }
 
   get snapshot() {
@@ -515,7 +514,7 @@ class InstancePool {
       slot = this.#instantiate()
       if (!this.#keepsGrown) checkSize(slot.memory, this.#snapshot)
       noteDigest(slot.instance, this.#digest)
-      this.#snapshot.restoreTo(slot.instance, ALONE)
+      this.#snapshot.restoreTo(slot.instance, RESTORE_TO)
       slot.state = state.captureLive(slot.found)
       slot.byteLength = slot.memory.byteLength
       slot.mappings = this.#mappingsOf(slot)
@@ -605,9 +604,7 @@ function poolOptions(options) {
   check.wholeNumber(max, 'options.max', 1, MOST_INSTANCES)
   check.wholeNumber(size, 'options.size', 0, max)
   check.optional(keepResidentBytes, check.wholeNumber, 'options.keepResidentBytes')
-  if (!Array.isArray(accept)) throw check.wrongType('options.accept', 'an array', accept)
-  accept.forEach((value, index) => check.oneOf(value, `options.accept[${index}]`, ACCEPT))
-  return { imports, bind, init, snapshot, size, max, accept: [...accept], keepResidentBytes }
+  return { imports, bind, init, snapshot, size, max, accept: checkAccept(accept), keepResidentBytes }
 }
 
 function snapshotGiven(value, name) {
@@ -648,30 +645,12 @@ function refuseSharedMemory(imports) {
 }
 
 /** Refuses a module that can't have a pool, by its report. */
-function refuseUnsuitable(
-  { memoryCount, memory, globals, tables, droppedSegments, gcObjects },
-  { imports, accept }
-) {
+function refuseUnsuitable(report, { imports, accept }) {
+  const { memoryCount, memory } = report
   if (memoryCount === 0) throw unsuitable('it has no memory; make its instances without a pool')
   if (memoryCount > 1) throw unsuitable(`it has ${memoryCount} memories, and only one can be restored`)
   if (memory.import) refuseSharedMemory(imports)
-  const hidden = list =>
-    list
-      .filter(it => !it.readable)
-      .map(it => `${it.exportName} (${it.valueType})`)
-      .join(', ')
-  const found = []
-  if (hidden(globals) !== '') found.push(['v128-globals', `JavaScript can't read ${hidden(globals)}`])
-  if (hidden(tables) !== '') found.push(['hidden-tables', `JavaScript can't read ${hidden(tables)}`])
-  if (droppedSegments.length > 0) {
-    const what = droppedSegments.join(', ')
-    const why = `code that runs after the start function may drop ${what}, and nothing brings that back`
-    found.push(['dropped-segments', why])
-  }
-  if (gcObjects) {
-    found.push(['gc-objects', 'its globals or tables may lead to structs or arrays with mutable fields'])
-  }
-  refuseNotRestorable(found, accept)
+  refuseNotRestorable(notRestorable(report), accept)
 }
 
 /** The same for a compiled module that was not exposed: only its imports and exports can be told. */
@@ -685,16 +664,6 @@ function refuseUnknown(module, { imports, accept }) {
     ['hidden-tables', `tables that it does not export can't be reached; ${instead}`]
   ]
   refuseNotRestorable(found, accept)
-}
-
-function refuseNotRestorable(found, accept) {
-  const refused = found.filter(([name]) => !accept.includes(name))
-  if (refused.length === 0) return
-  const reasons = refused.map(([name, why]) => `${why} ('${name}')`).join('; ')
-  throw makeError(
-    'ERR_HOSTMAP_NOT_RESTORABLE',
-    `not all of an instance's state can be restored: ${reasons}. What may stay as a program left it can be named in options.accept`
-  )
 }
 
 // As in memory.js: V8 may be given what it collected only the next time.

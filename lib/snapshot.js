@@ -11,7 +11,14 @@ const read = require('./options.js')
 const { makeError, callNative } = require('./errors.js')
 const { isRegion, handleOf } = require('./region.js')
 const { runTask } = require('./task.js')
-const { expose, isModule } = require('./module.js')
+const {
+  exposeLater,
+  isModule,
+  reportOf,
+  notRestorable,
+  refuseNotRestorable,
+  checkAccept
+} = require('./module.js')
 const state = require('./instance.js')
 
 // Taken now, like those of v8.js.
@@ -19,6 +26,7 @@ const { Uint8Array } = globalThis
 const { compile, instantiate } = WebAssembly
 
 const MAKE = Symbol('make')
+const NOTHING = Object.freeze([])
 const PAGE_BYTES = native.hostPageSize()
 const DEFAULT_KEEP_RESIDENT_BYTES = 512 * 1024
 
@@ -45,6 +53,8 @@ class Snapshot {
   #mappings
   #closed = false
   #standIn
+  // What may stay as a program leaves it, by whoever took it.
+  #accepted = NOTHING
 
   static {
     isSnapshot = value => typeof value === 'object' && value !== null && #native in value
@@ -86,16 +96,14 @@ class Snapshot {
   }
 
   static of(instance, options) {
-    const { accept = [], ...rest } = read.snapshotOf(options)
-    checkAccept(accept)
+    const { accept = NOTHING, ...rest } = read.snapshotOf(options)
+    const accepted = checkAccept(accept)
     const found = foundIn(instance)
-    if (found.unreadable.length > 0 && !accept.includes('v128-globals')) {
-      throw makeError(
-        'ERR_HOSTMAP_NOT_RESTORABLE',
-        `JavaScript can't read ${found.unreadable.map(name => `"${name}"`).join(', ')} (v128 or exnref), so a restore would leave it as it is then; pass accept: ['v128-globals'] if that does no harm`
-      )
-    }
-    return memoryFile().snapshotWith(memoryOf(found), rest, state.captureState(found))
+    const kept = state.captureState(found)
+    refuseNotRestorable(state.notRestorable(found, kept), accepted)
+    const snapshot = memoryFile().snapshotWith(memoryOf(found), rest, kept)
+    snapshot.#accepted = accepted
+    return snapshot
   }
 
   static async load(path, options) {
@@ -149,8 +157,10 @@ class Snapshot {
 
   restoreTo(instance, options) {
     handleOfOpen(this)
-    const { exclusive } = read.restoreTo(options)
+    const { exclusive, accept = NOTHING } = read.restoreTo(options)
+    const accepted = this.#accepts(accept)
     const found = foundIn(instance)
+    refuseNotRestorable(state.notRestorable(found), accepted)
     const memory = memoryOf(found)
     // All that may be refused comes first.
     let putBack
@@ -166,18 +176,28 @@ class Snapshot {
     putBack?.()
   }
 
-  async instantiate(module, imports) {
+  async instantiate(module, imports, options) {
     handleOfOpen(this)
     check.optional(imports, check.object, 'imports')
+    const { accept = NOTHING } = read.instantiate(options)
+    const accepted = this.#accepts(accept)
     const bytes = isModule(module) ? undefined : unshared(check.bytes(module, 'module'))
     if (bytes !== undefined) checkDigest(this.#moduleDigest, bytes, 'module')
-    const compiled = bytes === undefined ? module : await compile(expose(bytes, 'module').bytes)
+    const exposed = bytes === undefined ? undefined : await exposeLater(bytes, 'module')
+    const report = exposed === undefined ? reportOf(module) : exposed.report
+    if (report !== undefined) refuseNotRestorable(notRestorable(report), accepted)
+    const compiled = exposed === undefined ? module : await compile(exposed.bytes)
     const instance = await instantiate(compiled, imports)
     const found = foundIn(instance)
     state.noteFirstContents(found)
     if (bytes !== undefined) noteDigest(instance, this.#moduleDigest)
-    this.restoreTo(instance, { exclusive: true })
+    this.restoreTo(instance, { exclusive: true, accept: accepted })
     return instance
+  }
+
+  #accepts(accept) {
+    const more = accept === NOTHING ? accept : checkAccept(accept)
+    return more.length === 0 ? this.#accepted : [...this.#accepted, ...more]
   }
 
   async save(path, options) {
@@ -228,11 +248,6 @@ const NO_GLOBALS = Object.freeze({ __proto__: null })
 const closed = name =>
   makeError('ERR_HOSTMAP_SNAPSHOT_CLOSED', `snapshot "${name}" was closed; take or load a new one`)
 const invalid = why => makeError('ERR_HOSTMAP_SNAPSHOT_INVALID', `the snapshot can't be used: ${why}`)
-
-function checkAccept(accept) {
-  if (!Array.isArray(accept)) throw check.wrongType('options.accept', 'an array', accept)
-  accept.forEach((value, index) => check.oneOf(value, `options.accept[${index}]`, ['v128-globals']))
-}
 
 // What each instance shows, by its exports, once found out.
 const known = new WeakMap()

@@ -46,6 +46,7 @@ codes! {
     SnapshotClosed = "ERR_HOSTMAP_SNAPSHOT_CLOSED",
     SnapshotMismatch = "ERR_HOSTMAP_SNAPSHOT_MISMATCH",
     SnapshotInvalid = "ERR_HOSTMAP_SNAPSHOT_INVALID",
+    UnsuitableModule = "ERR_HOSTMAP_UNSUITABLE_MODULE",
     NoExternalBuffers = "ERR_HOSTMAP_NO_EXTERNAL_BUFFERS",
     Internal = "ERR_HOSTMAP_INTERNAL",
 }

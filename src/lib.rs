@@ -13,7 +13,7 @@
 //!  stage.rs ahead.rs   what makes slides one call, and brings pages in before the module asks for them
 //!  snapshot/           a memory's state at one moment, and putting it back
 //!  mapping.rs          the mapping table of a memory: what is mapped where, and what is free
-//!  module.rs           modules: exports for the state that they hide
+//!  module/             modules: exports for the state that they hide
 //!  fault/              the fault guard: what a signal handler does about faults in mappings
 //!  error.rs            the one error type
 //!  ----------------------------------------------------------------------------------- system calls

@@ -1,21 +1,28 @@
 //! Modules, and exports for the state that they hide.
 
-use super::{bytes_of, from_count, internal};
-use crate::module::{self, Reach, Report, Segment};
+use super::task::{Job, NativeTask};
+use super::{bytes_of, internal};
+use crate::error::{Code, Error};
+use crate::module::{self, Added, Exposed, Few, Report};
 use crate::sys::to_usize;
 use napi::Env;
-use napi::bindgen_prelude::{Uint8Array, Unknown};
+use napi::bindgen_prelude::{AsyncTask, Uint8Array, Unknown};
 use napi_derive::napi;
 
-/// What an instance shows of its state, and what can't be reached.
+/// What an instance shows of its state, and what can't be reached. Its size depends on no count of the module's, but for
+/// the text of `added`.
 #[napi(object)]
 pub struct NativeReport {
     pub memory_count: u32,
     pub memory: Option<NativeMemoryReport>,
-    pub globals: Vec<NativeStateReport>,
-    pub tables: Vec<NativeStateReport>,
+    pub export_count: u32,
+    /// The names of exports that were added, each with a line break behind it.
+    pub added: String,
+    /// In words, the first few: `hostmap:global:3 (v128)`. Empty if there are none.
+    pub unreadable_globals: String,
+    pub unreadable_tables: String,
     /// In words, such as `data segment 0`.
-    pub dropped_segments: Vec<String>,
+    pub dropped_segments: String,
     pub gc_objects: bool,
 }
 
@@ -23,27 +30,8 @@ pub struct NativeReport {
 #[napi(object)]
 pub struct NativeMemoryReport {
     pub export_name: String,
-    /// The name of the export was added.
-    pub added: bool,
     /// Module and name; `undefined` if the module has it itself.
     pub import: Option<Vec<String>>,
-    /// In Wasm pages.
-    pub initial: f64,
-    pub maximum: Option<f64>,
-    pub shared: bool,
-    pub is64: bool,
-}
-
-/// A mutable global, or a table.
-#[napi(object)]
-pub struct NativeStateReport {
-    pub export_name: String,
-    pub added: bool,
-    pub import: Option<Vec<String>>,
-    /// Of its value, or of its elements.
-    pub value_type: String,
-    /// Whether JavaScript can read and write it.
-    pub readable: bool,
 }
 
 #[napi(object)]
@@ -55,14 +43,35 @@ pub struct NativeExposed {
 /// The module with its state exported.
 #[napi(catch_unwind)]
 pub fn expose_state(env: Env, bytes: Unknown<'_>) -> napi::Result<NativeExposed> {
-    let exposed = module::expose_state(slice_of(env, &bytes)?)?;
-    Ok(NativeExposed { bytes: Uint8Array::new(exposed.bytes), report: exposed.report.into() })
+    Ok(module::expose_state(slice_of(env, &bytes)?)?.into())
 }
 
-/// What stands in the custom section of a module that was exposed; `undefined` for anything else.
+/// The same on another thread.
+#[napi(catch_unwind)]
+pub fn expose_state_later(
+    env: Env,
+    task: &NativeTask,
+    bytes: Unknown<'_>,
+) -> napi::Result<AsyncTask<Job<Exposed, NativeExposed>>> {
+    let bytes = copy_of(slice_of(env, &bytes)?)?;
+    Ok(task.run(move |_| module::expose_state(&bytes), |exposed| Ok(exposed.into())))
+}
+
+/// What the custom section of a module that was exposed says; `undefined` for anything else.
 #[napi(catch_unwind)]
 pub fn read_report(env: Env, section: Unknown<'_>) -> napi::Result<Option<NativeReport>> {
     Ok(Report::decode(slice_of(env, &section)?).map(NativeReport::from))
+}
+
+/// For another thread.
+fn copy_of(bytes: &[u8]) -> Result<Vec<u8>, Error> {
+    let mut copy = Vec::new();
+    copy.try_reserve_exact(bytes.len()).map_err(|_| {
+        let message = format!("there is no memory for a copy of the module's {} bytes", bytes.len());
+        Error::new(Code::OutOfMemory, message)
+    })?;
+    copy.extend_from_slice(bytes);
+    Ok(copy)
 }
 
 /// The bytes of a Uint8Array, for this call. lib/ passes none over a SharedArrayBuffer, which others might write meanwhile.
@@ -79,45 +88,50 @@ fn slice_of<'a>(env: Env, array: &'a Unknown<'_>) -> napi::Result<&'a [u8]> {
     Ok(unsafe { std::slice::from_raw_parts(to_usize(address) as *const u8, to_usize(byte_length)) })
 }
 
-fn import(reach: &Reach) -> Option<Vec<String>> {
-    reach.import.as_ref().map(|(module, name)| vec![module.clone(), name.clone()])
+/// The first of a list in words, and how many more there are.
+fn words<T>(few: &Few<T>, word: impl Fn(&T) -> String) -> String {
+    let first: Vec<_> = few.first.iter().map(word).collect();
+    match (few.count as usize).saturating_sub(first.len()) {
+        0 => first.join(", "),
+        more => format!("{} and {more} more", first.join(", ")),
+    }
+}
+
+/// An export's name for a message: it may have 100,000 bytes.
+fn short(name: &str) -> String {
+    const MOST: usize = 60;
+    match name.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}...", name.get(..end).unwrap_or_default()),
+        None => name.to_owned(),
+    }
+}
+
+impl From<Exposed> for NativeExposed {
+    fn from(exposed: Exposed) -> Self {
+        Self { bytes: Uint8Array::new(exposed.bytes), report: exposed.report.into() }
+    }
 }
 
 impl From<Report> for NativeReport {
     fn from(report: Report) -> Self {
-        let memory = report.memory.map(|memory| NativeMemoryReport {
-            import: import(&memory.reach),
-            export_name: memory.reach.export,
-            added: memory.reach.added,
-            initial: from_count(memory.initial),
-            maximum: memory.maximum.map(from_count),
-            shared: memory.shared,
-            is64: memory.is_64,
-        });
-        let globals = report.globals.into_iter().map(|global| NativeStateReport {
-            import: import(&global.reach),
-            export_name: global.reach.export,
-            added: global.reach.added,
-            value_type: global.value_type,
-            readable: global.readable,
-        });
-        let tables = report.tables.into_iter().map(|table| NativeStateReport {
-            import: import(&table.reach),
-            export_name: table.reach.export,
-            added: table.reach.added,
-            value_type: table.element_type,
-            readable: table.readable,
-        });
-        let dropped_segments = report.dropped_segments.into_iter().map(|segment| match segment {
-            Segment::Data(index) => format!("data segment {index}"),
-            Segment::Element(index) => format!("element segment {index}"),
-        });
+        let unreadable =
+            |few| words(few, |it: &module::Unreadable| format!("{} ({})", short(&it.export), it.ty));
+        let mut added = String::new();
+        for name in report.added.iter().map(Added::name) {
+            added.push_str(&name);
+            added.push('\n');
+        }
         Self {
             memory_count: report.memory_count,
-            memory,
-            globals: globals.collect(),
-            tables: tables.collect(),
-            dropped_segments: dropped_segments.collect(),
+            unreadable_globals: unreadable(&report.unreadable_globals),
+            unreadable_tables: unreadable(&report.unreadable_tables),
+            dropped_segments: words(&report.dropped_segments, ToString::to_string),
+            memory: report.memory.map(|memory| NativeMemoryReport {
+                import: memory.import.map(|(module, name)| vec![module, name]),
+                export_name: memory.export,
+            }),
+            export_count: report.export_count,
+            added,
             gc_objects: report.gc_objects,
         }
     }

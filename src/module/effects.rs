@@ -1,0 +1,129 @@
+//! What a module's code can do to state that can't be told from its exports, and when.
+
+use super::push;
+use crate::error::Result;
+use crate::module::Segment;
+use wasmparser::{FunctionBody, Operator};
+
+/// One thing that some function does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Effect {
+    ChangesTable(u32),
+    Drops(Segment),
+    Uses(Segment),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Effects {
+    /// Functions that are referred to, so that anybody might call them.
+    escaping: Vec<u32>,
+    /// Caller and callee, ordered by the caller.
+    calls: Vec<(u32, u32)>,
+    /// Of each function.
+    effects: Vec<(u32, Effect)>,
+    /// Memories that code grows.
+    pub(super) grown: Vec<u32>,
+}
+
+impl Effects {
+    /// Anybody may call this function.
+    pub(super) fn escapes(&mut self, function: u32) -> Result<()> {
+        push(&mut self.escaping, function)
+    }
+
+    /// What a function's code does. Functions come in order. False where the code can't be read.
+    pub(super) fn read_code(&mut self, function: u32, body: &FunctionBody<'_>) -> Result<bool> {
+        let Ok(mut operators) = body.get_operators_reader() else { return Ok(false) };
+        let first_call = self.calls.len();
+        let mut is_read = true;
+        while is_read && !operators.eof() {
+            match operators.read() {
+                Ok(operator) => self.note(function, &operator)?,
+                Err(_) => is_read = false,
+            }
+        }
+        // A call of two bytes takes eight here; most calls of a function repeat.
+        if let Some(calls) = self.calls.get_mut(first_call..) {
+            calls.sort_unstable();
+        }
+        let mut kept = first_call;
+        for at in first_call..self.calls.len() {
+            if at == first_call || self.calls.get(at) != self.calls.get(kept.saturating_sub(1)) {
+                self.calls.swap(kept, at);
+                kept = kept.saturating_add(1);
+            }
+        }
+        self.calls.truncate(kept);
+        Ok(is_read)
+    }
+
+    fn note(&mut self, function: u32, operator: &Operator<'_>) -> Result<()> {
+        let effect = match *operator {
+            Operator::Call { function_index } | Operator::ReturnCall { function_index } => {
+                return push(&mut self.calls, (function, function_index));
+            }
+            Operator::RefFunc { function_index } => return self.escapes(function_index),
+            Operator::MemoryGrow { mem } => {
+                return if self.grown.contains(&mem) { Ok(()) } else { push(&mut self.grown, mem) };
+            }
+            Operator::TableSet { table }
+            | Operator::TableGrow { table }
+            | Operator::TableFill { table }
+            | Operator::TableCopy { dst_table: table, .. }
+            | Operator::TableAtomicSet { table_index: table, .. }
+            | Operator::TableAtomicRmwXchg { table_index: table, .. }
+            | Operator::TableAtomicRmwCmpxchg { table_index: table, .. } => Effect::ChangesTable(table),
+            Operator::TableInit { elem_index, table } => {
+                push(&mut self.effects, (function, Effect::Uses(Segment::Element(elem_index))))?;
+                Effect::ChangesTable(table)
+            }
+            Operator::ElemDrop { elem_index } => Effect::Drops(Segment::Element(elem_index)),
+            Operator::DataDrop { data_index } => Effect::Drops(Segment::Data(data_index)),
+            Operator::MemoryInit { data_index: index, .. }
+            | Operator::ArrayNewData { array_data_index: index, .. }
+            | Operator::ArrayInitData { array_data_index: index, .. } => Effect::Uses(Segment::Data(index)),
+            Operator::ArrayNewElem { array_elem_index: index, .. }
+            | Operator::ArrayInitElem { array_elem_index: index, .. } => {
+                Effect::Uses(Segment::Element(index))
+            }
+            _ => return Ok(()),
+        };
+        push(&mut self.effects, (function, effect))
+    }
+
+    /// What functions do that may be called when the start function is through, ordered. Every instance has run that
+    /// one, so what it alone does is the same in all.
+    pub(super) fn after_start(&self, function_count: usize) -> Result<Vec<Effect>> {
+        let mut reached = Vec::new();
+        super::reserve(&mut reached, function_count)?;
+        reached.resize(function_count, false);
+        let mut next = Vec::new();
+        // Each function goes into `next` once.
+        let mut reach = |next: &mut Vec<u32>, function: u32| match reached.get_mut(function as usize) {
+            Some(is_reached) if !*is_reached => {
+                *is_reached = true;
+                push(next, function)
+            }
+            _ => Ok(()),
+        };
+        for &function in &self.escaping {
+            reach(&mut next, function)?;
+        }
+        while let Some(function) = next.pop() {
+            let first = self.calls.partition_point(|call| call.0 < function);
+            let calls = self.calls.get(first..).unwrap_or_default();
+            for &(_, callee) in calls.iter().take_while(|call| call.0 == function) {
+                reach(&mut next, callee)?;
+            }
+        }
+        let mut found = Vec::new();
+        for &(function, effect) in &self.effects {
+            if reached.get(function as usize) == Some(&true) {
+                push(&mut found, effect)?;
+            }
+        }
+        found.sort_unstable();
+        found.dedup();
+        Ok(found)
+    }
+}

@@ -1,0 +1,144 @@
+//! The export section that is written: the module's own exports as they are, and those that are added.
+
+use super::parse::Parsed;
+use super::report::Added;
+use super::{MOST_ADDED, PREFIX, push, reserve, slice};
+use crate::error::{Code, Error, Result};
+use wasm_encoder::Encode;
+use wasmparser::ExternalKind;
+
+/// What holds state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    Table,
+    Memory,
+    Global,
+}
+
+impl Kind {
+    fn of(kind: ExternalKind) -> Option<Self> {
+        match kind {
+            ExternalKind::Table => Some(Self::Table),
+            ExternalKind::Memory => Some(Self::Memory),
+            ExternalKind::Global => Some(Self::Global),
+            _ => None,
+        }
+    }
+
+    /// As export sections name it.
+    fn byte(self) -> u8 {
+        match self {
+            Self::Table => 1,
+            Self::Memory => 2,
+            Self::Global => 3,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Exports<'a> {
+    count: u32,
+    /// The module has a section, if an empty one.
+    has_section: bool,
+    entries: Vec<u8>,
+    /// Of the module's own names those that might be chosen for what is added, ordered.
+    taken: Vec<&'a str>,
+    /// What holds state among the module's own exports, ordered.
+    own: Vec<(Kind, u32, &'a str)>,
+    pub(super) added: Vec<Added>,
+}
+
+impl<'a> Exports<'a> {
+    /// The module's own: without those that were added before.
+    pub(super) fn of(bytes: &'a [u8], module: &Parsed<'a>) -> Result<Self> {
+        let mut before = Vec::new();
+        for added in module.known.iter().flat_map(|known| &known.added) {
+            push(&mut before, added.name())?;
+        }
+        before.sort_unstable();
+        let has_section = !module.exports.is_empty();
+        let entries = Vec::new();
+        let mut exports =
+            Self { count: 0, has_section, entries, taken: Vec::new(), own: Vec::new(), added: Vec::new() };
+        for section in &module.exports {
+            let range = section.range();
+            reserve(&mut exports.entries, slice(bytes, &range)?.len())?;
+            let mut entries = section.clone().into_iter_with_offsets().peekable();
+            while let Some(export) = entries.next() {
+                let (start, export) = export?;
+                let end = match entries.peek() {
+                    Some(Ok((offset, _))) => *offset,
+                    _ => range.end,
+                };
+                let kind = Kind::of(export.kind);
+                let might_be_ours = export.name.starts_with(PREFIX);
+                if might_be_ours
+                    && kind.is_some()
+                    && before.binary_search_by(|name| name.as_str().cmp(export.name)).is_ok()
+                {
+                    continue;
+                }
+                exports.count = exports.count.saturating_add(1);
+                exports.entries.extend_from_slice(slice(bytes, &(start..end))?);
+                if might_be_ours {
+                    push(&mut exports.taken, export.name)?;
+                }
+                if let Some(kind) = kind {
+                    push(&mut exports.own, (kind, export.index, export.name))?;
+                }
+            }
+        }
+        exports.taken.sort_unstable();
+        // Names lie in the order of the section, so the first name of each thing comes first.
+        exports.own.sort_unstable_by_key(|&(kind, index, name)| (kind, index, name.as_ptr()));
+        Ok(exports)
+    }
+
+    /// How many there are now.
+    pub(super) fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// By what name the module itself exports a thing first.
+    pub(super) fn own_name(&self, kind: Kind, index: u32) -> Option<&'a str> {
+        let at = self.own.partition_point(|&(other, it, _)| (other, it) < (kind, index));
+        self.own.get(at).filter(|&&(other, it, _)| (other, it) == (kind, index)).map(|&(_, _, name)| name)
+    }
+
+    /// Adds an export, of the kind and index that go with it. Gives its name.
+    pub(super) fn add(&mut self, mut added: Added) -> Result<String> {
+        if self.added.len() >= MOST_ADDED as usize {
+            return Err(Error::new(
+                Code::UnsuitableModule,
+                format!(
+                    "the module hides more than {MOST_ADDED} mutable globals and tables, and each would become an export: more than V8 takes; pass a module that keeps its state in memory"
+                ),
+            ));
+        }
+        let mut name = added.name();
+        while self.taken.binary_search(&name.as_str()).is_ok() {
+            added.attempt = added.attempt.saturating_add(1);
+            name = added.name();
+        }
+        let (kind, index) = added.thing();
+        reserve(&mut self.entries, name.len().saturating_add(11))?;
+        name.as_str().encode(&mut self.entries);
+        self.entries.push(kind.byte());
+        index.encode(&mut self.entries);
+        self.count = self.count.saturating_add(1);
+        push(&mut self.added, added)?;
+        Ok(name)
+    }
+
+    /// The contents of the section; `None` if there is none.
+    pub(super) fn section(&self) -> Result<Option<Vec<u8>>> {
+        if self.count == 0 && !self.has_section {
+            return Ok(None);
+        }
+        let mut data = Vec::new();
+        reserve(&mut data, self.entries.len().saturating_add(5))?;
+        self.count.encode(&mut data);
+        data.extend_from_slice(&self.entries);
+        Ok(Some(data))
+    }
+}
