@@ -55,10 +55,12 @@ export type HostmapErrorCode =
   | 'ERR_HOSTMAP_OVERCOMMIT'
   /** V8 could not allocate or grow a memory, and none of the known causes was found. */
   | 'ERR_HOSTMAP_MEMORY_REFUSED'
-  /** This V8 has no 64-bit memories. */
+  /** This V8 has no 64-bit memories, or no typed array over one of this size (Node 20, more than 4 GiB). */
   | 'ERR_HOSTMAP_NO_MEMORY64'
   /** The buffer is not that of a WebAssembly memory, or it can't be proven. */
   | 'ERR_HOSTMAP_NOT_WASM_MEMORY'
+  /** Nothing tells whether the memory has 32- or 64-bit addresses: pass {@link FromOptions.address}. */
+  | 'ERR_HOSTMAP_ADDRESS_UNKNOWN'
   /** Only the memory's buffer is known, not the `WebAssembly.Memory` that the call needs. */
   | 'ERR_HOSTMAP_MEMORY_HIDDEN'
   /** The memory can't grow enough: its maximum is reached. */
@@ -412,7 +414,10 @@ export type WasmMemory = typeof globalThis extends { WebAssembly: { Memory: { pr
 
 /** Options of {@link GuardedMemory.from}. */
 export interface FromOptions {
-  /** The kind of a memory whose buffer alone is given. Default: `'i64'` if it is larger than 4 GiB, else `'i32'`. */
+  /**
+   * Whether the memory's addresses are numbers or BigInts. Only needed where nothing tells, which is `ERR_HOSTMAP_ADDRESS_UNKNOWN`: for
+   * the buffer of a 64-bit memory of up to 4 GiB, rarely for that of a 32-bit one, and on Node 20 with `--experimental-wasm-memory64`.
+   */
   address?: 'i32' | 'i64' | undefined
 }
 
@@ -441,9 +446,10 @@ export class GuardedMemory {
    * grows: then most calls throw `ERR_HOSTMAP_MEMORY_HIDDEN`, and `from` with a function or the new buffer mends the same object.
    * (A shared memory's old buffer does not tell of growth; until then, read-only mappings stay copy-on-write.) A buffer is accepted
    * when the process's map proves that it is a Wasm memory's. We can't grow a hidden memory, so `map` needs `at` or `allocator`.
-   * @throws `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_HOSTMAP_NOT_WASM_MEMORY`, `ERR_HOSTMAP_MEMORY_REFUSED`;
-   * `ERR_HOSTMAP_MEMORY_HIDDEN` if the function throws (see `cause`), or gives a detached buffer. Later calls throw this too, if
-   * it gives no buffer either, and `ERR_HOSTMAP_MEMORY_MOVED` if it gives a buffer at another address
+   * @throws `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE` if `address` is not what the memory has, `ERR_HOSTMAP_ADDRESS_UNKNOWN`,
+   * `ERR_HOSTMAP_NOT_WASM_MEMORY`, `ERR_HOSTMAP_NO_MEMORY64`, `ERR_HOSTMAP_MEMORY_REFUSED`; `ERR_HOSTMAP_MEMORY_HIDDEN` if the
+   * function throws (see `cause`), or gives a detached buffer. Later calls throw this too, if it gives no buffer either, and
+   * `ERR_HOSTMAP_MEMORY_MOVED` if it gives a buffer at another address
    *
    * @example
    * // Emscripten: malloc may grow the memory, which makes a new HEAPU8.
@@ -467,7 +473,8 @@ export class GuardedMemory {
   readonly address: 'i32' | 'i64'
   /**
    * Whether everything round the memory that a module could reach with a plain load or store is inaccessible, by the process's own map,
-   * so that an access out of bounds traps. False with `--disable-wasm-trap-handler`: V8 checks bounds in code then, and the memory may move when it grows.
+   * so that an access out of bounds traps. False with `--disable-wasm-trap-handler`, and for 64-bit memories before Node 24, which
+   * modules alone can make: V8 checks bounds in code then, and the memory may move when it grows.
    */
   readonly guarded: boolean
 

@@ -84,7 +84,7 @@ class GuardedMemory {
       this.#address = address
       this.#maximum = maximum
     }
-    this.#array = new Uint8Array(this.#buffer)
+    this.#array = v8.arrayOver(this.#buffer)
     this.#shared = types.isSharedArrayBuffer(this.#buffer)
     callNative(() => {
       this.#guarded = make === MAKE ? existing.guarded : v8.isGuarded(this.#array, this.#address)
@@ -96,21 +96,30 @@ class GuardedMemory {
   static from(memory, options) {
     const { address } = read.from(options)
     check.optional(address, check.oneOf, 'options.address', ['i32', 'i64'])
-    if (v8.isMemory(memory)) return GuardedMemory.#fromMemory(memory)
-    if (types.isAnyArrayBuffer(memory)) return GuardedMemory.#fromBuffer(memory, address)
-    if (typeof memory === 'function') {
-      const guarded = GuardedMemory.#fromBuffer(bufferFrom(memory, wrongMemory), address)
-      guarded.#find = memory
-      return guarded
+    const guarded = GuardedMemory.#from(memory, address)
+    if (address !== undefined && address !== guarded.#address) {
+      throw makeError(
+        'ERR_INVALID_ARG_VALUE',
+        `options.address is '${address}', and this memory has the address type '${guarded.#address}'`
+      )
     }
-    throw wrongMemory(memory)
+    return guarded
   }
 
-  static #fromMemory(memory) {
+  static #from(memory, address) {
+    if (v8.isMemory(memory)) return GuardedMemory.#fromMemory(memory, address)
+    if (types.isAnyArrayBuffer(memory)) return GuardedMemory.#fromBuffer(memory, address)
+    if (typeof memory !== 'function') throw wrongMemory(memory)
+    const guarded = GuardedMemory.#fromBuffer(bufferFrom(memory, wrongMemory), address)
+    guarded.#find = memory
+    return guarded
+  }
+
+  static #fromMemory(memory, asked) {
     const known = byMemory.get(memory)
     if (known !== undefined) return known.#sync()
     const buffer = v8.bufferOf(memory)
-    const array = new Uint8Array(buffer)
+    const array = v8.arrayOver(buffer)
     const other = GuardedMemory.#livingAt(array)
     if (other !== undefined && other.#memory === null) {
       // Until now only its buffer was known.
@@ -119,7 +128,8 @@ class GuardedMemory {
       byMemory.set(memory, other)
       return other
     }
-    const address = v8.addressTypeOf(memory)
+    const address = v8.addressTypeOf(memory) ?? asked
+    if (address === undefined) throw unknownAddress()
     const guarded = callNative(() => v8.isGuarded(array, address))
     return new GuardedMemory(undefined, MAKE, { memory, buffer, address, guarded })
   }
@@ -132,8 +142,7 @@ class GuardedMemory {
     }
     if (isView(buffer)) throw notWasmMemory('it is a view of a HostRegion')
     if (v8.isResizable(buffer)) throw notWasmMemory('it can be resized; pass the WebAssembly.Memory itself')
-    const array = new Uint8Array(buffer)
-    const address = asked ?? (lengthOf(array) > 2 ** 32 ? 'i64' : 'i32')
+    const array = v8.arrayOver(buffer)
     const other = GuardedMemory.#livingAt(array)
     if (other !== undefined) {
       // The same memory, met by its buffer, or by its buffer after a growth.
@@ -149,9 +158,15 @@ class GuardedMemory {
         'V8 runs without its trap handler, so no guard proves what the buffer is; pass the WebAssembly.Memory itself'
       )
     }
-    if (!callNative(() => native.mayBeLinear(array) && v8.isGuarded(array, address))) {
-      throw notWasmMemory('there is no reservation with guards around it, by the process map')
+    const address = asked ?? callNative(() => v8.addressTypeOfBuffer(array))
+    if (!callNative(() => native.mayBeLinear(array) && v8.isGuarded(array, address ?? 'i32'))) {
+      const why =
+        address === 'i64' && v8.pageLimits().i64 === 0
+          ? `64-bit memories have no guards in Node.js ${process.version}; pass the WebAssembly.Memory itself`
+          : 'there is no reservation with guards around it, by the process map'
+      throw notWasmMemory(why)
     }
+    if (address === undefined) throw unknownAddress()
     return new GuardedMemory(undefined, MAKE, { memory: null, buffer, address, guarded: true })
   }
 
@@ -304,7 +319,7 @@ class GuardedMemory {
       })
     }
     const reservation = callNative(() => v8.reservationOf(this.#address))
-    const maximum = this.#maximum ?? v8.pageLimits()[this.#address]
+    const maximum = this.#maximum ?? (v8.pageLimits()[this.#address] || Infinity)
     return makeLayout({
       byteLength: lengthOf(array),
       maximumBytes: maximum * WASM_PAGE_BYTES,
@@ -399,7 +414,7 @@ class GuardedMemory {
   #foundBuffer() {
     const buffer = bufferFrom(this.#find)
     if (buffer === this.#buffer) return buffer
-    const array = new Uint8Array(buffer)
+    const array = v8.arrayOver(buffer)
     if (
       types.isSharedArrayBuffer(buffer) !== this.#shared ||
       v8.isResizable(buffer) ||
@@ -431,7 +446,7 @@ class GuardedMemory {
 
   #refresh(buffer) {
     this.#buffer = buffer
-    this.#array = new Uint8Array(buffer)
+    this.#array = v8.arrayOver(buffer)
     byBuffer.set(buffer, this)
     if (!callNative(() => native.isAt(this.#table.handle, this.#array))) this.#moved()
   }
@@ -457,7 +472,8 @@ class GuardedMemory {
         'only the module can grow it: use `at`, or `allocator` with the exports of its malloc and free'
       )
     const before = lengthOf(this.#current()) / WASM_PAGE_BYTES
-    const most = Math.min(this.#maximum ?? Infinity, v8.pageLimits()[this.#address])
+    // 0: V8 does not tell, since its JavaScript can't make memories of this kind.
+    const most = Math.min(this.#maximum ?? Infinity, v8.pageLimits()[this.#address] || Infinity)
     const full = reason =>
       makeError(
         'ERR_HOSTMAP_MEMORY_FULL',
@@ -468,7 +484,7 @@ class GuardedMemory {
     }
     let was
     try {
-      was = Number(v8.growMemory(this.#memory, this.#address === 'i64' ? BigInt(wasmPages) : wasmPages))
+      was = v8.growBy(this.#memory, wasmPages, this.#address)
     } catch {
       const array = this.#current()
       callNative(() => native.protectAfterFailure(this.#table.handle, array))
@@ -1000,6 +1016,12 @@ function isDetached(buffer) {
     return true
   }
 }
+
+const unknownAddress = () =>
+  makeError(
+    'ERR_HOSTMAP_ADDRESS_UNKNOWN',
+    "nothing tells whether the memory's addresses have 32 or 64 bits; pass options.address, 'i32' or 'i64', as its module declares it"
+  )
 
 const notWasmMemory = why =>
   makeError('ERR_HOSTMAP_NOT_WASM_MEMORY', `memory is not a WebAssembly memory's buffer: ${why}`)

@@ -4,11 +4,12 @@
 
 const { types } = require('node:util')
 const native = require('./binding.js')
+const { makeError } = require('./errors.js')
 
 const WASM_PAGE_BYTES = 65536
 
 // Taken now, so that nothing that is changed later on the prototypes comes between us and V8.
-const { Memory } = WebAssembly
+const { Memory, Module, Instance } = WebAssembly
 const bufferGetter = Object.getOwnPropertyDescriptor(Memory.prototype, 'buffer').get
 const growMethod = Memory.prototype.grow
 const uncurryThis = Function.prototype.bind.bind(Function.prototype.call)
@@ -35,6 +36,21 @@ const isResizable = buffer =>
 /** The buffer of a memory of any realm. Throws a TypeError for anything else. */
 const bufferOf = memory => getBuffer(memory)
 
+// Node 20 has no typed arrays over more than 4 GiB.
+const MOST_BYTES_OF_ARRAY = require('node:buffer').constants.MAX_LENGTH
+
+/** A Uint8Array over all of a memory's buffer: the native part finds base and length by it. */
+function arrayOver(buffer) {
+  const { byteLength } = buffer
+  if (byteLength > MOST_BYTES_OF_ARRAY) {
+    throw makeError(
+      'ERR_HOSTMAP_NO_MEMORY64',
+      `the memory has ${byteLength} bytes, and Node.js ${process.version} has no typed arrays over more than ${MOST_BYTES_OF_ARRAY}; use Node.js 22 or later`
+    )
+  }
+  return new Uint8Array(buffer)
+}
+
 function isMemory(value) {
   if (typeof value !== 'object' || value === null) return false
   try {
@@ -46,8 +62,8 @@ function isMemory(value) {
 }
 
 /**
- * Whether a memory's addresses are numbers or BigInts. Asked by a growth that no memory allows: V8 converts the
- * argument first, and refuses a number for a 64-bit memory with a TypeError.
+ * Whether a memory's addresses are numbers or BigInts; undefined where nothing tells. Asked by a growth that no memory allows:
+ * V8 converts the argument first, and refuses a number for a 64-bit memory with a TypeError.
  */
 function addressTypeOf(memory) {
   try {
@@ -55,7 +71,81 @@ function addressTypeOf(memory) {
   } catch (error) {
     if (error.name === 'TypeError') return 'i64'
   }
-  return 'i32'
+  // Where modules alone can make 64-bit memories (V8 12), the JavaScript API takes numbers for all of them.
+  return pageLimits().i64 > 0 ? 'i32' : linkedType(memory)
+}
+
+// (module (import "" "" (memory i64 0))), and the same with (memory i64 0 262144 shared). Never one that imports a 32-bit
+// memory: V8 11.3 aborts when it links that to a 64-bit one.
+const IMPORT_I64 = [0, 97, 115, 109, 1, 0, 0, 0, 2, 6, 1, 0, 0, 2, 4, 0]
+const IMPORT_SHARED_I64 = [0, 97, 115, 109, 1, 0, 0, 0, 2, 9, 1, 0, 0, 2, 7, 0, 128, 128, 16]
+
+const compiled = new Map()
+
+/** The module, compiled once, or null where this V8 has no such modules. */
+function compileOnce(bytes) {
+  if (!compiled.has(bytes)) {
+    let module = null
+    try {
+      module = new Module(new Uint8Array(bytes))
+    } catch (error) {
+      // Else it was no memory for it, say: not known yet.
+      if (error.name !== 'CompileError') return null
+    }
+    compiled.set(bytes, module)
+  }
+  return compiled.get(bytes)
+}
+
+/** Whether a module that imports a 64-bit memory links to this one. */
+function linksAs64(memory) {
+  const isShared = types.isSharedArrayBuffer(bufferOf(memory))
+  const module = compileOnce(isShared ? IMPORT_SHARED_I64 : IMPORT_I64)
+  if (module === null) return false
+  try {
+    new Instance(module, { '': { '': memory } })
+    return true
+  } catch {
+    return false
+  }
+}
+
+// Whether linking tells 64-bit memories from others. V8 11.3, with --experimental-wasm-memory64, links any memory to any import.
+let linkingTells
+
+/** The address type of a memory, by what modules can import it. */
+function linkedType(memory) {
+  if (!linksAs64(memory)) return 'i32'
+  try {
+    // Not an empty one: all of its reservation is inaccessible, and could pass for the guard of the memory below.
+    linkingTells ??= !linksAs64(makeMemory({ initial: 1, maximum: 1, address: 'i32' }))
+  } catch {
+    return undefined
+  }
+  return linkingTells ? 'i64' : undefined
+}
+
+/** Whether there may be 64-bit memories, if only by modules. */
+const hasMemory64 = () => pageLimits().i64 > 0 || compileOnce(IMPORT_I64) !== null
+
+// What V8 reserves from the base of a 64-bit memory on that has no maximum.
+const REACH_BYTES_I64 = 2 ** 34
+
+/**
+ * The address type of a memory by its buffer, of which `array` is over the whole; undefined where nothing tells. Only a 64-bit
+ * memory is larger than 4 GiB. A smaller one is none where something accessible lies within the reach of a 64-bit one, and
+ * that is so above nearly every 32-bit memory: the next one, or the heap.
+ */
+function addressTypeOfBuffer(array) {
+  if (lengthOf(array) > 2 ** 32) return 'i64'
+  if (!hasMemory64()) return 'i32'
+  return native.isGuarded(array, 0, REACH_BYTES_I64) ? undefined : 'i32'
+}
+
+/** Grows a memory as its `grow` does, by Wasm pages as a number. Gives the size before. */
+function growBy(memory, wasmPages, address) {
+  const takesBigInt = address === 'i64' && pageLimits().i64 > 0
+  return Number(growMemory(memory, takesBigInt ? BigInt(wasmPages) : wasmPages))
 }
 
 /** A memory of V8's. Sizes in Wasm pages, as numbers. */
@@ -176,11 +266,13 @@ function isGuarded(array, address) {
 module.exports = {
   WASM_PAGE_BYTES,
   bufferOf,
-  growMemory,
+  growBy,
   isMemory,
   isResizable,
   lengthOf,
   addressTypeOf,
+  addressTypeOfBuffer,
+  arrayOver,
   makeMemory,
   atHugePage,
   pageLimits,
