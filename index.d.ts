@@ -23,6 +23,11 @@ export type HostmapErrorCode =
   | 'ERR_HOSTMAP_UNSUPPORTED_PLATFORM'
   /** The native part is missing or can't be loaded. Thrown when the package is loaded; the message says how to mend it. */
   | 'ERR_HOSTMAP_LOAD_FAILED'
+  /**
+   * Another version, or another build, of the package was loaded before into this process. Thrown when the package is
+   * loaded; the message names both, and how to make them one. Copies of one version share a process.
+   */
+  | 'ERR_HOSTMAP_TWO_VERSIONS'
   /** The region was closed. */
   | 'ERR_HOSTMAP_REGION_CLOSED'
   /** Write access was asked for, but the region is sealed or its file was opened for reading only. */

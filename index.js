@@ -2,25 +2,29 @@
 
 // The public face. index.d.ts documents every member.
 
-const { HostRegion } = require('./lib/region.js')
-const { GuardedMemory, Mapping } = require('./lib/memory.js')
-const { Window, WindowSource } = require('./lib/window.js')
-const { Snapshot } = require('./lib/snapshot.js')
-const { exposeState } = require('./lib/module.js')
-const { InstancePool, PooledInstance } = require('./lib/pool.js')
-const { Layout } = require('./lib/layout.js')
-const { limits } = require('./lib/limits.js')
+const { faceOfRealm } = require('./lib/copies.js')
 
-module.exports = {
-  HostRegion,
-  GuardedMemory,
-  Mapping,
-  Window,
-  WindowSource,
-  Snapshot,
-  InstancePool,
-  PooledInstance,
-  exposeState,
-  Layout,
-  limits
-}
+module.exports = faceOfRealm(() => {
+  const { HostRegion } = require('./lib/region.js')
+  const { GuardedMemory, Mapping } = require('./lib/memory.js')
+  const { Window, WindowSource } = require('./lib/window.js')
+  const { Snapshot } = require('./lib/snapshot.js')
+  const { exposeState } = require('./lib/module.js')
+  const { InstancePool, PooledInstance } = require('./lib/pool.js')
+  const { Layout } = require('./lib/layout.js')
+  const { limits } = require('./lib/limits.js')
+
+  return {
+    HostRegion,
+    GuardedMemory,
+    Mapping,
+    Window,
+    WindowSource,
+    Snapshot,
+    InstancePool,
+    PooledInstance,
+    exposeState,
+    Layout,
+    limits
+  }
+})

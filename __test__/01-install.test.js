@@ -118,7 +118,7 @@ describe('the files of the package agree', () => {
     for (const file of targets) {
       if (file !== './package.json') expect(packed).toContain(path.normalize(file))
     }
-    expect(packed.filter(name => /test|\.node$|target/.test(name))).toEqual([])
+    expect(packed.filter(name => /__test__|\.node$|target/.test(name))).toEqual([])
   })
 })
 

@@ -6,6 +6,7 @@
 const { inspect, types } = require('node:util')
 const { fileURLToPath } = require('node:url')
 const { makeError } = require('./errors.js')
+const { whoseObject } = require('./copies.js')
 
 function show(value) {
   // Not even Object.prototype.toString can be asked of one.
@@ -17,7 +18,7 @@ function show(value) {
     // Its own inspection threw.
     text = Object.prototype.toString.call(value)
   }
-  return text.length > 100 ? `${text.slice(0, 100)}...` : text
+  return (text.length > 100 ? `${text.slice(0, 100)}...` : text) + whoseObject(value)
 }
 
 function wrongType(name, expected, value) {

@@ -6,6 +6,8 @@
 const { readFileSync, openSync, readSync, closeSync, readdirSync, existsSync } = require('node:fs')
 const path = require('node:path')
 
+const { version: VERSION } = require('../package.json')
+
 const PACKAGE_ROOT = path.join(__dirname, '..')
 const BINARY_NAME = /^wasm-hostmap\.(?<target>linux-.+)\.node$/
 const SUPPORTED = 'Linux on x64 or arm64, with glibc or musl, and Node.js 20 or later'
@@ -183,7 +185,42 @@ function loadFailed(file, error) {
   )
 }
 
+/**
+ * The error for a process that has the native part of `loaded` and is asked to run that of `wanted`: each
+ * `{ path, identity }`, the latter a version and, if it is known, a build.
+ */
+function twoVersions(loaded, wanted) {
+  const name = ({ identity }) => {
+    const [version, build] = identity.split(' ')
+    return `${version || 'an older version'}${build === undefined ? '' : `, build ${build}`}`
+  }
+  const isReplaced = loaded.path === wanted.path
+  const sameVersion = loaded.identity.split(' ')[0] === wanted.identity.split(' ')[0]
+  const fixes = isReplaced
+    ? [
+        'Start the process again, if the package was installed anew while it runs.',
+        'Install the package again: its binary is of another version than its other files.'
+      ]
+    : sameVersion
+      ? ['Install both from the same tarball, or build both from the same sources.']
+      : [
+          'Install one version for all: `npm ls wasm-hostmap` tells who wants which, and `npm dedupe` or `overrides` in package.json make them one.',
+          'Run what needs the other version in a process of its own.'
+        ]
+  return hostmapError(
+    'ERR_HOSTMAP_TWO_VERSIONS',
+    `wasm-hostmap can't be loaded: there is one native part for a process, and two versions of it are here.\n` +
+      `  This process runs ${name(loaded)}: ${loaded.path}\n` +
+      `  What was loaded now is ${name(wanted)}: ${wanted.path}\n` +
+      fixes
+        .map((fix, index) => `  ${index + 1}. ${fix}\n`)
+        .join('')
+        .trimEnd()
+  )
+}
+
 module.exports = {
+  VERSION,
   PACKAGE_ROOT,
   OLDEST_NODE,
   unsupported,
@@ -191,5 +228,6 @@ module.exports = {
   binaryPath,
   rustVersion,
   isWorkingCopy,
-  loadFailed
+  loadFailed,
+  twoVersions
 }

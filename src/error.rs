@@ -48,6 +48,7 @@ codes! {
     SnapshotInvalid = "ERR_HOSTMAP_SNAPSHOT_INVALID",
     UnsuitableModule = "ERR_HOSTMAP_UNSUITABLE_MODULE",
     NoExternalBuffers = "ERR_HOSTMAP_NO_EXTERNAL_BUFFERS",
+    TwoVersions = "ERR_HOSTMAP_TWO_VERSIONS",
     Internal = "ERR_HOSTMAP_INTERNAL",
 }
 

@@ -14,9 +14,10 @@ const MAIN = path.join(__dirname, 'child-main.js')
  * @param options.flags for node, such as `--expose-gc`
  * @param options.ulimit for the shell's `ulimit`, such as `-n 64`
  * @param options.args any JSON, given to the body as `args`
+ * @param options.main another file in the place of child-main.js
  */
-function inChild(body, { flags = [], ulimit, args = null, env = {} } = {}) {
-  const node = [process.execPath, ...flags, MAIN, String(body), JSON.stringify(args)]
+function inChild(body, { flags = [], ulimit, args = null, env = {}, main = MAIN } = {}) {
+  const node = [process.execPath, ...flags, main, String(body), JSON.stringify(args)]
   const [file, ...rest] = ulimit ? ['/bin/sh', '-c', `ulimit ${ulimit} && exec "$0" "$@"`, ...node] : node
   return new Promise((resolve, reject) => {
     const options = { maxBuffer: 2 ** 26, env: { ...process.env, NODE_OPTIONS: '', ...env } }

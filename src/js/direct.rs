@@ -42,6 +42,7 @@ impl From<Option<Vec<f64>>> for Answer {
 
 #[napi(module_exports)]
 pub fn register(mut exports: Object<'_>, env: Env) -> napi::Result<()> {
+    super::copies::keep(env, &exports)?;
     define(&mut exports, env, c"mapAt", map_at)?;
     define(&mut exports, env, c"unmap", unmap)?;
     define(&mut exports, env, c"slide", slide)?;

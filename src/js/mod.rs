@@ -1,6 +1,7 @@
 //! The Node-API face of the core: converts arguments, calls the core, and nothing else. lib/ is its only caller; it
 //! has checked types, and holds the JavaScript objects whose lives matter (the memory, its buffer, the region).
 
+mod copies;
 mod direct;
 mod fault;
 mod handles;

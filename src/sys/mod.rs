@@ -10,6 +10,7 @@
 //! - `file`: opening and examining files, copying inside the kernel
 //! - `kept`: descriptors that are kept for signal handlers
 //! - `process_map`: what lies where in this process, by the kernel's own account
+//! - `notes`: what loaded libraries say of themselves
 //! - `signal`: the handler for SIGSEGV and SIGBUS, above those that are there
 //! - `v8_trap`: asking V8 to turn a fault into a trap
 //! - `wake`: waking a thread from a signal handler
@@ -25,6 +26,7 @@ pub mod kept;
 pub mod limits;
 pub mod memfd;
 pub mod mmap;
+pub mod notes;
 pub mod page;
 pub mod pagemap;
 pub mod placement;
