@@ -779,6 +779,20 @@ describe('a file that can not be had', () => {
     fs.closeSync(fd)
   })
 
+  // A file of the kernel's own that can be mapped since 6.16, and never made writable: a growth of its memory would end the process.
+  const btf = '/sys/kernel/btf/vmlinux'
+  const testBtf = fs.existsSync(btf) ? test : test.skip
+  testBtf('a file whose private pages can not be made writable is refused, and can be loaded', async () => {
+    const says = [btf, /can be mapped for reading only|can't be mapped/]
+    await expectFailure(() => HostRegion.open(btf), { code: 'ERR_HOSTMAP_NOT_A_FILE', says })
+    const fd = fs.openSync(btf)
+    await expectFailure(() => HostRegion.fromFd(fd), { code: 'ERR_HOSTMAP_NOT_A_FILE', says: says[1] })
+    fs.closeSync(fd)
+    const region = await HostRegion.load(btf)
+    expect(region.byteLength).toBe(fs.statSync(btf).size)
+    region.close()
+  })
+
   test('fromFd of a socket', async () => {
     const socket = net.connect(bad.socket)
     await new Promise(resolve => socket.once('connect', resolve))

@@ -15,7 +15,7 @@ suite('when a system call fails', () => {
 
   test('making a region leaves no descriptor', () => {
     const { outcomes, filesBefore, filesAfter } = inChild(() => {
-      /* global hostmap, failing, files, EIO */
+      /* global hostmap, failing, files, fs, EIO, EACCES */
       const { HostRegion } = hostmap
       const bytes = Buffer.alloc(100, 1)
       HostRegion.copyFrom(bytes).close()
@@ -157,6 +157,19 @@ suite('when a system call fails', () => {
       return failing('ioctl', 0, EIO, () => new GuardedMemory({ initial: 1 }))
     })
     expect(seen).toMatchObject({ went: true, code: 'ERR_HOSTMAP_MEMORY_REFUSED', errno: -5 })
+  })
+
+  test('open of a file whose pages can not be made writable leaves no descriptor and no mapping', () => {
+    const seen = inChild(() => {
+      const { HostRegion } = hostmap
+      const path = process.execPath
+      HostRegion.open(path).close()
+      const maps = () => fs.readFileSync('/proc/self/maps', 'latin1').split(path).length
+      const before = [files(), maps()]
+      const outcome = failing('mprotect', 0, EACCES, () => HostRegion.open(path))
+      return { ...outcome, same: before.join() === [files(), maps()].join() }
+    })
+    expect(seen).toMatchObject({ went: true, code: 'ERR_HOSTMAP_NOT_A_FILE', errno: -13, same: true })
   })
 
   test('window opens none, and takes nothing', () => {

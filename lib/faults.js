@@ -18,41 +18,51 @@ const { Module, Instance } = WebAssembly
 let installed = false
 // Why there is no handler.
 let refusal = null
-// How often the probe may still be tried: without address space for a memory it takes long to fail.
-let attempts = 3
+let isProbed = false
+// After a probe that could not be made, how many calls it is left alone for: twice as many each time, since without address
+// space for a memory it takes long to fail.
+let callsToProbe = 0
+let patience = 1
 
-/** Before the first mapping or view: installs the handler and learns how to ask V8. */
+/** Before the first mapping or view: installs the handler and learns how to ask V8. What can't be had is tried again. */
 function guardFaults() {
-  if (installed && attempts === 0) return
+  if (installed && isProbed) return
   if (!installed) {
-    installed = true
     refusal = callNative(() => native.installFaultGuard())
-    if (refusal === null) {
-      callNative(() => native.onFaults(report))
-      reportAtExit()
-    }
+    if (refusal !== null) return
+    callNative(() => native.onFaults(report))
+    reportAtExit()
+    installed = true
   }
-  if (refusal !== null) attempts = 0
-  if (attempts > 0) attempts = callNative(probe) ? 0 : attempts - 1
+  if (callsToProbe > 0) {
+    callsToProbe--
+    return
+  }
+  isProbed = callNative(probe)
+  if (!isProbed) {
+    callsToProbe = patience
+    patience *= 2
+  }
 }
 
 // Once in a process. V8 shows in the fault of a Wasm load how it can be asked: see src/sys/v8_trap.rs. False: it may be
 // tried again.
 function probe() {
-  if (native.traps() !== 'untried' || !v8.hasTrapHandler()) return true
-  // Somebody's handler above ours, Node's for a listener of a script's perhaps, would see the fault first.
-  if (native.faultHandler() !== 'first') return false
+  if (native.traps() !== 'untried') return true
   let memory
   let load
   try {
+    if (!v8.hasTrapHandler()) return v8.reservationOf('i32') !== null
+    // Somebody's handler above ours, Node's for a listener of a script's perhaps, would see the fault first.
+    if (native.faultHandler() !== 'first') return false
     memory = v8.makeMemory({ initial: 1, maximum: 1, address: 'i32' })
     load = new Instance(new Module(Buffer.from(PROBE, 'base64')), { '': { '': memory } }).exports.load
   } catch {
-    // No address space for it now, or Wasm is not allowed to be compiled.
+    // No descriptor to read the process's map with now, no address space for a memory, or Wasm is not allowed to be compiled.
     return false
   }
   const buffer = v8.bufferOf(memory)
-  if (!native.beginProbe(new Uint8Array(buffer))) return true
+  if (!native.beginProbe(new Uint8Array(buffer))) return native.traps() !== 'untried'
   try {
     load(buffer.byteLength)
   } catch {

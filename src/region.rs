@@ -225,6 +225,18 @@ impl Region {
             },
             _ => refused(sys),
         })?;
+        // V8 makes all of a memory writable when it grows, and ends the process if it can't; a stray write wants the same. Files
+        // of the kernel's own may forbid it (/sys/kernel/btf/vmlinux can be mapped since 6.16, and drops VM_MAYWRITE).
+        let make_writable = || {
+            // SAFETY: a page of a private mapping of our own, which nobody else knows.
+            unsafe { mmap::unprotect_private(trial.span()) }
+        };
+        if !is_huge && let Err(sys @ SysError { errno: Errno::EACCES | Errno::EPERM, .. }) = make_writable() {
+            let message = format!(
+                "{what}: its pages can be mapped for reading only ({sys}), so that a memory with them could not grow; copy it with HostRegion.load, or read it and use HostRegion.copyFrom"
+            );
+            return Err(Error { sys: Some(sys), ..Error::new(Code::NotAFile, message) });
+        }
         // By what the kernel's map shows, mappings are known again. On overlayfs before kernel 6.8 fstat says something else.
         let shown = process_map::at_or_after(trial.address()).map_err(refused)?;
         let inode = shown.filter(|vma| vma.start <= trial.address()).map_or(status.inode, |vma| vma.inode);

@@ -21,7 +21,7 @@ function inChild(main) {
     const hostmap = require(${JSON.stringify(root)})
     const native = require(${JSON.stringify(path.join(root, 'lib/binding.js'))})
     const fs = require('node:fs')
-    const EIO = 5, ENOMEM = 12
+    const EIO = 5, ENOMEM = 12, EACCES = 13
     // Installs the fault guard, whose own calls are not the ones that are to fail.
     hostmap.limits()
     const files = () => fs.readdirSync('/proc/self/fd').length

@@ -13,7 +13,7 @@ use napi::bindgen_prelude::{Function, Unknown};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi_derive::napi;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Installs the handler if it is not there; `null`, or why there is none.
 #[napi(catch_unwind)]
@@ -150,13 +150,19 @@ pub fn on_faults(env: Env, callback: Function<'_, (), ()>) -> napi::Result<()> {
             fault::listen(false);
         })?;
     }
-    static WATCH: Once = Once::new();
-    WATCH.call_once(|| {
-        // Without the thread nobody is told until the next look; counts are right all the same.
-        let _ =
-            std::thread::Builder::new().name("hostmap-faults".to_owned()).stack_size(128 << 10).spawn(watch);
-    });
+    watch_once();
     Ok(())
+}
+
+/// Starts the thread that passes reports on. Where none can be had nobody is told until the next look, and counts are right all the
+/// same; whoever listens next tries again.
+fn watch_once() {
+    static IS_WATCHED: Mutex<bool> = Mutex::new(false);
+    let mut is_watched = IS_WATCHED.lock().unwrap_or_else(PoisonError::into_inner);
+    if !*is_watched {
+        let thread = std::thread::Builder::new().name("hostmap-faults".to_owned()).stack_size(128 << 10);
+        *is_watched = thread.spawn(watch).is_ok();
+    }
 }
 
 /// Waits for handlers to call, which may do no more than that, and passes it on.

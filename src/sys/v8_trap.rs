@@ -26,7 +26,7 @@
 //! Source: V8's src/trap-handler/handler-inside-posix.cc, `TryHandleSignal`; measured on V8 11.3, 12.4, 13.6 and 14.6.
 
 use super::signal::{Fault, this_thread};
-use super::{inject, to_usize};
+use super::{SysError, SysResult, inject, to_usize};
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicIsize, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
@@ -107,9 +107,17 @@ pub fn begin_probe(address: u64) -> bool {
             range.1.store(module.code.end, Ordering::Release);
         }
     }
-    let Some((start, bytes)) = static_storage_of(function as usize) else {
-        set(State::Unclear);
-        return false;
+    let (start, bytes) = match static_storage_of(function as usize) {
+        Ok(Some(storage)) => storage,
+        Ok(None) => {
+            set(State::Unclear);
+            return false;
+        }
+        // It is for a later one to find out.
+        Err(_) => {
+            set(State::Untried);
+            return false;
+        }
     };
     FUNCTION.store(function, Ordering::Release);
     PROBE_TLS.store(start, Ordering::Release);
@@ -233,15 +241,19 @@ fn find_function() -> Option<*mut c_void> {
 }
 
 /// This thread's storage of the module with this code, if it is static: as far from the thread's own address in every
-/// thread. A library that was loaded later has storage wherever there was room.
-fn static_storage_of(code: usize) -> Option<(usize, usize)> {
+/// thread. A library that was loaded later has storage wherever there was room. An error: no thread can be made now to
+/// compare with.
+fn static_storage_of(code: usize) -> SysResult<Option<(usize, usize)>> {
     let storage = move || {
         let (start, bytes) = module_of(code)?.thread_local?;
         Some((start.wrapping_sub(this_thread()), start, bytes))
     };
-    let (distance, start, bytes) = storage()?;
-    let elsewhere = std::thread::Builder::new().stack_size(64 << 10).spawn(storage).ok()?.join().ok()??;
-    (elsewhere.0 == distance).then_some((start, bytes))
+    let Some((distance, start, bytes)) = storage() else { return Ok(None) };
+    inject::trip("clone")?;
+    let thread = std::thread::Builder::new().stack_size(64 << 10).spawn(storage);
+    let thread = thread.map_err(|error| SysError::from_io("clone", &error))?;
+    let elsewhere = thread.join().ok().flatten();
+    Ok(elsewhere.filter(|elsewhere| elsewhere.0 == distance).map(|_| (start, bytes)))
 }
 
 /// A program or library of this process.
