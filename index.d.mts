@@ -1,1 +1,4 @@
+import hostmap = require('./index.js')
+
 export * from './index.js'
+export default hostmap

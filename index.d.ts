@@ -358,8 +358,20 @@ export interface HugePages {
   readonly reason: string | null
 }
 
-/** What `new GuardedMemory` takes: the descriptor of `WebAssembly.Memory`. Sizes are in Wasm pages of 64 KiB. */
-export interface GuardedMemoryDescriptor {
+/** Whether a memory's addresses are numbers (`'i32'`) or BigInts (`'i64'`). */
+export type AddressType = 'i32' | 'i64'
+
+/** An address as the functions of a module take it. Where the address type is not known, a number or a BigInt. */
+export type Pointer<A extends AddressType = AddressType> = A extends 'i64' ? bigint : number
+
+/**
+ * What `new GuardedMemory` takes: the descriptor of `WebAssembly.Memory`. Sizes are in Wasm pages of 64 KiB.
+ *
+ * It is read more strictly than V8 does: sizes are numbers or BigInts for either kind of memory, and whole ones; nothing is
+ * converted, so that strings, booleans, `null` and objects with a `valueOf` are refused, as are addresses that are not
+ * strings. Errors are those of this package (`ERR_INVALID_ARG_TYPE`, `ERR_OUT_OF_RANGE`), and not V8's.
+ */
+export interface GuardedMemoryDescriptor<A extends AddressType = AddressType> {
   /** The memory's size at first, in Wasm pages. */
   initial: number | bigint
   /** The most it can grow to, in Wasm pages. At most 65,536 (4 GiB), or for `'i64'` 262,144 (16 GiB). */
@@ -367,7 +379,7 @@ export interface GuardedMemoryDescriptor {
   /** A memory for several threads, over a SharedArrayBuffer; needs `maximum`. Default false. */
   shared?: boolean | undefined
   /** `'i64'`: a 64-bit memory, whose addresses are BigInts (Node 24 and later). Default `'i32'`. */
-  address?: 'i32' | 'i64' | undefined
+  address?: A | undefined
 }
 
 /** A module's allocator, as its exports show it. A `bigint` for 64-bit memories. */
@@ -418,19 +430,18 @@ export type WasmMemory = typeof globalThis extends { WebAssembly: { Memory: { pr
   : { readonly buffer: ArrayBuffer; grow(wasmPages: number): number }
 
 /** Options of {@link GuardedMemory.from}. */
-export interface FromOptions {
+export interface FromOptions<A extends AddressType = AddressType> {
   /**
    * Whether the memory's addresses are numbers or BigInts. Only needed where nothing tells, which is `ERR_HOSTMAP_ADDRESS_UNKNOWN`: for
    * the buffer of a 64-bit memory of up to 4 GiB, rarely for that of a 32-bit one, and on Node 20 with `--experimental-wasm-memory64`.
    */
-  address?: 'i32' | 'i64' | undefined
+  address?: A | undefined
 }
 
-/**
- * A `WebAssembly.Memory` whose place in the address space was found and checked, and which can carry mappings.
- * The memory stays an ordinary one: give `guarded.memory` to a module as an import, or wrap one that a module exports.
- */
-export class GuardedMemory {
+/** `GuardedMemory` as a class: its constructor and static methods. */
+export interface GuardedMemoryConstructor {
+  readonly prototype: GuardedMemory
+
   /**
    * Makes a new `WebAssembly.Memory` and checks it.
    *
@@ -441,7 +452,7 @@ export class GuardedMemory {
    * first one of each kind (or the first `from` or `limits`) also makes two memories to measure, which are collected later, and reads
    * `/proc/self/maps`, which stays open.
    */
-  constructor(descriptor: GuardedMemoryDescriptor)
+  new <A extends AddressType = 'i32'>(descriptor: GuardedMemoryDescriptor<A>): GuardedMemory<A>
 
   /**
    * Wraps a memory that exists. The same object is given for the same memory.
@@ -463,11 +474,21 @@ export class GuardedMemory {
    * Module._scan(mapping.pointer, mapping.byteLength)
    * mapping.unmap()
    */
-  static from(
+  from<A extends AddressType = AddressType>(
     memory: WasmMemory | ArrayBuffer | SharedArrayBuffer | (() => ArrayBuffer | SharedArrayBuffer),
-    options?: FromOptions
-  ): GuardedMemory
+    options?: FromOptions<A>
+  ): GuardedMemory<A>
+}
 
+export const GuardedMemory: GuardedMemoryConstructor
+
+/**
+ * A `WebAssembly.Memory` whose place in the address space was found and checked, and which can carry mappings.
+ * The memory stays an ordinary one: give `guarded.memory` to a module as an import, or wrap one that a module exports.
+ *
+ * @typeParam A Its address type, as far as it is known: `'i32'`, `'i64'`, or either.
+ */
+export interface GuardedMemory<A extends AddressType = AddressType> {
   /** The memory itself. Throws `ERR_HOSTMAP_MEMORY_HIDDEN` where only a buffer is known. */
   readonly memory: WasmMemory
   /** The memory's buffer. A new object after each growth, as with `WebAssembly.Memory`. */
@@ -475,7 +496,7 @@ export class GuardedMemory {
   /** The memory's size now, in bytes. */
   readonly byteLength: number
   /** Whether addresses are numbers (`'i32'`) or BigInts (`'i64'`). */
-  readonly address: 'i32' | 'i64'
+  readonly address: A
   /**
    * Whether everything round the memory that a module could reach with a plain load or store is inaccessible, by the process's own map,
    * so that an access out of bounds traps. False with `--disable-wasm-trap-handler`, and for 64-bit memories before Node 24, which
@@ -509,7 +530,7 @@ export class GuardedMemory {
    * where one is needed, which is V8's own work and takes it milliseconds for a gigabyte (give the memory a large `initial` and
    * use `at` to avoid it). Uses up to two memory mappings of the process.
    */
-  map(region: HostRegion, options?: MapOptions): Mapping
+  map(region: HostRegion, options?: MapOptions): Mapping<A>
 
   /**
    * Opens a window: a mapping that shows one part of a region after the other at the same address, for regions that are larger than the memory.
@@ -522,10 +543,10 @@ export class GuardedMemory {
    * `ERR_HOSTMAP_ALLOCATOR_FAILED`, `ERR_HOSTMAP_OUT_OF_MEMORY`, `ERR_HOSTMAP_MAP_COUNT`, `ERR_HOSTMAP_MAP_FAILED`, the causes named at the constructor, and what `malloc` throws
    * @remarks Cost: one `mmap`; growing the memory as for `map`. Uses up to three memory mappings of the process.
    */
-  window(options: WindowOptions): Window
+  window(options: WindowOptions): Window<A>
 
   /** The mappings and windows that stand in the memory, as far as this thread knows of them, in order of address. A new array each time. */
-  readonly mappings: readonly (Mapping | Window)[]
+  readonly mappings: readonly (Mapping<A> | Window<A>)[]
 
   /**
    * Keeps the memory as it is now: its pages, its mappings as mappings, and if asked the mutable globals of an instance. Zeros take no room.
@@ -574,12 +595,12 @@ export class GuardedMemory {
 }
 
 /** A range of a region that stands in a range of a memory. It stays until it is unmapped or its memory is collected, even if this object is not kept. */
-export class Mapping implements Disposable {
+export class Mapping<A extends AddressType = AddressType> implements Disposable {
   private constructor()
   /** Where it starts, in bytes from the start of the memory. */
   readonly address: number
   /** The same as the module's functions take it: a number, or a BigInt for a 64-bit memory. An address over 2 GiB is given unsigned. */
-  readonly pointer: number | bigint
+  readonly pointer: Pointer<A>
   /** How many bytes of the region stand there. */
   readonly byteLength: number
   /** Which byte of the region is at `address`. */
@@ -589,7 +610,7 @@ export class Mapping implements Disposable {
   /** The region whose bytes these are. */
   readonly region: HostRegion
   /** The memory it stands in. */
-  readonly memory: GuardedMemory
+  readonly memory: GuardedMemory<A>
   /** Whether `unmap` was called. */
   readonly unmapped: boolean
   /**
@@ -860,11 +881,11 @@ export interface SlideOptions {
 }
 
 /** What a window shows after a slide. */
-export interface Shown {
+export interface Shown<A extends AddressType = AddressType> {
   /** Where the first byte is, from the start of the memory: the window's address, and the offset within its page. */
   address: number
   /** The same, as the module's functions take it. */
-  pointer: number | bigint
+  pointer: Pointer<A>
   /** How many bytes are there. */
   byteLength: number
 }
@@ -906,7 +927,7 @@ export interface ChunkOptions extends SourceOptions {
 }
 
 /** One step of {@link Window.chunks}. */
-export interface Chunk extends Shown {
+export interface Chunk<A extends AddressType = AddressType> extends Shown<A> {
   /** Which byte of the region is the first one. */
   readonly byteOffset: number
   /** The bytes, in the memory. Good until the next step, or until the memory grows. */
@@ -914,29 +935,30 @@ export interface Chunk extends Shown {
 }
 
 /** What {@link Window.chunks} gives: for loops of both kinds. */
-export interface Chunks extends Iterable<Chunk>, AsyncIterable<Chunk> {}
+export interface Chunks<A extends AddressType = AddressType>
+  extends Iterable<Chunk<A>>, AsyncIterable<Chunk<A>> {}
 
 /** What a module imports to read a region chunk by chunk. Plain functions: they need no `this`. */
-export type SourceImports = {
+export type SourceImports<A extends AddressType = AddressType> = {
   /**
    * Slides to the next chunk. `keep`: how many of the last bytes that were shown are to be shown again in front of it; no more than were shown. Gives how many bytes are
    * there now, kept ones included, and 0 at the end, where what is shown stays. A BigInt for 64-bit memories.
    */
-  readonly next: (keep?: number | bigint) => number | bigint
+  readonly next: (keep?: number | bigint) => Pointer<A>
   /** Where the first byte is that is shown. A BigInt for 64-bit memories. */
-  readonly pointer: () => number | bigint
+  readonly pointer: () => Pointer<A>
 }
 
 /**
  * A pass over a region through a window, for a module that asks for the next chunk by itself. Its place is its own: several sources of one window take turns at showing
  * theirs, and two modules that are given one source each get the next chunk in turn.
  */
-export class WindowSource {
+export class WindowSource<A extends AddressType = AddressType> {
   private constructor()
   /** The functions that a module imports, as `next(keep: i32) -> i32` and `pointer() -> i32` (i64 in a 64-bit memory); see guest/ for C and Rust. */
-  readonly imports: SourceImports
+  readonly imports: SourceImports<A>
   /** The window that it slides. */
-  readonly window: Window
+  readonly window: Window<A>
   /** The region that it reads. */
   readonly region: HostRegion
   /** Which byte of the region is the next one that was not shown. */
@@ -944,7 +966,7 @@ export class WindowSource {
   /** Which byte of the region is the first one shown. */
   readonly start: number
   /** Where that byte is, as the module's functions take it. */
-  readonly pointer: number | bigint
+  readonly pointer: Pointer<A>
 
   /**
    * As {@link SourceImports.next}.
@@ -952,7 +974,7 @@ export class WindowSource {
    * @throws as {@link Window.slide}; `ERR_OUT_OF_RANGE` where so much is kept that nothing more fits
    * @remarks Cost: a slide. A step that fails changes nothing.
    */
-  next(keep?: number | bigint): number | bigint
+  next(keep?: number | bigint): Pointer<A>
 
   /**
    * Goes to another place: the next chunk starts there, with nothing kept.
@@ -969,12 +991,12 @@ export class WindowSource {
 /** A range of a memory that shows one part of a region after the other. It can't be posted to a worker. It stays until it is unmapped or its memory is collected, even if this object is not kept or
  * its worker has ended: unmap what a worker opened in a shared memory before it ends.
  */
-export class Window implements Disposable {
+export class Window<A extends AddressType = AddressType> implements Disposable {
   private constructor()
   /** Where it starts, in bytes from the start of the memory. */
   readonly address: number
   /** The same as the module's functions take it. */
-  readonly pointer: number | bigint
+  readonly pointer: Pointer<A>
   /** How much it can show, in whole host pages. */
   readonly byteLength: number
   /** The most that a slide may ask for. */
@@ -988,7 +1010,7 @@ export class Window implements Disposable {
   /** How many bytes are shown. */
   readonly shownBytes: number
   /** The memory it stands in. */
-  readonly memory: GuardedMemory
+  readonly memory: GuardedMemory<A>
   /** Whether `unmap` was called. */
   readonly unmapped: boolean
   /** As {@link Mapping.strayWrites}, of all that it ever showed. */
@@ -1011,10 +1033,10 @@ export class Window implements Disposable {
    * one memory mapping). `mmap` and `mremap` where that can't be: kernels before 5.13, a limit on address space, or `'shared'` memfds. One more `mmap` where the rest changes: less is shown than before, or the
    * rest is zeros that can be written. The kernel's share grows with the pages that were touched. In a process with `mlockall(MCL_FUTURE)` mapping the whole region reads it in.
    */
-  slide(region: HostRegion, byteOffset?: number, options?: SlideOptions): Shown
+  slide(region: HostRegion, byteOffset?: number, options?: SlideOptions): Shown<A>
   /** The same for a part, by its names. */
-  slide(region: HostRegion, part: Partial<RegionPart> & SlideOptions): Shown
-  slide(region: null): Shown
+  slide(region: HostRegion, part: Partial<RegionPart> & SlideOptions): Shown<A>
+  slide(region: null): Shown<A>
 
   /**
    * A pass over the region, for a module: give it `source.imports`.
@@ -1022,7 +1044,7 @@ export class Window implements Disposable {
    * @throws `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`, `ERR_HOSTMAP_REGION_CLOSED`, `ERR_HOSTMAP_WINDOW_UNMAPPED`
    * @remarks Cost: none. With `readAhead` or `leaveBehind`, the first step makes a stage of the region (see {@link Window.slide}) and, for all windows of the process together, up to four threads.
    */
-  source(region: HostRegion, options?: SourceOptions): WindowSource
+  source(region: HostRegion, options?: SourceOptions): WindowSource<A>
 
   /**
    * The same for JavaScript: `for (const chunk of window.chunks(region))`. The `for await` form lets the event loop turn between two chunks. Each loop starts at
@@ -1030,7 +1052,7 @@ export class Window implements Disposable {
    *
    * @throws as {@link Window.source}
    */
-  chunks(region: HostRegion, options?: ChunkOptions): Chunks
+  chunks(region: HostRegion, options?: ChunkOptions): Chunks<A>
 
   /** As {@link Mapping.unmap}. Its sources can't be used any more. */
   unmap(): void

@@ -14,3 +14,5 @@ export const {
   Layout,
   limits
 } = hostmap
+
+export default hostmap

@@ -35,9 +35,10 @@ describe('the package', () => {
       const { pathToFileURL } = require('node:url')
       const main = require.resolve('../..')
       const imported = await import(pathToFileURL(main.replace(/\.js$/, '.mjs')))
-      return Object.keys(hostmap).map(name => imported[name] === hostmap[name])
+      const named = Object.keys(hostmap).map(name => imported[name] === hostmap[name])
+      return [...named, imported.default === hostmap]
     })
-    expect(same).toHaveLength(Object.keys(hostmap).length)
+    expect(same).toHaveLength(Object.keys(hostmap).length + 1)
     expect(same.every(isSame => isSame)).toBe(true)
   })
 

@@ -98,6 +98,7 @@ describe('the files of the package agree', () => {
       ([, name]) => name
     )
     expect(declared.sort()).toEqual(Object.keys(hostmap).sort())
+    expect(read('index.mjs')).toMatch(/^export default hostmap$/m)
     const [, names] = /^export const \{([^}]+)\}/m.exec(read('index.mjs'))
     expect(
       names

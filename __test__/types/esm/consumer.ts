@@ -93,5 +93,3 @@ HostRegion.load('/data/weights.bin').byteLength
 HostRegion.copyFrom('weights')
 // @ts-expect-error: an allocator has `free` too
 own.map(loaded, { allocator: { malloc: exports32.malloc } })
-// @ts-expect-error: the package has named exports only
-import nothing from 'wasm-hostmap'
