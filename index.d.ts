@@ -77,6 +77,8 @@ export type HostmapErrorCode =
   | 'ERR_HOSTMAP_MEMORY_MOVED'
   /** The window was unmapped. */
   | 'ERR_HOSTMAP_WINDOW_UNMAPPED'
+  /** Accesses found no data, so that what was computed since may be wrong: see {@link GuardedMemory.checkFaults}. */
+  | 'ERR_HOSTMAP_FAULTED'
   /** The range is in use by another mapping. */
   | 'ERR_HOSTMAP_OVERLAP'
   /** The module's allocator gave no block, or one that is not in the memory. */
@@ -143,6 +145,13 @@ export interface Fault {
    * - `'zeros'`: a page of zeros was put there.
    */
   readonly outcome: 'trap' | 'private-page' | 'zeros'
+}
+
+/** What is thrown where accesses found no data. */
+export interface FaultedError extends Error {
+  readonly code: 'ERR_HOSTMAP_FAULTED'
+  /** The last of them; `null` if a stray write came after it, or another thread has the mapping. */
+  readonly fault: Fault | null
 }
 
 /** Options of {@link HostRegion.allocate} and {@link HostRegion.copyFrom}. */
@@ -309,6 +318,16 @@ export class HostRegion implements Disposable {
   readonly lastFault: Fault | null
 
   /**
+   * Throws if views of this region found zeros where there was no data, unless that was acknowledged. Ask after an engine that
+   * reads the region through a view has answered. Nothing else throws for it: a view is an ArrayBuffer.
+   *
+   * @throws `ERR_HOSTMAP_FAULTED`: a {@link FaultedError}
+   */
+  checkFaults(): void
+  /** Takes note of the faults of its views, so that `checkFaults` passes until the next one. Gives how many they were. */
+  acknowledgeFaults(): number
+
+  /**
    * The region's bytes as an ArrayBuffer, without a copy. Writes go to the region if it is writable;
    * otherwise they go to copies of the pages that only this view sees, and count in {@link HostRegion.strayWrites}.
    * The buffer can't be posted. It is detached when the region is closed; where `ArrayBuffer.prototype.transfer` took its bytes over,
@@ -419,6 +438,13 @@ export interface MapOptions {
    * does a `map` that fails.
    */
   allocator?: GuestAllocator | undefined
+  /**
+   * Once an access found no data (see {@link Mapping.faults}), calls on the mapping throw `ERR_HOSTMAP_FAULTED` until
+   * {@link Mapping.acknowledgeFaults}: `prefetch`, but not `unmap`. After a module's work call {@link GuardedMemory.checkFaults}.
+   * Snapshots keep it. A pool rejects a `run` after which such a mapping or window has faulted, and discards the instance. Default
+   * false.
+   */
+  strict?: boolean | undefined
 }
 
 /**
@@ -545,6 +571,31 @@ export interface GuardedMemory<A extends AddressType = AddressType> {
    */
   window(options: WindowOptions): Window<A>
 
+  /**
+   * Throws if an access to a mapping or window of this memory found no data (see {@link Mapping.faults}): whether it is strict or
+   * not, whichever thread made it, also if it was unmapped since. Passes again after {@link GuardedMemory.acknowledgeFaults}.
+   *
+   * A file that is truncated while it is mapped reads as zeros in JavaScript and in V8's C++ (`memory.copy`), and an engine computes
+   * a wrong answer from them. So ask when it has answered, before you trust it.
+   *
+   * @example
+   * const mapping = guarded.map(HostRegion.open('orders.db'), { allocator, strict: true })
+   * const rows = engine.query('select ...')
+   * guarded.checkFaults()
+   * return rows
+   *
+   * @throws `ERR_HOSTMAP_FAULTED`: a {@link FaultedError}
+   * @remarks Cost: a look at each mapping's counts; no system call. Other calls on the memory don't throw for it.
+   */
+  checkFaults(): void
+  /**
+   * Takes note of the faults of all mappings and windows, those of other threads and unmapped ones included: strict ones work again,
+   * and `checkFaults` passes until the next fault.
+   *
+   * @returns how many there were since the last time.
+   */
+  acknowledgeFaults(): number
+
   /** The mappings and windows that stand in the memory, as far as this thread knows of them, in order of address. A new array each time. */
   readonly mappings: readonly (Mapping<A> | Window<A>)[]
 
@@ -636,12 +687,23 @@ export class Mapping<A extends AddressType = AddressType> implements Disposable 
   readonly faults: number
   /** The last fault, a trapped one included; `null` if there was none. Stays after `unmap`. */
   readonly lastFault: Fault | null
+  /** Whether faults make its calls throw: see {@link MapOptions.strict}. */
+  readonly strict: boolean
+
+  /**
+   * As {@link GuardedMemory.checkFaults}, of this mapping alone. Stray writes don't count.
+   *
+   * @throws `ERR_HOSTMAP_FAULTED`: a {@link FaultedError}
+   */
+  checkFaults(): void
+  /** Takes note of its faults: it works again if it is strict. Gives how many there were since the last time. */
+  acknowledgeFaults(): number
 
   /**
    * Brings pages of the mapping in and maps them, on a thread of libuv's pool, so that touching them costs nothing after. Resolves when it is done, or when the mapping is unmapped. Best effort: what there is no memory for,
    * or all of it before kernel 5.14, comes when it is touched. Holes of a memfd take memory by it, as by any reading. A {@link Window} has none: a source reads ahead for it.
    *
-   * @throws (rejects) `ERR_INVALID_ARG_TYPE`, `ERR_OUT_OF_RANGE`, `ABORT_ERR`, `ERR_HOSTMAP_READ_FAILED` where the file got shorter or its disk failed
+   * @throws (rejects) `ERR_INVALID_ARG_TYPE`, `ERR_OUT_OF_RANGE`, `ABORT_ERR`, `ERR_HOSTMAP_FAULTED`, `ERR_HOSTMAP_READ_FAILED` where the file got shorter or its disk failed
    * @remarks Cost: one `madvise` for each 4 MiB, which holds up other changes of the process's mappings while it runs; of a file, one more for each 128 KiB.
    */
   prefetch(options?: PrefetchOptions): Promise<void>
@@ -870,6 +932,12 @@ export interface WindowOptions {
   rest?: 'trap' | 'zeros' | undefined
   /** As for {@link MapOptions.allocator}. */
   allocator?: GuestAllocator | undefined
+  /**
+   * Once an access found no data, past what is shown included, `slide`, `source` and `chunks` throw `ERR_HOSTMAP_FAULTED`, and so does
+   * `next` of its sources, at the end too, so that the module traps; until {@link Window.acknowledgeFaults}. As
+   * {@link MapOptions.strict} else. Default false.
+   */
+  strict?: boolean | undefined
 }
 
 /** Options of {@link Window.slide}. */
@@ -1019,6 +1087,13 @@ export class Window<A extends AddressType = AddressType> implements Disposable {
   readonly faults: number
   /** As {@link Mapping.lastFault}. `cause` is `'unavailable'` where the file that was shown then is not shown any more. */
   readonly lastFault: Fault | null
+  /** Whether faults make its calls throw: see {@link WindowOptions.strict}. */
+  readonly strict: boolean
+
+  /** As {@link Mapping.checkFaults}. */
+  checkFaults(): void
+  /** As {@link Mapping.acknowledgeFaults}. */
+  acknowledgeFaults(): number
 
   /**
    * Shows another part of a region, of the same or another one, or with `null` nothing. What was written to a `'private'` one is gone.
@@ -1028,7 +1103,7 @@ export class Window<A extends AddressType = AddressType> implements Disposable {
    *
    * @param byteOffset Which byte to show first: any one. Default 0.
    * @throws `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`, `ERR_HOSTMAP_REGION_CLOSED`, `ERR_HOSTMAP_REGION_READONLY`, `ERR_HOSTMAP_WINDOW_UNMAPPED`,
-   * `ERR_HOSTMAP_MEMORY_MOVED`, `ERR_HOSTMAP_MEMORY_HIDDEN`, `ERR_HOSTMAP_OUT_OF_MEMORY`, `ERR_HOSTMAP_MAP_FAILED`. It shows what it did then, or the beginning of it, if less was asked for
+   * `ERR_HOSTMAP_MEMORY_MOVED`, `ERR_HOSTMAP_MEMORY_HIDDEN`, `ERR_HOSTMAP_FAULTED`, `ERR_HOSTMAP_OUT_OF_MEMORY`, `ERR_HOSTMAP_MAP_FAILED`. It shows what it did then, or the beginning of it, if less was asked for
    * @remarks Cost: one system call, whatever the sizes: `mmap` for memfds, `mremap` for files, of which the whole region is mapped once, when it is first slid over (its size in address space, and
    * one memory mapping). `mmap` and `mremap` where that can't be: kernels before 5.13, a limit on address space, or `'shared'` memfds. One more `mmap` where the rest changes: less is shown than before, or the
    * rest is zeros that can be written. The kernel's share grows with the pages that were touched. In a process with `mlockall(MCL_FUTURE)` mapping the whole region reads it in.
@@ -1041,7 +1116,8 @@ export class Window<A extends AddressType = AddressType> implements Disposable {
   /**
    * A pass over the region, for a module: give it `source.imports`.
    *
-   * @throws `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`, `ERR_HOSTMAP_REGION_CLOSED`, `ERR_HOSTMAP_WINDOW_UNMAPPED`
+   * @throws `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`, `ERR_HOSTMAP_REGION_CLOSED`, `ERR_HOSTMAP_WINDOW_UNMAPPED`,
+   * `ERR_HOSTMAP_FAULTED`
    * @remarks Cost: none. With `readAhead` or `leaveBehind`, the first step makes a stage of the region (see {@link Window.slide}) and, for all windows of the process together, up to four threads.
    */
   source(region: HostRegion, options?: SourceOptions): WindowSource<A>
@@ -1231,7 +1307,7 @@ export class InstancePool implements Disposable {
    * Calls a function with an instance, and releases it when that is through, or its promise, whatever came of it.
    *
    * @returns what the function returned.
-   * @throws (rejects) as `acquire`, and what the function throws
+   * @throws (rejects) as `acquire`, and what the function throws; `ERR_HOSTMAP_FAULTED` if a strict mapping or window has faulted
    */
   run<T>(
     fn: (instance: PooledInstance) => T | PromiseLike<T>,

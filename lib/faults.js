@@ -3,12 +3,15 @@
 // The fault guard as JavaScript sees it: installing it, what faults were, and telling of them.
 
 const native = require('./binding.js')
-const { callNative } = require('./errors.js')
+const { makeError, callNative } = require('./errors.js')
 const v8 = require('./v8.js')
 
 // As src/js/fault.rs numbers them.
 const CAUSES = ['readonly', 'unavailable', 'memory-error', 'past-end']
 const OUTCOMES = ['trap', 'private-page', 'zeros']
+
+// Where faults that nobody has acknowledged are counted in what the native part tells: see src/js/fault.rs.
+const UNACKNOWLEDGED = 2
 
 // (module (import "" "" (memory 1)) (func (export "load") (param i32) (result i32) (i32.load (local.get 0))))
 const PROBE = 'AGFzbQEAAAABBgFgAX8BfwIGAQAAAgABAwIBAAcIAQRsb2FkAAAKCQEHACAAKAIACw=='
@@ -109,9 +112,9 @@ function faultGuard() {
  * a null address of a region's views. `source` is the native region.
  */
 function faultsFrom(flat, source, address) {
-  if (flat === null) return { strayWrites: 0, faults: 0, lastFault: null }
-  const [strayWrites, faults, offset, write, cause, outcome, skew, isShown] = flat
-  if (flat.length === 2) return { strayWrites, faults, lastFault: null }
+  if (flat === null) return { strayWrites: 0, faults: 0, unacknowledged: 0, lastFault: null }
+  const [strayWrites, faults, unacknowledged, offset, write, cause, outcome, skew, isShown] = flat
+  if (offset === undefined) return { strayWrites, faults, unacknowledged, lastFault: null }
   const lastFault = {
     address: address === null ? null : address + skew,
     byteOffset: offset,
@@ -119,7 +122,27 @@ function faultsFrom(flat, source, address) {
     cause: causeOf(CAUSES[cause], isShown === 1 ? source : undefined, offset),
     outcome: OUTCOMES[outcome]
   }
-  return { strayWrites, faults, lastFault }
+  return { strayWrites, faults, unacknowledged, lastFault }
+}
+
+/**
+ * The error for accesses that found no data, and that nobody has taken note of. `what` is where they were, `whose` the object
+ * whose acknowledgeFaults() takes note.
+ */
+function faultedError(count, what, whose, lastFault) {
+  const accesses = count === 1 ? 'An access to' : `${count} accesses to`
+  // A stray write may have come after.
+  const fault = lastFault === null || lastFault.cause === 'readonly' ? null : lastFault
+  const last =
+    fault === null
+      ? ''
+      : `, ${count === 1 ? '' : 'the last one '}at byte ${fault.byteOffset} of the region (${fault.cause})`
+  return makeError(
+    'ERR_HOSTMAP_FAULTED',
+    `${accesses} ${what} found no data${last}: what was computed since may rest on zeros that are not in the region. ` +
+      `Don't trust it, see to the cause, and call ${whose}.acknowledgeFaults() to go on`,
+    { fault }
+  )
 }
 
 // The kernel says only that it has no page. The file's size may say why.
@@ -197,4 +220,4 @@ function warn(atExit, code, message) {
   }
 }
 
-module.exports = { guardFaults, faultGuard, faultsFrom }
+module.exports = { guardFaults, faultGuard, faultsFrom, faultedError, UNACKNOWLEDGED }

@@ -7,7 +7,7 @@ const read = require('./options.js')
 const { makeError, fromNative, callNative } = require('./errors.js')
 const { runTask } = require('./task.js')
 const { isRegion, isHuge, pageBytesOf, handleOf, nativeOf, isView } = require('./region.js')
-const { guardFaults, faultsFrom } = require('./faults.js')
+const { guardFaults, faultsFrom, faultedError, UNACKNOWLEDGED } = require('./faults.js')
 const { makeLayout } = require('./layout.js')
 const { openWindow, restoredWindow, HUGE_PAGE_BYTES } = require('./window.js')
 const {
@@ -42,6 +42,8 @@ const forgetBase = new FinalizationRegistry(base => {
 let unmapIn
 let snapshotIn
 let tableOf
+let checkStrict
+let forgetFaults
 
 class GuardedMemory {
   // null where a module shows the buffer only. A buffer keeps its memory alive, even when it is detached.
@@ -62,11 +64,17 @@ class GuardedMemory {
   #mappings = new Map()
   // The growth for huge pages that was refused last, in bytes, and the size of the memory then.
   #refused = { size: -1, wanted: 0 }
+  // Faults that nobody had acknowledged when their mapping or window was unmapped: how many, and of the last of these, where.
+  #unseen = null
 
   static {
     unmapIn = (guarded, mapping) => guarded.#unmap(mapping)
     snapshotIn = (guarded, given, captured) => guarded.#snapshot(given, captured)
     tableOf = guarded => guarded.#table
+    checkStrict = guarded => guarded.#checkStrict()
+    forgetFaults = guarded => {
+      if (guarded.#mappings.size > 0 || guarded.#unseen !== null) guarded.acknowledgeFaults()
+    }
   }
 
   constructor(descriptor, make, existing) {
@@ -213,10 +221,12 @@ class GuardedMemory {
       access = 'readonly',
       populate = false,
       hugePages,
-      allocator
+      allocator,
+      strict = false
     } = read.map(options)
     check.wholeNumber(byteOffset, 'options.byteOffset')
     check.boolean(populate, 'options.populate')
+    check.boolean(strict, 'options.strict')
     check.optional(hugePages, check.boolean, 'options.hugePages')
     const code = check.access(access, 'options.access')
     if (region.closed)
@@ -232,7 +242,7 @@ class GuardedMemory {
       byteLength === undefined
         ? region.byteLength - byteOffset
         : check.wholeNumber(byteLength, 'options.byteLength', 1, region.byteLength - byteOffset)
-    const request = { region, byteOffset, byteLength: length, access, code, populate, hugePages }
+    const request = { region, byteOffset, byteLength: length, access, code, populate, hugePages, strict }
     guardFaults()
     if (allocator !== undefined) return this.#mapInBlock(at, allocator, request)
     return at === undefined
@@ -241,15 +251,23 @@ class GuardedMemory {
   }
 
   window(options) {
-    const { byteLength, at, access = 'readonly', rest = 'trap', allocator } = read.window(options)
+    const {
+      byteLength,
+      at,
+      access = 'readonly',
+      rest = 'trap',
+      allocator,
+      strict = false
+    } = read.window(options)
     const page = native.hostPageSize()
     check.wholeNumber(byteLength, 'options.byteLength', page)
     const code = check.access(access, 'options.access')
     check.oneOf(rest, 'options.rest', ['trap', 'zeros'])
+    check.boolean(strict, 'options.strict')
     const trap = rest === 'trap'
     const length = Math.ceil(byteLength / page) * page
     guardFaults()
-    const request = { byteLength: length, access, code, trap }
+    const request = { byteLength: length, access, code, trap, strict }
     if (allocator !== undefined) return this.#windowInBlock(at, allocator, request)
     return at === undefined
       ? this.#windowPastEnd(request)
@@ -258,6 +276,24 @@ class GuardedMemory {
 
   get mappings() {
     return [...this.#mappings.values()].sort((a, b) => a.address - b.address)
+  }
+
+  checkFaults() {
+    const flat = callNative(() => native.faultedIn(this.#table.handle))
+    for (let i = 0; i < flat.length; i += 2) {
+      this.#mappings.get(flat[i])?.checkFaults()
+      // It is another thread's, or was acknowledged meanwhile.
+      const what = `the mapping or window at ${flat[i]}, which another thread made,`
+      if (!this.#mappings.has(flat[i])) throw faultedError(flat[i + 1], what, 'memory', null)
+    }
+    if (this.#unseen !== null) throw this.#unseenError()
+  }
+
+  acknowledgeFaults() {
+    const count = callNative(() => native.acknowledgeAllFaults(this.#table.handle))
+    const before = this.#unseen?.count ?? 0
+    this.#unseen = null
+    return before + count
   }
 
   snapshot(options) {
@@ -376,16 +412,17 @@ class GuardedMemory {
     for (let i = 0; i < made.length; i += 2) this.#addRestored(kept[made[i]], made[i + 1])
   }
 
-  #addRestored({ numbers, isWindow, region, byteOffset, byteLength }, id) {
+  #addRestored({ numbers, isWindow, region, byteOffset, byteLength, strict }, id) {
     const [start, length, access, , , , windowAccess, trap] = numbers
     if (isWindow) {
       this.#addWindow(id, start, {
         byteLength: length,
         access: check.ACCESS[windowAccess],
-        trap: trap === 1
+        trap: trap === 1,
+        strict
       })
     } else {
-      this.#add(id, start, { region, byteOffset, byteLength, access: check.ACCESS[access] })
+      this.#add(id, start, { region, byteOffset, byteLength, access: check.ACCESS[access], strict })
     }
   }
 
@@ -723,7 +760,8 @@ class GuardedMemory {
     }
   }
 
-  #add(id, start, { region, byteOffset, byteLength, access }, release) {
+  #add(id, start, { region, byteOffset, byteLength, access, strict }, release) {
+    if (strict) this.#makeStrict(id, start)
     const pointer = this.#address === 'i64' ? BigInt(start) : start
     const mapping = new Mapping(
       MAKE,
@@ -735,13 +773,15 @@ class GuardedMemory {
       byteOffset,
       byteLength,
       access,
+      strict,
       release
     )
     this.#mappings.set(start, mapping)
     return mapping
   }
 
-  #addWindow(id, start, { byteLength, access, trap }, release) {
+  #addWindow(id, start, { byteLength, access, trap, strict }, release) {
+    if (strict) this.#makeStrict(id, start)
     const table = this.#table
     const host = {
       memory: this,
@@ -749,9 +789,19 @@ class GuardedMemory {
       current: () => this.#current(),
       unmap: (id, start) => this.#unmap({ id, start, table })
     }
-    const window = openWindow(host, { id, address: start, byteLength, access, trap, release })
+    const window = openWindow(host, { id, address: start, byteLength, access, trap, strict, release })
     this.#mappings.set(start, window)
     return window
+  }
+
+  // Before anybody can have it that is not.
+  #makeStrict(id, start) {
+    try {
+      native.makeStrict(this.#table.handle, start, id)
+    } catch (error) {
+      this.#unmap({ id, start, table: this.#table })
+      throw fromNative(error)
+    }
   }
 
   #unmap({ id, start, table }) {
@@ -764,8 +814,38 @@ class GuardedMemory {
     } catch (error) {
       throw fromNative(error)
     }
+    const mapping = this.#mappings.get(start)
     this.#mappings.delete(start)
+    if (faults?.[UNACKNOWLEDGED] > 0) this.#remember(faults, start, mapping)
     return faults ?? null
+  }
+
+  #unseenError() {
+    const { count, what, lastFault } = this.#unseen
+    return faultedError(count, what, 'memory', lastFault)
+  }
+
+  // As checkFaults, of what is strict.
+  #checkStrict() {
+    for (const mapping of this.#mappings.values()) if (mapping.strict) mapping.checkFaults()
+    if (this.#unseen?.strict) throw this.#unseenError()
+  }
+
+  // No mapping or region is kept by this, only what is to be said of them.
+  #remember(flat, start, mapping) {
+    const region = mapping?.region ?? null
+    const { unacknowledged, lastFault } = faultsFrom(
+      flat,
+      region === null ? undefined : nativeOf(region),
+      start
+    )
+    const what = `mappings or windows that were unmapped since, the last at ${start},`
+    this.#unseen = {
+      count: (this.#unseen?.count ?? 0) + unacknowledged,
+      strict: this.#unseen?.strict || mapping?.strict === true,
+      what,
+      lastFault
+    }
   }
 }
 
@@ -791,12 +871,13 @@ class Mapping {
   #byteOffset
   #byteLength
   #access
+  #strict
   #release
   #unmapped = false
   // Its faults, once it is unmapped.
   #finalFaults
 
-  constructor(make, memory, id, pointer, address, region, byteOffset, byteLength, access, release) {
+  constructor(make, memory, id, pointer, address, region, byteOffset, byteLength, access, strict, release) {
     if (make !== MAKE) {
       throw makeError('ERR_ILLEGAL_CONSTRUCTOR', 'Mapping has no public constructor: use GuardedMemory.map')
     }
@@ -809,6 +890,7 @@ class Mapping {
     this.#byteOffset = byteOffset
     this.#byteLength = byteLength
     this.#access = access
+    this.#strict = strict === true
     this.#release = release
   }
 
@@ -856,12 +938,34 @@ class Mapping {
     return this.#faults().lastFault
   }
 
+  get strict() {
+    return this.#strict
+  }
+
+  checkFaults() {
+    const { unacknowledged, lastFault } = this.#faults()
+    if (unacknowledged === 0) return
+    const range = `[${this.#address}, ${this.#address + this.#byteLength})`
+    const what = `the mapping of region "${this.#region.name}" at ${range}`
+    throw faultedError(unacknowledged, what, 'mapping', lastFault)
+  }
+
+  acknowledgeFaults() {
+    const { unacknowledged } = this.#faults()
+    if (!this.#unmapped) {
+      return callNative(() => native.acknowledgeFaults(this.#table.handle, this.#address, this.#id))
+    }
+    if (unacknowledged > 0) this.#finalFaults[UNACKNOWLEDGED] = 0
+    return unacknowledged
+  }
+
   async prefetch(options) {
     const given = read.prefetch(options)
     const { start: first, end } = check.part(given, this.#byteLength)
     const { signal } = given
     check.optional(signal, check.abortSignal, 'options.signal')
     const isFile = this.#region.backing === 'file'
+    if (this.#strict) this.checkFaults()
     const start = task => {
       if (this.#unmapped || first === end) return
       return native.prefetch(task, this.#table.handle, this.#address, this.#id, first, end, isFile)
@@ -1030,4 +1134,12 @@ const hidden = why => makeError('ERR_HOSTMAP_MEMORY_HIDDEN', `the module hides i
 /** For Snapshot.of. */
 const snapshotWith = (...args) => snapshotIn(...args)
 
-module.exports = { GuardedMemory, Mapping, snapshotWith }
+module.exports = {
+  GuardedMemory,
+  Mapping,
+  snapshotWith,
+  /** For the pool: throws where a strict mapping or window has unacknowledged faults, or had them when it was unmapped. */
+  checkStrict: guarded => checkStrict(guarded),
+  /** For the pool: takes note of all faults, so that the next user of a memory finds none. */
+  forgetFaults: guarded => forgetFaults(guarded)
+}

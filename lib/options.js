@@ -148,9 +148,9 @@ module.exports = {
 
   descriptor: reader('initial', 'maximum', 'shared', 'address'),
   from: reader('address'),
-  map: reader(...PART, 'at', 'access', 'populate', 'hugePages', 'allocator'),
+  map: reader(...PART, 'at', 'access', 'populate', 'hugePages', 'allocator', 'strict'),
   prefetch: reader(...PART, 'signal'),
-  window: reader('byteLength', 'at', 'access', 'rest', 'allocator'),
+  window: reader('byteLength', 'at', 'access', 'rest', 'allocator', 'strict'),
   slide: reader(...PART, 'access'),
   slideTo: reader('byteLength', 'access'),
   source: reader(...PART, 'chunk', 'overlap', 'access', 'readAhead', 'leaveBehind'),

@@ -9,7 +9,7 @@ const native = require('./binding.js')
 const check = require('./arguments.js')
 const read = require('./options.js')
 const { makeError, abortError, fromNative } = require('./errors.js')
-const { GuardedMemory } = require('./memory.js')
+const { GuardedMemory, checkStrict, forgetFaults } = require('./memory.js')
 const { Snapshot, isSnapshot, checkDigest, noteDigest, NO_GLOBALS } = require('./snapshot.js')
 const {
   exposeLater,
@@ -287,7 +287,9 @@ class InstancePool {
     check.callback(fn, 'fn')
     const leased = await this.acquire(options)
     try {
-      return await fn(leased)
+      const result = await fn(leased)
+      if (!leased.released) checkStrict(leased.memory)
+      return result
     } finally {
       leased.release()
     }
@@ -498,6 +500,9 @@ class InstancePool {
     state.restoreLive(slot.state)
     const mappings = this.#mappingsOf(slot)
     checkMappings(slot, mappings)
+    checkStrict(slot.memory)
+    // What its user did not ask for is none of the next one's.
+    forgetFaults(slot.memory)
     // Each user of an instance finds its sources at their start.
     mappings.forEach(rewindSourcesOf)
   }

@@ -7,7 +7,7 @@ const check = require('./arguments.js')
 const read = require('./options.js')
 const { makeError, callNative } = require('./errors.js')
 const { runTask } = require('./task.js')
-const { guardFaults, faultsFrom } = require('./faults.js')
+const { guardFaults, faultsFrom, faultedError } = require('./faults.js')
 
 // More workers than any machine has.
 const MOST_PARTS = 2 ** 20
@@ -50,6 +50,8 @@ class HostRegion {
   #standIn
   // Faults of its views, once it is closed.
   #finalFaults
+  // How many of them the caller has taken note of.
+  #acknowledgedFaults = 0
 
   static {
     isRegion = value => typeof value === 'object' && value !== null && #native in value
@@ -196,6 +198,19 @@ class HostRegion {
 
   get lastFault() {
     return this.#viewFaults().lastFault
+  }
+
+  checkFaults() {
+    const { faults, lastFault } = this.#viewFaults()
+    const count = faults - this.#acknowledgedFaults
+    if (count > 0) throw faultedError(count, `views of region "${this.#name}"`, 'region', lastFault)
+  }
+
+  acknowledgeFaults() {
+    const { faults } = this.#viewFaults()
+    const count = faults - this.#acknowledgedFaults
+    this.#acknowledgedFaults = faults
+    return count
   }
 
   view(byteOffset = 0, byteLength = undefined) {

@@ -376,8 +376,8 @@ function complete(owner, { shown, kept, moduleDigest, address }) {
   const keptMappings = Array.from({ length: flat.length / NUMBERS }, (_, index) => {
     const numbers = flat.slice(NUMBERS * index, NUMBERS * (index + 1))
     // The native part has found each of them in `shown`.
-    const { isWindow, region, byteOffset, byteLength } = byAddress.get(numbers[0])
-    return { numbers, isWindow, region, regionName: region?.name ?? null, byteOffset, byteLength }
+    const { isWindow, region, byteOffset, byteLength, strict } = byAddress.get(numbers[0])
+    return { numbers, isWindow, region, regionName: region?.name ?? null, byteOffset, byteLength, strict }
   })
   const { encoded, unsaveable } = encode(kept)
   const metadata = {
@@ -428,6 +428,7 @@ function whatShows(it) {
     region,
     byteOffset,
     byteLength,
+    strict: it.strict,
     regionBytes: byteLength + (byteOffset % PAGE_BYTES)
   }
 }
@@ -547,12 +548,13 @@ function parse(text) {
   ) {
     throw invalid('its description is damaged')
   }
-  const pick = ({ numbers, isWindow, regionName, byteOffset, byteLength }) => ({
+  const pick = ({ numbers, isWindow, regionName, byteOffset, byteLength, strict }) => ({
     numbers,
     isWindow,
     regionName,
     byteOffset,
-    byteLength
+    byteLength,
+    strict: strict === true
   })
   return {
     address,

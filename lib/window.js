@@ -8,7 +8,7 @@ const check = require('./arguments.js')
 const read = require('./options.js')
 const { makeError, fromNative, callNative, abortError } = require('./errors.js')
 const { isRegion, handleOf, nativeOf } = require('./region.js')
-const { faultsFrom } = require('./faults.js')
+const { faultsFrom, faultedError, UNACKNOWLEDGED } = require('./faults.js')
 
 // Taken now, like those of v8.js.
 const { Uint8Array } = globalThis
@@ -45,6 +45,7 @@ class Window {
   #access
   #code
   #trap
+  #strict
   #release
   #region = null
   #byteOffset = 0
@@ -82,7 +83,7 @@ class Window {
     if (open !== OPEN) {
       throw makeError('ERR_ILLEGAL_CONSTRUCTOR', 'Window has no public constructor: use GuardedMemory.window')
     }
-    const { id, address, byteLength, access, trap, release } = found
+    const { id, address, byteLength, access, trap, strict, release } = found
     this.#host = host
     this.#native = new native.NativeWindow(host.table.handle, address, id)
     this.#handle = this.#native.handle
@@ -94,6 +95,7 @@ class Window {
     this.#access = access
     this.#code = check.ACCESS.indexOf(access)
     this.#trap = trap
+    this.#strict = strict === true
     this.#release = release
   }
 
@@ -147,6 +149,26 @@ class Window {
 
   get lastFault() {
     return this.#faults().lastFault
+  }
+
+  get strict() {
+    return this.#strict
+  }
+
+  checkFaults() {
+    const { unacknowledged, lastFault } = this.#faults()
+    if (unacknowledged === 0) return
+    const range = `[${this.#address}, ${this.#address + this.#byteLength})`
+    throw faultedError(unacknowledged, `the window at ${range}`, 'window', lastFault)
+  }
+
+  acknowledgeFaults() {
+    const { unacknowledged } = this.#faults()
+    if (!this.#unmapped) {
+      return callNative(() => native.acknowledgeFaults(this.#host.table.handle, this.#address, this.#id))
+    }
+    if (unacknowledged > 0) this.#finalFaults[UNACKNOWLEDGED] = 0
+    return unacknowledged
   }
 
   slide(region, byteOffset = 0, options = undefined) {
@@ -225,7 +247,10 @@ class Window {
         : native.slideUnguarded(this.#handle, array, region, start, length, code)
     } catch (error) {
       this.#seeWhatIsLeft()
-      throw fromNative(error)
+      const failure = fromNative(error)
+      // It says more.
+      if (failure.code === 'ERR_HOSTMAP_FAULTED') this.checkFaults()
+      throw failure
     }
     // undefined: it is.
     if (there === false) throw gone()
@@ -262,6 +287,7 @@ class Window {
   #plan(region, options) {
     this.#mustBeOpen()
     mustBeRegion(region)
+    if (this.#strict) this.checkFaults()
     const { chunk, overlap = 0, access = this.#access, readAhead = true, leaveBehind = 'auto' } = options
     const { start, end } = check.part(options, region.byteLength)
     this.#checkAccess(access)
@@ -454,6 +480,8 @@ class WindowSource {
     this.#rewindIfReleased()
     if (this.#window.unmapped) throw gone()
     if (this.#position >= last) {
+      // What was shown last may have been zeros in the place of data.
+      if (this.#window.strict) this.#window.checkFaults()
       this[END]()
       return 0
     }

@@ -43,6 +43,7 @@ codes! {
     NotWasmMemory = "ERR_HOSTMAP_NOT_WASM_MEMORY",
     MemoryMoved = "ERR_HOSTMAP_MEMORY_MOVED",
     Overlap = "ERR_HOSTMAP_OVERLAP",
+    Faulted = "ERR_HOSTMAP_FAULTED",
     SnapshotClosed = "ERR_HOSTMAP_SNAPSHOT_CLOSED",
     SnapshotMismatch = "ERR_HOSTMAP_SNAPSHOT_MISMATCH",
     SnapshotInvalid = "ERR_HOSTMAP_SNAPSHOT_INVALID",

@@ -686,6 +686,22 @@ impl Memory {
         entries.map(|(entry, held)| (*entry, held.window.as_ref().map(Window::shown))).collect()
     }
 
+    /// Where mappings and windows start that have unacknowledged faults, and how many; whichever thread made them.
+    pub fn faulted(&self) -> Vec<(PageAligned, u64)> {
+        let state = self.shared.lock();
+        let counted = state
+            .table
+            .held()
+            .map(|(entry, held)| (entry.span.start(), held.registration.counts().unacknowledged()));
+        counted.filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// Takes note of the faults of all of them.
+    pub fn acknowledge_faults(&self) -> u64 {
+        let state = self.shared.lock();
+        state.table.held().map(|(_, held)| held.registration.counts().acknowledge()).sum()
+    }
+
     pub(crate) fn addresses(&self, span: PageSpan) -> Result<PageSpan> {
         span.at_base(self.shared.base).ok_or_else(|| Error::new(Code::Internal, "an address overflowed"))
     }

@@ -254,6 +254,10 @@ impl Memory {
         let Some((entry, held)) = state.table.get_mut(mapped.start, mapped.id) else {
             return Ok(false);
         };
+        if held.registration.counts().is_faulted() {
+            // lib/faults.js says more.
+            return Err(Error::new(Code::Faulted, "the window has faulted"));
+        }
         let slid = self.slide_held(place, entry, held, pages);
         // Whatever was written to it, and a snapshot may have kept, is gone.
         held.registration.mark_changed();

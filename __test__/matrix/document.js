@@ -35,6 +35,17 @@ land on private copies and are not counted.
 Pages of a region with \`hugePages: 'hugetlb'\` have 2 MiB. What is said here of a page holds for all of it: a copy of it is made in
 ordinary pages, or zeros are laid in its place.
 
+Zeros in the place of data are a wrong answer, and the warning may come after it was used. So ask: \`checkFaults()\` of a memory,
+mapping, window or region throws \`ERR_HOSTMAP_FAULTED\` if an access found no data (missing pages, and past what a window shows;
+stray writes don't count, since what is read stays right), until \`acknowledgeFaults()\`. With \`strict: true\` a mapping's or
+window's own calls throw it too, and its sources end with it, so that a module traps:
+
+\`\`\`js
+const mapping = guarded.map(HostRegion.open('orders.db'), { allocator, strict: true })
+const rows = engine.query('select ...')
+guarded.checkFaults() // Throws if the file was truncated meanwhile: rows can't be trusted.
+\`\`\`
+
 \`lastFault\` of a mapping or window, or of a region for its views, says where the last fault was, why, and which of these came of it.
 
 With \`WASM_HOSTMAP_FAULT_GUARD=off\` in the environment there is no fault guard. Then data that can't be had ends the

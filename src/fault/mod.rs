@@ -232,6 +232,10 @@ pub struct Counts {
     /// Of the last one, where in the mapping. Two threads that fault at once may leave it the other's.
     last_skew: AtomicU64,
     last_inode: AtomicU64,
+    /// How many of `faults` somebody has taken note of.
+    acknowledged: AtomicU64,
+    /// Whether none may go by without that: see [`Self::is_faulted`].
+    strict: AtomicBool,
 }
 
 impl Counts {
@@ -243,6 +247,27 @@ impl Counts {
     /// Accesses to pages whose contents could not be had.
     pub fn faults(&self) -> u64 {
         self.faults.load(Ordering::Acquire)
+    }
+
+    /// How many of these nobody has taken note of.
+    pub fn unacknowledged(&self) -> u64 {
+        self.faults().saturating_sub(self.acknowledged.load(Ordering::Acquire))
+    }
+
+    /// Takes note of them, and gives how many they were.
+    pub fn acknowledge(&self) -> u64 {
+        let faults = self.faults();
+        faults.saturating_sub(self.acknowledged.fetch_max(faults, Ordering::AcqRel))
+    }
+
+    /// From now on, calls on what these are of must fail while there are unacknowledged faults.
+    pub fn make_strict(&self) {
+        self.strict.store(true, Ordering::Release);
+    }
+
+    /// Whether such calls must fail now.
+    pub fn is_faulted(&self) -> bool {
+        self.strict.load(Ordering::Acquire) && self.unacknowledged() > 0
     }
 
     /// In which file the last one was.

@@ -59,10 +59,10 @@ pub fn end_probe() {
     v8_trap::end_probe();
 }
 
-/// `[stray writes, faults]`, and of the last fault, if there was one, `region offset, write, cause, outcome, offset in
+/// `[stray writes, faults, unacknowledged faults]`, and of the last fault, if there was one, `region offset, write, cause, outcome, offset in
 /// the mapping, whether the file it was in is the one that is shown`, numbered as in lib/faults.js.
 pub(super) fn flat(counts: &Counts, shown_inode: Option<u64>) -> Vec<f64> {
-    let mut flat = vec![from_count(counts.stray_writes()), from_count(counts.faults())];
+    let mut flat = [counts.stray_writes(), counts.faults(), counts.unacknowledged()].map(from_count).to_vec();
     if let Some(LastFault { region_offset, skew, write, cause, outcome }) = counts.last() {
         flat.push(from_count(region_offset));
         flat.push(f64::from(u8::from(write)));
@@ -87,9 +87,40 @@ pub(super) fn flat(counts: &Counts, shown_inode: Option<u64>) -> Vec<f64> {
 /// The faults of a mapping, or `null` if it is not there any more.
 #[napi(catch_unwind)]
 pub fn faults_of(memory: u32, start: f64, id: f64) -> napi::Result<Option<Vec<f64>>> {
+    Ok(counts_of(memory, start, id)?.map(|(counts, inode)| flat(&counts, Some(inode))))
+}
+
+fn counts_of(memory: u32, start: f64, id: f64) -> napi::Result<Option<(Arc<Counts>, u64)>> {
     let start = PageAligned::new(to_count(start)?).ok_or_else(|| internal("a mapping starts at a page"))?;
-    let counts = memory_of(memory)?.counts(Mapped { start, id: to_count(id)? });
-    Ok(counts.map(|(counts, inode)| flat(&counts, Some(inode))))
+    Ok(memory_of(memory)?.counts(Mapped { start, id: to_count(id)? }))
+}
+
+/// Calls on a mapping or window must fail from now on while it has unacknowledged faults.
+#[napi(catch_unwind)]
+pub fn make_strict(memory: u32, start: f64, id: f64) -> napi::Result<()> {
+    if let Some((counts, _)) = counts_of(memory, start, id)? {
+        counts.make_strict();
+    }
+    Ok(())
+}
+
+/// Takes note of the faults of a mapping or window, and gives how many they were.
+#[napi(catch_unwind)]
+pub fn acknowledge_faults(memory: u32, start: f64, id: f64) -> napi::Result<f64> {
+    Ok(counts_of(memory, start, id)?.map_or(0.0, |(counts, _)| from_count(counts.acknowledge())))
+}
+
+/// The same of all that are in a memory.
+#[napi(catch_unwind)]
+pub fn acknowledge_all_faults(memory: u32) -> napi::Result<f64> {
+    Ok(from_count(memory_of(memory)?.acknowledge_faults()))
+}
+
+/// Where mappings and windows of a memory start that have unacknowledged faults, and how many: two numbers each.
+#[napi(catch_unwind)]
+pub fn faulted_in(memory: u32) -> napi::Result<Vec<f64>> {
+    let faulted = memory_of(memory)?.faulted();
+    Ok(faulted.into_iter().flat_map(|(start, count)| [start.get(), count].map(from_count)).collect())
 }
 
 #[napi(object)]
