@@ -64,6 +64,32 @@ function install(location, { commands = {}, prelude = '', env = {} } = {}) {
   })
 }
 
+/** A module and what it requires in one file, as bundlers write it. */
+function bundled(entry) {
+  const modules = {}
+  const add = file => {
+    if (modules[file] !== undefined) return
+    const text = read(file)
+    modules[file] = file.endsWith('.json') ? `module.exports = ${text}` : text
+    for (const [, name] of text.matchAll(/require\('(\.[^']+)'\)/g)) add(path.join(path.dirname(file), name))
+  }
+  add(entry)
+  const functions = Object.entries(modules).map(
+    ([file, text]) => `${JSON.stringify(file)}: (module, exports, require) => {${text}\n}`
+  )
+  return `const path = require('node:path'), modules = {${functions.join(',\n')}}, loaded = {}
+    const requireIn = from => name => {
+      if (!name.startsWith('.')) return require(name)
+      const file = path.join(from, name)
+      if (loaded[file] === undefined) {
+        loaded[file] = { exports: {} }
+        modules[file](loaded[file], loaded[file].exports, requireIn(path.dirname(file)))
+      }
+      return loaded[file].exports
+    }
+    module.exports = requireIn('')('./${entry}')`
+}
+
 const fakeProcess = (name, value) =>
   `Object.defineProperty(process, ${JSON.stringify(name)}, { value: ${JSON.stringify(value)} })\n`
 
@@ -79,8 +105,11 @@ describe('the files of the package agree', () => {
     }
   })
 
-  test('on the oldest Node.js', () => {
+  test('on the oldest Node.js, and the oldest Rust', () => {
     expect(manifest.engines.node).toBe(`>=${require('../lib/platform').OLDEST_NODE}`)
+    expect(/^rust-version = "(.+)"$/m.exec(read('Cargo.toml'))[1]).toBe(
+      require('../lib/platform').RUST_VERSION
+    )
   })
 
   test('on the codes of errors: those that are documented are those that are thrown', () => {
@@ -207,6 +236,39 @@ describe('loading', () => {
     const error = load(root, { prelude: fakeProcess('versions', { ...process.versions, node: '18.20.8' }) })
     expect(error.code).toBe('ERR_HOSTMAP_LOAD_FAILED')
     expect(error.message).toMatch(/Node\.js 20 or later/)
+  })
+
+  test('says so where its code is part of a bundle, whose files are elsewhere', () => {
+    const place = fs.mkdtempSync(path.join(directory.path, 'bundle-'))
+    fs.mkdirSync(path.join(place, 'dist'))
+    const bundle = path.join(place, 'dist', 'bundle.js')
+    fs.writeFileSync(bundle, bundled('lib/binding.js'))
+    const { code, message } = load(bundle)
+    expect(code).toBe('ERR_HOSTMAP_LOAD_FAILED')
+    expect(message).toMatch(/part of a bundle[^]*1\. .*external[^]*2\. .*NAPI_RS_NATIVE_LIBRARY_PATH/)
+    expect(message).toContain(path.join(place, binaryName))
+    fs.copyFileSync(path.join(root, binaryName), path.join(place, binaryName))
+    expect(load(bundle).exports).toContain('limits')
+  })
+
+  // What Deno throws where it was not given a permission.
+  const deny = names => `
+    const denied = () => { throw Object.assign(new Error('Requires X access to "Y", run again with the --allow-X flag'), { name: 'NotCapable' }) }
+    const names = ${JSON.stringify(names)}
+    if (names.includes('env')) process.env = new Proxy(process.env, { get: (env, name) => name === 'NAPI_RS_NATIVE_LIBRARY_PATH' ? denied() : env[name] })
+    if (names.includes('sys')) process.report.getReport = denied
+    if (names.includes('proc')) require('node:fs').readFileSync = (read => (file, ...rest) =>
+      String(file).startsWith('/proc') ? denied() : read(file, ...rest))(require('node:fs').readFileSync)
+    if (names.includes('ffi')) require('node:module')._extensions['.node'] = denied\n`
+
+  test('needs neither the environment, nor the system, nor /proc', () => {
+    expect(load(root, { prelude: deny(['env', 'sys', 'proc']) })).toEqual({ exports: Object.keys(hostmap) })
+  })
+
+  test('says what to permit where Deno does not let it load', () => {
+    const { code, message } = load(root, { prelude: deny(['env', 'sys', 'proc', 'ffi']) })
+    expect(code).toBe('ERR_HOSTMAP_LOAD_FAILED')
+    expect(message).toMatch(/Deno process is not permitted[^]*--allow-ffi/)
   })
 
   test('knows this platform', () => {

@@ -7,15 +7,14 @@
 // mapping table and one signal handler for a process (src/js/copies.rs).
 
 const path = require('node:path')
-const { VERSION, unsupported, binaryPath, loadFailed, twoVersions } = require('./platform.js')
+const { VERSION, unsupported, override, binaryPath, loadFailed, twoVersions } = require('./platform.js')
 
 function load() {
   const refusal = unsupported()
   if (refusal) throw refusal
 
-  // The variable by which napi-rs packages take another build, such as one with the feature `inject`.
-  const override = process.env.NAPI_RS_NATIVE_LIBRARY_PATH
-  const file = override ? path.resolve(override) : binaryPath()
+  const other = override()
+  const file = other ? path.resolve(other) : binaryPath()
   let native
   try {
     native = require(file)

@@ -12,6 +12,8 @@ const PACKAGE_ROOT = path.join(__dirname, '..')
 const BINARY_NAME = /^wasm-hostmap\.(?<target>linux-.+)\.node$/
 const SUPPORTED = 'Linux on x64 or arm64, with glibc or musl, and Node.js 20 or later'
 const OLDEST_NODE = 20
+// What Cargo.toml says, which is not there where this is part of a bundle.
+const RUST_VERSION = '1.88'
 
 // e_machine of an ELF header, by Node's names.
 const ELF_MACHINES = new Map([
@@ -58,17 +60,27 @@ function unsupported() {
  * is installed: an Alpine image may well have an `ldd`, or a compatibility layer, of the other kind.
  */
 function libc() {
+  const maps = allowed(() => readFileSync('/proc/self/maps', 'latin1'))
+  if (maps !== undefined) return /\/libc(\.so\.6|-2\.\d+\.so)$/m.test(maps) ? 'gnu' : 'musl'
+  // Node's permission model hides /proc. The report takes milliseconds, and is allowed.
+  const report = allowed(() => process.report.getReport().header)
+  if (report !== undefined) return report.glibcVersionRuntime ? 'gnu' : 'musl'
+  // Deno may deny both. Then what was installed tells.
+  return existsSync(pathOf('gnu')) || !existsSync(pathOf('musl')) ? 'gnu' : 'musl'
+}
+
+/** What a call gives; undefined where the runtime does not allow it, or has no such thing. */
+function allowed(call) {
   try {
-    return /\/libc(\.so\.6|-2\.\d+\.so)$/m.test(readFileSync('/proc/self/maps', 'latin1')) ? 'gnu' : 'musl'
+    return call()
   } catch {
-    // Node's permission model hides /proc. The report takes milliseconds, and is allowed.
-    return glibcVersion() ? 'gnu' : 'musl'
+    return undefined
   }
 }
 
 /** The version of the glibc that this process runs with; undefined if it is another C library. */
 function glibcVersion() {
-  return process.report.getReport().header.glibcVersionRuntime
+  return allowed(() => process.report.getReport().header.glibcVersionRuntime)
 }
 
 /** How this machine is called in the names of binaries, such as `linux-x64-gnu`. */
@@ -76,14 +88,16 @@ function target() {
   return `linux-${process.arch}-${libc()}`
 }
 
+const pathOf = libc => path.join(PACKAGE_ROOT, `wasm-hostmap.linux-${process.arch}-${libc}.node`)
+
 /** Where the binary for this machine belongs. */
 function binaryPath() {
-  return path.join(PACKAGE_ROOT, `wasm-hostmap.${target()}.node`)
+  return pathOf(libc())
 }
 
-/** The release of Rust that the sources need. */
-function rustVersion() {
-  return /^rust-version = "(.+)"$/m.exec(readFileSync(path.join(PACKAGE_ROOT, 'Cargo.toml'), 'utf8'))[1]
+/** The variable by which napi-rs packages take another build, such as one with the feature `inject`. */
+function override() {
+  return allowed(() => process.env.NAPI_RS_NATIVE_LIBRARY_PATH)
 }
 
 /** Whether this is a working copy, whose `npm run build` has its tools, rather than an installed package. */
@@ -107,17 +121,29 @@ function elfArch(file) {
 
 const build = () => {
   const command = isWorkingCopy() ? 'npm run build' : 'npm rebuild wasm-hostmap'
-  return `Build it on this machine: \`${command}\`. That needs Rust ${rustVersion()} or later (https://rustup.rs) and a C linker (gcc or clang).`
+  return `Build it on this machine: \`${command}\`. That needs Rust ${RUST_VERSION} or later (https://rustup.rs) and a C linker (gcc or clang).`
 }
 const packed = () => `Install a tarball that was packed on ${target()}: \`npm pack\` in a working copy there.`
 
 // A MODULE_NOT_FOUND error goes on with the stack of requires.
-const firstLine = error => error.message.split('\n', 1)[0]
+const firstLine = error => String(error?.message ?? error).split('\n', 1)[0]
+
+/** Whether the files around this one are those of the package, and not what a bundler wrote. */
+function isWhole() {
+  return existsSync(path.join(PACKAGE_ROOT, 'lib', 'platform.js'))
+}
 
 /** What is wrong with the binary, in a sentence without its stop, and what to do about it. */
 function diagnose(file, error) {
-  const override = process.env.NAPI_RS_NATIVE_LIBRARY_PATH
-  if (override) {
+  if (error?.name === 'NotCapable') {
+    return {
+      cause: `this Deno process is not permitted to: ${firstLine(error).replace(/, run again.*/, '')}`,
+      fixes: [
+        'Start Deno with `--allow-read --allow-ffi`: it takes the package and its binary to load them, and the binary is not in a sandbox.'
+      ]
+    }
+  }
+  if (override()) {
     return {
       cause: `NAPI_RS_NATIVE_LIBRARY_PATH names ${file}, which does not load: ${firstLine(error)}`,
       fixes: ['Unset NAPI_RS_NATIVE_LIBRARY_PATH, or let it name a build of wasm-hostmap.']
@@ -129,6 +155,15 @@ function diagnose(file, error) {
       fixes: [
         'Start Node.js with `--allow-addons`, if it is started with `--permission`.',
         'Start Node.js without `--no-addons`.'
+      ]
+    }
+  }
+  if (!existsSync(file) && !isWhole()) {
+    return {
+      cause: 'its code is part of a bundle, and its binary is not where it is looked for',
+      fixes: [
+        'Leave the package out of the bundle: mark `wasm-hostmap` as external (esbuild: `--external:wasm-hostmap`).',
+        'Or put the binary there, or let NAPI_RS_NATIVE_LIBRARY_PATH name it.'
       ]
     }
   }
@@ -145,7 +180,7 @@ function diagnose(file, error) {
       fixes: [build(), packed()]
     }
   }
-  if (/failed to map segment|Operation not permitted|Permission denied/.test(error.message)) {
+  if (/failed to map segment|Operation not permitted|Permission denied/.test(firstLine(error))) {
     return {
       cause: 'the system does not let its binary be executed',
       fixes: [
@@ -154,7 +189,7 @@ function diagnose(file, error) {
       ]
     }
   }
-  const glibc = /GLIBC_(?<needed>\d+(\.\d+)+)'? not found/.exec(error.message)
+  const glibc = /GLIBC_(?<needed>\d+(\.\d+)+)'? not found/.exec(error?.message)
   if (glibc) {
     const { needed } = glibc.groups
     return {
@@ -175,7 +210,11 @@ function diagnose(file, error) {
 
 /** The error for a binary that can't be loaded: the likely cause, and what to do, in order. */
 function loadFailed(file, error) {
-  const { cause, fixes } = diagnose(file, error)
+  // Whatever can't be found out, there is a sentence for it.
+  const { cause, fixes } = allowed(() => diagnose(file, error)) ?? {
+    cause: firstLine(error),
+    fixes: [build(), packed()]
+  }
   return hostmapError(
     'ERR_HOSTMAP_LOAD_FAILED',
     `wasm-hostmap can't be loaded: ${cause}.\n` +
@@ -226,7 +265,8 @@ module.exports = {
   unsupported,
   target,
   binaryPath,
-  rustVersion,
+  RUST_VERSION,
+  override,
   isWorkingCopy,
   loadFailed,
   twoVersions

@@ -17,7 +17,7 @@ const {
   unsupported,
   target,
   binaryPath,
-  rustVersion,
+  RUST_VERSION,
   isWorkingCopy
 } = require('../lib/platform.js')
 
@@ -38,7 +38,7 @@ function buildEnvironment() {
 }
 
 function rustRequirement() {
-  return `Rust ${rustVersion()} or later and a C linker (gcc or clang)`
+  return `Rust ${RUST_VERSION} or later and a C linker (gcc or clang)`
 }
 
 const HOW_TO_GET_RUST =
@@ -54,7 +54,7 @@ function rustProblem(env) {
   const cargo = spawnSync('cargo', ['--version'], { cwd: PACKAGE_ROOT, env, encoding: 'utf8' })
   if (cargo.error || cargo.status !== 0) return 'Rust was not found on this machine (there is no `cargo`).'
   const version = /^cargo (\S+)/.exec(cargo.stdout)?.[1] ?? 'of unknown version'
-  if (isOlder(version, rustVersion())) return `The Rust on this machine is ${version}, which is too old.`
+  if (isOlder(version, RUST_VERSION)) return `The Rust on this machine is ${version}, which is too old.`
   return null
 }
 
