@@ -1201,6 +1201,84 @@ export function exposeState(
   module: ArrayBuffer | SharedArrayBuffer | ArrayBufferView
 ): ReturnType<typeof Uint8Array.from>
 
+/** What a module asks for: see {@link GrowthOptions.onGrow}. */
+export interface GrowthRequest {
+  /** By how much, in Wasm pages of 64 KiB: at least 1. It may be more than the memory can have. */
+  readonly wasmPages: number
+  /** The memory's size, in bytes. */
+  readonly byteLength: number
+  /** Its size after the growth, in bytes. */
+  readonly newByteLength: number
+  /** Which memory of the module, from 0. */
+  readonly memoryIndex: number
+  /** The memory; `null` while the start function runs, if the module makes the memory itself. */
+  readonly memory: GuardedMemory | null
+}
+
+/** Options of {@link instrumentGrowth}, and of pools ({@link InstancePoolOptions.growth}). */
+export interface GrowthOptions {
+  /**
+   * Called before each growth, on the module's thread. With `false` the growth is refused, and the module gets -1, as where
+   * memory is short; with `true` or nothing it is done. What it throws goes through the module to its caller, and the memory
+   * stays as it is. No promise.
+   */
+  onGrow?: ((request: GrowthRequest) => boolean | void) | undefined
+  /**
+   * The most that a memory may have, in bytes: a growth beyond is refused, without a call of `onGrow`. Threads that grow one
+   * shared memory at the same moment may pass it.
+   */
+  limit?: number | undefined
+}
+
+/** A module whose `memory.grow` asks the host: see {@link instrumentGrowth}. */
+export class InstrumentedModule {
+  private constructor()
+
+  /** The module, with calls in place of `memory.grow`. */
+  readonly bytes: ReturnType<typeof Uint8Array.from>
+  /** What the bytes import the host's functions from: `'hostmap'`, or another name that the module does not use. */
+  readonly importModule: string
+
+  /**
+   * The imports of one instance: yours, with the host's functions. Each instance needs its own. Call `bind` with the instance
+   * when it is made: until then the module grows a memory of its own by itself, once it was allowed to. Imported memories are
+   * known without.
+   *
+   * @example
+   * const { imports, bind } = instrumented.importsFor({ env })
+   * const instance = new WebAssembly.Instance(module, imports) // module: compiled from instrumented.bytes
+   * bind(instance)
+   */
+  importsFor(imports?: object): { imports: Record<string, any>; bind: (instance: object) => void }
+
+  /** Compiles the bytes, makes an instance, and binds it. @throws (rejects) what V8 throws */
+  instantiate(imports?: object): Promise<WasmInstance>
+}
+
+/**
+ * Rewrites each `memory.grow` of a module into a call of the host, which decides, grows the memory, and protects read-only
+ * mappings again before the module goes on. (Where a module grows its memory by itself they are writable until the next call
+ * into this library.)
+ *
+ * Growth by JavaScript, by `WebAssembly.Memory.prototype.grow`, is not seen; Emscripten's modules grow that way. Functions of the
+ * module get other indices, by one for each memory that code grows, so snapshots of the module as it was don't fit. A memory
+ * that is not exported gets an export (`hostmap:memory`). Names of functions stay, hints for the compiler (`metadata.code.*`)
+ * go, and source maps and DWARF don't fit any more. It goes together with {@link exposeState}, in either order.
+ *
+ * @param module The module's bytes. They are not validated.
+ * @throws `ERR_INVALID_ARG_TYPE`, `ERR_OUT_OF_RANGE`; `ERR_INVALID_ARG_VALUE` where the bytes can't be read;
+ * `ERR_HOSTMAP_UNSUITABLE_MODULE` for code of a proposal that is not known here, for more than 1,000 memories that are grown,
+ * and where V8 would take no function, import or type more; `ERR_HOSTMAP_OUT_OF_MEMORY`
+ * @example
+ * const instance = await instrumentGrowth(bytes, { limit: 256 * 2 ** 20 }).instantiate(imports)
+ * @remarks Cost: reads and writes all of the module, and V8 validates it; blocks the thread. For what a growth costs see
+ * BENCHMARKS.md.
+ */
+export function instrumentGrowth(
+  module: ArrayBuffer | SharedArrayBuffer | ArrayBufferView,
+  options?: GrowthOptions
+): InstrumentedModule
+
 /**
  * State that can't be put back, and that may stay as a program left it. One rule for pools ({@link InstancePoolOptions.accept}), {@link Snapshot.of}, {@link Snapshot.restoreTo} and {@link Snapshot.instantiate}.
  *
@@ -1238,6 +1316,11 @@ export interface InstancePoolOptions {
   accept?: readonly AcceptedState[] | undefined
   /** As for {@link GuardedMemory.snapshot}. */
   keepResidentBytes?: number | undefined
+  /**
+   * Watches the growth of each instance's memory, as {@link instrumentGrowth} does. For a module that is given as bytes. Its states
+   * fit no pool without this option, nor the other way round.
+   */
+  growth?: GrowthOptions | undefined
 }
 
 /** What a pool has and did: see {@link InstancePool.stats}. */

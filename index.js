@@ -10,6 +10,7 @@ module.exports = faceOfRealm(() => {
   const { Window, WindowSource } = require('./lib/window.js')
   const { Snapshot } = require('./lib/snapshot.js')
   const { exposeState } = require('./lib/module.js')
+  const { instrumentGrowth, InstrumentedModule } = require('./lib/growth.js')
   const { InstancePool, PooledInstance } = require('./lib/pool.js')
   const { Layout } = require('./lib/layout.js')
   const { limits } = require('./lib/limits.js')
@@ -24,6 +25,8 @@ module.exports = faceOfRealm(() => {
     InstancePool,
     PooledInstance,
     exposeState,
+    instrumentGrowth,
+    InstrumentedModule,
     Layout,
     limits
   }

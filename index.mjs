@@ -11,6 +11,8 @@ export const {
   InstancePool,
   PooledInstance,
   exposeState,
+  instrumentGrowth,
+  InstrumentedModule,
   Layout,
   limits
 } = hostmap

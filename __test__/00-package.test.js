@@ -14,11 +14,12 @@ const directory = temporaryDirectory()
 const run = (...args) => JSON.parse(execFileSync(process.execPath, args, { encoding: 'utf8' }))
 
 describe('the package', () => {
-  test('exports the nouns and two functions', () => {
+  test('exports the nouns and three functions', () => {
     expect(Object.keys(hostmap).sort()).toEqual([
       'GuardedMemory',
       'HostRegion',
       'InstancePool',
+      'InstrumentedModule',
       'Layout',
       'Mapping',
       'PooledInstance',
@@ -26,6 +27,7 @@ describe('the package', () => {
       'Window',
       'WindowSource',
       'exposeState',
+      'instrumentGrowth',
       'limits'
     ])
   })

@@ -41,6 +41,7 @@ const forgetBase = new FinalizationRegistry(base => {
 
 let unmapIn
 let snapshotIn
+let growIn
 let tableOf
 let checkStrict
 let forgetFaults
@@ -70,6 +71,7 @@ class GuardedMemory {
   static {
     unmapIn = (guarded, mapping) => guarded.#unmap(mapping)
     snapshotIn = (guarded, given, captured) => guarded.#snapshot(given, captured)
+    growIn = (memory, wasmPages, address) => GuardedMemory.#growIn(memory, wasmPages, address)
     tableOf = guarded => guarded.#table
     checkStrict = guarded => guarded.#checkStrict()
     forgetFaults = guarded => {
@@ -140,6 +142,31 @@ class GuardedMemory {
     if (address === undefined) throw unknownAddress()
     const guarded = callNative(() => v8.isGuarded(array, address))
     return new GuardedMemory(undefined, MAKE, { memory, buffer, address, guarded })
+  }
+
+  // What `memory.grow` does in a module, but for read-only mappings, which are protected again before it goes on. Gives the
+  // size before, or -1.
+  static #growIn(memory, wasmPages, address) {
+    let known = byMemory.get(memory)
+    // By its buffer perhaps.
+    if (known === undefined && byBase.size > 0) {
+      const other = GuardedMemory.#livingAt(new Uint8Array(v8.bufferOf(memory)))
+      if (other !== undefined) known = GuardedMemory.#fromMemory(memory)
+    }
+    let before
+    try {
+      before = v8.growBy(memory, wasmPages, address)
+    } catch (error) {
+      if (error.name !== 'RangeError') throw error
+      // V8 says no more. It may have made pages writable before it gave up.
+      if (known !== undefined) {
+        const array = known.#current()
+        callNative(() => native.protectAfterFailure(known.#table.handle, array))
+      }
+      return -1
+    }
+    known?.#sync()
+    return before
   }
 
   static #fromBuffer(buffer, asked) {
@@ -1137,6 +1164,7 @@ const snapshotWith = (...args) => snapshotIn(...args)
 module.exports = {
   GuardedMemory,
   Mapping,
+  growIn,
   snapshotWith,
   /** For the pool: throws where a strict mapping or window has unacknowledged faults, or had them when it was unmapped. */
   checkStrict: guarded => checkStrict(guarded),

@@ -127,7 +127,7 @@ function refuseNotRestorable(found, accept) {
 }
 
 module.exports = {
-  expose,
+  unshared,
   exposeLater,
   exposeState,
   isModule,

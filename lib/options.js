@@ -166,6 +166,7 @@ module.exports = {
   instantiate: reader('accept'),
   reset: reader('exclusive', 'keepResidentBytes'),
 
-  pool: reader('imports', 'bind', 'init', 'snapshot', 'size', 'max', 'accept', 'keepResidentBytes'),
+  pool: reader('imports', 'bind', 'init', 'snapshot', 'size', 'max', 'accept', 'keepResidentBytes', 'growth'),
+  growth: reader('onGrow', 'limit'),
   acquire: reader('signal')
 }

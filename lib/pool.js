@@ -20,6 +20,7 @@ const {
   refuseNotRestorable,
   checkAccept
 } = require('./module.js')
+const { instrumentLater, growthOptions, refuseTooLarge } = require('./growth.js')
 const { rewindSourcesOf } = require('./window.js')
 const state = require('./instance.js')
 const v8 = require('./v8.js')
@@ -147,7 +148,9 @@ class InstancePool {
   #module
   #imports
   #bind
-  // Exports that exposeState added.
+  // An InstrumentedModule; undefined without options.growth.
+  #instrumented
+  // Exports that were added.
   #hidden
   #importsState
   #keepsGrown
@@ -193,13 +196,14 @@ class InstancePool {
         'InstancePool has no public constructor: use InstancePool.create'
       )
     }
-    const { module, report, imports, bind, accept, max } = parts
+    const { module, report, instrumented, added, imports, bind, accept, max } = parts
     this.#module = module
     this.#imports = imports
     this.#bind = bind
     this.#max = max
     this.#keepsGrown = accept.includes('grown-memory')
-    this.#hidden = new Set(report === undefined ? [] : addedNames(report))
+    this.#instrumented = instrumented
+    this.#hidden = new Set([...added, ...(report === undefined ? [] : addedNames(report))])
     this.#importsState = Module.imports(module).some(({ kind }) =>
       ['memory', 'global', 'table'].includes(kind)
     )
@@ -207,13 +211,20 @@ class InstancePool {
 
   static async create(module, options) {
     const asked = poolOptions(options)
-    const bytes = isModule(module) ? undefined : copyOf(module)
+    const given = isModule(module) ? undefined : copyOf(module)
+    if (given === undefined && asked.growth !== undefined) {
+      throw unsuitable("options.growth rewrites its code; pass the module's bytes")
+    }
+    const { instrumented, added } =
+      asked.growth === undefined ? NOT_INSTRUMENTED : await instrumentLater(given, asked.growth)
+    // An instance's functions have other indices then, so a state of the one module is none of the other.
+    const bytes = instrumented?.bytes ?? given
     const exposed = bytes === undefined ? undefined : await exposeLater(bytes, 'module')
     const report = exposed === undefined ? reportOf(module) : exposed.report
     if (report === undefined) refuseUnknown(module, asked)
     else refuseUnsuitable(report, asked)
-    const compiled = exposed === undefined ? module : await compile(exposed.bytes)
-    const pool = new InstancePool(MAKE, { ...asked, module: compiled, report })
+    const compiled = exposed === undefined ? module : await compileExposed(exposed, instrumented && given)
+    const pool = new InstancePool(MAKE, { ...asked, module: compiled, report, instrumented, added })
     try {
       await pool.#fill(asked, bytes)
     } catch (error) {
@@ -536,7 +547,10 @@ class InstancePool {
   #instantiate() {
     const index = this.#nextIndex++
     const bind = this.#bind
-    const instance = instantiate(this.#module, importsFor(index, this.#imports))
+    const given = importsFor(index, this.#imports)
+    const growth = this.#instrumented?.importsFor(given)
+    const instance = instantiate(this.#module, growth === undefined ? given : growth.imports)
+    growth?.bind(instance)
     const all = state.reachable(instance.exports)
     if (this.#importsState) this.#take(all, index)
     const memory = GuardedMemory.from(all.memory)
@@ -573,6 +587,7 @@ class InstancePool {
 }
 
 const NO_MAPPINGS = Object.freeze([])
+const NOT_INSTRUMENTED = Object.freeze({ instrumented: undefined, added: [] })
 const ACQUIRE = 'the wait for an instance'
 
 /** Gives the memory of a discarded instance back now: it may be long until it is collected. */
@@ -593,7 +608,8 @@ function poolOptions(options) {
     size = 1,
     max = 64,
     accept = [],
-    keepResidentBytes
+    keepResidentBytes,
+    growth
   } = read.pool(options)
   if (typeof imports !== 'function') check.optional(imports, check.object, 'options.imports')
   if (types.isPromise(imports)) refuseLater(imports, 'options.imports')
@@ -609,12 +625,32 @@ function poolOptions(options) {
   check.wholeNumber(max, 'options.max', 1, MOST_INSTANCES)
   check.wholeNumber(size, 'options.size', 0, max)
   check.optional(keepResidentBytes, check.wholeNumber, 'options.keepResidentBytes')
-  return { imports, bind, init, snapshot, size, max, accept: checkAccept(accept), keepResidentBytes }
+  return {
+    imports,
+    bind,
+    init,
+    snapshot,
+    size,
+    max,
+    accept: checkAccept(accept),
+    keepResidentBytes,
+    growth: growth === undefined ? undefined : growthOptions(growth, 'options.growth')
+  }
 }
 
 function snapshotGiven(value, name) {
   if (!isSnapshot(value)) throw check.wrongType(name, 'a Snapshot', value)
   return value
+}
+
+/** `uninstrumented`: the bytes that were given, where they were rewritten. */
+async function compileExposed({ bytes }, uninstrumented) {
+  try {
+    return await compile(bytes)
+  } catch (error) {
+    if (uninstrumented !== undefined) refuseTooLarge(uninstrumented, bytes)
+    throw error
+  }
 }
 
 /** The module's bytes as they are now. */

@@ -3,7 +3,7 @@
 use super::task::{Job, NativeTask};
 use super::{bytes_of, internal};
 use crate::error::{Code, Error};
-use crate::module::{self, Added, Exposed, Few, Report};
+use crate::module::{self, Added, Exposed, Few, Instrumented, Report};
 use crate::sys::to_usize;
 use napi::Env;
 use napi::bindgen_prelude::{AsyncTask, Uint8Array, Unknown};
@@ -57,6 +57,43 @@ pub fn expose_state_later(
     Ok(task.run(move |_| module::expose_state(&bytes), |exposed| Ok(exposed.into())))
 }
 
+/// A module that asks the host for growth: see `src/module/growth.rs`.
+#[napi(object)]
+pub struct NativeInstrumented {
+    pub bytes: Uint8Array,
+    pub import_module: String,
+    pub memories: Vec<NativeGrownMemory>,
+}
+
+/// A memory that code of the module grows.
+#[napi(object)]
+pub struct NativeGrownMemory {
+    pub index: u32,
+    pub is64: bool,
+    /// Module and name; `undefined` if the module has it itself.
+    pub import: Option<Vec<String>>,
+    pub export_name: String,
+    /// The export was added.
+    pub added: bool,
+}
+
+/// Makes a module ask the host for each growth.
+#[napi(catch_unwind)]
+pub fn instrument_growth(env: Env, bytes: Unknown<'_>) -> napi::Result<NativeInstrumented> {
+    Ok(module::instrument_growth(slice_of(env, &bytes)?)?.into())
+}
+
+/// The same on another thread.
+#[napi(catch_unwind)]
+pub fn instrument_growth_later(
+    env: Env,
+    task: &NativeTask,
+    bytes: Unknown<'_>,
+) -> napi::Result<AsyncTask<Job<Instrumented, NativeInstrumented>>> {
+    let bytes = copy_of(slice_of(env, &bytes)?)?;
+    Ok(task.run(move |_| module::instrument_growth(&bytes), |made| Ok(made.into())))
+}
+
 /// What the custom section of a module that was exposed says; `undefined` for anything else.
 #[napi(catch_unwind)]
 pub fn read_report(env: Env, section: Unknown<'_>) -> napi::Result<Option<NativeReport>> {
@@ -103,6 +140,23 @@ fn short(name: &str) -> String {
     match name.char_indices().nth(MOST) {
         Some((end, _)) => format!("{}...", name.get(..end).unwrap_or_default()),
         None => name.to_owned(),
+    }
+}
+
+impl From<Instrumented> for NativeInstrumented {
+    fn from(made: Instrumented) -> Self {
+        let memories = made.memories.into_iter().map(|memory| NativeGrownMemory {
+            index: memory.index,
+            is64: memory.is_64,
+            import: memory.import.map(|(module, name)| vec![module, name]),
+            export_name: memory.export,
+            added: memory.added,
+        });
+        Self {
+            bytes: Uint8Array::new(made.bytes),
+            import_module: made.import_module,
+            memories: memories.collect(),
+        }
     }
 }
 

@@ -1,8 +1,7 @@
 //! What a module's code can do to state that can't be told from its exports, and when.
 
-use super::push;
+use super::{Segment, push, reserve};
 use crate::error::Result;
-use crate::module::Segment;
 use wasmparser::{FunctionBody, Operator};
 
 /// One thing that some function does.
@@ -13,6 +12,10 @@ pub(super) enum Effect {
     Uses(Segment),
 }
 
+/// How many memories of a module can have their growth watched. More could be made by no process: each takes gigabytes of
+/// address space.
+pub(super) const MOST_GROWN: usize = 1000;
+
 #[derive(Debug, Default)]
 pub(super) struct Effects {
     /// Functions that are referred to, so that anybody might call them.
@@ -21,7 +24,7 @@ pub(super) struct Effects {
     calls: Vec<(u32, u32)>,
     /// Of each function.
     effects: Vec<(u32, Effect)>,
-    /// Memories that code grows.
+    /// Memories that code grows, ordered, and no more than [`MOST_GROWN`] and one.
     pub(super) grown: Vec<u32>,
 }
 
@@ -63,9 +66,7 @@ impl Effects {
                 return push(&mut self.calls, (function, function_index));
             }
             Operator::RefFunc { function_index } => return self.escapes(function_index),
-            Operator::MemoryGrow { mem } => {
-                return if self.grown.contains(&mem) { Ok(()) } else { push(&mut self.grown, mem) };
-            }
+            Operator::MemoryGrow { mem } => return self.grows(mem),
             Operator::TableSet { table }
             | Operator::TableGrow { table }
             | Operator::TableFill { table }
@@ -91,11 +92,20 @@ impl Effects {
         push(&mut self.effects, (function, effect))
     }
 
+    fn grows(&mut self, memory: u32) -> Result<()> {
+        let Err(place) = self.grown.binary_search(&memory) else { return Ok(()) };
+        if self.grown.len() <= MOST_GROWN {
+            reserve(&mut self.grown, 1)?;
+            self.grown.insert(place, memory);
+        }
+        Ok(())
+    }
+
     /// What functions do that may be called when the start function is through, ordered. Every instance has run that
     /// one, so what it alone does is the same in all.
     pub(super) fn after_start(&self, function_count: usize) -> Result<Vec<Effect>> {
         let mut reached = Vec::new();
-        super::reserve(&mut reached, function_count)?;
+        reserve(&mut reached, function_count)?;
         reached.resize(function_count, false);
         let mut next = Vec::new();
         // Each function goes into `next` once.

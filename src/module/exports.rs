@@ -50,12 +50,22 @@ pub(super) struct Exports<'a> {
 
 impl<'a> Exports<'a> {
     /// The module's own: without those that were added before.
-    pub(super) fn of(bytes: &'a [u8], module: &Parsed<'a>) -> Result<Self> {
+    pub(super) fn own_of(bytes: &'a [u8], module: &Parsed<'a>) -> Result<Self> {
         let mut before = Vec::new();
         for added in module.known.iter().flat_map(|known| &known.added) {
             push(&mut before, added.name())?;
         }
         before.sort_unstable();
+        Self::without(bytes, module, &before)
+    }
+
+    /// All that there are.
+    pub(super) fn all_of(bytes: &'a [u8], module: &Parsed<'a>) -> Result<Self> {
+        Self::without(bytes, module, &[])
+    }
+
+    /// Those that have none of these names, which are ordered.
+    fn without(bytes: &'a [u8], module: &Parsed<'a>, before: &[String]) -> Result<Self> {
         let has_section = !module.exports.is_empty();
         let entries = Vec::new();
         let mut exports =
@@ -105,6 +115,11 @@ impl<'a> Exports<'a> {
         self.own.get(at).filter(|&&(other, it, _)| (other, it) == (kind, index)).map(|&(_, _, name)| name)
     }
 
+    /// Whether the module has an export of a name that starts with [`PREFIX`].
+    pub(super) fn is_taken(&self, name: &str) -> bool {
+        self.taken.binary_search(&name).is_ok()
+    }
+
     /// Adds an export, of the kind and index that go with it. Gives its name.
     pub(super) fn add(&mut self, mut added: Added) -> Result<String> {
         if self.added.len() >= MOST_ADDED as usize {
@@ -116,7 +131,7 @@ impl<'a> Exports<'a> {
             ));
         }
         let mut name = added.name();
-        while self.taken.binary_search(&name.as_str()).is_ok() {
+        while self.is_taken(&name) {
             added.attempt = added.attempt.saturating_add(1);
             name = added.name();
         }

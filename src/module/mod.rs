@@ -21,11 +21,13 @@
 
 mod effects;
 mod exports;
+mod growth;
 mod parse;
 mod report;
 #[cfg(test)]
 mod tests;
 
+pub use growth::{GrownMemory, Instrumented, instrument_growth};
 pub use report::{Added, Few, Memory, Report, Segment, Unreadable, What};
 
 use crate::error::{Code, Error, Result};
@@ -73,7 +75,7 @@ pub struct Exposed {
 /// exported. What was exposed already comes out as it went in.
 pub fn expose_state(bytes: &[u8]) -> Result<Exposed> {
     let module = Parsed::read(bytes)?;
-    let mut exports = Exports::of(bytes, &module)?;
+    let mut exports = Exports::own_of(bytes, &module)?;
     let report = report::make(&module, &mut exports)?;
     let section = exports.section()?;
     let data = report.encode()?;

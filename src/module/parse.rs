@@ -1,6 +1,7 @@
 //! Reads a module, and keeps what the rest of this room needs: a few bytes for each thing in it, whatever it is.
 
 use super::effects::Effects;
+use super::growth::IMPORT_MODULE;
 use super::report::Memory;
 use super::{CANT_READ, Report, SECTION, Segment, limits, push, room_for};
 use crate::error::{Code, Error, Result};
@@ -39,11 +40,18 @@ pub(super) struct Parsed<'a> {
     pub known: Option<Report>,
     pub exports: Vec<ExportSectionReader<'a>>,
     types: Vec<TypeKind>,
+    unread_types: bool,
     /// Types could not be read, or some of them have fields that can be written.
     pub mutable_objects: bool,
     pub memory_count: u32,
     /// The first one.
     pub memory: Option<Memory>,
+    /// Module and name of those that are imported.
+    pub imported_memories: Vec<(&'a str, &'a str)>,
+    /// Whether their addresses have 64 bits, of all of them.
+    pub memories_64: Vec<bool>,
+    /// Modules that things are imported from, of those that might be chosen for what is added.
+    pub imported_modules: Vec<&'a str>,
     pub globals: Vec<Global>,
     pub tables: Vec<Table>,
     /// Some element segment holds objects, which are made once for each instance.
@@ -86,12 +94,16 @@ impl<'a> Parsed<'a> {
                 at_most("groups of types", types.count(), limits::TYPES)?;
                 let read = self.read_types(types)?;
                 // If not, they are of a proposal that is not known here.
+                self.unread_types |= !read;
                 self.mutable_objects |= !read;
             }
             Payload::ImportSection(imports) => {
                 at_most("imports", imports.count(), limits::IMPORTS)?;
                 for import in imports.into_imports() {
                     let import = import?;
+                    if import.module.starts_with(IMPORT_MODULE) {
+                        push(&mut self.imported_modules, import.module)?;
+                    }
                     match import.ty {
                         TypeRef::Func(_) | TypeRef::FuncExact(_) => {
                             self.imported_functions = self.imported_functions.saturating_add(1);
@@ -101,8 +113,9 @@ impl<'a> Parsed<'a> {
                             push(&mut self.tables, Table { ty: table.element_type, imported: true })?;
                         }
                         TypeRef::Memory(memory) => {
-                            let import = Some((import.module.to_owned(), import.name.to_owned()));
-                            self.add_memory(import, &memory);
+                            push(&mut self.imported_memories, (import.module, import.name))?;
+                            let import = Some((import.module, import.name));
+                            self.add_memory(import, &memory)?;
                         }
                         TypeRef::Global(ty) => {
                             let global = Global { ty: ty.content_type, mutable: ty.mutable };
@@ -127,7 +140,7 @@ impl<'a> Parsed<'a> {
             }
             Payload::MemorySection(memories) => {
                 for memory in memories {
-                    self.add_memory(None, &memory?);
+                    self.add_memory(None, &memory?)?;
                 }
             }
             Payload::GlobalSection(globals) => {
@@ -202,19 +215,30 @@ impl<'a> Parsed<'a> {
         Ok(())
     }
 
-    fn add_memory(&mut self, import: Option<(String, String)>, ty: &wasmparser::MemoryType) {
+    fn add_memory(&mut self, import: Option<(&str, &str)>, ty: &wasmparser::MemoryType) -> Result<()> {
         self.memory_count = self.memory_count.saturating_add(1);
+        push(&mut self.memories_64, ty.memory64)?;
         if self.memory.is_some() {
-            return;
+            return Ok(());
         }
         self.memory = Some(Memory {
-            import,
+            import: import.map(|(module, name)| (module.to_owned(), name.to_owned())),
             initial: ty.initial,
             maximum: ty.maximum,
             shared: ty.shared,
             is_64: ty.memory64,
             ..Memory::default()
         });
+        Ok(())
+    }
+
+    /// How many types there are; `None` where they can't be read.
+    pub(super) fn type_count(&self) -> Option<u32> {
+        if self.unread_types { None } else { u32::try_from(self.types.len()).ok() }
+    }
+
+    pub(super) fn imported_functions(&self) -> u32 {
+        self.imported_functions
     }
 
     /// False where they can't be read.

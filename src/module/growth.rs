@@ -1,0 +1,357 @@
+//! `memory.grow` becomes a call of the host.
+//!
+//! ```text
+//! memory.grow N   ->   call $grow:N
+//!
+//! (import "hostmap" "grow:N" (func $host (param $pages T) (param $size T) (result T)))
+//! (func $grow:N (param $pages T) (result T) (local $answer T)
+//!   (local.set $answer (call $host (local.get $pages) (memory.size N)))
+//!   (if (result T) (T.eq (local.get $answer) (T.const -2))
+//!     (then (memory.grow N (local.get $pages)))      ;; as if nobody had been asked
+//!     (else (local.get $answer))))                   ;; the host has grown it, or -1
+//! ```
+//!
+//! The second way is there because the host doesn't have the memory while the start function runs, if the module makes it
+//! itself. The host decides then all the same, and no mapping is there yet that a growth could leave unprotected.
+//!
+//! Imports come before a module's own functions, so the indices of those shift; types and the functions here come last.
+//! wasm-encoder's `reencode` finds the places, those of the name section included. What it can't read is refused.
+
+use super::effects::MOST_GROWN;
+use super::exports::{Exports, Kind};
+use super::parse::Parsed;
+use super::report::Import;
+use super::{PREFIX, expose_state, reserve};
+use crate::error::{Code, Error, Result};
+use wasm_encoder::reencode::{self, Reencode, utils};
+use wasm_encoder::{
+    BlockType, CodeSection, EntityType, ExportKind, ExportSection, Function, FunctionSection, ImportSection,
+    Instruction, Module, SectionId, TypeSection, ValType,
+};
+use wasmparser::{CustomSectionReader, KnownCustom, Operator, Parser};
+
+/// The module that the host's functions are imported from, if that is free.
+pub(super) const IMPORT_MODULE: &str = "hostmap";
+/// The host's answer where it leaves the growth to the module.
+const GROW_HERE: i32 = -2;
+
+/// A module that asks the host for growth.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instrumented {
+    pub bytes: Vec<u8>,
+    /// What the functions are imported from: no name of the module's own.
+    pub import_module: String,
+    /// Each memory that its code grows. The host's function for it is called `grow:INDEX`.
+    pub memories: Vec<GrownMemory>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GrownMemory {
+    pub index: u32,
+    pub is_64: bool,
+    pub import: Option<Import>,
+    /// By which name an instance shows it.
+    pub export: String,
+    /// The export was added.
+    pub added: bool,
+}
+
+/// Makes a module ask the host for each growth. One whose code grows no memory stays as it is.
+pub fn instrument_growth(bytes: &[u8]) -> Result<Instrumented> {
+    let module = Parsed::read(bytes)?;
+    let import_module = free_module(&module)?;
+    if module.unread_code {
+        return Err(unsuitable("some of its code can't be read, and may grow memories"));
+    }
+    let Some(type_count) = module.type_count() else {
+        return Err(unsuitable("some of its types can't be read"));
+    };
+    if module.effects.grown.len() > MOST_GROWN {
+        return Err(unsuitable("its code grows more memories than any process could have"));
+    }
+    let memories = grown_memories(&module, &Exports::all_of(bytes, &module)?)?;
+    if memories.is_empty() {
+        let mut copy = Vec::new();
+        reserve(&mut copy, bytes.len())?;
+        copy.extend_from_slice(bytes);
+        return Ok(Instrumented { bytes: copy, import_module, memories });
+    }
+    let function_count = u32::try_from(module.function_count()).unwrap_or(u32::MAX);
+    let mut rewrite = Rewrite {
+        import_module: &import_module,
+        memories: &memories,
+        type_count,
+        imported: module.imported_functions(),
+        function_count,
+        has_imports: false,
+        has_exports: false,
+    };
+    let mut out = Module::new();
+    rewrite.parse_core_module(&mut out, Parser::new(0), bytes)?;
+    let mut bytes = out.finish();
+    if module.known.is_some() {
+        // What it said of its exports changed.
+        bytes = expose_state(&bytes)?.bytes;
+    }
+    Ok(Instrumented { bytes, import_module, memories })
+}
+
+/// Which memories code grows, and how they are reached.
+fn grown_memories(module: &Parsed<'_>, exports: &Exports<'_>) -> Result<Vec<GrownMemory>> {
+    let mut memories = Vec::new();
+    reserve(&mut memories, module.effects.grown.len())?;
+    for &index in &module.effects.grown {
+        let at = index as usize;
+        let Some(&is_64) = module.memories_64.get(at) else {
+            return Err(unsuitable(&format!("its code grows memory {index}, which it doesn't have")));
+        };
+        let own = exports.own_name(Kind::Memory, index).map(str::to_owned);
+        let added = own.is_none();
+        let import = module.imported_memories.get(at);
+        memories.push(GrownMemory {
+            index,
+            is_64,
+            import: import.map(|&(module, name)| (module.to_owned(), name.to_owned())),
+            export: own.unwrap_or_else(|| free_export(exports, index)),
+            added,
+        });
+    }
+    Ok(memories)
+}
+
+/// As `expose_state` calls the first one.
+fn free_export(exports: &Exports<'_>, index: u32) -> String {
+    let name = if index == 0 { format!("{PREFIX}memory") } else { format!("{PREFIX}memory-{index}") };
+    first_free(&name, |name| exports.is_taken(name))
+}
+
+fn free_module(module: &Parsed<'_>) -> Result<String> {
+    let mut taken = Vec::new();
+    reserve(&mut taken, module.imported_modules.len())?;
+    taken.extend_from_slice(&module.imported_modules);
+    taken.sort_unstable();
+    Ok(first_free(IMPORT_MODULE, |name| taken.binary_search(&name).is_ok()))
+}
+
+fn first_free(name: &str, is_taken: impl Fn(&str) -> bool) -> String {
+    let mut free = name.to_owned();
+    let mut attempt: u32 = 1;
+    while is_taken(&free) {
+        attempt = attempt.saturating_add(1);
+        free = format!("{name}:{attempt}");
+    }
+    free
+}
+
+fn unsuitable(why: &str) -> Error {
+    Error::new(Code::UnsuitableModule, format!("growth can't be watched in the module: {why}"))
+}
+
+type Outcome<T> = std::result::Result<T, reencode::Error<Error>>;
+
+impl From<reencode::Error<Error>> for Error {
+    fn from(error: reencode::Error<Error>) -> Self {
+        match error {
+            reencode::Error::ParseError(error) => error.into(),
+            reencode::Error::UserError(error) => error,
+            other => unsuitable(&other.to_string()),
+        }
+    }
+}
+
+struct Rewrite<'a> {
+    import_module: &'a str,
+    memories: &'a [GrownMemory],
+    /// Of the module as it was, like the two that follow.
+    type_count: u32,
+    imported: u32,
+    function_count: u32,
+    has_imports: bool,
+    has_exports: bool,
+}
+
+impl Rewrite<'_> {
+    fn added(&self) -> u32 {
+        u32::try_from(self.memories.len()).unwrap_or(u32::MAX)
+    }
+
+    /// The types of the host's function and of ours: two for each kind of memory.
+    fn types_of(&self, memory: &GrownMemory) -> (u32, u32) {
+        let first = self.type_count.saturating_add(if memory.is_64 { 2 } else { 0 });
+        (first, first.saturating_add(1))
+    }
+
+    /// The host's function for the memory at this place of the list.
+    fn host_function(&self, at: u32) -> u32 {
+        self.imported.saturating_add(at)
+    }
+
+    /// Ours.
+    fn own_function(&self, at: u32) -> u32 {
+        self.function_count.saturating_add(self.added()).saturating_add(at)
+    }
+
+    fn add_imports(&mut self, imports: &mut ImportSection) {
+        self.has_imports = true;
+        for memory in self.memories {
+            let (ty, _) = self.types_of(memory);
+            imports.import(self.import_module, &format!("grow:{}", memory.index), EntityType::Function(ty));
+        }
+    }
+
+    fn add_exports(&mut self, exports: &mut ExportSection) {
+        self.has_exports = true;
+        for memory in self.memories.iter().filter(|memory| memory.added) {
+            exports.export(&memory.export, ExportKind::Memory, memory.index);
+        }
+    }
+
+    fn body(&self, at: u32, memory: &GrownMemory) -> Function {
+        let ty = address_type(memory);
+        let [size, grow] = [Instruction::MemorySize(memory.index), Instruction::MemoryGrow(memory.index)];
+        let [here, equal] = if memory.is_64 {
+            [Instruction::I64Const(GROW_HERE.into()), Instruction::I64Eq]
+        } else {
+            [Instruction::I32Const(GROW_HERE), Instruction::I32Eq]
+        };
+        let mut body = Function::new([(1, ty)]);
+        for instruction in [
+            Instruction::LocalGet(0),
+            size,
+            Instruction::Call(self.host_function(at)),
+            Instruction::LocalTee(1),
+            here,
+            equal,
+            Instruction::If(BlockType::Result(ty)),
+            Instruction::LocalGet(0),
+            grow,
+            Instruction::Else,
+            Instruction::LocalGet(1),
+            Instruction::End,
+            Instruction::End,
+        ] {
+            body.instruction(&instruction);
+        }
+        body
+    }
+}
+
+fn address_type(memory: &GrownMemory) -> ValType {
+    if memory.is_64 { ValType::I64 } else { ValType::I32 }
+}
+
+impl Reencode for Rewrite<'_> {
+    type Error = Error;
+
+    fn function_index(&mut self, function: u32) -> Outcome<u32> {
+        if function < self.imported {
+            return Ok(function);
+        }
+        let too_large = || reencode::Error::UserError(unsuitable("it has too many functions"));
+        function.checked_add(self.added()).ok_or_else(too_large)
+    }
+
+    fn instruction<'a>(&mut self, operator: Operator<'a>) -> Outcome<Instruction<'a>> {
+        let Operator::MemoryGrow { mem } = operator else { return utils::instruction(self, operator) };
+        let at = self.memories.binary_search_by_key(&mem, |memory| memory.index).ok();
+        let at = at.and_then(|at| u32::try_from(at).ok());
+        let missing = || reencode::Error::UserError(unsuitable("it was not read as it is"));
+        Ok(Instruction::Call(self.own_function(at.ok_or_else(missing)?)))
+    }
+
+    fn parse_type_section(
+        &mut self,
+        types: &mut TypeSection,
+        section: wasmparser::TypeSectionReader<'_>,
+    ) -> Outcome<()> {
+        utils::parse_type_section(self, types, section)?;
+        for ty in [ValType::I32, ValType::I64] {
+            types.ty().function([ty, ty], [ty]);
+            types.ty().function([ty], [ty]);
+        }
+        Ok(())
+    }
+
+    fn parse_import_section(
+        &mut self,
+        imports: &mut ImportSection,
+        section: wasmparser::ImportSectionReader<'_>,
+    ) -> Outcome<()> {
+        utils::parse_import_section(self, imports, section)?;
+        self.add_imports(imports);
+        Ok(())
+    }
+
+    fn parse_function_section(
+        &mut self,
+        functions: &mut FunctionSection,
+        section: wasmparser::FunctionSectionReader<'_>,
+    ) -> Outcome<()> {
+        utils::parse_function_section(self, functions, section)?;
+        for memory in self.memories {
+            functions.function(self.types_of(memory).1);
+        }
+        Ok(())
+    }
+
+    fn parse_export_section(
+        &mut self,
+        exports: &mut ExportSection,
+        section: wasmparser::ExportSectionReader<'_>,
+    ) -> Outcome<()> {
+        utils::parse_export_section(self, exports, section)?;
+        self.add_exports(exports);
+        Ok(())
+    }
+
+    fn parse_code_section(
+        &mut self,
+        code: &mut CodeSection,
+        section: wasmparser::CodeSectionReader<'_>,
+    ) -> Outcome<()> {
+        utils::parse_code_section(self, code, section)?;
+        for (at, memory) in (0..).zip(self.memories) {
+            code.function(&self.body(at, memory));
+        }
+        Ok(())
+    }
+
+    /// Sections that the module lacks go where their order has them.
+    fn intersperse_section_hook(
+        &mut self,
+        module: &mut Module,
+        _: Option<SectionId>,
+        before: Option<SectionId>,
+    ) -> Outcome<()> {
+        use SectionId::{Code, Data, DataCount, Element, Export, Import, Start, Type};
+        if !self.has_imports && !matches!(before, Some(Type | Import)) {
+            let mut imports = ImportSection::new();
+            self.add_imports(&mut imports);
+            module.section(&imports);
+        }
+        let is_past_exports = matches!(before, None | Some(Start | Element | DataCount | Code | Data));
+        if !self.has_exports && is_past_exports && before != Some(Export) {
+            let mut exports = ExportSection::new();
+            self.add_exports(&mut exports);
+            if !exports.is_empty() {
+                module.section(&exports);
+            }
+        }
+        Ok(())
+    }
+
+    fn parse_custom_section(&mut self, module: &mut Module, section: CustomSectionReader<'_>) -> Outcome<()> {
+        // Hints for places in code, which moved. An engine may do without.
+        if section.name().starts_with("metadata.code.") {
+            return Ok(());
+        }
+        let KnownCustom::Name(names) = section.as_known() else {
+            return utils::parse_custom_section(self, module, section);
+        };
+        // Engines ignore names that can't be read, and so is it here.
+        if let Ok(names) = self.custom_name_section(names) {
+            module.section(&names);
+        }
+        Ok(())
+    }
+}
