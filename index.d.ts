@@ -234,7 +234,8 @@ export interface SplitOptions {
  * The descriptor and, for a memfd, the memory are released when the region was closed or collected and the last
  * mapping and view of it is gone.
  *
- * A region can't be posted to a worker; post `region.fd` and call {@link HostRegion.fromFd} there, while the region is open.
+ * A region can't be posted to a worker; post what {@link HostRegion.duplicateFd} gives, and call
+ * {@link HostRegion.fromFd} there.
  */
 export class HostRegion implements Disposable {
   private constructor()
@@ -294,8 +295,6 @@ export class HostRegion implements Disposable {
   readonly byteLength: number
   /** `'memfd'`: memory that lives as long as somebody holds it. `'file'`: a file's own pages. */
   readonly backing: 'memfd' | 'file'
-  /** The file descriptor, close-on-exec, owned by the region: don't close it; -1 after `close`. Region byte 0 is at the `byteOffset` it was made with. */
-  readonly fd: number
   /** What it is called in layouts and `/proc/PID/maps`. */
   readonly name: string
   /** Whether `shared` mappings and writable views can be had. False after `close`. Asks the kernel: one `fcntl`. */
@@ -304,6 +303,16 @@ export class HostRegion implements Disposable {
   readonly sealed: boolean
   /** Whether `close` was called. */
   readonly closed: boolean
+  /**
+   * A new descriptor of the region's file or memfd, close-on-exec, which is yours to close. Byte 0 of the
+   * region is at the `byteOffset` that it was made with.
+   *
+   * The region's own descriptor is told to nobody, and checked each time it is used.
+   *
+   * @throws `ERR_HOSTMAP_REGION_CLOSED`, `ERR_HOSTMAP_TOO_MANY_FILES`, `ERR_HOSTMAP_OPEN_FAILED`;
+   * `ERR_HOSTMAP_DESCRIPTOR_LOST` if other code of the process closed the region's descriptor
+   */
+  duplicateFd(): number
   /**
    * How much of the region is in huge pages at this moment. The system may split them when it runs out of memory.
    *
@@ -819,7 +828,8 @@ export interface SnapshotMapping {
 /**
  * A memory's state at one moment, in memory of its own that nobody can write. Any number of memories show it and share its pages, until they write them.
  *
- * It can't be posted to a worker; post `snapshot.fd` and call {@link Snapshot.fromFd} there, while it is open. It keeps regions of its mappings open.
+ * It can't be posted to a worker; post what {@link Snapshot.duplicateFd} gives, and call {@link Snapshot.fromFd}
+ * there. It keeps regions of its mappings open.
  */
 export class Snapshot implements Disposable {
   private constructor()
@@ -860,8 +870,12 @@ export class Snapshot implements Disposable {
   readonly address: 'i32' | 'i64'
   /** What it is called. */
   readonly name: string
-  /** Its descriptor: don't close it; -1 after `close`. */
-  readonly fd: number
+  /**
+   * A new descriptor of its memfd, close-on-exec, which is yours to close.
+   *
+   * @throws `ERR_HOSTMAP_SNAPSHOT_CLOSED`, `ERR_HOSTMAP_TOO_MANY_FILES`, `ERR_HOSTMAP_OPEN_FAILED`, `ERR_HOSTMAP_DESCRIPTOR_LOST`
+   */
+  duplicateFd(): number
   /** `'sha256-'` and the digest of the module in hexadecimal digits; `null` if none was given. */
   readonly moduleDigest: string | null
   /** The mappings and windows that it keeps, in order of address. */

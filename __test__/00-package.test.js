@@ -55,7 +55,7 @@ describe('the package', () => {
         parentPort.postMessage(Buffer.from(HostRegion.fromFd(workerData).view()).toString())`
       const seen = []
       for (let i = 0; i < 3; i++) {
-        const worker = new Worker(body, { eval: true, workerData: region.fd })
+        const worker = new Worker(body, { eval: true, workerData: region.duplicateFd() })
         const exited = once(worker, 'exit')
         seen.push((await once(worker, 'message'))[0])
         await exited

@@ -4,7 +4,7 @@ const fs = require('node:fs')
 const os = require('node:os')
 const { GuardedMemory, HostRegion, limits } = require('..')
 const { temporaryDirectory, noise } = require('./support/files')
-const { mappingsOf } = require('./support/procfs')
+const { fdOf, mappingsOf } = require('./support/procfs')
 const { inChild } = require('./support/child')
 const { MiB, WASM_PAGE } = require('./support/wasm')
 
@@ -33,7 +33,7 @@ function expectHuge(region, bytes) {
 }
 
 /** Bytes of memory that a region takes. */
-const heldBytes = region => fs.fstatSync(region.fd).blocks * 512
+const heldBytes = region => fs.fstatSync(fdOf(region)).blocks * 512
 
 const hex = bytes => Buffer.from(bytes).toString('hex')
 
@@ -76,7 +76,7 @@ describe('an allocated region', () => {
     const region = keep(HostRegion.allocate(64 * MiB))
     expect(region.hugePages).toEqual({ bytes: 0, reason: expect.stringContaining('hugePages: true') })
     expect(heldBytes(region)).toBe(0)
-    const other = keep(HostRegion.fromFd(region.fd))
+    const other = keep(HostRegion.fromFd(fdOf(region)))
     expect(other.hugePages).toEqual({ bytes: 0, reason: expect.stringContaining('elsewhere') })
   })
 
@@ -85,7 +85,7 @@ describe('an allocated region', () => {
     expectHuge(region, 8 * MiB)
     if (region.hugePages.reason === null) expect(heldBytes(region)).toBe(8 * MiB)
     expect(new Uint8Array(region.view()).every(byte => byte === 0)).toBe(true)
-    const other = keep(HostRegion.fromFd(region.fd))
+    const other = keep(HostRegion.fromFd(fdOf(region)))
     expect(other.hugePages.bytes).toBe(region.hugePages.bytes)
   })
 })
@@ -138,7 +138,7 @@ test('counting them takes no memory, and leaves no mapping', () => {
   const before = heldBytes(region)
   expect(region.hugePages.bytes).toBe(0)
   expect(heldBytes(region)).toBe(before)
-  expect(mappingsOf(region.fd)).toHaveLength(1)
+  expect(mappingsOf(region)).toHaveLength(1)
 })
 
 describe('mapped', () => {
@@ -151,7 +151,7 @@ describe('mapped', () => {
       const region = keep(HostRegion.copyFrom(noise(12 * MiB)))
       const guarded = new GuardedMemory({ initial: 3 })
       const mapping = guarded.map(region, { byteOffset, hugePages: true })
-      expect(mappingsOf(region.fd).map(skewOf)).toEqual([0])
+      expect(mappingsOf(region).map(skewOf)).toEqual([0])
       expect(new Uint8Array(guarded.buffer)[mapping.address]).toBe(noise(12 * MiB)[byteOffset])
       // No more than the alignment was added.
       expect(guarded.byteLength).toBeLessThan(3 * WASM_PAGE + 12 * MiB - byteOffset + HUGE + WASM_PAGE)
@@ -178,7 +178,7 @@ describe('mapped', () => {
     const guarded = new GuardedMemory({ initial: 1 })
     guarded.map(region, { hugePages: false }).unmap()
     const mapping = guarded.map(region, { hugePages: true })
-    expect(mappingsOf(region.fd).map(skewOf)).toEqual([0])
+    expect(mappingsOf(region).map(skewOf)).toEqual([0])
     expect(guarded.byteLength).toBeLessThan(WASM_PAGE + 4 * MiB + HUGE + WASM_PAGE)
     expect(mapping.address).toBeLessThan(WASM_PAGE + HUGE)
   })

@@ -6,7 +6,7 @@ const fs = require('node:fs')
 const { Worker } = require('node:worker_threads')
 const { GuardedMemory, HostRegion, Snapshot, limits } = require('..')
 const { temporaryDirectory, noise } = require('./support/files')
-const { mappingsOf } = require('./support/procfs')
+const { fdOf, mappingsOf } = require('./support/procfs')
 const { inChild } = require('./support/child')
 const { build, hasCargo, inChild: inInjected } = require('./support/injected')
 const { expectFailure } = require('./support/errors')
@@ -62,7 +62,7 @@ describe('a region', () => {
     expect(region).toMatchObject({ byteLength: 5 * MiB + 1, backing: 'memfd', name: 'pool', writable: true })
     expect(region.hugePages).toEqual({ bytes: 5 * MiB + 1, reason: null })
     expectFree(before, 3)
-    expect(fs.fstatSync(region.fd).blocks * 512).toBe(3 * HUGE)
+    expect(fs.fstatSync(fdOf(region)).blocks * 512).toBe(3 * HUGE)
     expect(bytesOf(region).equals(Buffer.alloc(5 * MiB + 1))).toBe(true)
     region.close()
     expectFree(before)
@@ -111,7 +111,7 @@ describe('a region', () => {
 
   withPool('goes to other threads by its descriptor', async () => {
     const region = keep(HostRegion.copyFrom(noise(3 * MiB), { hugePages }))
-    const other = keep(HostRegion.fromFd(region.fd, { byteOffset: 2 * MiB, byteLength: 100 }))
+    const other = keep(HostRegion.fromFd(fdOf(region), { byteOffset: 2 * MiB, byteLength: 100 }))
     expect(bytesOf(other).equals(noise(3 * MiB).subarray(2 * MiB, 2 * MiB + 100))).toBe(true)
     expect(other.hugePages).toEqual({ bytes: 100, reason: null })
     const worker = new Worker(
@@ -120,12 +120,12 @@ describe('a region', () => {
        const guarded = new GuardedMemory({ initial: 1 })
        const { address } = guarded.map(HostRegion.fromFd(workerData.fd))
        parentPort.postMessage(new Uint8Array(guarded.buffer)[address + 2097155])`,
-      { eval: true, workerData: { main: require.resolve('..'), fd: region.fd } }
+      { eval: true, workerData: { main: require.resolve('..'), fd: fdOf(region) } }
     )
     const byte = await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject))
     expect(byte).toBe(noise(3 * MiB)[2 * MiB + 3])
     await worker.terminate()
-    await expectFailure(() => HostRegion.fromFd(region.fd, { byteOffset: PAGE }), {
+    await expectFailure(() => HostRegion.fromFd(fdOf(region), { byteOffset: PAGE }), {
       code: 'ERR_OUT_OF_RANGE',
       says: /2097152: start at 0/
     })
@@ -135,7 +135,7 @@ describe('a region', () => {
     const region = keep(HostRegion.allocate(4 * MiB, { hugePages }))
     punchHole(region, 0, HUGE)
     expect(region.hugePages).toEqual({ bytes: 2 * MiB, reason: expect.stringContaining('elsewhere') })
-    return expectFailure(() => HostRegion.fromFd(region.fd), {
+    return expectFailure(() => HostRegion.fromFd(fdOf(region)), {
       code: 'ERR_HOSTMAP_NOT_A_FILE',
       says: /may be missing/
     })
@@ -152,7 +152,7 @@ describe.each(kinds)('mapped into a memory that is $kind', ({ make, grows }) => 
     const skew = baseOf(guarded) % HUGE
     const at = skew === 0 ? 0 : HUGE - skew
     const mapping = guarded.map(region, { at })
-    expect(mappingsOf(region.fd)).toEqual([expect.objectContaining({ permissions: 'r--p', offset: 0 })])
+    expect(mappingsOf(region)).toEqual([expect.objectContaining({ permissions: 'r--p', offset: 0 })])
     expect(guest.bytes(at + 2 * MiB - 8, 16).equals(bytes.subarray(2 * MiB - 8, 2 * MiB + 8))).toBe(true)
     expect(guest.load8(at + 5 * MiB)).toBe(0)
     const other = guarded.map(region, { at: at + 6 * MiB, byteOffset: 4 * MiB, access: 'shared' })
@@ -174,7 +174,7 @@ describe.each(kinds)('mapped into a memory that is $kind', ({ make, grows }) => 
     mapping.unmap()
     other.unmap()
     expect(guest.sum(at, at + 8 * MiB)).toBe(0n)
-    expect(mappingsOf(region.fd)).toEqual([])
+    expect(mappingsOf(region)).toEqual([])
   })
 
   withPool('its bytes stay as they are, whoever writes', async () => {
@@ -300,7 +300,7 @@ withPool('a reset puts its bytes back', () => {
     new Uint8Array(guarded.buffer)[address + 5] ^= 255
     guarded.reset({ exclusive: true })
     expect(Buffer.from(guarded.buffer, address, 4 * MiB).equals(noise(4 * MiB))).toBe(true)
-    expect(mappingsOf(region.fd)).toHaveLength(1)
+    expect(mappingsOf(region)).toHaveLength(1)
   }
 })
 
@@ -472,7 +472,8 @@ withInjected(
       ].map(([syscall, skip, call]) => [syscall, failing(syscall, skip, EIO, call)])
       const after = { pages: freePages(), files: files(), mapped: mapped() }
       const region = copy()
-      made.push(['fstatfs', failing('fstatfs', 0, EIO, () => HostRegion.fromFd(region.fd))])
+      const duplicate = region.duplicateFd()
+      made.push(['fstatfs', failing('fstatfs', 0, EIO, () => HostRegion.fromFd(duplicate))])
       const guarded = new GuardedMemory({ initial: 256 })
       const { address } = guarded.map(region)
       const maps = mapped()

@@ -311,7 +311,7 @@ describe('with --disable-wasm-trap-handler', () => {
         const guarded = GuardedMemory.from(memory)
         const mapping = guarded.map(region, { at: 65536 })
         memory.grow(64)
-        assert.deepEqual(mappingsOf(region.fd), [])
+        assert.deepEqual(mappingsOf(region), [])
         assert.equal(guarded.byteLength, 80 * 65536)
 
         const { code } = await failure(() => mapping.unmap())

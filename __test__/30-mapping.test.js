@@ -5,7 +5,7 @@ const { inspect } = require('node:util')
 const { GuardedMemory, HostRegion, limits } = require('..')
 const { expectError, thrownBy } = require('./support/errors')
 const { kinds, baseOf, reservationMap } = require('./support/memories')
-const { mappingsOf, mappingsNamed, flagsOfMappingsNamed } = require('./support/procfs')
+const { fdOf, mappingsOf, mappingsNamed, flagsOfMappingsNamed } = require('./support/procfs')
 const { temporaryDirectory, noise } = require('./support/files')
 const { KiB, MiB, GiB, WASM_PAGE, probe, probeWithMemory, test64 } = require('./support/wasm')
 
@@ -33,8 +33,12 @@ const regionKinds = [
   ['a loaded file', () => HostRegion.load(directory.file(contents)), true],
   ['a file', () => HostRegion.open(directory.file(contents)), false],
   ['a writable file', () => HostRegion.open(directory.file(contents), { writable: true }), true],
-  ['the descriptor of a memfd', () => fromFd(keep(HostRegion.copyFrom(contents)).fd), true],
-  ['the read-only descriptor of a memfd', () => reopened(keep(HostRegion.copyFrom(contents)).fd, 'r'), false],
+  ['the descriptor of a memfd', () => fromFd(fdOf(keep(HostRegion.copyFrom(contents)))), true],
+  [
+    'the read-only descriptor of a memfd',
+    () => reopened(fdOf(keep(HostRegion.copyFrom(contents))), 'r'),
+    false
+  ],
   ['the descriptor of a file', () => reopened(fs.openSync(directory.file(contents)), 'r+', true), true]
 ]
 const fromFd = fd => HostRegion.fromFd(fd)
@@ -147,7 +151,7 @@ describe.each(kinds)('in a memory that is $kind', ({ make, address, grows }) => 
         const { guarded } = await make(4, 16)
         const error = thrownBy(() => guarded.map(region, { at: 0, access: 'shared' }))
         expectError(error, { code: 'ERR_HOSTMAP_REGION_READONLY', says: /private|readonly/ })
-        expect(mappingsOf(region.fd)).toEqual([])
+        expect(mappingsOf(region)).toEqual([])
       })
     }
 
@@ -338,7 +342,7 @@ describe('map with at', () => {
         .equals(bytes)
     ).toBe(true)
     expect(guest.load8(2 * WASM_PAGE)).toBe(42)
-    expect(mappingsOf(other.fd)).toEqual([])
+    expect(mappingsOf(other)).toEqual([])
 
     // Neighbours are none.
     guarded.map(other, { at: 3 * WASM_PAGE - HOST_PAGE, byteLength: HOST_PAGE })

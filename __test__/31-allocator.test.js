@@ -178,7 +178,7 @@ describe.each(hasMemory64 ? ['i32', 'i64'] : ['i32'])("a module's own malloc, %s
       const frees = exports.frees.value
       expectError(thrownBy(call), { code: 'ERR_HOSTMAP_MEMORY_HIDDEN', says: [/function/, /HEAPU8\.buffer/] })
       expect(exports.frees.value).toBe(frees + 1)
-      expect(mappingsOf(region.fd)).toEqual([])
+      expect(mappingsOf(region)).toEqual([])
     }
     // It is the same memory when a function is given.
     expect(GuardedMemory.from(() => exports.memory.buffer, { address })).toBe(guarded)
@@ -192,7 +192,7 @@ describe.each(hasMemory64 ? ['i32', 'i64'] : ['i32'])("a module's own malloc, %s
     guarded.map(region, { allocator: exports, byteLength: 3 * GiB }).unmap()
     const error = thrownBy(() => guarded.map(region, { allocator: exports, byteLength: 2 * GiB }))
     expectError(error, { code: 'ERR_HOSTMAP_ALLOCATOR_FAILED', says: [/malloc/] })
-    expect(mappingsOf(region.fd)).toEqual([])
+    expect(mappingsOf(region)).toEqual([])
     expect(exports.frees.value).toBe(1)
   })
 })
@@ -239,7 +239,7 @@ describe('an allocator', () => {
       })
       expect(allocator.calls).toEqual([])
     }
-    expect(mappingsOf(region.fd)).toEqual([])
+    expect(mappingsOf(region)).toEqual([])
   })
 
   test('gets back its block by the same free, whatever becomes of the object', () => {
@@ -266,7 +266,7 @@ describe('an allocator', () => {
     const allocator = scripted(answer)
     const error = thrownBy(() => guarded.map(region, { allocator }))
     expectError(error, { code: 'ERR_HOSTMAP_ALLOCATOR_FAILED', says: [/malloc/] })
-    expect(mappingsOf(region.fd)).toEqual([])
+    expect(mappingsOf(region)).toEqual([])
     // What could be a block is given back; what can't be one is not handed to free.
     if (!isBlock) expect(allocator.calls).toHaveLength(1)
   })
@@ -278,7 +278,7 @@ describe('an allocator', () => {
     const allocator = scripted(2 * MiB - HOST_PAGE)
     const error = thrownBy(() => guarded.map(region, { allocator }))
     expectError(error, { code: ['ERR_HOSTMAP_OVERLAP', 'ERR_HOSTMAP_ALLOCATOR_FAILED'] })
-    expect(mappingsOf(region.fd)).toEqual([])
+    expect(mappingsOf(region)).toEqual([])
     expect(allocator.calls.at(-1)).toEqual(['free', 2 * MiB - HOST_PAGE])
   })
 
@@ -291,7 +291,7 @@ describe('an allocator', () => {
     })
     const error = thrownBy(() => guarded.map(region, { allocator }))
     expect([error, error.cause]).toContain(trap)
-    expect(mappingsOf(region.fd)).toEqual([])
+    expect(mappingsOf(region)).toEqual([])
   })
 
   // malloc is foreign code: it may call back into us.
@@ -318,7 +318,7 @@ describe('an allocator', () => {
     const error = thrownBy(() => guarded.map(region, { allocator }))
     expectError(error, { code: ['ERR_HOSTMAP_OVERLAP', 'ERR_HOSTMAP_ALLOCATOR_FAILED'] })
     expect(allocator.calls.at(-1)).toEqual(['free', MiB])
-    expect(mappingsOf(region.fd)).toHaveLength(1)
+    expect(mappingsOf(region)).toHaveLength(1)
   })
 
   test('that grows the memory sees its block mapped in the grown one', async () => {
@@ -343,7 +343,7 @@ describe('an allocator', () => {
       }
     })
     expect(() => mapping.unmap()).toThrow()
-    expect(mappingsOf(region.fd)).toEqual([])
+    expect(mappingsOf(region)).toEqual([])
     expect(mapping.unmapped).toBe(true)
     mapping.unmap()
   })

@@ -3,7 +3,7 @@
 const fs = require('node:fs')
 const { GuardedMemory, HostRegion } = require('..')
 const { expectError, thrownBy } = require('./support/errors')
-const { mappingsOf, mappingsNamed, countOpen } = require('./support/procfs')
+const { fdOf, mappingsOf, mappingsNamed, countOpen } = require('./support/procfs')
 const { temporaryDirectory, noise } = require('./support/files')
 const { TestWorker } = require('./support/worker')
 const { inChild } = require('./support/child')
@@ -71,7 +71,7 @@ describe('a shared memory', () => {
     for (const each of [second, third]) {
       await each.run(({ state, hostmap }, fd) => {
         state.guarded.map(hostmap.HostRegion.fromFd(fd), { at: 65536, access: 'shared' })
-      }, region.fd)
+      }, fdOf(region))
     }
     await Promise.all(others.map(each => each.run(add, { at: WASM_PAGE + 8, times: 10_000 })))
     expect(new Uint32Array(region.view())[2]).toBe(30_000)
@@ -85,7 +85,7 @@ describe('one mapping table for each reservation', () => {
     await worker.run(({ state, hostmap }, fd) => {
       state.region = hostmap.HostRegion.fromFd(fd)
       state.mapping = state.guarded.map(state.region, { at: 4 * 65536 })
-    }, region.fd)
+    }, fdOf(region))
     for (const at of [4, 5, 3]) {
       const error = thrownBy(() => guarded.map(region, { at: at * WASM_PAGE }))
       expectError(error, { code: 'ERR_HOSTMAP_OVERLAP' })
@@ -108,7 +108,7 @@ describe('one mapping table for each reservation', () => {
     const region = keep(HostRegion.allocate(2 * WASM_PAGE))
     await worker.run(({ state, hostmap }, fd) => {
       state.guarded.map(hostmap.HostRegion.fromFd(fd), { at: 4 * 65536, byteOffset: 65536, access: 'shared' })
-    }, region.fd)
+    }, fdOf(region))
     guarded.map(region, { at: 6 * WASM_PAGE, byteLength: WASM_PAGE })
     const mapped = guarded.layout().ranges.filter(({ kind }) => kind === 'mapped')
     expect(mapped).toEqual([
@@ -185,7 +185,7 @@ describe('one mapping table for each reservation', () => {
     await worker.run(({ state, hostmap }, fd) => {
       state.guarded.map(hostmap.HostRegion.fromFd(fd), { at: 65536 })
       state.guarded.grow(1)
-    }, region.fd)
+    }, fdOf(region))
     for (const at of [0, WASM_PAGE]) expect(() => guest.store8(at, 1)).toThrow(WebAssembly.RuntimeError)
     expect(guarded.byteLength).toBe(17 * WASM_PAGE)
     guarded.grow(1)
@@ -202,7 +202,7 @@ describe('one mapping table for each reservation', () => {
         const hidden = hostmap.GuardedMemory.from(buffer)
         return failure(() => hidden.map(hostmap.HostRegion.fromFd(fd), { at: 0 }))
       },
-      { buffer: guarded.buffer, fd: region.fd }
+      { buffer: guarded.buffer, fd: fdOf(region) }
     )
     expect(error).toMatchObject({ code: 'ERR_HOSTMAP_OVERLAP' })
   })
@@ -300,11 +300,11 @@ describe('a region in a worker', () => {
         const { byteLength, backing, writable } = region
         region.close()
         return { bytes, byteLength, backing, writable }
-      }, region.fd)
+      }, fdOf(region))
       expect(Buffer.from(seen.bytes).equals(noise(1000))).toBe(true)
       expect(seen).toMatchObject({ byteLength: 1000, backing: region.backing, writable: region.writable })
       expect(region.closed).toBe(false)
-      expect(fs.fstatSync(region.fd).size).toBe(1000)
+      expect(fs.fstatSync(fdOf(region)).size).toBe(1000)
     }
   })
 
@@ -313,7 +313,7 @@ describe('a region in a worker', () => {
     const region = HostRegion.copyFrom(noise(WASM_PAGE))
     await worker.run(
       ({ state, hostmap }, fd) => void (state.region = hostmap.HostRegion.fromFd(fd)),
-      region.fd
+      fdOf(region)
     )
     region.close()
     const bytes = await worker.run(({ state }) => Buffer.from(Buffer.from(state.region.view(0, 100))))
@@ -328,12 +328,12 @@ describe('a region in a worker', () => {
       state.guest = await probe(guarded.memory)
       state.mapping = guarded.map(hostmap.HostRegion.fromFd(fd), { access: 'shared' })
       state.guest.store8(state.mapping.address + 5, 55)
-    }, region.fd)
+    }, fdOf(region))
     const view = new Uint8Array(region.view())
     expect(view[5]).toBe(55)
     view[6] = 66
     expect(await worker.run(({ state }) => state.guest.load8(state.mapping.address + 6))).toBe(66)
-    expect(mappingsOf(region.fd)).toHaveLength(2)
+    expect(mappingsOf(region)).toHaveLength(2)
   })
 })
 
@@ -368,7 +368,7 @@ describe('windows in workers', () => {
               }
               return sum
             },
-            { fd: region.fd, part }
+            { fd: fdOf(region), part }
           )
         )
       )
@@ -399,7 +399,7 @@ describe('windows in workers', () => {
             }
             return { sum, address: state.window.address }
           },
-          { memory: guarded.memory, fd: region.fd, part }
+          { memory: guarded.memory, fd: fdOf(region), part }
         )
       )
     )
@@ -431,7 +431,7 @@ describe('windows in workers', () => {
       state.region = hostmap.HostRegion.fromFd(fd)
       state.window = state.guarded.window({ byteLength: 65536, at: 2 * 65536 })
       state.window.slide(state.region, 65536)
-    }, region.fd)
+    }, fdOf(region))
     expect(guest.load8(2 * WASM_PAGE)).toBe(noise(4 * WASM_PAGE)[WASM_PAGE])
     for (const call of [
       () => guarded.window({ byteLength: WASM_PAGE, at: 2 * WASM_PAGE }),
@@ -485,7 +485,7 @@ describe('windows in workers', () => {
   })
 
   test('of a worker that ends in the midst of sliding: the process goes on', async () => {
-    const rounds = await inChild(async ({ hostmap, probe, require }) => {
+    const rounds = await inChild(async ({ hostmap, probe, require, fdOf }) => {
       const { TestWorker } = require('./worker')
       const guarded = new hostmap.GuardedMemory({ initial: 64, maximum: 64, shared: true })
       const guest = await probe(guarded.memory)
@@ -503,7 +503,7 @@ describe('windows in workers', () => {
               for (;;) if (source.next() === 0) source.rewind()
             })
           },
-          { memory: guarded.memory, fd: region.fd, at: 2 * 65536 * (rounds + 1) }
+          { memory: guarded.memory, fd: fdOf(region), at: 2 * 65536 * (rounds + 1) }
         )
         for (let i = 0; i < 1000; i++) {
           own.slide(region, i % 65536)

@@ -7,7 +7,7 @@ const { inspect } = require('node:util')
 const { GuardedMemory, HostRegion, Window, limits } = require('..')
 const { expectError, thrownBy } = require('./support/errors')
 const { kinds, baseOf, reservationMap } = require('./support/memories')
-const { countOpen, mappingsNamed, processMap } = require('./support/procfs')
+const { fdOf, countOpen, mappingsNamed, processMap } = require('./support/procfs')
 const { temporaryDirectory, noise } = require('./support/files')
 const { inChild } = require('./support/child')
 const { TestWorker } = require('./support/worker')
@@ -317,7 +317,7 @@ describe('a slide', () => {
       [keep(HostRegion.copyFrom(small)), small],
       [keep(HostRegion.open(directory.file(other), { byteOffset: HOST_PAGE })), other.subarray(HOST_PAGE)],
       [keep(HostRegion.copyFrom(contents).seal()), contents],
-      [keep(HostRegion.fromFd(keep(HostRegion.copyFrom(other)).fd)), other]
+      [keep(HostRegion.fromFd(fdOf(keep(HostRegion.copyFrom(other))))), other]
     ]
     for (const [region, bytes] of [...regions, ...regions]) {
       for (const byteOffset of [0, 7, bytes.length - 1]) {
@@ -1026,7 +1026,8 @@ test('parts far past 4 GiB of a region show in a small window', async () => {
   const islands = Object.fromEntries(marks.map((at, i) => [at, Buffer.from(`mark ${i}`)]))
   const window = guarded.window({ byteLength: WASM_PAGE })
   const memfd = keep(HostRegion.allocate(size))
-  for (const [at, mark] of Object.entries(islands)) fs.writeSync(memfd.fd, mark, 0, mark.length, Number(at))
+  for (const [at, mark] of Object.entries(islands))
+    fs.writeSync(fdOf(memfd), mark, 0, mark.length, Number(at))
   for (const region of [keep(HostRegion.open(directory.sparse(size, islands))), memfd]) {
     for (const [i, at] of marks.entries()) {
       const { address, byteLength } = window.slide(region, at)
@@ -1066,7 +1067,7 @@ describe('a shared memory', () => {
         state.window.slide(state.region, 0)
         return state.window.address
       },
-      { memory: guarded.memory, fd: region.fd, byteLength }
+      { memory: guarded.memory, fd: fdOf(region), byteLength }
     )
     // Not ours to slide: here it is only known that the space is taken.
     expect(guarded.layout().ranges.find(({ start }) => start === address)).toMatchObject({
@@ -1127,7 +1128,7 @@ describe('a shared memory', () => {
               })
               return state.window.address
             },
-            { memory: guarded.memory, fd: region.fd, page, rest }
+            { memory: guarded.memory, fd: fdOf(region), page, rest }
           )
           let sliding = true
           const slides = worker

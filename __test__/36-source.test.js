@@ -12,6 +12,7 @@ const { expectError, thrownBy } = require('./support/errors')
 const { temporaryDirectory, noise } = require('./support/files')
 const { inChild } = require('./support/child')
 const { GiB, MiB, WASM_PAGE, assemble, hasMemory64, probe, test64 } = require('./support/wasm')
+const { fdOf } = require('./support/procfs.js')
 
 const HOST_PAGE = limits().pageSize
 const directory = temporaryDirectory()
@@ -324,7 +325,7 @@ describe('a large region', () => {
       for (let at = GiB; at < size; at += GiB) {
         mark.writeBigInt64LE(BigInt(at) - 1n, 0)
         mark.writeBigInt64LE(BigInt(at), 8)
-        fs.writeSync(region.fd, mark, 0, 16, at - 8)
+        fs.writeSync(fdOf(region), mark, 0, 16, at - 8)
       }
       const guarded = makeMemory('i32', GiB / WASM_PAGE)
       const guest = await probe(guarded.memory)
@@ -378,7 +379,7 @@ describe('a large region', () => {
     assert.ok(Buffer.from(region.view()).equals(expected))
     if (backing === 'file') {
       const onDisk = Buffer.alloc(size)
-      fs.readSync(region.fd, onDisk, 0, size, 0)
+      fs.readSync(fdOf(region), onDisk, 0, size, 0)
       assert.ok(onDisk.equals(expected))
     }
   })

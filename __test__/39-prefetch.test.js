@@ -13,7 +13,7 @@ const directory = temporaryDirectory()
 
 /** Bytes that the process has in its page tables of what shows this region. */
 function mappedBytes(region) {
-  const starts = mappingsOf(region.fd).map(({ start }) => start.toString(16).padStart(8, '0'))
+  const starts = mappingsOf(region).map(({ start }) => start.toString(16).padStart(8, '0'))
   const areas = fs.readFileSync('/proc/self/smaps', 'latin1').split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m)
   const own = areas.filter(area => starts.some(start => area.startsWith(`${start}-`)))
   return own.reduce((sum, area) => sum + 1024 * Number(/^Rss: +(\d+)/m.exec(area)[1]), 0)

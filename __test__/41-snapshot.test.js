@@ -13,6 +13,7 @@ const { inChild } = require('./support/child')
 const { kinds } = require('./support/memories')
 const { TestWorker } = require('./support/worker')
 const { WASM_PAGE, MiB, assemble, probe, test64 } = require('./support/wasm')
+const { fdOf } = require('./support/procfs.js')
 
 const PAGE = limits().pageSize
 
@@ -392,7 +393,7 @@ describe('mappings', () => {
         state.memory = hostmap.GuardedMemory.from(memory)
         state.memory.restore(hostmap.Snapshot.fromFd(fd), { exclusive: true })
       },
-      { memory: shared.memory, fd: empty.fd }
+      { memory: shared.memory, fd: fdOf(empty) }
     )
     const taken = () => shared.snapshot({ exclusive: true })
     await expectFailure(taken, { code: 'ERR_HOSTMAP_REGION_CLOSED', says: ['65536', /thread/] })
@@ -448,12 +449,7 @@ describe('a restore is refused', () => {
       })
     }
     expect(bytesOf(guarded)[0]).toBe(5)
-    expect([snapshot.closed, snapshot.fd, snapshot.residentBytes, snapshot.byteLength]).toEqual([
-      true,
-      -1,
-      0,
-      WASM_PAGE
-    ])
+    expect([snapshot.closed, snapshot.residentBytes, snapshot.byteLength]).toEqual([true, 0, WASM_PAGE])
     snapshot.close()
   })
 
@@ -717,9 +713,10 @@ test('a snapshot takes one descriptor, and gives it back', () => {
   const guarded = new GuardedMemory({ initial: 4 })
   const before = possessions()
   const snapshot = guarded.snapshot({ name: 'one of many' })
-  expect(fs.readlinkSync(`/proc/self/fd/${snapshot.fd}`)).toContain('one of many')
   const files = Object.entries(possessions().files)
-  expect(files.filter(([fd, file]) => before.files[fd] !== file)).toHaveLength(1)
+  expect(files.filter(([fd, file]) => before.files[fd] !== file)).toEqual([
+    [expect.anything(), expect.stringContaining('one of many')]
+  ])
   snapshot[Symbol.dispose]()
   expectNothingNew(before)
 })

@@ -11,6 +11,7 @@ const { temporaryDirectory, noise } = require('./support/files')
 const { inChild } = require('./support/child')
 const { TestWorker } = require('./support/worker')
 const { MiB, WASM_PAGE, assemble, probe } = require('./support/wasm')
+const { fdOf } = require('./support/procfs.js')
 
 const PAGE = limits().pageSize
 const directory = temporaryDirectory()
@@ -238,8 +239,8 @@ describe('a file that is none is refused:', () => {
 describe('what a descriptor says is believed only where it can be so:', () => {
   let origin, tail, lists, metadata
   beforeAll(() => {
-    origin = Buffer.alloc(fs.fstatSync(snapshot.fd).size)
-    fs.readSync(snapshot.fd, origin, 0, origin.length, 0)
+    origin = Buffer.alloc(fs.fstatSync(fdOf(snapshot)).size)
+    fs.readSync(fdOf(snapshot), origin, 0, origin.length, 0)
     const { tailAt } = partsOf(origin)
     tail = origin.subarray(tailAt)
     const pieces = Number(tail.readBigUInt64LE(0))
@@ -255,7 +256,7 @@ describe('what a descriptor says is believed only where it can be so:', () => {
     forged.writeBigUInt64LE(BigInt(newTail.length), 32)
     const sealed = HostRegion.copyFrom(forged).seal()
     try {
-      return Snapshot.fromFd(sealed.fd, { regions })
+      return Snapshot.fromFd(fdOf(sealed), { regions })
     } finally {
       sealed.close()
     }
@@ -342,7 +343,7 @@ describe('what a descriptor says is believed only where it can be so:', () => {
     const sealed = HostRegion.copyFrom(noise(PAGE)).seal()
     const open = HostRegion.copyFrom(origin)
     const onDisk = fs.openSync(file)
-    for (const fd of [sealed.fd, open.fd, onDisk])
+    for (const fd of [fdOf(sealed), fdOf(open), onDisk])
       await expectFailure(() => Snapshot.fromFd(fd), {
         code: 'ERR_HOSTMAP_SNAPSHOT_INVALID',
         says: String(fd)
@@ -350,8 +351,9 @@ describe('what a descriptor says is believed only where it can be so:', () => {
     await expectFailure(() => Snapshot.fromFd(2 ** 20), { code: 'ERR_HOSTMAP_OPEN_FAILED', says: '1048576' })
     fs.closeSync(onDisk)
     const gone = new GuardedMemory({ initial: 1 }).snapshot()
-    const { fd } = gone
+    const fd = gone.duplicateFd()
     gone.close()
+    fs.closeSync(fd)
     await expectFailure(() => Snapshot.fromFd(fd), {
       code: ['ERR_HOSTMAP_OPEN_FAILED', 'ERR_HOSTMAP_SNAPSHOT_INVALID']
     })
@@ -532,11 +534,11 @@ test('a worker has the same pages by the descriptor', async () => {
         .map(({ inode }) => inode)
       return { sum, again, name: kept.name, inodes, refused: await failure(() => Snapshot.fromFd(gone)) }
     },
-    { fd: kept.fd, gone: 2 ** 19 }
+    { fd: fdOf(kept), gone: 2 ** 19 }
   )
   const sum = (await probe(large.memory)).sum(0, large.byteLength)
   expect(seen).toMatchObject({ sum, again: sum, name: 'for workers' })
-  expect(new Set(seen.inodes)).toEqual(new Set([fs.fstatSync(kept.fd).ino]))
+  expect(new Set(seen.inodes)).toEqual(new Set([fs.fstatSync(fdOf(kept)).ino]))
   expect(seen.refused.code).toBe('ERR_HOSTMAP_OPEN_FAILED')
   // Each has its own: the worker's works on.
   kept.close()
@@ -546,5 +548,5 @@ test('a worker has the same pages by the descriptor', async () => {
 
 test.each(['a/b', 'x (deleted)', '', 'ü'.repeat(100), ' /memfd:x'])('a name is kept: %j', name => {
   const kept = new GuardedMemory({ initial: 1 }).snapshot({ name })
-  expect([kept.name, Snapshot.fromFd(kept.fd).name]).toEqual([name, name])
+  expect([kept.name, Snapshot.fromFd(fdOf(kept)).name]).toEqual([name, name])
 })

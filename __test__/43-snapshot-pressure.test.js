@@ -156,6 +156,7 @@ test('without descriptors there is no snapshot, and restores go on', async () =>
       new Uint8Array(guarded.buffer).fill(1)
       const snapshot = guarded.snapshot()
       guarded.restore(snapshot)
+      const duplicate = snapshot.duplicateFd()
       const open = []
       for (;;) {
         try {
@@ -166,7 +167,7 @@ test('without descriptors there is no snapshot, and restores go on', async () =>
       }
       const errors = [
         await failure(() => guarded.snapshot()),
-        await failure(() => Snapshot.fromFd(snapshot.fd)),
+        await failure(() => Snapshot.fromFd(duplicate)),
         await failure(() => snapshot.save('/tmp/never-written.snapshot'))
       ]
       const bytes = new Uint8Array(guarded.buffer)

@@ -13,7 +13,7 @@ const { isAnyArrayBuffer } = require('node:util/types')
 const { GuardedMemory, HostRegion, Mapping, Layout, Snapshot, Window, WindowSource, limits } = require('..')
 const { expectError, expectFailure, expectNothingNew, possessions, thrownBy } = require('./support/errors')
 const { temporaryDirectory, noise } = require('./support/files')
-const { mappingsNamed } = require('./support/procfs')
+const { fdOf, mappingsNamed } = require('./support/procfs')
 const { inChild } = require('./support/child')
 const { MiB, WASM_PAGE, test64, hasMemory64 } = require('./support/wasm')
 
@@ -45,7 +45,7 @@ function picture() {
   return {
     ranges: memory.layout().ranges.map(({ kind, start, end, access }) => [kind, start, end, access]),
     byteLength: memory.byteLength,
-    region: [region.byteLength, region.sealed, region.writable, region.closed, region.fd],
+    region: [region.byteLength, region.sealed, region.writable, region.closed],
     unmapped: mapped.unmapped,
     same: Buffer.from(memory.buffer, 16 * WASM_PAGE, contents.length).equals(contents)
   }
@@ -592,7 +592,7 @@ const table = {
   ],
   'Snapshot.fromFd': [
     ...integerRows('fd', fd => Snapshot.fromFd(fd), { min: 0, max: 2 ** 31 - 1, required: true }),
-    ...optionsRows(value => Snapshot.fromFd(kept.fd, value))
+    ...optionsRows(value => Snapshot.fromFd(fdOf(kept), value))
   ],
   'Snapshot.prototype.save': [
     ...pathRows(path => kept.save(path)),
@@ -1050,6 +1050,7 @@ describe('at a limit of the process', () => {
         const fs = require('node:fs')
         const { HostRegion, GuardedMemory } = hostmap
         const region = HostRegion.copyFrom(Buffer.alloc(65536, 7))
+        const duplicate = region.duplicateFd()
         const guarded = new GuardedMemory({ initial: 2, maximum: 2 })
         const held = []
         const fill = () => {
@@ -1062,7 +1063,8 @@ describe('at a limit of the process', () => {
           copyFrom: await failure(() => HostRegion.copyFrom(Buffer.alloc(10))),
           load: await failure(() => HostRegion.load(file)),
           open: await failure(() => HostRegion.open(file)),
-          fromFd: await failure(() => HostRegion.fromFd(region.fd))
+          fromFd: await failure(() => HostRegion.fromFd(duplicate)),
+          duplicateFd: await failure(() => region.duplicateFd())
         }
         // One is free: not enough for load, which needs the file and a memfd.
         fs.closeSync(held.pop())

@@ -8,6 +8,7 @@ const { GuardedMemory, HostRegion, InstancePool, Snapshot, limits } = require('.
 const { expectError, expectFailure, thrownBy } = require('./support/errors')
 const { inChild } = require('./support/child')
 const { temporaryDirectory, noise } = require('./support/files')
+const { fdOf } = require('./support/procfs')
 const { assemble, WASM_PAGE } = require('./support/wasm')
 
 const PAGE = limits().pageSize
@@ -54,7 +55,7 @@ const calls = {
   'window.chunks': [bag => window.chunks(region, bag), 'readAhead', false],
   'Snapshot.of': [bag => Snapshot.of(instance, bag).close(), 'name', 'of'],
   'Snapshot.load': [async bag => Snapshot.load(await saved(), bag), 'hugePages', false],
-  'Snapshot.fromFd': [bag => Snapshot.fromFd(snapshot.fd, bag), 'keepResidentBytes', 0],
+  'Snapshot.fromFd': [bag => Snapshot.fromFd(fdOf(snapshot), bag), 'keepResidentBytes', 0],
   'snapshot.save': [bag => snapshot.save(directory.file('', 'saved'), bag), 'signal', undefined],
   'snapshot.restoreTo': [bag => Snapshot.of(instance).restoreTo(instance, bag), 'exclusive', true],
   'InstancePool.create': [async bag => (await InstancePool.create(binary, bag)).close(), 'size', 0],

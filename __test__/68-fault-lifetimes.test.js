@@ -9,6 +9,7 @@ const path = require('node:path')
 const { temporaryDirectory } = require('./support/files')
 const { inChild } = require('./support/child')
 const { assemble, compileProbe, MiB } = require('./support/wasm')
+const { fdOf } = require('./support/procfs.js')
 
 const ROOT = path.join(__dirname, '..')
 const directory = temporaryDirectory()
@@ -63,7 +64,7 @@ describe('memories, mappings, regions and views that end in any order, faulting 
           const make = {
             memfd() {
               const region = HostRegion.copyFrom(data, { name: 'ends.bin' }).seal()
-              return { region, fd: fs.openSync(`/proc/self/fd/${region.fd}`) }
+              return { region, fd: fs.openSync(`/proc/self/fd/${region.duplicateFd()}`) }
             },
             file() {
               fs.writeFileSync(args.file, data)
@@ -455,7 +456,7 @@ const threads = `
           }
         }
       },
-      { activity, memory: guarded.memory, fd: dataset.fd, path: fileOf(slot), slot, rounds }
+      { activity, memory: guarded.memory, fd: fdOf(dataset), path: fileOf(slot), slot, rounds }
     )
     return worker
   }
@@ -822,7 +823,7 @@ describe('several installs in one process', () => {
           }
           const dataset = HostRegion.copyFrom(Buffer.alloc(65536, 7))
           const [dead, living] = [args.dead, args.living].map(i => installs[i])
-          const [gone, region] = [dead, living].map(each => each.HostRegion.fromFd(dataset.fd))
+          const [gone, region] = [dead, living].map(each => each.HostRegion.fromFd(dataset.duplicateFd()))
           const counts = []
           for (let tries = 0; counts.length < 3 && tries < 1500; tries++) {
             const base = (() => {

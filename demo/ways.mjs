@@ -48,7 +48,7 @@ const copied = {
 const mapped = {
   open: (path, byteLength) => HostRegion.open(path, { byteLength }),
 
-  toHandle: region => ({ fd: region.fd, byteLength: region.byteLength }),
+  toHandle: region => ({ fd: region.duplicateFd(), byteLength: region.byteLength }),
   fromHandle: ({ fd, byteLength }) => HostRegion.fromFd(fd, { byteLength }),
 
   place(region) {

@@ -166,10 +166,6 @@ class HostRegion {
     return this.#name
   }
 
-  get fd() {
-    return this.#native.fd
-  }
-
   get writable() {
     return this.#native.writable
   }
@@ -254,6 +250,11 @@ class HostRegion {
     })
   }
 
+  duplicateFd() {
+    this.#mustBeOpen()
+    return callNative(() => this.#native.duplicateFd())
+  }
+
   seal() {
     this.#mustBeOpen()
     guardFaults()
@@ -281,8 +282,8 @@ class HostRegion {
 
   [inspect.custom](depth, options) {
     if (!isRegion(this)) return 'HostRegion {}'
-    const { name, byteLength, backing, fd, writable, sealed, closed } = this
-    return `HostRegion ${inspect({ name, byteLength, backing, fd, writable, sealed, closed }, options)}`
+    const { name, byteLength, backing, writable, sealed, closed } = this
+    return `HostRegion ${inspect({ name, byteLength, backing, writable, sealed, closed }, options)}`
   }
 
   #viewFaults() {

@@ -139,8 +139,8 @@ class Snapshot {
     return this.#name
   }
 
-  get fd() {
-    return this.#native.fd
+  duplicateFd() {
+    return callNative(() => this.#native.duplicateFd())
   }
 
   get moduleDigest() {

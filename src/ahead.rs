@@ -11,11 +11,11 @@
 
 use crate::region::Region;
 use crate::stage::{Grain, Stage, Stages};
+use crate::sys::checked_fd::CheckedFd;
 use crate::sys::mmap::Sharing;
 use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan};
 use crate::sys::{file, wake};
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
 /// Brought in by one call. A slide of another thread waits for it: some tens of microseconds.
@@ -36,7 +36,7 @@ pub struct Stream {
     /// Weak: a region that is closed lets go of its stages.
     stages: Option<(Weak<Stages>, Sharing)>,
     /// For what is let go; `None` if nothing is. Weak: closing a region closes its file.
-    file: Option<Weak<OwnedFd>>,
+    file: Option<Weak<CheckedFd>>,
     /// Where in its file the region starts.
     file_offset: u64,
     /// Where its chunks are shown.
@@ -246,7 +246,8 @@ impl Stream {
                 if let Some(all) = span(from, to) {
                     self.made_stages().for_each(|stage| stage.leave(all));
                 }
-                if let Some(fd) = self.file.as_ref().and_then(Weak::upgrade) {
+                let file = self.file.as_ref().and_then(Weak::upgrade);
+                if let Some(fd) = file.as_ref().and_then(|file| file.get().ok()) {
                     let (start, end) = self.to_drop(start, end);
                     // What is dirty or mapped by others stays; nothing depends on it.
                     let _ = file::drop_cached(fd, start, end.saturating_sub(start));

@@ -2,6 +2,7 @@
 
 use crate::sys::SysError;
 use crate::sys::areas::NoHeadRoom;
+use crate::sys::checked_fd;
 use nix::errno::Errno;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -28,6 +29,7 @@ codes! {
     RegionBusy = "ERR_HOSTMAP_REGION_BUSY",
     NotAFile = "ERR_HOSTMAP_NOT_A_FILE",
     EmptyFile = "ERR_HOSTMAP_EMPTY_FILE",
+    DescriptorLost = "ERR_HOSTMAP_DESCRIPTOR_LOST",
     FileShrunk = "ERR_HOSTMAP_FILE_SHRUNK",
     OpenFailed = "ERR_HOSTMAP_OPEN_FAILED",
     ReadFailed = "ERR_HOSTMAP_READ_FAILED",
@@ -78,6 +80,12 @@ impl Error {
             }
             (Errno::ENFILE, _) => {
                 (Code::TooManyFiles, "; the system has no file descriptors left (fs.file-max)")
+            }
+            (Errno::EBADF, checked_fd::LOST_AT) => {
+                let message = format!(
+                    "{what}: the descriptor behind it is gone: other code of this process closed it, by a double close or a loop over numbers; make it again"
+                );
+                return Self { sys: Some(sys), ..Self::new(Code::DescriptorLost, message) };
             }
             (Errno::ENOMEM, "mmap" | "mremap" | "mprotect" | "madvise") => {
                 return Self::no_mapping(what, sys);

@@ -13,13 +13,14 @@
 //! wants a host address that leaves the same rest modulo 2 MiB as the offset in the file ([`base_for`]).
 
 use crate::sys::SysResult;
+use crate::sys::checked_fd::CheckedFd;
 use crate::sys::file;
 use crate::sys::mmap::{self, Advice, Mmap, Pages, Sharing};
 use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan};
 use crate::sys::pagemap::{self, Which};
 use nix::errno::Errno;
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 /// What pages a region in memory is to have.
@@ -71,7 +72,7 @@ const MOST_REFUSALS: u32 = 8;
 /// Makes blocks of a memfd huge. Best effort: where it can't be had, pages stay ordinary.
 #[derive(Debug)]
 pub struct Filler {
-    fd: Arc<OwnedFd>,
+    fd: Arc<CheckedFd>,
     /// `None`: not needed yet, or it can't be had.
     slot: Option<Mmap>,
     blocks: u64,
@@ -80,7 +81,7 @@ pub struct Filler {
 }
 
 impl Filler {
-    pub fn new(fd: Arc<OwnedFd>) -> Self {
+    pub fn new(fd: Arc<CheckedFd>) -> Self {
         Self { fd, slot: None, blocks: 0, refusals: 0, why_not: None }
     }
 
@@ -120,7 +121,7 @@ impl Filler {
             self.slot = Some(slot.map_err(|sys| sys.errno)?);
         }
         let span = self.slot.as_ref().map(|slot| slot.span().first(length)).ok_or(Errno::ENOMEM)?;
-        let fd = self.fd.as_fd();
+        let fd = self.fd.get().map_err(|sys| sys.errno)?;
         let pages = Pages::File { fd, offset: aligned(at)?, sharing: Sharing::Shared, is_memfd: true };
         // SAFETY: the slot is ours, and nobody else knows it.
         unsafe { mmap::replace(span, pages) }.map_err(|sys| sys.errno)?;
@@ -188,15 +189,19 @@ fn touch_blocks(fd: BorrowedFd<'_>, offset: PageAligned, shown: &Mmap) -> SysRes
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::checked_fd::Description;
     use crate::sys::memfd;
+    use std::os::fd::AsFd;
 
     const BLOCKS: u64 = 5;
 
     #[test]
     fn blocks_are_huge_before_they_are_filled_and_zeros() {
         let length = BLOCKS * HUGE_PAGE_BYTES + 5000;
-        let fd = Arc::new(memfd::create("huge", length).unwrap());
-        let mut filler = Filler::new(Arc::clone(&fd));
+        let fd = memfd::create("huge", length).unwrap();
+        let kept = Arc::new(CheckedFd::new(fd, Description::Ours).unwrap());
+        let fd = kept.duplicate().unwrap();
+        let mut filler = Filler::new(kept);
         // From the second block on, and not the rest.
         filler.prepare(1, length);
         let allocated = file::status(&fd).unwrap().allocated_bytes;

@@ -48,6 +48,7 @@ use crate::mapping::{Access, Entry, MappingTable};
 use crate::region::{Region, RegionPages, keep_out_of_dumps};
 use crate::snapshot::{Content, Laid};
 use crate::sys::areas::{AREAS_OF_A_MAPPING, AREAS_OF_A_MEMORY, Areas};
+use crate::sys::checked_fd::CheckedFd;
 use crate::sys::mmap::{self, Advice, Pages};
 use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan, WASM_PAGE_BYTES, host_page_bytes};
 use crate::sys::process_map;
@@ -55,7 +56,6 @@ use crate::sys::{SysResult, limits};
 use crate::window::Window;
 use nix::errno::Errno;
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -199,7 +199,7 @@ pub(crate) struct Held {
     pub(crate) window: Option<Window>,
     /// Of a mapping whose pages are copied by handlers, to put the region's back.
     /// Weak: closing a region gives its pages back to the pool, whoever has forgotten a memory.
-    pub(crate) hugetlb: Option<Weak<OwnedFd>>,
+    pub(crate) hugetlb: Option<Weak<CheckedFd>>,
 }
 
 #[derive(Debug, Default)]
@@ -476,9 +476,11 @@ impl Memory {
         };
         let Some(span) = free.filter(|span| span.end() <= place.byte_length) else {
             // The caller grows the memory now, which can't be undone: what would be refused after it is refused before.
-            return Areas::take(AREAS_OF_A_MAPPING).map(|_| None).map_err(|full| {
-                Error::no_head_room(format!("can't map region \"{}\"", pages.region().name()), full)
-            });
+            let what = || format!("can't map region \"{}\"", pages.region().name());
+            pages.as_pages(access.sharing()).map_err(|sys| Error::from_sys(Code::MapFailed, what(), sys))?;
+            return Areas::take(AREAS_OF_A_MAPPING)
+                .map(|_| None)
+                .map_err(|full| Error::no_head_room(what(), full));
         };
         let mapped = self.put(&mut state, span, pages, access, true)?;
         drop(state);
@@ -539,9 +541,11 @@ impl Memory {
             page_bytes: pages.region().page_bytes(),
         };
         let registration = Registration::new(guarded, pages.source());
+        let file = pages.as_pages(access.sharing());
         // SAFETY: `span` ends within the memory's length, which V8 gave for this call, and overlaps no mapping; the
         // caller holds the memory, so it is alive. Wasm and JavaScript may access it meanwhile, Rust does not.
-        unsafe { mmap::replace(target, pages.as_pages(access.sharing())) }.map_err(|sys| {
+        let replaced = file.and_then(|file| unsafe { mmap::replace(target, file) });
+        replaced.map_err(|sys| {
             if sys.removed {
                 // Zeros stand there now.
                 state.laid = None;

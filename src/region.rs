@@ -17,6 +17,7 @@ use crate::hugetlb::{self, Filling};
 use crate::mapping::Access;
 use crate::stage::{Grain, Refused, Stage, Stages};
 use crate::sys::areas::Areas;
+use crate::sys::checked_fd::{CheckedFd, Description};
 use crate::sys::file::{self, FileKind};
 use crate::sys::memfd;
 use crate::sys::mmap::{self, Advice, Mmap, Pages, Sharing};
@@ -24,7 +25,7 @@ use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan, host_page_bytes};
 use crate::sys::{SysError, SysResult, process_map};
 use nix::errno::Errno;
 use nix::fcntl::SealFlag;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -38,7 +39,7 @@ pub enum Backing {
 #[derive(Debug)]
 pub struct Region {
     /// Shared with what leaves pages behind, for as long as the region is open.
-    fd: Arc<OwnedFd>,
+    fd: Arc<CheckedFd>,
     backing: Backing,
     /// Where in the file the region starts.
     file_offset: PageAligned,
@@ -119,7 +120,8 @@ impl Region {
     /// Over a memfd of ours, of ordinary pages.
     fn over_memfd(byte_length: u64, fd: OwnedFd, name: &str) -> Result<Self> {
         let refused = |sys| Error::from_sys(Code::OutOfMemory, cannot_allocate(byte_length), sys);
-        let inode = file::status(&fd).map_err(refused)?.inode;
+        let fd = CheckedFd::new(fd, Description::Ours).map_err(refused)?;
+        let inode = fd.inode();
         Ok(Self {
             fd: Arc::new(fd),
             backing: Backing::Memfd,
@@ -162,7 +164,8 @@ impl Region {
             if let Some(filler) = &mut filler {
                 filler.prepare(at, end);
             }
-            file::write_all_from(region.fd.as_fd(), at, source.saturating_add(at), step).map_err(refused)?;
+            let fd = region.fd.get().map_err(refused)?;
+            file::write_all_from(fd, at, source.saturating_add(at), step).map_err(refused)?;
             at = end;
         }
         region.filled(filler);
@@ -173,7 +176,7 @@ impl Region {
     pub fn open(path: &Path, part: Part, writable: bool) -> Result<Self> {
         let what = || format!("can't open {}", path.display());
         let fd = open_regular(path, writable)?;
-        Self::over(fd, part, what(), &file_name(path))
+        Self::over(fd, Description::Ours, part, what(), &file_name(path))
     }
 
     /// The pages of what a descriptor of the caller's stands for. The descriptor is duplicated.
@@ -183,10 +186,11 @@ impl Region {
         let path = file::path_of(&fd).unwrap_or_default();
         let name = file_name(&path);
         let name = name.strip_prefix("memfd:").unwrap_or(&name);
-        Self::over(fd, part, what, name.strip_suffix(" (deleted)").unwrap_or(name))
+        let name = name.strip_suffix(" (deleted)").unwrap_or(name);
+        Self::over(fd, Description::Shared, part, what, name)
     }
 
-    fn over(fd: OwnedFd, part: Part, what: String, name: &str) -> Result<Self> {
+    fn over(fd: OwnedFd, description: Description, part: Part, what: String, name: &str) -> Result<Self> {
         let refused = |sys| Error::from_sys(Code::OpenFailed, &what, sys);
         let status = file::status(&fd).map_err(refused)?;
         check_kind(status.kind, &what)?;
@@ -241,6 +245,7 @@ impl Region {
         let shown = process_map::at_or_after(trial.address()).map_err(refused)?;
         let inode = shown.filter(|vma| vma.start <= trial.address()).map_or(status.inode, |vma| vma.inode);
         drop(trial);
+        let fd = CheckedFd::new(fd, description).map_err(refused)?;
         Ok(Self {
             fd: Arc::new(fd),
             backing: if is_memfd { Backing::Memfd } else { Backing::File },
@@ -268,8 +273,12 @@ impl Region {
         self.backing
     }
 
-    pub fn raw_fd(&self) -> RawFd {
-        self.fd.as_raw_fd()
+    /// A descriptor of its file or memfd that is the caller's.
+    pub fn duplicate_fd(&self) -> Result<OwnedFd> {
+        self.fd.duplicate().map_err(|sys| {
+            let what = format!("can't duplicate the descriptor of region \"{}\"", self.name);
+            Error::from_sys(Code::OpenFailed, what, sys)
+        })
     }
 
     pub fn name(&self) -> &str {
@@ -301,7 +310,7 @@ impl Region {
 
     /// How many bytes its file or memfd has now.
     pub fn file_bytes(&self) -> Option<u64> {
-        file::status(self.fd.as_fd()).ok().map(|status| status.byte_length)
+        self.status().map(|status| status.byte_length)
     }
 
     pub fn file_offset(&self) -> PageAligned {
@@ -335,35 +344,45 @@ impl Region {
         Err(Error::new(Code::InvalidValue, message))
     }
 
-    fn file_pages(&self, offset: PageAligned, sharing: Sharing) -> Pages<'_> {
+    /// EBADF where the descriptor is not what the region was made of any more.
+    fn file_pages(&self, offset: PageAligned, sharing: Sharing) -> SysResult<Pages<'_>> {
+        let fd = self.fd.get()?;
         if self.is_hugetlb() {
-            return Pages::Hugetlb { fd: self.fd.as_fd(), offset, sharing };
+            return Ok(Pages::Hugetlb { fd, offset, sharing });
         }
         let is_memfd = self.backing == Backing::Memfd;
-        Pages::File { fd: self.fd.as_fd(), offset, sharing, is_memfd }
+        Ok(Pages::File { fd, offset, sharing, is_memfd })
     }
 
-    pub fn shared_fd(&self) -> &Arc<OwnedFd> {
+    fn status(&self) -> Option<file::Status> {
+        file::status(self.fd.get().ok()?).ok()
+    }
+
+    fn seals(&self) -> Option<SealFlag> {
+        memfd::seals(self.fd.get().ok()?)
+    }
+
+    pub fn shared_fd(&self) -> &Arc<CheckedFd> {
         &self.fd
     }
 
     pub fn is_writable(&self) -> bool {
         self.writable.load(Ordering::Acquire)
             && !(self.backing == Backing::Memfd
-                && memfd::seals(self.fd.as_fd()).is_some_and(|seals| seals.intersects(NO_WRITING)))
+                && self.seals().is_some_and(|seals| seals.intersects(NO_WRITING)))
     }
 
     /// Asked of the kernel, since another process, or another region over the same memfd, may have sealed it.
     pub fn is_sealed(&self) -> bool {
         self.backing == Backing::Memfd
-            && memfd::seals(self.fd.as_fd()).is_some_and(|seals| seals.contains(SealFlag::F_SEAL_WRITE))
+            && self.seals().is_some_and(|seals| seals.contains(SealFlag::F_SEAL_WRITE))
     }
 
     /// Bytes of memory that the region holds at this moment: the pages of a memfd that were ever touched. A file's
     /// pages are the kernel's cache, not the process's.
     pub fn held_bytes(&self) -> u64 {
         match self.backing {
-            Backing::Memfd => file::status(self.fd.as_fd()).map_or(0, |status| status.allocated_bytes),
+            Backing::Memfd => self.status().map_or(0, |status| status.allocated_bytes),
             Backing::File => 0,
         }
     }
@@ -400,12 +419,16 @@ impl Region {
         }
         if self.is_hugetlb() {
             // All of them were there, and whoever has the descriptor may have taken some out since.
-            let missing = file::status(self.fd.as_fd())
+            let missing = self
+                .status()
                 .map_or(self.byte_length, |status| status.byte_length.saturating_sub(status.allocated_bytes));
             let bytes = self.byte_length.saturating_sub(missing);
             return (bytes, (bytes < self.byte_length).then_some(WhyNot::Elsewhere));
         }
-        let Some(bytes) = huge::bytes_of(self.fd.as_fd(), self.file_offset, self.byte_length) else {
+        // What looks for data moves the position, so it has one of its own.
+        let fd = self.fd.reopen_readonly().ok();
+        let bytes = fd.and_then(|fd| huge::bytes_of(fd.as_fd(), self.file_offset, self.byte_length));
+        let Some(bytes) = bytes else {
             return (0, Some(WhyNot::NotTold));
         };
         let most = self.byte_length.saturating_sub(self.byte_length % HUGE_PAGE_BYTES);
@@ -503,7 +526,7 @@ impl Region {
         // Views that were read-only from the start stay so, whatever comes.
         let shared: Vec<Arc<View>> =
             views.into_iter().filter(|view| view.shared.load(Ordering::Acquire)).collect();
-        let sealed = self.turn_views(&shared, unwritable()).and_then(|()| memfd::seal_write(self.fd.as_fd()));
+        let sealed = self.turn_views(&shared, unwritable()).and_then(|()| memfd::seal_write(self.fd.get()?));
         let Err(sys) = sealed else { return Ok(()) };
         // As it was before the call. A view that can't be turned back stays read-only: the process lives.
         let _ = self.turn_views(&shared, Sharing::Shared);
@@ -543,7 +566,7 @@ impl Region {
     fn turn_views(&self, views: &[Arc<View>], sharing: Sharing) -> SysResult<()> {
         let shared = sharing == Sharing::Shared;
         for view in views.iter().filter(|view| view.shared.load(Ordering::Acquire) != shared) {
-            view.replace(self.file_pages(view.file_offset, sharing))?;
+            view.replace(self.file_pages(view.file_offset, sharing)?)?;
             keep_out_of_dumps(view.mmap.span());
             view.shared.store(shared, Ordering::Release);
         }
@@ -584,6 +607,11 @@ impl RegionPages<'_> {
         Grain::of(address, self.file_offset.get(), self.length.get(), end >= self.region.byte_length)
     }
 
+    /// Whether they can be put in the place of others by one call.
+    pub fn is_one_step(&self, sharing: Sharing) -> bool {
+        mmap::is_one_step(self.region.is_memory() && !self.region.is_hugetlb(), sharing)
+    }
+
     /// What the fault guard has to know of it.
     pub fn source(&self) -> fault::Source<'_> {
         fault::Source {
@@ -598,12 +626,9 @@ impl RegionPages<'_> {
         self.region
     }
 
-    pub fn as_pages(&self, sharing: Sharing) -> Pages<'_> {
+    /// Looks whether the region's descriptor still is what it was made of, and fails with EBADF if not.
+    pub fn as_pages(&self, sharing: Sharing) -> SysResult<Pages<'_>> {
         self.region.file_pages(self.file_offset, sharing)
-    }
-
-    fn fd(&self) -> BorrowedFd<'_> {
-        self.region.fd.as_fd()
     }
 
     /// A file may have shrunk since the region was made, unless a seal forbids it. Pages past the end would be mapped
@@ -613,12 +638,12 @@ impl RegionPages<'_> {
             return Ok(());
         }
         let what = || format!("can't map region \"{}\"", self.region.name);
-        let now = file::status(self.fd())
-            .map_err(|sys| Error::from_sys(Code::OpenFailed, what(), sys))?
-            .byte_length;
+        let refused = |sys| Error::from_sys(Code::OpenFailed, what(), sys);
+        let fd = self.region.fd.get().map_err(refused)?;
+        let now = file::status(fd).map_err(refused)?.byte_length;
         let end = self.file_offset.get().saturating_add(self.byte_length);
         if now < end {
-            let path = file::path_of(self.fd()).unwrap_or_default();
+            let path = file::path_of(fd).unwrap_or_default();
             let message = format!(
                 "{}: its file, {}, has {now} bytes now, and the range ends at byte {end} of it; open it again",
                 what(),
@@ -668,7 +693,8 @@ impl View {
 
     fn new(pages: &RegionPages<'_>, skew: u64, byte_length: u64, sharing: Sharing) -> Result<Self> {
         let areas = Areas::take(1).map_err(|full| Error::no_head_room(cannot_view(byte_length), full))?;
-        let view = Self::over(pages.length, pages.as_pages(sharing), byte_length)?;
+        let refused = |sys| Error::from_sys(Code::MapFailed, cannot_view(byte_length), sys);
+        let view = Self::over(pages.length, pages.as_pages(sharing).map_err(refused)?, byte_length)?;
         keep_out_of_dumps(view.mmap.span());
         // Nobody has the address yet.
         let target = fault::Target {
@@ -895,7 +921,7 @@ impl Target {
     fn copy(&mut self, from: BorrowedFd<'_>, from_offset: u64, to: u64, length: u64) -> SysResult<u64> {
         match self {
             Self::Region { region, ranged, .. } => {
-                file::copy(from, from_offset, region.fd.as_fd(), to, length, ranged)
+                file::copy(from, from_offset, region.fd.get()?, to, length, ranged)
             }
             Self::Reserved(filling) => filling.copy_file(from, from_offset, to, length),
         }

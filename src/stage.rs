@@ -94,11 +94,12 @@ impl Stage {
     /// Why there is none: see [`Refused`].
     pub fn new(whole: &RegionPages<'_>, sharing: Sharing, grain: Grain) -> Result<Self, Refused> {
         let space = Space::take(whole.length().get()).ok_or(Refused::ForNow)?;
-        if !mmap::can_stage(sharing) || !mmap::can_move_from(whole.as_pages(sharing)) {
+        let pages = whole.as_pages(sharing).map_err(|_| Refused::ForGood)?;
+        if !mmap::can_stage(sharing) || !mmap::can_move_from(pages) {
             return Err(Refused::ForGood);
         }
         let areas = Areas::take(1).map_err(|_| Refused::ForNow)?;
-        let mmap = Mmap::new(whole.length(), whole.as_pages(sharing)).map_err(|_| Refused::ForGood)?;
+        let mmap = Mmap::new(whole.length(), pages).map_err(|_| Refused::ForGood)?;
         // As V8's pages: moved ones must not differ in this. All of it, so that it stays one area.
         mmap::advise(mmap.span(), Advice::DontFork).map_err(|_| Refused::ForGood)?;
         if grain == Grain::Small {

@@ -150,16 +150,17 @@ unsafe fn show(target: PageSpan, pages: &RegionPages<'_>, access: Access) -> Sys
     let region = pages.region();
     let grain = pages.grain(target.start().get());
     let mut removed = false;
-    if let Some(stage) = region.stage(sharing, grain, !mmap::is_one_step(pages.as_pages(sharing))) {
+    if let Some(stage) = region.stage(sharing, grain, !pages.is_one_step(sharing)) {
         // SAFETY: the caller's promise.
         match unsafe { stage.move_to(target, pages.region_offset()) } {
             Ok(()) => return Ok(()),
             Err(sys) => removed = sys.removed,
         }
     }
+    let file = pages.as_pages(sharing);
     // SAFETY: the caller's promise.
-    unsafe { mmap::replace(target, pages.as_pages(sharing)) }
-        .map_err(|sys| SysError { removed: sys.removed || removed, ..sys })?;
+    let shown = file.and_then(|file| unsafe { mmap::replace(target, file) });
+    shown.map_err(|sys| SysError { removed: sys.removed || removed, ..sys })?;
     // A private file mapping is dumped only if it was written.
     if access != Access::Readonly {
         keep_out_of_dumps(target);

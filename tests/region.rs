@@ -94,7 +94,7 @@ fn views_are_the_regions_bytes_until_it_is_sealed() {
     unsafe { std::ptr::write_volatile(one.address() as *mut u8, 43) };
     assert_eq!(support::read(two.address() + 5), 42);
     assert!(region.is_sealed() && !region.is_writable());
-    let other = Region::from_fd(region.raw_fd(), Part::default()).unwrap();
+    let other = Region::from_fd(region.duplicate_fd().unwrap().as_raw_fd(), Part::default()).unwrap();
     assert!(!other.is_writable() && other.is_sealed());
 }
 

@@ -454,7 +454,7 @@ fn a_snapshot_of_a_loaded_one_has_all_of_it() {
     let file = Temp::new("again", &[]);
     snapshot.save(&file.0, &AtomicBool::new(false)).unwrap();
     let saved = Snapshot::load(&file.0, KEEP_ALL, &AtomicBool::new(false)).unwrap().snapshot;
-    let shared = Snapshot::from_fd(snapshot.raw_fd(), KEEP_ALL).unwrap().snapshot;
+    let shared = Snapshot::from_fd(snapshot.duplicate_fd().unwrap().as_raw_fd(), KEEP_ALL).unwrap().snapshot;
     for loaded in [saved, shared] {
         loaded.set_mappings(snapshot.mappings().to_vec()).unwrap();
         it.restore(&loaded);
@@ -647,7 +647,10 @@ fn a_load_can_be_cancelled_and_a_sealed_memfd_of_others_is_none() {
     other.same(&bytes);
     let foreign = region(4, 0);
     foreign.seal().unwrap();
-    assert_eq!(Snapshot::from_fd(foreign.raw_fd(), KEEP_ALL).unwrap_err().code, Code::SnapshotInvalid);
+    assert_eq!(
+        Snapshot::from_fd(foreign.duplicate_fd().unwrap().as_raw_fd(), KEEP_ALL).unwrap_err().code,
+        Code::SnapshotInvalid
+    );
     assert_eq!(Snapshot::from_fd(-1, KEEP_ALL).unwrap_err().code, Code::OpenFailed);
 }
 

@@ -100,7 +100,7 @@ fn staged_bytes(region: &Region) -> u64 {
 /// How many bytes of a region's pages are in the page cache.
 fn cached_bytes(region: &Region) -> u64 {
     let whole = region.pages(PageAligned::ZERO, region.byte_length()).unwrap();
-    let look = Mmap::new(whole.length(), whole.as_pages(Sharing::ReadOnly)).unwrap();
+    let look = Mmap::new(whole.length(), whole.as_pages(Sharing::ReadOnly).unwrap()).unwrap();
     let resident = look.resident(look.span());
     resident.into_iter().map(|is_there| if is_there { page_bytes() } else { 0 }).sum()
 }
@@ -112,7 +112,7 @@ fn cached_file(name: &str, byte_length: u64) -> Option<(Temp, Region)> {
     let region = temp.open();
     let whole = cached_bytes(&region);
     assert!(whole >= byte_length);
-    file::drop_cached(region.shared_fd(), 0, byte_length).unwrap();
+    file::drop_cached(region.shared_fd().get().unwrap(), 0, byte_length).unwrap();
     (cached_bytes(&region) < whole).then_some((temp, region))
 }
 

@@ -22,6 +22,7 @@ const { Guest } = require('./guest')
 const { bytesFor } = require('./js-accesses')
 const { accessNamed, parsePlace, isByWindow } = require('./cells')
 const { judge } = require('./verdict')
+const { fdOf } = require('../support/procfs.js')
 
 const { pageBytes, regionBytes, at, target, noise, shrunk, SOURCE } = ground
 
@@ -102,7 +103,7 @@ function makeRegion(name, { target: where, state }) {
   if (!/file/.test(where) && state !== 'shrunk') {
     const region = HostRegion.copyFrom(noise, { name })
     if (where === 'view, sealed') region.seal()
-    return { region, fd: region.fd, close: () => region.close() }
+    return { region, fd: fdOf(region), close: () => region.close() }
   }
   const file = path.join(temporary, name)
   const fd = fs.openSync(file, 'w+')

@@ -11,6 +11,7 @@ const native = require('../../lib/binding')
 const { hasMemory64 } = require('../support/wasm')
 const { Thread } = require('./thread')
 const { WASM_PAGE, ZEROS, REST, Backing, eachRunOf } = require('./model')
+const { fdOf } = require('../support/procfs.js')
 
 const { GuardedMemory, HostRegion, limits } = hostmap
 const { pageSize: PAGE, wasm: WASM_LIMITS } = limits()
@@ -238,8 +239,7 @@ class World {
     same(`${name}: byteLength`, real.byteLength, region.byteLength)
     same(`${name}: sealed`, real.sealed, !region.closed && backing.sealed)
     same(`${name}: writable`, real.writable, !region.closed && region.opened && !backing.sealed)
-    if (!region.closed) compareBacking(backing, real.fd, name)
-    else same(`${name}: fd`, real.fd, -1)
+    if (!region.closed) compareBacking(backing, fdOf(real), name)
     this.compareCounts(region, real, region.tally)
   }
 

@@ -9,7 +9,7 @@
 const fs = require('node:fs')
 const path = require('node:path')
 const { HostRegion, GuardedMemory, limits } = require('../..')
-const { smapsRollup, status } = require('../support/procfs')
+const { fdOf, smapsRollup, status } = require('../support/procfs')
 const { assemble, WASM_PAGE } = require('../support/wasm')
 
 const MARK_BYTES = 8
@@ -190,7 +190,7 @@ async function slideOver({ directory, backing, byteLength, windowBytes }) {
   const file = backing === 'file' ? sparseFile(directory, byteLength, chunk).file : null
   const region = file ? HostRegion.open(file) : HostRegion.allocate(byteLength, { name: 'sparse' })
   if (!file) {
-    writeMarks(region.fd, byteLength, chunk)
+    writeMarks(fdOf(region), byteLength, chunk)
     region.seal()
   }
   const options = { chunk, readAhead: false, leaveBehind: false }
@@ -199,7 +199,7 @@ async function slideOver({ directory, backing, byteLength, windowBytes }) {
   exports.stream(0)
   const seconds = (performance.now() - startMs) / 1000
   // What the region takes of memory or of the disk: little, if holes stayed holes.
-  const heldBytes = fs.fstatSync(region.fd).blocks * 512
+  const heldBytes = fs.fstatSync(fdOf(region)).blocks * 512
   window.unmap()
   region.close()
   if (file) fs.rmSync(file)

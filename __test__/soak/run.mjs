@@ -84,7 +84,7 @@ class Thread {
         number,
         seed: seed + number,
         file,
-        fd: dataset.fd,
+        fd: dataset.duplicateFd(),
         memory: common.memory,
         slotBytes: SLOT_BYTES,
         module,
@@ -117,7 +117,7 @@ async function passingThread(number) {
   const source = number % 2 ? MAPPER : STREAMER
   const worker = new Worker(source, {
     eval: true,
-    workerData: { root: require.resolve('../..'), fd: dataset.fd }
+    workerData: { root: require.resolve('../..'), fd: dataset.duplicateFd() }
   })
   await new Promise((resolve, reject) => worker.once('online', resolve).once('error', reject))
   await sleep(20 + (number % 7) * 10)

@@ -4,6 +4,7 @@
 
 const { execFileSync, spawnSync } = require('node:child_process')
 const fs = require('node:fs')
+const { fdOf } = require('./procfs.js')
 
 const HUGE = 2 * 2 ** 20
 const POOL = '/sys/kernel/mm/hugepages/hugepages-2048kB'
@@ -18,7 +19,7 @@ const canPunch = () => spawnSync('fallocate', ['--version']).status === 0
 
 /** Takes pages of a region away, as whoever has its descriptor can. */
 function punchHole(region, offset, byteLength) {
-  const fd = fs.openSync(`/proc/self/fd/${region.fd}`, 'r+')
+  const fd = fs.openSync(`/proc/self/fd/${fdOf(region)}`, 'r+')
   const hole = ['--punch-hole', '--offset', String(offset), '--length', String(byteLength), '/proc/self/fd/3']
   execFileSync('fallocate', hole, { stdio: ['ignore', 'ignore', 'inherit', fd] })
   fs.closeSync(fd)

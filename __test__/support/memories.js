@@ -70,7 +70,7 @@ const kinds = [
 function baseOf(guarded, at = 0) {
   const beacon = HostRegion.allocate(1)
   const mapping = guarded.map(beacon, { at })
-  const [{ start }] = procfs.mappingsOf(beacon.fd)
+  const [{ start }] = procfs.mappingsOf(beacon)
   mapping.unmap()
   beacon.close()
   return start - at

@@ -21,9 +21,38 @@ function processMap() {
   })
 }
 
-/** The mappings of the file or memfd behind this descriptor. */
-function mappingsOf(fd) {
-  const { ino } = fs.fstatSync(fd)
+const descriptors = new WeakMap()
+const collected = new FinalizationRegistry(fd => fs.closeSync(fd))
+
+/** A descriptor of a region or snapshot for the tests' own use, open as long as that is. */
+function fdOf(owner) {
+  if (descriptors.has(owner)) return descriptors.get(owner)
+  const fd = owner.duplicateFd()
+  descriptors.set(owner, fd)
+  collected.register(owner, fd, owner)
+  const { close } = owner
+  Object.defineProperty(owner, 'close', {
+    configurable: true,
+    value() {
+      if (descriptors.delete(owner)) fs.closeSync(fd)
+      collected.unregister(owner)
+      return close.call(owner)
+    }
+  })
+  return fd
+}
+
+/** The mappings of a region, or of the file or memfd behind a descriptor. */
+function mappingsOf(owner) {
+  if (typeof owner !== 'number') {
+    const fd = owner.duplicateFd()
+    try {
+      return mappingsOf(fd)
+    } finally {
+      fs.closeSync(fd)
+    }
+  }
+  const { ino } = fs.fstatSync(owner)
   return processMap().filter(mapping => mapping.inode === ino)
 }
 
@@ -75,6 +104,7 @@ function flagsOfMappingsNamed(name) {
 
 module.exports = {
   processMap,
+  fdOf,
   mappingsOf,
   mappingsNamed,
   openFiles,

@@ -153,7 +153,7 @@ function mappedTurn(setting, pages) {
   readTurn(setting, pages, guarded, mapping.address)
   // To map a page of the pool, the native program would have to promise not to copy it.
   if (hasNative() && pages !== 'hugetlb') {
-    const file = `/proc/${process.pid}/fd/${region.fd}`
+    const file = `/proc/${process.pid}/fd/${region.duplicateFd()}`
     for (const [program, reads] of Object.entries(PROGRAMS)) {
       const { ns, sum } = runNative('read', file, byteLength, 'touched', program, reads, ROUNDS)
       check(setting, program, BigInt(sum))

@@ -301,7 +301,7 @@ async function measureSizes(onProgress) {
     const ways = snapshots.map(snapshot => () => {
       const heapBytes = snapshot.byteLength
       samples.add(`${heapBytes} untouched`, timeBatches(openHeap(module, snapshot).restore))
-      const dropping = Snapshot.fromFd(snapshot.fd, { keepResidentBytes: 0 })
+      const dropping = Snapshot.fromFd(snapshot.duplicateFd(), { keepResidentBytes: 0 })
       samples.add(`${heapBytes} dropped`, timeRestores(module, dropping, 'spread', USUAL_PAGES))
       dropping.close()
       for (const placement of PLACEMENTS) {

@@ -47,7 +47,7 @@ function regionsOf(source) {
   }
 }
 
-const fileOf = region => `/proc/${process.pid}/fd/${region.fd}`
+const fileOf = region => `/proc/${process.pid}/fd/${region.duplicateFd()}`
 
 /** Whoever comes first finds colder caches: each has its turn at it. */
 function inTurns(turn, ways) {

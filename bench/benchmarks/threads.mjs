@@ -24,7 +24,12 @@ const WATCH_SECONDS = 2
 
 export async function measure(_case, onProgress) {
   const region = HostRegion.allocate(PARTS * WINDOW_BYTES)
-  const workerData = { fd: region.fd, windowBytes: WINDOW_BYTES, parts: PARTS, slidesBefore: SLIDES_BEFORE }
+  const workerData = {
+    fd: region.duplicateFd(),
+    windowBytes: WINDOW_BYTES,
+    parts: PARTS,
+    slidesBefore: SLIDES_BEFORE
+  }
   const url = new URL('../lib/slide-worker.mjs', import.meta.url)
   const crew = Array.from({ length: THREADS.at(-1) }, () => new Worker(url, { workerData }))
   try {

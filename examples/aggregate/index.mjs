@@ -58,7 +58,7 @@ async function groupInWorkers(region, parts, windowBytes) {
   const progress = startProgress(`reading ${region.name}`)
   const done = parts.map(() => 0)
   const workers = parts.map(part => {
-    const workerData = { fd: region.fd, windowBytes, part }
+    const workerData = { fd: region.duplicateFd(), windowBytes, part }
     return new Worker(new URL('worker.mjs', import.meta.url), { workerData })
   })
   const groupsOf = (worker, i) =>
@@ -109,7 +109,7 @@ function total(groups) {
 function checkInJavaScript(region, slots, groups) {
   const progress = startProgress('reading it in plain JavaScript')
   try {
-    const expected = groupInJavaScript(region.fd, slots, progress.update)
+    const expected = groupInJavaScript(region.duplicateFd(), slots, progress.update)
     assert.deepEqual(groups, expected, 'plain JavaScript came to other groups')
   } finally {
     progress.stop()

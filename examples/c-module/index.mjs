@@ -2,7 +2,7 @@
 // the file's pages are mapped into its linear memory, past the end or in a block of that malloc.
 
 import assert from 'node:assert/strict'
-import { readSync } from 'node:fs'
+import { closeSync, readSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { setFlagsFromString } from 'node:v8'
 import { WASI } from 'node:wasi'
@@ -61,11 +61,13 @@ function copyIn(program, region) {
   if (address === 0)
     throw new cli.UsageError(`malloc has no ${cli.formatBytes(region.byteLength)} for a copy of the text`)
   const block = new Uint8Array(program.memory.buffer, address, region.byteLength)
+  const fd = region.duplicateFd()
   for (let done = 0; done < block.length;) {
-    const read = readSync(region.fd, block, done, Math.min(block.length - done, 2 ** 30), done)
+    const read = readSync(fd, block, done, Math.min(block.length - done, 2 ** 30), done)
     if (read === 0) throw new cli.UsageError('the file got shorter while it was read')
     done += read
   }
+  closeSync(fd)
   return { address, release: () => program.free(address) }
 }
 

@@ -66,7 +66,12 @@ async function joinInWorker(customers, orders, tables, { windowBytes, tableCusto
   const progress = startProgress(`joining ${orders.name} and ${customers.name}`)
   const passes = Math.ceil(tables.customers / tableCustomers)
   const totalBytes = customers.byteLength + passes * orders.byteLength
-  const workerData = { customersFd: customers.fd, ordersFd: orders.fd, windowBytes, tableCustomers }
+  const workerData = {
+    customersFd: customers.duplicateFd(),
+    ordersFd: orders.duplicateFd(),
+    windowBytes,
+    tableCustomers
+  }
   const worker = new Worker(new URL('worker.mjs', import.meta.url), { workerData })
   let doneBytes = 0
   try {
@@ -103,7 +108,7 @@ function printGroups(groups, tables) {
 function checkInJavaScript(customers, orders, tables, groups) {
   const progress = startProgress('joining them in plain JavaScript')
   try {
-    const expected = joinInJavaScript(customers.fd, orders.fd, tables, progress.update)
+    const expected = joinInJavaScript(customers.duplicateFd(), orders.duplicateFd(), tables, progress.update)
     assert.deepEqual(groups, expected, 'plain JavaScript came to other groups')
   } finally {
     progress.stop()

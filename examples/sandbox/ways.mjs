@@ -11,7 +11,7 @@ const pool = {
   async prepare() {
     // It is kept, since the descriptor is closed with its snapshot.
     this.first = await InstancePool.create(wasm, { imports, init: instance => initialize(instance.exports) })
-    return this.first.snapshot.fd
+    return this.first.snapshot.duplicateFd()
   },
   async open(fd) {
     const pool = await InstancePool.create(wasm, { imports, snapshot: Snapshot.fromFd(fd) })

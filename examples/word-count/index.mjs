@@ -1,7 +1,7 @@
 // Counts the words of a text of any size. Workers share it: each has a part, and a module that reads it through a small window.
 
 import assert from 'node:assert/strict'
-import { createReadStream, readSync } from 'node:fs'
+import { closeSync, createReadStream, readSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { Worker } from 'node:worker_threads'
 import Table from 'cli-table3'
@@ -65,7 +65,11 @@ const inWord = Array.from({ length: 256 }, (_, byte) =>
 
 /** The parts, with each border that would cut a word moved to its end: else both halves would count. */
 function moveToWordBorders(region, parts) {
-  const ends = parts.map(({ byteOffset, byteLength }) => wordBorder(region, byteOffset + byteLength))
+  const fd = region.duplicateFd()
+  const ends = parts.map(({ byteOffset, byteLength }) =>
+    wordBorder(fd, region.byteLength, byteOffset + byteLength)
+  )
+  closeSync(fd)
   return ends.map((end, i) => {
     const byteOffset = i === 0 ? 0 : ends[i - 1]
     return { byteOffset, byteLength: end - byteOffset }
@@ -73,13 +77,13 @@ function moveToWordBorders(region, parts) {
 }
 
 /** The first offset from here on where no word is cut. */
-function wordBorder(region, byteOffset) {
+function wordBorder(fd, byteLength, byteOffset) {
   const bytes = Buffer.alloc(64 * 1024)
   for (let start = byteOffset - 1; ; start += bytes.length) {
-    const read = readSync(region.fd, bytes, 0, bytes.length, start)
+    const read = readSync(fd, bytes, 0, bytes.length, start)
     const end = bytes.subarray(0, read).findIndex(byte => !inWord[byte])
     if (end >= 0) return Math.max(start + end, byteOffset)
-    if (start + read >= region.byteLength || read === 0) return region.byteLength
+    if (start + read >= byteLength || read === 0) return byteLength
   }
 }
 
@@ -88,7 +92,7 @@ async function countInWorkers(region, parts, windowBytes) {
   const progress = startProgress(`counting the words of ${region.name}`)
   const done = parts.map(() => 0)
   const workers = parts.map(part => {
-    const workerData = { fd: region.fd, windowBytes, part }
+    const workerData = { fd: region.duplicateFd(), windowBytes, part }
     return new Worker(new URL('worker.mjs', import.meta.url), { workerData })
   })
   const tableOf = (worker, i) =>

@@ -10,6 +10,7 @@ use napi::bindgen_prelude::{AsyncTask, Unknown};
 use napi::{Env, sys};
 use napi_derive::napi;
 use std::cell::RefCell;
+use std::os::fd::IntoRawFd;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -116,9 +117,10 @@ impl NativeRegion {
         Ok(self.get()?.backing() == Backing::Memfd)
     }
 
-    #[napi(getter, catch_unwind)]
-    pub fn fd(&self) -> i32 {
-        self.get().map_or(-1, |region| region.raw_fd())
+    /// A descriptor that is the caller's to close.
+    #[napi(catch_unwind)]
+    pub fn duplicate_fd(&self) -> napi::Result<i32> {
+        Ok(self.get()?.duplicate_fd()?.into_raw_fd())
     }
 
     #[napi(getter, catch_unwind)]

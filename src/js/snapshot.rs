@@ -16,6 +16,7 @@ use napi::Env;
 use napi::bindgen_prelude::{AsyncTask, Unknown};
 use napi_derive::napi;
 use std::cell::RefCell;
+use std::os::fd::IntoRawFd;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -172,9 +173,10 @@ impl NativeSnapshot {
         self.get().map_or(0.0, |snapshot| from_count(snapshot.resident_bytes()))
     }
 
-    #[napi(getter, catch_unwind)]
-    pub fn fd(&self) -> i32 {
-        self.get().map_or(-1, |snapshot| snapshot.raw_fd())
+    /// A descriptor that is the caller's to close.
+    #[napi(catch_unwind)]
+    pub fn duplicate_fd(&self) -> napi::Result<i32> {
+        Ok(self.get()?.duplicate_fd()?.into_raw_fd())
     }
 
     #[napi(getter, catch_unwind)]

@@ -6,6 +6,7 @@ use crate::error::{Code, Error, Result};
 use crate::mapping::{Access, MappingTable};
 use crate::memory::{Held, Memory, Place};
 use crate::region::Region;
+use crate::sys::checked_fd::Description;
 use crate::sys::page::{PageAligned, PageSpan, host_page_bytes};
 use crate::sys::pagemap::{self, Which};
 use crate::sys::{SysResult, contents, file, memfd, process_map};
@@ -74,7 +75,8 @@ impl Memory {
         let tail = Tail { pieces: pieces_of(&data), written, free, metadata: String::new() };
         let inode = file::status(&fd).map_err(failed)?.inode;
         let content = Content { inode, data_offset: header.data_offset, data };
-        let snapshot = Snapshot::new(name, fd, content, &header, tail, settings);
+        let snapshot = Snapshot::new(name, fd, Description::Ours, content, &header, tail, settings);
+        let snapshot = snapshot.map_err(failed)?;
         snapshot.set_mappings(mappings)?;
         Ok(snapshot)
     }

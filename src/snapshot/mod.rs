@@ -34,13 +34,14 @@ pub use store::Loaded;
 use crate::error::{Code, Error, Result};
 use crate::mapping::Access;
 use crate::region::{Region, RegionPages};
+use crate::sys::checked_fd::{CheckedFd, Description};
 use crate::sys::mmap::{self, Advice, Mmap, Pages, Sharing};
 use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan, WASM_PAGE_BYTES, host_page_bytes};
 use crate::sys::{SysResult, file, memfd};
 use crate::window::Kind;
 use format::{Header, Tail};
 use nix::errno::Errno;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -86,7 +87,7 @@ pub struct Snapshot {
     /// Tells it from all others of the process, past ones too. Not 0.
     id: u64,
     name: Arc<str>,
-    fd: OwnedFd,
+    fd: CheckedFd,
     content: Arc<Content>,
     /// Where byte 0 of the memory is in the memfd.
     data_offset: PageAligned,
@@ -143,15 +144,16 @@ impl Snapshot {
     fn new(
         name: &str,
         fd: OwnedFd,
+        description: Description,
         content: Content,
         header: &Header,
         draft: Tail,
         settings: Settings,
-    ) -> Self {
-        Self {
+    ) -> SysResult<Self> {
+        Ok(Self {
             id: next_id(),
             name: name.into(),
-            fd,
+            fd: CheckedFd::new(fd, description)?,
             content: Arc::new(content),
             data_offset: header.data_offset,
             byte_length: header.byte_length,
@@ -160,15 +162,19 @@ impl Snapshot {
             mappings: OnceLock::new(),
             settings,
             image: OnceLock::new(),
-        }
+        })
     }
 
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    pub fn raw_fd(&self) -> RawFd {
-        self.fd.as_raw_fd()
+    /// A descriptor of its memfd that is the caller's.
+    pub fn duplicate_fd(&self) -> Result<OwnedFd> {
+        self.fd.duplicate().map_err(|sys| {
+            let what = format!("can't duplicate the descriptor of snapshot \"{}\"", self.name);
+            Error::from_sys(Code::OpenFailed, what, sys)
+        })
     }
 
     /// Bytes of the memory that it was taken of.
@@ -178,7 +184,7 @@ impl Snapshot {
 
     /// Bytes of memory that it holds at this moment.
     pub fn resident_bytes(&self) -> u64 {
-        file::status(&self.fd).map_or(0, |status| status.allocated_bytes)
+        self.fd.get().and_then(file::status).map_or(0, |status| status.allocated_bytes)
     }
 
     pub fn mappings(&self) -> &[KeptMapping] {
@@ -200,10 +206,11 @@ impl Snapshot {
         let tail = Tail { metadata, ..self.draft.clone() };
         let bytes = tail.encode();
         let header = self.header(crate::sys::to_u64(bytes.len()));
-        file::write_all(&self.fd, header.tail_offset(), &bytes).map_err(failed)?;
-        file::write_all(&self.fd, 0, &header.encode()).map_err(failed)?;
-        memfd::seal_size(&self.fd).map_err(failed)?;
-        memfd::seal_write(&self.fd).map_err(failed)?;
+        let fd = self.fd.get().map_err(failed)?;
+        file::write_all(fd, header.tail_offset(), &bytes).map_err(failed)?;
+        file::write_all(fd, 0, &header.encode()).map_err(failed)?;
+        memfd::seal_size(fd).map_err(failed)?;
+        memfd::seal_write(fd).map_err(failed)?;
         self.tail.set(tail).map_err(|_| Error::new(Code::Internal, "the snapshot is complete already"))?;
         if self.settings.huge_pages {
             self.gather();
@@ -266,11 +273,7 @@ impl Snapshot {
     fn pages(&self, span: PageSpan, sharing: Sharing) -> SysResult<Pages<'_>> {
         let overflow = crate::sys::SysError::new("mmap", nix::errno::Errno::EOVERFLOW);
         let offset = self.data_offset.checked_add(span.start()).ok_or(overflow)?;
-        Ok(Pages::File { fd: self.fd(), offset, sharing, is_memfd: true })
-    }
-
-    fn fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        Ok(Pages::File { fd: self.fd.get()?, offset, sharing, is_memfd: true })
     }
 
     /// All that it holds, mapped to be copied from.

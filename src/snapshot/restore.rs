@@ -12,7 +12,6 @@ use crate::sys::page::{PageAligned, PageSpan, host_page_bytes};
 use crate::sys::pagemap::{self, Which};
 use crate::sys::{SysResult, contents, file};
 use crate::window::Window;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 
 /// What a memory's own pages show, but for those that were written since.
@@ -252,8 +251,9 @@ impl Memory {
         } else if held.registration.is_changed() {
             let Some(pages) = pages else { return Ok(()) };
             held.registration.pause();
+            let file = pages.as_pages(kept.access.sharing());
             // SAFETY: a mapping of ours in a memory that the caller holds.
-            let replaced = unsafe { mmap::replace(target, pages.as_pages(kept.access.sharing())) };
+            let replaced = file.and_then(|file| unsafe { mmap::replace(target, file) });
             if replaced.is_ok() {
                 held.registration.set_source(pages.source());
             }
@@ -470,8 +470,9 @@ impl<'a> PutBack<'a> {
         let overflow = crate::sys::SysError::new("pread", nix::errno::Errno::EOVERFLOW);
         let snapshot = self.snapshot.ok_or(overflow)?;
         let offset = snapshot.data_offset.checked_add(self.offsets(target)?.start()).ok_or(overflow)?;
+        let fd = snapshot.fd.get()?;
         // SAFETY: see PutBack.
-        unsafe { file::read_all_to(snapshot.fd(), offset.get(), target) }
+        unsafe { file::read_all_to(fd, offset.get(), target) }
     }
 
     /// For a reset: what was written to private mappings, or to others by stray writes, is dropped.
@@ -492,7 +493,8 @@ impl<'a> PutBack<'a> {
             if let (Some(fd), Some(target)) = (&held.hugetlb, target.filter(|_| may_be_written)) {
                 // What handlers made writable is none of the region's pages any more.
                 let fd = fd.upgrade().ok_or_else(closed)?;
-                let (fd, offset) = (fd.as_fd(), entry.file_offset);
+                let fd = fd.get().map_err(|sys| incomplete(sys, None))?;
+                let offset = entry.file_offset;
                 let pages = Pages::Hugetlb { fd, offset, sharing: entry.access.sharing() };
                 held.registration.pause();
                 // SAFETY: see PutBack; a mapping of ours.

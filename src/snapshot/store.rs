@@ -3,6 +3,7 @@
 use super::format::{self, Checksum, HEADER_BYTES, Header, Tail, invalid};
 use super::{Content, Settings, Snapshot};
 use crate::error::{Code, Error, Result, check_cancelled};
+use crate::sys::checked_fd::Description;
 use crate::sys::file::{self, FileKind};
 use crate::sys::page::{PageSpan, host_page_bytes};
 use crate::sys::{SysResult, memfd, to_u64, to_usize};
@@ -58,7 +59,9 @@ impl Snapshot {
         file::set_length(to, header.file_bytes()).map_err(failed)?;
         let mut checksum = format::begin_checksum(&header, &tail);
         let kept = self.tail().kept();
-        copy_kept(self.fd(), to, &header, &kept, &mut checksum, cancelled, &failed, &failed)?;
+        // What looks for data moves the position, so it has one of its own.
+        let from = self.fd.reopen_readonly().map_err(failed)?;
+        copy_kept(from.as_fd(), to, &header, &kept, &mut checksum, cancelled, &failed, &failed)?;
         header.checksum = checksum.finish_128();
         file::write_all(to, header.tail_offset(), &tail).map_err(failed)?;
         file::write_all(to, 0, &header.encode()).map_err(failed)?;
@@ -96,7 +99,8 @@ impl Snapshot {
         }
         let metadata = tail.metadata.clone();
         let content = Content::of(&fd, &header, &tail.kept()).map_err(refused)?;
-        let snapshot = Self::new(&name, fd, content, &header, tail, settings);
+        let snapshot = Self::new(&name, fd, Description::Ours, content, &header, tail, settings);
+        let snapshot = snapshot.map_err(refused)?;
         snapshot.finish(metadata.clone())?;
         Ok(Loaded { snapshot, metadata })
     }
@@ -111,7 +115,7 @@ impl Snapshot {
             || !memfd::seals(fd.as_fd()).is_some_and(|seals| seals.contains(sealed))
         {
             let message =
-                "it is no sealed memfd; pass the `fd` of a Snapshot that is open, or load a saved one";
+                "it is no sealed memfd; pass what `duplicateFd` of a Snapshot gives, or load a saved one";
             return Err(named(invalid(message)));
         }
         if file::huge_page_bytes(&fd).map_err(|sys| Error::from_sys(Code::OpenFailed, &what, sys))?.is_some()
@@ -126,10 +130,10 @@ impl Snapshot {
         let name = name.strip_suffix(" (deleted)").unwrap_or(name);
         let content = Content::of(&fd, &header, &tail.kept());
         let content = content.map_err(|sys| Error::from_sys(Code::ReadFailed, &what, sys))?;
-        let snapshot = Self {
-            tail: OnceLock::from(tail.clone()),
-            ..Self::new(name, fd, content, &header, Tail::default(), settings)
-        };
+        let draft = Tail::default();
+        let snapshot = Self::new(name, fd, Description::Shared, content, &header, draft, settings);
+        let snapshot = snapshot.map_err(|sys| Error::from_sys(Code::OpenFailed, &what, sys))?;
+        let snapshot = Self { tail: OnceLock::from(tail.clone()), ..snapshot };
         Ok(Loaded { snapshot, metadata: tail.metadata })
     }
 }

@@ -17,6 +17,7 @@ use std::path::Path;
 pub struct Status {
     pub kind: FileKind,
     pub byte_length: u64,
+    pub device: u64,
     pub inode: u64,
     /// Bytes that its pages or blocks take: less than its length if it is sparse.
     pub allocated_bytes: u64,
@@ -97,6 +98,7 @@ pub fn status(fd: impl AsFd) -> SysResult<Status> {
     Ok(Status {
         kind,
         byte_length: u64::try_from(stat.st_size).unwrap_or(0),
+        device: super::checked_fd::to_device(stat.st_dev),
         inode: stat.st_ino,
         allocated_bytes: u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512),
     })
@@ -203,8 +205,14 @@ pub fn copy(
     loop {
         inject::trip("sendfile")?;
         let mut source = signed(from_offset)?;
-        lseek(to, signed(to_offset)?, Whence::SeekSet).map_err(|errno| SysError::new("lseek", errno))?;
-        match sendfile(to, from, Some(&mut source), length) {
+        let move_to =
+            |position, whence| lseek(to, position, whence).map_err(|errno| SysError::new("lseek", errno));
+        // The position of a descriptor that is kept tells that it is ours (`checked_fd`), so it is put back.
+        let before = move_to(0, Whence::SeekCur)?;
+        move_to(signed(to_offset)?, Whence::SeekSet)?;
+        let sent = sendfile(to, from, Some(&mut source), length);
+        move_to(before, Whence::SeekSet)?;
+        match sent {
             Ok(copied) => return Ok(super::to_u64(copied)),
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(SysError::new("sendfile", errno)),

@@ -95,9 +95,13 @@ enum Strategy {
 fn strategy(pages: Pages<'_>) -> Strategy {
     match pages {
         Pages::Zeros | Pages::ReadonlyZeros => strategy_of_kernel(),
-        Pages::File { is_memfd: true, sharing, .. } if sharing != Sharing::Shared => strategy_of_kernel(),
-        Pages::File { .. } | Pages::Hugetlb { .. } => Strategy::MoveOver,
+        Pages::File { is_memfd, sharing, .. } => strategy_of_file(is_memfd, sharing),
+        Pages::Hugetlb { .. } => Strategy::MoveOver,
     }
+}
+
+fn strategy_of_file(is_memfd: bool, sharing: Sharing) -> Strategy {
+    if is_memfd && sharing != Sharing::Shared { strategy_of_kernel() } else { Strategy::MoveOver }
 }
 
 /// Finds out how pages are replaced, so that a signal handler need not.
@@ -531,8 +535,8 @@ pub fn can_stage(sharing: Sharing) -> bool {
 }
 
 /// Whether [`replace`] puts these pages in place by one system call.
-pub fn is_one_step(pages: Pages<'_>) -> bool {
-    strategy(pages) == Strategy::InPlace
+pub fn is_one_step(is_memfd: bool, sharing: Sharing) -> bool {
+    strategy_of_file(is_memfd, sharing) == Strategy::InPlace
 }
 
 /// A mapping of our own, at an address that the kernel picked. Unmapped when dropped.

@@ -4,6 +4,8 @@
 //! - `page`: host pages, Wasm pages, and the types that keep bytes and pages apart
 //! - `mmap`: mappings, and replacing the pages of an address range without ever leaving a hole
 //! - `memfd`: anonymous files and their seals
+//! - `checked_fd`: descriptors that are kept for long, and what protects them from a double close
+//! - `random`: numbers that nobody can guess
 //! - `placement`: where V8's next reservation will be
 //! - `pagemap`: which pages are the process's own
 //! - `contents`: reading and writing the bytes of a memory
@@ -19,6 +21,7 @@
 //! - `inject`: makes any of these calls fail, for tests
 
 pub mod areas;
+pub mod checked_fd;
 pub mod contents;
 pub mod file;
 pub mod inject;
@@ -31,6 +34,7 @@ pub mod page;
 pub mod pagemap;
 pub mod placement;
 pub mod process_map;
+pub mod random;
 pub mod signal;
 pub mod v8_trap;
 pub mod wake;

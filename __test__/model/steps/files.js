@@ -7,6 +7,7 @@ const fc = require('fast-check')
 const { noise } = require('../../support/files')
 const { PAGE, same } = require('../world')
 const { newSteps, MOST, MOST_BYTES, byteLength, rarely, pick, longLength, choose } = require('./arguments')
+const { fdOf } = require('../../support/procfs.js')
 
 const { steps, step } = newSteps()
 
@@ -63,7 +64,7 @@ step('write a region by its descriptor', 3, { region: pick, at: pick, seed: pick
     run: () => {
       let code
       try {
-        fs.writeSync(region.real.fd, bytes, 0, bytes.length, at)
+        fs.writeSync(fdOf(region.real), bytes, 0, bytes.length, at)
       } catch (error) {
         code = error.code
       }

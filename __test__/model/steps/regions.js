@@ -19,6 +19,7 @@ const {
   partOf,
   showPart
 } = require('./arguments')
+const { fdOf } = require('../../support/procfs.js')
 
 const { steps, step } = newSteps()
 
@@ -34,7 +35,7 @@ function addRegion(world, real, { backing, offset = 0, byteLength, opened, kind 
 }
 
 const memfd = (real, byteLength) =>
-  new Backing(PAGE, byteLength, { memfd: true, inode: fs.fstatSync(real.fd).ino })
+  new Backing(PAGE, byteLength, { memfd: true, inode: fs.fstatSync(fdOf(real)).ino })
 
 const canAddRegion = world => world.regions.length < MOST.regions
 
@@ -112,12 +113,12 @@ step('fromFd', 6, { region: pick, file: flag, readonly: flag, ...part }, (world,
     codes: closed ? ['ERR_OUT_OF_RANGE', ...part.codes] : part.codes,
     call: () => {
       if (!reopen) {
-        return HostRegion.fromFd(file ? (opened ? file.fd : file.readonlyFd) : region.real.fd, {
+        return HostRegion.fromFd(file ? (opened ? file.fd : file.readonlyFd) : fdOf(region.real), {
           byteOffset,
           byteLength
         })
       }
-      const fd = fs.openSync(`/proc/self/fd/${region.real.fd}`, 'r')
+      const fd = fs.openSync(`/proc/self/fd/${fdOf(region.real)}`, 'r')
       try {
         return HostRegion.fromFd(fd, { byteOffset, byteLength })
       } finally {

@@ -16,6 +16,7 @@ const {
   requestOf,
   showRequest
 } = require('./mappings')
+const { fdOf } = require('../../support/procfs.js')
 
 const { steps, step } = newSteps()
 
@@ -80,7 +81,7 @@ step('map in the worker', 12, { ...mapArguments, at, sane: flag, close: flag }, 
       const answer = await world.thread.do('map', {
         id: memory.id,
         mapping: mapping.id,
-        fd: region.real.fd,
+        fd: fdOf(region.real),
         part: { byteOffset: offset, byteLength },
         close: args.close,
         options: { ...options, at: address }

@@ -35,7 +35,7 @@ const regions: HostRegion[] = [
   HostRegion.copyFrom(new SharedArrayBuffer(4096), { name: 'shared' }),
   HostRegion.copyFrom(await readFile('/data/weights.bin')),
   HostRegion.open('/data/weights.bin', openOptions),
-  HostRegion.fromFd(loaded.fd, fromFdOptions),
+  HostRegion.fromFd(loaded.duplicateFd(), fromFdOptions),
   loaded.seal()
 ]
 const bytes: ArrayBuffer = loaded.view(0, 16)

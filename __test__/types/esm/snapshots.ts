@@ -28,7 +28,9 @@ async function carry(path: URL): Promise<void> {
   memory.restore(loaded)
   loaded.close()
 }
-carry(new URL('file:///data/clean.snapshot')).then(() => hostmap.Snapshot.fromFd(snapshot.fd).close())
+carry(new URL('file:///data/clean.snapshot')).then(() =>
+  hostmap.Snapshot.fromFd(snapshot.duplicateFd()).close()
+)
 
 // @ts-expect-error: only memories, instances and files make snapshots
 new hostmap.Snapshot()
