@@ -114,7 +114,8 @@ export type HostmapErrorCode =
  *   only this memory sees; they count in {@link Mapping.strayWrites}. An atomic may do either, and change while the program runs, when
  *   V8 optimizes it. A system call that would write there fails with `EFAULT`.
  * - `'private'`: writes go to copies of the pages that only this memory sees; the region stays as it is.
- * - `'shared'`: writes go to the region, and everybody who maps or views it sees them at once.
+ * - `'shared'`: writes go to the region, and everybody who maps or views it sees them at once. Atomics work between memories, but not
+ *   waiting: V8 keeps waiters by memory, so `memory.atomic.notify` through one memory wakes nobody who waits through another.
  */
 export type Access = 'readonly' | 'private' | 'shared'
 

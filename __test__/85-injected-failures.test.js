@@ -89,6 +89,31 @@ suite('when a system call fails', () => {
     expect(seen).toEqual({ outcome: expect.objectContaining({ went: true, errno: -12 }), freed: [1024] })
   })
 
+  test('map or window in a block of a hidden memory that malloc has grown gives the block back', () => {
+    const seen = inChild(() => {
+      const { HostRegion, GuardedMemory } = hostmap
+      const region = HostRegion.allocate(65536)
+      const memory = new WebAssembly.Memory({ initial: 1, maximum: 64 })
+      const guarded = GuardedMemory.from(() => memory.buffer)
+      const freed = []
+      const allocator = { malloc: () => memory.grow(4) * 65536, free: address => freed.push(address / 65536) }
+      const outcomes = [
+        ['mmap', () => guarded.map(region, { allocator })],
+        ['mmap', () => guarded.map(region, { allocator, strict: true })],
+        ['mmap', () => guarded.window({ byteLength: 65536, allocator, strict: true })]
+      ].map(([syscall, call]) => failing(syscall, 0, ENOMEM, call))
+      const kinds = guarded.layout().ranges.map(({ kind }) => kind)
+      const mapping = guarded.map(region, { allocator })
+      return { outcomes, freed: [...freed], mapped: kinds.includes('mapped'), at: mapping.address / 65536 }
+    })
+    expect(seen).toEqual({
+      outcomes: Array(3).fill(expect.objectContaining({ went: true, errno: -12 })),
+      freed: [1, 5, 9],
+      mapped: false,
+      at: 13
+    })
+  })
+
   test('unmap leaves the mapping as it was, and works the next time', () => {
     const seen = inChild(() => {
       const { HostRegion, GuardedMemory } = hostmap
