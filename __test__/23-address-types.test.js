@@ -174,6 +174,24 @@ describe('Node.js 20 with --experimental-wasm-memory64', () => {
     })
   })
 
+  here('needs no asking where the bytes of the module are known: in pools', async () => {
+    const found = await inChild(
+      async ({ hostmap, assemble }) => {
+        const addresses = []
+        for (const address of ['i32', 'i64']) {
+          const type = address === 'i64' ? 'i64 ' : ''
+          const bytes = await assemble(`(module (memory (export "memory") ${type}16 32))`)
+          const pool = await hostmap.InstancePool.create(bytes)
+          addresses.push(await pool.run(({ memory }) => memory.address))
+          pool.close()
+        }
+        return addresses
+      },
+      { flags }
+    )
+    expect(found).toEqual(['i32', 'i64'])
+  })
+
   here('refuses a memory of more than 4 GiB, over which it has no typed array', async () => {
     const codes = await inChild(
       async ({ hostmap, failure, probeWithMemory }) => {

@@ -119,7 +119,7 @@ class Growth {
     if (!isMemory(memory)) return
     this.#memory = memory
     // Other threads may have mapped into it, and then this one must know its mappings.
-    if (types.isSharedArrayBuffer(bufferOf(memory))) GuardedMemory.from(memory)
+    if (types.isSharedArrayBuffer(bufferOf(memory))) this.#from(memory)
   }
 
   #grow(wasmPages, size) {
@@ -147,8 +147,14 @@ class Growth {
     return true
   }
 
+  // V8 may not tell what the module says.
+  #from(memory) {
+    return GuardedMemory.from(memory, { address: this.#address })
+  }
+
   #request(wasmPages, size) {
     const memory = this.#memory
+    const from = () => this.#from(memory)
     return {
       wasmPages,
       byteLength: size * WASM_PAGE_BYTES,
@@ -156,7 +162,7 @@ class Growth {
       memoryIndex: this.#index,
       // Not made where nobody asks for it.
       get memory() {
-        return memory === undefined ? null : GuardedMemory.from(memory)
+        return memory === undefined ? null : from()
       }
     }
   }

@@ -157,6 +157,8 @@ class InstancePool {
   #max
   #snapshot
   #ownsSnapshot = true
+  // What the module says of its memory, which V8 may not tell: options of GuardedMemory.from.
+  #from
   // Whether it has mappings or windows.
   #hasMappings = false
   // Of the bytes that the pool was made of; null where they are not known.
@@ -203,6 +205,7 @@ class InstancePool {
     this.#max = max
     this.#keepsGrown = accept.includes('grown-memory')
     this.#instrumented = instrumented
+    if (report?.memory) this.#from = { address: report.memory.is64 ? 'i64' : 'i32' }
     this.#hidden = new Set([...added, ...(report === undefined ? [] : addedNames(report))])
     this.#importsState = Module.imports(module).some(({ kind }) =>
       ['memory', 'global', 'table'].includes(kind)
@@ -553,7 +556,7 @@ class InstancePool {
     growth?.bind(instance)
     const all = state.reachable(instance.exports)
     if (this.#importsState) this.#take(all, index)
-    const memory = GuardedMemory.from(all.memory)
+    const memory = GuardedMemory.from(all.memory, this.#from)
     if (bind !== undefined) refuseLater(bind(instance, memory), 'what options.bind gives')
     const exports = this.#hidden.size === 0 ? instance.exports : without(instance.exports, this.#hidden)
     return {

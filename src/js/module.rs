@@ -32,6 +32,7 @@ pub struct NativeMemoryReport {
     pub export_name: String,
     /// Module and name; `undefined` if the module has it itself.
     pub import: Option<Vec<String>>,
+    pub is64: bool,
 }
 
 #[napi(object)]
@@ -183,6 +184,7 @@ impl From<Report> for NativeReport {
             memory: report.memory.map(|memory| NativeMemoryReport {
                 import: memory.import.map(|(module, name)| vec![module, name]),
                 export_name: memory.export,
+                is64: memory.is_64,
             }),
             export_count: report.export_count,
             added,
