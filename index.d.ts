@@ -798,18 +798,53 @@ export interface InstanceSnapshotOptions {
   accept?: readonly AcceptedState[] | undefined
 }
 
-/** Options of {@link Snapshot.load}, and, but for `signal` and `hugePages`, of {@link Snapshot.fromFd}. */
+/** Options of {@link Snapshot.load}, and, but for `key`, `signal` and `hugePages`, of {@link Snapshot.fromFd}. */
 export interface LoadSnapshotOptions {
   /** The module's bytes: a snapshot that was not taken of this module is refused with `ERR_HOSTMAP_SNAPSHOT_MISMATCH`, and one that does not say of which it was taken. */
   module?: ArrayBuffer | SharedArrayBuffer | ArrayBufferView | undefined
-  /** Gives the region that a mapping of the snapshot shows: a snapshot holds none. Needed if there are mappings. */
-  regions?: ((mapping: SnapshotMapping) => HostRegion) | undefined
+  /**
+   * Gives the region that a mapping of the snapshot shows: a snapshot holds none. Needed if there are mappings.
+   *
+   * A region alone lets the module read it, and write private copies of its pages where the snapshot
+   * says so. With `access` you say the most that the module may do: only `'shared'` lets it write to
+   * the region, whatever the file says. A mapping or window that was saved with access `'shared'`
+   * needs an answer with `access`; for a window that shows nothing, without a region.
+   */
+  regions?: ((mapping: SnapshotMapping) => HostRegion | SnapshotGrant) | undefined
+  /**
+   * Refuses a file that was not saved with this key, or was altered since: see {@link Snapshot.load}.
+   * At least 16 bytes, better 32 random ones.
+   */
+  key?: SnapshotKey | undefined
   /** Ends the load. */
   signal?: AbortSignal | undefined
   /** As {@link SnapshotOptions.keepResidentBytes}. */
   keepResidentBytes?: number | undefined
   /** As {@link SnapshotOptions.hugePages}. */
   hugePages?: boolean | undefined
+}
+
+/** What a mapping or window of a snapshot is given when it is loaded. */
+export interface SnapshotGrant {
+  /** Left out for a window that shows nothing. */
+  region?: HostRegion | undefined
+  /** The most that the module may do. Default: what the snapshot says, but not `'shared'`. */
+  access?: Access | undefined
+}
+
+/** A secret key: bytes, or a `KeyObject` that `crypto.createSecretKey` made. Bytes are copied. */
+export type SnapshotKey =
+  | ArrayBuffer
+  | SharedArrayBuffer
+  | ArrayBufferView
+  | { readonly type: 'secret' | 'public' | 'private'; readonly symmetricKeySize?: number | undefined }
+
+/** Options of {@link Snapshot.save}. */
+export interface SaveSnapshotOptions {
+  /** Adds an HMAC-SHA256 of all that the file says, by which {@link Snapshot.load} knows it again. */
+  key?: SnapshotKey | undefined
+  /** Ends the save. */
+  signal?: AbortSignal | undefined
 }
 
 /** A mapping or window that a snapshot keeps. */
@@ -846,8 +881,14 @@ export class Snapshot implements Disposable {
   static of(instance: object, options?: InstanceSnapshotOptions): Snapshot
 
   /**
-   * A snapshot that {@link Snapshot.save} wrote, in this process or another one: its bytes are copied into memory and compared with their checksum. What it is to be put into must have the same
-   * module, and you must trust whoever wrote the file as you trust the module: an altered one can't harm the host, and can do to the module what it likes.
+   * A snapshot that {@link Snapshot.save} wrote, in this process or another one. Its bytes are copied into memory; what it is put into must have the same module.
+   *
+   * Without a key, a checksum (XXH3) finds damage, and proves nothing about who wrote the file: anybody can make one that fits. An altered file can put the module into any state, and so make it do
+   * whatever the module can do. It can't harm the host: all that it says is checked against what is there, it can't ask for more memory than a small multiple of its size, and a module never gets
+   * more access to a region than {@link LoadSnapshotOptions.regions} grants.
+   *
+   * With a key, an HMAC-SHA256 proves that the file was saved with that key and has not been altered since. The sealed copy is authenticated that memories will show, not the file, which another process could change
+   * in between, and before `regions` is called. It does not prove which of your snapshots it is, or that it is the newest.
    *
    * @throws (rejects) `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ABORT_ERR`, `ERR_HOSTMAP_OPEN_FAILED`, `ERR_HOSTMAP_NOT_A_FILE`, `ERR_HOSTMAP_READ_FAILED`, `ERR_HOSTMAP_SNAPSHOT_INVALID`,
    * `ERR_HOSTMAP_SNAPSHOT_MISMATCH`, `ERR_HOSTMAP_OUT_OF_MEMORY`, `ERR_HOSTMAP_TOO_MANY_FILES`; and what `regions` throws
@@ -861,7 +902,7 @@ export class Snapshot implements Disposable {
    * @throws as {@link Snapshot.load}
    * @remarks Cost: a few system calls, whatever the size.
    */
-  static fromFd(fd: number, options?: Omit<LoadSnapshotOptions, 'signal' | 'hugePages'>): Snapshot
+  static fromFd(fd: number, options?: Omit<LoadSnapshotOptions, 'key' | 'signal' | 'hugePages'>): Snapshot
 
   /** Bytes of the memory that it was taken of. */
   readonly byteLength: number
@@ -916,7 +957,7 @@ export class Snapshot implements Disposable {
    * `ERR_HOSTMAP_NOT_RESTORABLE` if a global or table refers to an object of this process
    * @remarks Cost: reads and writes what is not zeros, on a thread of libuv's pool, and one `fsync`.
    */
-  save(path: string | URL, options?: { signal?: AbortSignal | undefined }): Promise<void>
+  save(path: string | URL, options?: SaveSnapshotOptions): Promise<void>
 
   /** Gives its memory back once no memory shows it. Memories that do stay as they are. Closing twice does nothing. */
   close(): void

@@ -4,11 +4,12 @@
 
 const fs = require('node:fs')
 const path = require('node:path')
-const { createHash } = require('node:crypto')
+const { createHash, createSecretKey, generateKeyPairSync } = require('node:crypto')
 const { GuardedMemory, HostRegion, Snapshot, exposeState, limits } = require('..')
 const { expectError, expectFailure, expectNothingNew, possessions, thrownBy } = require('./support/errors')
 const { temporaryDirectory, noise } = require('./support/files')
 const { inChild } = require('./support/child')
+const format = require('./support/snapshot-format')
 const { TestWorker } = require('./support/worker')
 const { MiB, WASM_PAGE, assemble, probe } = require('./support/wasm')
 const { fdOf } = require('./support/procfs.js')
@@ -23,11 +24,7 @@ const holding = kept => {
 }
 const bytesOf = guarded => Buffer.from(guarded.buffer)
 
-/** Where the parts of a snapshot's bytes are. */
-function partsOf(bytes) {
-  const [byteLength, dataOffset, tailBytes] = [16, 24, 32].map(at => Number(bytes.readBigUInt64LE(at)))
-  return { byteLength, dataOffset, tailBytes, tailAt: dataOffset + byteLength }
-}
+const partsOf = format.partsOf
 
 let guarded, region, snapshot, file, bytes
 beforeAll(async () => {
@@ -172,23 +169,26 @@ describe('a file that is none is refused:', () => {
       8,
       63,
       64,
-      65,
+      255,
+      256,
+      257,
       PAGE,
       dataOffset,
       dataOffset + 1,
       tailAt - 1,
       tailAt,
-      tailAt + 15
+      tailAt + 16,
+      bytes.length - 1
     ]
-    for (const length of [...lengths, tailAt + 16, bytes.length - 1])
-      await refused(bytes.subarray(0, length), { ...invalid, says: /short|cut off|no snapshot/ })
+    for (const length of lengths)
+      await refused(bytes.subarray(0, length), { ...invalid, says: /short|cut off|damaged/ })
     await refused(Buffer.concat([bytes, Buffer.alloc(1)]), { ...invalid, says: /added/ })
   })
 
   test('altered in any byte of its header or tail, or of the memory', async () => {
     const { dataOffset, tailAt } = partsOf(bytes)
     const places = [
-      ...Array.from({ length: 64 }, (_, at) => at),
+      ...Array.from({ length: 256 }, (_, at) => at),
       ...[WASM_PAGE, WASM_PAGE + 1, 2 * WASM_PAGE + 5, 3 * WASM_PAGE - 1, 4 * WASM_PAGE + PAGE].map(
         at => dataOffset + at
       ),
@@ -210,9 +210,11 @@ describe('a file that is none is refused:', () => {
   })
 
   test('of another version, and says which', async () => {
-    const other = Buffer.from(bytes)
-    other.writeBigUInt64LE(3n, 8)
-    await refused(other, { ...invalid, says: [/version 3/, /version 1/] })
+    for (const version of [1, 3]) {
+      const other = Buffer.from(bytes)
+      other.writeBigUInt64LE(BigInt(version), 8)
+      await refused(other, { ...invalid, says: [`version ${version}`, /version 2/] })
+    }
   })
 
   test('empty, text, a directory, a pipe, a device, or nothing at all', async () => {
@@ -237,24 +239,14 @@ describe('a file that is none is refused:', () => {
 
 // A descriptor's bytes have no checksum, so all that can be said in them can be tried.
 describe('what a descriptor says is believed only where it can be so:', () => {
-  let origin, tail, lists, metadata
+  let origin, metadata
   beforeAll(() => {
-    origin = Buffer.alloc(fs.fstatSync(fdOf(snapshot)).size)
-    fs.readSync(fdOf(snapshot), origin, 0, origin.length, 0)
-    const { tailAt } = partsOf(origin)
-    tail = origin.subarray(tailAt)
-    const pieces = Number(tail.readBigUInt64LE(0))
-    const written = Number(tail.readBigUInt64LE(8 + 16 * pieces))
-    const free = Number(tail.readBigUInt64LE(16 + 16 * (pieces + written)))
-    lists = tail.subarray(0, 24 + 16 * (pieces + written + free))
-    metadata = JSON.parse(tail.subarray(lists.length).toString())
+    origin = format.bytesOf(fdOf(snapshot))
+    metadata = format.decode(origin.subarray(partsOf(origin).tailAt))
   })
 
-  function load(text, newLists = lists) {
-    const newTail = Buffer.concat([newLists, Buffer.from(text)])
-    const forged = Buffer.concat([origin.subarray(0, partsOf(origin).tailAt), newTail])
-    forged.writeBigUInt64LE(BigInt(newTail.length), 32)
-    const sealed = HostRegion.copyFrom(forged).seal()
+  function load(newMetadata, state) {
+    const sealed = HostRegion.copyFrom(format.forge(origin, newMetadata, state)).seal()
     try {
       return Snapshot.fromFd(fdOf(sealed), { regions })
     } finally {
@@ -285,11 +277,30 @@ describe('what a descriptor says is believed only where it can be so:', () => {
   }
 
   test('the bytes as they are, are taken', () => {
-    expect(use(() => load(JSON.stringify(metadata)))).toBeNull()
+    expect(format.encode(metadata).equals(origin.subarray(partsOf(origin).tailAt))).toBe(true)
+    expect(use(() => load(metadata))).toBeNull()
   })
 
   test('any value in the place of each of its own', () => {
-    const odd = [-1, 0, 1, 3, PAGE, 65536, 65537, 2 ** 31, 2 ** 33, 2 ** 53 - 1, 1.5, null, '1', true, [], {}]
+    const odd = [
+      -1,
+      0,
+      1,
+      3,
+      PAGE,
+      65536,
+      65537,
+      2 ** 31,
+      2 ** 33,
+      2 ** 53 - 1,
+      1.5,
+      null,
+      '1',
+      'shared',
+      true,
+      [],
+      {}
+    ]
     const places = []
     const walk = (value, place) => {
       for (const [key, inner] of Object.entries(value)) {
@@ -305,7 +316,7 @@ describe('what a descriptor says is believed only where it can be so:', () => {
         let owner = changed
         for (const key of place.slice(0, -1)) owner = owner[key]
         owner[place.at(-1)] = value
-        const error = use(() => load(JSON.stringify(changed)))
+        const error = use(() => load(changed))
         if (error === null) continue
         codes.add(error.code)
         expect([place.join('.'), value, error.restored, error.code]).toEqual([
@@ -319,23 +330,72 @@ describe('what a descriptor says is believed only where it can be so:', () => {
     expect(codes).toContain('ERR_HOSTMAP_SNAPSHOT_INVALID')
   })
 
-  test('lists of pages and texts that are none', () => {
-    const text = JSON.stringify(metadata)
-    for (let at = 0; at < lists.length; at += 8) {
-      for (const value of [0n, 1n, 7n, 4097n, 2n ** 16n, 2n ** 40n, 2n ** 63n, 2n ** 64n - 1n]) {
-        const changed = Buffer.from(lists)
-        if (changed.readBigUInt64LE(at) === value) continue
-        changed.writeBigUInt64LE(value, at)
-        // A list may say less, or more: the pages that it has are the memory's, or zeros.
-        const error = use(() => load(text, changed))
-        if (error !== null) expect(error).toMatchObject({ code: 'ERR_HOSTMAP_SNAPSHOT_INVALID' })
-      }
-    }
-    for (const bad of ['', '{', 'null', '[]', '1', `${text}}`, '\u0000', '{"__proto__":{"address":"i32"}}']) {
+  test('fields that it has not, or has twice, and bytes that are none', () => {
+    const invalid = { code: 'ERR_HOSTMAP_SNAPSHOT_INVALID' }
+    const refused = (bytes, state) =>
       expectError(
-        thrownBy(() => load(bad)),
-        { code: 'ERR_HOSTMAP_SNAPSHOT_INVALID' }
+        thrownBy(() => load(bytes, state)),
+        invalid
       )
+    const whole = format.encode(metadata)
+    refused({ ...metadata, more: 1 })
+    refused({ ...metadata, about: { ...metadata.about, __proto__: null, more: 1 } })
+    const { free, ...less } = metadata
+    refused(less)
+    const twice = Buffer.concat([whole, format.encode('free'), format.encode(free)])
+    twice[0]++
+    refused(twice)
+    for (const bad of [Buffer.from([0]), whole.subarray(1), Buffer.concat([whole, Buffer.alloc(1)])])
+      refused(bad)
+    for (const bad of [null, [], 1, 'text', {}, Object.values(metadata)]) refused(bad)
+    // Lists that say to be longer than any file, and nested ones.
+    refused(Buffer.from([0x85, ...format.encode('about'), 0xdd, 255, 255, 255, 255]))
+    refused(Buffer.alloc(1 << 19, 0x91))
+    refused(metadata, Buffer.alloc(1 << 19, 0x91))
+    refused(metadata, Buffer.from([0xdd, 255, 255, 255, 255]))
+  })
+
+  test('globals and tables that no instance has', () => {
+    const sound = {
+      values: [{ number: 1.5 }, 'null', { function: { index: 1, export_name: null, whose: 'own' } }],
+      globals: [{ name: 'g', value: 0 }],
+      tables: [
+        {
+          name: 't',
+          length: 5,
+          runs: [
+            { at: 1, values: [2, 2] },
+            { at: 4, values: [2] }
+          ]
+        }
+      ]
+    }
+    load(metadata, sound).close()
+    const [global, table] = [sound.globals[0], sound.tables[0]]
+    const run = (at, values) => ({ ...table, runs: [{ at, values }] })
+    for (const [what, parts] of Object.entries({
+      'a value that is not there': { globals: [{ ...global, value: 3 }] },
+      'a name twice': { globals: [global, global] },
+      'a name of both kinds': { tables: [{ ...table, name: 'g' }] },
+      'more entries than there can be': { tables: [{ ...table, length: 10_000_001 }] },
+      'more entries of several tables': {
+        tables: [
+          { ...table, length: 10_000_000 },
+          { ...table, name: 'u' }
+        ]
+      },
+      'entries past the end': { tables: [run(4, [2, 2])] },
+      'entries out of order': { tables: [{ ...table, runs: [...table.runs].reverse() }] },
+      'entries over each other': { tables: [{ ...table, runs: [table.runs[0], table.runs[0]] }] },
+      'a run of none': { tables: [run(0, [])] },
+      'an entry without a value': { tables: [run(0, [3])] },
+      'digits that are none': { values: [...sound.values, { bigint: '0x1' }] },
+      'another kind of value': { values: [...sound.values, { object: 1 }] },
+      'a function of nobody': { values: [{ function: { index: 1, export_name: null, whose: 'mine' } }] },
+      'a function below 0': { values: [{ function: { index: -1, export_name: null, whose: 'own' } }] }
+    })) {
+      const error = thrownBy(() => load(metadata, { ...sound, ...parts }))
+      expect([what, error?.code]).toEqual([what, 'ERR_HOSTMAP_SNAPSHOT_INVALID'])
     }
   })
 
@@ -357,6 +417,248 @@ describe('what a descriptor says is believed only where it can be so:', () => {
     await expectFailure(() => Snapshot.fromFd(fd), {
       code: ['ERR_HOSTMAP_OPEN_FAILED', 'ERR_HOSTMAP_SNAPSHOT_INVALID']
     })
+  })
+})
+
+describe('what a module may do with a region is for the caller to say:', () => {
+  let dataset, origin
+  beforeAll(() => {
+    dataset = HostRegion.copyFrom(noise(4 * PAGE, 9), { name: 'data' })
+    const memory = new GuardedMemory({ initial: 4 })
+    memory.map(dataset, { at: 0, access: 'shared' })
+    memory.map(dataset, { at: WASM_PAGE, access: 'readonly' })
+    memory.window({ at: 2 * WASM_PAGE, byteLength: 2 * PAGE, access: 'shared' }).slide(dataset, 0)
+    memory.window({ at: 3 * WASM_PAGE, byteLength: 2 * PAGE, access: 'shared' })
+    origin = holding(memory.snapshot())
+  })
+
+  const load = regions => Snapshot.fromFd(fdOf(origin), { regions })
+  const accesses = kept => kept.mappings.map(({ access }) => access)
+  const grant = access => mapping => ({ region: mapping.regionName === null ? undefined : dataset, access })
+
+  test('shared access by name only', async () => {
+    for (const kept of [load(grant('shared')), load(({ access, ...it }) => grant(access)(it))]) {
+      expect(accesses(kept)).toEqual(['shared', 'readonly', 'shared', 'shared'])
+      kept.close()
+    }
+    await expectFailure(() => load(() => dataset), {
+      code: 'ERR_HOSTMAP_SNAPSHOT_MISMATCH',
+      says: ['"data"', "access: 'shared'", 'options.regions']
+    })
+    // An empty window is asked for, too: what is slid into it could be written.
+    const seen = []
+    await expectFailure(
+      () =>
+        load(mapping => {
+          seen.push(mapping)
+          return mapping.regionName === null ? undefined : { region: dataset, access: 'shared' }
+        }),
+      { code: 'ERR_INVALID_ARG_TYPE', says: '{ region, access }' }
+    )
+    expect(seen.map(({ regionName, access }) => [regionName, access])).toEqual([
+      ['data', 'shared'],
+      ['data', 'readonly'],
+      ['data', 'shared'],
+      [null, 'shared']
+    ])
+  })
+
+  test.each(['readonly', 'private'])('no more than %s where that is granted, windows included', access => {
+    const kept = load(grant(access))
+    expect(accesses(kept)).toEqual([access, 'readonly', access, access])
+    const memory = new GuardedMemory({ initial: 4 })
+    memory.restore(kept)
+    expect(memory.mappings.map(it => it.access)).toEqual([access, 'readonly', access, access])
+    const bytes = bytesOf(memory)
+    const before = Buffer.from(dataset.view())
+    for (const address of [0, WASM_PAGE, 2 * WASM_PAGE]) bytes[address] ^= 255
+    const empty = memory.mappings[3]
+    expectError(
+      thrownBy(() => empty.slide(dataset, 0, { access: 'shared' })),
+      { code: 'ERR_INVALID_ARG_VALUE' }
+    )
+    empty.slide(dataset, 0)
+    bytes[3 * WASM_PAGE] ^= 255
+    expect(Buffer.from(dataset.view()).equals(before)).toBe(true)
+    kept.close()
+  })
+
+  test('pages that were written need private access', async () => {
+    const memory = new GuardedMemory({ initial: 1 })
+    memory.map(dataset, { at: 0, access: 'private' })
+    bytesOf(memory)[1] ^= 255
+    const written = holding(memory.snapshot())
+    const load = access => Snapshot.fromFd(fdOf(written), { regions: () => ({ region: dataset, access }) })
+    expect(accesses(load('shared'))).toEqual(['private'])
+    await expectFailure(() => load('readonly'), { code: 'ERR_HOSTMAP_SNAPSHOT_MISMATCH', says: 'private' })
+  })
+
+  test('a sealed region can not be shared, and words that are none are refused', async () => {
+    const sealed = HostRegion.copyFrom(noise(4 * PAGE, 9)).seal()
+    const of = given => () => load(mapping => (mapping.regionName === null ? { access: 'shared' } : given))
+    await expectFailure(of({ region: sealed, access: 'shared' }), { code: 'ERR_HOSTMAP_REGION_READONLY' })
+    await expectFailure(of({ region: dataset, acces: 'shared' }), {
+      code: 'ERR_INVALID_ARG_VALUE',
+      says: 'access'
+    })
+    await expectFailure(of({ region: dataset, access: 'write' }), {
+      code: 'ERR_INVALID_ARG_VALUE',
+      says: 'shared'
+    })
+    await expectFailure(of({ access: 'shared' }), { code: 'ERR_INVALID_ARG_TYPE', says: 'HostRegion' })
+    await expectFailure(() => load(grant.bind(null, 'shared')), { code: 'ERR_INVALID_ARG_TYPE' })
+    await expectFailure(() => load(() => ({ region: dataset, access: 'shared' })), {
+      code: 'ERR_INVALID_ARG_VALUE'
+    })
+    await expectFailure(() => load(), { code: 'ERR_HOSTMAP_SNAPSHOT_MISMATCH' })
+    sealed.close()
+  })
+
+  test('a file that says more than was saved gets no more', async () => {
+    const altered = structuredClone(format.decode(bytes.subarray(partsOf(bytes).tailAt)))
+    expect(altered.mappings[0].access).toBe('private')
+    altered.written = { gaps: [], lengths: [] }
+    altered.mappings[0].access = 'shared'
+    const sealed = HostRegion.copyFrom(format.forge(format.bytesOf(fdOf(snapshot)), altered)).seal()
+    await expectFailure(() => Snapshot.fromFd(fdOf(sealed), { regions }), {
+      code: 'ERR_HOSTMAP_SNAPSHOT_MISMATCH',
+      says: ['dataset', "access: 'shared'"]
+    })
+    sealed.close()
+  })
+})
+
+describe('a key', () => {
+  const key = noise(32, 5)
+  const wrong = { code: 'ERR_HOSTMAP_SNAPSHOT_INVALID', says: /options\.key/ }
+  let signed
+  beforeAll(async () => {
+    signed = directory.file(undefined, 'signed.snapshot')
+    await snapshot.save(signed, { key })
+  })
+
+  test('proves that a file was saved with it, in any of its forms, and another one does not', async () => {
+    for (const same of [
+      key,
+      new Uint8Array(key),
+      new Uint8Array(key).buffer,
+      new DataView(new Uint8Array(key).buffer),
+      createSecretKey(key)
+    ]) {
+      const loaded = await Snapshot.load(signed, { regions, key: same })
+      const memory = new GuardedMemory({ initial: 1 })
+      memory.restore(loaded)
+      expect(bytesOf(memory).equals(bytesOf(guarded))).toBe(true)
+      loaded.close()
+    }
+    const asked = []
+    const other = Buffer.from(key)
+    other[31] ^= 1
+    await expectFailure(() => Snapshot.load(signed, { regions: it => asked.push(it), key: other }), wrong)
+    await expectFailure(() => Snapshot.load(file, { regions: it => asked.push(it), key }), wrong)
+    expect(asked).toEqual([])
+    // Whoever does not ask for the proof gets none.
+    const loaded = await Snapshot.load(signed, { regions })
+    loaded.close()
+  })
+
+  test('proves it of all: what was altered and saved again, with another key or none, is refused', async () => {
+    const origin = format.bytesOf(fdOf(snapshot))
+    const { dataOffset, tailAt } = partsOf(origin)
+    const otherModule = format.decode(origin.subarray(tailAt))
+    otherModule.about.module = `sha256-${'0'.repeat(64)}`
+    const otherBytes = Buffer.from(origin)
+    otherBytes[dataOffset + WASM_PAGE + 5] ^= 1
+    const otherState = { values: [{ number: 1.5 }], globals: [{ name: 'g', value: 0 }], tables: [] }
+    const target = directory.file(undefined, 'forged.snapshot')
+    for (const bytes of [
+      format.forge(origin, otherModule),
+      otherBytes,
+      format.forge(origin, format.decode(origin.subarray(tailAt)), otherState)
+    ]) {
+      const sealed = HostRegion.copyFrom(bytes).seal()
+      const forged = Snapshot.fromFd(fdOf(sealed), { regions })
+      sealed.close()
+      for (const options of [{ key: noise(32, 6) }, {}]) {
+        await forged.save(target, options)
+        // A checksum proves nothing.
+        const accepted = await Snapshot.load(target, { regions })
+        accepted.close()
+        await expectFailure(() => Snapshot.load(target, { regions, key }), wrong)
+      }
+      forged.close()
+    }
+    // Nor is the code itself altered without notice, by whoever does not ask for the proof.
+    const altered = fs.readFileSync(signed)
+    altered[40] ^= 1
+    fs.writeFileSync(target, altered)
+    await expectFailure(() => Snapshot.load(target, { regions }), { code: 'ERR_HOSTMAP_SNAPSHOT_INVALID' })
+  })
+
+  test('covers each of the pages, and none of the holes', async () => {
+    const large = new GuardedMemory({ initial: 4096 })
+    for (const at of [0, MiB, 3 * MiB + PAGE, 200 * MiB]) bytesOf(large)[at] = 1
+    const target = directory.file(undefined, 'sparse-signed.snapshot')
+    await holding(large.snapshot()).save(target, { key })
+    const loaded = await Snapshot.load(target, { key })
+    expect(loaded.residentBytes).toBeLessThan(256 * 1024)
+    loaded.close()
+    fs.unlinkSync(target)
+  })
+
+  test('goes with a snapshot that is closed meanwhile', async () => {
+    const kept = Snapshot.fromFd(fdOf(snapshot), { regions })
+    const target = directory.file(undefined, 'closed-signed.snapshot')
+    const saving = kept.save(target, { key })
+    kept.close()
+    await saving
+    const loaded = await Snapshot.load(target, { regions, key })
+    loaded.close()
+  })
+
+  test('is taken when the call is made', async () => {
+    const own = Buffer.from(key)
+    const target = directory.file(undefined, 'wiped.snapshot')
+    const saving = snapshot.save(target, { key: own })
+    own.fill(0)
+    await saving
+    const again = Buffer.from(key)
+    const loading = Snapshot.load(target, { regions, key: again })
+    again.fill(0)
+    const loaded = await loading
+    loaded.close()
+  })
+
+  test('that is none is refused, and not shown', async () => {
+    const { publicKey } = generateKeyPairSync('ed25519')
+    for (const [value, code] of [
+      ['a secret of more than 16 bytes', 'ERR_INVALID_ARG_TYPE'],
+      [null, 'ERR_INVALID_ARG_TYPE'],
+      [7, 'ERR_INVALID_ARG_TYPE'],
+      [{}, 'ERR_INVALID_ARG_TYPE'],
+      [publicKey, 'ERR_INVALID_ARG_VALUE'],
+      [Buffer.alloc(15), 'ERR_INVALID_ARG_VALUE'],
+      [Buffer.alloc(0), 'ERR_INVALID_ARG_VALUE'],
+      [createSecretKey(Buffer.alloc(15)), 'ERR_INVALID_ARG_VALUE']
+    ]) {
+      const target = path.join(directory.path, 'never.snapshot')
+      for (const call of [
+        () => snapshot.save(target, { key: value }),
+        () => Snapshot.load(signed, { key: value })
+      ]) {
+        const error = await thrownBy(call)
+        expectError(error, { code, says: 'options.key' })
+        expect(error.message).not.toMatch(/a secret of more/)
+      }
+      expect(fs.existsSync(target)).toBe(false)
+    }
+  })
+
+  test('does not keep a signal from ending the call', async () => {
+    const controller = new AbortController()
+    const running = thrownBy(() => Snapshot.load(signed, { regions, key, signal: controller.signal }))
+    controller.abort()
+    expectError(await running, { code: 'ABORT_ERR' })
   })
 })
 

@@ -2,7 +2,6 @@
 
 const { Hash } = require('node:crypto')
 const { exposeState, GuardedMemory, InstancePool, Snapshot } = require('..')
-const { decodeState } = require('../lib/instance.js')
 const { inChild } = require('./support/child')
 const { expectError, thrownBy } = require('./support/errors')
 const { assemble } = require('./support/wasm')
@@ -351,36 +350,5 @@ describe("an instance's state", () => {
     const target = new WebAssembly.Instance(module)
     Snapshot.of(holder).restoreTo(target)
     expect(bytesOf(target)[5]).toBe(7)
-  })
-
-  test('of a file that asks for more entries than there can be, or for one name twice, is refused', () => {
-    const state = { functions: [], globals: [], tables: [] }
-    const decoding = parts => thrownBy(() => decodeState({ ...state, ...parts }))
-    for (const parts of [
-      { tables: [['t', 10_000_001, []]] },
-      {
-        tables: [
-          ['t', 10_000_000, []],
-          ['u', 1, []]
-        ]
-      },
-      {
-        tables: [
-          ['t', 1, []],
-          ['t', 1, []]
-        ]
-      },
-      {
-        globals: [
-          ['g', 1],
-          ['g', 2]
-        ]
-      },
-      { globals: [['g', 1]], tables: [['g', 1, []]] }
-    ]) {
-      expectError(decoding(parts), { code: 'ERR_HOSTMAP_SNAPSHOT_INVALID' })
-    }
-    const { globals, tables } = decodeState({ ...state, globals: [['g', 1]], tables: [['t', 2, [[1, 'x']]]] })
-    expect([globals, tables]).toEqual([[{ name: 'g', value: 1 }], [{ name: 't', entries: [null, 'x'] }]])
   })
 })

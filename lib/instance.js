@@ -386,7 +386,6 @@ class ModuleFunction {
     this.given = given
   }
 }
-const WHOSE = ['own', 'foreign', 'unknown']
 
 const SCRATCH = new Table({ element: 'anyfunc', initial: 1 })
 
@@ -489,120 +488,113 @@ function checkPortable(found, state) {
   for (const { entries } of state.tables) entries.forEach(translate)
 }
 
-/** The state as a value for JSON, exactly. */
+/**
+ * The state as files have it: `values`, each once; `globals` and `tables` name them by their place there. Of a table's entries 0 is
+ * null, and other numbers are one more than a value's place.
+ */
 function encodeState({ globals, tables }) {
-  const functions = []
-  const numbers = new Map()
-  const encode = (value, where) => {
-    if (value instanceof ModuleFunction) {
-      if (!numbers.has(value)) {
-        numbers.set(value, functions.length)
-        functions.push([value.index, value.exportName, value.whose])
-      }
-      return { function: numbers.get(value) }
+  const values = []
+  const places = new Map()
+  const placeOf = (value, where) => {
+    // A Map takes 0 and -0 for one key.
+    const key = Object.is(value, -0) ? MINUS_ZERO : value
+    let place = places.get(key)
+    if (place === undefined) {
+      values.push(encodeValue(value, where))
+      places.set(key, (place = values.length - 1))
     }
-    return encodeValue(value, where)
+    return place
   }
   return {
-    globals: globals.map(({ name, value }) => [name, encode(value, `global "${name}"`)]),
-    tables: tables.map(({ name, entries }) => [
-      name,
-      entries.length,
-      entries.flatMap((value, at) =>
-        value === null ? [] : [[at, encode(value, `entry ${at} of table "${name}"`)]]
+    globals: globals.map(({ name, value }) => ({
+      name: wellFormed(name, 'the name of a global'),
+      value: placeOf(value, `global "${name}"`)
+    })),
+    tables: tables.map(({ name, entries }) => ({
+      name: wellFormed(name, 'the name of a table'),
+      entries: Uint32Array.from(entries, (value, at) =>
+        value === null ? 0 : placeOf(value, `entry ${at} of table "${name}"`) + 1
       )
-    ]),
-    functions
+    })),
+    values
   }
 }
 
+const MINUS_ZERO = Symbol('-0')
+const MAX_DIGITS = 40
+
 function encodeValue(value, where) {
+  const refuse = why => {
+    throw makeError('ERR_HOSTMAP_NOT_RESTORABLE', `${where} ${why}; clear it before the snapshot is taken`)
+  }
+  if (value instanceof ModuleFunction) {
+    const { index, exportName, whose } = value
+    if (!/^\d{1,9}$/.test(index)) refuse('holds a function that no file can name')
+    if (exportName !== null) wellFormed(exportName, 'the name of an export')
+    return {
+      kind: 'function',
+      function: { index: Number(index), exportName: exportName ?? undefined, whose }
+    }
+  }
+  if (value === null) return { kind: 'null' }
   switch (typeof value) {
     case 'number':
-      return Number.isFinite(value) && !Object.is(value, -0)
-        ? value
-        : { number: Object.is(value, -0) ? '-0' : `${value}` }
-    case 'bigint':
-      return { bigint: `${value}` }
+      return { kind: 'number', number: value }
+    case 'bigint': {
+      const text = `${value}`
+      if (text.length > MAX_DIGITS) refuse(`holds a BigInt of more than ${MAX_DIGITS} digits`)
+      return { kind: 'bigint', text }
+    }
     case 'string':
+      return { kind: 'string', text: wellFormed(value, where) }
     case 'boolean':
-      return value
+      return { kind: 'boolean', boolean: value }
     case 'undefined':
-      return {}
+      return { kind: 'undefined' }
   }
-  if (value === null) return null
+  return refuse('refers to an object of this process, which no file can hold')
+}
+
+function wellFormed(text, where) {
+  if (text.isWellFormed()) return text
   throw makeError(
     'ERR_HOSTMAP_NOT_RESTORABLE',
-    `${where} refers to an object of this process, which no file can hold; clear it before the snapshot is taken`
+    `${where} holds half a surrogate pair, which no file can; change it before the snapshot is taken`
   )
 }
 
-/** The state that `encodeState` encoded, from JSON. */
-function decodeState(json) {
-  const wrong = () => {
-    throw makeError(
-      'ERR_HOSTMAP_SNAPSHOT_INVALID',
-      'the state of globals and tables is not one that was saved'
-    )
-  }
-  const need = condition => condition || wrong()
-  const tuple = (value, length) => need(Array.isArray(value) && value.length === length) && value
-  const list = value => need(Array.isArray(value)) && value
-  const text = value => need(typeof value === 'string') && value
-  const count = (value, end) => need(Number.isInteger(value) && value >= 0 && value < end) && value
-
-  need(typeof json === 'object' && json !== null)
-  let left = MAX_TABLE_ENTRIES
-  const seen = new Set()
-  const once = name => need(typeof name === 'string' && !seen.has(name) && seen.add(name)) && name
-  const functions = list(json.functions).map(entry => {
-    const [index, exportName, whose] = tuple(entry, 3)
-    need(/^\d{1,10}$/.test(text(index)) && WHOSE.includes(whose))
-    return new ModuleFunction(index, exportName === null ? null : text(exportName), whose, undefined)
-  })
-  const decode = value => {
-    if (value === null || typeof value !== 'object') {
-      need(value !== undefined)
-      return value
-    }
-    const [key, ...more] = Object.keys(value)
-    need(more.length === 0)
-    if (key === undefined) return undefined
-    if (key === 'function') return functions[count(value.function, functions.length)]
-    if (key === 'number') return need(NUMBERS.has(value.number)) && NUMBERS.get(value.number)
-    need(key === 'bigint' && /^-?\d{1,40}$/.test(text(value.bigint)))
-    return BigInt(value.bigint)
-  }
+/** The state that `encodeState` encoded. The native part has checked it. */
+function decodeState({ values: encoded, globals, tables }) {
+  const values = encoded.map(decodeValue)
   return makeState({
     key: undefined,
     strong: undefined,
     anchor: undefined,
-    globals: list(json.globals).map(entry => {
-      const [name, value] = tuple(entry, 2)
-      return { name: once(name), value: decode(value) }
-    }),
-    tables: list(json.tables).map(entry => {
-      const [name, length, values] = tuple(entry, 3)
-      // Of all tables together, so that a file of some bytes can't ask for all memory.
-      left -= count(length, left + 1)
-      const entries = new Array(length).fill(null)
-      for (const [at, value] of list(values).map(value => tuple(value, 2))) {
-        entries[count(at, entries.length)] = decode(value)
-      }
-      return { name: once(name), entries }
-    })
+    globals: globals.map(({ name, value }) => ({ name, value: values[value] })),
+    tables: tables.map(({ name, entries }) => ({
+      name,
+      entries: Array.from(entries, entry => (entry === 0 ? null : values[entry - 1]))
+    }))
   })
 }
 
-const NUMBERS = new Map([
-  ['NaN', NaN],
-  ['Infinity', Infinity],
-  ['-Infinity', -Infinity],
-  ['-0', -0]
-])
-
-// V8's bound.
-const MAX_TABLE_ENTRIES = 10_000_000
+function decodeValue({ kind, boolean, number, text, function: found }) {
+  switch (kind) {
+    case 'function':
+      return new ModuleFunction(String(found.index), found.exportName ?? null, found.whose, undefined)
+    case 'number':
+      return number
+    case 'bigint':
+      return BigInt(text)
+    case 'string':
+      return text
+    case 'boolean':
+      return boolean
+    case 'null':
+      return null
+  }
+  return undefined
+}
 
 module.exports = {
   reachable,

@@ -439,23 +439,25 @@ class GuardedMemory {
     for (let i = 0; i < made.length; i += 2) this.#addRestored(kept[made[i]], made[i + 1])
   }
 
-  #addRestored({ numbers, isWindow, region, byteOffset, byteLength, strict }, id) {
-    const [start, length, access, , , , windowAccess, trap] = numbers
-    if (isWindow) {
-      this.#addWindow(id, start, {
-        byteLength: length,
+  #addRestored(
+    { address, placeBytes, access, windowAccess, tailTraps, region, byteOffset, byteLength, strict },
+    id
+  ) {
+    if (windowAccess !== undefined) {
+      this.#addWindow(id, address, {
+        byteLength: placeBytes,
         access: check.ACCESS[windowAccess],
-        trap: trap === 1,
+        trap: tailTraps,
         strict
       })
     } else {
-      this.#add(id, start, { region, byteOffset, byteLength, access: check.ACCESS[access], strict })
+      this.#add(id, address, { region, byteOffset, byteLength, access: check.ACCESS[access], strict })
     }
   }
 
   #tellWindows(kept) {
-    for (const { numbers, isWindow, region, byteOffset, byteLength } of kept) {
-      const window = isWindow ? this.#mappings.get(numbers[0]) : undefined
+    for (const { address, windowAccess, region, byteOffset, byteLength } of kept) {
+      const window = windowAccess === undefined ? undefined : this.#mappings.get(address)
       if (window !== undefined) restoredWindow(window, region, byteOffset, byteLength)
     }
   }

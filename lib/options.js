@@ -158,9 +158,10 @@ module.exports = {
 
   snapshot: reader('globals', 'module', 'exclusive', 'keepResidentBytes', 'hugePages', 'name'),
   snapshotOf: reader('module', 'exclusive', 'keepResidentBytes', 'hugePages', 'name', 'accept'),
-  loadSnapshot: reader('module', 'regions', 'signal', 'keepResidentBytes', 'hugePages'),
+  loadSnapshot: reader('module', 'regions', 'key', 'signal', 'keepResidentBytes', 'hugePages'),
+  grant: reader('region', 'access'),
   snapshotFromFd: reader('module', 'regions', 'keepResidentBytes'),
-  save: reader('signal'),
+  save: reader('key', 'signal'),
   restore: reader('exclusive', 'globals'),
   restoreTo: reader('exclusive', 'accept'),
   instantiate: reader('accept'),

@@ -2,7 +2,7 @@
 
 // A memory's state at one moment: its pages (native), and what JavaScript sees of the rest: globals, tables, regions.
 
-const { createHash } = require('node:crypto')
+const { createHash, createHmac, createSecretKey, timingSafeEqual } = require('node:crypto')
 const { constants } = require('node:buffer')
 const { inspect, types } = require('node:util')
 const native = require('./binding.js')
@@ -27,7 +27,6 @@ const { compile, instantiate } = WebAssembly
 
 const MAKE = Symbol('make')
 const NOTHING = Object.freeze([])
-const PAGE_BYTES = native.hostPageSize()
 const DEFAULT_KEEP_RESIDENT_BYTES = 512 * 1024
 
 let handleOfOpen
@@ -48,7 +47,7 @@ class Snapshot {
   #unsaveable
   // What memory.js needs of it. `origin`: the memory it was taken of, weak, since a snapshot keeps no memory.
   #inside
-  // Of each kept mapping: { numbers, isWindow, region, regionName, byteOffset, byteLength }.
+  // Of each kept mapping: what `NativeKept` of src/js/snapshot.rs has, and its region.
   #kept
   #mappings
   #closed = false
@@ -108,9 +107,11 @@ class Snapshot {
 
   static async load(path, options) {
     const text = check.path(path)
-    const { signal, keepResidentBytes, hugePages, ...rest } = loadOptions(read.loadSnapshot(options))
+    const { signal, key, keepResidentBytes, hugePages, ...rest } = loadOptions(read.loadSnapshot(options))
     const start = task => native.NativeSnapshot.load(task, text, keepResidentBytes, hugePages)
-    const owner = await runTask(start, `The load of ${text}`, signal)
+    const what = `The load of ${text}`
+    const owner = await runTask(start, what, signal)
+    if (key !== undefined) await authenticate(owner, key, what, signal, text)
     return makeLoaded(owner, rest)
   }
 
@@ -202,11 +203,19 @@ class Snapshot {
 
   async save(path, options) {
     const text = check.path(path)
-    const { signal } = read.save(options)
+    const { signal, key } = read.save(options)
     check.optional(signal, check.abortSignal, 'options.signal')
+    const secret = check.optional(key, secretKey, 'options.key')
     handleOfOpen(this)
     if (this.#unsaveable !== null) throw makeError('ERR_HOSTMAP_NOT_RESTORABLE', this.#unsaveable)
-    await runTask(task => this.#native.save(task, text), `The save to ${text}`, signal)
+    const what = `The save to ${text}`
+    const held = callNative(() => this.#native.hold())
+    try {
+      const mac = secret === undefined ? null : await macOf(held, secret, what, signal)
+      await runTask(task => held.save(task, text, mac), what, signal)
+    } finally {
+      held.release()
+    }
   }
 
   close() {
@@ -247,7 +256,6 @@ const NO_GLOBALS = Object.freeze({ __proto__: null })
 
 const closed = name =>
   makeError('ERR_HOSTMAP_SNAPSHOT_CLOSED', `snapshot "${name}" was closed; take or load a new one`)
-const invalid = why => makeError('ERR_HOSTMAP_SNAPSHOT_INVALID', `the snapshot can't be used: ${why}`)
 
 // What each instance shows, by its exports, once found out.
 const known = new WeakMap()
@@ -353,11 +361,7 @@ function takeSnapshot(memory, ground, options, captured) {
       name,
       keepResidentBytes,
       hugePages,
-      shown.flatMap(({ address, region, regionBytes }) => [
-        address,
-        region === null ? -1 : handleOf(region),
-        regionBytes
-      ])
+      shown.map(({ region, ...it }) => ({ ...it, region: region === null ? undefined : handleOf(region) }))
     )
   )
   try {
@@ -371,28 +375,16 @@ function takeSnapshot(memory, ground, options, captured) {
 
 /** Writes what only JavaScript knows into a snapshot, and seals it. */
 function complete(owner, { shown, kept, moduleDigest, address }) {
-  const byAddress = new Map(shown.map(it => [it.address, it]))
-  const flat = owner.mappings()
-  const keptMappings = Array.from({ length: flat.length / NUMBERS }, (_, index) => {
-    const numbers = flat.slice(NUMBERS * index, NUMBERS * (index + 1))
-    // The native part has found each of them in `shown`.
-    const { isWindow, region, byteOffset, byteLength, strict } = byAddress.get(numbers[0])
-    return { numbers, isWindow, region, regionName: region?.name ?? null, byteOffset, byteLength, strict }
-  })
-  const { encoded, unsaveable } = encode(kept)
-  const metadata = {
-    address,
-    moduleDigest,
-    mappings: keptMappings.map(({ region, ...rest }) => rest),
-    state: encoded,
-    unsaveable
-  }
-  callNative(() => owner.finish(JSON.stringify(metadata)))
-  return { address, moduleDigest, kept: keptMappings, state: kept, unsaveable }
+  const regions = new Map(shown.map(it => [it.address, it.region]))
+  const { encoded, refusal } = encode(kept)
+  const about = { address, moduleDigest: moduleDigest ?? undefined, unsaveable: refusal ?? undefined }
+  const unsaveable = callNative(() =>
+    owner.finish(about, encoded?.values ?? null, encoded?.globals ?? null, encoded?.tables ?? null)
+  )
+  // The native part has found each of them in `shown`.
+  const mappings = callNative(() => owner.mappings()).map(it => ({ ...it, region: regions.get(it.address) }))
+  return { address, moduleDigest, kept: mappings, state: kept, unsaveable }
 }
-
-// How many numbers tell of a mapping: see src/js/snapshot.rs.
-const NUMBERS = 8
 
 function captureGlobals(globals, memory) {
   if (typeof globals !== 'object' || globals === null) {
@@ -404,11 +396,13 @@ function captureGlobals(globals, memory) {
 }
 
 function encode(kept) {
-  if (kept === null) return { encoded: null, unsaveable: null }
+  if (kept === null) return { encoded: null, refusal: null }
   try {
-    return { encoded: state.encodeState(kept), unsaveable: null }
+    return { encoded: state.encodeState(kept), refusal: null }
   } catch (error) {
-    return { encoded: null, unsaveable: error.message }
+    // Anything else (no stack left, say) is no property of the state.
+    if (error.code !== 'ERR_HOSTMAP_NOT_RESTORABLE') throw error
+    return { encoded: null, refusal: error.message }
   }
 }
 
@@ -420,33 +414,30 @@ function whatShows(it) {
       `region "${region.name}" was closed, and the memory has a mapping of it, which no other memory could be given; unmap it, or close the region after the snapshot`
     )
   }
-  const isWindow = it.shownBytes !== undefined
-  const byteLength = isWindow ? it.shownBytes : it.byteLength
-  return {
-    address,
-    isWindow,
-    region,
-    byteOffset,
-    byteLength,
-    strict: it.strict,
-    regionBytes: byteLength + (byteOffset % PAGE_BYTES)
-  }
+  return { address, region, byteOffset, byteLength: it.shownBytes ?? it.byteLength, strict: it.strict }
 }
 
-function publicMapping({ numbers, isWindow, regionName, byteOffset, byteLength }) {
-  const [address, length, access, , , , windowAccess] = numbers
+function publicMapping({ address, placeBytes, access, windowAccess, regionName, byteOffset, byteLength }) {
+  const isWindow = windowAccess !== undefined
   return Object.freeze({
     kind: isWindow ? 'window' : 'mapping',
     address,
-    byteLength: isWindow ? length : byteLength,
-    access: check.ACCESS[isWindow ? windowAccess : access],
-    regionName,
+    byteLength: isWindow ? placeBytes : byteLength,
+    access: check.ACCESS[windowAccess ?? access],
+    regionName: regionName ?? null,
     byteOffset
   })
 }
 
 function loadOptions(given) {
-  const { module, regions, signal, keepResidentBytes = DEFAULT_KEEP_RESIDENT_BYTES, hugePages = true } = given
+  const {
+    module,
+    regions,
+    key,
+    signal,
+    keepResidentBytes = DEFAULT_KEEP_RESIDENT_BYTES,
+    hugePages = true
+  } = given
   check.optional(regions, check.callback, 'options.regions')
   check.optional(signal, check.abortSignal, 'options.signal')
   check.wholeNumber(keepResidentBytes, 'options.keepResidentBytes')
@@ -454,115 +445,180 @@ function loadOptions(given) {
   return {
     moduleDigest: module === undefined ? undefined : digestOf(module),
     regions,
+    key: check.optional(key, secretKey, 'options.key'),
     signal,
     keepResidentBytes,
     hugePages
   }
 }
 
+const MIN_KEY_BYTES = 16
+
+/** A copy of it, since the caller may wipe or change the bytes before all is read. */
+function secretKey(value, name) {
+  if (types.isKeyObject(value)) {
+    if (value.type !== 'secret') throw check.wrongValue(name, 'a secret key', value)
+    if (value.symmetricKeySize < MIN_KEY_BYTES) throw shortKey(name)
+    return value
+  }
+  if (typeof value === 'string') {
+    throw check.wrongType(
+      name,
+      'bytes or a secret KeyObject (Buffer.from(text, encoding) makes bytes)',
+      '...'
+    )
+  }
+  // Not a word of what it is: errors end in logs.
+  if (!ArrayBuffer.isView(value) && !types.isAnyArrayBuffer(value)) {
+    throw check.wrongType(name, 'an ArrayBuffer, a view of one, or a secret KeyObject', value)
+  }
+  if (value.byteLength < MIN_KEY_BYTES) throw shortKey(name)
+  return createSecretKey(new Uint8Array(check.bytes(value, name)))
+}
+
+const shortKey = name =>
+  makeError(
+    'ERR_INVALID_ARG_VALUE',
+    `${name} must have at least ${MIN_KEY_BYTES} bytes, and better 32 random ones`
+  )
+
+/** The authentication code of a snapshot: of its own sealed pages, and not of a file that another process may change meanwhile. */
+async function macOf(held, key, what, signal) {
+  const hmac = createHmac('sha256', key)
+  let from = 0
+  while (from !== undefined && from !== null) {
+    const at = from
+    const part = await runTask(task => held.part(task, at), what, signal)
+    hmac.update(part.bytes)
+    from = part.next
+  }
+  return hmac.digest()
+}
+
+/** Refuses what was not saved with this key, before anybody hears of what it says. */
+async function authenticate(owner, key, what, signal, path) {
+  const refuse = why =>
+    makeError('ERR_HOSTMAP_SNAPSHOT_INVALID', `can't load a snapshot from ${path}: ${why}`)
+  const held = owner.hold()
+  try {
+    const expected = owner.mac() ?? null
+    if (expected === null) throw refuse('options.key is given, and it was saved without a key')
+    if (!timingSafeEqual(await macOf(held, key, what, signal), expected)) {
+      throw refuse('it was not saved with options.key, or it was altered since')
+    }
+  } catch (error) {
+    owner.close()
+    throw error
+  } finally {
+    held.release()
+  }
+}
+
 /** A snapshot from what another thread or process made. */
 function makeLoaded(owner, { moduleDigest, regions }) {
   try {
-    const metadata = parse(owner.metadata)
-    if (moduleDigest !== undefined && metadata.moduleDigest !== moduleDigest) {
+    const about = callNative(() => owner.about())
+    const digest = about.moduleDigest ?? null
+    if (moduleDigest !== undefined && digest !== moduleDigest) {
       throw makeError(
         'ERR_HOSTMAP_SNAPSHOT_MISMATCH',
-        metadata.moduleDigest === null
+        digest === null
           ? 'options.module is given, and the snapshot does not say of which module it is; take it with the option `module`, or from a pool that is made of bytes'
-          : `the snapshot is one of another module: of ${metadata.moduleDigest}, and options.module is ${moduleDigest}`
+          : `the snapshot is one of another module: of ${digest}, and options.module is ${moduleDigest}`
       )
     }
-    if (metadata.unsaveable !== null) throw makeError('ERR_HOSTMAP_NOT_RESTORABLE', metadata.unsaveable)
-    const kept = metadata.mappings.map(mapping => ({ ...mapping, region: regionFor(mapping, regions) }))
+    if (typeof about.unsaveable === 'string') {
+      throw makeError('ERR_HOSTMAP_NOT_RESTORABLE', about.unsaveable)
+    }
+    const saved = callNative(() => owner.savedMappings())
+    const grants = saved.map(mapping => grantFor(mapping, regions))
     callNative(() =>
-      owner.setMappings(
-        kept.flatMap(({ numbers }) => numbers),
-        kept.map(({ region }) => (region === null ? -1 : handleOf(region)))
+      owner.grant(
+        grants.map(({ region, access }) => ({
+          region: region === null ? undefined : handleOf(region),
+          access
+        }))
       )
     )
-    return new Snapshot(MAKE, owner, { ...metadata, kept, origin: undefined })
+    const kept = callNative(() => owner.mappings()).map((it, index) => ({
+      ...it,
+      region: grants[index].region
+    }))
+    const encoded = callNative(() => owner.takeState()) ?? null
+    return new Snapshot(MAKE, owner, {
+      address: about.address,
+      moduleDigest: digest,
+      kept,
+      state: encoded === null ? null : state.decodeState(encoded),
+      unsaveable: null,
+      origin: undefined
+    })
   } catch (error) {
     owner.close()
     throw error
   }
 }
 
-function regionFor(mapping, regions) {
-  if (mapping.regionName === null) return null
-  const { address, byteLength } = mapping
+// Their numbers.
+const [PRIVATE, SHARED] = [check.ACCESS.indexOf('private'), check.ACCESS.indexOf('shared')]
+
+/**
+ * The region of a saved mapping, and the most that a module may do with it. A file can say what it likes: so nothing but the caller's own
+ * word lets a module write to a region.
+ */
+function grantFor(mapping, regions) {
+  const { address, byteOffset, byteLength } = mapping
+  const isEmpty = mapping.regionName === undefined
+  const wantsShared = (mapping.windowAccess ?? mapping.access) === SHARED
+  if (isEmpty && !wantsShared) return { region: null, access: PRIVATE }
+  const name = isEmpty ? 'an empty window' : `${kindOf(mapping)} of region "${mapping.regionName}"`
   if (regions === undefined) {
     throw makeError(
       'ERR_HOSTMAP_SNAPSHOT_MISMATCH',
-      `the snapshot has a mapping of region "${mapping.regionName}", which it does not contain; give it by options.regions`
+      isEmpty
+        ? `the snapshot has ${name} with access 'shared' at ${address}, which options.regions must grant`
+        : `the snapshot has ${name}, which it does not contain; give it by options.regions`
     )
   }
-  const region = regions(publicMapping(mapping))
-  if (!isRegion(region)) throw check.wrongType('what options.regions gave', 'a HostRegion', region)
+  const given = regions(publicMapping(mapping))
+  const { region, access } = isRegion(given) ? { region: given } : readGrant(given)
+  if (!isEmpty && !isRegion(region))
+    throw check.wrongType('what options.regions gave', GRANT, region ?? given)
+  if (isEmpty && region !== undefined && region !== null) {
+    throw check.wrongValue(
+      'what options.regions gave for an empty window',
+      'an access without a region',
+      region
+    )
+  }
+  if (access === undefined && wantsShared) {
+    throw makeError(
+      'ERR_HOSTMAP_SNAPSHOT_MISMATCH',
+      `the snapshot has ${name} with access 'shared' at ${address}, by which the module could write to the region; if you want that, let options.regions return { region, access: 'shared' }, and else name a lesser access`
+    )
+  }
+  const granted = access === undefined ? PRIVATE : check.access(access, 'access of what options.regions gave')
+  if (isEmpty) return { region: null, access: granted }
   if (region.closed) {
     throw makeError('ERR_HOSTMAP_REGION_CLOSED', `region "${region.name}" was closed; make a new one`)
   }
-  if (region.byteLength - mapping.byteOffset < byteLength) {
+  if (region.byteLength - byteOffset < byteLength) {
     throw makeError(
       'ERR_HOSTMAP_SNAPSHOT_MISMATCH',
-      `the mapping at ${address ?? mapping.numbers[0]} shows ${byteLength} bytes from ${mapping.byteOffset} on, and region "${region.name}" has ${region.byteLength} bytes`
+      `the mapping at ${address} shows ${byteLength} bytes from ${byteOffset} on, and region "${region.name}" has ${region.byteLength} bytes`
     )
   }
-  return region
+  return { region, access: granted }
 }
 
-function parse(text) {
-  let metadata
-  try {
-    metadata = JSON.parse(text)
-  } catch {
-    throw invalid('its description is damaged')
+const GRANT = 'a HostRegion, or { region, access }'
+const kindOf = ({ windowAccess }) => (windowAccess === undefined ? 'a mapping' : 'a window')
+
+function readGrant(given) {
+  if (typeof given !== 'object' || given === null) {
+    throw check.wrongType('what options.regions gave', GRANT, given)
   }
-  const isCount = value => Number.isSafeInteger(value) && value >= 0
-  const isText = value => value === null || typeof value === 'string'
-  const isMapping = it => {
-    if (typeof it !== 'object' || it === null) return false
-    const { numbers, isWindow, regionName, byteOffset, byteLength } = it
-    if (!Array.isArray(numbers) || numbers.length !== NUMBERS || !isText(regionName)) return false
-    const [start, length, access, regionOffset, regionBytes, fromFree, windowAccess, trap] = numbers
-    const isEmpty = regionName === null
-    const skew = byteOffset % PAGE_BYTES
-    return (
-      [start, length, regionOffset, regionBytes, byteOffset, byteLength].every(isCount) &&
-      [0, 1, 2].includes(access) &&
-      [-1, 0, 1, 2].includes(windowAccess) &&
-      [fromFree, trap].every(flag => flag === 0 || flag === 1) &&
-      isWindow === windowAccess >= 0 &&
-      (isWindow ? isEmpty || access <= windowAccess : !isEmpty) &&
-      byteLength > 0 === !isEmpty &&
-      regionOffset === (isEmpty ? 0 : byteOffset - skew) &&
-      regionBytes === (isEmpty ? 0 : byteLength + skew)
-    )
-  }
-  const { address, moduleDigest, mappings, state: encoded, unsaveable } = metadata ?? {}
-  if (
-    !['i32', 'i64'].includes(address) ||
-    !isText(moduleDigest) ||
-    !isText(unsaveable) ||
-    !Array.isArray(mappings) ||
-    !mappings.every(isMapping)
-  ) {
-    throw invalid('its description is damaged')
-  }
-  const pick = ({ numbers, isWindow, regionName, byteOffset, byteLength, strict }) => ({
-    numbers,
-    isWindow,
-    regionName,
-    byteOffset,
-    byteLength,
-    strict: strict === true
-  })
-  return {
-    address,
-    moduleDigest,
-    mappings: mappings.map(pick),
-    state: encoded === null ? null : state.decodeState(encoded),
-    unsaveable
-  }
+  return read.grant(given, 'what options.regions gave')
 }
 
 module.exports = {

@@ -49,7 +49,7 @@ async function runTask(start, what, signal, onProgress) {
     // What was loaded when the end came is given up; what was done, stays done.
     if (made !== undefined && made !== null) check()
   } catch (error) {
-    made?.close()
+    made?.close?.()
     throw error
   }
   return made

@@ -15,6 +15,7 @@
 //!  mapping.rs          the mapping table of a memory: what is mapped where, and what is free
 //!  module/             modules: exports for the state that they hide
 //!  fault/              the fault guard: what a signal handler does about faults in mappings
+//!  alloc.rs            memory whose size input decides
 //!  error.rs            the one error type
 //!  ----------------------------------------------------------------------------------- system calls
 //!  sys/                the only callers of the kernel
@@ -29,6 +30,7 @@
 )]
 
 pub mod ahead;
+pub mod alloc;
 pub mod error;
 pub mod fault;
 pub mod huge;

@@ -17,7 +17,7 @@ use wasm_hostmap::huge::PageKind;
 use wasm_hostmap::mapping::Access;
 use wasm_hostmap::memory::{Mapped, Memory, Place};
 use wasm_hostmap::region::Region;
-use wasm_hostmap::snapshot::{KeptMapping, MappedRegion, Settings, Snapshot};
+use wasm_hostmap::snapshot::{About, KeptMapping, Mac, MappedRegion, Settings, Snapshot};
 use wasm_hostmap::sys::page::{PageAligned, PageSpan};
 use wasm_hostmap::sys::pagemap;
 use wasm_hostmap::window::{Kind, Rest};
@@ -63,11 +63,13 @@ impl One {
                 // None for an empty window.
                 region: (*byte_length > 0).then(|| Arc::clone(region)),
                 byte_length: *byte_length,
+                skip: 0,
+                strict: false,
             })
             .collect();
         let place = self.reserved.place();
         let snapshot = self.memory.capture(place, "test", &regions, settings).map_err(|error| error.code)?;
-        snapshot.finish(String::new()).map_err(|error| error.code)?;
+        snapshot.finish(About::default(), None).map_err(|error| error.code)?;
         Ok(snapshot)
     }
 
@@ -420,7 +422,7 @@ fn free_space_goes_back_with_the_snapshot() {
         heap.restore(&snapshot_of_heap);
     }
     let file = Temp::new("free", &[]);
-    snapshot_of_free.save(&file.0, &AtomicBool::new(false)).unwrap();
+    snapshot_of_free.save(&file.0, &Mac::default(), &AtomicBool::new(false)).unwrap();
     let loaded = Snapshot::load(&file.0, KEEP_ALL, &AtomicBool::new(false)).unwrap().snapshot;
     loaded.set_mappings(Vec::new()).unwrap();
     heap.restore(&loaded);
@@ -452,7 +454,7 @@ fn a_snapshot_of_a_loaded_one_has_all_of_it() {
     (0..48).for_each(|page| it.write(page, 1 + u8::try_from(page).unwrap()));
     let (snapshot, bytes) = (it.capture(KEEP_ALL), it.bytes());
     let file = Temp::new("again", &[]);
-    snapshot.save(&file.0, &AtomicBool::new(false)).unwrap();
+    snapshot.save(&file.0, &Mac::default(), &AtomicBool::new(false)).unwrap();
     let saved = Snapshot::load(&file.0, KEEP_ALL, &AtomicBool::new(false)).unwrap().snapshot;
     let shared = Snapshot::from_fd(snapshot.duplicate_fd().unwrap().as_raw_fd(), KEEP_ALL).unwrap().snapshot;
     for loaded in [saved, shared] {
@@ -525,7 +527,7 @@ fn written_pages_outside_of_private_mappings_are_refused() {
     it.write(18, 2);
     let snapshot = it.capture(KEEP_ALL);
     let file = Temp::new("written", &[]);
-    snapshot.save(&file.0, &AtomicBool::new(false)).unwrap();
+    snapshot.save(&file.0, &Mac::default(), &AtomicBool::new(false)).unwrap();
     let refusal = |change: &dyn Fn(&mut KeptMapping)| {
         let loaded = Snapshot::load(&file.0, KEEP_ALL, &AtomicBool::new(false)).unwrap().snapshot;
         let mut kept = snapshot.mappings().to_vec();
@@ -607,7 +609,9 @@ fn a_save_follows_links_but_not_those_of_others_where_all_may_put_some() {
     let directory = std::env::temp_dir().join(format!("hostmap-links-{}", std::process::id()));
     std::fs::create_dir(&directory).unwrap();
     let at = |name: &str| directory.join(name);
-    let save = |name: &str| snapshot.save(&at(name), &AtomicBool::new(false)).map_err(|error| error.code);
+    let save = |name: &str| {
+        snapshot.save(&at(name), &Mac::default(), &AtomicBool::new(false)).map_err(|error| error.code)
+    };
     std::fs::write(at("target"), "precious").unwrap();
     symlink("target", at("link")).unwrap();
     symlink(at("link"), at("link of a link")).unwrap();
@@ -636,10 +640,10 @@ fn a_load_can_be_cancelled_and_a_sealed_memfd_of_others_is_none() {
     it.write(3, 3);
     let (snapshot, bytes) = (it.capture(KEEP_ALL), it.bytes());
     let file = Temp::new("saved", &[]);
-    snapshot.save(&file.0, &AtomicBool::new(false)).unwrap();
+    snapshot.save(&file.0, &Mac::default(), &AtomicBool::new(false)).unwrap();
     let cancel = AtomicBool::new(true);
     assert_eq!(Snapshot::load(&file.0, KEEP_ALL, &cancel).unwrap_err().code, Code::Aborted);
-    assert_eq!(snapshot.save(&file.0, &cancel).unwrap_err().code, Code::Aborted);
+    assert_eq!(snapshot.save(&file.0, &Mac::default(), &cancel).unwrap_err().code, Code::Aborted);
     let loaded = Snapshot::load(&file.0, KEEP_ALL, &AtomicBool::new(false)).unwrap().snapshot;
     loaded.set_mappings(Vec::new()).unwrap();
     let other = One::new(64);

@@ -1,19 +1,23 @@
 //! Snapshots. `array` as in memory.rs.
 
 use super::handles::{Handles, Slot};
-use super::memory::{access_code, aligned_offset, memory_of, place_of, to_access};
+use super::memory::{aligned_offset, memory_of, place_of, to_access};
 use super::region::region_of;
 use super::task::{Job, NativeTask};
-use super::window::{kind, to_number};
-use super::{from_count, to_count};
-use crate::error::{Code, Error};
+use super::window::to_number;
+use super::{from_count, internal, to_count};
+use crate::alloc;
+use crate::error::{Code, Error, Result};
 use crate::memory::Place;
 use crate::region::LoadProgress;
-use crate::snapshot::{KeptMapping, KeptRegion, Loaded, MappedRegion, Settings, Snapshot};
-use crate::sys::page::{PageAligned, PageSpan};
-use crate::window::Rest;
+use crate::snapshot::{
+    About, AddressType, Grant, List, Loaded, Mac, MappedRegion, Part, SavedFunction, SavedGlobal,
+    SavedMapping, SavedRun, SavedTable, Settings, Snapshot, State, Text, Value, Whose,
+};
+use crate::sys::page::host_page_bytes;
+use crate::sys::{to_u64, to_usize};
 use napi::Env;
-use napi::bindgen_prelude::{AsyncTask, Unknown};
+use napi::bindgen_prelude::{Array, AsyncTask, Buffer, Uint8Array, Uint32Array, Unknown};
 use napi_derive::napi;
 use std::cell::RefCell;
 use std::os::fd::IntoRawFd;
@@ -75,34 +79,134 @@ pub fn lay(
     let snapshot = snapshot.map(snapshot_of).transpose()?;
     let place = place_of(env, array)?;
     let made = memory_of(memory)?.lay(place, snapshot.as_deref(), to_count(keep_resident_bytes)?)?;
-    let numbers = |(index, mapped): (usize, crate::memory::Mapped)| {
-        [from_count(crate::sys::to_u64(index)), from_count(mapped.id)]
-    };
-    Ok(made.into_iter().flat_map(numbers).collect())
+    let numbers =
+        |(index, mapped): (usize, crate::memory::Mapped)| [from_count(to_u64(index)), from_count(mapped.id)];
+    Ok(alloc::collected(made.into_iter().flat_map(numbers)).map_err(Error::from)?)
 }
 
 fn settings(keep_resident_bytes: f64, huge_pages: bool) -> Result<Settings, Error> {
     Ok(Settings { keep_resident_bytes: to_count(keep_resident_bytes)?, huge_pages })
 }
 
+/// What a mapping or window shows when a snapshot is taken.
+#[napi(object)]
+pub struct NativeShown {
+    pub address: f64,
+    /// Absent for an empty window.
+    pub region: Option<u32>,
+    pub byte_offset: f64,
+    pub byte_length: f64,
+    pub strict: bool,
+}
+
+/// A mapping or window that a snapshot keeps.
+#[napi(object)]
+pub struct NativeKept {
+    pub address: f64,
+    /// Bytes of its place, in whole pages.
+    pub place_bytes: f64,
+    pub access: u32,
+    /// Absent for a mapping.
+    pub window_access: Option<u32>,
+    pub tail_traps: bool,
+    /// Absent for an empty window.
+    pub region_name: Option<String>,
+    pub byte_offset: f64,
+    pub byte_length: f64,
+    pub strict: bool,
+}
+
+/// What a mapping or window is given when a snapshot is loaded.
+#[napi(object)]
+pub struct NativeGrant {
+    /// Absent for an empty window.
+    pub region: Option<u32>,
+    pub access: u32,
+}
+
+/// A function of a module, as states have it.
+#[napi(object)]
+pub struct NativeFunction {
+    pub index: u32,
+    pub export_name: Option<String>,
+    pub whose: String,
+}
+
+/// A value of a global or table. `kind` says which of the others is there.
+#[napi(object)]
+pub struct NativeValue {
+    pub kind: String,
+    pub boolean: Option<bool>,
+    pub number: Option<f64>,
+    pub text: Option<String>,
+    pub function: Option<NativeFunction>,
+}
+
+#[napi(object)]
+pub struct NativeGlobal {
+    pub name: String,
+    /// Which of the values.
+    pub value: u32,
+}
+
+/// Of each entry: 0 for null, else one more than which of the values.
+#[napi(object)]
+pub struct NativeTable {
+    pub name: String,
+    pub entries: Uint32Array,
+}
+
+/// A state that was loaded.
+#[napi(object)]
+pub struct NativeState {
+    pub values: Vec<NativeValue>,
+    pub globals: Vec<NativeGlobal>,
+    pub tables: Vec<NativeTable>,
+}
+
+/// What only lib/ knows of a snapshot.
+#[napi(object)]
+pub struct NativeAbout {
+    /// `'i32'` or `'i64'`.
+    pub address: String,
+    pub module_digest: Option<String>,
+    /// Why it can't be saved.
+    pub unsaveable: Option<String>,
+}
+
+/// A part of what an authentication code covers.
+#[napi(object)]
+pub struct NativePart {
+    pub bytes: Buffer,
+    /// What to ask for next; absent: nothing.
+    pub next: Option<f64>,
+}
+
 /// Owns a snapshot as long as it is open.
 #[napi]
 pub struct NativeSnapshot {
     slot: Slot<Snapshot>,
-    metadata: String,
+    loaded: RefCell<Option<FromFile>>,
 }
 
-/// How many numbers tell of a kept mapping: start, length, access, offset in the region, bytes of it, whether from free space,
-/// a window's access or -1, whether its rest traps.
-const MAPPING_NUMBERS: usize = 8;
+/// What a snapshot that came from elsewhere says, until lib/ has taken it.
+struct FromFile {
+    about: About,
+    state: Option<State>,
+    mac: Option<Mac>,
+}
 
 #[napi]
 impl NativeSnapshot {
-    fn new(snapshot: Snapshot, metadata: String) -> napi::Result<Self> {
-        Ok(Self { slot: Slot::new(&SNAPSHOTS, snapshot)?, metadata })
+    fn new(snapshot: Snapshot, loaded: Option<FromFile>) -> napi::Result<Self> {
+        Ok(Self { slot: Slot::new(&SNAPSHOTS, snapshot)?, loaded: RefCell::new(loaded) })
     }
 
-    /// `regions`: three numbers for each mapping of the memory: its start, its region or -1, bytes of the region.
+    fn from_loaded(loaded: Loaded) -> napi::Result<Self> {
+        let Loaded { snapshot, about, state, mac } = loaded;
+        Self::new(snapshot, Some(FromFile { about, state, mac }))
+    }
+
     #[napi(factory, catch_unwind)]
     pub fn capture(
         memory: u32,
@@ -111,23 +215,30 @@ impl NativeSnapshot {
         name: String,
         keep_resident_bytes: f64,
         huge_pages: bool,
-        regions: Vec<f64>,
+        shown: Array<'_>,
     ) -> napi::Result<Self> {
-        let regions = regions.as_chunks::<3>().0.iter().map(|[start, region, byte_length]| {
-            let region = if *region < 0.0 { None } else { Some(region_of(to_number(*region)?)?) };
-            Ok(MappedRegion { start: aligned_offset(*start)?, region, byte_length: to_count(*byte_length)? })
-        });
-        let regions = regions.collect::<Result<Vec<_>, Error>>()?;
+        let mut regions = alloc::with_room(shown.len() as usize).map_err(Error::from)?;
+        for index in 0..shown.len() {
+            let it: NativeShown = item(&shown, index)?;
+            let (offset, length) = (to_count(it.byte_offset)?, to_count(it.byte_length)?);
+            let skip = offset.checked_rem(host_page_bytes()).unwrap_or(0);
+            regions.push(MappedRegion {
+                start: aligned_offset(it.address)?,
+                region: it.region.map(region_of).transpose()?,
+                byte_length: if it.region.is_some() { length.saturating_add(skip) } else { 0 },
+                skip,
+                strict: it.strict,
+            });
+        }
         let place = place_of(env, array)?;
         let snapshot =
             memory_of(memory)?.capture(place, &name, &regions, settings(keep_resident_bytes, huge_pages)?)?;
-        Self::new(snapshot, String::new())
+        Self::new(snapshot, None)
     }
 
     #[napi(factory, catch_unwind)]
     pub fn from_fd(fd: i32, keep_resident_bytes: f64) -> napi::Result<Self> {
-        let Loaded { snapshot, metadata } = Snapshot::from_fd(fd, settings(keep_resident_bytes, false)?)?;
-        Self::new(snapshot, metadata)
+        Self::from_loaded(Snapshot::from_fd(fd, settings(keep_resident_bytes, false)?)?)
     }
 
     #[napi(catch_unwind)]
@@ -140,16 +251,38 @@ impl NativeSnapshot {
         let settings = settings(keep_resident_bytes, huge_pages)?;
         let load =
             move |progress: &LoadProgress| Snapshot::load(Path::new(&path), settings, &progress.cancelled);
-        Ok(task.run(load, |Loaded { snapshot, metadata }| Self::new(snapshot, metadata)))
+        Ok(task.run(load, Self::from_loaded))
     }
 
     fn get(&self) -> Result<Arc<Snapshot>, Error> {
         snapshot_of(self.slot.number())
     }
 
+    /// Completes a snapshot that was captured. The state is given in three lists, as in [`NativeState`]; `null`: there is none. Gives why it
+    /// can't be saved, if so.
     #[napi(catch_unwind)]
-    pub fn finish(&self, metadata: String) -> napi::Result<()> {
-        Ok(self.get()?.finish(metadata)?)
+    pub fn finish(
+        &self,
+        about: NativeAbout,
+        values: Option<Array<'_>>,
+        globals: Option<Array<'_>>,
+        tables: Option<Array<'_>>,
+    ) -> napi::Result<Option<String>> {
+        let NativeAbout { address, module_digest, unsaveable } = about;
+        let mut about = About {
+            address: if address == "i64" { AddressType::I64 } else { AddressType::I32 },
+            module: module_digest.and_then(Text::new),
+            unsaveable: unsaveable.map(|why| Text::new(why).unwrap_or_default()),
+        };
+        let state = match (values, globals, tables) {
+            (Some(values), Some(globals), Some(tables)) => state_from(&values, &globals, &tables)?,
+            _ => None,
+        };
+        if let (Some(Err(why)), None) = (&state, &about.unsaveable) {
+            about.unsaveable = Text::new((*why).to_owned());
+        }
+        let state = state.and_then(|state| state.ok());
+        Ok(self.get()?.finish(about, state.as_ref())?)
     }
 
     #[napi(getter)]
@@ -157,10 +290,37 @@ impl NativeSnapshot {
         self.slot.number()
     }
 
-    /// Of a snapshot that was loaded.
-    #[napi(getter)]
-    pub fn metadata(&self) -> String {
-        self.metadata.clone()
+    /// What a snapshot that was loaded says of itself.
+    #[napi(catch_unwind)]
+    pub fn about(&self) -> napi::Result<NativeAbout> {
+        let loaded = self.loaded.borrow();
+        let about = &loaded.as_ref().ok_or_else(|| internal("the snapshot was not loaded"))?.about;
+        let copy = |text: &str| alloc::text(text).map_err(Error::from);
+        Ok(NativeAbout {
+            address: if about.address == AddressType::I64 { "i64" } else { "i32" }.to_owned(),
+            module_digest: about.module.as_deref().map(copy).transpose()?,
+            unsaveable: about.unsaveable.as_deref().map(copy).transpose()?,
+        })
+    }
+
+    /// Its globals and tables; `null`: it has none, or they were taken.
+    #[napi(catch_unwind)]
+    pub fn take_state(&self) -> napi::Result<Option<NativeState>> {
+        let state = self.loaded.borrow_mut().as_mut().and_then(|loaded| loaded.state.take());
+        Ok(state.map(state_to).transpose()?)
+    }
+
+    /// The authentication code of the file that it was loaded from.
+    #[napi(catch_unwind)]
+    pub fn mac(&self) -> Option<Buffer> {
+        let mac = self.loaded.borrow().as_ref().and_then(|loaded| loaded.mac);
+        mac.map(|mac| mac.to_vec().into())
+    }
+
+    /// What goes on when the snapshot is closed meanwhile.
+    #[napi(catch_unwind)]
+    pub fn hold(&self) -> napi::Result<NativeHeldSnapshot> {
+        Ok(NativeHeldSnapshot { snapshot: RefCell::new(Some(self.get()?)) })
     }
 
     #[napi(getter, catch_unwind)]
@@ -184,75 +344,30 @@ impl NativeSnapshot {
         Ok(self.get()?.name().to_owned())
     }
 
-    /// The mappings, `MAPPING_NUMBERS` each.
+    /// The mappings, with the access that was granted.
     #[napi(catch_unwind)]
-    pub fn mappings(&self) -> napi::Result<Vec<f64>> {
-        let snapshot = self.get()?;
-        let numbers = |kept: &KeptMapping| -> [f64; MAPPING_NUMBERS] {
-            let shown = kept.shown.as_ref();
-            [
-                from_count(kept.span.start().get()),
-                from_count(kept.span.length().get()),
-                access_code(kept.access),
-                shown.map_or(0.0, |shown| from_count(shown.byte_offset.get())),
-                shown.map_or(0.0, |shown| from_count(shown.byte_length)),
-                f64::from(u8::from(kept.from_free)),
-                kept.window.map_or(-1.0, |kind| access_code(kind.access)),
-                f64::from(u8::from(kept.window.is_some_and(|kind| kind.rest == Rest::Inaccessible))),
-            ]
-        };
-        Ok(snapshot.mappings().iter().flat_map(numbers).collect())
+    pub fn mappings(&self) -> napi::Result<Vec<NativeKept>> {
+        let described = self.get()?.described_mappings()?;
+        Ok(alloc::collected(described.into_iter().map(kept_to)).map_err(Error::from)?)
     }
 
-    /// `mappings` as above; `regions`: the region of each, or -1.
+    /// The mappings of a snapshot that was loaded, as they were saved.
     #[napi(catch_unwind)]
-    pub fn set_mappings(&self, mappings: Vec<f64>, regions: Vec<f64>) -> napi::Result<()> {
-        let invalid = || Error::new(Code::SnapshotInvalid, "the snapshot's list of mappings is damaged");
-        let (kept, rest) = mappings.as_chunks::<MAPPING_NUMBERS>();
-        if !rest.is_empty() || kept.len() != regions.len() {
-            return Err(invalid().into());
+    pub fn saved_mappings(&self) -> napi::Result<Vec<NativeKept>> {
+        let snapshot = self.get()?;
+        let saved = snapshot.saved_mappings().iter().cloned().map(kept_to);
+        Ok(alloc::collected(saved).map_err(Error::from)?)
+    }
+
+    /// Gives each of the saved mappings its region.
+    #[napi(catch_unwind)]
+    pub fn grant(&self, grants: Array<'_>) -> napi::Result<()> {
+        let mut list = alloc::with_room(grants.len() as usize).map_err(Error::from)?;
+        for index in 0..grants.len() {
+            let it: NativeGrant = item(&grants, index)?;
+            list.push(Grant { region: it.region.map(region_of).transpose()?, access: to_access(it.access)? });
         }
-        let aligned = |value: f64| PageAligned::new(to_count(value).ok()?);
-        let to_kept = |(numbers, region): (&[f64; MAPPING_NUMBERS], &f64)| {
-            let [start, length, access, byte_offset, byte_length, from_free, window_access, trap] = *numbers;
-            let span =
-                aligned(start).zip(aligned(length)).and_then(|(start, length)| PageSpan::new(start, length));
-            let span = span.ok_or_else(invalid)?;
-            let shown = if *region < 0.0 {
-                None
-            } else {
-                let region = region_of(to_number(*region)?)?;
-                let byte_offset = aligned(byte_offset).ok_or_else(invalid)?;
-                let byte_length = to_count(byte_length).map_err(|_| invalid())?;
-                let pages = region.pages(byte_offset, byte_length)?;
-                if pages.length() > span.length() || window_access < 0.0 && pages.length() < span.length() {
-                    return Err(invalid());
-                }
-                Some(KeptRegion { region, byte_offset, byte_length })
-            };
-            let window = if window_access < 0.0 {
-                None
-            } else {
-                Some(
-                    kind(length, to_number(window_access).map_err(|_| invalid())?, trap != 0.0)
-                        .map_err(|_| invalid())?,
-                )
-            };
-            if window.is_none() && shown.is_none() {
-                return Err(invalid());
-            }
-            let access = to_number(access).and_then(to_access).map_err(|_| invalid())?;
-            Ok(KeptMapping { span, shown, access, from_free: from_free != 0.0, window })
-        };
-        let kept = kept.iter().zip(&regions).map(to_kept).collect::<Result<Vec<_>, Error>>()?;
-        Ok(self.get()?.set_mappings(kept)?)
-    }
-
-    #[napi(catch_unwind)]
-    pub fn save(&self, task: &NativeTask, path: String) -> napi::Result<AsyncTask<Job<(), ()>>> {
-        let snapshot = self.get()?;
-        let save = move |progress: &LoadProgress| snapshot.save(Path::new(&path), &progress.cancelled);
-        Ok(task.run(save, Ok))
+        Ok(self.get()?.grant(&list)?)
     }
 
     /// Closes it; memories that show it go on doing so.
@@ -260,4 +375,198 @@ impl NativeSnapshot {
     pub fn close(&self) {
         drop(self.slot.take());
     }
+}
+
+/// A snapshot for as long as it is read or saved.
+#[napi]
+pub struct NativeHeldSnapshot {
+    snapshot: RefCell<Option<Arc<Snapshot>>>,
+}
+
+#[napi]
+impl NativeHeldSnapshot {
+    fn get(&self) -> Result<Arc<Snapshot>> {
+        self.snapshot.borrow().clone().ok_or_else(|| internal("the snapshot was let go of"))
+    }
+
+    /// Lets go of it, before it is collected.
+    #[napi(catch_unwind)]
+    pub fn release(&self) {
+        drop(self.snapshot.take());
+    }
+
+    /// A part of what an authentication code covers. 0 begins.
+    #[napi(catch_unwind)]
+    pub fn part(&self, task: &NativeTask, from: f64) -> napi::Result<AsyncTask<Job<Part, NativePart>>> {
+        let (snapshot, from) = (self.get()?, to_count(from)?);
+        let to_js =
+            |Part { bytes, next }: Part| Ok(NativePart { bytes: bytes.into(), next: next.map(from_count) });
+        Ok(task.run(move |_: &LoadProgress| snapshot.part(from), to_js))
+    }
+
+    /// `mac`: 32 bytes, or `null` for none.
+    #[napi(catch_unwind)]
+    pub fn save(
+        &self,
+        task: &NativeTask,
+        path: String,
+        mac: Option<Uint8Array>,
+    ) -> napi::Result<AsyncTask<Job<(), ()>>> {
+        let snapshot = self.get()?;
+        let mac = match mac {
+            Some(mac) => *mac.first_chunk().ok_or_else(|| internal("an authentication code has 32 bytes"))?,
+            None => Mac::default(),
+        };
+        let save = move |progress: &LoadProgress| snapshot.save(Path::new(&path), &mac, &progress.cancelled);
+        Ok(task.run(save, Ok))
+    }
+}
+
+/// An element of an array, taken one by one: a list of all could be too large to be had.
+fn item<T: napi::bindgen_prelude::FromNapiValue>(array: &Array<'_>, index: u32) -> napi::Result<T> {
+    array.get(index)?.ok_or_else(|| internal("an array has a hole").into())
+}
+
+fn kept_to(saved: SavedMapping) -> NativeKept {
+    // As `to_access` numbers them.
+    let code = |access| u32::from(crate::snapshot::rank(access));
+    let (name, byte_offset, byte_length) = match saved.shown {
+        Some(part) => (Some(part.region_name.into_string()), part.byte_offset, part.byte_length),
+        None => (None, 0, 0),
+    };
+    NativeKept {
+        address: from_count(saved.address),
+        place_bytes: from_count(saved.byte_length),
+        access: code(saved.access),
+        window_access: saved.window.map(|window| code(window.access)),
+        tail_traps: saved.window.is_some_and(|window| window.tail_traps),
+        region_name: name,
+        byte_offset: from_count(byte_offset),
+        byte_length: from_count(byte_length),
+        strict: saved.strict,
+    }
+}
+
+/// The state in a form for files, or why no file can hold it. `None` for none.
+type StateOrWhy = Option<std::result::Result<State, &'static str>>;
+
+fn state_from(values: &Array<'_>, globals: &Array<'_>, tables: &Array<'_>) -> napi::Result<StateOrWhy> {
+    const TOO_MUCH: &str =
+        "a global or table has a name or value that is too long for a file, or there are too many";
+    let refused = Error::from;
+    let mut kept_values = alloc::with_room(values.len() as usize).map_err(refused)?;
+    for index in 0..values.len() {
+        match value_from(item(values, index)?) {
+            Some(value) => kept_values.push(value),
+            None => return Ok(Some(Err(TOO_MUCH))),
+        }
+    }
+    let mut kept_globals = alloc::with_room(globals.len() as usize).map_err(refused)?;
+    for index in 0..globals.len() {
+        let NativeGlobal { name, value } = item(globals, index)?;
+        match Text::new(name) {
+            Some(name) => kept_globals.push(SavedGlobal { name, value }),
+            None => return Ok(Some(Err(TOO_MUCH))),
+        }
+    }
+    let mut kept_tables = alloc::with_room(tables.len() as usize).map_err(refused)?;
+    for index in 0..tables.len() {
+        let NativeTable { name, entries } = item(tables, index)?;
+        let (name, runs) = (Text::new(name), List::new(runs_of(&entries).map_err(refused)?));
+        let length = u32::try_from(entries.len()).ok();
+        match (name, runs, length) {
+            (Some(name), Some(runs), Some(length)) => kept_tables.push(SavedTable { name, length, runs }),
+            _ => return Ok(Some(Err(TOO_MUCH))),
+        }
+    }
+    let lists = (List::new(kept_values), List::new(kept_globals), List::new(kept_tables));
+    Ok(Some(match lists {
+        (Some(values), Some(globals), Some(tables)) => Ok(State { values, globals, tables }),
+        _ => Err(TOO_MUCH),
+    }))
+}
+
+fn value_from(value: NativeValue) -> Option<Value> {
+    Some(match value.kind.as_str() {
+        "null" => Value::Null,
+        "boolean" => Value::Boolean(value.boolean?),
+        "number" => Value::Number(value.number?),
+        "bigint" => Value::Bigint(Text::new(value.text?)?),
+        "string" => Value::String(Text::new(value.text?)?),
+        "function" => {
+            let NativeFunction { index, export_name, whose } = value.function?;
+            let export_name = match export_name {
+                Some(name) => Some(Text::new(name)?),
+                None => None,
+            };
+            let whose = match whose.as_str() {
+                "own" => Whose::Own,
+                "foreign" => Whose::Foreign,
+                _ => Whose::Unknown,
+            };
+            Value::Function(SavedFunction { index, export_name, whose })
+        }
+        _ => Value::Undefined,
+    })
+}
+
+fn value_to(value: Value) -> NativeValue {
+    let of = |kind: &str| NativeValue {
+        kind: kind.to_owned(),
+        boolean: None,
+        number: None,
+        text: None,
+        function: None,
+    };
+    match value {
+        Value::Null => of("null"),
+        Value::Undefined => of("undefined"),
+        Value::Boolean(boolean) => NativeValue { boolean: Some(boolean), ..of("boolean") },
+        Value::Number(number) => NativeValue { number: Some(number), ..of("number") },
+        Value::Bigint(digits) => NativeValue { text: Some(digits.into_string()), ..of("bigint") },
+        Value::String(text) => NativeValue { text: Some(text.into_string()), ..of("string") },
+        Value::Function(SavedFunction { index, export_name, whose }) => {
+            let whose = match whose {
+                Whose::Own => "own",
+                Whose::Foreign => "foreign",
+                Whose::Unknown => "unknown",
+            };
+            let export_name = export_name.map(Text::into_string);
+            let function = NativeFunction { index, export_name, whose: whose.to_owned() };
+            NativeValue { function: Some(function), ..of("function") }
+        }
+    }
+}
+
+/// What of a table's entries is not null.
+fn runs_of(entries: &[u32]) -> Result<Vec<SavedRun>, alloc::Refused> {
+    let mut runs = Vec::new();
+    let mut at = 0_usize;
+    for run in entries.chunk_by(|first, second| (*first == 0) == (*second == 0)) {
+        if run.first().is_some_and(|first| *first > 0) {
+            let values = alloc::collected(run.iter().map(|entry| entry.saturating_sub(1)))?;
+            let start = u32::try_from(at).map_err(|_| alloc::Refused)?;
+            alloc::push(&mut runs, SavedRun { at: start, values: List::new(values).unwrap_or_default() })?;
+        }
+        at = at.saturating_add(run.len());
+    }
+    Ok(runs)
+}
+
+fn state_to(state: State) -> Result<NativeState> {
+    let globals = state.globals.into_vec().into_iter();
+    let globals = globals.map(|SavedGlobal { name, value }| NativeGlobal { name: name.into_string(), value });
+    let mut tables = alloc::with_room(state.tables.len())?;
+    for SavedTable { name, length, runs } in state.tables.into_vec() {
+        let mut entries: Vec<u32> = alloc::with_room(to_usize(length.into()))?;
+        for SavedRun { at, values } in runs.into_vec() {
+            // In order and inside, as the state was checked.
+            entries.resize(to_usize(at.into()).min(entries.capacity()), 0);
+            entries.extend(values.iter().map(|value| value.saturating_add(1)));
+        }
+        entries.resize(to_usize(length.into()), 0);
+        tables.push(NativeTable { name: name.into_string(), entries: entries.into() });
+    }
+    let values = alloc::collected(state.values.into_vec().into_iter().map(value_to))?;
+    Ok(NativeState { values, globals: alloc::collected(globals)?, tables })
 }

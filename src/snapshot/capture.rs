@@ -1,7 +1,9 @@
 //! Taking a snapshot.
 
-use super::format::{Header, MOST_FREE, MOST_PIECES, Tail, united};
+use super::format::{Header, Kept, Mac, united};
+use super::metadata::{MOST_FREE, MOST_PIECES};
 use super::{Content, KeptMapping, KeptRegion, Settings, Snapshot, data_offset_for};
+use crate::alloc;
 use crate::error::{Code, Error, Result};
 use crate::mapping::{Access, MappingTable};
 use crate::memory::{Held, Memory, Place};
@@ -11,7 +13,6 @@ use crate::sys::page::{PageAligned, PageSpan, host_page_bytes};
 use crate::sys::pagemap::{self, Which};
 use crate::sys::{SysResult, contents, file, memfd, process_map};
 use crate::window::Window;
-use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
@@ -23,6 +24,10 @@ pub struct MappedRegion {
     pub region: Option<Arc<Region>>,
     /// From the first page's start.
     pub byte_length: u64,
+    /// Which byte of the first page is the first that the caller asked for.
+    pub skip: u64,
+    /// Whether missing pages end its use: for whoever restores it.
+    pub strict: bool,
 }
 
 /// Zeros between two stretches of data that are laid with them: cheaper than two more areas for each memory that shows them.
@@ -45,15 +50,17 @@ impl Memory {
         let header = Header {
             byte_length: place.byte_length(),
             data_offset: data_offset_for(place.base()),
-            tail_bytes: 0,
+            metadata_bytes: 0,
+            state_bytes: 0,
             checksum: 0,
+            mac: Mac::default(),
         };
         let fd = memfd::create_growing(name).map_err(failed)?;
-        file::set_length(&fd, header.tail_offset()).map_err(failed)?;
+        file::set_length(&fd, header.metadata_offset()).map_err(failed)?;
         let copy = Copy { fd: fd.as_fd(), base: place.base(), data_offset: header.data_offset };
 
         let mut data = Vec::new();
-        for stretch in own_stretches(&state.table, place.byte_length()) {
+        for stretch in own_stretches(&state.table, place.byte_length())? {
             let stretch = self.addresses(stretch)?;
             for candidate in written_pages(stretch, state.content.as_deref()).map_err(failed)? {
                 copy.data_of(candidate, &mut data).map_err(failed)?;
@@ -65,17 +72,16 @@ impl Memory {
                 continue;
             };
             for own in own_pages(target, Which::OwnOfFile).map_err(failed)? {
-                written.push(copy.all_of(own).map_err(failed)?);
+                alloc::push(&mut written, copy.all_of(own).map_err(failed)?)?;
             }
         }
-        let mut free: Vec<PageSpan> = state.table.free().spans().collect();
-        free.retain(|span| span.end() <= place.byte_length());
-        free.truncate(MOST_FREE);
+        let free = state.table.free().spans().filter(|span| span.end() <= place.byte_length());
+        let free = alloc::collected(free.take(MOST_FREE))?;
         drop(state);
-        let tail = Tail { pieces: pieces_of(&data), written, free, metadata: String::new() };
+        let kept = Kept { pieces: pieces_of(&data)?, written, free };
         let inode = file::status(&fd).map_err(failed)?.inode;
         let content = Content { inode, data_offset: header.data_offset, data };
-        let snapshot = Snapshot::new(name, fd, Description::Ours, content, &header, tail, settings);
+        let snapshot = Snapshot::new(name, fd, Description::Ours, content, &header, kept, settings);
         let snapshot = snapshot.map_err(failed)?;
         snapshot.set_mappings(mappings)?;
         Ok(snapshot)
@@ -92,8 +98,8 @@ impl KeptMapping {
 
 /// What stands in the table, with the regions that the caller knows of. Where the two don't fit, another thread was there, and nothing tells what it shows.
 fn keep_mappings(table: &MappingTable<Held>, regions: &[MappedRegion]) -> Result<Vec<KeptMapping>> {
-    let regions: BTreeMap<PageAligned, &MappedRegion> =
-        regions.iter().map(|known| (known.start, known)).collect();
+    let mut known: Vec<&MappedRegion> = alloc::collected(regions)?;
+    known.sort_unstable_by_key(|known| known.start);
     let keep = |(entry, held): (&crate::mapping::Entry, &Held)| {
         let start = entry.span.start();
         let unknown = || {
@@ -104,11 +110,13 @@ fn keep_mappings(table: &MappingTable<Held>, regions: &[MappedRegion]) -> Result
             Error::new(Code::RegionClosed, message)
         };
         let shown_length = held.window.as_ref().map_or(entry.span.length(), Window::shown);
-        let known = regions.get(&start).ok_or_else(unknown)?;
+        let index = known.binary_search_by_key(&start, |known| known.start).map_err(|_| unknown())?;
+        let known = known.get(index).ok_or_else(unknown)?;
         let shown = known.region.as_ref().map(|region| KeptRegion {
             region: Arc::clone(region),
             byte_offset: entry.region_offset,
             byte_length: known.byte_length,
+            skip: known.skip,
         });
         let is_it = match &shown {
             None => shown_length == PageAligned::ZERO,
@@ -127,22 +135,34 @@ fn keep_mappings(table: &MappingTable<Held>, regions: &[MappedRegion]) -> Result
             shown,
             access: entry.access,
             from_free: entry.from_free,
+            strict: known.strict,
             window: held.window.as_ref().map(Window::kind),
         })
     };
-    table.held().map(keep).collect()
+    let mut kept = Vec::new();
+    for held in table.held() {
+        alloc::push(&mut kept, keep(held)?)?;
+    }
+    Ok(kept)
 }
 
 /// What of a memory is no mapping, as offsets.
-pub(super) fn own_stretches(table: &MappingTable<Held>, byte_length: PageAligned) -> Vec<PageSpan> {
+pub(super) fn own_stretches(
+    table: &MappingTable<Held>,
+    byte_length: PageAligned,
+) -> Result<Vec<PageSpan>, alloc::Refused> {
     let mut stretches = Vec::new();
     let mut at = PageAligned::ZERO;
     for entry in table.entries() {
-        stretches.extend(PageSpan::between(at, entry.span.start().min(byte_length)));
+        if let Some(stretch) = PageSpan::between(at, entry.span.start().min(byte_length)) {
+            alloc::push(&mut stretches, stretch)?;
+        }
         at = entry.span.end();
     }
-    stretches.extend(PageSpan::between(at, byte_length));
-    stretches
+    if let Some(stretch) = PageSpan::between(at, byte_length) {
+        alloc::push(&mut stretches, stretch)?;
+    }
+    Ok(stretches)
 }
 
 /// What of an area of the process lies in a range.
@@ -176,7 +196,9 @@ pub(super) fn areas_in(target: PageSpan) -> SysResult<Vec<Area>> {
             let skew = span.start().get().saturating_sub(vma.start);
             AreaFile { inode: vma.inode, offset: vma.file_offset.saturating_add(skew) }
         };
-        areas.extend(span.map(|span| Area { span, file: (vma.inode != 0).then(|| file(span)) }));
+        if let Some(span) = span {
+            alloc::push(&mut areas, Area { span, file: (vma.inode != 0).then(|| file(span)) })?;
+        }
         at = end;
     }
     Ok(areas)
@@ -189,17 +211,24 @@ fn written_pages(target: PageSpan, content: Option<&Content>) -> SysResult<Vec<P
     for area in areas_in(target)? {
         let which = if area.file.is_some() { Which::OwnOfFile } else { Which::Own };
         // Where nothing can be told, all of it is looked at.
-        let own = own_pages(area.span, which).unwrap_or_else(|_| vec![area.span]);
+        let own = own_pages(area.span, which).or_else(|_| alloc::copied(&[area.span]))?;
         match (area.file, content) {
-            (None, _) => pages.extend(own),
+            (None, _) => append(&mut pages, own)?,
             (Some(file), Some(content)) if file.inode == content.inode => {
-                let data = content.in_area(area.span, file.offset);
-                pages.extend(united(own.into_iter().chain(data).collect()));
+                let mut own = own;
+                append(&mut own, content.in_area(area.span, file.offset)?)?;
+                append(&mut pages, united(own)?)?;
             }
-            (Some(_), _) => pages.push(area.span),
+            (Some(_), _) => alloc::push(&mut pages, area.span)?,
         }
     }
     Ok(pages)
+}
+
+fn append(spans: &mut Vec<PageSpan>, more: Vec<PageSpan>) -> Result<(), alloc::Refused> {
+    spans.try_reserve(more.len())?;
+    spans.extend(more);
+    Ok(())
 }
 
 impl Content {
@@ -214,39 +243,51 @@ impl Content {
                 let in_memory = |bytes: u64| bytes.checked_sub(header.data_offset.get());
                 let start = in_memory(from).map(PageAligned::round_down);
                 let stop = in_memory(to).and_then(PageAligned::round_up);
-                data.extend(start.zip(stop).and_then(|(start, stop)| PageSpan::between(start, stop)));
+                if let Some(found) = start.zip(stop).and_then(|(start, stop)| PageSpan::between(start, stop))
+                {
+                    alloc::push(&mut data, found)?;
+                }
                 at = to;
             }
         }
-        Ok(Self { inode, data_offset: header.data_offset, data: united(data) })
+        Ok(Self { inode, data_offset: header.data_offset, data: united(data)? })
     }
 
     /// The addresses of what the file holds in an area that shows it from an offset on.
-    fn in_area(&self, area: PageSpan, offset: u64) -> Vec<PageSpan> {
+    fn in_area(&self, area: PageSpan, offset: u64) -> Result<Vec<PageSpan>, alloc::Refused> {
         let shown = PageAligned::new(offset).and_then(|offset| offset.checked_sub(self.data_offset));
         let Some(shown) = shown.and_then(|start| PageSpan::new(start, area.length())) else {
             // Not as a snapshot is laid.
-            return vec![area];
+            return alloc::copied(&[area]);
         };
         let first = self.data.partition_point(|data| data.end() <= shown.start());
         let inside = self.data.iter().skip(first).map_while(|data| data.within(shown));
         let address = |at: PageAligned| area.start().checked_add(at.checked_sub(shown.start())?);
-        inside.filter_map(|data| PageSpan::between(address(data.start())?, address(data.end())?)).collect()
+        alloc::collected(
+            inside.filter_map(|data| PageSpan::between(address(data.start())?, address(data.end())?)),
+        )
     }
 }
 
 fn own_pages(target: PageSpan, which: Which) -> SysResult<Vec<PageSpan>> {
     let mut pages = Vec::new();
-    let scanned = pagemap::scan(target, which, u64::MAX, |run| pages.push(run.span));
-    if scanned.is_err() {
+    let mut kept = Ok(());
+    let scanned = pagemap::scan(target, which, u64::MAX, |run| {
+        if kept.is_ok() {
+            kept = alloc::push(&mut pages, run.span);
+        }
+    });
+    if scanned.is_err() && kept.is_ok() {
         pages.clear();
         pagemap::read(target, |run| match pages.last_mut() {
             Some(last) if last.end() == run.span.start() => {
                 *last = PageSpan::between(last.start(), run.span.end()).unwrap_or(*last);
             }
-            _ => pages.push(run.span),
+            _ if kept.is_ok() => kept = alloc::push(&mut pages, run.span),
+            _ => {}
         })?;
     }
+    kept?;
     Ok(pages)
 }
 
@@ -276,8 +317,7 @@ impl Copy<'_> {
 
     fn add(&self, run: Option<PageSpan>, data: &mut Vec<PageSpan>) -> SysResult<()> {
         let Some(run) = run else { return Ok(()) };
-        data.push(self.all_of(run)?);
-        Ok(())
+        Ok(alloc::push(data, self.all_of(run)?)?)
     }
 
     /// Copies a range, and gives where it lies in the memory.
@@ -291,8 +331,8 @@ impl Copy<'_> {
 }
 
 /// What is laid from the file: the data, joined over gaps that are small, and further over the smallest ones until there are few pieces.
-fn pieces_of(data: &[PageSpan]) -> Vec<PageSpan> {
-    let mut gaps: Vec<u64> = data.windows(2).map(gap).collect();
+fn pieces_of(data: &[PageSpan]) -> Result<Vec<PageSpan>, alloc::Refused> {
+    let mut gaps: Vec<u64> = alloc::collected(data.windows(2).map(gap))?;
     // Gaps that stay: the largest, and none that is small.
     gaps.sort_unstable_by(|a, b| b.cmp(a));
     let least = gaps.get(MOST_PIECES.saturating_sub(1)).map_or(0, |gap| gap.saturating_add(1));
@@ -303,10 +343,10 @@ fn pieces_of(data: &[PageSpan]) -> Vec<PageSpan> {
             Some(last) if gap(&[*last, *span]) < least => {
                 *last = PageSpan::between(last.start(), span.end()).unwrap_or(*last);
             }
-            _ => pieces.push(*span),
+            _ => alloc::push(&mut pieces, *span)?,
         }
     }
-    pieces
+    Ok(pieces)
 }
 
 fn gap(pair: &[PageSpan]) -> u64 {
@@ -330,19 +370,19 @@ mod tests {
     #[test]
     fn small_gaps_are_joined_and_large_ones_are_not() {
         let far = SMALL_GAP_BYTES / host_page_bytes();
-        assert_eq!(pieces_of(&[]), []);
-        assert_eq!(pieces_of(&[span(0, 1), span(2, 3)]), [span(0, 3)]);
+        assert_eq!(pieces_of(&[]).unwrap(), []);
+        assert_eq!(pieces_of(&[span(0, 1), span(2, 3)]).unwrap(), [span(0, 3)]);
         let apart = [span(0, 1), span(far + 1, far + 2)];
-        assert_eq!(pieces_of(&apart), apart);
+        assert_eq!(pieces_of(&apart).unwrap(), apart);
     }
 
     #[test]
     fn spans_are_united_in_order() {
         assert_eq!(
-            united(vec![span(5, 7), span(0, 2), span(1, 3), span(3, 4), span(6, 9)]),
+            united(vec![span(5, 7), span(0, 2), span(1, 3), span(3, 4), span(6, 9)]).unwrap(),
             [span(0, 4), span(5, 9)]
         );
-        assert_eq!(united(vec![]), []);
+        assert_eq!(united(vec![]).unwrap(), []);
     }
 
     proptest! {
@@ -354,7 +394,7 @@ mod tests {
                 at += gap + length;
                 span
             }).collect();
-            let pieces = pieces_of(&data);
+            let pieces = pieces_of(&data).unwrap();
             prop_assert!(pieces.len() <= MOST_PIECES);
             prop_assert!(data.iter().all(|span| pieces.iter().any(|piece| span.within(*piece) == Some(*span))));
             prop_assert!(pieces.windows(2).all(|pair| gap(pair) >= SMALL_GAP_BYTES));

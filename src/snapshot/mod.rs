@@ -24,22 +24,32 @@
 
 mod capture;
 mod format;
+mod metadata;
 mod restore;
 mod store;
+mod wire;
 
 pub use capture::MappedRegion;
+pub use format::Mac;
+pub use metadata::{
+    About, AddressType, Name, SavedFunction, SavedGlobal, SavedMapping, SavedPart, SavedRun, SavedTable,
+    SavedWindow, State, Value, Whose, rank,
+};
 pub(crate) use restore::Laid;
-pub use store::Loaded;
+pub use store::{Loaded, Part};
+pub use wire::{List, Text};
 
+use crate::alloc;
 use crate::error::{Code, Error, Result};
 use crate::mapping::Access;
 use crate::region::{Region, RegionPages};
 use crate::sys::checked_fd::{CheckedFd, Description};
 use crate::sys::mmap::{self, Advice, Mmap, Pages, Sharing};
-use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan, WASM_PAGE_BYTES, host_page_bytes};
+use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan, WASM_PAGE_BYTES};
 use crate::sys::{SysResult, file, memfd};
-use crate::window::Kind;
-use format::{Header, Tail};
+use crate::window::{Kind, Rest};
+use format::{Header, Kept};
+use metadata::{Metadata, Spans};
 use nix::errno::Errno;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -57,14 +67,29 @@ pub struct KeptMapping {
     pub from_free: bool,
     /// `None` for a mapping.
     pub window: Option<Kind>,
+    /// Whether missing pages end its use: for whoever restores it.
+    pub strict: bool,
 }
 
 /// A range of a region.
 #[derive(Debug, Clone)]
 pub struct KeptRegion {
     pub region: Arc<Region>,
+    /// Of its first page.
     pub byte_offset: PageAligned,
+    /// From there on.
     pub byte_length: u64,
+    /// Which byte of the first page is the first that the caller asked for.
+    pub skip: u64,
+}
+
+/// What a caller gives a saved mapping or window.
+#[derive(Debug, Clone)]
+pub struct Grant {
+    /// Of what it shows. `None` for an empty window.
+    pub region: Option<Arc<Region>>,
+    /// The most that the module may do with it.
+    pub access: Access,
 }
 
 impl KeptRegion {
@@ -92,9 +117,11 @@ pub struct Snapshot {
     /// Where byte 0 of the memory is in the memfd.
     data_offset: PageAligned,
     byte_length: PageAligned,
-    tail: OnceLock<Tail>,
-    /// Before it is finished.
-    draft: Tail,
+    kept: Kept,
+    /// What the memfd says of itself; not before it is finished.
+    header: OnceLock<Header>,
+    /// Of a snapshot that came from elsewhere.
+    saved: Vec<SavedMapping>,
     mappings: OnceLock<Vec<KeptMapping>>,
     settings: Settings,
     /// The memfd's pages, to copy from. Empty as long as there was no address space for them.
@@ -147,7 +174,7 @@ impl Snapshot {
         description: Description,
         content: Content,
         header: &Header,
-        draft: Tail,
+        kept: Kept,
         settings: Settings,
     ) -> SysResult<Self> {
         Ok(Self {
@@ -157,8 +184,9 @@ impl Snapshot {
             content: Arc::new(content),
             data_offset: header.data_offset,
             byte_length: header.byte_length,
-            tail: OnceLock::new(),
-            draft,
+            kept,
+            header: OnceLock::new(),
+            saved: Vec::new(),
             mappings: OnceLock::new(),
             settings,
             image: OnceLock::new(),
@@ -191,59 +219,214 @@ impl Snapshot {
         self.mappings.get().map_or(&[], Vec::as_slice)
     }
 
-    fn tail(&self) -> &Tail {
-        self.tail.get().unwrap_or(&self.draft)
+    /// The mappings of a snapshot that came from elsewhere, as they were saved.
+    pub fn saved_mappings(&self) -> &[SavedMapping] {
+        &self.saved
     }
 
-    fn header(&self, tail_bytes: u64) -> Header {
-        Header { byte_length: self.byte_length, data_offset: self.data_offset, tail_bytes, checksum: 0 }
+    /// Its mappings, as a file would have them: with the access that was granted.
+    pub fn described_mappings(&self) -> Result<Vec<SavedMapping>> {
+        Ok(self.saved_form::<{ usize::MAX }>()?.into_vec())
     }
 
-    /// Completes a snapshot that was captured: from now on nobody can write it. `metadata` is what the caller wants to know again when it is
-    /// loaded elsewhere.
-    pub fn finish(&self, metadata: String) -> Result<()> {
+    /// Completes a snapshot that was captured: from now on nobody can write it. `about` and `state` are what the caller wants to know again
+    /// when it is loaded elsewhere. Gives why that can't be, if so: then it serves this thread alone.
+    pub fn finish(&self, about: About, state: Option<&State>) -> Result<Option<String>> {
+        let mut about = about;
+        let mut state_bytes = Vec::new();
+        if let Some(state) = state.filter(|_| about.unsaveable.is_none()) {
+            match wire::encode(state, metadata::MOST_STATE_BYTES)? {
+                Some(bytes) => state_bytes = bytes,
+                None => {
+                    let most = metadata::MOST_STATE_BYTES;
+                    let why = format!("its globals and tables would take more than {most} bytes of a file");
+                    about.unsaveable = Text::new(why);
+                }
+            }
+        }
+        let unsaveable = about.unsaveable.as_deref().map(alloc::text).transpose()?;
+        let metadata = Metadata {
+            about,
+            pieces: Spans::of(&self.kept.pieces)?,
+            written: Spans::of(&self.kept.written)?,
+            free: Spans::of(&self.kept.free)?,
+            mappings: self.saved_form()?,
+        };
+        let most = metadata::most_metadata_bytes(self.byte_length);
+        let description = wire::encode(&metadata, most)?.ok_or_else(|| {
+            let message =
+                format!("the mappings of the memory would take more than {most} bytes in a snapshot");
+            Error::new(Code::OutOfRange, message)
+        })?;
+        let header = Header {
+            byte_length: self.byte_length,
+            data_offset: self.data_offset,
+            metadata_bytes: crate::sys::to_u64(description.len()),
+            state_bytes: crate::sys::to_u64(state_bytes.len()),
+            checksum: 0,
+            mac: Mac::default(),
+        };
+        self.seal(&header, &[&description, &state_bytes])?;
+        Ok(unsaveable)
+    }
+
+    /// Writes what the memfd lacks, and closes it to all writers.
+    fn seal(&self, header: &Header, description: &[&[u8]]) -> Result<()> {
         let failed = |sys| Error::from_sys(Code::OutOfMemory, "can't complete a snapshot", sys);
-        let tail = Tail { metadata, ..self.draft.clone() };
-        let bytes = tail.encode();
-        let header = self.header(crate::sys::to_u64(bytes.len()));
         let fd = self.fd.get().map_err(failed)?;
-        file::write_all(fd, header.tail_offset(), &bytes).map_err(failed)?;
+        let mut at = header.metadata_offset();
+        for part in description {
+            file::write_all(fd, at, part).map_err(failed)?;
+            at = at.saturating_add(crate::sys::to_u64(part.len()));
+        }
         file::write_all(fd, 0, &header.encode()).map_err(failed)?;
         memfd::seal_size(fd).map_err(failed)?;
         memfd::seal_write(fd).map_err(failed)?;
-        self.tail.set(tail).map_err(|_| Error::new(Code::Internal, "the snapshot is complete already"))?;
+        self.header
+            .set(*header)
+            .map_err(|_| Error::new(Code::Internal, "the snapshot is complete already"))?;
         if self.settings.huge_pages {
             self.gather();
         }
         Ok(())
     }
 
+    fn saved_form<const MOST: usize>(&self) -> Result<List<SavedMapping, MOST>> {
+        let mut saved = alloc::with_room(self.mappings().len())?;
+        for kept in self.mappings() {
+            let shown = kept.shown.as_ref().map(|shown| {
+                Ok::<_, Error>(SavedPart {
+                    // Names are shorter: of memfds by our own bound, of files by the kernel's.
+                    region_name: Text::new(alloc::text(shown.region.name())?).unwrap_or_default(),
+                    byte_offset: shown.byte_offset.get().saturating_add(shown.skip),
+                    byte_length: shown.byte_length.saturating_sub(shown.skip),
+                })
+            });
+            saved.push(SavedMapping {
+                address: kept.span.start().get(),
+                byte_length: kept.span.length().get(),
+                access: kept.access,
+                shown: shown.transpose()?,
+                window: kept.window.map(|kind| SavedWindow {
+                    access: kind.access,
+                    tail_traps: kind.rest == Rest::Inaccessible,
+                }),
+                from_free: kept.from_free,
+                strict: kept.strict,
+            });
+        }
+        List::new(saved).ok_or_else(|| {
+            Error::new(Code::OutOfRange, format!("a snapshot keeps at most {MOST} mappings and windows"))
+        })
+    }
+
     /// Gathers the memfd's pages in huge ones where they are dense. What a memory has read of them is one entry of its page tables
     /// then for 2 MiB, and costs a restore nothing. Best effort.
     fn gather(&self) {
         let Some(image) = self.image() else { return };
-        let resident = image.mmap.resident(image.mmap.span());
-        let whole = |span: PageSpan| {
-            let start = span.start().get().checked_next_multiple_of(HUGE_PAGE_BYTES)?;
-            PageSpan::new(PageAligned::new(start)?, PageAligned::new(HUGE_PAGE_BYTES)?)
-        };
-        let mut next = whole(image.mmap.span());
-        while let Some(block) = next.filter(|block| block.end() <= image.mmap.span().end()) {
-            next = PageSpan::between(block.end(), image.mmap.span().end()).and_then(whole);
-            let pages = |bytes: u64| crate::sys::to_usize(bytes.checked_div(host_page_bytes()).unwrap_or(0));
-            let first = pages(block.start().get().saturating_sub(image.mmap.address()));
-            let count = pages(HUGE_PAGE_BYTES);
-            let held = resident.iter().skip(first).take(count).filter(|page| **page).count();
+        // Only blocks that hold data are looked at: a hostile file may be one large hole.
+        let huge = PageAligned::new(HUGE_PAGE_BYTES);
+        let mut block_of: Option<PageSpan> = None;
+        let mut held = 0_u64;
+        let collapse = |block: Option<PageSpan>, held: u64| {
             // Where a quarter is missing, the memory that it would take is worth more.
-            if held.saturating_mul(4) < count.saturating_mul(3) {
-                continue;
-            }
+            let Some(block) = block.filter(|_| held.saturating_mul(4) >= HUGE_PAGE_BYTES.saturating_mul(3))
+            else {
+                return true;
+            };
             // EINVAL: the system has none. Else this block can't be had now.
-            let refused = mmap::advise(block, Advice::Collapse).err();
-            if refused.is_some_and(|sys| sys.errno == Errno::EINVAL) {
+            !mmap::advise(block, Advice::Collapse).is_err_and(|sys| sys.errno == Errno::EINVAL)
+        };
+        for span in &self.content.data {
+            let Some(mut part) = image.of(*span).and_then(|start| PageSpan::new(start, span.length())) else {
                 return;
+            };
+            loop {
+                let start = part.start().get().saturating_sub(part.start().get() % HUGE_PAGE_BYTES);
+                let block =
+                    PageAligned::new(start).zip(huge).and_then(|(start, huge)| PageSpan::new(start, huge));
+                let Some(block) = block else { return };
+                if block_of != Some(block) {
+                    if !collapse(block_of, held) {
+                        return;
+                    }
+                    held = 0;
+                    block_of = block.within(image.mmap.span()).filter(|inside| *inside == block);
+                }
+                let inside = part.within(block).map_or(0, |inside| inside.length().get());
+                held = held.saturating_add(inside);
+                match PageSpan::between(block.end(), part.end()) {
+                    Some(rest) => part = rest,
+                    None => break,
+                }
             }
         }
+        collapse(block_of, held);
+    }
+
+    /// Gives the mappings of a loaded snapshot their regions. It has none before. What a mapping or window may do is the lesser of what it
+    /// could and what is granted.
+    pub fn grant(&self, grants: &[Grant]) -> Result<()> {
+        if grants.len() != self.saved.len() {
+            return Err(Error::new(Code::Internal, "each saved mapping needs a grant"));
+        }
+        let mut mappings = alloc::with_room(grants.len())?;
+        for (saved, grant) in self.saved.iter().zip(grants) {
+            mappings.push(self.granted(saved, grant)?);
+        }
+        self.set_mappings(mappings)
+    }
+
+    fn granted(&self, saved: &SavedMapping, grant: &Grant) -> Result<KeptMapping> {
+        let at_most = |access: Access| if rank(access) <= rank(grant.access) { access } else { grant.access };
+        let span = saved.span().ok_or_else(|| format::invalid("a mapping lies nowhere"))?;
+        let access = at_most(saved.access);
+        let mismatch = |why: String| {
+            let message = format!("the mapping at {} {why}", saved.address);
+            Error::new(Code::SnapshotMismatch, message)
+        };
+        let shown = match (&saved.shown, &grant.region) {
+            (None, None) => None,
+            (Some(part), Some(region)) => {
+                let shown = KeptRegion {
+                    region: Arc::clone(region),
+                    byte_offset: PageAligned::round_down(part.byte_offset),
+                    byte_length: part.byte_length.saturating_add(part.skip()),
+                    skip: part.skip(),
+                };
+                let pages = shown.pages()?;
+                crate::memory::check_mappable(&pages, access)?;
+                if pages.length() > span.length() || saved.window.is_none() && pages.length() < span.length()
+                {
+                    let (has, takes) = (span.length().get(), pages.length().get());
+                    return Err(mismatch(format!(
+                        "has {has} bytes, and the pages of region \"{}\" take {takes}",
+                        region.name()
+                    )));
+                }
+                Some(shown)
+            }
+            _ => return Err(Error::new(Code::Internal, "a region is missing, or one too many")),
+        };
+        let first = self.kept.written.partition_point(|written| written.end() <= span.start());
+        let is_written = self.kept.written.get(first).is_some_and(|written| written.overlaps(span));
+        if access != saved.access && is_written {
+            let why = "has pages that were written, which need access 'private'; grant it, or a region without `access`";
+            return Err(mismatch(why.to_owned()));
+        }
+        let kind = |window: SavedWindow| Kind {
+            length: span.length(),
+            access: at_most(window.access),
+            rest: if window.tail_traps { Rest::Inaccessible } else { Rest::Zeros },
+        };
+        Ok(KeptMapping {
+            span,
+            shown,
+            access,
+            from_free: saved.from_free,
+            window: saved.window.map(kind),
+            strict: saved.strict,
+        })
     }
 
     /// Says what regions the mappings of a loaded snapshot show. It has none before.
@@ -259,7 +442,7 @@ impl Snapshot {
             let private = mappings.get(index).filter(|mapping| mapping.access == Access::Private);
             private.and_then(|mapping| written.within(mapping.shown_part()?)) == Some(*written)
         };
-        if !follow || !mappings.iter().all(is_sound) || !self.tail().written.iter().all(lies_in_one) {
+        if !follow || !mappings.iter().all(is_sound) || !self.kept.written.iter().all(lies_in_one) {
             return Err(format::invalid(
                 "its mappings lie over each other or outside of the memory, or written pages outside of private ones",
             ));
@@ -279,7 +462,7 @@ impl Snapshot {
     /// All that it holds, mapped to be copied from.
     fn image(&self) -> Option<&Image> {
         let make = || {
-            let kept = self.tail().kept();
+            let kept = self.kept.all().ok()?;
             let end = kept.iter().map(|span| span.end()).max()?;
             let span = PageSpan::between(kept.first()?.start(), end)?;
             let pages = self.pages(span, Sharing::ReadOnly).ok()?;

@@ -88,7 +88,7 @@ impl Memory {
             for kept in snapshot.mappings().iter().filter(|kept| kept.window.is_some()) {
                 kept.region_pages()?.map_or(Ok(()), |pages| pages.region().check_slides())?;
             }
-            let pieces = crate::sys::to_u64(snapshot.tail().pieces.len());
+            let pieces = crate::sys::to_u64(snapshot.kept.pieces.len());
             areas = Areas::take(pieces.saturating_mul(AREAS_OF_A_PIECE))
                 .map_err(|full| Error::no_head_room("can't restore a snapshot", full))?;
         }
@@ -114,7 +114,7 @@ impl Memory {
         });
         if let Some(snapshot) = snapshot {
             // What is free in the memory that it was taken of; beyond, as it was.
-            state.table.set_free_below(snapshot.byte_length, &snapshot.tail().free);
+            state.table.set_free_below(snapshot.byte_length, &snapshot.kept.free);
             state.content = Some(Arc::clone(&snapshot.content));
         }
         Ok(made)
@@ -146,7 +146,7 @@ impl Memory {
             }
         }
         let mut own = Vec::new();
-        for stretch in own_stretches(&state.table, place.byte_length()) {
+        for stretch in own_stretches(&state.table, place.byte_length())? {
             let target = self.addresses(stretch)?;
             let laid = put_back.lay(target).and_then(|()| {
                 put_back.for_parts(target, put_back.pieces(), |part, is_piece| {
@@ -317,7 +317,7 @@ fn check_mappings(table: &MappingTable<Held>, kept: &[KeptMapping]) -> Result<()
 
 /// Refuses a snapshot with written pages of files that are too short for them by now.
 fn check_files(snapshot: &Snapshot) -> Result<()> {
-    let written = &snapshot.tail().written;
+    let written = &snapshot.kept.written;
     let mappings = snapshot.mappings();
     let mut at = 0;
     while let Some(span) = written.get(at) {
@@ -515,11 +515,11 @@ impl<'a> PutBack<'a> {
     }
 
     fn pieces(&self) -> &'a [PageSpan] {
-        self.snapshot.map_or(&[], |snapshot| &snapshot.tail().pieces)
+        self.snapshot.map_or(&[], |snapshot| &snapshot.kept.pieces)
     }
 
     fn written(&self) -> &'a [PageSpan] {
-        self.snapshot.map_or(&[], |snapshot| &snapshot.tail().written)
+        self.snapshot.map_or(&[], |snapshot| &snapshot.kept.written)
     }
 
     fn offsets(&self, target: PageSpan) -> SysResult<PageSpan> {

@@ -1,7 +1,7 @@
 // Snapshots, in an ES module project.
 
 import * as hostmap from 'wasm-hostmap'
-import type { Mapping, Snapshot, SnapshotMapping, SnapshotOptions, Window } from 'wasm-hostmap'
+import type { Mapping, Snapshot, SnapshotGrant, SnapshotMapping, SnapshotOptions, Window } from 'wasm-hostmap'
 
 const { GuardedMemory, HostRegion } = hostmap
 
@@ -27,6 +27,16 @@ async function carry(path: URL): Promise<void> {
   const loaded: Snapshot = await hostmap.Snapshot.load(path, { module: new Uint8Array(8), regions })
   memory.restore(loaded)
   loaded.close()
+  const key = new Uint8Array(32)
+  await snapshot.save(path, { key })
+  const granted = (mapping: SnapshotMapping): SnapshotGrant => ({
+    ...(mapping.regionName === null ? {} : { region: regions(mapping) }),
+    access: 'shared'
+  })
+  const proven: Snapshot = await hostmap.Snapshot.load(path, { key, regions: granted })
+  proven.close()
+  // @ts-expect-error: a text is no key
+  await snapshot.save(path, { key: 'secret' })
 }
 carry(new URL('file:///data/clean.snapshot')).then(() =>
   hostmap.Snapshot.fromFd(snapshot.duplicateFd()).close()

@@ -1,0 +1,195 @@
+//! How descriptions of snapshots are written and read: MessagePack, in which each field has its name.
+//!
+//! Reading is strict. A list or text longer than its bound is refused before memory is taken for it, an unknown field is refused, and so
+//! is every encoding but the one that is written here, which leaves one sequence of bytes for each value.
+
+use super::format::invalid;
+use crate::alloc;
+use crate::error::{Error, Result};
+use serde::de::{DeserializeOwned, Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::io::{self, Write};
+use std::marker::PhantomData;
+
+/// A list of at most so many.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct List<T, const MOST: usize>(Vec<T>);
+
+/// A text of at most so many bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Text<const MOST: usize>(String);
+
+impl<T, const MOST: usize> List<T, MOST> {
+    /// `None`: there are more.
+    pub fn new(items: Vec<T>) -> Option<Self> {
+        (items.len() <= MOST).then_some(Self(items))
+    }
+
+    pub fn into_vec(self) -> Vec<T> {
+        self.0
+    }
+}
+
+impl<T, const MOST: usize> Default for List<T, MOST> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T, const MOST: usize> std::ops::Deref for List<T, MOST> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &self.0
+    }
+}
+
+impl<const MOST: usize> Text<MOST> {
+    /// `None`: it is longer.
+    pub fn new(text: String) -> Option<Self> {
+        (text.len() <= MOST).then_some(Self(text))
+    }
+
+    pub fn into_string(self) -> String {
+        self.0
+    }
+}
+
+impl<const MOST: usize> std::ops::Deref for Text<MOST> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What serde's errors say when there was no memory. They carry nothing but a text.
+const NO_MEMORY: &str = "no memory for a list or text";
+
+impl<T: Serialize, const MOST: usize> Serialize for List<T, MOST> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(&self.0)
+    }
+}
+
+impl<'de, T: Deserialize<'de>, const MOST: usize> Deserialize<'de> for List<T, MOST> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Items<T, const MOST: usize>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for Items<T, MOST> {
+            type Value = List<T, MOST>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(f, "a list of at most {MOST}")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+                let mut list = Vec::new();
+                while let Some(item) = items.next_element()? {
+                    if list.len() >= MOST {
+                        return Err(A::Error::invalid_length(list.len(), &self));
+                    }
+                    alloc::push(&mut list, item).map_err(|_| A::Error::custom(NO_MEMORY))?;
+                }
+                Ok(List(list))
+            }
+        }
+        deserializer.deserialize_seq(Items(PhantomData))
+    }
+}
+
+impl<const MOST: usize> Serialize for Text<MOST> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de, const MOST: usize> Deserialize<'de> for Text<MOST> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bytes<const MOST: usize>;
+        impl<const MOST: usize> Visitor<'_> for Bytes<MOST> {
+            type Value = Text<MOST>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(f, "a text of at most {MOST} bytes")
+            }
+
+            // A text of a slice is borrowed from it: nothing is allocated before this.
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Self::Value, E> {
+                if text.len() > MOST {
+                    return Err(E::invalid_length(text.len(), &self));
+                }
+                alloc::text(text).map(Text).map_err(|_| E::custom(NO_MEMORY))
+            }
+        }
+        deserializer.deserialize_str(Bytes)
+    }
+}
+
+/// Writes a value, to at most so many bytes. `None`: they don't suffice.
+pub(super) fn encode(value: &impl Serialize, most: u64) -> Result<Option<Vec<u8>>> {
+    let mut bytes = Bytes { bytes: Vec::new(), most, is_refused: false };
+    match write(value, &mut bytes) {
+        Ok(()) => Ok(Some(bytes.bytes)),
+        Err(_) if bytes.is_refused => Err(alloc::Refused.into()),
+        Err(_) => Ok(None),
+    }
+}
+
+/// Reads the value that these bytes are, all of them. `what` is for the error.
+pub(super) fn decode<T: DeserializeOwned + Serialize>(bytes: &[u8], what: &str) -> Result<T> {
+    let damaged = |why: String| invalid(format!("its {what} is damaged: {why}"));
+    let value: T = rmp_serde::from_slice(bytes).map_err(|error| {
+        let why = error.to_string();
+        if why.contains(NO_MEMORY) { Error::from(alloc::Refused) } else { damaged(why) }
+    })?;
+    let mut same = Same { rest: bytes };
+    match write(&value, &mut same) {
+        Ok(()) if same.rest.is_empty() => Ok(value),
+        _ => Err(damaged("it was not written by wasm-hostmap".to_owned())),
+    }
+}
+
+fn write(value: &impl Serialize, to: &mut impl Write) -> Result<(), rmp_serde::encode::Error> {
+    value.serialize(&mut rmp_serde::Serializer::new(to).with_struct_map())
+}
+
+struct Bytes {
+    bytes: Vec<u8>,
+    most: u64,
+    is_refused: bool,
+}
+
+impl Write for Bytes {
+    fn write(&mut self, part: &[u8]) -> io::Result<usize> {
+        let length = self.bytes.len().saturating_add(part.len());
+        if crate::sys::to_u64(length) > self.most {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        if self.bytes.try_reserve(part.len()).is_err() {
+            self.is_refused = true;
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        self.bytes.extend_from_slice(part);
+        Ok(part.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Compares what is written with what is there.
+struct Same<'a> {
+    rest: &'a [u8],
+}
+
+impl Write for Same<'_> {
+    fn write(&mut self, part: &[u8]) -> io::Result<usize> {
+        self.rest = self.rest.strip_prefix(part).ok_or(io::ErrorKind::InvalidData)?;
+        Ok(part.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
