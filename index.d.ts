@@ -5,7 +5,8 @@
  * (4096 on x64, 4096 to 65536 on arm64), a *Wasm page* is 65536 bytes.
  *
  * Every failure is an Error with a stable `code`. Wrong arguments are a `TypeError` or `RangeError` with Node's own
- * codes (`ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`, and `ERR_ILLEGAL_CONSTRUCTOR` for a class that is not made by `new`); all others are {@link HostmapErrorCode}
+ * codes (`ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`, `ERR_ILLEGAL_CONSTRUCTOR` for a class that is not made by `new`, `ERR_INVALID_THIS` for a method
+ * that is called on another object); all others are {@link HostmapErrorCode}
  * and carry `errno` (negative, as Node's own system errors do) and `syscall` where the kernel said no. A call that throws has
  * changed nothing, except where its documentation says so.
  *

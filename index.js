@@ -3,6 +3,7 @@
 // The public face. index.d.ts documents every member.
 
 const { faceOfRealm } = require('./lib/copies.js')
+const { checkReceivers } = require('./lib/receivers.js')
 
 module.exports = faceOfRealm(() => {
   const { HostRegion } = require('./lib/region.js')
@@ -15,7 +16,7 @@ module.exports = faceOfRealm(() => {
   const { Layout } = require('./lib/layout.js')
   const { limits } = require('./lib/limits.js')
 
-  return {
+  const face = {
     HostRegion,
     GuardedMemory,
     Mapping,
@@ -30,4 +31,6 @@ module.exports = faceOfRealm(() => {
     Layout,
     limits
   }
+  checkReceivers(face)
+  return face
 })

@@ -16,7 +16,7 @@ function show(value) {
     text = inspect(value, { depth: 0, maxStringLength: 60, breakLength: Infinity })
   } catch {
     // Its own inspection threw.
-    text = Object.prototype.toString.call(value)
+    text = `${typeof value} that can't be shown`
   }
   return (text.length > 100 ? `${text.slice(0, 100)}...` : text) + whoseObject(value)
 }
@@ -94,7 +94,7 @@ function boolean(value, name) {
 }
 
 function callback(value, name) {
-  if (typeof value !== 'function') throw wrongType(name, 'a function', value)
+  if (typeof value !== 'function' || isRevoked(value)) throw wrongType(name, 'a function', value)
   return value
 }
 
@@ -120,9 +120,14 @@ function hugePages(value, name) {
   return Number(value)
 }
 
+/** Whether it is an object whose properties can be asked for. */
+function isObject(value) {
+  return typeof value === 'object' && value !== null && !isRevoked(value)
+}
+
 /** An object of the caller's that is no options: see options.js for those. */
 function object(value, name) {
-  if (value === null || typeof value !== 'object' || isArray(value)) throw wrongType(name, 'an object', value)
+  if (!isObject(value) || isArray(value)) throw wrongType(name, 'an object', value)
   return value
 }
 
@@ -145,7 +150,7 @@ function regionName(value, name) {
 }
 
 function path(value, name = 'path') {
-  const isUrl = typeof value === 'object' && value !== null && typeof value.href === 'string'
+  const isUrl = isObject(value) && typeof value.href === 'string'
   if (typeof value !== 'string' && !isUrl) throw wrongType(name, 'a string or a file: URL', value)
   if (isUrl && value.protocol !== 'file:') throw wrongValue(name, 'a file: URL', value.href)
   const text = isUrl ? pathOfUrl(value, name) : value
@@ -175,8 +180,7 @@ function bytes(value, name) {
 
 function abortSignal(value, name) {
   if (
-    value === null ||
-    typeof value !== 'object' ||
+    !isObject(value) ||
     typeof value.aborted !== 'boolean' ||
     typeof value.addEventListener !== 'function' ||
     typeof value.removeEventListener !== 'function'
@@ -201,6 +205,8 @@ module.exports = {
   access,
   hugePages,
   isRevoked,
+  isObject,
+  isArray,
   object,
   part,
   regionName,

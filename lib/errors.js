@@ -7,6 +7,7 @@ const CLASSES = new Map([
   ['ERR_INVALID_ARG_TYPE', TypeError],
   ['ERR_INVALID_ARG_VALUE', TypeError],
   ['ERR_ILLEGAL_CONSTRUCTOR', TypeError],
+  ['ERR_INVALID_THIS', TypeError],
   ['ERR_OUT_OF_RANGE', RangeError]
 ])
 

@@ -761,7 +761,7 @@ class GuardedMemory {
     if (!is64 && blockBytes >= 2 ** 32)
       throw failed('more than a 32-bit module can be asked for; map less of the region')
     const given = malloc.call(allocator, is64 ? BigInt(blockBytes) : blockBytes)
-    const gave = () => `it gave ${inspect(given)}, `
+    const gave = () => `it gave ${check.show(given)}, `
     // What can't be a block is not given back either.
     const start = addressOf(given, is64)
     if (start === undefined) throw failed(`${gave()}which is no address`)

@@ -110,7 +110,7 @@ const ACCEPT = [
 ]
 
 function checkAccept(accept) {
-  if (!Array.isArray(accept)) throw check.wrongType('options.accept', 'an array', accept)
+  if (!check.isArray(accept)) throw check.wrongType('options.accept', 'an array', accept)
   accept.forEach((value, index) => check.oneOf(value, `options.accept[${index}]`, ACCEPT))
   return [...accept]
 }

@@ -614,7 +614,8 @@ function poolOptions(options) {
     keepResidentBytes,
     growth
   } = read.pool(options)
-  if (typeof imports !== 'function') check.optional(imports, check.object, 'options.imports')
+  if (typeof imports !== 'function' || check.isRevoked(imports))
+    check.optional(imports, check.object, 'options.imports')
   if (types.isPromise(imports)) refuseLater(imports, 'options.imports')
   check.optional(bind, check.callback, 'options.bind')
   check.optional(init, check.callback, 'options.init')

@@ -261,8 +261,8 @@ const closed = name =>
 const known = new WeakMap()
 
 function foundIn(instance) {
-  const exports = typeof instance === 'object' && instance !== null ? instance.exports : undefined
-  if (typeof exports !== 'object' || exports === null) {
+  const exports = check.isObject(instance) ? instance.exports : undefined
+  if (!check.isObject(exports)) {
     throw check.wrongType('instance', 'a WebAssembly.Instance', instance)
   }
   let found = known.get(exports)
@@ -387,7 +387,7 @@ function complete(owner, { shown, kept, moduleDigest, address }) {
 }
 
 function captureGlobals(globals, memory) {
-  if (typeof globals !== 'object' || globals === null) {
+  if (!check.isObject(globals)) {
     throw check.wrongType('options.globals', "an instance's exports", globals)
   }
   const found = state.reachable(globals)

@@ -395,11 +395,11 @@ class WindowSource {
     this.#rewinds = followsPool ? rewindsOf(window) : null
     this.#seek(plan.start)
     const is64 = window.memory.address === 'i64'
-    // Numbers of a 32-bit module come signed.
+    // A module's numbers come signed. What is none of its numbers comes from JavaScript.
+    const given = keep => (keep === undefined ? plan.overlap : check.wholeNumberOrBigInt(keep, 'keep'))
     const next = is64
-      ? keep =>
-          BigInt(this.#next(keep === undefined ? plan.overlap : Number(BigInt.asUintN(64, BigInt(keep)))))
-      : keep => this.#next(keep === undefined ? plan.overlap : keep >>> 0)
+      ? keep => BigInt(this.#next(typeof keep === 'bigint' ? Number(BigInt.asUintN(64, keep)) : given(keep)))
+      : keep => this.#next(typeof keep === 'number' ? keep >>> 0 : given(keep))
     this.#imports = Object.freeze({ next, pointer: () => this.pointer })
   }
 

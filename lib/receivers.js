@@ -1,0 +1,87 @@
+'use strict'
+
+// Methods and getters that are called on something else than an object of their class: `const { map } = guarded` does
+// it. V8 says then that it can't read a private member; here it is an error with a code that says what to do.
+
+const { inspect } = require('node:util')
+const { makeError } = require('./errors.js')
+
+// A getter of each class that reads a private field and does nothing else.
+const PROBES = {
+  HostRegion: 'name',
+  GuardedMemory: 'address',
+  Mapping: 'address',
+  Window: 'address',
+  WindowSource: 'position',
+  Snapshot: 'closed',
+  InstancePool: 'closed',
+  PooledInstance: 'released',
+  InstrumentedModule: 'importModule',
+  Layout: 'ranges'
+}
+
+// What is called so often that its receiver is looked at only when the call has failed. Each of them touches a private
+// field before it does anything.
+const OFTEN = new Set(['map', 'unmap', 'slide', 'next', 'restore', 'reset', 'view'])
+// What gives promises, and rejects.
+const PROMISING = new Set(['acquire', 'run', 'prefetch', 'save', 'instantiate'])
+
+/** Makes the classes of the public face say so. */
+function checkReceivers(face) {
+  for (const [name, probe] of Object.entries(PROBES)) {
+    const { prototype } = face[name]
+    const read = Object.getOwnPropertyDescriptor(prototype, probe).get
+    const isOwn = value => {
+      try {
+        read.call(value)
+        return true
+      } catch (error) {
+        // An object that is closed may refuse, with a code; and the stack may be at its end.
+        return !(error instanceof TypeError) || error.code !== undefined
+      }
+    }
+    for (const key of Reflect.ownKeys(prototype)) {
+      const property = Object.getOwnPropertyDescriptor(prototype, key)
+      // The one function that may be called with anything, by whoever prints a prototype.
+      if (key === 'constructor' || key === inspect.custom) continue
+      const kind = property.get === undefined ? 'value' : 'get'
+      const checked = withReceiver(property[kind], isOwn, name, key, kind === 'get')
+      Object.defineProperty(prototype, key, { ...property, [kind]: checked })
+    }
+  }
+}
+
+function withReceiver(method, isOwn, className, key, isGetter) {
+  const name = typeof key === 'symbol' ? `[${key.description}]` : key
+  const refused = given =>
+    makeError(
+      'ERR_INVALID_THIS',
+      `${className}.prototype.${name} was called on ${describe(given)} and not on a ${className}: call it as a method, ` +
+        `as in object.${name}, or bind it`
+    )
+  const before = function (...args) {
+    if (isOwn(this)) return method.apply(this, args)
+    if (PROMISING.has(key)) return Promise.reject(refused(this))
+    throw refused(this)
+  }
+  const after = function (a, b, c, d) {
+    try {
+      return method.call(this, a, b, c, d)
+    } catch (error) {
+      throw isOwn(this) ? error : refused(this)
+    }
+  }
+  const checked = isGetter || OFTEN.has(key) ? after : before
+  for (const property of ['name', 'length']) {
+    Object.defineProperty(checked, property, { value: method[property], configurable: true })
+  }
+  return checked
+}
+
+function describe(value) {
+  if (value === null || typeof value !== 'object')
+    return typeof value === 'function' ? 'a function' : String(value)
+  return 'another object'
+}
+
+module.exports = { checkReceivers }
