@@ -876,7 +876,8 @@ export class Snapshot implements Disposable {
    * makes of a module, so that it exports all of them.
    *
    * @throws as {@link GuardedMemory.snapshot}; `ERR_HOSTMAP_UNSUITABLE_MODULE` without an exported memory, or with several; `ERR_HOSTMAP_NOT_RESTORABLE` for what can't be put back
-   * (see {@link AcceptedState}), as far as it shows: of an instance of what {@link exposeState} gives, all of it
+   * (see {@link AcceptedState}), as far as it shows: of an instance of what {@link exposeState} gives, all of it; and for tables of
+   * more than a million entries
    * @remarks Cost: as `GuardedMemory.snapshot`, and a look at each entry of the tables.
    */
   static of(instance: object, options?: InstanceSnapshotOptions): Snapshot

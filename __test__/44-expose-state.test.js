@@ -175,6 +175,20 @@ describe("a module's size", () => {
     expect(await outcomes(body, [])).toEqual([true, 'done', true, refused, true, refused])
   })
 
+  test('is no way to fill the heap by a table of millions of entries', async () => {
+    const body = `
+      const table = [4, [1, 0x70, 0, ...leb(10_000_000)]]
+      const bytes = repeated(5, 1, [0, 1], [table])
+      const shown = Buffer.concat([bytes, section(7, Buffer.from([1, 1, 0x74, 1, 0]))])
+      const instance = new WebAssembly.Instance(new WebAssembly.Module(exposeState(shown)))
+      const { Snapshot } = context.hostmap
+      // V8 keeps the table itself there, 80 to 240 MB for each instance.
+      return [await outcome(() => InstancePool.create(shown)), await outcome(() => Snapshot.of(instance))]`
+    expect(await outcomes(body, ['--max-old-space-size=800'])).toEqual(
+      Array(2).fill('ERR_HOSTMAP_NOT_RESTORABLE')
+    )
+  })
+
   test('leaves the event loop running while a pool reads it', async () => {
     const body = `
       // Functions of 1,000 additions each.
@@ -322,6 +336,46 @@ describe("an instance's state", () => {
     }
     expect([shared[at], instance.exports.f()]).toEqual([2, 1])
     expectError(await thrownBy(() => snapshot.instantiate(shared)), { code, says: 'another module' })
+  })
+
+  test('goes as a whole, or not at all, where the stack ends', async () => {
+    const found = await inChild(
+      async ({ assemble, hostmap }) => {
+        const bytes = await assemble(`(module (memory (export "memory") 1)
+          (global (export "g") (mut i32) (i32.const 1)) (table (export "t") 20 funcref) (func $f)
+          (func (export "change") (global.set 0 (i32.const 2)) (i32.store8 (i32.const 0) (i32.const 2))
+            (table.set (i32.const 19) (ref.func $f))) (elem declare func $f))`)
+        const module = new WebAssembly.Module(hostmap.exposeState(bytes))
+        const [first, second] = [0, 1].map(() => new WebAssembly.Instance(module))
+        const snapshot = hostmap.Snapshot.of(first)
+        const seen = new Set()
+        for (const instance of [first, second]) {
+          const { memory, g, t, change } = instance.exports
+          const deep = depth => (depth === 0 ? snapshot.restoreTo(instance) : deep(depth - 1))
+          const tryAt = depth => {
+            change()
+            try {
+              deep(depth)
+              return true
+            } catch (error) {
+              if (error.name !== 'RangeError') throw error
+              return false
+            } finally {
+              seen.add([new Uint8Array(memory.buffer)[0] === 2, g.value === 2, t.get(19) !== null].join(' '))
+            }
+          }
+          // Frames get smaller as V8 compiles the functions better.
+          for (let i = 0; i < 2000; i++) tryAt(10)
+          let depth = 10
+          while (tryAt(depth)) depth += 50
+          depth = Math.max(10, depth - 400)
+          for (let failed = 0; failed < 50; depth++) if (!tryAt(depth)) failed += 1
+        }
+        return [...seen].sort()
+      },
+      { flags: ['--stack-size=200'] }
+    )
+    expect(found).toEqual(['false false false', 'true true true'])
   })
 
   test('is refused before anything changes where a table has grown', async () => {

@@ -24,6 +24,7 @@ const NAMES = [
   'alternatives',
   'stream',
   'restore',
+  'growth',
   'nodes'
 ]
 const root = fileURLToPath(new URL('..', import.meta.url))

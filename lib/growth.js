@@ -9,6 +9,7 @@ const read = require('./options.js')
 const { makeError, callNative } = require('./errors.js')
 const { GuardedMemory, growIn } = require('./memory.js')
 const { unshared } = require('./module.js')
+const { roomOnStack } = require('./stack.js')
 const { runTask } = require('./task.js')
 const v8 = require('./v8.js')
 
@@ -126,7 +127,7 @@ class Growth {
     if (wasmPages > MOST_PAGES || (wasmPages > 0 && !this.#mayGrow(wasmPages, size))) return REFUSED
     if (this.#memory === undefined) return GROW_HERE
     // From here on the stack must not end: a memory that has grown would not be protected.
-    roomOnStack(STACK_FRAMES)
+    roomOnStack()
     return growIn(this.#memory, wasmPages, this.#address)
   }
 
@@ -166,14 +167,6 @@ class Growth {
       }
     }
   }
-}
-
-// As many as the calls of a growth can be nested, and more.
-const STACK_FRAMES = 64
-
-/** Throws the RangeError of the end of the stack where there is no room for so many calls. */
-function roomOnStack(frames) {
-  return frames === 0 ? 0 : roomOnStack(frames - 1) + 1
 }
 
 function wrongAnswer(answer) {

@@ -189,17 +189,31 @@ function contentsOf(table) {
   return entries
 }
 
+// Each entry is a reference in some lists of ours: a module of a few bytes may have a table of ten million.
+const MOST_TABLE_ENTRIES = 1_000_000
+
+function checkEntries(tables) {
+  const count = tables.reduce((sum, [, table]) => sum + lengthOf(table), 0)
+  if (count <= MOST_TABLE_ENTRIES) return
+  throw makeError(
+    'ERR_HOSTMAP_NOT_RESTORABLE',
+    `the instance's tables have ${count} entries, and at most ${MOST_TABLE_ENTRIES} can be kept; use a module with smaller tables`
+  )
+}
+
 // What globals and tables held when their instance was new, by the object.
 const firstContents = new WeakMap()
 
 /** Remembers what is there now as what each new instance has. To be called before anything of the instance has run. */
 function noteFirstContents({ globals, tables }) {
+  checkEntries(tables)
   for (const [, global] of globals) firstContents.set(global, getValue(global))
   for (const [, table] of tables) firstContents.set(table, contentsOf(table))
 }
 
 /** What an instance has now, by its own objects: the fast way back for this instance. It keeps the instance alive. */
 function captureLive(found) {
+  checkEntries(found.tables)
   return {
     found,
     globals: found.globals.map(([name, global]) => ({ name, global, value: getValue(global) })),

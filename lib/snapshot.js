@@ -19,6 +19,7 @@ const {
   refuseNotRestorable,
   checkAccept
 } = require('./module.js')
+const { roomOnStack } = require('./stack.js')
 const state = require('./instance.js')
 
 // Taken now, like those of v8.js.
@@ -173,6 +174,8 @@ class Snapshot {
       checkComplete(this.#state, found)
       putBack = this.#state === null ? undefined : state.prepareRestore(found, this.#state)
     }
+    // The memory without its globals would be no state at all.
+    roomOnStack()
     memory.restore(this, { exclusive, globals: NO_GLOBALS })
     putBack?.()
   }
