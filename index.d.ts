@@ -116,7 +116,8 @@ export type HostmapErrorCode =
  *   V8 optimizes it. A system call that would write there fails with `EFAULT`.
  * - `'private'`: writes go to copies of the pages that only this memory sees; the region stays as it is.
  * - `'shared'`: writes go to the region, and everybody who maps or views it sees them at once. Atomics work between memories, but not
- *   waiting: V8 keeps waiters by memory, so `memory.atomic.notify` through one memory wakes nobody who waits through another.
+ *   waiting: V8 keeps waiters by memory, so `memory.atomic.notify` through one memory wakes nobody who waits through another. Use
+ *   {@link HostRegion.wait} and {@link HostRegion.notify}.
  */
 export type Access = 'readonly' | 'private' | 'shared'
 
@@ -216,6 +217,14 @@ export interface RegionPart {
   byteOffset: number
   /** How many bytes. */
   byteLength: number
+}
+
+/** Options of {@link HostRegion.wait}. */
+export interface WaitOptions {
+  /** After how many milliseconds it ends with `'timed-out'`. Default: never. */
+  timeoutMs?: number | undefined
+  /** Ends it: the promise is rejected with an `AbortError` (`code: 'ABORT_ERR'`). */
+  signal?: AbortSignal | undefined
 }
 
 /** Options of {@link HostRegion.split}. */
@@ -362,6 +371,52 @@ export class HostRegion implements Disposable {
    * @throws `ERR_INVALID_ARG_TYPE`, `ERR_OUT_OF_RANGE`
    */
   split(count: number, options?: SplitOptions): RegionPart[]
+
+  /**
+   * Waits for a 32-bit word of the region, as `Atomics.waitAsync` does, but for any memory, view, thread or process that has the same
+   * file or memfd: until {@link HostRegion.notify}. A thread of its own waits, and not the event loop; a pending wait keeps the process
+   * alive. It goes on when the region is closed.
+   *
+   * Store the new value before you notify. V8's own waiters, `Atomics.wait` and `memory.atomic.wait32`, are others.
+   *
+   * @param byteOffset A multiple of 4.
+   * @param expected It waits only while the word is this, with or without a sign.
+   * @returns `'ok'` when notified, `'not-equal'` if the word was another one, or `'timed-out'`.
+   * @throws (rejects) `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`, `ABORT_ERR`, `ERR_HOSTMAP_REGION_CLOSED`,
+   * `ERR_HOSTMAP_FILE_SHRUNK` if the file ends before the word, `ERR_HOSTMAP_MAP_COUNT`, `ERR_HOSTMAP_MAP_FAILED`
+   * @remarks Cost: a thread, and one memory mapping, while it waits. Before kernel 5.16 it looks for the signal every 50 ms.
+   *
+   * @example
+   * // A module stores into its mapping of the region and calls an import: () => region.notify(8)
+   * const words = new Int32Array(region.view())
+   * for (let seen = 0; ; seen = Atomics.load(words, 2)) {
+   *   await region.wait(8, seen)
+   *   // ...
+   * }
+   */
+  wait(byteOffset: number, expected: number, options?: WaitOptions): Promise<'ok' | 'not-equal' | 'timed-out'>
+
+  /**
+   * The same, blocking the thread: for workers, which can be terminated meanwhile. The main thread must give a `timeoutMs`.
+   *
+   * @throws as {@link HostRegion.wait}
+   * @remarks Cost: two system calls, and one more every 50 ms.
+   */
+  waitSync(
+    byteOffset: number,
+    expected: number,
+    options?: Pick<WaitOptions, 'timeoutMs'>
+  ): 'ok' | 'not-equal' | 'timed-out'
+
+  /**
+   * Wakes those who wait for a word of the region, in whatever thread or process.
+   *
+   * @param count How many at most. Default: all.
+   * @returns how many they were.
+   * @throws as {@link HostRegion.wait}
+   * @remarks Cost: `mmap`, `futex` and `munmap`.
+   */
+  notify(byteOffset: number, count?: number): number
 
   /**
    * Makes the region read-only for everybody and for good: `F_SEAL_WRITE` on the memfd. Views that exist stay and

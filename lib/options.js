@@ -145,6 +145,8 @@ module.exports = {
   fromFd: reader(...PART),
   view: reader(...PART),
   split: reader(...PART, 'align'),
+  wait: reader('timeoutMs', 'signal'),
+  waitSync: reader('timeoutMs'),
 
   descriptor: reader('initial', 'maximum', 'shared', 'address'),
   from: reader('address'),

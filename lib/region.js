@@ -8,6 +8,7 @@ const read = require('./options.js')
 const { makeError, callNative } = require('./errors.js')
 const { runTask } = require('./task.js')
 const { guardFaults, faultsFrom, faultedError } = require('./faults.js')
+const wait = require('./wait.js')
 
 // More workers than any machine has.
 const MOST_PARTS = 2 ** 20
@@ -233,6 +234,21 @@ class HostRegion {
     recount.register(buffer, { region: new WeakRef(this), byteLength: length })
     this[COUNT](length)
     return buffer
+  }
+
+  async wait(byteOffset, expected, options) {
+    this.#mustBeOpen()
+    return wait.waitAsync(this.#handle, this.#byteLength, byteOffset, expected, read.wait(options))
+  }
+
+  waitSync(byteOffset, expected, options) {
+    this.#mustBeOpen()
+    return wait.waitSync(this.#handle, this.#byteLength, byteOffset, expected, read.waitSync(options))
+  }
+
+  notify(byteOffset, count = Infinity) {
+    this.#mustBeOpen()
+    return wait.notify(this.#handle, this.#byteLength, byteOffset, count)
   }
 
   split(count, options) {

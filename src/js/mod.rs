@@ -13,6 +13,7 @@ mod placement;
 mod region;
 mod snapshot;
 mod task;
+mod wait;
 mod window;
 
 use crate::error::{Code, Error};

@@ -10,6 +10,7 @@
 //! - `pagemap`: which pages are the process's own
 //! - `contents`: reading and writing the bytes of a memory
 //! - `file`: opening and examining files, copying inside the kernel
+//! - `futex`: waiting for a word of a file, and waking who waits
 //! - `kept`: descriptors that are kept for signal handlers
 //! - `process_map`: what lies where in this process, by the kernel's own account
 //! - `notes`: what loaded libraries say of themselves
@@ -24,6 +25,7 @@ pub mod areas;
 pub mod checked_fd;
 pub mod contents;
 pub mod file;
+pub mod futex;
 pub mod inject;
 pub mod kept;
 pub mod limits;

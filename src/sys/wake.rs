@@ -25,6 +25,11 @@ impl Wake {
         }
     }
 
+    /// Of the counter, for the kernel: it stays where it is as long as this is borrowed.
+    pub fn address(&self) -> u64 {
+        super::to_u64(self.0.as_ptr().addr())
+    }
+
     pub fn calls(&self) -> u32 {
         self.0.load(Ordering::Acquire)
     }

@@ -1,0 +1,207 @@
+//! Waiting for a word that another thread or process changes (futex(2)): the kernel knows it by its file and offset, whoever
+//! has it mapped.
+
+use super::mmap::Mmap;
+use super::wake::Wake;
+use super::{SysError, SysResult, inject, to_usize};
+use nix::errno::Errno;
+use std::time::{Duration, Instant};
+
+/// A 32-bit word in a mapping that stays as long as this lives.
+#[derive(Debug)]
+pub struct Word {
+    mmap: Mmap,
+    /// Aligned, and inside the mapping with all of its bytes.
+    skew: usize,
+}
+
+/// What ended a wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    Woken,
+    /// The word was not as expected.
+    Changed,
+    TimedOut,
+    Cancelled,
+}
+
+/// How long a kernel without futex_waitv (before 5.16) may take to see that a wait was cancelled.
+const SLICE: Duration = Duration::from_millis(50);
+
+/// As the kernel takes it: `struct futex_waitv`.
+#[repr(C)]
+struct Waiter {
+    value: u64,
+    address: u64,
+    flags: u32,
+    reserved: u32,
+}
+
+const FUTEX2_SIZE_U32: u32 = 2;
+const FUTEX2_PRIVATE: u32 = 128;
+
+impl Word {
+    /// `None`: it is not aligned, or not all of it is in the mapping.
+    pub fn new(mmap: Mmap, skew: u64) -> Option<Self> {
+        let end = skew.checked_add(4)?;
+        (skew.is_multiple_of(4) && end <= mmap.span().length().get())
+            .then(|| Self { mmap, skew: to_usize(skew) })
+    }
+
+    /// Only ever given to the kernel, which takes a missing page for an error and not a fault.
+    fn address(&self) -> u64 {
+        self.mmap.address().saturating_add(super::to_u64(self.skew))
+    }
+
+    /// Wakes up to so many who wait, of whatever process, and gives how many they were.
+    pub fn wake(&self, most: u32) -> SysResult<u64> {
+        let most = i32::try_from(most).unwrap_or(i32::MAX);
+        inject::trip("futex")?;
+        // SAFETY: the kernel checks the address, which is in our own mapping, and changes nothing there.
+        let woken = unsafe { libc::syscall(libc::SYS_futex, self.address(), libc::FUTEX_WAKE, most) };
+        u64::try_from(woken).map_err(|_| SysError::new("futex", Errno::last()))
+    }
+
+    /// Waits while the word is `expected`, until somebody wakes it, until the deadline, or until `cancel` was called.
+    pub fn wait(&self, expected: u32, deadline: Option<Instant>, cancel: &Wake) -> SysResult<Ended> {
+        // A deadline of CLOCK_MONOTONIC, like `Instant`.
+        let timeout = match deadline.map(monotonic) {
+            Some(None) => None,
+            Some(timeout) => timeout,
+            None => None,
+        };
+        let waiters = [
+            Waiter { value: expected.into(), address: self.address(), flags: FUTEX2_SIZE_U32, reserved: 0 },
+            Waiter {
+                value: 0,
+                address: cancel.address(),
+                flags: FUTEX2_SIZE_U32 | FUTEX2_PRIVATE,
+                reserved: 0,
+            },
+        ];
+        inject::trip("futex")?;
+        let mut waited = false;
+        loop {
+            // SAFETY: the array has two valid entries, the time is valid or null, and the kernel changes nothing of theirs.
+            let woken = unsafe {
+                libc::syscall(
+                    libc::SYS_futex_waitv,
+                    waiters.as_ptr(),
+                    waiters.len(),
+                    0,
+                    timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref),
+                    libc::CLOCK_MONOTONIC,
+                )
+            };
+            match (woken, Errno::last()) {
+                (0, _) => return Ok(Ended::Woken),
+                (1.., _) => return Ok(Ended::Cancelled),
+                (_, Errno::EINTR) => waited = true,
+                (_, Errno::ETIMEDOUT) => return Ok(Ended::TimedOut),
+                (_, Errno::EAGAIN) if cancel.calls() != 0 => return Ok(Ended::Cancelled),
+                // Interrupted, it may have missed whoever woke it; that the word has changed says as much.
+                (_, Errno::EAGAIN) => return Ok(if waited { Ended::Woken } else { Ended::Changed }),
+                (_, Errno::ENOSYS | Errno::EPERM) => return self.wait_in_slices(expected, deadline, cancel),
+                (_, errno) => return Err(SysError::new("futex_waitv", errno)),
+            }
+        }
+    }
+
+    /// The same without futex_waitv. Whoever wakes it between two slices without changing the word is missed.
+    pub fn wait_in_slices(
+        &self,
+        expected: u32,
+        deadline: Option<Instant>,
+        cancel: &Wake,
+    ) -> SysResult<Ended> {
+        let mut waited = false;
+        loop {
+            if cancel.calls() != 0 {
+                return Ok(Ended::Cancelled);
+            }
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let slice = left.map_or(SLICE, |left| left.min(SLICE));
+            // SAFETY: all-zero is a valid time.
+            let mut timeout: libc::timespec = unsafe { std::mem::zeroed() };
+            // Less than a second.
+            timeout.tv_nsec = slice.subsec_nanos().into();
+            // SAFETY: the kernel checks the address, which is in our own mapping; the time is valid.
+            let ended = unsafe {
+                libc::syscall(libc::SYS_futex, self.address(), libc::FUTEX_WAIT, expected, &raw const timeout)
+            };
+            match (ended, Errno::last()) {
+                (0, _) => return Ok(Ended::Woken),
+                (_, Errno::EAGAIN) => return Ok(if waited { Ended::Woken } else { Ended::Changed }),
+                (_, Errno::ETIMEDOUT) if left.is_some_and(|left| left <= SLICE) => {
+                    return Ok(Ended::TimedOut);
+                }
+                (_, Errno::ETIMEDOUT | Errno::EINTR) => waited = true,
+                (_, errno) => return Err(SysError::new("futex", errno)),
+            }
+        }
+    }
+}
+
+/// `None`: further away than the clock can say.
+fn monotonic(deadline: Instant) -> Option<libc::timespec> {
+    // SAFETY: all-zero is a valid time, which the call overwrites. The clock is always there.
+    let mut now: libc::timespec = unsafe { std::mem::zeroed() };
+    // SAFETY: as above.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    let left = deadline.saturating_duration_since(Instant::now());
+    let passed = Duration::new(u64::try_from(now.tv_sec).ok()?, u32::try_from(now.tv_nsec).ok()?);
+    let at = passed.checked_add(left)?;
+    now.tv_sec = i64::try_from(at.as_secs()).ok()?;
+    now.tv_nsec = at.subsec_nanos().into();
+    Some(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::memfd;
+    use crate::sys::mmap::{Pages, Sharing};
+    use crate::sys::page::PageAligned;
+    use std::os::fd::AsFd;
+    use std::os::fd::OwnedFd;
+
+    type Wait = fn(&Word, u32, Option<Instant>, &Wake) -> SysResult<Ended>;
+    const WAYS: [Wait; 2] = [Word::wait, Word::wait_in_slices];
+
+    fn word(fd: &OwnedFd, sharing: Sharing) -> Word {
+        let pages = Pages::File { fd: fd.as_fd(), offset: PageAligned::ZERO, sharing, is_memfd: true };
+        Word::new(Mmap::new(PageAligned::round_up(1).unwrap(), pages).unwrap(), 8).unwrap()
+    }
+
+    #[test]
+    fn waiters_are_woken_through_another_mapping() {
+        let fd = memfd::create("futex", 4096).unwrap();
+        for (wait, sharing) in WAYS.into_iter().zip([Sharing::Shared, Sharing::ReadOnly]) {
+            let (mine, other) = (word(&fd, sharing), word(&fd, Sharing::Shared));
+            std::thread::scope(|scope| {
+                let waiter = scope.spawn(|| wait(&mine, 0, None, &Wake::new()));
+                while other.wake(1).unwrap() == 0 {
+                    std::thread::yield_now();
+                }
+                assert_eq!(waiter.join().unwrap(), Ok(Ended::Woken));
+            });
+        }
+    }
+
+    #[test]
+    fn other_ends() {
+        let fd = memfd::create("futex", 4096).unwrap();
+        let word = word(&fd, Sharing::Shared);
+        for wait in WAYS {
+            assert_eq!(wait(&word, 1, None, &Wake::new()), Ok(Ended::Changed));
+            let soon = Instant::now().checked_add(Duration::from_millis(5));
+            assert_eq!(wait(&word, 0, soon, &Wake::new()), Ok(Ended::TimedOut));
+            let cancel = Wake::new();
+            std::thread::scope(|scope| {
+                let waiter = scope.spawn(|| wait(&word, 0, None, &cancel));
+                cancel.call();
+                assert_eq!(waiter.join().unwrap(), Ok(Ended::Cancelled));
+            });
+        }
+    }
+}
