@@ -46,8 +46,17 @@ function reachable(exports) {
     if (mark !== undefined) found.marks.push(mark)
     const value = exports[name]
     if (seen.has(value)) continue
+    // By what it says it is first: asking whether it is a memory makes an error for each that is none.
+    const tag = typeof value === 'function' ? undefined : tagOf(value)
     if (typeof value === 'function') found.functions.push([name, value])
-    else if (v8.isMemory(value)) {
+    else if (tag === 'WebAssembly.Global') {
+      const kind = kindOfGlobal(value)
+      if (kind === 'mutable') found.globals.push([name, value])
+      else if (kind === 'unreadable') found.unreadableGlobals.push(name)
+    } else if (tag === 'WebAssembly.Table') {
+      if (isReadable(value)) found.tables.push([name, value])
+      else found.unreadableTables.push(name)
+    } else if (v8.isMemory(value)) {
       if (found.memory !== undefined) {
         throw makeError(
           'ERR_HOSTMAP_UNSUITABLE_MODULE',
@@ -55,13 +64,6 @@ function reachable(exports) {
         )
       }
       found.memory = value
-    } else if (tagOf(value) === 'WebAssembly.Global') {
-      const kind = kindOfGlobal(value)
-      if (kind === 'mutable') found.globals.push([name, value])
-      else if (kind === 'unreadable') found.unreadableGlobals.push(name)
-    } else if (tagOf(value) === 'WebAssembly.Table') {
-      if (isReadable(value)) found.tables.push([name, value])
-      else found.unreadableTables.push(name)
     } else continue
     seen.add(value)
   }

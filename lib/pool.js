@@ -10,7 +10,7 @@ const check = require('./arguments.js')
 const read = require('./options.js')
 const { makeError, abortError, fromNative } = require('./errors.js')
 const { GuardedMemory, checkStrict, forgetFaults } = require('./memory.js')
-const { Snapshot, isSnapshot, checkDigest, noteDigest, NO_GLOBALS } = require('./snapshot.js')
+const { Snapshot, isSnapshot, checkDigest, foundIn, noteDigest, NO_GLOBALS } = require('./snapshot.js')
 const {
   exposeLater,
   isModule,
@@ -246,7 +246,7 @@ class InstancePool {
     } else {
       this.#size += 1
       const first = this.#instantiate()
-      const found = state.reachable(first.instance.exports)
+      const { found } = first
       state.noteFirstContents(found)
       if (init !== undefined) await init(first.instance, first.memory)
       this.#useSnapshot(first.instance, { keepResidentBytes, module: bytes })
@@ -554,7 +554,7 @@ class InstancePool {
     const growth = this.#instrumented?.importsFor(given)
     const instance = instantiate(this.#module, growth === undefined ? given : growth.imports)
     growth?.bind(instance)
-    const all = state.reachable(instance.exports)
+    const all = foundIn(instance)
     if (this.#importsState) this.#take(all, index)
     const memory = GuardedMemory.from(all.memory, this.#from)
     if (bind !== undefined) refuseLater(bind(instance, memory), 'what options.bind gives')

@@ -631,6 +631,7 @@ module.exports = {
   insideOf,
   takeSnapshot,
   checkDigest,
+  foundIn,
   noteDigest,
   NO_GLOBALS,
   DEFAULT_KEEP_RESIDENT_BYTES
