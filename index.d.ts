@@ -237,6 +237,37 @@ export interface SplitOptions {
   byteLength?: number | undefined
 }
 
+/** For {@link HostRegion.share}. */
+export interface ShareOptions {
+  /** What the receiver may do: `'shared'` is to write too. Default: what the region allows. */
+  access?: 'readonly' | 'shared' | undefined
+  /**
+   * With `access: 'readonly'`: from now on the kernel lets nobody write the memfd who does not yet (F_SEAL_FUTURE_WRITE, Linux
+   * 5.1). Writable views and `shared` mappings that exist go on; new ones are refused, this region's too. Not for files. Default false.
+   */
+  enforce?: boolean | undefined
+}
+
+/** Stands for a region or a snapshot that was shared. Plain data: JSON and structured clones of it are as good. */
+export interface ShareToken {
+  readonly type: 'wasm-hostmap.region' | 'wasm-hostmap.snapshot'
+  readonly version: number
+  /** The process that shared. */
+  readonly pid: number
+  /** What the receiver may do. */
+  readonly access: 'readonly' | 'shared'
+  readonly name: string
+  readonly byteLength: number
+  /** Where in its file it starts. */
+  readonly byteOffset: number
+  readonly device: string
+  readonly inode: string
+  /** 128 random bits. */
+  readonly nonce: string
+  readonly proof: number
+  readonly socket: string
+}
+
 /**
  * Bytes that the host owns, outside the JavaScript heap, behind a file descriptor: a memfd of our own or a file.
  * The kernel can map the same pages at many addresses, so any number of memories, views, threads and
@@ -245,8 +276,8 @@ export interface SplitOptions {
  * The descriptor and, for a memfd, the memory are released when the region was closed or collected and the last
  * mapping and view of it is gone.
  *
- * A region can't be posted to a worker; post what {@link HostRegion.duplicateFd} gives, and call
- * {@link HostRegion.fromFd} there.
+ * A region can't be posted to a worker or sent to a process: post what {@link HostRegion.share} gives, and call
+ * {@link HostRegion.receive} there.
  */
 export class HostRegion implements Disposable {
   private constructor()
@@ -302,6 +333,27 @@ export class HostRegion implements Disposable {
    */
   static fromFd(fd: number, options?: FromFdOptions): HostRegion
 
+  /**
+   * Takes what a token stands for: the region over the same pages that another thread or process shared.
+   *
+   * @param token What {@link HostRegion.share} gave, or a copy of it.
+   * @throws `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`; `ERR_HOSTMAP_SHARE_USED` if it was received before;
+   * `ERR_HOSTMAP_SHARE_CLOSED` if it was ended, or its process has; `ERR_HOSTMAP_SHARE_INVALID` if it was altered or
+   * made up; `ERR_HOSTMAP_SHARE_DENIED` for another user's; `ERR_HOSTMAP_TOO_MANY_FILES`, `ERR_HOSTMAP_OPEN_FAILED`
+   * @example
+   * parentPort.on('message', token => {
+   *   const region = HostRegion.receive(token)
+   * })
+   */
+  static receive(token: ShareToken): HostRegion
+
+  /**
+   * Ends a token that this process made and nobody has received: it stands for nothing from then on.
+   *
+   * @returns Whether this call ended it.
+   */
+  static unshare(token: ShareToken): boolean
+
   /** Size in bytes. Stays after `close`. */
   readonly byteLength: number
   /** `'memfd'`: memory that lives as long as somebody holds it. `'file'`: a file's own pages. */
@@ -314,6 +366,26 @@ export class HostRegion implements Disposable {
   readonly sealed: boolean
   /** Whether `close` was called. */
   readonly closed: boolean
+  /**
+   * Offers the region to another thread or process of the same user. The token is a plain object: post it, clone
+   * it, write it into `workerData`, send it to a child process, or store it as JSON.
+   *
+   * - A token is for one receiver. Make one for each.
+   * - It keeps the pages until it is received or ended by {@link HostRegion.unshare}, even if the region is closed.
+   *   A process has 1,024 that wait, at most. They end with the process.
+   * - The receiver gets just what was shared, or an error: device, inode, size and a random number must be right.
+   *
+   * With `access: 'readonly'` the receiver's region can't be written, and its descriptor is open for reading alone.
+   * A hostile process of the same user could open the file anew, for writing. Against that, seal the region, or use
+   * `enforce`.
+   *
+   * @throws `ERR_HOSTMAP_REGION_CLOSED`, `ERR_INVALID_ARG_VALUE`, `ERR_HOSTMAP_TOO_MANY_SHARES`,
+   * `ERR_HOSTMAP_TOO_MANY_FILES`; `ERR_HOSTMAP_REGION_READONLY` for more access than the region has, or where
+   * `enforce` can't be; `ERR_HOSTMAP_DESCRIPTOR_LOST`
+   * @example
+   * worker.postMessage(region.share({ access: 'readonly' }))
+   */
+  share(options?: ShareOptions): ShareToken
   /**
    * A new descriptor of the region's file or memfd, close-on-exec, which is yours to close. Byte 0 of the
    * region is at the `byteOffset` that it was made with.
@@ -920,7 +992,7 @@ export interface SnapshotMapping {
 /**
  * A memory's state at one moment, in memory of its own that nobody can write. Any number of memories show it and share its pages, until they write them.
  *
- * It can't be posted to a worker; post what {@link Snapshot.duplicateFd} gives, and call {@link Snapshot.fromFd}
+ * It can't be posted to a worker; post what {@link Snapshot.share} gives, and call {@link Snapshot.receive}
  * there. It keeps regions of its mappings open.
  */
 export class Snapshot implements Disposable {
@@ -961,6 +1033,16 @@ export class Snapshot implements Disposable {
    */
   static fromFd(fd: number, options?: Omit<LoadSnapshotOptions, 'key' | 'signal' | 'hugePages'>): Snapshot
 
+  /**
+   * Takes the snapshot that a token stands for: the same pages.
+   *
+   * @throws as {@link HostRegion.receive} and {@link Snapshot.load}. The token is used up where `regions` throws.
+   */
+  static receive(token: ShareToken, options?: Omit<LoadSnapshotOptions, 'signal' | 'hugePages'>): Snapshot
+
+  /** Ends a token, as {@link HostRegion.unshare} does. */
+  static unshare(token: ShareToken): boolean
+
   /** Bytes of the memory that it was taken of. */
   readonly byteLength: number
   /** Bytes of memory that it takes now; 0 after `close`. Asks the kernel: one `fstat`. */
@@ -969,6 +1051,12 @@ export class Snapshot implements Disposable {
   readonly address: 'i32' | 'i64'
   /** What it is called. */
   readonly name: string
+  /**
+   * Offers the snapshot to another thread or process, as {@link HostRegion.share} does a region. Nobody can write it.
+   *
+   * @throws `ERR_HOSTMAP_SNAPSHOT_CLOSED`, `ERR_HOSTMAP_TOO_MANY_SHARES`, `ERR_HOSTMAP_TOO_MANY_FILES`, `ERR_HOSTMAP_DESCRIPTOR_LOST`
+   */
+  share(): ShareToken
   /**
    * A new descriptor of its memfd, close-on-exec, which is yours to close.
    *

@@ -32,6 +32,15 @@ afterAll(() => {
   region.close()
 })
 
+function receiveSnapshot(bag) {
+  const token = snapshot.share()
+  try {
+    return Snapshot.receive(token, bag)
+  } finally {
+    Snapshot.unshare(token)
+  }
+}
+
 /** Every call that takes options: how it is made with some, and one that it takes. */
 const calls = {
   'HostRegion.allocate': [bag => HostRegion.allocate(1, bag), 'hugePages', false],
@@ -40,6 +49,7 @@ const calls = {
   'HostRegion.open': [bag => HostRegion.open(file, bag), 'writable', false],
   'HostRegion.fromFd': [bag => HostRegion.fromFd(openFile(), bag), 'byteLength', PAGE],
   'region.view': [bag => region.view(bag), 'byteLength', PAGE],
+  'region.share': [bag => HostRegion.unshare(region.share(bag)), 'access', 'readonly'],
   'region.split': [bag => region.split(1, bag), 'align', 8],
   'new GuardedMemory': [bag => new GuardedMemory({ initial: 1, ...bag }), 'maximum', 1],
   'GuardedMemory.from': [bag => GuardedMemory.from(memory.memory, bag), 'address', 'i32'],
@@ -56,6 +66,7 @@ const calls = {
   'Snapshot.of': [bag => Snapshot.of(instance, bag).close(), 'name', 'of'],
   'Snapshot.load': [async bag => Snapshot.load(await saved(), bag), 'hugePages', false],
   'Snapshot.fromFd': [bag => Snapshot.fromFd(fdOf(snapshot), bag), 'keepResidentBytes', 0],
+  'Snapshot.receive': [receiveSnapshot, 'keepResidentBytes', 0],
   'snapshot.save': [bag => snapshot.save(directory.file('', 'saved'), bag), 'signal', undefined],
   'snapshot.restoreTo': [bag => Snapshot.of(instance).restoreTo(instance, bag), 'exclusive', true],
   'InstancePool.create': [async bag => (await InstancePool.create(binary, bag)).close(), 'size', 0],

@@ -48,8 +48,8 @@ const copied = {
 const mapped = {
   open: (path, byteLength) => HostRegion.open(path, { byteLength }),
 
-  toHandle: region => ({ fd: region.duplicateFd(), byteLength: region.byteLength }),
-  fromHandle: ({ fd, byteLength }) => HostRegion.fromFd(fd, { byteLength }),
+  toHandle: region => region.share({ access: 'readonly' }),
+  fromHandle: token => HostRegion.receive(token),
 
   place(region) {
     const guarded = new GuardedMemory({ initial: 1 })

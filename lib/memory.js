@@ -7,6 +7,7 @@ const read = require('./options.js')
 const { makeError, fromNative, callNative } = require('./errors.js')
 const { runTask } = require('./task.js')
 const { isRegion, isHuge, pageBytesOf, handleOf, nativeOf, isView } = require('./region.js')
+const { keepHere, wrongThing } = require('./share.js')
 const { guardFaults, faultsFrom, faultedError, UNACKNOWLEDGED } = require('./faults.js')
 const { makeLayout } = require('./layout.js')
 const { openWindow, restoredWindow, HUGE_PAGE_BYTES } = require('./window.js')
@@ -80,6 +81,7 @@ class GuardedMemory {
   }
 
   constructor(descriptor, make, existing) {
+    keepHere(this)
     if (make === MAKE) {
       this.#memory = existing.memory
       this.#buffer = existing.buffer
@@ -240,7 +242,7 @@ class GuardedMemory {
   }
 
   map(region, options) {
-    if (!isRegion(region)) throw check.wrongType('region', 'a HostRegion', region)
+    if (!isRegion(region)) throw wrongThing('region', 'a HostRegion', region)
     const {
       at,
       byteOffset = 0,
@@ -910,6 +912,7 @@ class Mapping {
     if (make !== MAKE) {
       throw makeError('ERR_ILLEGAL_CONSTRUCTOR', 'Mapping has no public constructor: use GuardedMemory.map')
     }
+    keepHere(this)
     this.#memory = memory
     this.#id = id
     this.#table = tableOf(memory)

@@ -144,6 +144,7 @@ module.exports = {
   open: reader(...PART, 'writable'),
   fromFd: reader(...PART),
   view: reader(...PART),
+  share: reader('access', 'enforce'),
   split: reader(...PART, 'align'),
   wait: reader('timeoutMs', 'signal'),
   waitSync: reader('timeoutMs'),

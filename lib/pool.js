@@ -9,6 +9,7 @@ const native = require('./binding.js')
 const check = require('./arguments.js')
 const read = require('./options.js')
 const { makeError, abortError, fromNative } = require('./errors.js')
+const { keepHere, wrongThing } = require('./share.js')
 const { GuardedMemory, checkStrict, forgetFaults } = require('./memory.js')
 const { Snapshot, isSnapshot, checkDigest, foundIn, noteDigest, NO_GLOBALS } = require('./snapshot.js')
 const {
@@ -92,6 +93,7 @@ class PooledInstance {
         'PooledInstance has no public constructor: use InstancePool.acquire'
       )
     }
+    keepHere(this)
     this.#pool = pool
     this.#slot = slot
   }
@@ -198,6 +200,7 @@ class InstancePool {
         'InstancePool has no public constructor: use InstancePool.create'
       )
     }
+    keepHere(this)
     const { module, report, instrumented, added, imports, bind, accept, max } = parts
     this.#module = module
     this.#imports = imports
@@ -643,7 +646,7 @@ function poolOptions(options) {
 }
 
 function snapshotGiven(value, name) {
-  if (!isSnapshot(value)) throw check.wrongType(name, 'a Snapshot', value)
+  if (!isSnapshot(value)) throw wrongThing(name, 'a Snapshot', value)
   return value
 }
 

@@ -7,6 +7,7 @@ const check = require('./arguments.js')
 const read = require('./options.js')
 const { makeError, callNative } = require('./errors.js')
 const { runTask } = require('./task.js')
+const { REGION, keepHere, makeToken, readToken } = require('./share.js')
 const { guardFaults, faultsFrom, faultedError } = require('./faults.js')
 const wait = require('./wait.js')
 
@@ -66,7 +67,7 @@ class HostRegion {
     if (make !== MAKE) {
       throw makeError(
         'ERR_ILLEGAL_CONSTRUCTOR',
-        'HostRegion has no public constructor: use HostRegion.allocate, copyFrom, load, open or fromFd'
+        'HostRegion has no public constructor: use HostRegion.allocate, copyFrom, load, open, fromFd or receive'
       )
     }
     this.#native = owner
@@ -78,6 +79,7 @@ class HostRegion {
     this.#huge = owner.isHuge
     this.#pageBytes = owner.pageBytes
     this[COUNT]()
+    keepHere(this)
   }
 
   static allocate(byteLength, options) {
@@ -153,6 +155,20 @@ class HostRegion {
       callNative(() => native.NativeRegion.fromFd(fd, byteOffset, byteLength)),
       false
     )
+  }
+
+  static receive(token) {
+    const offer = readToken(token, REGION)
+    return new HostRegion(
+      MAKE,
+      callNative(() => native.receiveRegion(offer)),
+      false
+    )
+  }
+
+  static unshare(token) {
+    const { pid, nonce } = readToken(token, REGION)
+    return pid === process.pid && callNative(() => native.endShare(nonce))
   }
 
   get byteLength() {
@@ -264,6 +280,22 @@ class HostRegion {
       const byteOffset = border(index)
       return { byteOffset, byteLength: border(index + 1) - byteOffset }
     })
+  }
+
+  share(options) {
+    this.#mustBeOpen()
+    const { access, enforce = false } = read.share(options)
+    check.boolean(enforce, 'options.enforce')
+    const most = this.writable ? 'shared' : 'readonly'
+    const granted =
+      access === undefined ? most : check.oneOf(access, 'options.access', ['readonly', 'shared'])
+    if (enforce && granted !== 'readonly') {
+      throw check.wrongValue('options.enforce', "false unless access is 'readonly'", enforce)
+    }
+    return makeToken(
+      REGION,
+      callNative(() => this.#native.share(granted === 'readonly', enforce))
+    )
   }
 
   duplicateFd() {

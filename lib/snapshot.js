@@ -10,6 +10,7 @@ const check = require('./arguments.js')
 const read = require('./options.js')
 const { makeError, callNative } = require('./errors.js')
 const { isRegion, handleOf } = require('./region.js')
+const { SNAPSHOT, keepHere, makeToken, readToken, wrongThing } = require('./share.js')
 const { runTask } = require('./task.js')
 const {
   exposeLater,
@@ -60,7 +61,7 @@ class Snapshot {
     isSnapshot = value => typeof value === 'object' && value !== null && #native in value
     // The hot path of a restore.
     handleOfOpen = snapshot => {
-      if (!isSnapshot(snapshot)) throw check.wrongType('snapshot', 'a Snapshot', snapshot)
+      if (!isSnapshot(snapshot)) throw wrongThing('snapshot', 'a Snapshot', snapshot)
       if (snapshot.#closed) throw closed(snapshot.#name)
       return snapshot.#handle
     }
@@ -71,9 +72,10 @@ class Snapshot {
     if (make !== MAKE) {
       throw makeError(
         'ERR_ILLEGAL_CONSTRUCTOR',
-        'Snapshot has no public constructor: use GuardedMemory.snapshot, Snapshot.of, load or fromFd'
+        'Snapshot has no public constructor: use GuardedMemory.snapshot, Snapshot.of, load, fromFd or receive'
       )
     }
+    keepHere(this)
     const { address, moduleDigest, kept, state, unsaveable, origin } = parts
     this.#native = owner
     this.#handle = owner.handle
@@ -125,6 +127,23 @@ class Snapshot {
     )
   }
 
+  static receive(token, options) {
+    const offer = readToken(token, SNAPSHOT)
+    const { keepResidentBytes, ...rest } = loadOptions(read.snapshotFromFd(options))
+    const received = callNative(() => native.receiveSnapshot(offer))
+    try {
+      const owner = callNative(() => native.NativeSnapshot.fromFd(received.fd, keepResidentBytes))
+      return makeLoaded(owner, rest)
+    } finally {
+      received.close()
+    }
+  }
+
+  static unshare(token) {
+    const { pid, nonce } = readToken(token, SNAPSHOT)
+    return pid === process.pid && callNative(() => native.endShare(nonce))
+  }
+
   get byteLength() {
     return this.#byteLength
   }
@@ -139,6 +158,13 @@ class Snapshot {
 
   get name() {
     return this.#name
+  }
+
+  share() {
+    return makeToken(
+      SNAPSHOT,
+      callNative(() => this.#native.share())
+    )
   }
 
   duplicateFd() {
@@ -585,8 +611,7 @@ function grantFor(mapping, regions) {
   }
   const given = regions(publicMapping(mapping))
   const { region, access } = isRegion(given) ? { region: given } : readGrant(given)
-  if (!isEmpty && !isRegion(region))
-    throw check.wrongType('what options.regions gave', GRANT, region ?? given)
+  if (!isEmpty && !isRegion(region)) throw wrongThing('what options.regions gave', GRANT, region ?? given)
   if (isEmpty && region !== undefined && region !== null) {
     throw check.wrongValue(
       'what options.regions gave for an empty window',

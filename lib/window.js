@@ -8,6 +8,7 @@ const check = require('./arguments.js')
 const read = require('./options.js')
 const { makeError, fromNative, callNative, abortError } = require('./errors.js')
 const { isRegion, handleOf, nativeOf } = require('./region.js')
+const { keepHere, wrongThing } = require('./share.js')
 const { faultsFrom, faultedError, UNACKNOWLEDGED } = require('./faults.js')
 
 // Taken now, like those of v8.js.
@@ -83,6 +84,7 @@ class Window {
     if (open !== OPEN) {
       throw makeError('ERR_ILLEGAL_CONSTRUCTOR', 'Window has no public constructor: use GuardedMemory.window')
     }
+    keepHere(this)
     const { id, address, byteLength, access, trap, strict, release } = found
     this.#host = host
     this.#native = new native.NativeWindow(host.table.handle, address, id)
@@ -345,7 +347,7 @@ const gone = () =>
   )
 
 function mustBeRegion(region, what = 'a HostRegion') {
-  if (!isRegion(region)) throw check.wrongType('region', what, region)
+  if (!isRegion(region)) throw wrongThing('region', what, region)
   if (region.closed) {
     throw makeError('ERR_HOSTMAP_REGION_CLOSED', `region "${region.name}" was closed; make a new one`)
   }
@@ -389,6 +391,7 @@ class WindowSource {
     if (open !== OPEN) {
       throw makeError('ERR_ILLEGAL_CONSTRUCTOR', 'WindowSource has no public constructor: use Window.source')
     }
+    keepHere(this)
     this.#window = window
     this.#region = region
     this.#plan = plan

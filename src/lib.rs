@@ -42,6 +42,7 @@ pub mod mapping;
 pub mod memory;
 pub mod module;
 pub mod region;
+pub mod share;
 pub mod snapshot;
 pub mod stage;
 pub mod sys;

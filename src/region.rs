@@ -15,6 +15,7 @@ use crate::fault::{self, Counts, Registration};
 use crate::huge::{self, Filler, PageKind, WhyNot};
 use crate::hugetlb::{self, Filling};
 use crate::mapping::Access;
+use crate::share::{self, Kind, Received, ShareAccess, Token};
 use crate::stage::{Grain, Refused, Stage, Stages};
 use crate::sys::areas::Areas;
 use crate::sys::checked_fd::{CheckedFd, Description};
@@ -263,6 +264,53 @@ impl Region {
             is_huge: AtomicBool::new(is_huge),
             page_bytes,
         })
+    }
+
+    /// Offers it to another thread or process. `enforce`: from now on the kernel lets nobody write who can't yet.
+    pub fn share(&self, access: ShareAccess, enforce: bool) -> Result<Token> {
+        let name = &self.name;
+        if access == ShareAccess::Shared && !self.is_writable() {
+            let message = format!(
+                "can't share region \"{name}\" with access 'shared': it is sealed, or its file was opened for reading only; use 'readonly'"
+            );
+            return Err(Error::new(Code::RegionReadonly, message));
+        }
+        if enforce {
+            self.forbid_new_writers()?;
+        }
+        let offset = self.file_offset.get();
+        share::offer(&self.fd, Kind::Region, access, offset, self.byte_length, name)
+    }
+
+    fn forbid_new_writers(&self) -> Result<()> {
+        let what = || format!("can't share region \"{}\" with enforce", self.name);
+        let refused = |sys| Error::from_sys(Code::MapFailed, what(), sys);
+        let fd = self.fd.get().map_err(refused)?;
+        if memfd::seals(fd).is_some_and(|seals| seals.intersects(NO_WRITING)) {
+            return Ok(());
+        }
+        memfd::seal_future_write(fd).map_err(|sys| match sys.errno {
+            Errno::EPERM | Errno::EINVAL => Error::new(
+                Code::RegionReadonly,
+                format!(
+                    "{}: only memfds that allow seals can forbid writing, on Linux 5.1 and later; for a file, its permissions do",
+                    what()
+                ),
+            ),
+            _ => refused(sys),
+        })
+    }
+
+    /// What [`share::receive`] gave.
+    pub fn received(received: Received) -> Result<Self> {
+        let Received { fd, terms } = received;
+        let part = Part { byte_offset: terms.byte_offset, byte_length: Some(terms.byte_length) };
+        let what = format!("can't receive region \"{}\"", terms.name);
+        let region = Self::over(fd, Description::Shared, part, what, &terms.name)?;
+        if terms.access == ShareAccess::Readonly {
+            region.writable.store(false, Ordering::Release);
+        }
+        Ok(region)
     }
 
     pub fn byte_length(&self) -> u64 {

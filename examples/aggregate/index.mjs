@@ -58,7 +58,7 @@ async function groupInWorkers(region, parts, windowBytes) {
   const progress = startProgress(`reading ${region.name}`)
   const done = parts.map(() => 0)
   const workers = parts.map(part => {
-    const workerData = { fd: region.duplicateFd(), windowBytes, part }
+    const workerData = { token: region.share({ access: 'readonly' }), windowBytes, part }
     return new Worker(new URL('worker.mjs', import.meta.url), { workerData })
   })
   const groupsOf = (worker, i) =>

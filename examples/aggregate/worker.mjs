@@ -5,7 +5,7 @@ import { parentPort, workerData } from 'node:worker_threads'
 import { GuardedMemory, HostRegion } from 'wasm-hostmap'
 import { GROUP_COUNT } from './readings.mjs'
 
-const { fd, windowBytes, part } = workerData
+const { token, windowBytes, part } = workerData
 const { memory, source } = openSource()
 
 // The module calls these. It is done with all that was shown when it asks for more.
@@ -26,7 +26,7 @@ parentPort.postMessage({ groups: readGroups(groups) })
 function openSource() {
   const guarded = new GuardedMemory({ initial: 1 })
   const window = guarded.window({ byteLength: windowBytes })
-  return { memory: guarded.memory, source: window.source(HostRegion.fromFd(fd), part) }
+  return { memory: guarded.memory, source: window.source(HostRegion.receive(token), part) }
 }
 
 /** The groups of the module: see aggregate.c. */

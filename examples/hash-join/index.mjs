@@ -67,8 +67,8 @@ async function joinInWorker(customers, orders, tables, { windowBytes, tableCusto
   const passes = Math.ceil(tables.customers / tableCustomers)
   const totalBytes = customers.byteLength + passes * orders.byteLength
   const workerData = {
-    customersFd: customers.duplicateFd(),
-    ordersFd: orders.duplicateFd(),
+    customersToken: customers.share({ access: 'readonly' }),
+    ordersToken: orders.share({ access: 'readonly' }),
     windowBytes,
     tableCustomers
   }

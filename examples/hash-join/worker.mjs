@@ -5,7 +5,7 @@ import { parentPort, workerData } from 'node:worker_threads'
 import { GuardedMemory, HostRegion } from 'wasm-hostmap'
 import { GROUP_COUNT } from './tables.mjs'
 
-const { customersFd, ordersFd, windowBytes, tableCustomers } = workerData
+const { customersToken, ordersToken, windowBytes, tableCustomers } = workerData
 
 // The module exports its memory, and windows need the memory. So what it imports is bound when there are windows.
 let customers, orders
@@ -19,9 +19,9 @@ const { memory, _initialize, start, build, probe, result } = instance.exports
 _initialize()
 
 const guarded = GuardedMemory.from(memory)
-const open = fd => guarded.window({ byteLength: windowBytes }).source(HostRegion.fromFd(fd))
-customers = open(customersFd)
-orders = open(ordersFd)
+const open = token => guarded.window({ byteLength: windowBytes }).source(HostRegion.receive(token))
+customers = open(customersToken)
+orders = open(ordersToken)
 
 if (!start(tableCustomers)) throw new Error('the module has no memory for so many customers at once')
 let passes = 0

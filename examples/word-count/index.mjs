@@ -92,7 +92,7 @@ async function countInWorkers(region, parts, windowBytes) {
   const progress = startProgress(`counting the words of ${region.name}`)
   const done = parts.map(() => 0)
   const workers = parts.map(part => {
-    const workerData = { fd: region.duplicateFd(), windowBytes, part }
+    const workerData = { token: region.share({ access: 'readonly' }), windowBytes, part }
     return new Worker(new URL('worker.mjs', import.meta.url), { workerData })
   })
   const tableOf = (worker, i) =>

@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises'
 import { parentPort, workerData } from 'node:worker_threads'
 import { GuardedMemory, HostRegion } from 'wasm-hostmap'
 
-const { fd, windowBytes, part } = workerData
+const { token, windowBytes, part } = workerData
 
 // The module exports its memory, and a window needs the memory. So what it imports is bound when there is a window.
 let source
@@ -20,7 +20,7 @@ const wasm = await readFile(new URL('words.wasm', import.meta.url))
 const { instance } = await WebAssembly.instantiate(wasm, { text })
 const { memory, _initialize, count_words, table_slots, table_capacity } = instance.exports
 
-const region = HostRegion.fromFd(fd)
+const region = HostRegion.receive(token)
 source = GuardedMemory.from(memory).window({ byteLength: windowBytes }).source(region, part)
 _initialize()
 if (!count_words()) throw new Error('the module has no more memory for its table of words')

@@ -11,6 +11,7 @@ mod memory;
 mod module;
 mod placement;
 mod region;
+mod share;
 mod snapshot;
 mod task;
 mod wait;

@@ -1,11 +1,13 @@
 //! Regions, their views and loads.
 
 use super::handles::{Handles, Slot};
+use super::share::NativeToken;
 use super::task::{Job, NativeTask};
 use super::{bytes_of, from_count, internal, to_count};
 use crate::error::{Code, Error};
 use crate::huge::PageKind;
 use crate::region::{self, Backing, LoadProgress, Part, Region, View};
+use crate::share::ShareAccess;
 use napi::bindgen_prelude::{AsyncTask, Unknown};
 use napi::{Env, sys};
 use napi_derive::napi;
@@ -47,7 +49,7 @@ fn to_kind(huge_pages: u32) -> Result<PageKind, Error> {
 
 #[napi]
 impl NativeRegion {
-    fn new(region: Region) -> napi::Result<Self> {
+    pub(super) fn new(region: Region) -> napi::Result<Self> {
         Ok(Self { slot: Slot::new(&REGIONS, region)? })
     }
 
@@ -115,6 +117,12 @@ impl NativeRegion {
     #[napi(getter, catch_unwind)]
     pub fn is_memfd(&self) -> napi::Result<bool> {
         Ok(self.get()?.backing() == Backing::Memfd)
+    }
+
+    #[napi(catch_unwind)]
+    pub fn share(&self, readonly: bool, enforce: bool) -> napi::Result<NativeToken> {
+        let access = if readonly { ShareAccess::Readonly } else { ShareAccess::Shared };
+        Ok(self.get()?.share(access, enforce)?.into())
     }
 
     /// A descriptor that is the caller's to close.

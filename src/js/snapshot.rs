@@ -3,6 +3,7 @@
 use super::handles::{Handles, Slot};
 use super::memory::{aligned_offset, memory_of, place_of, to_access};
 use super::region::region_of;
+use super::share::NativeToken;
 use super::task::{Job, NativeTask};
 use super::window::to_number;
 use super::{from_count, internal, to_count};
@@ -331,6 +332,11 @@ impl NativeSnapshot {
     #[napi(getter, catch_unwind)]
     pub fn resident_bytes(&self) -> f64 {
         self.get().map_or(0.0, |snapshot| from_count(snapshot.resident_bytes()))
+    }
+
+    #[napi(catch_unwind)]
+    pub fn share(&self) -> napi::Result<NativeToken> {
+        Ok(self.get()?.share()?.into())
     }
 
     /// A descriptor that is the caller's to close.

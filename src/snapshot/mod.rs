@@ -43,6 +43,7 @@ use crate::alloc;
 use crate::error::{Code, Error, Result};
 use crate::mapping::Access;
 use crate::region::{Region, RegionPages};
+use crate::share::{self, ShareAccess, Token};
 use crate::sys::checked_fd::{CheckedFd, Description};
 use crate::sys::mmap::{self, Advice, Mmap, Pages, Sharing};
 use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan, WASM_PAGE_BYTES};
@@ -203,6 +204,18 @@ impl Snapshot {
             let what = format!("can't duplicate the descriptor of snapshot \"{}\"", self.name);
             Error::from_sys(Code::OpenFailed, what, sys)
         })
+    }
+
+    /// Offers it to another thread or process.
+    pub fn share(&self) -> Result<Token> {
+        share::offer(
+            &self.fd,
+            share::Kind::Snapshot,
+            ShareAccess::Readonly,
+            0,
+            self.byte_length.get(),
+            &self.name,
+        )
     }
 
     /// Bytes of the memory that it was taken of.

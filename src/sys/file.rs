@@ -85,7 +85,35 @@ pub fn duplicate(fd: RawFd) -> SysResult<OwnedFd> {
 
 pub fn status(fd: impl AsFd) -> SysResult<Status> {
     inject::trip("fstat")?;
-    let stat = fstat(fd).map_err(|errno| SysError::new("fstat", errno))?;
+    Ok(to_status(&fstat(fd).map_err(|errno| SysError::new("fstat", errno))?))
+}
+
+/// The same of what a path leads to, which is not opened.
+pub fn status_of(path: &str) -> SysResult<Status> {
+    inject::trip("stat")?;
+    Ok(to_status(&nix::sys::stat::stat(path).map_err(|errno| SysError::new("stat", errno))?))
+}
+
+/// Whose process it is.
+pub fn owner_of_process(pid: u32) -> SysResult<u32> {
+    inject::trip("stat")?;
+    let stat = nix::sys::stat::stat(format!("/proc/{pid}").as_str());
+    stat.map(|stat| stat.st_uid).map_err(|errno| SysError::new("stat", errno))
+}
+
+/// What the kernel says a link leads to.
+pub fn link_target(path: &str) -> SysResult<String> {
+    inject::trip("readlink")?;
+    let target = std::fs::read_link(path).map_err(|error| SysError::from_io("readlink", &error))?;
+    Ok(target.to_string_lossy().into_owned())
+}
+
+/// Opens what a process has open, by a path in /proc.
+pub fn open_proc(path: &str, writable: bool) -> SysResult<OwnedFd> {
+    open_file(Path::new(path), writable)
+}
+
+fn to_status(stat: &nix::sys::stat::FileStat) -> Status {
     let format = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
     let kind = match format {
         SFlag::S_IFREG => FileKind::Regular,
@@ -95,13 +123,13 @@ pub fn status(fd: impl AsFd) -> SysResult<Status> {
         SFlag::S_IFCHR | SFlag::S_IFBLK => FileKind::Device,
         _ => FileKind::Other,
     };
-    Ok(Status {
+    Status {
         kind,
         byte_length: u64::try_from(stat.st_size).unwrap_or(0),
         device: super::checked_fd::to_device(stat.st_dev),
         inode: stat.st_ino,
         allocated_bytes: u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512),
-    })
+    }
 }
 
 /// Whether the descriptor was opened for reading, and for writing too.

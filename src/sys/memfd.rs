@@ -66,6 +66,16 @@ pub fn seal_write(fd: impl AsFd) -> SysResult<()> {
     add_seals(fd, SealFlag::F_SEAL_WRITE)
 }
 
+/// Forbids writing by everybody who has no writable mapping yet (kernel 5.1 and later).
+pub fn seal_future_write(fd: impl AsFd) -> SysResult<()> {
+    add_seals(fd, SealFlag::F_SEAL_FUTURE_WRITE)
+}
+
+/// Forbids adding seals. EPERM if that is forbidden already.
+pub fn seal_seals(fd: impl AsFd) -> SysResult<()> {
+    add_seals(fd, SealFlag::F_SEAL_SEAL)
+}
+
 fn add_seals(fd: impl AsFd, seals: SealFlag) -> SysResult<()> {
     inject::trip("fcntl")?;
     fcntl(fd, FcntlArg::F_ADD_SEALS(seals)).map(drop).map_err(|errno| SysError::new("fcntl", errno))

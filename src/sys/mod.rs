@@ -14,6 +14,7 @@
 //! - `kept`: descriptors that are kept for signal handlers
 //! - `process_map`: what lies where in this process, by the kernel's own account
 //! - `notes`: what loaded libraries say of themselves
+//! - `socket`: Unix sockets, and descriptors that travel through them
 //! - `signal`: the handler for SIGSEGV and SIGBUS, above those that are there
 //! - `v8_trap`: asking V8 to turn a fault into a trap
 //! - `wake`: waking a thread from a signal handler
@@ -38,6 +39,7 @@ pub mod placement;
 pub mod process_map;
 pub mod random;
 pub mod signal;
+pub mod socket;
 pub mod v8_trap;
 pub mod wake;
 

@@ -1,0 +1,96 @@
+'use strict'
+
+// Tokens: plain objects that stand for a region or a snapshot in other threads and processes. And what keeps the
+// objects of this package from being cloned, which would leave empty ones.
+
+const threads = require('node:worker_threads')
+const check = require('./arguments.js')
+const { makeError } = require('./errors.js')
+
+const REGION = 'wasm-hostmap.region'
+const SNAPSHOT = 'wasm-hostmap.snapshot'
+const VERSION = 1
+
+const CLASS_OF = { [REGION]: 'HostRegion', [SNAPSHOT]: 'Snapshot' }
+
+/** Makes `structuredClone` and `postMessage` refuse an object. Node.js before 22.10 can't. */
+const keepHere = threads.markAsUncloneable ?? (() => {})
+
+/** The token for what the native part offers. */
+function makeToken(type, { readonly, ...offer }) {
+  return { type, version: VERSION, ...offer, access: readonly ? 'readonly' : 'shared' }
+}
+
+const isText = pattern => value => typeof value === 'string' && pattern.test(value)
+const isCount =
+  (min, max = Number.MAX_SAFE_INTEGER) =>
+  value =>
+    Number.isInteger(value) && value >= min && value <= max
+
+const FIELDS = {
+  pid: isCount(1, 2 ** 31 - 1),
+  proof: isCount(0, 2 ** 31 - 1),
+  // An abstract name, made by src/share.rs.
+  socket: isText(/^(wasm-hostmap\.\d{1,10}\.[0-9a-f]{16})?$/),
+  nonce: isText(/^[0-9a-f]{32}$/),
+  access: value => value === 'readonly' || value === 'shared',
+  device: isText(/^\d{1,20}$/),
+  inode: isText(/^\d{1,20}$/),
+  byteOffset: isCount(0),
+  byteLength: isCount(1),
+  name: value => typeof value === 'string' && !value.includes('\0') && Buffer.byteLength(value) <= 250
+}
+
+/** What a token says, for the native part. */
+function readToken(token, type) {
+  const expected = type === REGION ? 'what region.share() gave' : 'what snapshot.share() gave'
+  if (typeof token !== 'object' || token === null) throw wrongThing('token', expected, token)
+  const given = token.type
+  if (given !== type) {
+    if (CLASS_OF[given] === undefined) throw wrongThing('token', expected, token)
+    throw check.wrongValue('token', `${expected}; ${CLASS_OF[given]}.receive takes this one`, token)
+  }
+  if (token.version !== VERSION) {
+    const message = `the token is of another version of wasm-hostmap (${check.show(token.version)}, and this one knows ${VERSION}); install the same one on both sides`
+    throw makeError('ERR_HOSTMAP_SHARE_INVALID', message)
+  }
+  const read = {}
+  for (const [name, isRight] of Object.entries(FIELDS)) {
+    const value = token[name]
+    if (!isRight(value)) {
+      const message = `token.${name} is not as share() gave it (received ${check.show(value)}); pass the token on as it is`
+      throw makeError('ERR_HOSTMAP_SHARE_INVALID', message)
+    }
+    read[name] = value
+  }
+  const { access, ...rest } = read
+  return { ...rest, readonly: access === 'readonly' }
+}
+
+/** The error where a region or a snapshot, or a token of one, is asked for and this is none. */
+function wrongThing(name, expected, value) {
+  const error = check.wrongType(name, expected, value)
+  error.message += hintFor(value)
+  return error
+}
+
+function hintFor(value) {
+  if (typeof value !== 'object' || value === null) return ''
+  let type, proto, keys
+  try {
+    type = value.type
+    proto = Object.getPrototypeOf(value)
+    keys = Object.keys(value).length
+  } catch {
+    // A Proxy that throws.
+    return ''
+  }
+  const known = CLASS_OF[typeof type === 'string' ? type : '']
+  if (known !== undefined) return `; it is a token: ${known}.receive(token) gives what it stands for`
+  const isPlain = proto === null || Object.getPrototypeOf(proto) === null
+  return isPlain && keys === 0
+    ? '; regions and snapshots that are posted or cloned arrive empty: post region.share(), and call HostRegion.receive there'
+    : ''
+}
+
+module.exports = { REGION, SNAPSHOT, keepHere, makeToken, readToken, wrongThing }

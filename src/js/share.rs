@@ -1,0 +1,114 @@
+//! Tokens of regions and snapshots. lib/share.js makes plain objects of them.
+
+use super::region::NativeRegion;
+use super::{from_count, internal, to_count};
+use crate::error::{Code, Error};
+use crate::region::Region;
+use crate::share::{self, Kind, Received, ShareAccess, Terms, Token};
+use napi_derive::napi;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+/// A [`Token`]. What has 64 bits is text: device and inode in decimal digits, the nonce in hexadecimal ones.
+#[napi(object)]
+pub struct NativeToken {
+    pub pid: u32,
+    pub proof: i32,
+    pub socket: String,
+    pub nonce: String,
+    pub readonly: bool,
+    pub device: String,
+    pub inode: String,
+    pub byte_offset: f64,
+    pub byte_length: f64,
+    pub name: String,
+}
+
+impl From<Token> for NativeToken {
+    fn from(token: Token) -> Self {
+        let Token { terms, pid, proof, socket } = token;
+        Self {
+            pid,
+            proof,
+            socket,
+            nonce: format!("{:032x}", u128::from_be_bytes(terms.nonce)),
+            readonly: terms.access == ShareAccess::Readonly,
+            device: terms.device.to_string(),
+            inode: terms.inode.to_string(),
+            byte_offset: from_count(terms.byte_offset),
+            byte_length: from_count(terms.byte_length),
+            name: terms.name,
+        }
+    }
+}
+
+fn invalid(what: &str) -> Error {
+    Error::new(
+        Code::ShareInvalid,
+        format!("the token's {what} is not as share() gave it; pass it on as it is"),
+    )
+}
+
+pub(super) fn nonce(text: &str) -> Result<share::Nonce, Error> {
+    let number = u128::from_str_radix(text, 16).map_err(|_| invalid("nonce"))?;
+    Ok(number.to_be_bytes())
+}
+
+impl NativeToken {
+    fn parse(self, kind: Kind) -> Result<Token, Error> {
+        let number = |text: &str, what| text.parse().map_err(|_| invalid(what));
+        let terms = Terms {
+            nonce: nonce(&self.nonce)?,
+            kind,
+            access: if self.readonly { ShareAccess::Readonly } else { ShareAccess::Shared },
+            device: number(&self.device, "device")?,
+            inode: number(&self.inode, "inode")?,
+            byte_offset: to_count(self.byte_offset).map_err(|_| invalid("byteOffset"))?,
+            byte_length: to_count(self.byte_length).map_err(|_| invalid("byteLength"))?,
+            name: self.name,
+        };
+        Ok(Token { terms, pid: self.pid, proof: self.proof, socket: self.socket })
+    }
+}
+
+#[napi(catch_unwind)]
+pub fn receive_region(token: NativeToken) -> napi::Result<NativeRegion> {
+    let received = share::receive(&token.parse(Kind::Region)?)?;
+    NativeRegion::new(Region::received(received)?)
+}
+
+/// A descriptor that was received, until lib/ has made something of it.
+#[napi]
+pub struct NativeReceived {
+    fd: Option<OwnedFd>,
+}
+
+#[napi]
+impl NativeReceived {
+    #[napi(getter, catch_unwind)]
+    pub fn fd(&self) -> napi::Result<i32> {
+        Ok(self.fd.as_ref().ok_or_else(|| internal("it was closed"))?.as_raw_fd())
+    }
+
+    #[napi(catch_unwind)]
+    pub fn close(&mut self) {
+        self.fd = None;
+    }
+}
+
+#[napi(catch_unwind)]
+pub fn receive_snapshot(token: NativeToken) -> napi::Result<NativeReceived> {
+    let Received { fd, .. } = share::receive(&token.parse(Kind::Snapshot)?)?;
+    Ok(NativeReceived { fd: Some(fd) })
+}
+
+/// Whether this call ended an offer.
+#[napi(catch_unwind)]
+pub fn end_share(text: String) -> napi::Result<bool> {
+    Ok(share::end(nonce(&text)?))
+}
+
+/// How many tokens wait for a receiver.
+#[napi(catch_unwind)]
+pub fn waiting_shares() -> f64 {
+    from_count(share::waiting())
+}

@@ -1,0 +1,179 @@
+//! Unix sockets in the abstract namespace: they have no file, so nothing is left of them when a process ends.
+
+use super::{SysError, SysResult, inject};
+use nix::errno::Errno;
+use std::mem::{size_of, zeroed};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::time::Duration;
+
+/// Nobody who is alive takes longer to answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Descriptors that come with one message at most.
+const MOST_FDS: usize = 2;
+
+pub fn listen(name: &str) -> SysResult<OwnedFd> {
+    inject::trip("bind")?;
+    let listener = SocketAddr::from_abstract_name(name).and_then(|address| UnixListener::bind_addr(&address));
+    listener.map(OwnedFd::from).map_err(|error| SysError::from_io("bind", &error))
+}
+
+pub fn connect(name: &str) -> SysResult<UnixStream> {
+    inject::trip("connect")?;
+    let stream = SocketAddr::from_abstract_name(name).and_then(|address| UnixStream::connect_addr(&address));
+    patient(stream.map_err(|error| SysError::from_io("connect", &error))?)
+}
+
+/// Waits for somebody to connect.
+pub fn accept(listener: BorrowedFd<'_>) -> SysResult<UnixStream> {
+    inject::trip("accept4")?;
+    let null = std::ptr::null_mut();
+    // SAFETY: no address is asked for, so nothing is written.
+    let fd = unsafe { libc::accept4(listener.as_raw_fd(), null, std::ptr::null_mut(), libc::SOCK_CLOEXEC) };
+    if fd < 0 {
+        return Err(SysError::new("accept4", Errno::last()));
+    }
+    // SAFETY: the kernel has just given it, to nobody else.
+    patient(unsafe { UnixStream::from_raw_fd(fd) })
+}
+
+fn patient(stream: UnixStream) -> SysResult<UnixStream> {
+    stream
+        .set_read_timeout(Some(PATIENCE))
+        .and_then(|()| stream.set_write_timeout(Some(PATIENCE)))
+        .map_err(|error| SysError::from_io("setsockopt", &error))?;
+    Ok(stream)
+}
+
+/// The user who is at the other end, by the kernel's account.
+pub fn peer_uid(stream: &UnixStream) -> SysResult<u32> {
+    inject::trip("getsockopt")?;
+    // SAFETY: all-zero is a ucred.
+    let mut peer: libc::ucred = unsafe { zeroed() };
+    let mut length = libc::socklen_t::try_from(size_of::<libc::ucred>()).unwrap_or(0);
+    // SAFETY: the kernel writes at most `length` bytes to `peer`.
+    let got = unsafe {
+        libc::getsockopt(
+            stream.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast(),
+            &raw mut length,
+        )
+    };
+    if got == 0 { Ok(peer.uid) } else { Err(SysError::new("getsockopt", Errno::last())) }
+}
+
+/// Room for a control message with `MOST_FDS` descriptors, aligned as its header.
+#[repr(C, align(8))]
+struct Control([u8; 64]);
+
+/// Bytes of so many descriptors.
+fn bytes_of(fds: usize) -> u32 {
+    u32::try_from(fds.saturating_mul(size_of::<RawFd>())).unwrap_or(u32::MAX)
+}
+
+/// Bytes of a control message with so many descriptors.
+fn control_bytes(fds: usize) -> usize {
+    // SAFETY: CMSG_SPACE is arithmetic.
+    super::to_usize(u64::from(unsafe { libc::CMSG_SPACE(bytes_of(fds)) }))
+}
+
+/// Sends bytes, and descriptors with them.
+pub fn send(stream: &UnixStream, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> SysResult<()> {
+    inject::trip("sendmsg")?;
+    debug_assert!(fds.len() <= MOST_FDS && control_bytes(MOST_FDS) <= size_of::<Control>());
+    let mut control = Control([0; 64]);
+    let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    // SAFETY: all-zero is an empty message. The pointers are to locals, and hold for as long as the call takes;
+    // the one control message has room for all descriptors.
+    let sent = unsafe {
+        let mut message: libc::msghdr = zeroed();
+        message.msg_iov = &raw mut part;
+        message.msg_iovlen = 1;
+        if !fds.is_empty() {
+            message.msg_control = control.0.as_mut_ptr().cast();
+            message.msg_controllen = control_bytes(fds.len()) as _;
+            let head = libc::CMSG_FIRSTHDR(&raw const message);
+            (*head).cmsg_level = libc::SOL_SOCKET;
+            (*head).cmsg_type = libc::SCM_RIGHTS;
+            (*head).cmsg_len = libc::CMSG_LEN(bytes_of(fds.len())) as _;
+            for (i, fd) in fds.iter().enumerate() {
+                libc::CMSG_DATA(head).cast::<RawFd>().add(i).write_unaligned(fd.as_raw_fd());
+            }
+        }
+        libc::sendmsg(stream.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL)
+    };
+    match usize::try_from(sent) {
+        Ok(sent) if sent == bytes.len() => Ok(()),
+        Ok(_) => Err(SysError::new("sendmsg", Errno::EMSGSIZE)),
+        Err(_) => Err(SysError::new("sendmsg", Errno::last())),
+    }
+}
+
+/// Receives a message, and the descriptors that came with it, close-on-exec. 0 bytes: the other end is closed.
+pub fn receive(stream: &UnixStream, bytes: &mut [u8]) -> SysResult<(usize, Vec<OwnedFd>)> {
+    inject::trip("recvmsg")?;
+    let mut control = Control([0; 64]);
+    let mut part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+    let mut fds = Vec::new();
+    // SAFETY: as in `send`; the kernel writes no more than it was told there is room for. Each descriptor
+    // that it gives is owned once.
+    let received = unsafe {
+        let mut message: libc::msghdr = zeroed();
+        message.msg_iov = &raw mut part;
+        message.msg_iovlen = 1;
+        message.msg_control = control.0.as_mut_ptr().cast();
+        message.msg_controllen = control_bytes(MOST_FDS) as _;
+        let received = libc::recvmsg(stream.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC);
+        let mut head =
+            if received < 0 { std::ptr::null_mut() } else { libc::CMSG_FIRSTHDR(&raw const message) };
+        while !head.is_null() {
+            if (*head).cmsg_level == libc::SOL_SOCKET && (*head).cmsg_type == libc::SCM_RIGHTS {
+                let bytes = ((*head).cmsg_len as usize).saturating_sub(libc::CMSG_LEN(0) as usize);
+                for i in 0..bytes.div_euclid(size_of::<RawFd>()) {
+                    let fd = libc::CMSG_DATA(head).cast::<RawFd>().add(i).read_unaligned();
+                    fds.push(OwnedFd::from_raw_fd(fd));
+                }
+            }
+            head = libc::CMSG_NXTHDR(&raw const message, head);
+        }
+        received
+    };
+    match usize::try_from(received) {
+        Ok(received) => Ok((received, fds)),
+        Err(_) => Err(SysError::new("recvmsg", Errno::last())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::{file, memfd};
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn descriptors_travel_with_a_message() {
+        let name = format!("wasm-hostmap-test-{}", std::process::id());
+        let listener = listen(&name).unwrap();
+        let sender = connect(&name).unwrap();
+        let receiver = accept(listener.as_fd()).unwrap();
+        let sent = [memfd::create("one", 1).unwrap(), memfd::create("two", 2).unwrap()];
+        send(&sender, b"two of them", &[sent[0].as_fd(), sent[1].as_fd()]).unwrap();
+        let mut bytes = [0; 50];
+        let (length, received) = receive(&receiver, &mut bytes).unwrap();
+        assert_eq!(&bytes[..length], b"two of them");
+        let inode = |fd: &OwnedFd| file::status(fd).unwrap().inode;
+        assert_eq!(
+            received.iter().map(inode).collect::<Vec<_>>(),
+            sent.iter().map(inode).collect::<Vec<_>>()
+        );
+        assert_eq!(peer_uid(&receiver).unwrap(), nix::unistd::geteuid().as_raw());
+        drop(sender);
+        let (length, none) = receive(&receiver, &mut bytes).unwrap();
+        assert!(length == 0 && none.is_empty());
+        assert!(connect("wasm-hostmap-test-nobody").is_err());
+    }
+}
