@@ -72,7 +72,7 @@ export type HostmapErrorCode =
   /** The memory can't grow enough: its maximum is reached. */
   | 'ERR_HOSTMAP_MEMORY_FULL'
   /**
-   * The memory was moved when it grew (V8 runs without its trap handler): its mappings are lost. Or the function that was
+   * V8 moved the memory when it grew, as it does without guards, and V8 11 with them: its mappings are lost. Or the function that was
    * passed to {@link GuardedMemory.from} gave the buffer of another memory.
    */
   | 'ERR_HOSTMAP_MEMORY_MOVED'
@@ -663,8 +663,9 @@ export interface GuardedMemory<A extends AddressType = AddressType> {
   readonly address: A
   /**
    * Whether everything round the memory that a module could reach with a plain load or store is inaccessible, by the process's own map,
-   * so that an access out of bounds traps. False with `--disable-wasm-trap-handler`, and for 64-bit memories before Node 24, which
-   * modules alone can make: V8 checks bounds in code then, and the memory may move when it grows.
+   * so that an access out of bounds traps. False with `--disable-wasm-trap-handler`, for 64-bit memories with
+   * `--no-wasm-memory64-trap-handling`, and for 64-bit memories before Node 24, which
+   * modules alone can make: V8 checks bounds in code then, and the memory may move when it grows. Found out anew when it has moved.
    */
   readonly guarded: boolean
 
@@ -850,7 +851,10 @@ export class Mapping<A extends AddressType = AddressType> implements Disposable 
    * Puts zeroed, writable pages in its place. A block of the module's allocator is given back to its `free`; space past the end
    * is kept for the next `map`. Unmapping twice does nothing.
    *
-   * @throws `ERR_HOSTMAP_MEMORY_MOVED`, `ERR_HOSTMAP_MEMORY_HIDDEN`, `ERR_HOSTMAP_OUT_OF_MEMORY`, `ERR_HOSTMAP_MAP_COUNT`, `ERR_HOSTMAP_MAP_FAILED`; and what the
+   * Where V8 has moved the memory, nothing is mapped any more, and what the mapping showed is a copy in plain memory. Then
+   * `unmap` leaves the bytes as they are and gives the block back; all else that uses pages throws `ERR_HOSTMAP_MEMORY_MOVED`.
+   *
+   * @throws `ERR_HOSTMAP_MEMORY_HIDDEN`, `ERR_HOSTMAP_OUT_OF_MEMORY`, `ERR_HOSTMAP_MAP_COUNT`, `ERR_HOSTMAP_MAP_FAILED`; and what the
    * allocator's `free` throws, when the mapping is gone already
    * @remarks Cost: one `mmap` and one `madvise`; the kernel's share grows with the pages that were touched.
    */

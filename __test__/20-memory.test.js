@@ -314,7 +314,9 @@ describe('with --disable-wasm-trap-handler', () => {
         assert.deepEqual(mappingsOf(region), [])
         assert.equal(guarded.byteLength, 80 * 65536)
 
-        const { code } = await failure(() => mapping.unmap())
+        const { code } = await failure(() => mapping.prefetch())
+        mapping.unmap()
+        assert.equal(mapping.unmapped, true)
         const kinds = guarded.layout().ranges.map(({ kind }) => kind)
         // The memory itself is a sound one, with copies of the bytes that it had, and carries new mappings.
         const again = guarded.map(region, { at: 0 })

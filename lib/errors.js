@@ -34,6 +34,8 @@ const NATIVE = /^((?:ERR|ABORT)_\w+) (\S+) (\d+)\n([^]*)$/
 function fromNative(native) {
   const parts = NATIVE.exec(native?.message ?? '')
   if (parts === null) {
+    // The end of the stack, which any call may meet: nothing was done, and it is nobody's mistake.
+    if (native?.message === 'Maximum call stack size exceeded') return native
     const message = `wasm-hostmap failed in a way that it should not: ${native?.message ?? native}; please report it`
     return makeError('ERR_HOSTMAP_INTERNAL', message, { cause: native })
   }

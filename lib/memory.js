@@ -10,7 +10,7 @@ const { isRegion, isHuge, pageBytesOf, handleOf, nativeOf, isView } = require('.
 const { keepHere, wrongThing } = require('./share.js')
 const { guardFaults, faultsFrom, faultedError, UNACKNOWLEDGED } = require('./faults.js')
 const { makeLayout } = require('./layout.js')
-const { openWindow, restoredWindow, HUGE_PAGE_BYTES } = require('./window.js')
+const { openWindow, release, HUGE_PAGE_BYTES } = require('./window.js')
 const {
   handleOfOpen,
   insideOf,
@@ -43,9 +43,35 @@ const forgetBase = new FinalizationRegistry(base => {
 let unmapIn
 let snapshotIn
 let growIn
-let tableOf
 let checkStrict
 let forgetFaults
+let currentIn
+
+/**
+ * A mapping or window as the native part's table has it. What a native call changes is written here by plain
+ * assignments: any call may fail where the stack ends, even one that looks as if it could not, and then a mapping would
+ * be there that nobody knows.
+ *
+ * @typedef Entry
+ * @property table the mapping table that it is in
+ * @property start its offset in the memory
+ * @property id 0 until it is there
+ * @property ended whether it was unmapped
+ * @property faults its faults, once it is unmapped or lost
+ * @property release gives an allocator's block back; undefined where there is none, or once it did
+ * @property object the Mapping or Window
+ * @property shows of a window: { region, byteOffset, shownBytes }; null for a mapping
+ */
+const entryAt = (table, start, release, shows) => ({
+  table,
+  start,
+  id: 0,
+  ended: false,
+  faults: null,
+  release,
+  object: null,
+  shows
+})
 
 class GuardedMemory {
   // null where a module shows the buffer only. A buffer keeps its memory alive, even when it is detached.
@@ -56,27 +82,33 @@ class GuardedMemory {
   #shared
   // Over the whole buffer: the native part finds base and length by it.
   #array
-  // Its mapping table: { owner, handle }.
+  // The largest size that was seen.
+  #seenBytes
+  // Its mapping table: { owner, handle, lost }.
   #table
   #address
   // In Wasm pages; undefined where it is not known, since V8 does not tell it of a memory that exists.
   #maximum
   #guarded
-  // Mappings that this thread made, by address.
-  #mappings = new Map()
+  // Entries of the mappings and windows that this thread made, and of some that failed or ended.
+  #entries = new Set()
+  // What windows need of it.
+  #host = { memory: this, current: () => this.#current(), unmap: entry => this.#unmap(entry) }
+  // What the memory grew by and the table was not told of: where the stack ended, the next growth makes up for it.
+  #unclaimed = { start: 0, end: 0 }
   // The growth for huge pages that was refused last, in bytes, and the size of the memory then.
   #refused = { size: -1, wanted: 0 }
   // Faults that nobody had acknowledged when their mapping or window was unmapped: how many, and of the last of these, where.
   #unseen = null
 
   static {
-    unmapIn = (guarded, mapping) => guarded.#unmap(mapping)
+    unmapIn = (guarded, entry) => guarded.#unmap(entry)
     snapshotIn = (guarded, given, captured) => guarded.#snapshot(given, captured)
     growIn = (memory, wasmPages, address) => GuardedMemory.#growIn(memory, wasmPages, address)
-    tableOf = guarded => guarded.#table
+    currentIn = guarded => guarded.#current()
     checkStrict = guarded => guarded.#checkStrict()
     forgetFaults = guarded => {
-      if (guarded.#mappings.size > 0 || guarded.#unseen !== null) guarded.acknowledgeFaults()
+      if (guarded.#entries.size > 0 || guarded.#unseen !== null) guarded.acknowledgeFaults()
     }
   }
 
@@ -92,11 +124,13 @@ class GuardedMemory {
       const before = callNative(() => v8.beforeMeasuring(address))
       this.#memory = makeMemory({ initial, maximum, shared, address })
       this.#buffer = v8.bufferOf(this.#memory)
-      callNative(() => v8.measureIfAlone(before, this.#buffer, address))
+      const mayGrowTo = Math.min(maximum ?? Infinity, v8.pageLimits()[address]) * WASM_PAGE_BYTES
+      callNative(() => v8.measureIfAlone(before, this.#buffer, address, mayGrowTo))
       this.#address = address
       this.#maximum = maximum
     }
     this.#array = v8.arrayOver(this.#buffer)
+    this.#seenBytes = lengthOf(this.#array)
     this.#shared = types.isSharedArrayBuffer(this.#buffer)
     callNative(() => {
       this.#guarded = make === MAKE ? existing.guarded : v8.isGuarded(this.#array, this.#address)
@@ -163,7 +197,7 @@ class GuardedMemory {
       // V8 says no more. It may have made pages writable before it gave up.
       if (known !== undefined) {
         const array = known.#current()
-        callNative(() => native.protectAfterFailure(known.#table.handle, array))
+        callNative(() => native.sync(known.#table.handle, array))
       }
       return -1
     }
@@ -210,7 +244,10 @@ class GuardedMemory {
   // The object of the memory that lies where this array does, if there is one.
   static #livingAt(array) {
     const found = byBase.get(callNative(() => native.baseOf(array)))?.deref()
-    return found !== undefined && native.isAt(found.#table.handle, array) ? found : undefined
+    // V8 may have moved that one since, and given its base to another.
+    if (found === undefined || (!found.#shared && lengthOf(array) < found.#seenBytes)) return undefined
+    if (found.#memory !== null) found.#current()
+    return isAt(found.#table.handle, array) ? found : undefined
   }
 
   get memory() {
@@ -304,21 +341,23 @@ class GuardedMemory {
   }
 
   get mappings() {
-    return [...this.#mappings.values()].sort((a, b) => a.address - b.address)
+    return [...this.#live().values()].sort((a, b) => a.address - b.address)
   }
 
   checkFaults() {
+    const live = this.#live()
     const flat = callNative(() => native.faultedIn(this.#table.handle))
     for (let i = 0; i < flat.length; i += 2) {
-      this.#mappings.get(flat[i])?.checkFaults()
+      live.get(flat[i])?.checkFaults()
       // It is another thread's, or was acknowledged meanwhile.
       const what = `the mapping or window at ${flat[i]}, which another thread made,`
-      if (!this.#mappings.has(flat[i])) throw faultedError(flat[i + 1], what, 'memory', null)
+      if (!live.has(flat[i])) throw faultedError(flat[i + 1], what, 'memory', null)
     }
     if (this.#unseen !== null) throw this.#unseenError()
   }
 
   acknowledgeFaults() {
+    this.#live()
     const count = callNative(() => native.acknowledgeAllFaults(this.#table.handle))
     const before = this.#unseen?.count ?? 0
     this.#unseen = null
@@ -339,17 +378,21 @@ class GuardedMemory {
     const isOwn = globals === undefined && state !== null && origin?.deref() === this
     if (isOwn) checkOwn(state)
     const array = this.#current()
+    const windows = kept.length > 0 ? this.#keptWindows(kept) : NO_WINDOWS
     let done
     try {
-      done = this.#guarded
-        ? native.restore(this.#table.handle, lengthOf(array), handle)
-        : native.restoreUnguarded(this.#table.handle, array, handle)
+      done = native.restore(this.#table.handle, array, handle)
     } catch (error) {
       throw fromNative(error)
     }
     // undefined: it is.
     if (done === false) this.#lay(snapshot, handle)
-    if (kept.length > 0) this.#tellWindows(kept)
+    for (let i = 0; i < windows.length; i++) {
+      const { shows, region, byteOffset, byteLength } = windows[i]
+      shows.region = region
+      shows.byteOffset = byteOffset
+      shows.shownBytes = byteLength
+    }
     if (putBack !== undefined) putBack()
     else if (isOwn) restoreState(state.from, state)
   }
@@ -360,10 +403,8 @@ class GuardedMemory {
     check.wholeNumber(keepResidentBytes, 'options.keepResidentBytes')
     const array = this.#current()
     callNative(() => {
-      const done = this.#guarded
-        ? native.reset(this.#table.handle, lengthOf(array), keepResidentBytes)
-        : native.resetUnguarded(this.#table.handle, array, keepResidentBytes)
-      if (done === false) native.lay(this.#table.handle, array, null, keepResidentBytes)
+      const done = native.reset(this.#table.handle, array, keepResidentBytes)
+      if (done === false) native.lay(this.#table.handle, array, null, keepResidentBytes, [])
     })
   }
 
@@ -371,9 +412,10 @@ class GuardedMemory {
     const array = this.#current()
     callNative(() => native.sync(this.#table.handle, array))
     const entries = []
+    const live = this.#live()
     const flat = native.entries(this.#table.handle)
     for (let i = 0; i < flat.length; i += 5) {
-      const mapping = this.#mappings.get(flat[i])
+      const mapping = live.get(flat[i])
       entries.push({
         start: flat[i],
         end: flat[i + 1],
@@ -400,7 +442,38 @@ class GuardedMemory {
     const { address, guarded } = this
     // Not by the caller's function: looking at an object runs nothing.
     const { byteLength } = this.#memory === null ? this.#buffer : v8.bufferOf(this.#memory)
-    return `GuardedMemory ${inspect({ byteLength, address, guarded, mappings: this.#mappings.size }, options)}`
+    return `GuardedMemory ${inspect({ byteLength, address, guarded, mappings: this.#live().size }, options)}`
+  }
+
+  // The mappings and windows that are there, by address.
+  #live() {
+    const live = new Map()
+    this.#entries.forEach(entry => {
+      if (entry.id !== 0 && !entry.ended) live.set(entry.start, entry.object)
+      else this.#forget(entry)
+    })
+    return live
+  }
+
+  // Before the native call that makes it: afterwards nothing may fail. Until it has an id it counts for nothing.
+  #prepareMapping(start, request, release) {
+    const entry = entryAt(this.#table, start, release, null)
+    entry.object = new Mapping(MAKE, this, entry, request)
+    this.#entries.add(entry)
+    return entry
+  }
+
+  #prepareWindow(start, request, release) {
+    const shows = { region: null, byteOffset: 0, shownBytes: 0 }
+    const entry = entryAt(this.#table, start, release, shows)
+    entry.object = openWindow(this.#host, entry, request)
+    this.#entries.add(entry)
+    return entry
+  }
+
+  #notMade(entry, error) {
+    this.#entries.delete(entry)
+    return fromNative(error)
   }
 
   // `captured`: globals and tables that Snapshot.of has captured.
@@ -408,7 +481,7 @@ class GuardedMemory {
     this.#mustBeAlone('a snapshot', given.exclusive)
     return takeSnapshot(
       this,
-      () => ({ array: this.#current(), table: this.#table, mappings: this.#mappings }),
+      () => ({ array: this.#current(), table: this.#table, mappings: this.#live() }),
       given,
       captured
     )
@@ -437,37 +510,44 @@ class GuardedMemory {
     const missing = byteLength - lengthOf(this.#current())
     if (missing > 0) this.#grow(missing / WASM_PAGE_BYTES)
     const array = this.#current()
-    const made = callNative(() => native.lay(this.#table.handle, array, handle, 0))
-    for (let i = 0; i < made.length; i += 2) this.#addRestored(kept[made[i]], made[i + 1])
+    const prepared = kept.map(it => this.#prepareKept(it))
+    const strict = kept.map(it => it.strict === true)
+    const made = callNative(() => native.lay(this.#table.handle, array, handle, 0, strict))
+    for (let i = 0; i < made.length; i += 2) prepared[made[i]].id = made[i + 1]
   }
 
-  #addRestored(
-    { address, placeBytes, access, windowAccess, tailTraps, region, byteOffset, byteLength, strict },
-    id
-  ) {
-    if (windowAccess !== undefined) {
-      this.#addWindow(id, address, {
-        byteLength: placeBytes,
-        access: check.ACCESS[windowAccess],
-        trap: tailTraps,
-        strict
-      })
-    } else {
-      this.#add(id, address, { region, byteOffset, byteLength, access: check.ACCESS[access], strict })
+  #prepareKept(kept) {
+    const { address, windowAccess, region, byteOffset, byteLength, strict } = kept
+    if (windowAccess === undefined) {
+      const access = check.ACCESS[kept.access]
+      return this.#prepareMapping(address, { region, byteOffset, byteLength, access, strict })
     }
+    const { placeBytes, tailTraps: trap } = kept
+    const request = { byteLength: placeBytes, access: check.ACCESS[windowAccess], trap, strict }
+    const entry = this.#prepareWindow(address, request)
+    Object.assign(entry.shows, { region, byteOffset, shownBytes: byteLength })
+    return entry
   }
 
-  #tellWindows(kept) {
-    for (const { address, windowAccess, region, byteOffset, byteLength } of kept) {
-      const window = windowAccess === undefined ? undefined : this.#mappings.get(address)
-      if (window !== undefined) restoredWindow(window, region, byteOffset, byteLength)
-    }
+  // The windows that are there of a snapshot's, and what they will show.
+  #keptWindows(kept) {
+    const starts = new Map()
+    for (const it of kept) if (it.windowAccess !== undefined) starts.set(it.address, it)
+    const windows = []
+    if (starts.size === 0) return windows
+    this.#entries.forEach(entry => {
+      const it = entry.id !== 0 && !entry.ended ? starts.get(entry.start) : undefined
+      if (it === undefined) return
+      const { region, byteOffset, byteLength } = it
+      windows.push({ shows: entry.shows, region, byteOffset, byteLength })
+    })
+    return windows
   }
 
-  #register() {
+  #register(buffer = this.#buffer, array = this.#array) {
     if (this.#memory !== null) byMemory.set(this.#memory, this)
-    byBuffer.set(this.#buffer, this)
-    const base = native.baseOf(this.#array)
+    byBuffer.set(buffer, this)
+    const base = native.baseOf(array)
     byBase.set(base, new WeakRef(this))
     forgetBase.register(this, base)
   }
@@ -486,8 +566,10 @@ class GuardedMemory {
     if (
       types.isSharedArrayBuffer(buffer) !== this.#shared ||
       v8.isResizable(buffer) ||
+      this.#table.lost ||
       !isAt(this.#table.handle, array)
     ) {
+      this.#isLost()
       throw makeError(
         'ERR_HOSTMAP_MEMORY_MOVED',
         'the function that was passed to GuardedMemory.from gave a buffer at another address: either it is that of another memory, ' +
@@ -505,6 +587,9 @@ class GuardedMemory {
     const buffer = this.buffer
     if (buffer !== this.#buffer) this.#refresh(buffer)
     if (this.#memory === null && this.#find === null && lengthOf(this.#array) === 0) {
+      if (this.#isLost()) {
+        throw moved('pass its new buffer to GuardedMemory.from, and map again')
+      }
       throw hidden(
         `the module has grown its memory, and the buffer that was given is detached; ${PASS_A_FUNCTION}`
       )
@@ -513,10 +598,18 @@ class GuardedMemory {
   }
 
   #refresh(buffer) {
+    const array = v8.arrayOver(buffer)
+    if (!this.#table.lost && callNative(() => native.isAt(this.#table.handle, array))) {
+      byBuffer.set(buffer, this)
+      this.#setBuffer(buffer, array)
+    } else this.#move(buffer, array)
+  }
+
+  #setBuffer(buffer, array) {
+    const bytes = lengthOf(array)
     this.#buffer = buffer
-    this.#array = v8.arrayOver(buffer)
-    byBuffer.set(buffer, this)
-    if (!callNative(() => native.isAt(this.#table.handle, this.#array))) this.#moved()
+    this.#array = array
+    if (bytes > this.#seenBytes) this.#seenBytes = bytes
   }
 
   // Read-only mappings that a growth laid bare are protected again.
@@ -526,15 +619,51 @@ class GuardedMemory {
     return this
   }
 
-  // V8 copied the memory elsewhere. The old mappings keep the old handle and say so when they are used.
-  #moved() {
-    for (const [base, found] of byBase) if (found.deref() === this) byBase.delete(base)
-    this.#table = attach(this.#array)
-    this.#mappings.clear()
-    this.#register()
+  // V8 copied the memory elsewhere. Whatever fails, the next call does all of it again.
+  #move(buffer, array) {
+    const guarded = callNative(() => v8.isGuarded(array, this.#address))
+    const table = attach(array)
+    this.#forgetBases()
+    this.#lose()
+    this.#register(buffer, array)
+    const entries = new Set()
+    this.#setBuffer(buffer, array)
+    this.#table = table
+    this.#guarded = guarded
+    this.#entries = entries
+    this.#unclaimed.end = 0
   }
 
-  #grow(wasmPages) {
+  // The mappings are gone, and what they showed is plain memory: each says so when it is used.
+  #lose() {
+    const { handle } = this.#table
+    this.#entries.forEach(entry => {
+      if (entry.id === 0 || entry.ended) return
+      const faults = callNative(() => native.faultsOf(handle, entry.start, entry.id))
+      // Of a table that was forgotten, where this was begun before: they were taken then.
+      if (faults === null) return
+      entry.faults = faults
+      if (faults[UNACKNOWLEDGED] > 0) this.#remember(faults, entry.start, entry.object)
+    })
+    this.#table.lost = true
+    callNative(() => native.forgetLost(handle))
+  }
+
+  // Of a memory whose new buffer nobody has told: whether the kernel has its mappings no more.
+  #isLost() {
+    if (!this.#table.lost && callNative(() => native.isLost(this.#table.handle))) {
+      this.#forgetBases()
+      this.#lose()
+    }
+    return this.#table.lost
+  }
+
+  #forgetBases() {
+    for (const [base, found] of byBase) if (found.deref() === this) byBase.delete(base)
+  }
+
+  // `forUs`: what the memory grows by is to be free space of ours.
+  #grow(wasmPages, forUs = false) {
     if (this.#memory === null)
       throw hidden(
         'only the module can grow it: use `at`, or `allocator` with the exports of its malloc and free'
@@ -555,7 +684,11 @@ class GuardedMemory {
       was = v8.growBy(this.#memory, wasmPages, this.#address)
     } catch {
       const array = this.#current()
-      callNative(() => native.protectAfterFailure(this.#table.handle, array))
+      callNative(() => native.sync(this.#table.handle, array))
+      // The stack may end when it has grown.
+      if (!this.#shared && lengthOf(array) > before * WASM_PAGE_BYTES) was = before
+    }
+    if (was === undefined) {
       const cause = refusal(
         `V8 could not grow the memory by ${wasmPages} Wasm pages`,
         0,
@@ -566,6 +699,10 @@ class GuardedMemory {
       throw unexplained
         ? full('its maximum, which V8 does not tell, is reached; use a module with a larger one')
         : cause
+    }
+    if (forUs) {
+      this.#unclaimed.start = was * WASM_PAGE_BYTES
+      this.#unclaimed.end = (was + wasmPages) * WASM_PAGE_BYTES
     }
     // Read-only mappings are protected again.
     this.#sync()
@@ -581,34 +718,25 @@ class GuardedMemory {
 
   #mapAt(at, request, release) {
     const array = this.#current()
-    let id
+    const { region, byteOffset, byteLength, code, populate, strict } = request
+    const regionHandle = handleOf(region)
+    const entry = this.#prepareMapping(at, request, release)
     try {
-      const { region, byteOffset, byteLength, code, populate } = request
-      id = this.#guarded
-        ? native.mapAt(
-            this.#table.handle,
-            lengthOf(array),
-            handleOf(region),
-            at,
-            byteOffset,
-            byteLength,
-            code,
-            populate ? 1 : 0
-          )
-        : native.mapAtUnguarded(
-            this.#table.handle,
-            array,
-            handleOf(region),
-            at,
-            byteOffset,
-            byteLength,
-            code,
-            populate
-          )
+      entry.id = native.mapAt(
+        this.#table.handle,
+        array,
+        regionHandle,
+        at,
+        byteOffset,
+        byteLength,
+        code,
+        populate ? 1 : 0,
+        strict ? 1 : 0
+      )
     } catch (error) {
-      throw fromNative(error)
+      throw this.#notMade(entry, error)
     }
-    return this.#add(id, at, request, release)
+    return entry.object
   }
 
   #mapPastEnd(request) {
@@ -644,24 +772,32 @@ class GuardedMemory {
   }
 
   #mapInFreeSpace(request, congruent) {
-    const { region, byteOffset, byteLength, code, populate } = request
+    const { region, byteOffset, byteLength, code, populate, strict } = request
     const array = this.#current()
-    let found
+    const regionHandle = handleOf(region)
+    const entry = this.#prepareMapping(0, request)
     try {
-      found = native.mapInFreeSpace(
+      const found = native.mapInFreeSpace(
         this.#table.handle,
         array,
-        handleOf(region),
+        regionHandle,
         byteOffset,
         byteLength,
         code,
         populate,
+        strict,
         congruent
       )
+      if (found !== null) {
+        entry.start = found[0]
+        entry.id = found[1]
+        return entry.object
+      }
     } catch (error) {
-      throw fromNative(error)
+      throw this.#notMade(entry, error)
     }
-    return found === null ? undefined : this.#add(found[1], found[0], request)
+    this.#entries.delete(entry)
+    return undefined
   }
 
   // Up to 2 MiB more than the mapping has.
@@ -676,21 +812,42 @@ class GuardedMemory {
 
   #windowAt(at, request, release) {
     const array = this.#current()
-    const { byteLength, code, trap } = request
-    const id = callNative(() => native.windowAt(this.#table.handle, array, at, byteLength, code, trap))
-    return this.#addWindow(id, at, request, release)
+    const { byteLength, code, trap, strict } = request
+    const entry = this.#prepareWindow(at, request, release)
+    try {
+      entry.id = native.windowAt(this.#table.handle, array, at, byteLength, code, trap, strict)
+    } catch (error) {
+      throw this.#notMade(entry, error)
+    }
+    return entry.object
   }
 
   #windowPastEnd(request) {
-    const { byteLength, code, trap } = request
+    const { byteLength, code, trap, strict } = request
     // Where whole huge pages of a file can be mapped as such: see Memory::window_in_free_space.
     let aligned = byteLength >= HUGE_PAGE_BYTES
     for (;;) {
       const array = this.#current()
-      const found = callNative(() =>
-        native.windowInFreeSpace(this.#table.handle, array, byteLength, code, trap, aligned)
-      )
-      if (found !== null) return this.#addWindow(found[1], found[0], request)
+      const entry = this.#prepareWindow(0, request)
+      try {
+        const found = native.windowInFreeSpace(
+          this.#table.handle,
+          array,
+          byteLength,
+          code,
+          trap,
+          strict,
+          aligned
+        )
+        if (found !== null) {
+          entry.start = found[0]
+          entry.id = found[1]
+          return entry.object
+        }
+      } catch (error) {
+        throw this.#notMade(entry, error)
+      }
+      this.#entries.delete(entry)
       if (aligned && this.#growIfRoom(byteLength + HUGE_PAGE_BYTES)) continue
       if (!aligned) this.#growBy(byteLength)
       // There is no room for the alignment, perhaps.
@@ -716,12 +873,18 @@ class GuardedMemory {
   // What the memory grows by is ours alone, even if other threads grow it too. One of them may still take it from the
   // free space before the caller does: then it grows once more.
   #growBy(byteLength) {
-    const wasmPages = Math.ceil(byteLength / WASM_PAGE_BYTES)
-    const start = this.#grow(wasmPages) * WASM_PAGE_BYTES
-    const grown = this.#current()
-    callNative(() =>
-      native.addFreeSpace(this.#table.handle, grown, start, start + wasmPages * WASM_PAGE_BYTES)
-    )
+    if (this.#claim()) return
+    this.#grow(Math.ceil(byteLength / WASM_PAGE_BYTES), true)
+    this.#claim()
+  }
+
+  #claim() {
+    const { start, end } = this.#unclaimed
+    if (end === 0) return false
+    const array = this.#current()
+    callNative(() => native.addFreeSpace(this.#table.handle, array, start, end))
+    this.#unclaimed.end = 0
+    return true
   }
 
   // Not in `map`: closures would show in what every mapping costs.
@@ -791,64 +954,42 @@ class GuardedMemory {
     }
   }
 
-  #add(id, start, { region, byteOffset, byteLength, access, strict }, release) {
-    if (strict) this.#makeStrict(id, start)
-    const pointer = this.#address === 'i64' ? BigInt(start) : start
-    const mapping = new Mapping(
-      MAKE,
-      this,
-      id,
-      pointer,
-      start,
-      region,
-      byteOffset,
-      byteLength,
-      access,
-      strict,
-      release
-    )
-    this.#mappings.set(start, mapping)
-    return mapping
-  }
-
-  #addWindow(id, start, { byteLength, access, trap, strict }, release) {
-    if (strict) this.#makeStrict(id, start)
-    const table = this.#table
-    const host = {
-      memory: this,
-      table,
-      current: () => this.#current(),
-      unmap: (id, start) => this.#unmap({ id, start, table })
-    }
-    const window = openWindow(host, { id, address: start, byteLength, access, trap, strict, release })
-    this.#mappings.set(start, window)
-    return window
-  }
-
-  // Before anybody can have it that is not.
-  #makeStrict(id, start) {
+  #unmap(entry) {
+    let array
     try {
-      native.makeStrict(this.#table.handle, start, id)
+      array = this.#current()
     } catch (error) {
-      this.#unmap({ id, start, table: this.#table })
-      throw fromNative(error)
+      if (!entry.table.lost) throw error
+    }
+    let faults = entry.faults
+    if (!entry.table.lost) {
+      try {
+        faults = native.unmap(entry.table.handle, array, entry.start, entry.id) ?? null
+      } catch (error) {
+        throw fromNative(error)
+      }
+    }
+    entry.faults = faults
+    entry.ended = true
+    try {
+      this.#forget(entry)
+    } catch {
+      // The end of the stack: it is done when the mappings are next looked at.
+    }
+    const { shows } = entry
+    if (shows !== null) {
+      shows.region = null
+      shows.byteOffset = 0
+      shows.shownBytes = 0
     }
   }
 
-  #unmap({ id, start, table }) {
-    const array = this.#current()
-    let faults
-    try {
-      faults = this.#guarded
-        ? native.unmap(table.handle, lengthOf(array), start, id)
-        : native.unmapUnguarded(table.handle, array, start, id)
-    } catch (error) {
-      throw fromNative(error)
+  // An entry of what is not there. Faults that nobody has acknowledged are remembered.
+  #forget(entry) {
+    if (entry.ended && !entry.table.lost && entry.faults?.[UNACKNOWLEDGED] > 0) {
+      this.#remember(entry.faults, entry.start, entry.object)
     }
-    const mapping = this.#mappings.get(start)
-    this.#mappings.delete(start)
-    if (faults?.[UNACKNOWLEDGED] > 0) this.#remember(faults, start, mapping)
-    return faults ?? null
+    this.#entries.delete(entry)
   }
 
   #unseenError() {
@@ -858,7 +999,9 @@ class GuardedMemory {
 
   // As checkFaults, of what is strict.
   #checkStrict() {
-    for (const mapping of this.#mappings.values()) if (mapping.strict) mapping.checkFaults()
+    this.#entries.forEach(entry => {
+      if (entry.id !== 0 && !entry.ended && entry.object.strict) entry.object.checkFaults()
+    })
     if (this.#unseen?.strict) throw this.#unseenError()
   }
 
@@ -880,6 +1023,8 @@ class GuardedMemory {
   }
 }
 
+const NO_WINDOWS = []
+
 function prepareGlobals(globals, state) {
   check.object(globals, 'options.globals')
   if (state === null) {
@@ -893,61 +1038,42 @@ function prepareGlobals(globals, state) {
 
 class Mapping {
   #memory
-  #id
-  // The table it is in: another one, if the memory moved since.
-  #table
-  #address
-  #pointer
-  #region
-  #byteOffset
-  #byteLength
-  #access
-  #strict
-  #release
-  #unmapped = false
-  // Its faults, once it is unmapped.
-  #finalFaults
+  #entry
+  // What was asked for: { region, byteOffset, byteLength, access, strict }.
+  #request
 
-  constructor(make, memory, id, pointer, address, region, byteOffset, byteLength, access, strict, release) {
+  constructor(make, memory, entry, request) {
     if (make !== MAKE) {
       throw makeError('ERR_ILLEGAL_CONSTRUCTOR', 'Mapping has no public constructor: use GuardedMemory.map')
     }
     keepHere(this)
     this.#memory = memory
-    this.#id = id
-    this.#table = tableOf(memory)
-    this.#pointer = pointer
-    this.#address = address
-    this.#region = region
-    this.#byteOffset = byteOffset
-    this.#byteLength = byteLength
-    this.#access = access
-    this.#strict = strict === true
-    this.#release = release
+    this.#entry = entry
+    this.#request = request
   }
 
   get address() {
-    return this.#address
+    return this.#entry.start
   }
 
   get pointer() {
-    return this.#pointer
+    return this.#memory.address === 'i64' ? BigInt(this.#entry.start) : this.#entry.start
   }
 
   get byteLength() {
-    return this.#byteLength
+    return this.#request.byteLength
   }
 
   get byteOffset() {
-    return this.#byteOffset
+    return this.#request.byteOffset
   }
 
   get access() {
-    return this.#access
+    return this.#request.access
   }
 
   get region() {
-    return this.#region
+    return this.#request.region
   }
 
   get memory() {
@@ -955,7 +1081,7 @@ class Mapping {
   }
 
   get unmapped() {
-    return this.#unmapped
+    return this.#entry.ended
   }
 
   get strayWrites() {
@@ -971,45 +1097,46 @@ class Mapping {
   }
 
   get strict() {
-    return this.#strict
+    return this.#request.strict === true
   }
 
   checkFaults() {
     const { unacknowledged, lastFault } = this.#faults()
     if (unacknowledged === 0) return
-    const range = `[${this.#address}, ${this.#address + this.#byteLength})`
-    const what = `the mapping of region "${this.#region.name}" at ${range}`
+    const range = `[${this.address}, ${this.address + this.byteLength})`
+    const what = `the mapping of region "${this.region.name}" at ${range}`
     throw faultedError(unacknowledged, what, 'mapping', lastFault)
   }
 
   acknowledgeFaults() {
     const { unacknowledged } = this.#faults()
-    if (!this.#unmapped) {
-      return callNative(() => native.acknowledgeFaults(this.#table.handle, this.#address, this.#id))
-    }
-    if (unacknowledged > 0) this.#finalFaults[UNACKNOWLEDGED] = 0
+    const { table, start, id, ended, faults } = this.#entry
+    if (!ended && !table.lost) return callNative(() => native.acknowledgeFaults(table.handle, start, id))
+    if (unacknowledged > 0) faults[UNACKNOWLEDGED] = 0
     return unacknowledged
   }
 
   async prefetch(options) {
     const given = read.prefetch(options)
-    const { start: first, end } = check.part(given, this.#byteLength)
+    const { start: first, end } = check.part(given, this.#request.byteLength)
     const { signal } = given
     check.optional(signal, check.abortSignal, 'options.signal')
-    const isFile = this.#region.backing === 'file'
-    if (this.#strict) this.checkFaults()
-    const start = task => {
-      if (this.#unmapped || first === end) return
-      return native.prefetch(task, this.#table.handle, this.#address, this.#id, first, end, isFile)
+    const isFile = this.#request.region.backing === 'file'
+    if (this.#request.strict) this.checkFaults()
+    const { table, start, id, ended } = this.#entry
+    const nothing = ended || first === end
+    const array = nothing ? undefined : currentIn(this.#memory)
+    if (!nothing && table.lost) throw moved('map again')
+    const prefetch = task => {
+      if (nothing) return
+      return native.prefetch(task, table.handle, array, start, id, first, end, isFile)
     }
-    await runTask(start, 'The prefetch', signal)
+    await runTask(prefetch, 'The prefetch', signal)
   }
 
   unmap() {
-    if (this.#unmapped) return
-    this.#finalFaults = unmapIn(this.#memory, { id: this.#id, start: this.#address, table: this.#table })
-    this.#unmapped = true
-    this.#release?.()
+    if (!this.#entry.ended) unmapIn(this.#memory, this.#entry)
+    if (this.#entry.release !== undefined) release(this.#entry)
   }
 
   [Symbol.dispose]() {
@@ -1017,14 +1144,13 @@ class Mapping {
   }
 
   #faults() {
-    const flat = this.#unmapped
-      ? this.#finalFaults
-      : callNative(() => native.faultsOf(this.#table.handle, this.#address, this.#id))
-    return faultsFrom(flat, nativeOf(this.#region), this.#address)
+    const { table, start, id, ended, faults } = this.#entry
+    const flat = ended || table.lost ? faults : callNative(() => native.faultsOf(table.handle, start, id))
+    return faultsFrom(flat, nativeOf(this.#request.region), start)
   }
 
   [inspect.custom](depth, options) {
-    if (!(#table in this)) return 'Mapping {}'
+    if (!(#entry in this)) return 'Mapping {}'
     const { pointer, byteLength, access, region, unmapped } = this
     return `Mapping ${inspect({ pointer, byteLength, access, region: region.name, unmapped }, options)}`
   }
@@ -1043,7 +1169,7 @@ function addressOf(given, is64) {
 /** The mapping table of the memory that this array is over. The handle is a number, and good as long as its owner is held. */
 function attach(array) {
   const owner = new native.NativeMemory(array)
-  return { owner, handle: owner.handle }
+  return { owner, handle: owner.handle, lost: false }
 }
 
 function memoryDescriptor(descriptor) {
@@ -1159,6 +1285,11 @@ const unknownAddress = () =>
     "nothing tells whether the memory's addresses have 32 or 64 bits; pass options.address, 'i32' or 'i64', as its module declares it"
   )
 
+const moved = what =>
+  makeError(
+    'ERR_HOSTMAP_MEMORY_MOVED',
+    `V8 has moved the memory to another place when it grew, and its mappings are lost: their bytes are copies now; ${what}`
+  )
 const notWasmMemory = why =>
   makeError('ERR_HOSTMAP_NOT_WASM_MEMORY', `memory is not a WebAssembly memory's buffer: ${why}`)
 const hidden = why => makeError('ERR_HOSTMAP_MEMORY_HIDDEN', `the module hides its memory: ${why}`)

@@ -221,10 +221,12 @@ function reservationOf(address) {
 /** The process's map, if nothing was measured for this kind of memory yet. */
 const beforeMeasuring = address => (reservations.has(address) ? undefined : new native.NativeMapBefore())
 
-/** Takes the measure of a memory that was made since, where no other can be made beside it. */
-function measureIfAlone(before, buffer, address) {
+/** Takes the measure of a memory that was made since, and may grow so far, where no other can be made beside it. */
+function measureIfAlone(before, buffer, address, mayGrowTo) {
   if (before === undefined || reservationOf(address) !== null) return
   const [belowBytes, aboveBytes] = before.reservationOf(new Uint8Array(buffer))
+  // Without guards a memory reserves what it may grow to. This one could be as large as that, so it proves none.
+  if (aboveBytes <= mayGrowTo) return
   reservations.set(address, { belowBytes, aboveBytes })
 }
 
@@ -234,7 +236,9 @@ function measureReservation(address) {
     const before = new native.NativeMapBefore()
     let memory
     try {
-      memory = makeMemory({ initial: 1, address })
+      // What has guards reserves as much for the smallest memory as for the largest; else this one has what it may grow
+      // to, a page.
+      memory = makeMemory({ initial: 1, maximum: 1, address })
     } catch {
       return last
     }
@@ -245,8 +249,10 @@ function measureReservation(address) {
   return last
 }
 
-// The largest address that a plain access can form: a 32-bit index plus a 32-bit offset.
+// The largest address that a plain access can form: a 32-bit index plus a 32-bit offset. Of a 64-bit memory code checks
+// that an address is below that of the largest memory, and leaves the rest to the pages.
 const REACH_BYTES_I32 = 2 ** 33
+const reachBytes = address => (address === 'i64' ? pageLimits().i64 * WASM_PAGE_BYTES : REACH_BYTES_I32)
 
 /** Whether V8 leaves checking bounds to inaccessible pages. */
 function hasTrapHandler() {
@@ -259,6 +265,7 @@ function isGuarded(array, address) {
   return (
     reservation !== null &&
     hasTrapHandler() &&
+    reservation.aboveBytes >= reachBytes(address) &&
     native.isGuarded(array, reservation.belowBytes, reservation.aboveBytes)
   )
 }

@@ -1,9 +1,8 @@
 'use strict'
 
 const os = require('node:os')
-const { inspect } = require('node:util')
+const { inspect, types } = require('node:util')
 const native = require('./binding.js')
-const { lengthOf } = require('./v8.js')
 const check = require('./arguments.js')
 const read = require('./options.js')
 const { makeError, fromNative, callNative, abortError } = require('./errors.js')
@@ -20,41 +19,30 @@ const END = Symbol('end')
 
 const PAGE_BYTES = native.hostPageSize()
 // The one call that is made for each chunk.
-const slideGuarded = native.slide
+const slide = native.slide
 
 // The smallest size of huge pages, but for arm64 kernels with 16 or 64 KiB pages: there it is a size like any other.
 const HUGE_PAGE_BYTES = 2 << 20
 
 let slideTo
 let takeOver
-let windowHandleOf
-let tellShown
+let entryOf
 let rewindSources
 let rewindsOf
 
 class Window {
-  // What memory.js knows of it: { memory, table, current, unmap }.
+  // What memory.js knows of it: { memory, current, unmap }.
   #host
-  // By whose number the native part finds the window fast.
-  #native
-  #handle
-  #guarded
-  #id
-  #address
+  // As memory.js has them: where it is, and what it shows.
+  #entry
   #is64
   #byteLength
   #access
   #code
   #trap
   #strict
-  #release
-  #region = null
-  #byteOffset = 0
-  #shownBytes = 0
   // How often its sources had to start again.
   #rewinds = 0
-  #unmapped = false
-  #finalFaults
   // What reads ahead for the source that slid it last.
   #stream = null
 
@@ -64,12 +52,7 @@ class Window {
       mustBeRegion(region)
       return window.#slideTo(region, byteOffset, byteLength, access, 'byteOffset')
     }
-    windowHandleOf = window => window.#handle
-    tellShown = (window, region, byteOffset, shownBytes) => {
-      window.#region = region
-      window.#byteOffset = byteOffset
-      window.#shownBytes = shownBytes
-    }
+    entryOf = window => window.#entry
     rewindsOf = window => window.#rewinds
     rewindSources = mapping => {
       if (#rewinds in mapping) mapping.#rewinds += 1
@@ -80,33 +63,27 @@ class Window {
     }
   }
 
-  constructor(open, host, found) {
+  constructor(open, host, entry, { byteLength, access, trap, strict }) {
     if (open !== OPEN) {
       throw makeError('ERR_ILLEGAL_CONSTRUCTOR', 'Window has no public constructor: use GuardedMemory.window')
     }
     keepHere(this)
-    const { id, address, byteLength, access, trap, strict, release } = found
     this.#host = host
-    this.#native = new native.NativeWindow(host.table.handle, address, id)
-    this.#handle = this.#native.handle
-    this.#guarded = host.memory.guarded
-    this.#id = id
-    this.#address = address
+    this.#entry = entry
     this.#is64 = host.memory.address === 'i64'
     this.#byteLength = byteLength
     this.#access = access
     this.#code = check.ACCESS.indexOf(access)
     this.#trap = trap
     this.#strict = strict === true
-    this.#release = release
   }
 
   get address() {
-    return this.#address
+    return this.#entry.start
   }
 
   get pointer() {
-    return this.#pointerTo(this.#address)
+    return this.#pointerTo(this.#entry.start)
   }
 
   get byteLength() {
@@ -122,15 +99,15 @@ class Window {
   }
 
   get region() {
-    return this.#region
+    return this.#entry.shows.region
   }
 
   get byteOffset() {
-    return this.#byteOffset
+    return this.#entry.shows.byteOffset
   }
 
   get shownBytes() {
-    return this.#shownBytes
+    return this.#entry.shows.shownBytes
   }
 
   get memory() {
@@ -138,7 +115,7 @@ class Window {
   }
 
   get unmapped() {
-    return this.#unmapped
+    return this.#entry.ended
   }
 
   get strayWrites() {
@@ -160,16 +137,15 @@ class Window {
   checkFaults() {
     const { unacknowledged, lastFault } = this.#faults()
     if (unacknowledged === 0) return
-    const range = `[${this.#address}, ${this.#address + this.#byteLength})`
+    const range = `[${this.address}, ${this.address + this.#byteLength})`
     throw faultedError(unacknowledged, `the window at ${range}`, 'window', lastFault)
   }
 
   acknowledgeFaults() {
     const { unacknowledged } = this.#faults()
-    if (!this.#unmapped) {
-      return callNative(() => native.acknowledgeFaults(this.#host.table.handle, this.#address, this.#id))
-    }
-    if (unacknowledged > 0) this.#finalFaults[UNACKNOWLEDGED] = 0
+    const { table, start, id, ended, faults } = this.#entry
+    if (!ended && !table.lost) return callNative(() => native.acknowledgeFaults(table.handle, start, id))
+    if (unacknowledged > 0) faults[UNACKNOWLEDGED] = 0
     return unacknowledged
   }
 
@@ -194,12 +170,11 @@ class Window {
     const most = Math.min(this.#byteLength - skew, region.byteLength - byteOffset)
     const length =
       byteLength === undefined ? most : check.wholeNumber(byteLength, 'options.byteLength', 1, most)
-    this.#slide(handleOf(region), byteOffset - skew, skew + length, code)
-    this.#region = region
-    this.#byteOffset = byteOffset
-    this.#shownBytes = length
-    const address = this.#address + skew
-    return { address, pointer: this.#pointerTo(address), byteLength: length }
+    const entry = this.#entry
+    const address = entry.start + skew
+    const pointer = this.#pointerTo(address)
+    this.#slide(handleOf(region), byteOffset - skew, skew + length, code, region, byteOffset, length)
+    return { address, pointer, byteLength: length }
   }
 
   source(region, options) {
@@ -215,12 +190,10 @@ class Window {
   }
 
   unmap() {
-    if (this.#unmapped) return
-    this.#finalFaults = this.#host.unmap(this.#id, this.#address)
-    this.#unmapped = true
-    this.#showsNothing()
+    const entry = this.#entry
+    if (!entry.ended) this.#host.unmap(entry)
     this.#stream?.end()
-    this.#release?.()
+    if (entry.release !== undefined) release(entry)
   }
 
   [Symbol.dispose]() {
@@ -235,18 +208,21 @@ class Window {
   }
 
   #empty() {
-    this.#slide(0, 0, 0, 0)
-    this.#showsNothing()
-    return { address: this.#address, pointer: this.pointer, byteLength: 0 }
+    const { start } = this.#entry
+    const pointer = this.#pointerTo(start)
+    this.#slide(0, 0, 0, 0, null, 0, 0)
+    return { address: start, pointer, byteLength: 0 }
   }
 
-  #slide(region, start, length, code) {
+  // What it shows is written down by assignments: see memory.js.
+  #slide(handle, start, length, code, region, byteOffset, shownBytes) {
+    const entry = this.#entry
+    const { table, shows } = entry
     const array = this.#host.current()
+    if (table.lost) throw moved()
     let there
     try {
-      there = this.#guarded
-        ? slideGuarded(this.#handle, lengthOf(array), region, start, length, code)
-        : native.slideUnguarded(this.#handle, array, region, start, length, code)
+      there = slide(table.handle, array, entry.start, entry.id, handle, start, length, code)
     } catch (error) {
       this.#seeWhatIsLeft()
       const failure = fromNative(error)
@@ -256,22 +232,25 @@ class Window {
     }
     // undefined: it is.
     if (there === false) throw gone()
-  }
-
-  #showsNothing() {
-    this.#region = null
-    this.#byteOffset = 0
-    this.#shownBytes = 0
+    shows.region = region
+    shows.byteOffset = byteOffset
+    shows.shownBytes = shownBytes
   }
 
   // After a slide that failed: what it showed before, or less of it, or nothing.
   #seeWhatIsLeft() {
-    const flat = native.entries(this.#host.table.handle)
+    const { table, start, shows } = this.#entry
+    const flat = native.entries(table.handle)
     let pageBytes = 0
-    for (let i = 0; i < flat.length; i += 5) if (flat[i] === this.#address) pageBytes = flat[i + 4]
-    const left = pageBytes - (this.#byteOffset % PAGE_BYTES)
-    if (left > 0) this.#shownBytes = Math.min(this.#shownBytes, left)
-    else this.#showsNothing()
+    for (let i = 0; i < flat.length; i += 5) if (flat[i] === start) pageBytes = flat[i + 4]
+    const left = pageBytes - (shows.byteOffset % PAGE_BYTES)
+    if (left > 0) {
+      shows.shownBytes = Math.min(shows.shownBytes, left)
+    } else {
+      shows.region = null
+      shows.byteOffset = 0
+      shows.shownBytes = 0
+    }
   }
 
   #checkAccess(access) {
@@ -326,20 +305,42 @@ class Window {
   }
 
   #faults() {
-    const { table } = this.#host
-    const flat = this.#unmapped
-      ? this.#finalFaults
-      : callNative(() => native.faultsOf(table.handle, this.#address, this.#id))
-    return faultsFrom(flat, this.#region === null ? undefined : nativeOf(this.#region), this.#address)
+    const { table, start, id, ended, faults, shows } = this.#entry
+    const { region } = shows
+    const flat = ended || table.lost ? faults : callNative(() => native.faultsOf(table.handle, start, id))
+    return faultsFrom(flat, region === null ? undefined : nativeOf(region), start)
   }
 
   #mustBeOpen() {
-    if (this.#unmapped) throw gone()
+    if (this.#entry.ended) throw gone()
   }
 }
 
 const NO_OPTIONS = Object.freeze({ byteLength: undefined, access: undefined })
 
+/**
+ * Gives an allocator's block back, once: also where the module's own `free` fails. But where the stack ends it was not
+ * called at all, in all likelihood, and the next `unmap` calls it.
+ */
+function release(entry) {
+  const give = entry.release
+  entry.release = undefined
+  try {
+    give()
+  } catch (error) {
+    entry.release = give
+    if (!isStackEnd(error)) entry.release = undefined
+    throw error
+  }
+}
+
+const isStackEnd = error => types.isNativeError(error) && error.message === 'Maximum call stack size exceeded'
+
+const moved = () =>
+  makeError(
+    'ERR_HOSTMAP_MEMORY_MOVED',
+    'V8 has moved the memory to another place when it grew, and the window is lost: what it showed is a copy now; open a new one'
+  )
 const gone = () =>
   makeError(
     'ERR_HOSTMAP_WINDOW_UNMAPPED',
@@ -401,7 +402,7 @@ class WindowSource {
     // A module's numbers come signed. What is none of its numbers comes from JavaScript.
     const given = keep => (keep === undefined ? plan.overlap : check.wholeNumberOrBigInt(keep, 'keep'))
     const next = is64
-      ? keep => BigInt(this.#next(typeof keep === 'bigint' ? Number(BigInt.asUintN(64, keep)) : given(keep)))
+      ? keep => this.#next(typeof keep === 'bigint' ? Number(BigInt.asUintN(64, keep)) : given(keep))
       : keep => this.#next(typeof keep === 'number' ? keep >>> 0 : given(keep))
     this.#imports = Object.freeze({ next, pointer: () => this.pointer })
   }
@@ -435,8 +436,7 @@ class WindowSource {
 
   next(keep) {
     const kept = keep === undefined ? this.#plan.overlap : check.wholeNumberOrBigInt(keep, 'keep')
-    const shown = this.#next(kept)
-    return typeof this.#pointer === 'bigint' ? BigInt(shown) : shown
+    return this.#next(kept)
   }
 
   seek(byteOffset) {
@@ -478,15 +478,18 @@ class WindowSource {
     this.#seek(this.#plan.start)
   }
 
+  // Gives a BigInt to a 64-bit module. Until all is done that may fail it has not gone on: a chunk that nobody saw would be
+  // missed.
   #next(keep) {
     const { chunk, holds, end: last, access } = this.#plan
+    const is64 = typeof this.#pointer === 'bigint'
     this.#rewindIfReleased()
     if (this.#window.unmapped) throw gone()
     if (this.#position >= last) {
       // What was shown last may have been zeros in the place of data.
       if (this.#window.strict) this.#window.checkFaults()
       this[END]()
-      return 0
+      return is64 ? 0n : 0
     }
     // No more than was shown can be kept, and at the start nothing was.
     const start = Math.max(this.#position - keep, this.#start)
@@ -501,22 +504,25 @@ class WindowSource {
     }
     const end = this.#position + Math.min(chunk, last - this.#position, room)
     const { pointer, byteLength } = slideTo(this.#window, this.#region, start, end - start, access)
+    const shown = is64 ? BigInt(byteLength) : byteLength
+    if (this.#stream !== null) this.#advance(start, end)
     this.#start = start
     this.#position = end
     this.#pointer = pointer
-    if (this.#stream !== null) this.#advance()
-    return byteLength
+    return shown
   }
 
   // Tells the threads that read ahead where the module is: not at each step, where steps are small.
-  #advance() {
+  #advance(start, position) {
     const { chunk, end, access, readAhead, leaveBehind } = this.#plan
     const distance = Math.max(chunk, Math.min(LEAST_AHEAD_BYTES, memoryLimitBytes() / 16))
-    const isDue = this.#position + distance / 2 > this.#aheadTo && this.#aheadTo < end
+    const isDue = position + distance / 2 > this.#aheadTo && this.#aheadTo < end
     if (!isDue && !this.#restart) return
     try {
+      const entry = entryOf(this.#window)
       this.#stream ??= new native.NativeStream(
-        windowHandleOf(this.#window),
+        entry.table.handle,
+        entry.start,
         handleOf(this.#region),
         check.ACCESS.indexOf(access),
         readAhead,
@@ -527,8 +533,9 @@ class WindowSource {
         return
       }
       takeOver(this.#window, this.#stream)
-      this.#aheadTo = Math.min(end, this.#position + distance)
-      this.#stream.advance(this.#start, this.#position, this.#aheadTo, this.#restart)
+      const aheadTo = Math.min(end, position + distance)
+      this.#stream.advance(start, position, aheadTo, this.#restart)
+      this.#aheadTo = aheadTo
       this.#restart = false
     } catch (error) {
       // The chunk is there. What could not be started makes the next ones slower, no more.
@@ -583,12 +590,9 @@ class Chunks {
 }
 
 /** What memory.js calls. */
-const openWindow = (host, found) => new Window(OPEN, host, found)
-
-/** What a restore made a window show. */
-const restoredWindow = (...shown) => tellShown(...shown)
+const openWindow = (host, entry, request) => new Window(OPEN, host, entry, request)
 
 /** For the pool: sources of this window, if it is one, start again. */
 const rewindSourcesOf = mapping => rewindSources(mapping)
 
-module.exports = { Window, WindowSource, openWindow, restoredWindow, rewindSourcesOf, HUGE_PAGE_BYTES }
+module.exports = { Window, WindowSource, openWindow, release, rewindSourcesOf, HUGE_PAGE_BYTES }

@@ -49,6 +49,8 @@ pub struct Entry {
 #[derive(Debug)]
 pub struct MappingTable<Held> {
     entries: BTreeMap<PageAligned, (Entry, Held)>,
+    /// Where entries start that were read-only when they were put in, or may become so.
+    guarded: BTreeSet<PageAligned>,
     free: FreeSpace,
     /// Counts what came and went.
     version: u64,
@@ -56,7 +58,7 @@ pub struct MappingTable<Held> {
 
 impl<Held> Default for MappingTable<Held> {
     fn default() -> Self {
-        Self { entries: BTreeMap::new(), free: FreeSpace::default(), version: 0 }
+        Self { entries: BTreeMap::new(), guarded: BTreeSet::new(), free: FreeSpace::default(), version: 0 }
     }
 }
 
@@ -70,10 +72,13 @@ impl<Held> MappingTable<Held> {
 
     /// # Panics
     /// If it overlaps an entry: the caller has asked [`Self::overlapping`] under the same lock.
-    pub fn insert(&mut self, entry: Entry, held: Held) {
+    pub fn insert(&mut self, entry: Entry, may_be_readonly: bool, held: Held) {
         assert!(self.overlapping(entry.span).is_none(), "mappings never overlap");
         self.free.remove(entry.span);
         self.version = self.version.wrapping_add(1);
+        if may_be_readonly {
+            self.guarded.insert(entry.span.start());
+        }
         self.entries.insert(entry.span.start(), (entry, held));
     }
 
@@ -100,6 +105,7 @@ impl<Held> MappingTable<Held> {
     pub fn remove(&mut self, start: PageAligned, id: u64) -> Option<Held> {
         self.get(start, id)?;
         let (entry, held) = self.entries.remove(&start)?;
+        self.guarded.remove(&start);
         self.version = self.version.wrapping_add(1);
         if entry.from_free {
             self.free.insert(entry.span);
@@ -114,6 +120,11 @@ impl<Held> MappingTable<Held> {
     /// Each mapping with what it holds.
     pub fn held(&self) -> impl Iterator<Item = (&Entry, &Held)> {
         self.entries.values().map(|(entry, held)| (entry, held))
+    }
+
+    /// Those that may be read-only, in order.
+    pub fn guarded(&self) -> impl Iterator<Item = (&Entry, &Held)> {
+        self.guarded.iter().filter_map(|start| self.entries.get(start)).map(|(entry, held)| (entry, held))
     }
 
     pub fn is_empty(&self) -> bool {
@@ -345,7 +356,7 @@ mod tests {
                             let from_free = model[pages_of(span)].iter().all(|page| *page == Page::Free);
                             prop_assert_eq!(table.free().contains(span), from_free);
                             let new = entry(span, id, from_free);
-                            table.insert(new, ());
+                            table.insert(new, true, ());
                             live.push(new);
                             model[pages_of(span)].fill(Page::Mapped(id));
                         }
@@ -356,7 +367,7 @@ mod tests {
                         prop_assert_eq!(found.map(|span| pages_of(span).start), expected);
                         if let Some(span) = found {
                             let new = entry(span, id, true);
-                            table.insert(new, ());
+                            table.insert(new, true, ());
                             live.push(new);
                             model[pages_of(span)].fill(Page::Mapped(id));
                         }

@@ -30,8 +30,15 @@
 //!    [`Memory::sync`] protects it again at the next call.
 //! 4. What faults all the same, a write to a read-only page or a page that a file has lost, is seen to by `fault`.
 //! 5. Nothing here keeps a memory alive, and nothing touches it once it may be dead. Every call is given the memory's
-//!    [`Place`] by someone who holds the memory, fresh from its buffer. Of a memory with guards, which V8 never moves, calls that are made often are
-//!    given the buffer's length alone; the base is the one that it was wrapped at.
+//!    [`Place`] by someone who holds the memory, fresh from V8: base and length of its buffer as they are in that call.
+//!
+//! # A memory that moves
+//!
+//! V8 may copy a memory to another place when it grows: always where there are no guards, and V8 11 also where
+//! `mprotect` fails. The mappings are lost then: their bytes are copies, and the old base may be another memory's by
+//! now, its guard even. So each call compares the base that V8 gives with the table's ([`Memory::check_base`]).
+//! A memory may also move away and back between two calls. After a growth, therefore, the kernel is asked whether the
+//! mappings are still there ([`Memory::is_still_at`]).
 //!
 //! # One table for each reservation, and the base that comes back
 //!
@@ -49,6 +56,7 @@ use crate::region::{Region, RegionPages, keep_out_of_dumps};
 use crate::snapshot::{Content, Laid};
 use crate::sys::areas::{AREAS_OF_A_MAPPING, AREAS_OF_A_MEMORY, Areas};
 use crate::sys::checked_fd::CheckedFd;
+use crate::sys::clock;
 use crate::sys::mmap::{self, Advice, Pages};
 use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan, WASM_PAGE_BYTES, host_page_bytes};
 use crate::sys::process_map;
@@ -207,6 +215,8 @@ pub(crate) struct State {
     pub(crate) table: MappingTable<Held>,
     /// The memory's size when the read-only mappings were last known to be protected.
     protected_length: PageAligned,
+    /// When a slide last asked the kernel whether they are.
+    slid_in_tick: u64,
     /// How many `Memory` handles there are.
     attached: usize,
     /// What the memory's own pages show; `None`: nothing is known. Only one who holds the memory may believe it.
@@ -316,7 +326,7 @@ impl Memory {
         state.attached = state.attached.saturating_add(1);
         // Nothing proves that it was this memory whose pages were laid.
         state.laid = None;
-        protect_again(&shared, &mut state, place);
+        protect_all(&shared, &mut state, place, None);
         drop(state);
         Ok(Self { shared })
     }
@@ -344,66 +354,87 @@ impl Memory {
         self.shared.base
     }
 
-    /// Whether the memory is still where it was. Without guards V8 may move it when it grows.
-    pub fn is_at(&self, place: Place) -> bool {
-        self.shared.base == place.base
+    /// Refuses a memory that is not where the table's mappings are.
+    pub fn check_base(&self, base: u64) -> Result<()> {
+        if self.shared.base.get() == base {
+            return Ok(());
+        }
+        let message = "V8 has moved the memory to another place when it grew, and its mappings are lost: their bytes are copies now; map again";
+        Err(Error::new(Code::MemoryMoved, message))
     }
 
-    pub(crate) fn lock_bare(&self, place: Place) -> Result<MutexGuard<'_, State>> {
-        if !self.is_at(place) {
-            let message = "the memory was moved when it grew, as V8 does without its trap handler; its mappings are lost: map again";
-            return Err(Error::new(Code::MemoryMoved, message));
+    /// Whether the memory is where it was, and was so all along as far as its mappings tell. Asked after a growth.
+    ///
+    /// Cost: one query of the process's map, for the first mapping. If that is gone, one for each.
+    pub fn is_still_at(&self, place: Place) -> bool {
+        if self.shared.base != place.base {
+            return false;
         }
+        let state = self.lock();
+        let first_stands = match state.table.entries().next() {
+            None => return true,
+            Some(first) => entry_stands(self.shared.base, first),
+        };
+        // An error says nothing.
+        first_stands.unwrap_or(true) || !is_lost(self.shared.base, &state.table)
+    }
+
+    /// Whether the table has mappings, and the kernel none of them: V8 has moved the memory, or freed it.
+    pub fn is_lost(&self) -> bool {
+        let state = self.lock();
+        !state.table.is_empty() && is_lost(self.shared.base, &state.table)
+    }
+
+    /// Drops a table whose mappings are lost, so that neither the fault guard nor the next memory at this base meets them.
+    pub fn forget_lost(&self) {
+        let mut tables = TABLES.lock().unwrap_or_else(PoisonError::into_inner);
+        let base = self.shared.base;
+        let mut state = self.shared.lock();
+        if !is_lost(base, &state.table) {
+            // Nothing is in it, or V8 has not given the old place back yet: whoever comes next looks again.
+            return;
+        }
+        let lost = std::mem::take(&mut state.table);
+        state.laid = None;
+        state.content = None;
+        drop(state);
+        if tables.by_base.get(&base).is_some_and(|shared| Arc::ptr_eq(shared, &self.shared)) {
+            tables.by_base.remove(&base);
+        }
+        drop(tables);
+        // Without any lock: it takes that of the fault guard's registry.
+        drop(lost);
+    }
+
+    fn lock_unprotected(&self, place: Place) -> Result<MutexGuard<'_, State>> {
+        self.check_base(place.base.get())?;
         Ok(self.shared.lock())
     }
 
     pub(crate) fn lock_at(&self, place: Place) -> Result<MutexGuard<'_, State>> {
-        let mut state = self.lock_bare(place)?;
-        protect_again(&self.shared, &mut state, place);
+        let mut state = self.lock_unprotected(place)?;
+        protect_all(&self.shared, &mut state, place, None);
         Ok(state)
     }
 
-    /// As `lock_at`, for who must know whether a read-only page may have been written.
-    pub(crate) fn lock_to_restore(&self, place: Place) -> Result<MutexGuard<'_, State>> {
-        let mut state = self.lock_bare(place)?;
-        self.protect_to_restore(&mut state, place);
-        Ok(state)
-    }
-
-    /// As `protect_again`. But a growth that failed half-way leaves read-only pages writable, and neither the size nor a handler tells: the kernel is
-    /// asked. A growth goes through a memory upwards, so that the first page of a mapping is among those that it made writable.
-    pub(crate) fn protect_to_restore(&self, state: &mut State, place: Place) {
-        protect_again(&self.shared, state, place);
-        let is_bare = |(entry, held): (&Entry, &Held)| {
-            let target =
-                entry.span.at_base(self.shared.base).filter(|_| entry.span.end() <= place.byte_length);
-            let Some(target) = target else { return false };
-            let shown = held.window.as_ref().map_or(Some(target), |window| window.shown_part(target));
-            let shown = shown.filter(|_| entry.access == Access::Readonly);
-            let rest = held.window.as_ref().filter(|window| !window.rest_is_writable());
-            let rest = rest.and_then(|window| window.rest_part(target));
-            let firsts = [shown, rest].into_iter().flatten().map(|span| span.first(host_page_bytes()));
-            // SAFETY: private pages of ours in a memory that the caller holds; protected anew where they can be written.
-            firsts.into_iter().any(|page| unsafe { mmap::is_writable(page) })
-        };
-        if state.table.held().any(is_bare) {
-            state.protected_length = PageAligned::ZERO;
-            protect_again(&self.shared, state, place);
+    /// As `lock_at`, for a slide of the window at `slides`, which is a call that is made often. What it shows gets new
+    /// pages in any case. Of the others the kernel is asked once in a tick of its clock, since asking costs a tenth of a
+    /// slide.
+    pub(crate) fn lock_to_slide(&self, place: Place, slides: PageAligned) -> Result<MutexGuard<'_, State>> {
+        let mut state = self.lock_unprotected(place)?;
+        let tick = clock::tick();
+        if tick != state.slid_in_tick || tick == 0 {
+            state.slid_in_tick = tick;
+            protect_all(&self.shared, &mut state, place, Some(slides));
+        } else {
+            protect_again(&self.shared, &mut state, place);
         }
+        Ok(state)
     }
 
-    /// Takes note of the memory's size: after a growth, read-only mappings are protected again.
+    /// Protects read-only mappings again, after a growth or one that failed.
     pub fn sync(&self, place: Place) -> Result<()> {
         self.lock_at(place).map(drop)
-    }
-
-    /// Protects read-only mappings again after a growth that failed: V8 may have made a part of the memory writable
-    /// before it did, and the memory's size does not tell.
-    pub fn protect_after_failure(&self, place: Place) -> Result<()> {
-        let mut state = self.lock_at(place)?;
-        state.protected_length = PageAligned::ZERO;
-        protect_again(&self.shared, &mut state, place);
-        Ok(())
     }
 
     /// Maps at an offset into the memory.
@@ -563,7 +594,7 @@ impl Memory {
             inode: pages.inode(),
             file_offset: pages.file_offset(),
         };
-        state.table.insert(entry, {
+        state.table.insert(entry, access == Access::Readonly, {
             let hugetlb = pages.region().is_hugetlb().then(|| Arc::downgrade(pages.region().shared_fd()));
             Held { registration, _areas: areas, window: None, hugetlb }
         });
@@ -615,6 +646,8 @@ impl Memory {
             }
             let Some(target) = self.part_of(mapped, step)? else { return Ok(()) };
             match mmap::advise(target, Advice::PopulateRead) {
+                // The memory moved meanwhile, and somebody else's pages are there.
+                Err(_) if self.is_lost() => return Ok(()),
                 // What the file has lost, or its disk.
                 Err(sys) if matches!(sys.errno, Errno::EFAULT | Errno::EIO | Errno::EHWPOISON) => {
                     let what = "can't bring in pages of a mapping";
@@ -640,7 +673,7 @@ impl Memory {
     /// any more.
     pub fn unmap(&self, place: Place, mapped: Mapped) -> Result<Option<Arc<Counts>>> {
         // Protected again when this mapping is gone: there is no use in protecting it first.
-        let mut state = self.lock_bare(place)?;
+        let mut state = self.lock_unprotected(place)?;
         self.unmap_in(&mut state, place, mapped)
     }
 
@@ -671,7 +704,7 @@ impl Memory {
         // As V8 has its own pages, so that the areas merge again. Without it there is only one more of them.
         let _ = mmap::advise(target, Advice::DontFork);
         state.table.remove(mapped.start, mapped.id);
-        protect_again(&self.shared, state, place);
+        protect_all(&self.shared, state, place, None);
         Ok(Some(counts))
     }
 
@@ -818,22 +851,68 @@ enum Stands {
 fn stands(base: PageAligned, table: &MappingTable<Held>) -> SysResult<Stands> {
     let (mut standing, mut gone) = (0_usize, 0_usize);
     for entry in table.entries() {
-        let address = base.checked_add(entry.span.start()).map_or(0, PageAligned::get);
-        let found = process_map::at_or_after(address)?;
-        let stands = found.is_some_and(|vma| {
-            let skew = address.checked_sub(vma.start);
-            let is_file = entry.inode != 0
-                && vma.inode == entry.inode
-                && skew.and_then(|skew| vma.file_offset.checked_add(skew)) == Some(entry.file_offset.get());
-            is_file || fault::is_zeros(&vma, address)
-        });
-        if stands { standing = standing.saturating_add(1) } else { gone = gone.saturating_add(1) }
+        if entry_stands(base, entry)? {
+            standing = standing.saturating_add(1)
+        } else {
+            gone = gone.saturating_add(1)
+        }
     }
     Ok(match (standing, gone) {
         (_, 0) => Stands::All,
         (0, _) => Stands::Not,
         _ => Stands::Some,
     })
+}
+
+/// The same for one mapping, by its first page.
+fn entry_stands(base: PageAligned, entry: &Entry) -> SysResult<bool> {
+    let address = base.checked_add(entry.span.start()).map_or(0, PageAligned::get);
+    let found = process_map::at_or_after(address)?;
+    Ok(found.is_some_and(|vma| {
+        let skew = address.checked_sub(vma.start);
+        let is_file = entry.inode != 0
+            && vma.inode == entry.inode
+            && skew.and_then(|skew| vma.file_offset.checked_add(skew)) == Some(entry.file_offset.get());
+        is_file || fault::is_zeros(&vma, address)
+    }))
+}
+
+/// Whether the kernel has none of the mappings of a table, which is not empty. An error says nothing.
+fn is_lost(base: PageAligned, table: &MappingTable<Held>) -> bool {
+    stands(base, table) == Ok(Stands::Not)
+}
+
+/// Protects read-only mappings again, whatever took their protection. A growth that failed half-way leaves some of them writable, and
+/// neither the memory's size nor a handler tells: the kernel is asked, but for what the mapping at `beside` shows.
+///
+/// A growth makes a memory writable from its start upwards, so the lowest page that should be protected tells for all of them.
+fn protect_all(shared: &Shared, state: &mut State, place: Place, beside: Option<PageAligned>) {
+    protect_again(shared, state, place);
+    let Some(page) = lowest_protected(shared.base, &state.table, place, beside) else { return };
+    // SAFETY: a private page of a mapping of ours in a memory that the caller holds; protected anew if it can be written.
+    if unsafe { mmap::is_writable(page) } {
+        state.protected_length = PageAligned::ZERO;
+        protect_again(shared, state, place);
+    }
+}
+
+/// The lowest page of a mapping that no store may change, but for what the one at `beside` shows.
+fn lowest_protected(
+    base: PageAligned,
+    table: &MappingTable<Held>,
+    place: Place,
+    beside: Option<PageAligned>,
+) -> Option<PageSpan> {
+    let mut pages = table.guarded().filter_map(|(entry, held)| {
+        let target = entry.span.at_base(base).filter(|_| entry.span.end() <= place.byte_length)?;
+        let counts = Some(entry.span.start()) != beside && entry.access == Access::Readonly;
+        let Some(window) = &held.window else { return Some(target).filter(|_| counts) };
+        window
+            .shown_part(target)
+            .filter(|_| counts)
+            .or_else(|| window.rest_part(target).filter(|_| !window.rest_is_writable()))
+    });
+    pages.next().map(|span| span.first(host_page_bytes()))
 }
 
 /// V8 grows a memory by making all of it writable, and a stray write takes the protection of its page. Read-only mappings

@@ -238,7 +238,11 @@ impl Memory {
             file_offset: PageAligned::ZERO,
         };
         registration.resume();
-        state.table.insert(entry, Held { registration, _areas: areas, window: Some(window), hugetlb: None });
+        state.table.insert(
+            entry,
+            true,
+            Held { registration, _areas: areas, window: Some(window), hugetlb: None },
+        );
         Ok(Mapped { start: span.start(), id })
     }
 
@@ -251,7 +255,7 @@ impl Memory {
         mapped: Mapped,
         pages: Option<(&RegionPages<'_>, Access)>,
     ) -> Result<bool> {
-        let mut state = self.lock_at(place)?;
+        let mut state = self.lock_to_slide(place, mapped.start)?;
         let Some((entry, held)) = state.table.get_mut(mapped.start, mapped.id) else {
             return Ok(false);
         };

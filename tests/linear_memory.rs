@@ -80,7 +80,7 @@ fn growing_opens_readonly_mappings_and_the_next_call_protects_them_again() {
     assert!(!reserved.is_writable(0));
     reserved.grow(0);
     assert!(reserved.is_writable(0), "a growth that failed half-way may leave it so");
-    memory.protect_after_failure(reserved.place()).unwrap();
+    memory.sync(reserved.place()).unwrap();
     assert!(!reserved.is_writable(0));
     memory.unmap(reserved.place(), mapped).unwrap();
     assert!(reserved.is_writable(0));

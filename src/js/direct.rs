@@ -1,8 +1,14 @@
 //! Functions that are called so often that the way through napi-rs shows: about 150 ns a call of borrow scopes and conversions
-//! (measured on 3.16), a tenth of the system call that they are for. They speak Node-API themselves, with numbers only.
+//! (measured on 3.16), a tenth of the system call that they are for. They speak Node-API themselves: a handle, a
+//! Uint8Array over the whole of the memory's buffer, then numbers.
+//!
+//! Base and length are V8's answer about that array, asked in the same call. A memory can move even though it has
+//! guards (V8 11 copies it where `mprotect` fails), so no base that was right earlier is believed, and no length comes
+//! from JavaScript. The question costs some 10 ns.
 
 use super::internal;
 use crate::error::Error;
+use crate::memory::{Memory, Place};
 use napi::bindgen_prelude::{JsObjectValue, Object, ToNapiValue};
 use napi::{Env, JsError, sys};
 use napi_derive::napi;
@@ -10,8 +16,11 @@ use std::ffi::CStr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
-/// The numbers that a call was given.
+/// The numbers that a call was given after the handle and the array.
 type Numbers<const N: usize> = [f64; N];
+
+/// The most values that a call takes.
+const MOST_VALUES: usize = 10;
 
 /// What a call gives back.
 enum Answer {
@@ -115,26 +124,33 @@ unsafe extern "C" fn reset(env: sys::napi_env, info: sys::napi_callback_info) ->
     unsafe { call(env, info, super::snapshot::reset) }
 }
 
-/// Calls `work` with the numbers of this call, and gives its answer; what fails is thrown, and no panic gets out.
+/// Calls `work` with the memory's handle and place and the numbers of this call, and gives its answer; what fails is
+/// thrown, and no panic gets out.
 ///
 /// # Safety
 /// `env` and `info` are those of a call of Node-API's that has not returned.
 unsafe fn call<const N: usize, A: Into<Answer>>(
     env: sys::napi_env,
     info: sys::napi_callback_info,
-    work: fn(Numbers<N>) -> Result<A, Error>,
+    work: fn(&Memory, Place, Numbers<N>) -> Result<A, Error>,
 ) -> sys::napi_value {
     // SAFETY: the caller's promise.
-    let numbers = unsafe { numbers(env, info) };
-    let answer = catch_unwind(AssertUnwindSafe(|| work(numbers?)))
-        .unwrap_or_else(|_| Err(internal("a panic; the process goes on")))
-        .map_err(napi::Error::from)
-        .and_then(|answer| {
-            // SAFETY: as above.
-            unsafe { to_value(env, answer.into()) }
-        });
+    let given = unsafe { given(env, info) };
+    let answer = catch_unwind(AssertUnwindSafe(|| {
+        let Given { memory, base, byte_length, numbers } = given?;
+        let memory = super::memory::memory_of(super::window::to_number(memory)?)?;
+        // Before anything else is said of the base: a detached buffer has none.
+        memory.check_base(base)?;
+        work(&memory, Place::new(base, byte_length)?, numbers)
+    }))
+    .unwrap_or_else(|_| Err(internal("a panic; the process goes on")))
+    .map_err(napi::Error::from)
+    .and_then(|answer| {
+        // SAFETY: the caller's promise.
+        unsafe { to_value(env, answer.into()) }
+    });
     answer.unwrap_or_else(|error| {
-        // SAFETY: as above.
+        // SAFETY: the caller's promise.
         unsafe { JsError::from(error).throw_into(env) };
         ptr::null_mut()
     })
@@ -158,15 +174,26 @@ unsafe fn to_value(env: sys::napi_env, answer: Answer) -> napi::Result<sys::napi
     Ok(value)
 }
 
+/// What a call was given.
+struct Given<const N: usize> {
+    /// The memory's handle.
+    memory: f64,
+    /// Where V8 has the buffer at this moment. 0: it is detached.
+    base: u64,
+    byte_length: u64,
+    numbers: Numbers<N>,
+}
+
 /// # Safety
 /// As [`call`].
-unsafe fn numbers<const N: usize>(
+unsafe fn given<const N: usize>(
     env: sys::napi_env,
     info: sys::napi_callback_info,
-) -> Result<Numbers<N>, Error> {
-    let mut count = N;
-    let mut values = [ptr::null_mut(); N];
-    // SAFETY: the caller's promise; there is room for `count` values.
+) -> Result<Given<N>, Error> {
+    const { assert!(N + 2 <= MOST_VALUES) };
+    let mut count = MOST_VALUES;
+    let mut values = [ptr::null_mut(); MOST_VALUES];
+    // SAFETY: the caller's promise; there is room for `count` values. Missing ones are `undefined`.
     let status = unsafe {
         sys::napi_get_cb_info(
             env,
@@ -177,11 +204,37 @@ unsafe fn numbers<const N: usize>(
             ptr::null_mut(),
         )
     };
-    let mut numbers = [0.0; N];
     let mut is_right = status == sys::Status::napi_ok;
-    for (value, number) in values.into_iter().zip(&mut numbers) {
-        // SAFETY: a value of this call. Missing ones are `undefined`, and no numbers.
-        is_right &= unsafe { sys::napi_get_value_double(env, value, number) } == sys::Status::napi_ok;
+    let mut number = |value| {
+        let mut number = 0.0;
+        // SAFETY: a value of this call, and `undefined` is no number.
+        is_right &=
+            unsafe { sys::napi_get_value_double(env, value, &raw mut number) } == sys::Status::napi_ok;
+        number
+    };
+    let [memory, array, rest @ ..] = values;
+    let memory = number(memory);
+    let mut numbers = [0.0; N];
+    for (value, place) in rest.into_iter().zip(&mut numbers) {
+        *place = number(value);
     }
-    if is_right { Ok(numbers) } else { Err(internal("numbers were expected")) }
+    let (mut byte_length, mut data) = (0_usize, ptr::null_mut());
+    // SAFETY: a value of this call; what is no typed array is refused, and results that have no place are not asked
+    // for. An array of larger elements counts fewer of them than it has bytes, so the length is never too large.
+    is_right &= unsafe {
+        sys::napi_get_typedarray_info(
+            env,
+            array,
+            ptr::null_mut(),
+            &raw mut byte_length,
+            &raw mut data,
+            ptr::null_mut(),
+            ptr::null_mut(),
+        )
+    } == sys::Status::napi_ok;
+    if !is_right {
+        return Err(internal("a handle, a Uint8Array and numbers were expected"));
+    }
+    let (base, byte_length) = (crate::sys::to_u64(data as usize), crate::sys::to_u64(byte_length));
+    Ok(Given { memory, base, byte_length, numbers })
 }

@@ -95,15 +95,6 @@ fn counts_of(memory: u32, start: f64, id: f64) -> napi::Result<Option<(Arc<Count
     Ok(memory_of(memory)?.counts(Mapped { start, id: to_count(id)? }))
 }
 
-/// Calls on a mapping or window must fail from now on while it has unacknowledged faults.
-#[napi(catch_unwind)]
-pub fn make_strict(memory: u32, start: f64, id: f64) -> napi::Result<()> {
-    if let Some((counts, _)) = counts_of(memory, start, id)? {
-        counts.make_strict();
-    }
-    Ok(())
-}
-
 /// Takes note of the faults of a mapping or window, and gives how many they were.
 #[napi(catch_unwind)]
 pub fn acknowledge_faults(memory: u32, start: f64, id: f64) -> napi::Result<f64> {

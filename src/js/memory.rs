@@ -136,19 +136,28 @@ impl NativeMemory {
     }
 }
 
+/// Whether the memory is still the one whose mappings the table has.
 #[napi(catch_unwind)]
 pub fn is_at(memory: u32, env: Env, array: Unknown<'_>) -> napi::Result<bool> {
-    Ok(memory_of(memory)?.is_at(place_of(env, array)?))
+    Ok(memory_of(memory)?.is_still_at(place_of(env, array)?))
+}
+
+/// Whether the kernel has none of the mappings of the table any more: the memory was moved, or is dead.
+#[napi(catch_unwind)]
+pub fn is_lost(memory: u32) -> napi::Result<bool> {
+    Ok(memory_of(memory)?.is_lost())
+}
+
+/// Forgets mappings that the kernel does not have any more.
+#[napi(catch_unwind)]
+pub fn forget_lost(memory: u32) -> napi::Result<()> {
+    memory_of(memory)?.forget_lost();
+    Ok(())
 }
 
 #[napi(catch_unwind)]
 pub fn sync(memory: u32, env: Env, array: Unknown<'_>) -> napi::Result<()> {
     Ok(memory_of(memory)?.sync(place_of(env, array)?)?)
-}
-
-#[napi(catch_unwind)]
-pub fn protect_after_failure(memory: u32, env: Env, array: Unknown<'_>) -> napi::Result<()> {
-    Ok(memory_of(memory)?.protect_after_failure(place_of(env, array)?)?)
 }
 
 /// A mapping or window.
@@ -157,51 +166,26 @@ pub(super) fn mapped(start: f64, id: f64) -> Result<Mapped, Error> {
     Ok(Mapped { start, id: to_count(id)? })
 }
 
-/// Maps at an offset and gives the mapping's id, by `[memory, bytes of the memory, region, at, byte offset, byte length, access, whether to
-/// populate]`.
-///
-/// The caller holds the memory, which has guards, as for `window::slide`.
+/// For what was just made: calls on it must fail while it has unacknowledged faults. Part of the call that makes it, since
+/// a second one could fail.
+pub(super) fn set_strict(memory: &Memory, mapped: Mapped, strict: bool) {
+    if strict && let Some((counts, _)) = memory.counts(mapped) {
+        counts.make_strict();
+    }
+}
+
+/// Maps at an offset and gives the mapping's id, by `[region, at, byte offset, byte length, access, whether to populate,
+/// whether it is strict]`.
 pub(super) fn map_at(
-    [memory, memory_bytes, region, at, byte_offset, byte_length, access, populate]: [f64; 8],
-) -> Result<f64, Error> {
-    let memory = memory_of(to_number(memory)?)?;
-    let place = Place::new(memory.base().get(), to_count(memory_bytes)?)?;
-    let (region, access) = (to_number(region)?, to_number(access)?);
-    map_in(&memory, place, region, at, byte_offset, byte_length, access, populate != 0.0)
-}
-
-/// The same in a memory that V8 may have moved.
-#[napi(catch_unwind)]
-#[allow(clippy::too_many_arguments)]
-pub fn map_at_unguarded(
-    memory: u32,
-    env: Env,
-    array: Unknown<'_>,
-    region: u32,
-    at: f64,
-    byte_offset: f64,
-    byte_length: f64,
-    access: u32,
-    populate: bool,
-) -> napi::Result<f64> {
-    let (memory, place) = (memory_of(memory)?, place_of(env, array)?);
-    Ok(map_in(&memory, place, region, at, byte_offset, byte_length, access, populate)?)
-}
-
-#[allow(clippy::too_many_arguments)]
-fn map_in(
     memory: &Memory,
     place: Place,
-    region: u32,
-    at: f64,
-    byte_offset: f64,
-    byte_length: f64,
-    access: u32,
-    populate: bool,
+    [region, at, byte_offset, byte_length, access, populate, strict]: [f64; 7],
 ) -> Result<f64, Error> {
-    let region = region_of(region)?;
+    let region = region_of(to_number(region)?)?;
     let pages = region.pages(aligned_offset(byte_offset)?, to_count(byte_length)?)?;
-    let mapped = memory.map_at(place, to_count(at)?, &pages, to_access(access)?, populate)?;
+    let access = to_access(to_number(access)?)?;
+    let mapped = memory.map_at(place, to_count(at)?, &pages, access, populate != 0.0)?;
+    set_strict(memory, mapped, strict != 0.0);
     Ok(from_count(mapped.id))
 }
 
@@ -217,13 +201,17 @@ pub fn map_in_free_space(
     byte_length: f64,
     access: u32,
     populate: bool,
+    strict: bool,
     congruent: bool,
 ) -> napi::Result<Option<Vec<f64>>> {
     let region = region_of(region)?;
     let pages = region.pages(aligned_offset(byte_offset)?, to_count(byte_length)?)?;
     let place = place_of(env, array)?;
-    let mapped =
-        memory_of(memory)?.map_in_free_space(place, &pages, to_access(access)?, populate, congruent)?;
+    let memory = memory_of(memory)?;
+    let mapped = memory.map_in_free_space(place, &pages, to_access(access)?, populate, congruent)?;
+    if let Some(mapped) = mapped {
+        set_strict(&memory, mapped, strict);
+    }
     Ok(mapped.map(|mapped| vec![from_count(mapped.start.get()), from_count(mapped.id)]))
 }
 
@@ -254,27 +242,9 @@ pub fn add_free_space(memory: u32, env: Env, array: Unknown<'_>, start: f64, end
     Ok(memory_of(memory)?.add_free_space(place_of(env, array)?, to_count(start)?, to_count(end)?)?)
 }
 
-/// Unmaps, if the mapping is still there, by `[memory, bytes of the memory, start, id]`. Gives the faults that it had, as `faults_of` does, or `None` if it had
-/// none. As [`map_at`].
-pub(super) fn unmap([memory, memory_bytes, start, id]: [f64; 4]) -> Result<Option<Vec<f64>>, Error> {
-    let memory = memory_of(to_number(memory)?)?;
-    let place = Place::new(memory.base().get(), to_count(memory_bytes)?)?;
-    unmap_in(&memory, place, start, id)
-}
-
-/// The same in a memory that V8 may have moved.
-#[napi(catch_unwind)]
-pub fn unmap_unguarded(
-    memory: u32,
-    env: Env,
-    array: Unknown<'_>,
-    start: f64,
-    id: f64,
-) -> napi::Result<Option<Vec<f64>>> {
-    Ok(unmap_in(&*memory_of(memory)?, place_of(env, array)?, start, id)?)
-}
-
-fn unmap_in(memory: &Memory, place: Place, start: f64, id: f64) -> Result<Option<Vec<f64>>, Error> {
+/// Unmaps, if the mapping is still there, by `[start, id]`. Gives the faults that it had, as `faults_of` does, or `None` if
+/// it had none.
+pub(super) fn unmap(memory: &Memory, place: Place, [start, id]: [f64; 2]) -> Result<Option<Vec<f64>>, Error> {
     let counts = memory.unmap(place, mapped(start, id)?)?;
     Ok(counts.filter(|counts| counts.last().is_some()).map(|counts| super::fault::flat(&counts, None)))
 }
@@ -316,6 +286,8 @@ pub(super) fn aligned_offset(byte_offset: f64) -> Result<PageAligned, Error> {
 pub fn prefetch(
     task: &NativeTask,
     memory: u32,
+    env: Env,
+    array: Unknown<'_>,
     start: f64,
     id: f64,
     from: f64,
@@ -323,6 +295,7 @@ pub fn prefetch(
     is_file: bool,
 ) -> napi::Result<AsyncTask<Job<(), ()>>> {
     let memory = memory_of(memory)?;
+    memory.check_base(bytes_of(env, array)?.0)?;
     let mapped = mapped(start, id)?;
     let part = PageAligned::round_up(to_count(to)?)
         .and_then(|to| PageSpan::between(PageAligned::round_down(to_count(from).ok()?), to))

@@ -1,7 +1,7 @@
 //! Snapshots. `array` as in memory.rs.
 
 use super::handles::{Handles, Slot};
-use super::memory::{aligned_offset, memory_of, place_of, to_access};
+use super::memory::{aligned_offset, memory_of, place_of, set_strict, to_access};
 use super::region::region_of;
 use super::share::NativeToken;
 use super::task::{Job, NativeTask};
@@ -9,7 +9,7 @@ use super::window::to_number;
 use super::{from_count, internal, to_count};
 use crate::alloc;
 use crate::error::{Code, Error, Result};
-use crate::memory::Place;
+use crate::memory::{Memory, Place};
 use crate::region::LoadProgress;
 use crate::snapshot::{
     About, AddressType, Grant, List, Loaded, Mac, MappedRegion, Part, SavedFunction, SavedGlobal,
@@ -35,40 +35,17 @@ fn snapshot_of(handle: u32) -> Result<Arc<Snapshot>, Error> {
         .ok_or_else(|| Error::new(Code::SnapshotClosed, "the snapshot was closed"))
 }
 
-/// Restores by `[memory, bytes of the memory, snapshot]`, if the memory shows the snapshot. False: it must be laid first.
-///
-/// The caller holds the memory, which has guards, as for `window::slide`.
-pub(super) fn restore([memory, memory_bytes, snapshot]: [f64; 3]) -> Result<bool, Error> {
-    let memory = memory_of(to_number(memory)?)?;
-    let place = Place::new(memory.base().get(), to_count(memory_bytes)?)?;
+/// Restores by `[snapshot]`, if the memory shows the snapshot. False: it must be laid first.
+pub(super) fn restore(memory: &Memory, place: Place, [snapshot]: [f64; 1]) -> Result<bool, Error> {
     memory.restore(place, &*snapshot_of(to_number(snapshot)?)?)
 }
 
-/// The same for zeros, by `[memory, bytes of the memory, bytes to keep resident]`.
-pub(super) fn reset([memory, memory_bytes, keep_resident_bytes]: [f64; 3]) -> Result<bool, Error> {
-    let memory = memory_of(to_number(memory)?)?;
-    let place = Place::new(memory.base().get(), to_count(memory_bytes)?)?;
+/// The same for zeros, by `[bytes to keep resident]`.
+pub(super) fn reset(memory: &Memory, place: Place, [keep_resident_bytes]: [f64; 1]) -> Result<bool, Error> {
     memory.reset(place, to_count(keep_resident_bytes)?)
 }
 
-/// The same in a memory that V8 may have moved.
-#[napi(catch_unwind)]
-pub fn restore_unguarded(memory: u32, env: Env, array: Unknown<'_>, snapshot: u32) -> napi::Result<bool> {
-    Ok(memory_of(memory)?.restore(place_of(env, array)?, &*snapshot_of(snapshot)?)?)
-}
-
-/// As above.
-#[napi(catch_unwind)]
-pub fn reset_unguarded(
-    memory: u32,
-    env: Env,
-    array: Unknown<'_>,
-    keep_resident_bytes: f64,
-) -> napi::Result<bool> {
-    Ok(memory_of(memory)?.reset(place_of(env, array)?, to_count(keep_resident_bytes)?)?)
-}
-
-/// Makes a memory show a snapshot, or zeros without one. Gives the mappings that were made, two numbers each: which of the snapshot's, and its id.
+/// Makes a memory show a snapshot, or zeros without one. `strict`: of each of the snapshot's mappings. Gives the mappings that were made, two numbers each: which of the snapshot's, and its id.
 #[napi(catch_unwind)]
 pub fn lay(
     memory: u32,
@@ -76,10 +53,15 @@ pub fn lay(
     array: Unknown<'_>,
     snapshot: Option<u32>,
     keep_resident_bytes: f64,
+    strict: Vec<bool>,
 ) -> napi::Result<Vec<f64>> {
     let snapshot = snapshot.map(snapshot_of).transpose()?;
     let place = place_of(env, array)?;
-    let made = memory_of(memory)?.lay(place, snapshot.as_deref(), to_count(keep_resident_bytes)?)?;
+    let memory = memory_of(memory)?;
+    let made = memory.lay(place, snapshot.as_deref(), to_count(keep_resident_bytes)?)?;
+    for (index, mapped) in &made {
+        set_strict(&memory, *mapped, strict.get(*index).copied().unwrap_or_default());
+    }
     let numbers =
         |(index, mapped): (usize, crate::memory::Mapped)| [from_count(to_u64(index)), from_count(mapped.id)];
     Ok(alloc::collected(made.into_iter().flat_map(numbers)).map_err(Error::from)?)

@@ -69,7 +69,7 @@ impl Memory {
         snapshot: Option<&Snapshot>,
         keep_resident_bytes: u64,
     ) -> Result<Vec<(usize, Mapped)>> {
-        let mut state = self.lock_to_restore(place)?;
+        let mut state = self.lock_at(place)?;
         let put_back = PutBack::new(self, snapshot, keep_resident_bytes);
         let mut made = Vec::new();
         let mut areas = Areas::none();
@@ -163,7 +163,7 @@ impl Memory {
     }
 
     fn clean(&self, place: Place, snapshot: Option<&Snapshot>, keep_resident_bytes: u64) -> Result<bool> {
-        let mut state = self.lock_bare(place)?;
+        let mut state = self.lock_at(place)?;
         let (id, version) = (snapshot.map_or(ZEROS, |snapshot| snapshot.id), state.table.version());
         // A length that differs is one that nothing has proven, and a memory that grew may have been moved, and back.
         let is_known = |laid: &mut Laid| {
@@ -176,7 +176,6 @@ impl Memory {
             state.laid = Some(laid);
             return Err(error);
         }
-        self.protect_to_restore(&mut state, place);
         if let Err(error) = snapshot.map_or_else(|| check_open(&state.table), |_| Ok(())) {
             state.laid = Some(laid);
             return Err(error);

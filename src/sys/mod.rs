@@ -9,6 +9,7 @@
 //! - `placement`: where V8's next reservation will be
 //! - `pagemap`: which pages are the process's own
 //! - `contents`: reading and writing the bytes of a memory
+//! - `clock`: time that is cheap to ask for
 //! - `file`: opening and examining files, copying inside the kernel
 //! - `futex`: waiting for a word of a file, and waking who waits
 //! - `kept`: descriptors that are kept for signal handlers
@@ -24,6 +25,7 @@
 
 pub mod areas;
 pub mod checked_fd;
+pub mod clock;
 pub mod contents;
 pub mod file;
 pub mod futex;
