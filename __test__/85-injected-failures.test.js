@@ -40,6 +40,33 @@ suite('when a system call fails', () => {
     expect(filesAfter).toBe(filesBefore)
   })
 
+  test('a module that there is no memory for is refused, by whoever reads it', () => {
+    const { sync, later } = inChild(async () => {
+      const { exposeState, instrumentGrowth, InstancePool } = hostmap
+      // A memory, a mutable global, and a function that grows the memory.
+      const hex = '0061736d01000000010401600000030201000503010001060601' + '7f0141000b0a09010700410140001a0b'
+      const bytes = Buffer.from(hex, 'hex')
+      const sync = []
+      for (const call of [exposeState, instrumentGrowth]) {
+        for (let before = 0; ; before++) {
+          const outcome = failing('malloc', before, ENOMEM, () => call(bytes))
+          if (!outcome.went) break
+          sync.push(outcome.code)
+        }
+        call(bytes)
+      }
+      native.injectFailure('malloc', 0, ENOMEM)
+      const later = []
+      await InstancePool.create(bytes).catch(error => later.push(error.code))
+      later.push(native.forgetFailures())
+      ;(await InstancePool.create(bytes, { growth: {} })).close()
+      return { sync, later }
+    })
+    expect(sync.length).toBeGreaterThan(10)
+    expect(new Set(sync)).toEqual(new Set(['ERR_HOSTMAP_OUT_OF_MEMORY']))
+    expect(later).toEqual(['ERR_HOSTMAP_OUT_OF_MEMORY', false])
+  })
+
   test('a memory that can not be placed is made where V8 likes', () => {
     const seen = inChild(() => {
       const { GuardedMemory } = hostmap

@@ -140,11 +140,10 @@ fn push<T>(list: &mut Vec<T>, item: T) -> Result<()> {
     Ok(())
 }
 
-/// What libraries allocate while they read or write a module of this size can't fail but by ending the process. So room
-/// for it is taken here once, and given back.
-fn room_for(byte_length: usize) -> Result<()> {
-    // wasmparser keeps a group of types at a time, up to 30 bytes for each of the group's; wasm-encoder two copies.
-    reserve(&mut Vec::<u8>::new(), byte_length.saturating_mul(32))
+/// What libraries allocate while they read or write so many bytes can't fail but by ending the process. So room for `times`
+/// as much is taken here once, and given back.
+fn room_for(byte_length: usize, times: usize) -> Result<()> {
+    reserve(&mut Vec::<u8>::new(), byte_length.saturating_mul(times))
 }
 
 fn no_memory(errno: Errno) -> Error {

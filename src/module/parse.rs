@@ -69,7 +69,8 @@ impl<'a> Parsed<'a> {
     pub(super) fn read(bytes: &'a [u8]) -> Result<Self> {
         let size = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         at_most("bytes", size, u32::try_from(limits::MODULE_BYTES).unwrap_or(u32::MAX))?;
-        room_for(bytes.len())?;
+        // What wasm-encoder makes: a section, the module, and the growth of both.
+        room_for(bytes.len(), 4)?;
         let mut module = Self::default();
         for payload in Parser::new(0).parse_all(bytes) {
             let payload = payload?;
@@ -92,6 +93,11 @@ impl<'a> Parsed<'a> {
         match payload {
             Payload::TypeSection(types) => {
                 at_most("groups of types", types.count(), limits::TYPES)?;
+                // wasmparser keeps a group at a time, up to 30 bytes for each of its own.
+                let range = types.range();
+                let byte_length =
+                    usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX);
+                room_for(byte_length, 32)?;
                 let read = self.read_types(types)?;
                 // If not, they are of a proposal that is not known here.
                 self.unread_types |= !read;
