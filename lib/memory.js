@@ -155,8 +155,8 @@ class GuardedMemory {
   static #from(memory, address) {
     if (v8.isMemory(memory)) return GuardedMemory.#fromMemory(memory, address)
     if (types.isAnyArrayBuffer(memory)) return GuardedMemory.#fromBuffer(memory, address)
-    if (typeof memory !== 'function') throw wrongMemory(memory)
-    const guarded = GuardedMemory.#fromBuffer(bufferFrom(memory, wrongMemory), address)
+    if (typeof memory !== 'function') throw check.wrongMemory(memory)
+    const guarded = GuardedMemory.#fromBuffer(bufferFrom(memory, check.wrongMemory), address)
     guarded.#find = memory
     return guarded
   }
@@ -300,14 +300,22 @@ class GuardedMemory {
     if (byteOffset >= region.byteLength) {
       throw check.outOfRange(
         'options.byteOffset',
-        `below the region's byteLength, ${region.byteLength}`,
+        `below the ${region.byteLength} bytes of region "${region.name}"`,
         byteOffset
       )
     }
     const length =
       byteLength === undefined
         ? region.byteLength - byteOffset
-        : check.wholeNumber(byteLength, 'options.byteLength', 1, region.byteLength - byteOffset)
+        : check.wholeNumber(
+            byteLength,
+            'options.byteLength',
+            1,
+            region.byteLength - byteOffset,
+            check.limits.restOfRegion,
+            region,
+            byteOffset
+          )
     const request = { region, byteOffset, byteLength: length, access, code, populate, hugePages, strict }
     guardFaults()
     if (allocator !== undefined) return this.#mapInBlock(at, allocator, request)
@@ -326,7 +334,7 @@ class GuardedMemory {
       strict = false
     } = read.window(options)
     const page = native.hostPageSize()
-    check.wholeNumber(byteLength, 'options.byteLength', page)
+    check.wholeNumber(byteLength, 'options.byteLength', page, undefined, check.limits.hostPage, page)
     const code = check.access(access, 'options.access')
     check.oneOf(rest, 'options.rest', ['trap', 'zeros'])
     check.boolean(strict, 'options.strict')
@@ -662,8 +670,8 @@ class GuardedMemory {
     for (const [base, found] of byBase) if (found.deref() === this) byBase.delete(base)
   }
 
-  // `forUs`: what the memory grows by is to be free space of ours.
-  #grow(wasmPages, forUs = false) {
+  // `forUs`: what the memory grows by is to be free space of ours. `forBytes`: what was asked for, for messages.
+  #grow(wasmPages, forUs = false, forBytes = undefined) {
     if (this.#memory === null)
       throw hidden(
         'only the module can grow it: use `at`, or `allocator` with the exports of its malloc and free'
@@ -674,10 +682,14 @@ class GuardedMemory {
     const full = reason =>
       makeError(
         'ERR_HOSTMAP_MEMORY_FULL',
-        `the memory can't grow by ${wasmPages} Wasm pages of 64 KiB: it has ${before}, and ${reason}`
+        `the memory can't grow by ${wasmPages} Wasm pages of 64 KiB${forBytes === undefined ? '' : `, for ${forBytes} bytes`}: it has ${before}, and ${reason}`
       )
     if (wasmPages > most - before) {
-      throw full(`its maximum is ${most}; ${this.#moreRoom(most)}`)
+      const bytesMeant =
+        forBytes === undefined && wasmPages >= WASM_PAGE_BYTES && Math.ceil(wasmPages / WASM_PAGE_BYTES)
+      throw full(
+        `its maximum is ${most}; ${bytesMeant ? `${wasmPages} bytes would be ${bytesMeant}` : this.#moreRoom(most)}`
+      )
     }
     let was
     try {
@@ -874,7 +886,7 @@ class GuardedMemory {
   // free space before the caller does: then it grows once more.
   #growBy(byteLength) {
     if (this.#claim()) return
-    this.#grow(Math.ceil(byteLength / WASM_PAGE_BYTES), true)
+    this.#grow(Math.ceil(byteLength / WASM_PAGE_BYTES), true, byteLength)
     this.#claim()
   }
 
@@ -914,9 +926,7 @@ class GuardedMemory {
         'options.at and options.allocator are both given; give one of them'
       )
     }
-    const { malloc, free } = check.object(allocator, 'options.allocator')
-    check.callback(malloc, 'options.allocator.malloc')
-    check.callback(free, 'options.allocator.free')
+    const { malloc, free } = check.allocator(allocator)
     // One page more than the pages themselves: the block may start anywhere in a page.
     const blockBytes = Math.ceil(byteLength / pageBytes) * pageBytes + pageBytes
     const is64 = this.#address === 'i64'
@@ -926,7 +936,7 @@ class GuardedMemory {
     if (!is64 && blockBytes >= 2 ** 32)
       throw failed('more than a 32-bit module can be asked for; map less of the region')
     const given = malloc.call(allocator, is64 ? BigInt(blockBytes) : blockBytes)
-    const gave = () => `it gave ${check.show(given)}, `
+    const gave = () => `it gave ${check.received(given)}, `
     // What can't be a block is not given back either.
     const start = addressOf(given, is64)
     if (start === undefined) throw failed(`${gave()}which is no address`)
@@ -1026,7 +1036,7 @@ class GuardedMemory {
 const NO_WINDOWS = []
 
 function prepareGlobals(globals, state) {
-  check.object(globals, 'options.globals')
+  check.exportsOf(globals, 'options.globals')
   if (state === null) {
     throw makeError(
       'ERR_HOSTMAP_SNAPSHOT_MISMATCH',
@@ -1118,7 +1128,7 @@ class Mapping {
 
   async prefetch(options) {
     const given = read.prefetch(options)
-    const { start: first, end } = check.part(given, this.#request.byteLength)
+    const { start: first, end } = check.part(given, this, 'the mapping')
     const { signal } = given
     check.optional(signal, check.abortSignal, 'options.signal')
     const isFile = this.#request.region.backing === 'file'
@@ -1173,7 +1183,7 @@ function attach(array) {
 }
 
 function memoryDescriptor(descriptor) {
-  if (descriptor === undefined) throw check.wrongType('descriptor', 'an object', descriptor)
+  if (descriptor === undefined || v8.isMemory(descriptor)) throw check.wrongDescriptor(descriptor)
   const { initial, maximum, shared = false, address = 'i32' } = read.descriptor(descriptor, 'descriptor')
   check.oneOf(address, 'descriptor.address', ['i32', 'i64'])
   check.boolean(shared, 'descriptor.shared')
@@ -1184,16 +1194,29 @@ function memoryDescriptor(descriptor) {
       `descriptor.address is 'i64', and Node.js ${process.version} has no 64-bit memories; use Node.js 24 or later`
     )
   }
-  const first = check.wholeNumberOrBigInt(initial, 'descriptor.initial (in Wasm pages)', 0, most)
+  const first = check.wholeNumberOrBigInt(
+    initial,
+    'descriptor.initial (in Wasm pages)',
+    0,
+    most,
+    check.limits.wasmPages,
+    most
+  )
   const last = check.optional(
     maximum,
     check.wholeNumberOrBigInt,
     'descriptor.maximum (in Wasm pages)',
     first,
+    most,
+    check.limits.wasmPages,
     most
   )
   if (shared && last === undefined) {
-    throw check.wrongType('descriptor.maximum', 'a number where descriptor.shared is true', maximum)
+    throw check.wrongType(
+      'descriptor.maximum',
+      'a number of Wasm pages where descriptor.shared is true',
+      maximum
+    )
   }
   return { initial: first, maximum: last, shared, address }
 }
@@ -1260,13 +1283,7 @@ function bufferFrom(find, wrong = notBuffer) {
   return buffer
 }
 
-const notBuffer = given => hidden(`${THE_FUNCTION} gave ${check.show(given)} and not the memory's buffer`)
-
-const wrongMemory = (given, how = 'received') =>
-  makeError(
-    'ERR_INVALID_ARG_TYPE',
-    `memory must be a WebAssembly.Memory, its buffer, or a function that gives its buffer; ${how}: ${check.show(given)}`
-  )
+const notBuffer = given => hidden(`${THE_FUNCTION} gave ${check.received(given)} and not the memory's buffer`)
 
 // Node 20 has no `ArrayBuffer.prototype.detached`; there, no view can be made over a detached buffer.
 function isDetached(buffer) {

@@ -23,7 +23,7 @@ const unshared = bytes => (types.isSharedArrayBuffer(bytes.buffer) ? new Uint8Ar
 
 /** The module with its state exported, and a report of it: see NativeReport in src/js/module.rs. */
 function expose(module, name) {
-  const bytes = unshared(check.bytes(module, name))
+  const bytes = unshared(check.moduleBytes(module, name))
   return checked(
     bytes,
     callNative(() => native.exposeState(bytes))
@@ -32,7 +32,7 @@ function expose(module, name) {
 
 /** The same, with the work on another thread. */
 async function exposeLater(module, name) {
-  const bytes = unshared(check.bytes(module, name))
+  const bytes = unshared(check.moduleBytes(module, name))
   const start = task => native.exposeStateLater(task, bytes)
   return checked(bytes, await runTask(start, 'The exposure of the module'))
 }
@@ -110,7 +110,7 @@ const ACCEPT = [
 ]
 
 function checkAccept(accept) {
-  if (!check.isArray(accept)) throw check.wrongType('options.accept', 'an array', accept)
+  if (!check.isArray(accept)) throw check.wrongList('options.accept', accept)
   accept.forEach((value, index) => check.oneOf(value, `options.accept[${index}]`, ACCEPT))
   return [...accept]
 }

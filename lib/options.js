@@ -8,6 +8,7 @@
 
 const { types } = require('node:util')
 const check = require('./arguments.js')
+const { nearestOf } = require('./given.js')
 const { makeError } = require('./errors.js')
 
 // Taken now, like those of v8.js.
@@ -24,11 +25,11 @@ function reader(...names) {
   const none = Object.freeze(Object.fromEntries(names.map(name => [name, undefined])))
   return (bag, called = 'options', argument = called) => {
     if (bag === undefined) return none
-    if (bag === null || typeof bag !== 'object') throw check.wrongType(argument, 'an object', bag)
+    if (bag === null || typeof bag !== 'object') throw notOptions(argument, names, bag)
     const found = { ...none }
     const proto = protoOf(bag, argument)
     if (proto !== ObjectPrototype && proto !== null) {
-      refuseOtherThings(bag, argument)
+      refuseOtherThings(bag, names, argument)
       readInherited(bag, proto, names, found, called)
     }
     for (const key of keys(bag)) {
@@ -65,7 +66,7 @@ function protoOf(object, called) {
 }
 
 // They have no names that are wrong, and would be taken for no options at all: a promise that was not awaited.
-function refuseOtherThings(bag, called) {
+function refuseOtherThings(bag, names, argument) {
   if (
     Array.isArray(bag) ||
     types.isPromise(bag) ||
@@ -77,9 +78,14 @@ function refuseOtherThings(bag, called) {
     types.isAnyArrayBuffer(bag) ||
     ArrayBuffer.isView(bag)
   ) {
-    throw check.wrongType(called, 'an object with options', bag)
+    throw notOptions(argument, names, bag)
   }
 }
+
+const notOptions = (argument, names, value) =>
+  argument === 'byteOffset'
+    ? check.wrongType(argument, 'a number, or an object with byteOffset and byteLength', value)
+    : check.wrongType(argument, `an object (with ${names.join(', ')})`, value)
 
 // Words of other interfaces, and of this one's past.
 const ALIASES = new Map([
@@ -91,6 +97,8 @@ const ALIASES = new Map([
   ['end', 'byteLength'],
   ['length', 'byteLength'],
   ['size', 'byteLength'],
+  ['byteLength', 'initial'],
+  ['pages', 'initial'],
   ['address', 'at'],
   ['pointer', 'at'],
   ['minimum', 'initial'],
@@ -114,28 +122,6 @@ function unknown(name, names, called) {
     'ERR_INVALID_ARG_VALUE',
     `${called}.${name} is not an option${meant}${part}${nearest === undefined ? `. ${all}` : ''}`
   )
-}
-
-/** The name that is at most two typing errors away (one in a short name). */
-function nearestOf(name, names) {
-  const most = name.length < 4 ? 1 : 2
-  return names
-    .map(other => [editsBetween(name.toLowerCase(), other.toLowerCase()), other])
-    .filter(([edits, other]) => edits <= most || other.startsWith(name))
-    .sort(([a], [b]) => a - b)[0]?.[1]
-}
-
-// Levenshtein's distance. A package for these lines would be the only one that is needed at run time.
-function editsBetween(a, b) {
-  let row = Array.from({ length: b.length + 1 }, (_, j) => j)
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i]
-    for (let j = 1; j <= b.length; j++) {
-      next[j] = Math.min(row[j] + 1, next[j - 1] + 1, row[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1))
-    }
-    row = next
-  }
-  return row[b.length]
 }
 
 module.exports = {

@@ -630,7 +630,7 @@ function poolOptions(options) {
     )
   }
   check.wholeNumber(max, 'options.max', 1, MOST_INSTANCES)
-  check.wholeNumber(size, 'options.size', 0, max)
+  check.wholeNumber(size, 'options.size', 0, max, () => ', options.max')
   check.optional(keepResidentBytes, check.wholeNumber, 'options.keepResidentBytes')
   return {
     imports,
@@ -646,7 +646,7 @@ function poolOptions(options) {
 }
 
 function snapshotGiven(value, name) {
-  if (!isSnapshot(value)) throw wrongThing(name, 'a Snapshot', value)
+  if (!isSnapshot(value)) throw wrongThing(name, 'a Snapshot', value, check.instead.snapshot)
   return value
 }
 
@@ -663,9 +663,9 @@ async function compileExposed({ bytes }, uninstrumented) {
 /** The module's bytes as they are now. */
 function copyOf(module) {
   if (!ArrayBuffer.isView(module) && !types.isAnyArrayBuffer(module)) {
-    throw check.wrongType('module', "a WebAssembly.Module, or a module's bytes", module)
+    throw check.wrongModule(module)
   }
-  return new Uint8Array(check.bytes(module, 'module'))
+  return new Uint8Array(check.moduleBytes(module, 'module'))
 }
 
 function importsFor(index, imports) {

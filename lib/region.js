@@ -146,7 +146,7 @@ class HostRegion {
   }
 
   static fromFd(fd, options) {
-    check.wholeNumber(fd, 'fd', 0, 2 ** 31 - 1)
+    check.fileDescriptor(fd)
     const { byteOffset = 0, byteLength } = read.fromFd(options)
     check.wholeNumber(byteOffset, 'options.byteOffset')
     check.optional(byteLength, check.wholeNumber, 'options.byteLength', 1)
@@ -232,9 +232,13 @@ class HostRegion {
       const part = read.view(byteOffset, 'part', 'byteOffset')
       return this.view(part.byteOffset, part.byteLength)
     }
-    check.wholeNumber(byteOffset, 'byteOffset', 0, this.#byteLength - 1)
+    check.wholeNumber(byteOffset, 'byteOffset', 0, this.#byteLength - 1, check.limits.bytesOfRegion, this)
     const rest = this.#byteLength - byteOffset
-    const length = byteLength === undefined ? rest : check.wholeNumber(byteLength, 'byteLength', 1, rest)
+    const { restOfRegion } = check.limits
+    const length =
+      byteLength === undefined
+        ? rest
+        : check.wholeNumber(byteLength, 'byteLength', 1, rest, restOfRegion, this, byteOffset)
     if (length > constants.MAX_LENGTH) {
       throw check.outOfRange(
         'byteLength',
@@ -270,7 +274,7 @@ class HostRegion {
   split(count, options) {
     check.wholeNumber(count, 'count', 1, MOST_PARTS)
     const given = read.split(options)
-    const { start, end } = check.part(given, this.#byteLength)
+    const { start, end } = check.part(given, this)
     const { align = this.#pageBytes } = given
     check.wholeNumber(align, 'options.align', 1)
     const units = Math.ceil((end - start) / align)

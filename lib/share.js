@@ -44,21 +44,21 @@ const FIELDS = {
 /** What a token says, for the native part. */
 function readToken(token, type) {
   const expected = type === REGION ? 'what region.share() gave' : 'what snapshot.share() gave'
-  if (typeof token !== 'object' || token === null) throw wrongThing('token', expected, token)
+  if (typeof token !== 'object' || token === null) throw wrongThing('token', expected, token, () => undefined)
   const given = token.type
   if (given !== type) {
-    if (CLASS_OF[given] === undefined) throw wrongThing('token', expected, token)
+    if (CLASS_OF[given] === undefined) throw wrongThing('token', expected, token, () => undefined)
     throw check.wrongValue('token', `${expected}; ${CLASS_OF[given]}.receive takes this one`, token)
   }
   if (token.version !== VERSION) {
-    const message = `the token is of another version of wasm-hostmap (${check.show(token.version)}, and this one knows ${VERSION}); install the same one on both sides`
+    const message = `the token is of another version of wasm-hostmap (${check.received(token.version)}, and this one knows ${VERSION}); install the same one on both sides`
     throw makeError('ERR_HOSTMAP_SHARE_INVALID', message)
   }
   const read = {}
   for (const [name, isRight] of Object.entries(FIELDS)) {
     const value = token[name]
     if (!isRight(value)) {
-      const message = `token.${name} is not as share() gave it (received ${check.show(value)}); pass the token on as it is`
+      const message = `token.${name} is not as share() gave it (received ${check.received(value)}); pass the token on as it is`
       throw makeError('ERR_HOSTMAP_SHARE_INVALID', message)
     }
     read[name] = value
@@ -68,14 +68,12 @@ function readToken(token, type) {
 }
 
 /** The error where a region or a snapshot, or a token of one, is asked for and this is none. */
-function wrongThing(name, expected, value) {
-  const error = check.wrongType(name, expected, value)
-  error.message += hintFor(value)
-  return error
+function wrongThing(name, expected, value, remedyFor = check.instead.region) {
+  return check.wrongType(name, expected, value, hintFor(value) ?? remedyFor(value))
 }
 
 function hintFor(value) {
-  if (typeof value !== 'object' || value === null) return ''
+  if (typeof value !== 'object' || value === null) return undefined
   let type, proto, keys
   try {
     type = value.type
@@ -83,14 +81,14 @@ function hintFor(value) {
     keys = Object.keys(value).length
   } catch {
     // A Proxy that throws.
-    return ''
+    return undefined
   }
   const known = CLASS_OF[typeof type === 'string' ? type : '']
-  if (known !== undefined) return `; it is a token: ${known}.receive(token) gives what it stands for`
+  if (known !== undefined) return `it is a token: ${known}.receive(token) gives what it stands for`
   const isPlain = proto === null || Object.getPrototypeOf(proto) === null
   return isPlain && keys === 0
-    ? '; regions and snapshots that are posted or cloned arrive empty: post region.share(), and call HostRegion.receive there'
-    : ''
+    ? 'regions and snapshots that are posted or cloned arrive empty: post region.share(), and call HostRegion.receive there'
+    : undefined
 }
 
 module.exports = { REGION, SNAPSHOT, keepHere, makeToken, readToken, wrongThing }

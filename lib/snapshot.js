@@ -61,7 +61,7 @@ class Snapshot {
     isSnapshot = value => typeof value === 'object' && value !== null && #native in value
     // The hot path of a restore.
     handleOfOpen = snapshot => {
-      if (!isSnapshot(snapshot)) throw wrongThing('snapshot', 'a Snapshot', snapshot)
+      if (!isSnapshot(snapshot)) throw wrongThing('snapshot', 'a Snapshot', snapshot, check.instead.snapshot)
       if (snapshot.#closed) throw closed(snapshot.#name)
       return snapshot.#handle
     }
@@ -119,7 +119,7 @@ class Snapshot {
   }
 
   static fromFd(fd, options) {
-    check.wholeNumber(fd, 'fd', 0, 2 ** 31 - 1)
+    check.fileDescriptor(fd)
     const { keepResidentBytes, ...rest } = loadOptions(read.snapshotFromFd(options))
     return makeLoaded(
       callNative(() => native.NativeSnapshot.fromFd(fd, keepResidentBytes)),
@@ -211,7 +211,7 @@ class Snapshot {
     check.optional(imports, check.object, 'imports')
     const { accept = NOTHING } = read.instantiate(options)
     const accepted = this.#accepts(accept)
-    const bytes = isModule(module) ? undefined : unshared(check.bytes(module, 'module'))
+    const bytes = isModule(module) ? undefined : unshared(check.moduleBytes(module, 'module'))
     if (bytes !== undefined) checkDigest(this.#moduleDigest, bytes, 'module')
     const exposed = bytes === undefined ? undefined : await exposeLater(bytes, 'module')
     const report = exposed === undefined ? reportOf(module) : exposed.report
@@ -292,7 +292,7 @@ const known = new WeakMap()
 function foundIn(instance) {
   const exports = check.isObject(instance) ? instance.exports : undefined
   if (!check.isObject(exports)) {
-    throw check.wrongType('instance', 'a WebAssembly.Instance', instance)
+    throw check.wrongInstance(instance)
   }
   let found = known.get(exports)
   if (found === undefined) {
@@ -346,7 +346,9 @@ function anchorOf(memory) {
 const unshared = bytes => (types.isSharedArrayBuffer(bytes.buffer) ? new Uint8Array(bytes) : bytes)
 
 function digestOf(module, name = 'options.module') {
-  return `sha256-${createHash('sha256').update(check.bytes(module, name)).digest('hex')}`
+  return `sha256-${createHash('sha256')
+    .update(check.bytes(module, name, check.instead.module))
+    .digest('hex')}`
 }
 
 /** Refuses a module that is not the one a snapshot was taken of, if the snapshot says which that was. */
@@ -416,9 +418,7 @@ function complete(owner, { shown, kept, moduleDigest, address }) {
 }
 
 function captureGlobals(globals, memory) {
-  if (!check.isObject(globals)) {
-    throw check.wrongType('options.globals', "an instance's exports", globals)
-  }
+  check.exportsOf(globals, 'options.globals')
   const found = state.reachable(globals)
   // The state lives as long as the memory that it belongs to.
   return state.captureState({ ...found, tables: [], memory: found.memory ?? anchorOf(memory) })
@@ -485,7 +485,7 @@ const MIN_KEY_BYTES = 16
 
 /** A copy of it, since the caller may wipe or change the bytes before all is read. */
 function secretKey(value, name) {
-  if (types.isKeyObject(value)) {
+  if (check.isObject(value) && types.isKeyObject(value)) {
     if (value.type !== 'secret') throw check.wrongValue(name, 'a secret key', value)
     if (value.symmetricKeySize < MIN_KEY_BYTES) throw shortKey(name)
     return value
@@ -643,9 +643,7 @@ const GRANT = 'a HostRegion, or { region, access }'
 const kindOf = ({ windowAccess }) => (windowAccess === undefined ? 'a mapping' : 'a window')
 
 function readGrant(given) {
-  if (typeof given !== 'object' || given === null) {
-    throw check.wrongType('what options.regions gave', GRANT, given)
-  }
+  if (!check.isObject(given)) throw wrongThing('what options.regions gave', GRANT, given)
   return read.grant(given, 'what options.regions gave')
 }
 

@@ -164,10 +164,13 @@ class Window {
   }
 
   #slideTo(region, byteOffset, byteLength, access, called) {
-    check.wholeNumber(byteOffset, called, 0, region.byteLength - 1)
+    check.wholeNumber(byteOffset, called, 0, region.byteLength - 1, check.limits.bytesOfRegion, region)
     const code = access === undefined ? this.#code : this.#checkAccess(access)
     const skew = byteOffset % PAGE_BYTES
     const most = Math.min(this.#byteLength - skew, region.byteLength - byteOffset)
+    // An object for the message only, and not for each slide.
+    if (typeof byteLength === 'number' && byteLength > most)
+      refuseLength(byteLength, most, { window: this, region, byteOffset })
     const length =
       byteLength === undefined ? most : check.wholeNumber(byteLength, 'options.byteLength', 1, most)
     const entry = this.#entry
@@ -270,7 +273,7 @@ class Window {
     mustBeRegion(region)
     if (this.#strict) this.checkFaults()
     const { chunk, overlap = 0, access = this.#access, readAhead = true, leaveBehind = 'auto' } = options
-    const { start, end } = check.part(options, region.byteLength)
+    const { start, end } = check.part(options, region)
     this.#checkAccess(access)
     check.boolean(readAhead, 'options.readAhead')
     if (leaveBehind !== 'auto' && typeof leaveBehind !== 'boolean') {
@@ -278,7 +281,7 @@ class Window {
     }
     // A chunk may start anywhere in a page, with what is kept in front of it.
     const holds = this.#is64 ? this.#byteLength : Math.min(this.#byteLength, MOST_IN_32_BITS)
-    check.wholeNumber(overlap, 'options.overlap', 0, holds - PAGE_BYTES)
+    check.wholeNumber(overlap, 'options.overlap', 0, holds - PAGE_BYTES, limitOfWindow, this, 0)
     const most = holds - overlap
     // Where a chunk starts in its page, it loses as much room: see #next.
     const room =
@@ -287,7 +290,10 @@ class Window {
     const whole = Math.max(1, Math.floor(room / unit) * unit)
     return {
       holds,
-      chunk: chunk === undefined ? whole : check.wholeNumber(chunk, 'options.chunk', 1, most),
+      chunk:
+        chunk === undefined
+          ? whole
+          : check.wholeNumber(chunk, 'options.chunk', 1, most, limitOfWindow, this, overlap),
       overlap,
       start,
       end,
@@ -353,6 +359,19 @@ function mustBeRegion(region, what = 'a HostRegion') {
     throw makeError('ERR_HOSTMAP_REGION_CLOSED', `region "${region.name}" was closed; make a new one`)
   }
 }
+
+// Where limits come from, for messages: see `wholeNumber`.
+const limitOfWindow = (window, overlap) =>
+  overlap > 0
+    ? `: the window has ${window.byteLength} bytes, and the overlap takes ${overlap}`
+    : `: the window has ${window.byteLength} bytes`
+const limitOfSlide = (most, { window, region, byteOffset }) =>
+  most === region.byteLength - byteOffset
+    ? check.limits.restOfRegion(region, byteOffset)
+    : `: the window has ${window.byteLength} bytes, and byteOffset is ${byteOffset % PAGE_BYTES} bytes into a page`
+
+const refuseLength = (value, most, about) =>
+  check.wholeNumber(value, 'options.byteLength', 1, most, limitOfSlide, most, about)
 
 // `next` of a 32-bit module can't say 2^32: it would be 0, the end.
 const MOST_IN_32_BITS = 2 ** 32 - PAGE_BYTES
@@ -442,7 +461,8 @@ class WindowSource {
   seek(byteOffset) {
     const { start, end } = this.#plan
     this.#rewindIfReleased()
-    this.#seek(check.wholeNumber(byteOffset, 'byteOffset', start, end))
+    const ofPart = () => ', the part that the source reads'
+    this.#seek(check.wholeNumber(byteOffset, 'byteOffset', start, end, ofPart))
   }
 
   rewind() {

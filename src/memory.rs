@@ -762,11 +762,16 @@ fn ask_for(target: PageSpan) {
 pub(crate) fn span_at(place: Place, at: u64, length: PageAligned) -> Result<PageSpan> {
     let Some(start) = PageAligned::new(at) else {
         let page = host_page_bytes();
+        let next = PageAligned::round_up(at).map_or(0, PageAligned::get);
+        // Somebody thought of Wasm pages, perhaps.
+        let pages = match at.checked_mul(WASM_PAGE_BYTES).filter(|bytes| *bytes < place.byte_length.get()) {
+            Some(bytes) => format!(" (it is in bytes: {at} Wasm pages are {bytes})"),
+            None => String::new(),
+        };
         return Err(Error::new(
             Code::OutOfRange,
             format!(
-                "at is {at}; it must be a multiple of the host page size, {page}: the next is {}",
-                PageAligned::round_up(at).map_or(0, PageAligned::get)
+                "at is {at}; it must be a multiple of the host page size, {page}: the next is {next}{pages}"
             ),
         ));
     };

@@ -175,7 +175,7 @@ impl Region {
 
     /// The pages of a file.
     pub fn open(path: &Path, part: Part, writable: bool) -> Result<Self> {
-        let what = || format!("can't open {}", path.display());
+        let what = || format!("can't open {}", file::absolute(path).display());
         let fd = open_regular(path, writable)?;
         Self::over(fd, Description::Ours, part, what(), &file_name(path))
     }
@@ -886,7 +886,7 @@ pub fn load(
     kind: PageKind,
     progress: &LoadProgress,
 ) -> Result<Region> {
-    let what = || format!("can't load {}", path.display());
+    let what = || format!("can't load {}", file::absolute(path).display());
     let check_cancelled = || check_cancelled(&progress.cancelled);
     check_cancelled()?;
     let fd = open_regular(path, false)?;
@@ -994,16 +994,38 @@ fn shrunk_while_loading(what: &str, at: u64, end: u64) -> Error {
 }
 
 pub(crate) fn open_regular(path: &Path, writable: bool) -> Result<OwnedFd> {
-    let what = format!("can't open {}", path.display());
+    let what = || format!("can't open {}", file::absolute(path).display());
     let fd = file::open_file(path, writable).map_err(|sys| match sys.errno {
         // ENXIO: a socket, or a device without a driver. EISDIR: a directory opened for writing.
-        Errno::EISDIR => check_kind(FileKind::Directory, &what).unwrap_err(),
-        Errno::ENXIO => check_kind(FileKind::Socket, &what).unwrap_err(),
-        _ => Error::from_sys(Code::OpenFailed, &what, sys),
+        Errno::EISDIR => check_kind(FileKind::Directory, &what()).unwrap_err(),
+        Errno::ENXIO => check_kind(FileKind::Socket, &what()).unwrap_err(),
+        _ => not_opened(path, what(), sys),
     })?;
-    let status = file::status(&fd).map_err(|sys| Error::from_sys(Code::OpenFailed, &what, sys))?;
-    check_kind(status.kind, &what)?;
+    let status = file::status(&fd).map_err(|sys| Error::from_sys(Code::OpenFailed, what(), sys))?;
+    check_kind(status.kind, &what())?;
     Ok(fd)
+}
+
+/// The error for a path that could not be opened, with a remedy where one is known.
+pub(crate) fn not_opened(path: &Path, what: String, sys: SysError) -> Error {
+    let error = Error::from_sys(Code::OpenFailed, what, sys);
+    let remedy = match sys.errno {
+        Errno::ENOENT if path.to_str().is_some_and(|path| path.starts_with('~')) => {
+            "; `~` is expanded by shells only: use path.join(os.homedir(), ...)"
+        }
+        Errno::ENOENT if path.to_str().is_some_and(|path| path.starts_with("file:")) => {
+            "; this is a string: for a file: URL pass new URL(...)"
+        }
+        Errno::ENOENT if path.to_str().is_some_and(|path| path.contains("://")) => {
+            "; only files can be opened: fetch the bytes, and pass them to HostRegion.copyFrom"
+        }
+        Errno::ENOENT if file::absolute(path).parent().is_some_and(|folder| !file::exists(folder)) => {
+            "; its folder does not exist either"
+        }
+        Errno::ETXTBSY => "; a program that runs can't be written: open it without `writable`, or load it",
+        _ => return error,
+    };
+    Error { message: format!("{}{remedy}", error.message), ..error }
 }
 
 fn check_kind(kind: FileKind, what: &str) -> Result<()> {

@@ -5,6 +5,7 @@ use super::metadata::{About, Metadata, State};
 use super::{Content, Settings, Snapshot, wire};
 use crate::alloc;
 use crate::error::{Code, Error, Result, check_cancelled};
+use crate::region::not_opened;
 use crate::sys::checked_fd::Description;
 use crate::sys::file::{self, FileKind};
 use crate::sys::page::{PageAligned, PageSpan, host_page_bytes};
@@ -44,10 +45,9 @@ impl Snapshot {
     ///
     /// `mac`: the authentication code of what [`Snapshot::part`] gives; zeros: none.
     pub fn save(&self, path: &Path, mac: &Mac, cancelled: &AtomicBool) -> Result<()> {
-        let what = format!("can't save a snapshot to {}", path.display());
-        let path = &file::place_for(path)
-            .map_err(|sys| Error::from_sys(Code::OpenFailed, &what, sys))?
-            .ok_or_else(|| {
+        let what = format!("can't save a snapshot to {}", file::absolute(path).display());
+        let path =
+            &file::place_for(path).map_err(|sys| not_opened(path, what.clone(), sys))?.ok_or_else(|| {
                 Error::new(
                     Code::NotAFile,
                     format!("{what}: what is there is no regular file; remove it, or choose another name"),
@@ -56,7 +56,7 @@ impl Snapshot {
         if path.file_name().is_none() {
             return Err(Error::new(Code::OpenFailed, format!("{what}: the path names no file")));
         }
-        let refused = |sys| Error::from_sys(Code::OpenFailed, &what, sys);
+        let refused = |sys| not_opened(path, what.clone(), sys);
         let (beside, fd) = temporary_beside(path).map_err(refused)?;
         let saved = self
             .write_to(fd.as_fd(), mac, cancelled, &what)
@@ -134,7 +134,7 @@ impl Snapshot {
 
     /// A snapshot from a file that [`Snapshot::save`] wrote, copied into memory of its own. Cancelled as a save is.
     pub fn load(path: &Path, settings: Settings, cancelled: &AtomicBool) -> Result<Loaded> {
-        let what = format!("can't load a snapshot from {}", path.display());
+        let what = format!("can't load a snapshot from {}", file::absolute(path).display());
         let named = |error: Error| Error { message: format!("{what}: {}", error.message), ..error };
         let read_failed = |sys| Error::from_sys(Code::ReadFailed, &what, sys);
         check_cancelled(cancelled)?;

@@ -42,6 +42,17 @@ pub fn open_file(path: &Path, writable: bool) -> SysResult<OwnedFd> {
     open(path, flags, Mode::empty()).map_err(|errno| SysError::new("open", errno))
 }
 
+/// A path as messages show it: it may be relative to a folder that the reader doesn't know. `..` stays, since it may follow
+/// a symbolic link.
+pub fn absolute(path: &Path) -> std::path::PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// For messages: by the time they are read it may be otherwise.
+pub fn exists(path: &Path) -> bool {
+    path.exists()
+}
+
 /// Opens a file for reading, in a signal handler: one system call and nothing else.
 pub fn open_in_handler(path: &std::ffi::CStr) -> SysResult<OwnedFd> {
     use std::os::fd::FromRawFd;

@@ -73,7 +73,13 @@ impl SysError {
 
 impl std::fmt::Display for SysError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {} ({})", self.syscall, self.errno.desc(), self.errno)
+        let words = match self.errno {
+            // nix has the words of other systems for it.
+            Errno::EBADF => "bad file descriptor",
+            errno => errno.desc(),
+        };
+        // The errno by its name alone: its own Display repeats the words.
+        write!(f, "{words} ({:?} from {})", self.errno, self.syscall)
     }
 }
 
