@@ -489,6 +489,45 @@ describe('what is no token can not be cloned without a word:', () => {
   })
 })
 
+test('at the end of the stack a call on a region is done as a whole, or not at all', async () => {
+  const seen = await inChild(async ({ hostmap: { HostRegion }, countOpen }) => {
+    /** Calls at every depth near the end of the stack, until it is done once. */
+    function deep(call) {
+      const down = depth => {
+        try {
+          return down(depth + 1)
+        } catch (error) {
+          if (!(error instanceof RangeError)) throw error
+        }
+        return call()
+      }
+      return down(0)
+    }
+    const wrong = []
+    for (let i = 0; i < 20; i++) {
+      const region = HostRegion.copyFrom(Buffer.from('deep'), { name: 'deep down' })
+      const view = region.view()
+      let token = null
+      const share = () => (token ??= region.share())
+      for (const step of [
+        share,
+        () => HostRegion.receive(token).close(),
+        () => region.seal(),
+        () => region.close()
+      ]) {
+        try {
+          deep(step)
+        } catch (error) {
+          wrong.push(String(error))
+        }
+      }
+      if (!region.closed || view.byteLength !== 0) wrong.push('not closed')
+    }
+    return { wrong, open: countOpen('deep down') }
+  })
+  expect(seen).toEqual({ wrong: [], open: 0 })
+})
+
 test('numbers of descriptors that are reused on purpose never give another region', async () => {
   const { received, refused, wrong } = await reuse(1000)
   expect({ wrong, all: received + refused }).toEqual({ wrong: 0, all: 2000 })

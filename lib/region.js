@@ -6,6 +6,7 @@ const native = require('./binding.js')
 const check = require('./arguments.js')
 const read = require('./options.js')
 const { makeError, callNative } = require('./errors.js')
+const { roomOnStack } = require('./stack.js')
 const { runTask } = require('./task.js')
 const { REGION, keepHere, makeToken, readToken } = require('./share.js')
 const { guardFaults, faultsFrom, faultedError } = require('./faults.js')
@@ -247,6 +248,7 @@ class HostRegion {
       )
     }
     guardFaults()
+    roomOnStack()
     const buffer = callNative(() => this.#native.view(byteOffset, length))
     if (this.#views.size >= this.#viewsAtPrune) this.#pruneViews()
     this.#views.add(new WeakRef(buffer))
@@ -296,6 +298,7 @@ class HostRegion {
     if (enforce && granted !== 'readonly') {
       throw check.wrongValue('options.enforce', "false unless access is 'readonly'", enforce)
     }
+    roomOnStack()
     return makeToken(
       REGION,
       callNative(() => this.#native.share(granted === 'readonly', enforce))
@@ -310,6 +313,7 @@ class HostRegion {
   seal() {
     this.#mustBeOpen()
     guardFaults()
+    roomOnStack()
     callNative(() => this.#native.seal())
     this[COUNT]()
     return this
@@ -317,15 +321,17 @@ class HostRegion {
 
   close() {
     if (this.#closed) return
-    this.#closed = true
+    // All but the last step can be done again, should the stack end in the middle.
+    roomOnStack()
     for (const view of this.#views) {
       const buffer = view.deref()
       if (buffer !== undefined) callNative(() => native.detach(buffer))
     }
     this.#views.clear()
     this.#dropStandIn()
-    this.#finalFaults = this.#native.viewFaults()
+    this.#finalFaults ??= callNative(() => this.#native.viewFaults())
     callNative(() => this.#native.close())
+    this.#closed = true
   }
 
   [Symbol.dispose]() {

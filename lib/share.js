@@ -6,6 +6,7 @@
 const threads = require('node:worker_threads')
 const check = require('./arguments.js')
 const { makeError } = require('./errors.js')
+const { roomOnStack } = require('./stack.js')
 
 const REGION = 'wasm-hostmap.region'
 const SNAPSHOT = 'wasm-hostmap.snapshot'
@@ -43,6 +44,8 @@ const FIELDS = {
 
 /** What a token says, for the native part. */
 function readToken(token, type) {
+  // Regular expressions say it in other words where the stack ends.
+  roomOnStack()
   const expected = type === REGION ? 'what region.share() gave' : 'what snapshot.share() gave'
   if (typeof token !== 'object' || token === null) throw wrongThing('token', expected, token, () => undefined)
   const given = token.type

@@ -130,6 +130,8 @@ class Snapshot {
   static receive(token, options) {
     const offer = readToken(token, SNAPSHOT)
     const { keepResidentBytes, ...rest } = loadOptions(read.snapshotFromFd(options))
+    // The token is used up from here on.
+    roomOnStack()
     const received = callNative(() => native.receiveSnapshot(offer))
     try {
       const owner = callNative(() => native.NativeSnapshot.fromFd(received.fd, keepResidentBytes))
@@ -161,6 +163,7 @@ class Snapshot {
   }
 
   share() {
+    roomOnStack()
     return makeToken(
       SNAPSHOT,
       callNative(() => this.#native.share())
