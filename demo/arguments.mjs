@@ -10,7 +10,8 @@ const MiB = 1024 ** 2
 export const help = `Usage: npm run demo -- [FILE] [--size BYTES] [--modules N] [--workers N]
 
 Runs a Wasm program (statistics and a histogram of float32 values) over a file:
-with its bytes copied into every module's memory, and with the file mapped there.
+with its bytes copied or read into every module's memory, and with the file
+mapped there.
 
   FILE           any file; its bytes are taken as float32, little-endian.
                  Without it, one is made in demo/data/ and kept for the next run

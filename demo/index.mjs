@@ -1,9 +1,9 @@
-// The same Wasm program over the same file, once with the bytes copied in and once with the file mapped.
+// The same Wasm program over the same file: with the bytes copied in, with the file read in, and with the file mapped.
 //
 //   arguments.mjs                         the command line, and what the machine allows of it
 //   dataset.mjs                           the file
 //   stats.wat, program.mjs                the Wasm program
-//   ways.mjs                              copied in and mapped
+//   ways.mjs                              copied in, read in and mapped
 //   seats.mjs                             modules in this thread and in workers
 //   measure.mjs, measured.mjs             a fresh process for each measurement, and what it does
 //   report.mjs, units.mjs, progress.mjs   what is shown
@@ -14,7 +14,16 @@ import { InputError, generate, generatedPath, inspectFile, isGenerated, warmUp }
 import { measure, workOf } from './measure.mjs'
 import { assemble, programPath, readReport } from './program.mjs'
 import { withProgress } from './progress.mjs'
-import { closingWords, drawHistogram, drawStatistics, drawTable, indent, makePaint, wrap } from './report.mjs'
+import {
+  closingWords,
+  drawHistogram,
+  drawStatistics,
+  drawTable,
+  indent,
+  makePaint,
+  openingWords,
+  wrap
+} from './report.mjs'
 import { formatBytes, formatCount } from './units.mjs'
 
 const defaultSize = 1024 ** 3
@@ -58,6 +67,8 @@ async function main(args, signal) {
   print(`${paint.bold('Program')}  ${showPath(programPath)}: statistics and a histogram of float32 values`)
   for (const note of notes) print(wrap(`Note: ${note}`))
   print('')
+  print(wrap(openingWords))
+  print('')
 
   const binary = await assemble()
   await withProgress('Reading the file into the page cache', byteLength, onProgress =>
@@ -68,7 +79,11 @@ async function main(args, signal) {
     { where: 'workers', modules: workers, title: `${formatCount(workers, 'worker')} with a module each` }
   ]
   for (const place of places) {
-    for (const [wayName, wayTitle] of Object.entries({ copied: 'Copied in', mapped: 'Mapped' })) {
+    for (const [wayName, wayTitle] of Object.entries({
+      copied: 'Copied in',
+      read: 'Read in',
+      mapped: 'Mapped'
+    })) {
       const task = { wayName, where: place.where, modules: place.modules, path, byteLength, binary, colors }
       place[wayName] = await withProgress(`${wayTitle}, ${place.title}`, workOf(task), onProgress =>
         measure(task, onProgress, signal)
@@ -76,10 +91,16 @@ async function main(args, signal) {
     }
   }
 
-  const reports = places.flatMap(({ copied, mapped }) => [...copied.reports, ...mapped.reports])
+  const reports = places.flatMap(({ copied, read, mapped }) =>
+    [copied, read, mapped].flatMap(way => way.reports)
+  )
   const report = readReport(reports[0])
   print(drawTable(places, paint))
-  print(paint.dim('PSS counts a page once, RSS once for each memory that it is mapped into.'))
+  print(
+    paint.dim(
+      wrap('Total: start and first scan. Memory: PSS in the end. Ratios above 1 are in favour of mapping.')
+    )
+  )
   print('')
   print(paint.bold('What the modules found'))
   print(indent(drawStatistics(report)))
@@ -93,7 +114,7 @@ async function main(args, signal) {
     print(wrap('The results differ. Was the file changed meanwhile? If not, please report it.'))
     return 1
   }
-  print(paint.green(wrap(closingWords(places[0]))))
+  for (const place of places) print(wrap(closingWords(place)))
   return 0
 }
 

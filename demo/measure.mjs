@@ -2,12 +2,15 @@
 import { fork } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 
+/** How often each module scans the file: what comes after the first time is what a program does all day. */
+export const SCANS = 3
+
 const childPath = fileURLToPath(new URL('measured.mjs', import.meta.url))
 
 /**
  * Resolves when the child has ended, so that the next measurement finds all of its memory free.
  *
- * @param {{ wayName: 'copied' | 'mapped', where: 'process' | 'workers', modules: number, path: string,
+ * @param {{ wayName: 'copied' | 'read' | 'mapped', where: 'process' | 'workers', modules: number, path: string,
  *   byteLength: number, binary: Uint8Array, colors: boolean }} task
  * @param {(stage: string, bytes: number) => void} onProgress
  * @param {AbortSignal} signal Kills the child.
@@ -32,7 +35,9 @@ export function measure(task, onProgress, signal) {
 
 /** How many bytes a task reads, copies and scans in all, for the progress bar. */
 export function workOf({ wayName, modules, byteLength }) {
-  return wayName === 'copied' ? byteLength * (1 + 2 * modules) : byteLength * modules
+  const scanned = byteLength * modules * SCANS
+  if (wayName === 'mapped') return scanned
+  return scanned + byteLength * (wayName === 'copied' ? 1 + modules : modules)
 }
 
 function describeEnd(code, killSignal) {

@@ -1,5 +1,6 @@
 // The child's side of measure.mjs: a fresh process that measures one way once, so that no memory of another way is left in it.
 import { readFileSync } from 'node:fs'
+import { SCANS } from './measure.mjs'
 
 // The demo has the result, or was ended: don't stay behind.
 process.on('disconnect', () => process.exit())
@@ -35,18 +36,22 @@ async function measure({ wayName, where, modules, path, byteLength, binary, colo
   const data = ways[wayName].open(path, byteLength, onProgress)
   await Promise.all(seats.map(seat => seat.receive(data)))
   const ready = performance.now()
-  const memoryWhenReady = residentMemory()
 
-  const scanStart = performance.now()
-  const reports = await Promise.all(seats.map(seat => seat.scan()))
-  const scanned = performance.now()
+  const scansMs = []
+  let reports
+  for (let i = 0; i < SCANS; i++) {
+    const scanStart = performance.now()
+    reports = await Promise.all(seats.map(seat => seat.scan()))
+    scansMs.push(performance.now() - scanStart)
+  }
   // `data` and all seats are still used below, so nothing that counts here could have been collected.
   const memoryWhenScanned = residentMemory()
 
   return {
     readyMs: ready - start,
-    memoryWhenReady,
-    scanMs: scanned - scanStart,
+    firstScanMs: scansMs[0],
+    nextScanMs: Math.min(...scansMs.slice(1)),
+    totalMs: ready - start + scansMs[0],
     memoryWhenScanned,
     reports,
     drawing: await seats[0].draw(colors),

@@ -1,4 +1,4 @@
-// The two ways by which a file's bytes reach a module. Each has the same three steps:
+// The three ways by which a file's bytes reach a module. Each has the same three steps:
 //
 //   open      once in the host. What it gives, and nothing else, is handed to the modules
 //   handle    what is posted to a worker, and what the worker makes of it
@@ -44,6 +44,29 @@ const copied = {
   }
 }
 
+/** Each module's memory is filled from the file, with no copy in between: the best that can be done without mapping. */
+const read = {
+  open: (path, byteLength) => ({ path, byteLength }),
+
+  toHandle: file => file,
+  fromHandle: file => file,
+
+  place({ path, byteLength }, onProgress) {
+    const pointer = WASM_PAGE_BYTES
+    const memory = new WebAssembly.Memory({ initial: 1 + Math.ceil(byteLength / WASM_PAGE_BYTES) })
+    const target = new Uint8Array(memory.buffer, pointer, byteLength)
+    const fd = openSync(path, 'r')
+    for (let done = 0; done < byteLength;) {
+      const bytesRead = readSync(fd, target, done, Math.min(stepBytes, byteLength - done), done)
+      if (bytesRead === 0) throw new Error(`${path} got shorter while it was read`)
+      done += bytesRead
+      onProgress('reading', bytesRead)
+    }
+    closeSync(fd)
+    return { memory, pointer }
+  }
+}
+
 /** The file's own pages are mapped into each module's memory. */
 const mapped = {
   open: (path, byteLength) => HostRegion.open(path, { byteLength }),
@@ -64,4 +87,4 @@ const mapped = {
   }
 }
 
-export const ways = { copied, mapped }
+export const ways = { copied, read, mapped }
