@@ -473,7 +473,7 @@ const threads = `
 `
 const threadsChild = (body, options = {}) =>
   inChild(
-    `async support => { const { hostmap, probe, failure, assert, require, args } = support; ${threads}; return (${body})(support) }`,
+    `async support => { const { hostmap, probe, failure, assert, require, args, fdOf } = support; ${threads}; return (${body})(support) }`,
     { flags: ['--no-warnings'], ...options, args: { directory: directory.path, ...options.args } }
   )
 /* global TestWorker, dataset, guarded, rounds, fileOf, start, loop, roundsOf, assertUnchanged */

@@ -135,6 +135,7 @@ class GuardedMemory {
     callNative(() => {
       this.#guarded = make === MAKE ? existing.guarded : v8.isGuarded(this.#array, this.#address)
       this.#table = attach(this.#array)
+      if (this.#guarded) v8.noteGuard(this.#table.handle, this.#array, this.#address)
     })
     this.#register()
   }
@@ -631,6 +632,7 @@ class GuardedMemory {
   #move(buffer, array) {
     const guarded = callNative(() => v8.isGuarded(array, this.#address))
     const table = attach(array)
+    if (guarded) callNative(() => v8.noteGuard(table.handle, array, this.#address))
     this.#forgetBases()
     this.#lose()
     this.#register(buffer, array)

@@ -270,6 +270,13 @@ function isGuarded(array, address) {
   )
 }
 
+/** Tells the native part where the guard of a memory is that no growth reaches. */
+function noteGuard(handle, array, address) {
+  const largest = address === 'i32' ? 2 ** 32 : pageLimits().i64 * WASM_PAGE_BYTES
+  // Of 64-bit memories that modules alone can make, the bound is not known.
+  if (largest > 0) native.setGuard(handle, array, largest, reservationOf(address).aboveBytes)
+}
+
 module.exports = {
   WASM_PAGE_BYTES,
   bufferOf,
@@ -287,5 +294,6 @@ module.exports = {
   measureIfAlone,
   reservationOf,
   hasTrapHandler,
-  isGuarded
+  isGuarded,
+  noteGuard
 }

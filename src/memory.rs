@@ -49,7 +49,7 @@
 //! mappings holds only free space; since nothing proves whose that is, it is forgotten.
 
 use crate::error::{Code, Error, Result, check_cancelled};
-use crate::fault::{self, Counts, Registration};
+use crate::fault::{self, Counts, Proof, Registration};
 use crate::huge;
 use crate::mapping::{Access, Entry, MappingTable};
 use crate::region::{Region, RegionPages, keep_out_of_dumps};
@@ -57,6 +57,7 @@ use crate::snapshot::{Content, Laid};
 use crate::sys::areas::{AREAS_OF_A_MAPPING, AREAS_OF_A_MEMORY, Areas};
 use crate::sys::checked_fd::CheckedFd;
 use crate::sys::clock;
+use crate::sys::mark::{self, Mark};
 use crate::sys::mmap::{self, Advice, Pages};
 use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan, WASM_PAGE_BYTES, host_page_bytes};
 use crate::sys::process_map;
@@ -219,6 +220,9 @@ pub(crate) struct State {
     slid_in_tick: u64,
     /// How many `Memory` handles there are.
     attached: usize,
+    /// A page of the guard that no growth reaches, where the memory has one, and what was written there for handlers.
+    guard_page: Option<u64>,
+    mark: Option<Mark>,
     /// What the memory's own pages show; `None`: nothing is known. Only one who holds the memory may believe it.
     pub(crate) laid: Option<Laid>,
     /// Of the snapshot that was laid last. What still shows it, the process's map tells.
@@ -260,8 +264,7 @@ impl Tables {
             };
             let state = shared.lock();
             let attached = state.attached > 0;
-            let dead =
-                !attached && (state.table.is_empty() || stands(*base, &state.table) == Ok(Stands::Not));
+            let dead = !attached && (state.table.is_empty() || stands(*base, &state) == Ok(Stands::Not));
             drop(state);
             if dead {
                 by_base.remove(base);
@@ -324,17 +327,38 @@ impl Memory {
         });
         let mut state = shared.lock();
         state.attached = state.attached.saturating_add(1);
-        // Nothing proves that it was this memory whose pages were laid.
+        // Nothing proves that it was this memory whose pages were laid, nor that this one has the same guard.
         state.laid = None;
+        (state.guard_page, state.mark) = (None, None);
         protect_all(&shared, &mut state, place, None);
         drop(state);
         Ok(Self { shared })
     }
 
+    /// Takes note of the guard of a memory that was found to have one: `above_bytes` from its base on are reserved, and no memory of its kind
+    /// is larger than `largest_bytes`. Without it, faults cost as much as the process has VMAs, where its map is text.
+    pub fn set_guard(&self, place: Place, largest_bytes: u64, above_bytes: u64) -> Result<()> {
+        if process_map::is_text() {
+            let mut state = self.lock_unprotected(place)?;
+            state.guard_page = mark::address_in(place.base.get(), largest_bytes, above_bytes);
+        }
+        Ok(())
+    }
+
+    /// What proves to handlers that what is mapped now is mapped still. The caller holds the memory.
+    pub(crate) fn proof(&self, state: &mut State) -> Proof {
+        if let (None, Some(page)) = (state.mark, state.guard_page) {
+            // SAFETY: the page is of the guard of this memory, as V8 lays them out, and no growth reaches it. `set_guard` was called for the
+            // memory that is attached: whoever attaches another one to this table clears it.
+            state.mark = unsafe { Mark::put(page) };
+        }
+        state.mark.map_or(Proof::Absent, Proof::Marked)
+    }
+
     /// Whether a table that was found is the living memory's at this place. If nothing proves it, it is made as new.
     fn revive(shared: &Shared, place: Place) -> Result<bool> {
         let mut state = shared.lock();
-        let stands = stands(shared.base, &state.table).map_err(|sys| {
+        let stands = stands(shared.base, &state).map_err(|sys| {
             Error::from_sys(
                 Code::MemoryRefused,
                 "can't look for the memory's mappings in the process's own map",
@@ -376,13 +400,13 @@ impl Memory {
             Some(first) => entry_stands(self.shared.base, first),
         };
         // An error says nothing.
-        first_stands.unwrap_or(true) || !is_lost(self.shared.base, &state.table)
+        first_stands.unwrap_or(true) || !is_lost(self.shared.base, &state)
     }
 
     /// Whether the table has mappings, and the kernel none of them: V8 has moved the memory, or freed it.
     pub fn is_lost(&self) -> bool {
         let state = self.lock();
-        !state.table.is_empty() && is_lost(self.shared.base, &state.table)
+        !state.table.is_empty() && is_lost(self.shared.base, &state)
     }
 
     /// Drops a table whose mappings are lost, so that neither the fault guard nor the next memory at this base meets them.
@@ -390,11 +414,12 @@ impl Memory {
         let mut tables = TABLES.lock().unwrap_or_else(PoisonError::into_inner);
         let base = self.shared.base;
         let mut state = self.shared.lock();
-        if !is_lost(base, &state.table) {
+        if !is_lost(base, &state) {
             // Nothing is in it, or V8 has not given the old place back yet: whoever comes next looks again.
             return;
         }
         let lost = std::mem::take(&mut state.table);
+        (state.guard_page, state.mark) = (None, None);
         state.laid = None;
         state.content = None;
         drop(state);
@@ -569,6 +594,7 @@ impl Memory {
             access,
             counts: Arc::default(),
             laid_bare: Arc::clone(&self.shared.laid_bare),
+            proof: self.proof(state),
             page_bytes: pages.region().page_bytes(),
         };
         let registration = Registration::new(guarded, pages.source());
@@ -853,7 +879,12 @@ enum Stands {
 }
 
 /// Asks the kernel. An error says nothing about the mappings: then nobody may take them for gone.
-fn stands(base: PageAligned, table: &MappingTable<Held>) -> SysResult<Stands> {
+fn stands(base: PageAligned, state: &State) -> SysResult<Stands> {
+    // We alone unmap what is mapped in a memory that lives.
+    if let Some(stands) = state.mark.and_then(Mark::stands) {
+        return Ok(if stands { Stands::All } else { Stands::Not });
+    }
+    let table = &state.table;
     let (mut standing, mut gone) = (0_usize, 0_usize);
     for entry in table.entries() {
         if entry_stands(base, entry)? {
@@ -883,8 +914,8 @@ fn entry_stands(base: PageAligned, entry: &Entry) -> SysResult<bool> {
 }
 
 /// Whether the kernel has none of the mappings of a table, which is not empty. An error says nothing.
-fn is_lost(base: PageAligned, table: &MappingTable<Held>) -> bool {
-    stands(base, table) == Ok(Stands::Not)
+fn is_lost(base: PageAligned, state: &State) -> bool {
+    stands(base, state) == Ok(Stands::Not)
 }
 
 /// Protects read-only mappings again, whatever took their protection. A growth that failed half-way leaves some of them writable, and

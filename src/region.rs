@@ -11,7 +11,7 @@
 //! outlive it, since the kernel keeps the pages as long as a mapping stands.
 
 use crate::error::{Code, Error, Result, check_cancelled};
-use crate::fault::{self, Counts, Registration};
+use crate::fault::{self, Counts, Proof, Registration};
 use crate::huge::{self, Filler, PageKind, WhyNot};
 use crate::hugetlb::{self, Filling};
 use crate::mapping::Access;
@@ -752,6 +752,7 @@ impl View {
             access: if sharing == Sharing::Shared { Access::Shared } else { Access::Readonly },
             counts: Arc::clone(&pages.region.counts),
             laid_bare: Arc::default(),
+            proof: Proof::Owned,
             page_bytes: pages.region.page_bytes,
         };
         let registration = Registration::new(target, pages.source());

@@ -216,6 +216,7 @@ impl Memory {
             access: kind.access,
             counts: Arc::default(),
             laid_bare: self.laid_bare(),
+            proof: self.proof(state),
             page_bytes: host_page_bytes(),
         };
         let registration = Registration::new(guarded, nothing());

@@ -25,6 +25,10 @@
 //! same instruction until it is done. And a fault may be history itself: if the access would succeed by now, since another thread
 //! has just unmapped what was there, it is done again.
 //!
+//! Where the process's map is text, the kernel is asked only where nothing else will do ([`Guarded::handle_by_proof`]): a system call
+//! tells whether the access would succeed by now, the [`Mark`] of the memory whether it lives, and the page itself whether it is a
+//! file's. V8 may always be asked. What is past that, somebody else's page in our range among it, the text decides.
+//!
 //! Everything else is handed on to the handler that was there before, so a real crash crashes as it did.
 //!
 //! # Huge pages of the system's pool
@@ -43,8 +47,10 @@ mod registry;
 use crate::hugetlb;
 use crate::mapping::Access;
 use crate::sys::areas;
+use crate::sys::mark::Mark;
 use crate::sys::mmap::{self, Mmap, Pages, Sharing};
 use crate::sys::page::{PageAligned, PageSpan, host_page_bytes};
+use crate::sys::page_query;
 use crate::sys::process_map::{self, Vma};
 use crate::sys::signal::{self, Fault, Kind, Signal};
 use crate::sys::wake::Wake;
@@ -293,8 +299,31 @@ pub struct Target {
     pub counts: Arc<Counts>,
     /// Set when a page lost its protection: one for all mappings of a memory.
     pub laid_bare: Arc<AtomicBool>,
+    /// Why the registry may be believed without the process's map.
+    pub proof: Proof,
     /// The smallest piece that can be protected or replaced, where no zeros were laid yet. The span begins and ends with one.
     pub page_bytes: u64,
+}
+
+/// What proves that a range that is registered is still mapped as we mapped it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// Nobody else unmaps it: a view.
+    Owned,
+    /// It is in a reservation that is there as long as this mark is.
+    Marked(Mark),
+    /// Nothing: the process's map is asked.
+    Absent,
+}
+
+impl Proof {
+    fn holds(self) -> bool {
+        match self {
+            Self::Owned => true,
+            Self::Marked(mark) => mark.stands() == Some(true),
+            Self::Absent => false,
+        }
+    }
 }
 
 /// What stands at the start of a range. A window shows one after the other.
@@ -372,6 +401,8 @@ struct Guarded {
     /// Areas that pages without protection added, and that zeros did.
     stray_areas: AtomicU64,
     zero_areas: AtomicU64,
+    /// Where zeros were laid last without a look at the map.
+    last_zeros: AtomicU64,
     /// What happened that is worth a report, and what of it was reported: bits of [`What`].
     happened: AtomicU8,
     reported: AtomicU8,
@@ -510,6 +541,8 @@ fn is_over(fault: &Fault) -> bool {
         return false;
     }
     let over = match (fault.kind, fault.is_write()) {
+        (Kind::Protection, Some(false)) if !INACCESSIBLE.load(Ordering::Relaxed) => false,
+        _ if process_map::is_text_in_handler() => succeeds_now(fault),
         (Kind::Protection, Some(true)) => {
             process_map::holding_in_handler(fault.address).is_some_and(|vma| vma.writable)
         }
@@ -525,6 +558,15 @@ fn is_over(fault: &Fault) -> bool {
         RETRIED_AT[slot].store(retry, Ordering::Relaxed);
     }
     over
+}
+
+/// Whether the access would succeed now, by what single system calls tell. Safe for any address.
+fn succeeds_now(fault: &Fault) -> bool {
+    match (fault.kind, fault.is_write()) {
+        (Kind::Protection | Kind::Unavailable, Some(true)) => page_query::is_writable(fault.address),
+        (Kind::Protection | Kind::Unavailable, Some(false)) => page_query::is_readable(fault.address),
+        _ => false,
+    }
 }
 
 impl Guarded {
@@ -550,12 +592,119 @@ impl Guarded {
     }
 
     fn handle_alone(&self, fault: &Fault) -> bool {
+        if process_map::is_text_in_handler()
+            && let Some(handled) = self.handle_by_proof(fault)
+        {
+            return handled;
+        }
         let vma =
             process_map::holding_in_handler(fault.address).filter(|vma| self.is_ours(vma, fault.address));
         vma.is_some_and(|vma| match fault.signal {
             Signal::Segv => self.stray_write(fault, &vma),
             Signal::Bus => self.missing_page(fault, &vma),
         })
+    }
+
+    /// What needs no look at the process's map, which takes as long as it has VMAs where it is text. `None`: it is to be looked at.
+    fn handle_by_proof(&self, fault: &Fault) -> Option<bool> {
+        // Poisoned memory is not to be touched. Of a huge page parts may be ordinary ones by now.
+        if fault.kind == Kind::BrokenMemory || self.target.page_bytes > host_page_bytes() {
+            return None;
+        }
+        if succeeds_now(fault) {
+            // Another thread was here first, the memory has just grown, or a window slid on.
+            return Some(true);
+        }
+        if !self.target.proof.holds() {
+            return None;
+        }
+        match (fault.signal, fault.kind, fault.is_write()) {
+            (Signal::Segv, Kind::Protection, Some(is_write)) => self.stray_access_by_proof(fault, is_write),
+            (Signal::Bus, Kind::Unavailable, Some(is_write)) => self.missing_page_by_proof(fault, is_write),
+            _ => None,
+        }
+    }
+
+    fn stray_access_by_proof(&self, fault: &Fault, is_write: bool) -> Option<bool> {
+        // V8 would take it from anybody: what it was makes no difference but to the counts.
+        let is_readable = page_query::is_readable(fault.address);
+        if !is_readable && self.target.is_window && page_query::is_there(fault.address) {
+            if v8_trap::offer(fault) {
+                self.target.counts.faults.fetch_add(1, Ordering::AcqRel);
+                self.note(fault, Cause::PastEnd, Outcome::Trap);
+                return Some(true);
+            }
+            return None;
+        }
+        if !is_write || self.target.access == Access::Shared {
+            return None;
+        }
+        if v8_trap::offer(fault) {
+            self.note(fault, Cause::Readonly, Outcome::Trap);
+            return Some(true);
+        }
+        // Of what somebody else put into our range, or we did as zeros, the map tells; of a page that its file has lost, too.
+        if !is_readable || !page_query::is_file_page(fault.address) {
+            return None;
+        }
+        let page = PageSpan::page_of(fault.address)?.within(self.target.span)?;
+        let is_first = self.stray_pages.load(Ordering::Relaxed) < STRAY_PAGES;
+        let block = match (is_first, self.target.is_window) {
+            (true, _) => page,
+            // Its end is not the region's to show, and where that begins the map tells.
+            (false, true) => return None,
+            (false, false) => self.block_of(fault.address, self.stray_pages.load(Ordering::Relaxed))?,
+        };
+        // Where the process has no room for more VMAs, the map tells how far this one goes.
+        if !areas::take_in_handler(AREAS_OF_A_PAGE) {
+            return None;
+        }
+        // SAFETY: pages of a mapping of ours, which nobody can have unmapped: the range is registered, its proof holds, and its
+        // owner does not change it while a handler is at work. They are private, as all that we map read-only.
+        if unsafe { mmap::unprotect_private(block) }.is_err() {
+            areas::give_back(AREAS_OF_A_PAGE);
+            return None;
+        }
+        self.stray_pages.fetch_add(1, Ordering::Relaxed);
+        self.stray_areas.fetch_add(AREAS_OF_A_PAGE, Ordering::Relaxed);
+        self.stray_write_done(fault);
+        Some(true)
+    }
+
+    fn missing_page_by_proof(&self, fault: &Fault, is_write: bool) -> Option<bool> {
+        if self.may_be_history() {
+            return Some(true);
+        }
+        if v8_trap::offer(fault) {
+            self.target.counts.faults.fetch_add(1, Ordering::AcqRel);
+            self.note(fault, Cause::Unavailable, Outcome::Trap);
+            return Some(true);
+        }
+        // Where a growth has made a read-only mapping writable, that is undone for this page: a write to it is a stray write.
+        let is_writable = is_write || self.target.access != Access::Readonly;
+        let sharing = if is_writable { Sharing::CopyOnWrite } else { Sharing::ReadOnly };
+        let page = PageSpan::page_of(fault.address)?.within(self.target.span)?;
+        self.changed.store(true, Ordering::Release);
+        // As above: how far the rest goes, the map tells.
+        if !areas::take_in_handler(AREAS_OF_A_PAGE) {
+            return None;
+        }
+        if replace_by_zeros(page, sharing).is_err() {
+            areas::give_back(AREAS_OF_A_PAGE);
+            return None;
+        }
+        self.count_zeros(self.is_beside_zeros(page));
+        self.target.counts.faults.fetch_add(1, Ordering::AcqRel);
+        self.note(fault, Cause::Unavailable, Outcome::Zeros);
+        self.report(What::MissingPage);
+        Some(true)
+    }
+
+    /// On how many sides of a page the last zeros are. They are one area with it. What came before them is not known any more, and counted
+    /// twice until all are counted again.
+    fn is_beside_zeros(&self, page: PageSpan) -> u64 {
+        let last = self.last_zeros.swap(page.start().get(), Ordering::Relaxed);
+        u64::from(last.abs_diff(page.start().get()) == host_page_bytes())
     }
 
     /// Whether the page at this address is one that we put there.
@@ -603,6 +752,11 @@ impl Guarded {
         if !self.make_private(fault.address, vma) {
             return false;
         }
+        self.stray_write_done(fault);
+        true
+    }
+
+    fn stray_write_done(&self, fault: &Fault) {
         self.target.counts.stray_writes.fetch_add(1, Ordering::AcqRel);
         self.note(fault, Cause::Readonly, Outcome::PrivatePage);
         // After the page lost its protection: whoever clears it restores the protection then. This one first, since the
@@ -610,7 +764,6 @@ impl Guarded {
         self.laid_bare.store(true, Ordering::Release);
         self.target.laid_bare.store(true, Ordering::Release);
         self.report(What::StrayWrite);
-        true
     }
 
     /// The rest of a window, past what it shows.
@@ -779,9 +932,7 @@ impl Guarded {
                     u64::from(zeros.start < page.start().get())
                         .saturating_add(u64::from(zeros.end > page.end().get()))
                 });
-                areas::give_back(joined.saturating_mul(AREAS_OF_A_PAGE));
-                self.zero_areas.fetch_add(AREAS_OF_A_PAGE, Ordering::Relaxed);
-                self.zero_areas.fetch_sub(joined.saturating_mul(AREAS_OF_A_PAGE), Ordering::Relaxed);
+                self.count_zeros(joined);
                 return true;
             }
             areas::give_back(AREAS_OF_A_PAGE);
@@ -790,6 +941,13 @@ impl Guarded {
         // all that follow.
         let rest = self.part_of(vma).and_then(|area| PageSpan::between(page.start(), area.end()));
         rest.is_some_and(|rest| replace_by_zeros(rest, sharing).is_ok())
+    }
+
+    /// Zeros were laid for a page, whose areas were taken, beside so many others.
+    fn count_zeros(&self, joined: u64) {
+        areas::give_back(joined.saturating_mul(AREAS_OF_A_PAGE));
+        self.zero_areas.fetch_add(AREAS_OF_A_PAGE, Ordering::Relaxed);
+        self.zero_areas.fetch_sub(joined.saturating_mul(AREAS_OF_A_PAGE), Ordering::Relaxed);
     }
 
     fn note(&self, fault: &Fault, cause: Cause, outcome: Outcome) {
@@ -955,6 +1113,7 @@ impl Registration {
             stray_pages: AtomicU32::new(0),
             stray_areas: AtomicU64::new(0),
             zero_areas: AtomicU64::new(0),
+            last_zeros: AtomicU64::new(0),
             happened: AtomicU8::new(0),
             reported: AtomicU8::new(0),
             owner: this_thread(),

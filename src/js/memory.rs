@@ -136,6 +136,20 @@ impl NativeMemory {
     }
 }
 
+/// Of a memory that was found to have guards: how large one of its kind may be, and how much is reserved from its base on.
+#[napi(catch_unwind)]
+pub fn set_guard(
+    memory: u32,
+    env: Env,
+    array: Unknown<'_>,
+    largest_bytes: f64,
+    above_bytes: f64,
+) -> napi::Result<()> {
+    let place = place_of(env, array)?;
+    memory_of(memory)?.set_guard(place, to_count(largest_bytes)?, to_count(above_bytes)?)?;
+    Ok(())
+}
+
 /// Whether the memory is still the one whose mappings the table has.
 #[napi(catch_unwind)]
 pub fn is_at(memory: u32, env: Env, array: Unknown<'_>) -> napi::Result<bool> {

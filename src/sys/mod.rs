@@ -13,6 +13,8 @@
 //! - `file`: opening and examining files, copying inside the kernel
 //! - `futex`: waiting for a word of a file, and waking who waits
 //! - `kept`: descriptors that are kept for signal handlers
+//! - `page_query`: what single system calls tell about one page
+//! - `mark`: proof that a reservation is still the one that it was
 //! - `process_map`: what lies where in this process, by the kernel's own account
 //! - `notes`: what loaded libraries say of themselves
 //! - `socket`: Unix sockets, and descriptors that travel through them
@@ -32,10 +34,12 @@ pub mod futex;
 pub mod inject;
 pub mod kept;
 pub mod limits;
+pub mod mark;
 pub mod memfd;
 pub mod mmap;
 pub mod notes;
 pub mod page;
+pub mod page_query;
 pub mod pagemap;
 pub mod placement;
 pub mod process_map;

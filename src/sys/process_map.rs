@@ -12,6 +12,7 @@
 //! last: there is a pool of them, each claimed by a flag, and where all are taken one is opened.
 
 use super::kept::KeptFile;
+use super::page_query;
 use super::{SysError, SysResult, inject};
 use nix::errno::Errno;
 use std::cell::UnsafeCell;
@@ -71,9 +72,14 @@ fn way_found() -> Way {
     way()
 }
 
-/// Whether one address costs as much as the whole map.
+/// Whether one address costs as much as the whole map. Not before anything was asked.
 pub fn is_text() -> bool {
     way_found() == Way::Text
+}
+
+/// The same in a handler.
+pub fn is_text_in_handler() -> bool {
+    way() == Way::Text
 }
 
 /// The VMA that holds an address, or the next one above it. `None`: there is none.
@@ -88,6 +94,7 @@ pub fn at_or_after(address: u64) -> SysResult<Option<Vma>> {
         }
     }
     let mut found = None;
+    prepared();
     read_text(|vma| {
         if vma.end > address {
             found = Some(*vma);
@@ -100,6 +107,7 @@ pub fn at_or_after(address: u64) -> SysResult<Option<Vma>> {
 
 /// Looks at every VMA, in order of address. Cost: grows with their number, about 0.2 us each.
 pub fn for_each(mut look: impl FnMut(&Vma)) -> SysResult<()> {
+    prepared();
     read_text(|vma| {
         look(vma);
         ControlFlow::Continue(())
@@ -109,6 +117,7 @@ pub fn for_each(mut look: impl FnMut(&Vma)) -> SysResult<()> {
 /// Looks at the VMAs from the one that holds an address on, or the next one above it, for as long as `look` wants more.
 pub fn for_each_from(address: u64, mut look: impl FnMut(&Vma) -> ControlFlow<()>) -> SysResult<()> {
     if way_found() == Way::Text {
+        prepared();
         return read_text(|vma| if vma.end > address { look(vma) } else { ControlFlow::Continue(()) });
     }
     let mut at = address;
@@ -249,7 +258,9 @@ fn query_by(map: BorrowedFd<'_>, address: u64) -> SysResult<Option<Vma>> {
 pub fn is_prepared_for_handler() -> bool {
     match way() {
         Way::Query => MAP.is_ready(),
-        Way::Text => READERS.iter().all(|reader| reader.map.is_ready()),
+        Way::Text => {
+            page_query::is_prepared_for_handler() && READERS.iter().all(|reader| reader.map.is_ready())
+        }
     }
 }
 
@@ -259,7 +270,10 @@ pub fn prepare_for_handler() -> SysResult<()> {
     at_or_after(0)?;
     match way() {
         Way::Query => MAP.prepare(),
-        Way::Text => READERS.iter().try_for_each(|reader| reader.map.prepare()),
+        Way::Text => {
+            page_query::prepare_for_handler();
+            READERS.iter().try_for_each(|reader| reader.map.prepare())
+        }
     }
 }
 
@@ -310,6 +324,16 @@ static READERS: [Reader; POOL] = [const {
         buffer: UnsafeCell::new([0; READ_BYTES]),
     }
 }; POOL];
+
+/// Has a description of the text kept, where many will be read. Without one each reading opens it.
+fn prepared() {
+    if way() == Way::Text
+        && let Some(reader) = READERS.iter().find(|reader| !reader.is_claimed.load(Ordering::Relaxed))
+        && !reader.map.is_ready()
+    {
+        let _ = reader.map.prepare();
+    }
+}
 
 /// Shows the VMAs in order of address, for as long as `look` wants more. Safe in a handler, if `look` is. `look` must not panic.
 fn read_text(look: impl FnMut(&Vma) -> ControlFlow<()>) -> SysResult<()> {
