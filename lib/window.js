@@ -63,10 +63,11 @@ class Window {
     }
   }
 
-  constructor(open, host, entry, { byteLength, access, trap, strict }) {
+  constructor(open, host, entry, request) {
     if (open !== OPEN) {
       throw makeError('ERR_ILLEGAL_CONSTRUCTOR', 'Window has no public constructor: use GuardedMemory.window')
     }
+    const { byteLength, access, trap, strict } = request
     keepHere(this)
     this.#host = host
     this.#entry = entry
