@@ -4,6 +4,8 @@
 
 const fs = require('node:fs')
 const path = require('node:path')
+const { execFile } = require('node:child_process')
+const { promisify } = require('node:util')
 const { createHash, createSecretKey, generateKeyPairSync } = require('node:crypto')
 const { GuardedMemory, HostRegion, Snapshot, exposeState, limits } = require('..')
 const { expectError, expectFailure, expectNothingNew, possessions, thrownBy } = require('./support/errors')
@@ -851,4 +853,11 @@ test('a worker has the same pages by the descriptor', async () => {
 test.each(['a/b', 'x (deleted)', '', 'ü'.repeat(100), ' /memfd:x'])('a name is kept: %j', name => {
   const kept = new GuardedMemory({ initial: 1 }).snapshot({ name })
   expect([kept.name, Snapshot.fromFd(fdOf(kept)).name]).toEqual([name, name])
+})
+
+// The long run: `npm run test:snapshot-files`.
+test('files that were altered at random do no more than to fail with a code', async () => {
+  const run = path.join(__dirname, 'snapshots/files.mjs')
+  const { stdout } = await promisify(execFile)(process.execPath, [run, '--count', '300', '--seed', '1'])
+  expect(stdout).toMatch(/^300 mutations: no abort/m)
 })

@@ -422,7 +422,7 @@ class GuardedMemory {
     callNative(() => native.sync(this.#table.handle, array))
     const entries = []
     const live = this.#live()
-    const flat = native.entries(this.#table.handle)
+    const flat = callNative(() => native.entries(this.#table.handle))
     for (let i = 0; i < flat.length; i += 5) {
       const mapping = live.get(flat[i])
       entries.push({

@@ -383,7 +383,7 @@ function takeSnapshot(memory, ground, options, captured) {
   const kept = captured ?? (globals === undefined ? null : captureGlobals(globals, memory))
   const { table, array, mappings } = ground()
   const shown = []
-  const flat = native.entries(table.handle)
+  const flat = callNative(() => native.entries(table.handle))
   for (let i = 0; i < flat.length; i += 5) {
     const it = mappings.get(flat[i])
     if (it !== undefined) shown.push(whatShows(it))

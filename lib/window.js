@@ -244,7 +244,7 @@ class Window {
   // After a slide that failed: what it showed before, or less of it, or nothing.
   #seeWhatIsLeft() {
     const { table, start, shows } = this.#entry
-    const flat = native.entries(table.handle)
+    const flat = callNative(() => native.entries(table.handle))
     let pageBytes = 0
     for (let i = 0; i < flat.length; i += 5) if (flat[i] === start) pageBytes = flat[i + 4]
     const left = pageBytes - (shows.byteOffset % PAGE_BYTES)

@@ -78,3 +78,63 @@ pub fn push<T>(vec: &mut Vec<T>, item: T) -> Result<(), Refused> {
     vec.push(item);
     Ok(())
 }
+
+/// Lets allocations fail, for tests.
+#[cfg(feature = "inject")]
+pub use failing::{arm, disarm};
+
+#[cfg(feature = "inject")]
+mod failing {
+    use std::alloc::{GlobalAlloc, Layout, System};
+    use std::ptr;
+    use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+
+    struct Failing;
+
+    #[global_allocator]
+    static ALLOCATOR: Failing = Failing;
+
+    /// Which allocations count: those of so many bytes and more.
+    static LEAST_BYTES: AtomicUsize = AtomicUsize::new(usize::MAX);
+    /// How many of them still succeed; one that finds 0 fails, once.
+    static LEFT: AtomicI64 = AtomicI64::new(-1);
+
+    /// Makes the allocation fail that comes after `before` others of at least so many bytes, on any thread.
+    pub fn arm(least_bytes: usize, before: u32) {
+        LEFT.store(before.into(), Ordering::SeqCst);
+        LEAST_BYTES.store(least_bytes, Ordering::SeqCst);
+    }
+
+    /// True if one has failed since.
+    pub fn disarm() -> bool {
+        LEAST_BYTES.store(usize::MAX, Ordering::SeqCst);
+        LEFT.swap(-1, Ordering::SeqCst) < 0
+    }
+
+    fn fails(bytes: usize) -> bool {
+        bytes >= LEAST_BYTES.load(Ordering::Relaxed) && LEFT.fetch_sub(1, Ordering::SeqCst) == 0
+    }
+
+    // SAFETY: all but the refusals, which may happen at any time, is the system's allocator.
+    unsafe impl GlobalAlloc for Failing {
+        unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+            // SAFETY: the caller keeps what GlobalAlloc asks of it.
+            if fails(layout.size()) { ptr::null_mut() } else { unsafe { System.alloc(layout) } }
+        }
+
+        unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+            // SAFETY: the caller keeps what GlobalAlloc asks of it.
+            if fails(layout.size()) { ptr::null_mut() } else { unsafe { System.alloc_zeroed(layout) } }
+        }
+
+        unsafe fn realloc(&self, block: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
+            // SAFETY: the caller keeps what GlobalAlloc asks of it; a refusal leaves the block as it is.
+            if fails(bytes) { ptr::null_mut() } else { unsafe { System.realloc(block, layout, bytes) } }
+        }
+
+        unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+            // SAFETY: the block came from the system's allocator, as all do.
+            unsafe { System.dealloc(block, layout) }
+        }
+    }
+}

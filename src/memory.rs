@@ -48,6 +48,7 @@
 //! memory dies, our pages included, so a table with a mapping that is gone is a dead memory's. A table without
 //! mappings holds only free space; since nothing proves whose that is, it is forgotten.
 
+use crate::alloc;
 use crate::error::{Code, Error, Result, check_cancelled};
 use crate::fault::{self, Counts, Proof, Registration};
 use crate::huge;
@@ -121,10 +122,13 @@ pub struct MapBefore {
 impl MapBefore {
     pub fn take() -> SysResult<Self> {
         let mut mapped: Vec<(u64, u64)> = Vec::new();
+        let mut kept = Ok(());
         process_map::for_each(|vma| match mapped.last_mut() {
             Some(last) if last.1 == vma.start => last.1 = vma.end,
-            _ => mapped.push((vma.start, vma.end)),
+            _ if kept.is_ok() => kept = alloc::push(&mut mapped, (vma.start, vma.end)),
+            _ => {}
         })?;
+        kept?;
         Ok(Self { mapped })
     }
 
@@ -743,20 +747,21 @@ impl Memory {
     }
 
     /// The mappings, in order; of windows, how much they show.
-    pub fn entries(&self) -> Vec<(Entry, Option<PageAligned>)> {
+    pub fn entries(&self) -> Result<Vec<(Entry, Option<PageAligned>)>> {
         let state = self.shared.lock();
         let entries = state.table.held();
-        entries.map(|(entry, held)| (*entry, held.window.as_ref().map(Window::shown))).collect()
+        let entries = entries.map(|(entry, held)| (*entry, held.window.as_ref().map(Window::shown)));
+        Ok(alloc::collected(entries)?)
     }
 
     /// Where mappings and windows start that have unacknowledged faults, and how many; whichever thread made them.
-    pub fn faulted(&self) -> Vec<(PageAligned, u64)> {
+    pub fn faulted(&self) -> Result<Vec<(PageAligned, u64)>> {
         let state = self.shared.lock();
         let counted = state
             .table
             .held()
             .map(|(entry, held)| (entry.span.start(), held.registration.counts().unacknowledged()));
-        counted.filter(|(_, count)| *count > 0).collect()
+        Ok(alloc::collected(counted.filter(|(_, count)| *count > 0))?)
     }
 
     /// Takes note of the faults of all of them.

@@ -10,6 +10,7 @@
 //! A region is the descriptor and no mapping: mappings in memories and views for JavaScript are made from it and
 //! outlive it, since the kernel keeps the pages as long as a mapping stands.
 
+use crate::alloc;
 use crate::error::{Code, Error, Result, check_cancelled};
 use crate::fault::{self, Counts, Proof, Registration};
 use crate::huge::{self, Filler, PageKind, WhyNot};
@@ -553,11 +554,12 @@ impl Region {
         // A seal that is being set must see this view, so the list is locked before the region is asked.
         let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
         let sharing = if self.is_writable() { Sharing::Shared } else { unwritable() };
-        let view = Arc::new(View::new(&pages, skew, byte_length, sharing)?);
         // Now and then those that are gone are left out, before the list takes more memory.
         if views.len() == views.capacity() {
             views.retain(|view| view.strong_count() > 0);
         }
+        views.try_reserve(1).map_err(alloc::Refused::from)?;
+        let view = Arc::new(View::new(&pages, skew, byte_length, sharing)?);
         views.push(Arc::downgrade(&view));
         Ok(view)
     }
@@ -570,10 +572,9 @@ impl Region {
             return Ok(());
         }
         let views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
-        let views: Vec<Arc<View>> = views.iter().filter_map(Weak::upgrade).collect();
+        let views = views.iter().filter_map(Weak::upgrade);
         // Views that were read-only from the start stay so, whatever comes.
-        let shared: Vec<Arc<View>> =
-            views.into_iter().filter(|view| view.shared.load(Ordering::Acquire)).collect();
+        let shared = alloc::collected(views.filter(|view| view.shared.load(Ordering::Acquire)))?;
         let sealed = self.turn_views(&shared, unwritable()).and_then(|()| memfd::seal_write(self.fd.get()?));
         let Err(sys) = sealed else { return Ok(()) };
         // As it was before the call. A view that can't be turned back stays read-only: the process lives.

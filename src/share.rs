@@ -86,7 +86,7 @@ pub struct Received {
 
 impl Terms {
     fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(64_usize.saturating_add(self.name.len()));
+        let mut bytes = Vec::new();
         bytes.extend(MAGIC);
         bytes.extend(self.nonce);
         bytes.push(match self.kind {

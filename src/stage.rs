@@ -140,7 +140,7 @@ impl Stage {
         // A read of a memfd's hole would take memory.
         let page = PageAligned::round_up(1).unwrap_or_default();
         let mut start = span.start();
-        let mut runs = self.mmap.resident(span).into_iter().peekable();
+        let mut runs = self.mmap.resident(span).into_iter().map(|byte| byte & 1 == 1).peekable();
         while let Some(is_there) = runs.next() {
             let mut end = start.checked_add(page).unwrap_or(start);
             while runs.next_if_eq(&is_there).is_some() {

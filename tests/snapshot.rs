@@ -960,7 +960,7 @@ mod injected {
     /// The mappings of the table, whoever was told of them.
     fn standing(it: &One) -> Vec<(Mapped, Arc<Region>, u64)> {
         let region = region(1, 0);
-        let entries = it.memory.entries();
+        let entries = it.memory.entries().unwrap();
         let of = |entry: &wasm_hostmap::mapping::Entry| Mapped { start: entry.span.start(), id: entry.id };
         entries.iter().map(|(entry, _)| (of(entry), Arc::clone(&region), page_bytes())).collect()
     }

@@ -102,7 +102,7 @@ fn cached_bytes(region: &Region) -> u64 {
     let whole = region.pages(PageAligned::ZERO, region.byte_length()).unwrap();
     let look = Mmap::new(whole.length(), whole.as_pages(Sharing::ReadOnly).unwrap()).unwrap();
     let resident = look.resident(look.span());
-    resident.into_iter().map(|is_there| if is_there { page_bytes() } else { 0 }).sum()
+    resident.into_iter().map(|is_there| if is_there & 1 == 1 { page_bytes() } else { 0 }).sum()
 }
 
 /// A file whose pages can leave the page cache; `None` where no file's can.

@@ -401,7 +401,7 @@ impl Model {
             Err(error) if error.sys.is_some() => {
                 prop_assert!(injected, "{}", error);
                 // What it did before, or the beginning of it.
-                let entries = self.memory.entries();
+                let entries = self.memory.entries().unwrap();
                 let (_, now) = entries.iter().find(|(entry, _)| entry.id == mapped.id).unwrap();
                 let now = usize::try_from(now.unwrap().get() / page_bytes()).unwrap();
                 prop_assert!(now == before.shown || now == count.min(before.shown));
@@ -462,11 +462,11 @@ impl Model {
             Step::Grow { .. } => {}
             Step::Attach => {
                 support::forget();
-                let entries = self.memory.entries();
+                let entries = self.memory.entries().unwrap();
                 // Some other one, so that the last handle goes.
                 self.memory = Memory::attach(Reserved::new(16).place()).unwrap();
                 self.memory = Memory::attach(self.reserved.place()).unwrap();
-                prop_assert_eq!(self.memory.entries(), entries);
+                prop_assert_eq!(self.memory.entries().unwrap(), entries);
             }
             Step::Stage { region, access, small } => {
                 let grain = if small { Grain::Small } else { Grain::Huge };
@@ -501,7 +501,7 @@ impl Model {
             self.live.iter().map(|live| (live.mapped.id, shown(live))).collect();
         live.sort_unstable();
         let mut entries: Vec<_> =
-            self.memory.entries().iter().map(|(entry, shown)| (entry.id, *shown)).collect();
+            self.memory.entries().unwrap().iter().map(|(entry, shown)| (entry.id, *shown)).collect();
         entries.sort_unstable();
         prop_assert_eq!(entries, live);
         Ok(())

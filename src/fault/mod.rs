@@ -1081,7 +1081,8 @@ pub fn take_reports() -> Vec<Report> {
     };
     if UNTOLD.load(Ordering::Acquire) > 0 {
         REGISTRY.for_each(|guarded| {
-            if is_mine(guarded.owner) {
+            // What there is no room for stays untold, until the next time.
+            if is_mine(guarded.owner) && reports.try_reserve(1).is_ok() {
                 reports.extend(guarded.take_report());
             }
         });

@@ -2,6 +2,8 @@
 
 use super::memory::memory_of;
 use super::{bytes_of, from_count, internal, to_count};
+use crate::alloc;
+use crate::error::Error;
 use crate::fault::{self, Cause, Counts, LastFault, Outcome};
 use crate::mapping::Access;
 use crate::memory::Mapped;
@@ -110,8 +112,9 @@ pub fn acknowledge_all_faults(memory: u32) -> napi::Result<f64> {
 /// Where mappings and windows of a memory start that have unacknowledged faults, and how many: two numbers each.
 #[napi(catch_unwind)]
 pub fn faulted_in(memory: u32) -> napi::Result<Vec<f64>> {
-    let faulted = memory_of(memory)?.faulted();
-    Ok(faulted.into_iter().flat_map(|(start, count)| [start.get(), count].map(from_count)).collect())
+    let faulted = memory_of(memory)?.faulted()?;
+    let flat = faulted.into_iter().flat_map(|(start, count)| [start.get(), count].map(from_count));
+    Ok(alloc::collected(flat).map_err(Error::from)?)
 }
 
 #[napi(object)]
@@ -131,7 +134,7 @@ pub struct NativeReport {
 
 /// What happened to the mappings and views that this thread made and was not told yet.
 #[napi(catch_unwind)]
-pub fn take_fault_reports() -> Vec<NativeReport> {
+pub fn take_fault_reports() -> napi::Result<Vec<NativeReport>> {
     let reports = fault::take_reports().into_iter().map(|report| NativeReport {
         stray_write: report.stray_write,
         missing_page: report.missing_page,
@@ -148,7 +151,7 @@ pub fn take_fault_reports() -> Vec<NativeReport> {
         .to_owned(),
         region_offset: report.last.map(|last| from_count(last.region_offset)),
     });
-    reports.collect()
+    Ok(alloc::collected(reports).map_err(Error::from)?)
 }
 
 type Listener = ThreadsafeFunction<(), (), (), napi::Status, false, true>;

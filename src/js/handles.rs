@@ -5,6 +5,7 @@
 //! The class object owns the [`Slot`]: lib/ holds it for as long as it uses the number.
 
 use super::internal;
+use crate::alloc;
 use crate::error::Error;
 use std::cell::RefCell;
 use std::marker::PhantomData;
@@ -32,7 +33,10 @@ impl<T> Handles<T> {
             return Ok(number);
         }
         let number = u32::try_from(self.slots.len()).map_err(|_| internal("there are too many objects"))?;
-        self.slots.push(object);
+        // Room for its number to come back, too, so that giving it back can't fail.
+        let given = self.slots.len().saturating_add(1).saturating_sub(self.empty.len());
+        self.empty.try_reserve(given).map_err(alloc::Refused::from)?;
+        alloc::push(&mut self.slots, object)?;
         Ok(number)
     }
 

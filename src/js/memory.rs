@@ -8,6 +8,7 @@ use super::region::region_of;
 use super::task::{Job, NativeTask};
 use super::window::to_number;
 use super::{bytes_of, from_count, internal, to_count};
+use crate::alloc;
 use crate::error::{Code, Error};
 use crate::mapping::Access;
 use crate::memory::{self, MapBefore, Mapped, Memory, Place, Reservation};
@@ -266,7 +267,7 @@ pub(super) fn unmap(memory: &Memory, place: Place, [start, id]: [f64; 2]) -> Res
 /// The mappings in order, five numbers each: start, end, access, offset in the region, bytes that a window shows, or -1.
 #[napi(catch_unwind)]
 pub fn entries(memory: u32) -> napi::Result<Vec<f64>> {
-    let entries = memory_of(memory)?.entries();
+    let entries = memory_of(memory)?.entries()?;
     let flat = entries.iter().flat_map(|(entry, shown)| {
         let (start, end) = (entry.span.start().get(), entry.span.end().get());
         let counts = [start, end].map(from_count);
@@ -278,7 +279,7 @@ pub fn entries(memory: u32) -> napi::Result<Vec<f64>> {
             shown.map_or(-1.0, |shown| from_count(shown.get())),
         ]
     });
-    Ok(flat.collect())
+    Ok(alloc::collected(flat).map_err(Error::from)?)
 }
 
 pub(super) fn aligned_offset(byte_offset: f64) -> Result<PageAligned, Error> {

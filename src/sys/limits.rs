@@ -1,6 +1,7 @@
 //! What the machine and the process allow: limits, counts and sizes that the kernel tells as text.
 
 use super::{SysError, SysResult, process_map};
+use crate::alloc;
 use nix::sys::resource::{Resource, getrlimit};
 use std::fs;
 
@@ -34,12 +35,16 @@ const LOWEST: u64 = 65_536;
 pub fn address_space() -> SysResult<AddressSpace> {
     let mut space = AddressSpace::default();
     let mut at = LOWEST;
+    let mut kept = Ok(());
     process_map::for_each(|vma| {
         // The vsyscall page of x64 lies in the kernel's half.
         if vma.start >> 63 != 0 {
             return;
         }
-        space.gaps.push(vma.start.saturating_sub(at));
+        let gap = vma.start.saturating_sub(at);
+        if gap > 0 && kept.is_ok() {
+            kept = alloc::push(&mut space.gaps, gap);
+        }
         at = vma.end.max(at);
         let bytes = vma.end.saturating_sub(vma.start);
         space.area_count = space.area_count.saturating_add(1);
@@ -50,7 +55,8 @@ pub fn address_space() -> SysResult<AddressSpace> {
     })?;
     // The stack lies near the top, so the top is the next power of two: 2^47 on x64, 2^39 to 2^52 on arm64.
     space.total_bytes = at.checked_next_power_of_two().unwrap_or(u64::MAX);
-    space.gaps.push(space.total_bytes.saturating_sub(at));
+    kept?;
+    alloc::push(&mut space.gaps, space.total_bytes.saturating_sub(at))?;
     space.free_bytes = space.gaps.iter().sum();
     space.largest_free_bytes = space.gaps.iter().copied().max().unwrap_or(0);
     Ok(space)

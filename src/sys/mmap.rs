@@ -26,6 +26,7 @@
 
 use super::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan, host_page_bytes};
 use super::{SysError, SysResult, inject, limits, process_map, to_u64, to_usize};
+use crate::alloc;
 use nix::errno::Errno;
 use nix::sys::mman::{
     MRemapFlags, MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, mprotect, mremap, munmap,
@@ -594,10 +595,12 @@ impl Mmap {
     }
 
     /// Which pages of a range of it are in memory; what lies outside of the mapping is in none.
-    pub fn resident(&self, span: PageSpan) -> Vec<bool> {
+    /// A byte for each page: its lowest bit tells.
+    pub fn resident(&self, span: PageSpan) -> Vec<u8> {
         let Some(span) = span.within(self.span()) else { return Vec::new() };
         let pages = to_usize(span.length().get()).checked_div(to_usize(host_page_bytes())).unwrap_or(0);
-        let mut resident = vec![0_u8; pages];
+        // None is known to be there where nothing can be kept.
+        let Ok(mut resident) = alloc::zeroed(pages) else { return Vec::new() };
         let Ok(start) = pointer(span.start().get()) else { return Vec::new() };
         // SAFETY: mincore writes a byte for each page of the range.
         let asked =
@@ -605,8 +608,7 @@ impl Mmap {
         if asked != 0 {
             return Vec::new();
         }
-        // The lowest bit is all that it promises.
-        resident.into_iter().map(|byte| byte & 1 == 1).collect()
+        resident
     }
 
     /// Unmaps the pages of a range, which are mapped again when they are touched. Of private ones, what was written is lost.
