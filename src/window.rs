@@ -150,7 +150,8 @@ unsafe fn show(target: PageSpan, pages: &RegionPages<'_>, access: Access) -> Sys
     let region = pages.region();
     let grain = pages.grain(target.start().get());
     let mut removed = false;
-    if let Some(stage) = region.stage(sharing, grain, !pages.is_one_step(sharing)) {
+    let stage = region.stage(sharing, grain, !pages.is_one_step(sharing));
+    if let Some(stage) = stage.filter(|_| mmap::can_move_now(sharing)) {
         // SAFETY: the caller's promise.
         match unsafe { stage.move_to(target, pages.region_offset()) } {
             Ok(()) => return Ok(()),

@@ -535,6 +535,12 @@ pub fn can_stage(sharing: Sharing) -> bool {
         || sharing == Sharing::CopyOnWrite && private_data_is_bounded())
 }
 
+/// Whether pages of this kind may be moved from a stage now. A limit may have come since the stage was made (prlimit(1)); the
+/// kernel would find it passed when the old pages are gone, and then have no address space for others either.
+pub fn can_move_now(sharing: Sharing) -> bool {
+    !limits::is_bounded_now(sharing == Sharing::CopyOnWrite)
+}
+
 /// Whether [`replace`] puts these pages in place by one system call.
 pub fn is_one_step(is_memfd: bool, sharing: Sharing) -> bool {
     strategy_of_file(is_memfd, sharing) == Strategy::InPlace
