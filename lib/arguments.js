@@ -8,6 +8,7 @@ const { fileURLToPath } = require('node:url')
 const { makeError } = require('./errors.js')
 const { whoseObject } = require('./copies.js')
 const { received, instead, nearestOf } = require('./given.js')
+const { Uint8Array } = require('./intrinsics.js')
 
 /** `remedy`: what to do instead, if that is known. */
 function wrongType(name, expected, value, remedy) {

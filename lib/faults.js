@@ -65,7 +65,7 @@ function probe() {
     return false
   }
   const buffer = v8.bufferOf(memory)
-  if (!native.beginProbe(new Uint8Array(buffer))) return native.traps() !== 'untried'
+  if (!native.beginProbe(v8.arrayOver(buffer))) return native.traps() !== 'untried'
   try {
     load(buffer.byteLength)
   } catch {

@@ -17,7 +17,7 @@ const { WASM_PAGE_BYTES, bufferOf, isMemory } = v8
 
 // Taken now, like those of v8.js.
 const { compile, instantiate, validate } = WebAssembly
-const { Uint8Array } = globalThis
+const { Uint8Array } = require('./intrinsics.js')
 const { create } = Object
 
 const MAKE = Symbol('make')

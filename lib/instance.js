@@ -403,7 +403,7 @@ class ModuleFunction {
   }
 }
 
-const SCRATCH = new Table({ element: 'anyfunc', initial: 1 })
+const SCRATCH = new Table({ __proto__: null, element: 'anyfunc', initial: 1 })
 
 // A table of functions takes no others.
 function isWasmFunction(value) {

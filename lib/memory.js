@@ -21,10 +21,7 @@ const {
 const { checkOwn, prepareRestore, reachable, restoreState } = require('./instance.js')
 const v8 = require('./v8.js')
 
-const { WASM_PAGE_BYTES, lengthOf } = v8
-
-// Taken now, like those of v8.js.
-const { Uint8Array } = globalThis
+const { WASM_PAGE_BYTES, Uint8Array, isShared, lengthOf } = v8
 
 // Lets this module alone make mappings, and memories around existing ones.
 const MAKE = Symbol('make')
@@ -131,7 +128,7 @@ class GuardedMemory {
     }
     this.#array = v8.arrayOver(this.#buffer)
     this.#seenBytes = lengthOf(this.#array)
-    this.#shared = types.isSharedArrayBuffer(this.#buffer)
+    this.#shared = isShared(this.#buffer)
     callNative(() => {
       this.#guarded = make === MAKE ? existing.guarded : v8.isGuarded(this.#array, this.#address)
       this.#table = attach(this.#array)
@@ -573,7 +570,7 @@ class GuardedMemory {
     if (buffer === this.#buffer) return buffer
     const array = v8.arrayOver(buffer)
     if (
-      types.isSharedArrayBuffer(buffer) !== this.#shared ||
+      isShared(buffer) !== this.#shared ||
       v8.isResizable(buffer) ||
       this.#table.lost ||
       !isAt(this.#table.handle, array)

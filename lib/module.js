@@ -10,7 +10,7 @@ const { runTask } = require('./task.js')
 
 // Taken now, like those of v8.js.
 const { Module, validate } = WebAssembly
-const { Uint8Array } = globalThis
+const { Uint8Array } = require('./intrinsics.js')
 
 const SECTION = 'wasm-hostmap'
 // V8 takes no more on Node 20 and 22, and a million later.

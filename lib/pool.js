@@ -26,8 +26,7 @@ const { rewindSourcesOf } = require('./window.js')
 const state = require('./instance.js')
 const v8 = require('./v8.js')
 
-// Taken now, like those of v8.js.
-const { Uint8Array } = globalThis
+const { Uint8Array } = require('./intrinsics.js')
 const { getOwnPropertyDescriptor } = Object
 const { Module, Instance, compile } = WebAssembly
 

@@ -5,6 +5,7 @@
 
 const { inspect } = require('node:util')
 const { makeError } = require('./errors.js')
+const { getOwnPropertyDescriptor } = require('./intrinsics.js')
 
 // A getter of each class that reads a private field and does nothing else.
 const PROBES = {
@@ -30,7 +31,7 @@ const PROMISING = new Set(['acquire', 'run', 'prefetch', 'save', 'instantiate'])
 function checkReceivers(face) {
   for (const [name, probe] of Object.entries(PROBES)) {
     const { prototype } = face[name]
-    const read = Object.getOwnPropertyDescriptor(prototype, probe).get
+    const read = getOwnPropertyDescriptor(prototype, probe).get
     const isOwn = value => {
       try {
         read.call(value)
@@ -41,7 +42,7 @@ function checkReceivers(face) {
       }
     }
     for (const key of Reflect.ownKeys(prototype)) {
-      const property = Object.getOwnPropertyDescriptor(prototype, key)
+      const property = getOwnPropertyDescriptor(prototype, key)
       // The one function that may be called with anything, by whoever prints a prototype.
       if (key === 'constructor' || key === inspect.custom) continue
       const kind = property.get === undefined ? 'value' : 'get'

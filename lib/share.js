@@ -47,7 +47,7 @@ function readToken(token, type) {
   // Regular expressions say it in other words where the stack ends.
   roomOnStack()
   const expected = type === REGION ? 'what region.share() gave' : 'what snapshot.share() gave'
-  if (typeof token !== 'object' || token === null) throw wrongThing('token', expected, token, () => undefined)
+  if (!check.isObject(token)) throw wrongThing('token', expected, token, () => undefined)
   const given = token.type
   if (given !== type) {
     if (CLASS_OF[given] === undefined) throw wrongThing('token', expected, token, () => undefined)

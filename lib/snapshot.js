@@ -23,8 +23,7 @@ const {
 const { roomOnStack } = require('./stack.js')
 const state = require('./instance.js')
 
-// Taken now, like those of v8.js.
-const { Uint8Array } = globalThis
+const { Uint8Array } = require('./intrinsics.js')
 const { compile, instantiate } = WebAssembly
 
 const MAKE = Symbol('make')

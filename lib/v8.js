@@ -2,36 +2,29 @@
 
 // What this V8 does with memories: found out by asking it, never by its version.
 
-const { types } = require('node:util')
 const native = require('./binding.js')
 const { makeError } = require('./errors.js')
+const intrinsics = require('./intrinsics.js')
 
 const WASM_PAGE_BYTES = 65536
 
-// Taken now, so that nothing that is changed later on the prototypes comes between us and V8.
+// Taken now, so that nothing that is changed later comes between us and V8. The rest is in intrinsics.js.
 const { Memory, Module, Instance } = WebAssembly
-const bufferGetter = Object.getOwnPropertyDescriptor(Memory.prototype, 'buffer').get
-const growMethod = Memory.prototype.grow
-const uncurryThis = Function.prototype.bind.bind(Function.prototype.call)
+const { Uint8Array, getBuffer, growMemory, lengthOf, byteLengthOf, sharedByteLengthOf } = intrinsics
 
-const getBuffer = uncurryThis(bufferGetter)
-const growMemory = uncurryThis(growMethod)
-
-// Node 20 has `resizable`, and no `growable` without a flag.
-const never = () => false
-const getterOf = (Class, name) => {
-  const getter = Object.getOwnPropertyDescriptor(Class.prototype, name)?.get
-  return getter === undefined ? never : uncurryThis(getter)
+/** Whether a buffer is a SharedArrayBuffer, of any realm. */
+function isShared(buffer) {
+  try {
+    sharedByteLengthOf(buffer)
+    return true
+  } catch {
+    return false
+  }
 }
-const isResizableBuffer = getterOf(ArrayBuffer, 'resizable')
-const isGrowableBuffer = getterOf(SharedArrayBuffer, 'growable')
-
-/** How many elements a typed array has, whatever a script made of `length`. Mapping trusts it. */
-const lengthOf = getterOf(Object.getPrototypeOf(Uint8Array), 'length')
 
 /** Whether a buffer can change its size, as no Wasm memory's can that was not asked to. */
 const isResizable = buffer =>
-  types.isSharedArrayBuffer(buffer) ? isGrowableBuffer(buffer) : isResizableBuffer(buffer)
+  (isShared(buffer) ? intrinsics.isGrowableBuffer?.(buffer) : intrinsics.isResizableBuffer?.(buffer)) ?? false
 
 /** The buffer of a memory of any realm. Throws a TypeError for anything else. */
 const bufferOf = memory => getBuffer(memory)
@@ -41,7 +34,7 @@ const MOST_BYTES_OF_ARRAY = require('node:buffer').constants.MAX_LENGTH
 
 /** A Uint8Array over all of a memory's buffer: the native part finds base and length by it. */
 function arrayOver(buffer) {
-  const { byteLength } = buffer
+  const byteLength = isShared(buffer) ? sharedByteLengthOf(buffer) : byteLengthOf(buffer)
   if (byteLength > MOST_BYTES_OF_ARRAY) {
     throw makeError(
       'ERR_HOSTMAP_NO_MEMORY64',
@@ -99,8 +92,8 @@ function compileOnce(bytes) {
 
 /** Whether a module that imports a 64-bit memory links to this one. */
 function linksAs64(memory) {
-  const isShared = types.isSharedArrayBuffer(bufferOf(memory))
-  const module = compileOnce(isShared ? IMPORT_SHARED_I64 : IMPORT_I64)
+  const needsShared = isShared(bufferOf(memory))
+  const module = compileOnce(needsShared ? IMPORT_SHARED_I64 : IMPORT_I64)
   if (module === null) return false
   try {
     new Instance(module, { '': { '': memory } })
@@ -283,7 +276,9 @@ module.exports = {
   growBy,
   isMemory,
   isResizable,
+  isShared,
   lengthOf,
+  Uint8Array,
   addressTypeOf,
   addressTypeOfBuffer,
   arrayOver,

@@ -10,8 +10,7 @@ const { isRegion, handleOf, nativeOf } = require('./region.js')
 const { keepHere, wrongThing } = require('./share.js')
 const { faultsFrom, faultedError, UNACKNOWLEDGED } = require('./faults.js')
 
-// Taken now, like those of v8.js.
-const { Uint8Array } = globalThis
+const { Uint8Array } = require('./intrinsics.js')
 
 // Lets memory.js alone open windows.
 const OPEN = Symbol('open')

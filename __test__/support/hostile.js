@@ -116,6 +116,9 @@ async function attack(hostmap) {
   const { HostRegion, GuardedMemory, Snapshot, InstancePool, exposeState, instrumentGrowth } = hostmap
   const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'wasm-hostmap-hostile-'))
   const file = path.join(directory, 'file')
+  // Some of the values are names of files that can be written.
+  const before = process.cwd()
+  process.chdir(directory)
   fs.writeFileSync(file, 'some bytes')
   const bad = new Set()
   let calls = 0
@@ -291,6 +294,7 @@ async function attack(hostmap) {
   }
 
   for (const close of [pooled, pool, snapshot, region]) (close.release ?? close.close).call(close)
+  process.chdir(before)
   fs.rmSync(directory, { recursive: true })
   return { bad: [...bad].sort(), calls }
 }

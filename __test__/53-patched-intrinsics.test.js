@@ -1,0 +1,84 @@
+'use strict'
+
+// Scripts that ran before the package, and changed what it asks V8 with: it asks V8 all the same.
+
+const path = require('node:path')
+const { inChild } = require('./support/child')
+const { temporaryDirectory } = require('./support/files')
+
+const directory = temporaryDirectory()
+
+const get = (Class, name, value) =>
+  `Object.defineProperty(${Class}, '${name}', { get() { return ${value} }, configurable: true })`
+
+const patches = {
+  'the length of typed arrays': get('Object.getPrototypeOf(Uint8Array.prototype)', 'length', '2 ** 33'),
+  'the length of typed arrays, by a function that claims to be native': `
+    const fake = Function.prototype.bind.call(function () { return 2 ** 33 })
+    Object.defineProperty(fake, 'name', { value: 'get length' })
+    Object.defineProperty(Object.getPrototypeOf(Uint8Array.prototype), 'length', { get: fake })
+    const { toString } = Function.prototype
+    Function.prototype.toString = function () { return this === fake ? 'function get length() { [native code] }' : toString.call(this) }`,
+  'the buffers of memories': `const heap = new ArrayBuffer(2 ** 20); ${get('WebAssembly.Memory.prototype', 'buffer', 'heap')}`,
+  'the growth of memories': 'WebAssembly.Memory.prototype.grow = () => 0',
+  'the size of buffers': get('ArrayBuffer.prototype', 'byteLength', '2 ** 40'),
+  'the size of shared buffers': get('SharedArrayBuffer.prototype', 'byteLength', '1'),
+  'whether buffers can be resized': get('ArrayBuffer.prototype', 'resizable', 'true'),
+  'what makes a Uint8Array': `
+    const { Uint8Array } = globalThis, heap = new ArrayBuffer(2 ** 20)
+    globalThis.Uint8Array = new Proxy(Uint8Array, { construct: () => new Uint8Array(heap) })`,
+  'how a Uint8Array is iterated':
+    'Object.getPrototypeOf(Uint8Array.prototype)[Symbol.iterator] = function* () {}',
+  'how functions are bound': 'Function.prototype.bind = function () { return () => 2 ** 33 }',
+  'how properties are looked up': `
+    Object.getOwnPropertyDescriptor = Reflect.getOwnPropertyDescriptor = () => ({ get: () => 2 ** 33, value: () => 2 ** 33 })`,
+  'the prototype of all objects': `
+    Object.assign(Object.prototype, {
+      maximum: 1, shared: true, address: 'i64', access: 'shared', at: 0, byteOffset: 4096, byteLength: 1,
+      hugePages: true, exclusive: true, keepResidentBytes: 'many', allocator: null, populate: 'yes'
+    })`,
+  'maps and sets that remember nothing': `
+    for (const { prototype } of [WeakMap, WeakSet]) prototype.get = prototype.has = () => undefined`
+}
+
+test.each(Object.entries(patches))('%s', async (name, patch) => {
+  const prelude = directory.file(`'use strict'\n${patch}\n`, `${name.replaceAll(' ', '-')}.cjs`)
+  const seen = await inChild(
+    async ({ args, require }) => {
+      const { GuardedMemory, HostRegion } = require(args)
+      // (module (memory (import "" "") 1) (func (export "load") (param i32) (result i32) local.get 0 i32.load))
+      const reader = Buffer.from(
+        'AGFzbQEAAAABBgFgAX8BfwIGAQAAAgABAwIBAAcIAQRsb2FkAAAKCQEHACAAKAIACw==',
+        'base64'
+      )
+      const guarded = new GuardedMemory({ initial: 4, maximum: 8 })
+      const { load } = new WebAssembly.Instance(new WebAssembly.Module(reader), {
+        '': { '': guarded.memory }
+      }).exports
+      const region = HostRegion.copyFrom(Buffer.from([1, 0, 0, 0]))
+      const mapping = guarded.map(region, { at: 65536 })
+      const first = load(65536)
+      const snapshot = guarded.snapshot()
+      guarded.grow(1)
+      const last = load(4 * 65536)
+      mapping.unmap()
+      const none = load(65536)
+      const again = guarded.map(region)
+      const other = load(again.pointer)
+      again.unmap()
+      guarded.restore(snapshot)
+      const restored = load(65536)
+      guarded.window({ byteLength: 4096, at: 131072 }).slide(region)
+      const shown = load(131072)
+      let past = 'no trap'
+      try {
+        load(8 * 65536)
+      } catch ({ message }) {
+        past = message
+      }
+      return [guarded.guarded, first, last, none, other, restored, shown, past]
+    },
+    { flags: ['--no-warnings', '--require', prelude], args: path.join(__dirname, '..') }
+  )
+  expect(seen).toEqual([true, 1, 0, 0, 1, 1, 1, 'memory access out of bounds'])
+})
