@@ -1108,7 +1108,7 @@ describe('a shared memory', () => {
     "in which a worker shortens and empties it meanwhile: no crash, rest '%s'",
     async rest => {
       const seen = await inChild(
-        async ({ hostmap, probe, require, args: rest }) => {
+        async ({ hostmap, probe, require, fdOf, args: rest }) => {
           const { TestWorker } = require('./worker')
           const page = hostmap.limits().pageSize
           const guarded = new hostmap.GuardedMemory({ initial: 16, maximum: 16, shared: true })

@@ -9,7 +9,6 @@ const path = require('node:path')
 const { temporaryDirectory } = require('./support/files')
 const { inChild } = require('./support/child')
 const { assemble, compileProbe, MiB } = require('./support/wasm')
-const { fdOf } = require('./support/procfs.js')
 
 const ROOT = path.join(__dirname, '..')
 const directory = temporaryDirectory()
@@ -456,7 +455,7 @@ const threads = `
           }
         }
       },
-      { activity, memory: guarded.memory, fd: fdOf(dataset), path: fileOf(slot), slot, rounds }
+      { activity, memory: guarded.memory, fd: dataset.duplicateFd(), path: fileOf(slot), slot, rounds }
     )
     return worker
   }

@@ -104,21 +104,19 @@ step('fromFd', 6, { region: pick, file: flag, readonly: flag, ...part }, (world,
   const { backing, closed = false } = file ?? region
   const part = partOf(backing.size, args, PAGE)
   const { byteOffset, byteLength } = part
-  // Of a region there is one descriptor; opened again by its name in /proc, it is one of its own.
+  // Of a region there is a duplicate; opened again by its name in /proc, it is one of its own.
   const reopen = args.readonly && !file && !closed
   const opened = file ? !args.readonly : reopen ? false : region.opened
+  const given = file ? (opened ? file.fd : file.readonlyFd) : closed ? -1 : fdOf(region.real)
   return {
     text: `fromFd(${file ? 'file' : region.name}${opened ? '' : ' read-only'}, ${showPart(part)})`,
     documented: 'open',
     codes: closed ? ['ERR_OUT_OF_RANGE', ...part.codes] : part.codes,
     call: () => {
       if (!reopen) {
-        return HostRegion.fromFd(file ? (opened ? file.fd : file.readonlyFd) : fdOf(region.real), {
-          byteOffset,
-          byteLength
-        })
+        return HostRegion.fromFd(given, { byteOffset, byteLength })
       }
-      const fd = fs.openSync(`/proc/self/fd/${fdOf(region.real)}`, 'r')
+      const fd = fs.openSync(`/proc/self/fd/${given}`, 'r')
       try {
         return HostRegion.fromFd(fd, { byteOffset, byteLength })
       } finally {

@@ -81,7 +81,7 @@ step('map in the worker', 12, { ...mapArguments, at, sane: flag, close: flag }, 
       const answer = await world.thread.do('map', {
         id: memory.id,
         mapping: mapping.id,
-        fd: fdOf(region.real),
+        fd: region.closed ? -1 : fdOf(region.real),
         part: { byteOffset: offset, byteLength },
         close: args.close,
         options: { ...options, at: address }
