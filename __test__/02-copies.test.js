@@ -48,6 +48,22 @@ describe('copies of one version', () => {
     }
   })
 
+  test('are one library where the first one of the process comes second in a thread, or once more', async () => {
+    const copies = [root, install()]
+    const outcome = await inFresh(async ({ require, inWorker, args: [first, second] }) => {
+      const isOne = ([first, second]) => {
+        const [one, two] = [require(first), require(second)]
+        return Object.keys(one).every(name => one[name] === two[name])
+      }
+      const loaded = require(first)
+      const { value } = await inWorker(isOne, [second, first])
+      for (const file of Object.keys(require.cache)) delete require.cache[file]
+      const again = require(first)
+      return { inWorker: value, again: loaded.HostRegion === again.HostRegion }
+    }, copies)
+    expect(outcome).toEqual({ inWorker: true, again: true })
+  })
+
   test('see one table of mappings in two realms of a thread', async () => {
     const outcome = await inFresh(
       async ({ require, loadInRealm, failure, args: [first, second] }) => {

@@ -34,8 +34,8 @@ function shared(native, file) {
     throw twoVersions(own, { path: file, identity: VERSION })
   }
   const [first] = copies
-  if (first.isOwn) return native
   if (first.identity !== own.identity) throw twoVersions(first, own)
+  // Also where it is this one: another copy, or this one in another module cache, may have asked it before in this thread.
   return native.exportsOfFirst()
 }
 

@@ -22,8 +22,10 @@ function inChild(body, { flags = [], ulimit, args = null, env = {}, main = MAIN 
   return new Promise((resolve, reject) => {
     const options = { maxBuffer: 2 ** 26, env: { ...process.env, NODE_OPTIONS: '', ...env } }
     execFile(file, rest, options, (error, stdout, stderr) => {
-      if (!error) return resolve(JSON.parse(stdout.slice(stdout.lastIndexOf('\n', stdout.length - 2) + 1)))
-      const end = error.signal ? `by ${error.signal}` : `with code ${error.code}`
+      const line = stdout.slice(stdout.lastIndexOf('\n', stdout.length - 2) + 1)
+      // Without one, nothing was left that could have called back.
+      if (!error && line.trim() !== '') return resolve(JSON.parse(line))
+      const end = error?.signal ? `by ${error.signal}` : `with code ${error?.code ?? '0 and no result'}`
       reject(new Error(`The child process ended ${end}.\n${stderr.slice(-4000)}`))
     })
   })

@@ -38,8 +38,10 @@ async function inWorker(body, data, { wait = false } = {}) {
     Promise.resolve(workerData).then(${body}).then(value => tell({ value }), ({ code, message }) => tell({ code, message }))
     ${wait ? 'setInterval(() => {}, 1000)' : ''}`
   const worker = new Worker(text, { eval: true, workerData: data })
+  // It may send and end in one turn of the event loop.
+  const exited = once(worker, 'exit')
   const [answer] = await once(worker, 'message')
-  if (!wait) await once(worker, 'exit')
+  if (!wait) await exited
   return { ...answer, end: () => worker.terminate() }
 }
 
