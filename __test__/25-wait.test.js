@@ -76,6 +76,30 @@ describe('region.wait()', () => {
     expect(await waits[3]).toBe('ok')
   })
 
+  test('goes on when nobody is to be woken', async () => {
+    const region = keep(HostRegion.allocate(100))
+    const wait = region.wait(0, 0)
+    let woken = 0
+    while (woken === 0) {
+      expect(region.notify(0, 0)).toBe(0)
+      await new Promise(resolve => setImmediate(resolve))
+      woken = region.notify(0, 1)
+    }
+    expect(await wait).toBe('ok')
+  })
+
+  test('rejects with what a signal of the caller throws', async () => {
+    const region = keep(HostRegion.allocate(100))
+    const thrown = new Error('of the signal')
+    const throws = () => {
+      throw thrown
+    }
+    for (const broken of ['addEventListener', 'removeEventListener']) {
+      const signal = { aborted: false, addEventListener() {}, removeEventListener() {}, [broken]: throws }
+      await expect(region.wait(0, 0, { timeoutMs: 1, signal })).rejects.toBe(thrown)
+    }
+  })
+
   test('is ended by a signal', async () => {
     const region = keep(HostRegion.allocate(100))
     const controller = new AbortController()

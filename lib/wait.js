@@ -46,7 +46,12 @@ function waitAsync(region, byteLength, byteOffset, expected, { timeoutMs, signal
   return new Promise((resolve, reject) => {
     const cancel = () => word.cancel()
     const done = ended => {
-      signal?.removeEventListener('abort', cancel)
+      // A signal of somebody's own making may throw, and nobody catches what this throws.
+      try {
+        signal?.removeEventListener('abort', cancel)
+      } catch (error) {
+        return reject(error)
+      }
       if (ended === CANCELLED) return reject(abortError(signal, 'The wait'))
       if (ended >= 0) return resolve(ENDED[ended])
       try {
@@ -57,7 +62,6 @@ function waitAsync(region, byteLength, byteOffset, expected, { timeoutMs, signal
     }
     // Held by `done` until it is called: what is collected is cancelled.
     callNative(() => word.wait(value, timeout, done))
-    // A signal of somebody's own making may throw.
     try {
       signal?.addEventListener('abort', cancel, { __proto__: null, once: true })
     } catch (error) {

@@ -55,6 +55,10 @@ impl Word {
 
     /// Wakes up to so many who wait, of whatever process, and gives how many they were.
     pub fn wake(&self, most: u32) -> SysResult<u64> {
+        // The kernel looks at the number after it has woken one.
+        if most == 0 {
+            return Ok(0);
+        }
         let most = i32::try_from(most).unwrap_or(i32::MAX);
         inject::trip("futex")?;
         // SAFETY: the kernel checks the address, which is in our own mapping, and changes nothing there.
@@ -186,6 +190,21 @@ mod tests {
                 assert_eq!(waiter.join().unwrap(), Ok(Ended::Woken));
             });
         }
+    }
+
+    #[test]
+    fn none_are_woken_where_none_are_asked_for() {
+        let fd = memfd::create("futex", 4096).unwrap();
+        let (mine, other) = (word(&fd, Sharing::Shared), word(&fd, Sharing::Shared));
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| mine.wait(0, None, &Wake::new()));
+            while !waiter.is_finished() {
+                assert_eq!(other.wake(0), Ok(0));
+                if other.wake(1) == Ok(1) {
+                    break;
+                }
+            }
+        });
     }
 
     #[test]
