@@ -3,7 +3,7 @@
 use super::effects::Effect;
 use super::exports::{Exports, Kind};
 use super::parse::Parsed;
-use super::{PREFIX, push, reserve};
+use super::{MOST_ADDED, PREFIX, push, reserve};
 use crate::error::Result;
 use std::borrow::Cow;
 use wasm_encoder::Encode;
@@ -344,7 +344,12 @@ impl Report {
             Some(if is_element { Segment::Element(index) } else { Segment::Data(index) })
         })?;
         report.gc_objects = read_flag(reader)?;
-        for _ in 0..reader.read_var_u32().ok()? {
+        let added = reader.read_var_u32().ok()?;
+        // Each takes many times as much here as in a section that somebody may have made up.
+        if added > MOST_ADDED {
+            return None;
+        }
+        for _ in 0..added {
             let code = reader.read_u8().ok()?;
             let what = What::from_code(code, reader.read_var_u32().ok()?)?;
             let attempt = reader.read_var_u32().ok()?;

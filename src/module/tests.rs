@@ -506,3 +506,15 @@ fn growth_that_cannot_be_watched_is_refused() {
     assert_eq!(code_of(&bytes), Code::UnsuitableModule);
     assert_eq!(code_of(b"(module)"), Code::InvalidValue);
 }
+
+#[test]
+fn a_report_that_nobody_wrote_is_none() {
+    let added = |count: u32| {
+        let mut report = Report { added: Vec::new(), ..Report::default() };
+        report.added.resize(count as usize, Added { what: What::Global(7), attempt: 1 });
+        report.encode().unwrap()
+    };
+    assert_eq!(Report::decode(&added(MOST_ADDED)).unwrap().added.len(), MOST_ADDED as usize);
+    // Each would take many times as much memory as its three bytes.
+    assert_eq!(Report::decode(&added(MOST_ADDED + 1)), None);
+}
