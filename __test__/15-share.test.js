@@ -8,6 +8,7 @@ const { once } = require('node:events')
 const fs = require('node:fs')
 const path = require('node:path')
 const threads = require('node:worker_threads')
+const util = require('node:util')
 const { GuardedMemory, HostRegion, InstancePool, Snapshot, limits } = require('..')
 const { thrownBy, expectError } = require('./support/errors')
 const { temporaryDirectory } = require('./support/files')
@@ -35,6 +36,12 @@ const receiveIn = (token, options) =>
   JSON.parse(
     execFileSync(process.execPath, [RECEIVE, JSON.stringify(token)], { encoding: 'utf8', ...options })
   )
+
+function revoked() {
+  const { proxy, revoke } = Proxy.revocable({}, {})
+  revoke()
+  return proxy
+}
 
 /** Waits for what another process brings about. */
 async function until(isTrue) {
@@ -148,14 +155,29 @@ describe('a token', () => {
     expect(receiveIn({ ...token, proof: 0 }).text).toBe('altered')
   })
 
+  test('of a file that got shorter says so, and is good again when the file is', () => {
+    const path = directory.file(Buffer.alloc(3 * 4096, 1))
+    const region = keep(HostRegion.open(path))
+    const token = region.share()
+    fs.truncateSync(path, 4096)
+    expectError(
+      thrownBy(() => HostRegion.receive(token)),
+      { code: 'ERR_HOSTMAP_FILE_SHRUNK', says: 'ends before what was shared does' }
+    )
+    expect(receiveIn(token).code).toBe('ERR_HOSTMAP_FILE_SHRUNK')
+    fs.truncateSync(path, 3 * 4096)
+    expect(keep(HostRegion.receive(token)).byteLength).toBe(3 * 4096)
+  })
+
   test.each([
     ['nothing', undefined],
     ['a number', 7],
     ['an empty object, as a posted region arrives', {}],
-    ['an object', { nonce: 'x' }]
+    ['an object', { nonce: 'x' }],
+    ['an object of the type of a property that all objects have', { type: 'constructor' }],
+    ['a revoked Proxy', revoked()]
   ])('must be one: %s is not', (_, value) => {
-    const says =
-      value && Object.keys(value).length === 0 && typeof value === 'object' ? 'share()' : 'token must be'
+    const says = util.inspect(value) === '{}' ? 'share()' : 'token must be'
     expectError(
       thrownBy(() => HostRegion.receive(value)),
       { code: 'ERR_INVALID_ARG_TYPE', says }
@@ -599,9 +621,12 @@ withCargo('with a failure at any system call', () => {
           let got
           const { went, code } = failing(syscall, nth, EIO, () => (got = HostRegion.receive(token)))
           got?.close()
-          HostRegion.unshare(token)
+          let again
+          if (!got) HostRegion.receive(token).close()
+          else again = HostRegion.unshare(token)
           if (!went) break
           received.push([syscall, nth, code ?? 'done', files() - before])
+          if (again) throw new Error('what was received could be ended')
         }
       }
       return { failures, received, text: Buffer.from(region.view()).toString() }

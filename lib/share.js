@@ -12,7 +12,11 @@ const REGION = 'wasm-hostmap.region'
 const SNAPSHOT = 'wasm-hostmap.snapshot'
 const VERSION = 1
 
-const CLASS_OF = { [REGION]: 'HostRegion', [SNAPSHOT]: 'Snapshot' }
+// By the type of their tokens.
+const CLASSES = new Map([
+  [REGION, 'HostRegion'],
+  [SNAPSHOT, 'Snapshot']
+])
 
 /** Makes `structuredClone` and `postMessage` refuse an object. Node.js before 22.10 can't. */
 const keepHere = threads.markAsUncloneable ?? (() => {})
@@ -50,8 +54,9 @@ function readToken(token, type) {
   if (!check.isObject(token)) throw wrongThing('token', expected, token, () => undefined)
   const given = token.type
   if (given !== type) {
-    if (CLASS_OF[given] === undefined) throw wrongThing('token', expected, token, () => undefined)
-    throw check.wrongValue('token', `${expected}; ${CLASS_OF[given]}.receive takes this one`, token)
+    const known = CLASSES.get(given)
+    if (known === undefined) throw wrongThing('token', expected, token, () => undefined)
+    throw check.wrongValue('token', `${expected}; ${known}.receive takes this one`, token)
   }
   if (token.version !== VERSION) {
     const message = `the token is of another version of wasm-hostmap (${check.received(token.version)}, and this one knows ${VERSION}); install the same one on both sides`
@@ -86,7 +91,7 @@ function hintFor(value) {
     // A Proxy that throws.
     return undefined
   }
-  const known = CLASS_OF[typeof type === 'string' ? type : '']
+  const known = CLASSES.get(type)
   if (known !== undefined) return `it is a token: ${known}.receive(token) gives what it stands for`
   const isPlain = proto === null || Object.getPrototypeOf(proto) === null
   return isPlain && keys === 0

@@ -16,7 +16,7 @@ use crate::fault::{self, Counts, Proof, Registration};
 use crate::huge::{self, Filler, PageKind, WhyNot};
 use crate::hugetlb::{self, Filling};
 use crate::mapping::Access;
-use crate::share::{self, Kind, Received, ShareAccess, Token};
+use crate::share::{self, Kind, ShareAccess, Terms, Token};
 use crate::stage::{Grain, Refused, Stage, Stages};
 use crate::sys::areas::Areas;
 use crate::sys::checked_fd::{CheckedFd, Description};
@@ -302,9 +302,8 @@ impl Region {
         })
     }
 
-    /// What [`share::receive`] gave.
-    pub fn received(received: Received) -> Result<Self> {
-        let Received { fd, terms } = received;
+    /// Over a descriptor that [`share::receive`] got.
+    pub fn received(fd: OwnedFd, terms: &Terms) -> Result<Self> {
         let part = Part { byte_offset: terms.byte_offset, byte_length: Some(terms.byte_length) };
         let what = format!("can't receive region \"{}\"", terms.name);
         let region = Self::over(fd, Description::Shared, part, what, &terms.name)?;

@@ -77,13 +77,6 @@ pub struct Token {
     pub socket: String,
 }
 
-/// What was received.
-#[derive(Debug)]
-pub struct Received {
-    pub fd: OwnedFd,
-    pub terms: Terms,
-}
-
 impl Terms {
     fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -208,6 +201,13 @@ fn altered(name: &str) -> Error {
     Error::new(Code::ShareInvalid, message)
 }
 
+fn shrunk(name: &str) -> Error {
+    let message = format!(
+        "can't receive \"{name}\": its file ends before what was shared does; open it again, and share that"
+    );
+    Error::new(Code::FileShrunk, message)
+}
+
 fn unknown(name: &str) -> Error {
     let message = format!("nothing is known of the token for \"{name}\": it was made up, or is long over");
     Error::new(Code::ShareInvalid, message)
@@ -295,11 +295,13 @@ fn check_proof(proof: &OwnedFd, terms: &Terms) -> Result<i32> {
 }
 
 /// Whether a file is what the terms say.
-fn check_file(fd: &OwnedFd, terms: &Terms) -> Result<()> {
+fn check_file(fd: impl AsFd, terms: &Terms) -> Result<()> {
     let status = file::status(fd).map_err(|sys| refused(&terms.name, sys))?;
-    let end = terms.byte_offset.saturating_add(terms.byte_length);
-    if !is_same(status, terms) || status.byte_length < end {
+    if !is_same(status, terms) {
         return Err(altered(&terms.name));
+    }
+    if status.byte_length < terms.byte_offset.saturating_add(terms.byte_length) {
+        return Err(shrunk(&terms.name));
     }
     Ok(())
 }
@@ -308,26 +310,34 @@ fn is_same(status: Status, terms: &Terms) -> bool {
     (status.device, status.inode) == (terms.device, terms.inode)
 }
 
+/// Makes something of a descriptor that was received. What fails there leaves the token as good as it was, but where
+/// only the socket leads to the file: then the offer is claimed by then.
+type Make<'a, T> = &'a dyn Fn(OwnedFd) -> Result<T>;
+
 /// Takes what a token stands for.
-pub fn receive(token: &Token) -> Result<Received> {
+pub fn receive<T>(token: &Token, make: Make<'_, T>) -> Result<T> {
     if token.pid == std::process::id()
-        && let Some(received) = receive_here(&token.terms)
+        && let Some(received) = receive_here(&token.terms, make)
     {
         return received;
     }
-    let by_proc = match receive_by_proc(token) {
+    let by_proc = match receive_by_proc(token, make) {
         // The sharer knows better than its descriptors how an offer ended, and may send what can't be opened.
-        Err(error) if error.code != Code::ShareUsed && !token.socket.is_empty() => error,
-        received => return received,
+        Err(error)
+            if !matches!(error.code, Code::ShareUsed | Code::FileShrunk) && !token.socket.is_empty() =>
+        {
+            error
+        }
+        received => return received?,
     };
     match receive_by_socket(token) {
-        Some(received) => received,
+        Some(received) => make(received?),
         None => Err(by_proc),
     }
 }
 
 /// `None`: nothing is known of it here.
-fn receive_here(terms: &Terms) -> Option<Result<Received>> {
+fn receive_here<T>(terms: &Terms, make: Make<'_, T>) -> Option<Result<T>> {
     let mut offers = offers();
     let offers = offers.get();
     let Some(offer) = offers.open.get(&terms.nonce) else {
@@ -343,8 +353,9 @@ fn receive_here(terms: &Terms) -> Option<Result<Received>> {
         // What may fail comes first: a token that was not received can be received again.
         let fd = offer.file.duplicate().map_err(|sys| refused(&terms.name, sys))?;
         check_file(&fd, terms)?;
+        let made = make(fd)?;
         offer.claim()?;
-        Ok(Received { fd, terms: terms.clone() })
+        Ok(made)
     };
     let received = take();
     if matches!(&received, Ok(_) | Err(Error { code: Code::ShareUsed, .. })) {
@@ -353,7 +364,8 @@ fn receive_here(terms: &Terms) -> Option<Result<Received>> {
     Some(received)
 }
 
-fn receive_by_proc(token: &Token) -> Result<Received> {
+/// The inner error is that of `make`.
+fn receive_by_proc<T>(token: &Token, make: Make<'_, T>) -> Result<Result<T>> {
     let Token { terms, pid, proof, .. } = token;
     let name = &terms.name;
     let of = |number: i32| format!("/proc/{pid}/fd/{number}");
@@ -387,6 +399,10 @@ fn receive_by_proc(token: &Token) -> Result<Received> {
     if (still.device, still.inode) != (proven.device, proven.inode) {
         return Err(gone(token));
     }
+    let made = match make(fd) {
+        Ok(made) => made,
+        failed => return Ok(failed),
+    };
     if !claim(&proof_fd).map_err(refused)? {
         return Err(used(name));
     }
@@ -394,7 +410,7 @@ fn receive_by_proc(token: &Token) -> Result<Received> {
     if let Ok(stream) = socket::connect(&token.socket) {
         let _ = socket::send(&stream, &terms.encode(), &[]);
     }
-    Ok(Received { fd, terms: terms.clone() })
+    Ok(Ok(made))
 }
 
 fn gone(token: &Token) -> Error {
@@ -419,9 +435,10 @@ const ANSWER_USED: u8 = 1;
 const ANSWER_CLOSED: u8 = 2;
 const ANSWER_ALTERED: u8 = 3;
 const ANSWER_UNKNOWN: u8 = 4;
+const ANSWER_SHRUNK: u8 = 5;
 
 /// `None`: nobody of this user listens.
-fn receive_by_socket(token: &Token) -> Option<Result<Received>> {
+fn receive_by_socket(token: &Token) -> Option<Result<OwnedFd>> {
     let terms = &token.terms;
     let stream = socket::connect(&token.socket).ok()?;
     if socket::peer_uid(&stream).ok()? != nix::unistd::geteuid().as_raw() {
@@ -435,12 +452,13 @@ fn receive_by_socket(token: &Token) -> Option<Result<Received>> {
         return Some(Err(denied(token)));
     }
     Some(match (answer, <[OwnedFd; 2]>::try_from(fds)) {
-        ([ANSWER_HERE], Ok([proof, fd])) => check_proof(&proof, terms)
-            .and_then(|_| check_file(&fd, terms))
-            .map(|()| Received { fd, terms: terms.clone() }),
+        ([ANSWER_HERE], Ok([proof, fd])) => {
+            check_proof(&proof, terms).and_then(|_| check_file(&fd, terms)).map(|()| fd)
+        }
         ([ANSWER_USED], _) => Err(used(&terms.name)),
         ([ANSWER_CLOSED], _) => Err(closed(&terms.name)),
         ([ANSWER_ALTERED], _) => Err(altered(&terms.name)),
+        ([ANSWER_SHRUNK], _) => Err(shrunk(&terms.name)),
         _ => Err(unknown(&terms.name)),
     })
 }
@@ -449,7 +467,9 @@ fn receive_by_socket(token: &Token) -> Option<Result<Received>> {
 pub fn end(nonce: Nonce) -> bool {
     let mut offers = offers();
     let offers = offers.get();
-    let was_open = offers.open.get(&nonce).is_some_and(|offer| !offer.is_claimed());
+    // Claimed, so that nobody does who has opened the proof and the file by now. One that can't be is lost to all.
+    let is_used = |offer: &Offer| matches!(offer.claim(), Err(Error { code: Code::ShareUsed, .. }));
+    let was_open = offers.open.get(&nonce).is_some_and(|offer| !is_used(offer));
     let end = if was_open { End::Closed } else { End::Used };
     offers.end(nonce, end).is_some() && was_open
 }
@@ -520,6 +540,9 @@ fn answer(stream: &std::os::unix::net::UnixStream) -> SysResult<()> {
     if offer.terms.encode() != asked {
         return socket::send(stream, &[ANSWER_ALTERED], &[]);
     }
+    if check_file(offer.file.get()?, &offer.terms).is_err() {
+        return socket::send(stream, &[ANSWER_SHRUNK], &[]);
+    }
     if offer.claim().is_err() {
         offers.end(nonce, End::Used);
         return socket::send(stream, &[ANSWER_USED], &[]);
@@ -527,4 +550,50 @@ fn answer(stream: &std::os::unix::net::UnixStream) -> SysResult<()> {
     let Some(offer) = offers.end(nonce, End::Used) else { return Ok(()) };
     let (proof, file) = (offer.proof.get()?, offer.file.get()?);
     socket::send(stream, &[ANSWER_HERE], &[proof, file])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offered() -> Token {
+        let fd = CheckedFd::new(memfd::create("shared", 100).unwrap(), Description::Ours).unwrap();
+        offer(&fd, Kind::Region, ShareAccess::Shared, 0, 100, "shared").unwrap()
+    }
+
+    #[test]
+    fn what_was_ended_can_not_be_claimed_by_one_who_has_opened_it_before() {
+        let token = offered();
+        let proof = file::open_proc(&format!("/proc/self/fd/{}", token.proof), true).unwrap();
+        assert!(end(token.terms.nonce));
+        assert_eq!(claim(&proof), Ok(false));
+        assert!(!end(token.terms.nonce));
+    }
+
+    #[test]
+    fn what_was_claimed_by_its_proof_is_not_ended() {
+        let token = offered();
+        let proof = file::open_proc(&format!("/proc/self/fd/{}", token.proof), true).unwrap();
+        assert_eq!(claim(&proof), Ok(true));
+        assert!(!end(token.terms.nonce));
+    }
+
+    #[test]
+    fn a_token_of_which_nothing_could_be_made_is_as_good_as_before() {
+        let fails = |_| Err::<OwnedFd, _>(Error::new(Code::OutOfMemory, "none left"));
+        for here in [true, false] {
+            let mut token = offered();
+            if !here {
+                // As another process receives it.
+                token.socket.clear();
+            }
+            let receive = |make: Make<'_, OwnedFd>| {
+                if here { receive(&token, make) } else { receive_by_proc(&token, make).unwrap() }
+            };
+            assert_eq!(receive(&fails).unwrap_err().code, Code::OutOfMemory);
+            let fd = receive(&Ok).unwrap();
+            assert_eq!(file::status(&fd).unwrap().inode, token.terms.inode);
+            end(token.terms.nonce);
+        }
+    }
 }

@@ -4,7 +4,7 @@ use super::region::NativeRegion;
 use super::{from_count, internal, to_count};
 use crate::error::{Code, Error};
 use crate::region::Region;
-use crate::share::{self, Kind, Received, ShareAccess, Terms, Token};
+use crate::share::{self, Kind, ShareAccess, Terms, Token};
 use napi_derive::napi;
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -72,8 +72,8 @@ impl NativeToken {
 
 #[napi(catch_unwind)]
 pub fn receive_region(token: NativeToken) -> napi::Result<NativeRegion> {
-    let received = share::receive(&token.parse(Kind::Region)?)?;
-    NativeRegion::new(Region::received(received)?)
+    let token = token.parse(Kind::Region)?;
+    NativeRegion::new(share::receive(&token, &|fd| Region::received(fd, &token.terms))?)
 }
 
 /// A descriptor that was received, until lib/ has made something of it.
@@ -97,7 +97,7 @@ impl NativeReceived {
 
 #[napi(catch_unwind)]
 pub fn receive_snapshot(token: NativeToken) -> napi::Result<NativeReceived> {
-    let Received { fd, .. } = share::receive(&token.parse(Kind::Snapshot)?)?;
+    let fd = share::receive(&token.parse(Kind::Snapshot)?, &Ok)?;
     Ok(NativeReceived { fd: Some(fd) })
 }
 

@@ -22,8 +22,33 @@ pub fn listen(name: &str) -> SysResult<OwnedFd> {
 
 pub fn connect(name: &str) -> SysResult<UnixStream> {
     inject::trip("connect")?;
-    let stream = SocketAddr::from_abstract_name(name).and_then(|address| UnixStream::connect_addr(&address));
-    patient(stream.map_err(|error| SysError::from_io("connect", &error))?)
+    let failed = || SysError::new("connect", Errno::last());
+    // SAFETY: it takes no pointers.
+    let fd = unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
+    if fd < 0 {
+        return Err(failed());
+    }
+    // SAFETY: the kernel has just given it, to nobody else.
+    let stream = unsafe { UnixStream::from_raw_fd(fd) };
+    // Before it connects: one who accepts nobody keeps others waiting once as many wait as he said.
+    let stream = patient(stream)?;
+    // SAFETY: all-zero is an address of no family, and without a name.
+    let mut address: libc::sockaddr_un = unsafe { zeroed() };
+    address.sun_family = libc::sa_family_t::try_from(libc::AF_UNIX).unwrap_or(0);
+    // Abstract names begin with a zero, and end where the address does.
+    let room = address.sun_path.get_mut(1..).unwrap_or_default();
+    if name.is_empty() || name.len() > room.len() {
+        return Err(SysError::new("connect", Errno::EINVAL));
+    }
+    for (slot, byte) in room.iter_mut().zip(name.bytes()) {
+        *slot = libc::c_char::from_ne_bytes([byte]);
+    }
+    let head = std::mem::offset_of!(libc::sockaddr_un, sun_path);
+    let length = head.saturating_add(1).saturating_add(name.len());
+    let length = libc::socklen_t::try_from(length).unwrap_or(0);
+    // SAFETY: the address is a local with at least `length` bytes.
+    let connected = unsafe { libc::connect(stream.as_raw_fd(), (&raw const address).cast(), length) };
+    if connected == 0 { Ok(stream) } else { Err(failed()) }
 }
 
 /// Waits for somebody to connect.
@@ -153,6 +178,16 @@ mod tests {
     use super::*;
     use crate::sys::{file, memfd};
     use std::os::fd::AsFd;
+
+    #[test]
+    fn one_who_accepts_nobody_keeps_nobody_waiting_for_good() {
+        let name = format!("wasm-hostmap-full-{}", std::process::id());
+        let listener = listen(&name).unwrap();
+        // SAFETY: it takes no pointers.
+        assert_eq!(unsafe { libc::listen(listener.as_raw_fd(), 0) }, 0);
+        let _first = connect(&name).unwrap();
+        assert_eq!(connect(&name).unwrap_err().errno, Errno::EAGAIN);
+    }
 
     #[test]
     fn descriptors_travel_with_a_message() {
