@@ -243,7 +243,8 @@ export interface ShareOptions {
   access?: 'readonly' | 'shared' | undefined
   /**
    * With `access: 'readonly'`: from now on the kernel lets nobody write the memfd who does not yet (F_SEAL_FUTURE_WRITE, Linux
-   * 5.1). Writable views and `shared` mappings that exist go on; new ones are refused, this region's too. Not for files. Default false.
+   * 5.1). Writable views and `shared` mappings that exist go on; new ones are refused, this region's too. Where a writable mapping of
+   * another process then makes `seal` fail, this region's views are read-only all the same. Not for files. Default false.
    */
   enforce?: boolean | undefined
 }

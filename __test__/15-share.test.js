@@ -368,6 +368,26 @@ describe('a receiver may be', () => {
 })
 
 describe("access 'readonly'", () => {
+  test('with enforce, a seal that is refused leaves writable views as they are', () => {
+    const region = keep(HostRegion.allocate(2 * 65536))
+    const views = [region.view(0, 65536), region.view(65536)].map(view => new Uint8Array(view))
+    const guarded = new GuardedMemory({ initial: 4 })
+    const mapping = guarded.map(region, { access: 'shared', at: 0 })
+    HostRegion.unshare(region.share({ access: 'readonly', enforce: true }))
+    expectError(
+      thrownBy(() => region.seal()),
+      { code: 'ERR_HOSTMAP_REGION_BUSY' }
+    )
+    const inMemory = new Uint8Array(guarded.buffer)
+    for (const [index, view] of views.entries()) {
+      view[5] = 7
+      expect(inMemory[index * 65536 + 5]).toBe(7)
+    }
+    mapping.unmap()
+    expect(region.seal().sealed).toBe(true)
+    expect(views.map(view => view[5])).toEqual([7, 7])
+  })
+
   test('is all that the receiver has: no writable view, no shared mapping, no writable descriptor', () => {
     const region = regionOf('read me')
     const received = keep(HostRegion.receive(region.share({ access: 'readonly' })))

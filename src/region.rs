@@ -574,18 +574,29 @@ impl Region {
         let views = views.iter().filter_map(Weak::upgrade);
         // Views that were read-only from the start stay so, whatever comes.
         let shared = alloc::collected(views.filter(|view| view.shared.load(Ordering::Acquire)))?;
-        let sealed = self.turn_views(&shared, unwritable()).and_then(|()| memfd::seal_write(self.fd.get()?));
-        let Err(sys) = sealed else { return Ok(()) };
-        // As it was before the call. A view that can't be turned back stays read-only: the process lives.
-        let _ = self.turn_views(&shared, Sharing::Shared);
-        Err(match sys.errno {
-            Errno::EBUSY => Error::new(
+        let busy = || {
+            Error::new(
                 Code::RegionBusy,
                 format!(
                     "{}: a `shared` mapping or a writable mapping of another process stands; unmap it first",
                     what()
                 ),
-            ),
+            )
+        };
+        // Views that were turned under this seal can't be turned back, so what is known to be in the way is looked for before.
+        let is_for_good = self.seals().is_some_and(|seals| seals.contains(SealFlag::F_SEAL_FUTURE_WRITE));
+        if is_for_good && !shared.is_empty() {
+            let others = self.is_shared_beside(&shared);
+            if others.map_err(|sys| Error::from_sys(Code::MapFailed, what(), sys))? {
+                return Err(busy());
+            }
+        }
+        let sealed = self.turn_views(&shared, unwritable()).and_then(|()| memfd::seal_write(self.fd.get()?));
+        let Err(sys) = sealed else { return Ok(()) };
+        // As it was before the call. A view that can't be turned back stays read-only: the process lives.
+        let _ = self.turn_views(&shared, Sharing::Shared);
+        Err(match sys.errno {
+            Errno::EBUSY => busy(),
             Errno::EPERM | Errno::EINVAL => Error::new(
                 Code::RegionReadonly,
                 format!(
@@ -599,6 +610,30 @@ impl Region {
             ),
             _ => Error::from_sys(Code::MapFailed, what(), sys),
         })
+    }
+
+    /// Whether this process has its file mapped, to be shared, elsewhere than in these views.
+    fn is_shared_beside(&self, views: &[Arc<View>]) -> SysResult<bool> {
+        let mut found = false;
+        process_map::for_each(|vma| {
+            if vma.shared && vma.inode == self.inode {
+                // Views that lie side by side may be one area.
+                let end_of_view_at = |at: u64| {
+                    let mut spans = views.iter().map(|view| view.mmap.span());
+                    spans
+                        .find(|span| span.start().get() <= at && at < span.end().get())
+                        .map(|span| span.end().get())
+                };
+                let mut at = vma.start;
+                while at < vma.end
+                    && let Some(end) = end_of_view_at(at)
+                {
+                    at = end;
+                }
+                found |= at < vma.end;
+            }
+        })?;
+        Ok(found)
     }
 
     /// Takes the region's pages out of all views. Zeros stand there as long as a view is held: something that still
