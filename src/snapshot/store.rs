@@ -107,29 +107,28 @@ impl Snapshot {
         // Offsets in the file, all of which are above 0.
         let at = from.checked_sub(header.data_offset.get()).and_then(PageAligned::new);
         let at = at.ok_or_else(|| Error::new(Code::Internal, "no part begins there"))?;
+        let mut next = from;
         let mut steps = Steps::new(fd.as_fd(), header, &kept, at);
         let mut buffer = alloc::zeroed(to_usize(STEP_BYTES))?;
-        let Some((step, end)) = steps.next().map_err(failed)? else { return Ok(Part { bytes, next: None }) };
-        let page_bytes = buffer.get_mut(..to_usize(step.length().get())).unwrap_or_default();
-        if file::read_up_to(
-            fd.as_fd(),
-            header.data_offset.get().saturating_add(step.start().get()),
-            page_bytes,
-        )
-        .map_err(failed)?
-            < page_bytes.len()
-        {
-            return Err(Error::new(Code::Internal, "a sealed snapshot was cut off"));
+        // Each page with its number. Small spans, of which there may be many, share a part.
+        let room = STEP_BYTES.saturating_add(STEP_BYTES / 256).saturating_mul(2);
+        bytes.try_reserve_exact(to_usize(room)).map_err(alloc::Refused::from)?;
+        while to_u64(bytes.len()) < STEP_BYTES {
+            let Some((step, end)) = steps.next().map_err(failed)? else {
+                return Ok(Part { bytes, next: None });
+            };
+            let offset = header.data_offset.get().saturating_add(step.start().get());
+            let pages = buffer.get_mut(..to_usize(step.length().get())).unwrap_or_default();
+            if file::read_up_to(fd.as_fd(), offset, pages).map_err(failed)? < pages.len() {
+                return Err(Error::new(Code::Internal, "a sealed snapshot was cut off"));
+            }
+            for (_, number, page) in format::pages_of(step.start(), pages) {
+                bytes.extend_from_slice(&number);
+                bytes.extend_from_slice(page);
+            }
+            next = header.data_offset.get().saturating_add(end.get());
         }
-        // Each page with its number.
-        bytes
-            .try_reserve_exact(page_bytes.len().saturating_add(page_bytes.len() / 256))
-            .map_err(alloc::Refused::from)?;
-        for (_, number, page) in format::pages_of(step.start(), page_bytes) {
-            bytes.extend_from_slice(&number);
-            bytes.extend_from_slice(page);
-        }
-        Ok(Part { bytes, next: Some(header.data_offset.get().saturating_add(end.get())) })
+        Ok(Part { bytes, next: Some(next) })
     }
 
     /// A snapshot from a file that [`Snapshot::save`] wrote, copied into memory of its own. Cancelled as a save is.
