@@ -31,6 +31,18 @@ export type HostmapErrorCode =
   | 'ERR_HOSTMAP_TWO_VERSIONS'
   /** The region was closed. */
   | 'ERR_HOSTMAP_REGION_CLOSED'
+  /** Other code of the process closed the descriptor of a region or snapshot, or put another file under its number. */
+  | 'ERR_HOSTMAP_DESCRIPTOR_LOST'
+  /** The token was altered or made up: what it names is not what was shared. */
+  | 'ERR_HOSTMAP_SHARE_INVALID'
+  /** The token was received before. Each is for one receiver. */
+  | 'ERR_HOSTMAP_SHARE_USED'
+  /** The token was ended by `unshare`, or with the process that made it. */
+  | 'ERR_HOSTMAP_SHARE_CLOSED'
+  /** The token is another user's, or the system keeps this process from what it stands for. */
+  | 'ERR_HOSTMAP_SHARE_DENIED'
+  /** As many tokens as a process may have were neither received nor ended. */
+  | 'ERR_HOSTMAP_TOO_MANY_SHARES'
   /** Write access was asked for, but the region is sealed or its file was opened for reading only. */
   | 'ERR_HOSTMAP_REGION_READONLY'
   /** The region can't be sealed while a `shared` mapping of it stands in a memory. */
