@@ -1231,10 +1231,13 @@ function makeMemory(descriptor) {
         ? v8.atHugePage(descriptor.address, () => v8.makeMemory(descriptor))
         : v8.makeMemory(descriptor)
     } catch (error) {
-      const { initial, address } = descriptor
+      const { initial, maximum, shared, address } = descriptor
       const reservation = callNative(() => v8.reservationOf(address))
       // Never measured: nothing of this kind could ever be made. No memory takes less than its reach.
-      const bytes = reservation === null ? 2 ** 33 : reservation.belowBytes + reservation.aboveBytes
+      const measured = reservation === null ? 2 ** 33 : reservation.belowBytes + reservation.aboveBytes
+      // Without guards each takes what it needs by itself: at least its first size, and a shared one, which can't be moved,
+      // all that it may grow to.
+      const bytes = Math.max(measured, (shared ? maximum : initial) * WASM_PAGE_BYTES)
       const what = `V8 could not allocate a memory of ${initial} Wasm pages`
       const why = refusal(what, bytes, initial * WASM_PAGE_BYTES, error)
       if (why.code !== 'ERR_HOSTMAP_MEMORY_REFUSED' || attempt === ATTEMPTS) throw why
