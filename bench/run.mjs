@@ -1,4 +1,4 @@
-// npm run bench [-- NAME...] [--node PATH...] [--json FILE] [--write]: see bench/README.md.
+// npm run bench [-- NAME...] [--node PATH...] [--base DIR] [--json FILE] [--write]: see bench/README.md.
 
 import { execFileSync, fork } from 'node:child_process'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -27,14 +27,18 @@ const NAMES = [
   'growth',
   'nodes'
 ]
+// Those that run only when they are named: `against` needs another build.
+const NAMED = ['against', 'process-map']
 const root = fileURLToPath(new URL('..', import.meta.url))
 const childProgram = fileURLToPath(new URL('lib/child.mjs', import.meta.url))
 const moduleOf = name => new URL(`benchmarks/${name}.mjs`, import.meta.url).href
 
 const USAGE = `npm run bench -- [NAME...] [options]
 
-  NAME          ${NAMES.join(', ')}; default: all
+  NAME          ${NAMES.join(', ')}; default: all;
+                and ${NAMED.join(', ')}
   --node PATH   the Node to measure, may be given again; default: this one
+  --base DIR    another build of the package, for \`against\`
   --json FILE   where the figures go; default: target/bench.json
   --write       writes BENCHMARKS.md and bench/plots, from all benchmarks
   --help`
@@ -42,14 +46,15 @@ const USAGE = `npm run bench -- [NAME...] [options]
 function readArguments() {
   const options = {
     node: { type: 'string', multiple: true, default: [process.execPath] },
+    base: { type: 'string' },
     json: { type: 'string', default: path.join(root, 'target', 'bench.json') },
     write: { type: 'boolean', default: false },
     help: { type: 'boolean', default: false }
   }
   const { values, positionals } = parseArgs({ options, allowPositionals: true })
-  const unknown = positionals.find(name => !NAMES.includes(name))
+  const unknown = positionals.find(name => ![...NAMES, ...NAMED].includes(name))
   if (unknown !== undefined)
-    throw new Error(`There is no benchmark '${unknown}'; there are: ${NAMES.join(', ')}`)
+    throw new Error(`There is no benchmark '${unknown}'; there are: ${[...NAMES, ...NAMED].join(', ')}`)
   if (values.write && positionals.length > 0)
     throw new Error('--write needs all benchmarks: give no names with it')
   if (values.write && QUICK)
@@ -158,8 +163,10 @@ function printSeconds({ benchmarks }) {
 }
 
 async function main() {
-  const { help, names, node: execPaths, json, write } = readArguments()
+  const { help, names, node: execPaths, base, json, write } = readArguments()
   if (help) return console.log(USAGE)
+  // For the processes that measure.
+  if (base !== undefined) process.env.HOSTMAP_BENCH_BASE = path.resolve(base)
 
   const nodes = execPaths.map(describeNode)
   const { version } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8'))

@@ -23,7 +23,7 @@ const PROBES = {
 
 // What is called so often that its receiver is looked at only when the call has failed. Each of them touches a private
 // field before it does anything.
-const OFTEN = new Set(['map', 'unmap', 'slide', 'next', 'restore', 'reset', 'view'])
+const OFTEN = new Set(['map', 'unmap', 'slide', 'next', 'restore', 'reset', 'view', 'release'])
 // What gives promises, and rejects.
 const PROMISING = new Set(['acquire', 'run', 'prefetch', 'save', 'instantiate'])
 

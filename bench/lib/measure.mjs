@@ -82,6 +82,26 @@ export class Samples {
     if (turns.length === 0 || turns.length !== others.length) return undefined
     return ratio(middleOf(turns.map((ns, turn) => ns / others[turn])))
   }
+
+  /**
+   * The same, with the bounds that hold it with a confidence of at least 95 %, whatever quotients are spread like: as many of them as
+   * heads that are tossed are above it.
+   */
+  ratioWithin(name, other) {
+    const [turns, others] = [name, other].map(each => this.#turnsNs.get(each) ?? [])
+    const quotients = turns.map((ns, turn) => ns / others[turn]).sort((a, b) => a - b)
+    const count = quotients.length
+    // The chance that at most so many of them lie below the median.
+    let [outside, chance, below] = [0, 0.5 ** count, 0]
+    while (outside + chance <= 0.025) {
+      outside += chance
+      below += 1
+      chance *= (count - below + 1) / below
+    }
+    const bound = Math.max(0, below - 1)
+    const [median, lower, upper] = [middleOf(quotients), quotients[bound], quotients.at(-1 - bound)]
+    return { ratio: ratio(median), lower: ratio(lower), upper: ratio(upper) }
+  }
 }
 
 /** How many bytes a second a summary of times for so many bytes is: the same, turned over. */
