@@ -110,13 +110,15 @@ function callback(value, name) {
   return value
 }
 
-function oneOf(value, name, choices, words = new Map()) {
+function oneOf(value, name, choices, words = NO_WORDS) {
   if (typeof value === 'string' && choices.includes(value)) return value
   const expected = anyOf(choices.map(choice => `'${choice}'`))
   if (typeof value !== 'string') throw wrongType(name, expected, value)
   const nearest = nearestOf(value, choices)
   throw wrongValue(name, expected, value, words.get(value) ?? (nearest && `did you mean '${nearest}'?`))
 }
+
+const NO_WORDS = new Map()
 
 const anyOf = choices =>
   choices.length === 1 ? choices[0] : `${choices.slice(0, -1).join(', ')} or ${choices.at(-1)}`

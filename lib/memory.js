@@ -6,7 +6,16 @@ const check = require('./arguments.js')
 const read = require('./options.js')
 const { makeError, fromNative, callNative } = require('./errors.js')
 const { runTask } = require('./task.js')
-const { isRegion, isHuge, pageBytesOf, handleOf, nativeOf, isView } = require('./region.js')
+const {
+  isRegion,
+  isClosed,
+  bytesOf,
+  isHuge,
+  pageBytesOf,
+  handleOf,
+  nativeOf,
+  isView
+} = require('./region.js')
 const { keepHere, wrongThing } = require('./share.js')
 const { guardFaults, faultsFrom, faultedError, UNACKNOWLEDGED } = require('./faults.js')
 const { makeLayout } = require('./layout.js')
@@ -39,6 +48,8 @@ const forgetBase = new FinalizationRegistry(base => {
 
 let unmapIn
 let snapshotIn
+let restoreIn
+let bytesIn
 let growIn
 let checkStrict
 let forgetFaults
@@ -101,6 +112,12 @@ class GuardedMemory {
   static {
     unmapIn = (guarded, entry) => guarded.#unmap(entry)
     snapshotIn = (guarded, given, captured) => guarded.#snapshot(given, captured)
+    restoreIn = (guarded, snapshot, given) => guarded.#restore(snapshot, given)
+    bytesIn = guarded => {
+      // A growth detaches the buffer, but for that of a shared memory.
+      const bytes = guarded.#shared ? 0 : lengthOf(guarded.#array)
+      return bytes > 0 ? bytes : guarded.byteLength
+    }
     growIn = (memory, wasmPages, address) => GuardedMemory.#growIn(memory, wasmPages, address)
     currentIn = guarded => guarded.#current()
     checkStrict = guarded => guarded.#checkStrict()
@@ -293,9 +310,10 @@ class GuardedMemory {
     check.boolean(strict, 'options.strict')
     check.optional(hugePages, check.boolean, 'options.hugePages')
     const code = check.access(access, 'options.access')
-    if (region.closed)
+    if (isClosed(region))
       throw makeError('ERR_HOSTMAP_REGION_CLOSED', `region "${region.name}" was closed; make a new one`)
-    if (byteOffset >= region.byteLength) {
+    const regionBytes = bytesOf(region)
+    if (byteOffset >= regionBytes) {
       throw check.outOfRange(
         'options.byteOffset',
         `below the ${region.byteLength} bytes of region "${region.name}"`,
@@ -304,12 +322,12 @@ class GuardedMemory {
     }
     const length =
       byteLength === undefined
-        ? region.byteLength - byteOffset
+        ? regionBytes - byteOffset
         : check.wholeNumber(
             byteLength,
             'options.byteLength',
             1,
-            region.byteLength - byteOffset,
+            regionBytes - byteOffset,
             check.limits.restOfRegion,
             region,
             byteOffset
@@ -375,7 +393,10 @@ class GuardedMemory {
   }
 
   restore(snapshot, options) {
-    const { exclusive, globals } = read.restore(options)
+    this.#restore(snapshot, read.restore(options))
+  }
+
+  #restore(snapshot, { exclusive, globals }) {
     const handle = handleOfOpen(snapshot)
     this.#mustBeAlone('a restore', exclusive)
     const { state, origin, kept } = insideOf(snapshot)
@@ -1320,6 +1341,9 @@ module.exports = {
   GuardedMemory,
   Mapping,
   growIn,
+  /** As the methods, for the pool, which has read options and knows its receiver. */
+  restoreIn: (guarded, snapshot, given) => restoreIn(guarded, snapshot, given),
+  bytesIn: guarded => bytesIn(guarded),
   snapshotWith,
   /** For the pool: throws where a strict mapping or window has unacknowledged faults, or had them when it was unmapped. */
   checkStrict: guarded => checkStrict(guarded),

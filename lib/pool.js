@@ -10,7 +10,7 @@ const check = require('./arguments.js')
 const read = require('./options.js')
 const { makeError, abortError, fromNative } = require('./errors.js')
 const { keepHere, wrongThing } = require('./share.js')
-const { GuardedMemory, checkStrict, forgetFaults } = require('./memory.js')
+const { GuardedMemory, bytesIn, checkStrict, forgetFaults, restoreIn } = require('./memory.js')
 const { Snapshot, isSnapshot, checkDigest, foundIn, noteDigest, NO_GLOBALS } = require('./snapshot.js')
 const {
   exposeLater,
@@ -510,9 +510,9 @@ class InstancePool {
   }
 
   #restore(slot) {
-    if (!this.#keepsGrown && slot.memory.byteLength > slot.byteLength) throw hasGrown(slot)
+    if (!this.#keepsGrown && bytesIn(slot.memory) > slot.byteLength) throw hasGrown(slot)
     state.checkLive(slot.state)
-    slot.memory.restore(this.#snapshot, RESTORE)
+    restoreIn(slot.memory, this.#snapshot, RESTORE)
     state.restoreLive(slot.state)
     const mappings = this.#mappingsOf(slot)
     checkMappings(slot, mappings)

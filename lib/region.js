@@ -19,6 +19,8 @@ const MOST_PARTS = 2 ** 20
 const MAKE = Symbol('make')
 
 let isRegion
+let bytesOf
+let isClosed
 let handleOf
 let nativeOf
 let isHuge
@@ -58,6 +60,8 @@ class HostRegion {
 
   static {
     isRegion = value => typeof value === 'object' && value !== null && #native in value
+    bytesOf = region => region.#byteLength
+    isClosed = region => region.#closed
     handleOf = region => region.#handle
     nativeOf = region => region.#native
     isHuge = region => region.#huge
@@ -389,6 +393,9 @@ class HostRegion {
 module.exports = {
   HostRegion,
   isRegion,
+  /** As its getters, which look at their receiver and take longer. */
+  bytesOf,
+  isClosed,
   isHuge,
   pageBytesOf,
   handleOf,

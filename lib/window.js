@@ -6,7 +6,7 @@ const native = require('./binding.js')
 const check = require('./arguments.js')
 const read = require('./options.js')
 const { makeError, fromNative, callNative, abortError } = require('./errors.js')
-const { isRegion, handleOf, nativeOf } = require('./region.js')
+const { isRegion, isClosed, bytesOf, handleOf, nativeOf } = require('./region.js')
 const { keepHere, wrongThing } = require('./share.js')
 const { faultsFrom, faultedError, UNACKNOWLEDGED } = require('./faults.js')
 
@@ -164,10 +164,11 @@ class Window {
   }
 
   #slideTo(region, byteOffset, byteLength, access, called) {
-    check.wholeNumber(byteOffset, called, 0, region.byteLength - 1, check.limits.bytesOfRegion, region)
+    const regionBytes = bytesOf(region)
+    check.wholeNumber(byteOffset, called, 0, regionBytes - 1, check.limits.bytesOfRegion, region)
     const code = access === undefined ? this.#code : this.#checkAccess(access)
     const skew = byteOffset % PAGE_BYTES
-    const most = Math.min(this.#byteLength - skew, region.byteLength - byteOffset)
+    const most = Math.min(this.#byteLength - skew, regionBytes - byteOffset)
     // An object for the message only, and not for each slide.
     if (typeof byteLength === 'number' && byteLength > most)
       refuseLength(byteLength, most, { window: this, region, byteOffset })
@@ -355,7 +356,7 @@ const gone = () =>
 
 function mustBeRegion(region, what = 'a HostRegion') {
   if (!isRegion(region)) throw wrongThing('region', what, region)
-  if (region.closed) {
+  if (isClosed(region)) {
     throw makeError('ERR_HOSTMAP_REGION_CLOSED', `region "${region.name}" was closed; make a new one`)
   }
 }
@@ -504,7 +505,7 @@ class WindowSource {
     const { chunk, holds, end: last, access } = this.#plan
     const is64 = typeof this.#pointer === 'bigint'
     this.#rewindIfReleased()
-    if (this.#window.unmapped) throw gone()
+    if (entryOf(this.#window).ended) throw gone()
     if (this.#position >= last) {
       // What was shown last may have been zeros in the place of data.
       if (this.#window.strict) this.#window.checkFaults()
