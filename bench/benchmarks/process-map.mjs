@@ -18,7 +18,7 @@ const MEMORIES = 1200
 const TURNS = 20
 // Each changes a page, up to the bound past which blocks are changed.
 const FAULTS = 16
-const MOST = 1.5
+const MOST = 2
 
 export const cases = Array.from({ length: PAIRS }, (_, pair) =>
   // Each goes first in half of the pairs.
