@@ -1053,9 +1053,13 @@ export class Snapshot implements Disposable {
   /**
    * Takes the snapshot that a token stands for: the same pages.
    *
-   * @throws as {@link HostRegion.receive} and {@link Snapshot.load}. The token is used up where `regions` throws.
+   * @throws as {@link HostRegion.receive} and {@link Snapshot.load}. The token is used up also where
+   * `regions` throws or gives what does not fit, and where `module` is another one: then share it again.
    */
-  static receive(token: ShareToken, options?: Omit<LoadSnapshotOptions, 'signal' | 'hugePages'>): Snapshot
+  static receive(
+    token: ShareToken,
+    options?: Omit<LoadSnapshotOptions, 'key' | 'signal' | 'hugePages'>
+  ): Snapshot
 
   /** Ends a token, as {@link HostRegion.unshare} does. */
   static unshare(token: ShareToken): boolean

@@ -479,6 +479,36 @@ test('snapshots are shared as regions are', async () => {
   expect(HostRegion.unshare(region)).toBe(true)
 })
 
+test('a token of which no snapshot can be made for want of a descriptor can be received again', async () => {
+  const result = await inChild(
+    async ({ hostmap, failure, require }) => {
+      const fs = require('node:fs')
+      const guarded = new hostmap.GuardedMemory({ initial: 1 })
+      new Uint8Array(guarded.buffer).fill(5)
+      const snapshot = guarded.snapshot()
+      const token = snapshot.share()
+      // All but so many are taken.
+      const codes = []
+      for (let left = 0; ; left++) {
+        const taken = []
+        try {
+          for (;;) taken.push(fs.openSync('/dev/null'))
+        } catch {
+          for (let i = 0; i < left; i++) fs.closeSync(taken.pop())
+        }
+        const failed = await failure(() => guarded.restore(hostmap.Snapshot.receive(token)))
+        for (const fd of taken) fs.closeSync(fd)
+        if (failed === null) break
+        codes.push(failed.code)
+      }
+      return { codes: [...new Set(codes)], tries: codes.length, byte: new Uint8Array(guarded.buffer)[0] }
+    },
+    { ulimit: '-n 200' }
+  )
+  expect(result).toMatchObject({ codes: ['ERR_HOSTMAP_TOO_MANY_FILES'], byte: 5 })
+  expect(result.tries).toBeGreaterThan(0)
+})
+
 describe('what is no token can not be cloned without a word:', () => {
   const canMark = threads.markAsUncloneable !== undefined
   const module = assemble('(module (memory (export "memory") 1))')

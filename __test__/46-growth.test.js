@@ -134,6 +134,15 @@ describe('growth that the host does', () => {
     expect([exports.grow(2), exports.size(), exports.grow(1), exports.size()]).toEqual([-1, 3, 3, 4])
   })
 
+  test('keeps its limit whatever size a script gives the buffer', async () => {
+    const onGrow = ({ memory }) => {
+      memory.grow(2)
+      Object.defineProperty(memory.buffer, 'byteLength', { value: 0 })
+    }
+    const { grow, size } = await watched(OWN, { onGrow, limit: 3 * WASM_PAGE })
+    expect([grow(1), size()]).toEqual([-1, 3])
+  })
+
   test('leaves names alone that a module has', async () => {
     const wat = `(module (import "hostmap" "grow:0" (func $f (result i32))) (memory 1)
       (func (export "hostmap:memory") (result i32) (call $f))
@@ -158,6 +167,23 @@ describe('growth that the host does', () => {
     })
     expect([first.grow(1), first.size(), second.size()]).toEqual([1, 2, 1])
     expect(Object.keys(given)).toEqual(['env'])
+  })
+
+  test('is of the memory that the module got, where a getter makes another one each time', async () => {
+    const wat = `(module (import "env" "memory" (memory 1)) (import "env" "f" (func $f (result i32)))
+      (global $size (mut i32) (i32.const 0))
+      (func $start (drop (memory.grow (i32.const 3))) (global.set $size (memory.size)))
+      (start $start)
+      (func (export "size") (result i32) (global.get $size)) (func (export "f") (result i32) (call $f)))`
+    const made = []
+    const env = {
+      get memory() {
+        return (made[made.length] = new WebAssembly.Memory({ initial: 1 }))
+      },
+      f: () => 42
+    }
+    const { size, f } = await watched(wat, {}, { env })
+    expect([size(), f(), made.map(pages)]).toEqual([4, 42, [4]])
   })
 
   // (memory (export "a") 1 4) (memory 1 4) (memory $still 1), growA and growB by their first two, and both sizes.
@@ -207,6 +233,19 @@ describe('growth that the host does', () => {
     expect([exports.grow(0n), exports.grow(2n), exports.grow(5n), exports.size()]).toEqual([2n, 2n, -1n, 4n])
     expect([exports.grow(-1n), exports.grow(2n ** 40n)]).toEqual([-1n, -1n])
     expect(seen).toEqual([2, 4])
+  })
+
+  test('of 64-bit memories is -1 for more pages than there can be, also where the host must ask V8', async () => {
+    const flags = process.version.startsWith('v20.') ? ['--experimental-wasm-memory64'] : []
+    const seen = await inChild(
+      async ({ assemble, hostmap, args }) => {
+        const { exports } = await hostmap.instrumentGrowth(await assemble(args)).instantiate()
+        const wanted = [2n ** 31n, 2n ** 32n - 1n, 2n ** 32n, 2n ** 40n, 2n ** 48n, 2n ** 60n, -1n]
+        return [...wanted.map(pages => exports.grow(pages)), exports.size()].map(Number)
+      },
+      { flags, args: growWat('(memory (export "memory") i64 1 10)', 'i64') }
+    )
+    expect(seen).toEqual([-1, -1, -1, -1, -1, -1, -1, 1])
   })
 
   test64('of 64-bit memories keeps mappings read-only', async () => {

@@ -13,12 +13,12 @@ const { roomOnStack } = require('./stack.js')
 const { runTask } = require('./task.js')
 const v8 = require('./v8.js')
 
-const { WASM_PAGE_BYTES, bufferOf, isMemory } = v8
+const { WASM_PAGE_BYTES, bufferOf, isMemory, sizeOf } = v8
 
 // Taken now, like those of v8.js.
 const { compile, instantiate, validate } = WebAssembly
 const { Uint8Array } = require('./intrinsics.js')
-const { create } = Object
+const { create, defineProperty, hasOwn } = Object
 
 const MAKE = Symbol('make')
 // Answers of the host's functions: see src/module/growth.rs.
@@ -61,16 +61,17 @@ class InstrumentedModule {
   importsFor(imports) {
     check.optional(imports, check.object, 'imports')
     const functions = {}
+    // The caller's objects are not written: V8 asks for what the module imports, and finds it behind this.
+    const all = create(imports ?? null)
     const growths = this.#memories.map(memory => {
       const growth = new Growth(memory, this.#onGrow, this.#limit)
       functions[`grow:${memory.index}`] = growth.function
-      if (memory.import) growth.bind(importedMemory(imports, memory.import))
+      if (memory.import) growth.bind(pinImport(all, imports, memory.import))
       return growth
     })
-    // The caller's object is not written, nor read: V8 asks for what the module imports, and finds it behind this.
-    const added = { [this.#importModule]: { value: functions, enumerable: true } }
+    put(all, this.#importModule, functions)
     return {
-      imports: create(imports ?? null, added),
+      imports: all,
       bind: instance => {
         const exports = exportsOf(instance)
         for (const growth of growths) growth.bind(exports[growth.exportName])
@@ -142,7 +143,7 @@ class Growth {
       // Something else grew it meanwhile. Of a memory that is not there yet nobody can tell by how much.
       if (this.#memory === undefined) {
         if (this.#granted !== granted) return false
-      } else if (bufferOf(this.#memory).byteLength + wasmPages * WASM_PAGE_BYTES > this.#limit) return false
+      } else if (sizeOf(bufferOf(this.#memory)) + wasmPages * WASM_PAGE_BYTES > this.#limit) return false
     }
     this.#granted += 1
     return true
@@ -179,8 +180,22 @@ function wrongAnswer(answer) {
   )
 }
 
-/** What V8 will take as this import; it refuses what is no memory. */
-const importedMemory = (imports, [module, name]) => imports?.[module]?.[name]
+const put = (object, key, value) => defineProperty(object, key, { __proto__: null, value, enumerable: true })
+
+/**
+ * The memory that is imported, which V8 then takes, too: a getter may make another one each time. V8 refuses what is no
+ * memory.
+ */
+function pinImport(all, imports, [module, name]) {
+  if (!hasOwn(all, module)) {
+    const theirs = imports?.[module]
+    if (!check.isObject(theirs) && typeof theirs !== 'function') return undefined
+    put(all, module, create(theirs))
+  }
+  const ours = all[module]
+  if (!hasOwn(ours, name)) put(ours, name, ours[name])
+  return ours[name]
+}
 
 function exportsOf(instance) {
   const exports = typeof instance === 'object' && instance !== null ? instance.exports : undefined

@@ -277,7 +277,7 @@ class GuardedMemory {
   }
 
   get byteLength() {
-    return this.buffer.byteLength
+    return v8.sizeOf(this.buffer)
   }
 
   get address() {
@@ -468,7 +468,7 @@ class GuardedMemory {
     if (!(#table in this)) return 'GuardedMemory {}'
     const { address, guarded } = this
     // Not by the caller's function: looking at an object runs nothing.
-    const { byteLength } = this.#memory === null ? this.#buffer : v8.bufferOf(this.#memory)
+    const byteLength = v8.sizeOf(this.#memory === null ? this.#buffer : v8.bufferOf(this.#memory))
     return `GuardedMemory ${inspect({ byteLength, address, guarded, mappings: this.#live().size }, options)}`
   }
 
@@ -581,7 +581,7 @@ class GuardedMemory {
 
   #isCurrent(buffer) {
     const current = this.#memory === null ? this.#buffer : v8.bufferOf(this.#memory)
-    return current === buffer && buffer.byteLength > 0
+    return current === buffer && v8.sizeOf(buffer) > 0
   }
 
   // The function is foreign code and may do anything, map and grow included: only what it gives is looked at, and
@@ -1310,7 +1310,7 @@ const notBuffer = given => hidden(`${THE_FUNCTION} gave ${check.received(given)}
 
 // Node 20 has no `ArrayBuffer.prototype.detached`; there, no view can be made over a detached buffer.
 function isDetached(buffer) {
-  if (buffer.byteLength > 0) return false
+  if (v8.sizeOf(buffer) > 0) return false
   try {
     new Uint8Array(buffer)
     return false

@@ -131,13 +131,10 @@ class Snapshot {
     const { keepResidentBytes, ...rest } = loadOptions(read.snapshotFromFd(options))
     // The token is used up from here on.
     roomOnStack()
-    const received = callNative(() => native.receiveSnapshot(offer))
-    try {
-      const owner = callNative(() => native.NativeSnapshot.fromFd(received.fd, keepResidentBytes))
-      return makeLoaded(owner, rest)
-    } finally {
-      received.close()
-    }
+    return makeLoaded(
+      callNative(() => native.NativeSnapshot.receive(offer, keepResidentBytes)),
+      rest
+    )
   }
 
   static unshare(token) {

@@ -32,9 +32,12 @@ const bufferOf = memory => getBuffer(memory)
 // Node 20 has no typed arrays over more than 4 GiB.
 const MOST_BYTES_OF_ARRAY = require('node:buffer').constants.MAX_LENGTH
 
+/** The size of a buffer of either kind, whatever properties of that name somebody has given it. */
+const sizeOf = buffer => (isShared(buffer) ? sharedByteLengthOf(buffer) : byteLengthOf(buffer))
+
 /** A Uint8Array over all of a memory's buffer: the native part finds base and length by it. */
 function arrayOver(buffer) {
-  const byteLength = isShared(buffer) ? sharedByteLengthOf(buffer) : byteLengthOf(buffer)
+  const byteLength = sizeOf(buffer)
   if (byteLength > MOST_BYTES_OF_ARRAY) {
     throw makeError(
       'ERR_HOSTMAP_NO_MEMORY64',
@@ -135,10 +138,13 @@ function addressTypeOfBuffer(array) {
   return native.isGuarded(array, 0, REACH_BYTES_I64) ? undefined : 'i32'
 }
 
+// No memory has as many, and where V8 takes a number it refuses larger ones with a TypeError, as if they were none.
+const TOO_MANY_PAGES = 2 ** 32 - 1
+
 /** Grows a memory as its `grow` does, by Wasm pages as a number. Gives the size before. */
 function growBy(memory, wasmPages, address) {
   const takesBigInt = address === 'i64' && pageLimits().i64 > 0
-  return Number(growMemory(memory, takesBigInt ? BigInt(wasmPages) : wasmPages))
+  return Number(growMemory(memory, takesBigInt ? BigInt(wasmPages) : Math.min(wasmPages, TOO_MANY_PAGES)))
 }
 
 /** A memory of V8's. Sizes in Wasm pages, as numbers. */
@@ -282,6 +288,7 @@ module.exports = {
   addressTypeOf,
   addressTypeOfBuffer,
   arrayOver,
+  sizeOf,
   makeMemory,
   atHugePage,
   pageLimits,

@@ -1,12 +1,11 @@
 //! Tokens of regions and snapshots. lib/share.js makes plain objects of them.
 
 use super::region::NativeRegion;
-use super::{from_count, internal, to_count};
+use super::{from_count, to_count};
 use crate::error::{Code, Error};
 use crate::region::Region;
 use crate::share::{self, Kind, ShareAccess, Terms, Token};
 use napi_derive::napi;
-use std::os::fd::{AsRawFd, OwnedFd};
 
 /// A [`Token`]. What has 64 bits is text: device and inode in decimal digits, the nonce in hexadecimal ones.
 #[napi(object)]
@@ -54,7 +53,7 @@ pub(super) fn nonce(text: &str) -> Result<share::Nonce, Error> {
 }
 
 impl NativeToken {
-    fn parse(self, kind: Kind) -> Result<Token, Error> {
+    pub(super) fn parse(self, kind: Kind) -> Result<Token, Error> {
         let number = |text: &str, what| text.parse().map_err(|_| invalid(what));
         let terms = Terms {
             nonce: nonce(&self.nonce)?,
@@ -74,31 +73,6 @@ impl NativeToken {
 pub fn receive_region(token: NativeToken) -> napi::Result<NativeRegion> {
     let token = token.parse(Kind::Region)?;
     NativeRegion::new(share::receive(&token, &|fd| Region::received(fd, &token.terms))?)
-}
-
-/// A descriptor that was received, until lib/ has made something of it.
-#[napi]
-pub struct NativeReceived {
-    fd: Option<OwnedFd>,
-}
-
-#[napi]
-impl NativeReceived {
-    #[napi(getter, catch_unwind)]
-    pub fn fd(&self) -> napi::Result<i32> {
-        Ok(self.fd.as_ref().ok_or_else(|| internal("it was closed"))?.as_raw_fd())
-    }
-
-    #[napi(catch_unwind)]
-    pub fn close(&mut self) {
-        self.fd = None;
-    }
-}
-
-#[napi(catch_unwind)]
-pub fn receive_snapshot(token: NativeToken) -> napi::Result<NativeReceived> {
-    let fd = share::receive(&token.parse(Kind::Snapshot)?, &Ok)?;
-    Ok(NativeReceived { fd: Some(fd) })
 }
 
 /// Whether this call ended an offer.

@@ -11,6 +11,7 @@ use crate::alloc;
 use crate::error::{Code, Error, Result};
 use crate::memory::{Memory, Place};
 use crate::region::LoadProgress;
+use crate::share;
 use crate::snapshot::{
     About, AddressType, Grant, List, Loaded, Mac, MappedRegion, Part, SavedFunction, SavedGlobal,
     SavedMapping, SavedRun, SavedTable, Settings, Snapshot, State, Text, Value, Whose,
@@ -21,7 +22,7 @@ use napi::Env;
 use napi::bindgen_prelude::{Array, AsyncTask, Buffer, Uint8Array, Uint32Array, Unknown};
 use napi_derive::napi;
 use std::cell::RefCell;
-use std::os::fd::IntoRawFd;
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -222,6 +223,14 @@ impl NativeSnapshot {
     #[napi(factory, catch_unwind)]
     pub fn from_fd(fd: i32, keep_resident_bytes: f64) -> napi::Result<Self> {
         Self::from_loaded(Snapshot::from_fd(fd, settings(keep_resident_bytes, false)?)?)
+    }
+
+    /// What can't be made a snapshot leaves the token as it was.
+    #[napi(factory, catch_unwind)]
+    pub fn receive(token: NativeToken, keep_resident_bytes: f64) -> napi::Result<Self> {
+        let settings = settings(keep_resident_bytes, false)?;
+        let make = |fd: OwnedFd| Snapshot::from_fd(fd.as_raw_fd(), settings);
+        Self::from_loaded(share::receive(&token.parse(share::Kind::Snapshot)?, &make)?)
     }
 
     #[napi(catch_unwind)]

@@ -42,6 +42,10 @@ carry(new URL('file:///data/clean.snapshot')).then(() =>
   hostmap.Snapshot.fromFd(snapshot.duplicateFd()).close()
 )
 
+hostmap.Snapshot.receive(snapshot.share(), { keepResidentBytes: 1 << 20 }).close()
+// @ts-expect-error: a key is for files
+hostmap.Snapshot.receive(snapshot.share(), { key: new Uint8Array(32) })
+
 // @ts-expect-error: only memories, instances and files make snapshots
 new hostmap.Snapshot()
 // @ts-expect-error: a memory is no snapshot
