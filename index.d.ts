@@ -637,7 +637,7 @@ export interface GuardedMemoryConstructor {
    * @param memory A `WebAssembly.Memory`. Where a module hides it, a function that gives its buffer as it is now: it is called
    * after each growth, by `malloc` or whatever else (for a shared memory, at each call). A buffer alone also does, until the memory
    * grows: then most calls throw `ERR_HOSTMAP_MEMORY_HIDDEN`, and `from` with a function or the new buffer mends the same object.
-   * (A shared memory's old buffer does not tell of growth; until then, read-only mappings stay copy-on-write.) A buffer is accepted
+   * (A shared memory's old buffer does not tell of growth.) A buffer is accepted
    * when the process's map proves that it is a Wasm memory's. We can't grow a hidden memory, so `map` needs `at` or `allocator`.
    * @throws `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE` if `address` is not what the memory has, `ERR_HOSTMAP_ADDRESS_UNKNOWN`,
    * `ERR_HOSTMAP_NOT_WASM_MEMORY`, `ERR_HOSTMAP_NO_MEMORY64`, `ERR_HOSTMAP_MEMORY_REFUSED`; `ERR_HOSTMAP_MEMORY_HIDDEN` if the

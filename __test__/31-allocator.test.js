@@ -282,6 +282,19 @@ describe('an allocator', () => {
     expect(allocator.calls.at(-1)).toEqual(['free', 2 * MiB - HOST_PAGE])
   })
 
+  test.each([
+    ['shared', true],
+    ['detached', false]
+  ])('gets nothing back that no memory has, where only an old buffer is known: %s', (_, shared) => {
+    const hidden = new WebAssembly.Memory({ initial: 1, maximum: 2, shared })
+    const guarded = GuardedMemory.from(hidden.buffer)
+    hidden.grow(1)
+    const allocator = scripted(-1)
+    const error = thrownBy(() => guarded.map(oneMiB(), { allocator }))
+    expectError(error, { code: ['ERR_HOSTMAP_ALLOCATOR_FAILED', 'ERR_HOSTMAP_MEMORY_HIDDEN'] })
+    expect(allocator.calls.map(([name]) => name)).toEqual(['malloc'])
+  })
+
   test('that throws ends the call with its own error', () => {
     const guarded = memory()
     const region = oneMiB()

@@ -11,7 +11,7 @@ const { fdOf, countOpen, mappingsNamed, processMap } = require('./support/procfs
 const { temporaryDirectory, noise } = require('./support/files')
 const { inChild } = require('./support/child')
 const { TestWorker } = require('./support/worker')
-const { GiB, WASM_PAGE, assemble, probe, test64 } = require('./support/wasm')
+const { GiB, WASM_PAGE, assemble, probe, probeWithMemory, test64 } = require('./support/wasm')
 
 const HOST_PAGE = limits().pageSize
 const directory = temporaryDirectory()
@@ -622,6 +622,37 @@ describe('a memory that grows while a window is open', () => {
     guarded.layout()
     expectTrap(() => guest.store8(address, 1))
     expectTrap(() => guest.load8(window.address + 2 * HOST_PAGE))
+  })
+
+  // The old buffer of a shared memory tells of no growth.
+  test.each([1, 2, 7])('protects what stands beside %i windows that slide at once after', async count => {
+    const guest = await probeWithMemory({ shared: true, initial: 16, maximum: 64 })
+    const guarded = GuardedMemory.from(guest.memory.buffer)
+    const region = makeRegion()
+    const view = new Uint8Array(region.view())
+    const slides = Array.from({ length: count }, (_, i) =>
+      guarded.window({ byteLength: 4 * HOST_PAGE, at: i * WASM_PAGE })
+    )
+    const slide = () => slides.forEach(window => window.slide(region, 3, { byteLength: HOST_PAGE }))
+    const mapping = guarded.map(region, { byteLength: HOST_PAGE, at: 8 * WASM_PAGE })
+    const empty = guarded.window({ byteLength: HOST_PAGE, at: 9 * WASM_PAGE })
+    for (let round = 0; round < 20; round++) {
+      slide()
+      if (round % 2 === 0) guest.grow(1)
+      else slide()
+      if (round % 4 === 0) slide()
+      if (round % 3 === 0) slides[0].slide(null)
+      guarded.layout()
+      expectTrap(() => guest.store8(mapping.address, 1))
+      // The kernel was asked about it, which leaves no copy behind.
+      view[0] = round
+      expect(guest.load8(mapping.address)).toBe(round)
+      expectTrap(() => guest.load8(empty.address))
+      for (const { address } of slides) {
+        if (round % 3 !== 0) expectTrap(() => guest.store8(address, 1))
+        expectTrap(() => guest.load8(address + 3 * HOST_PAGE))
+      }
+    }
   })
 
   test('shows no old bytes in the rest', async () => {

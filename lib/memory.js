@@ -962,7 +962,9 @@ class GuardedMemory {
     if (start === undefined) throw failed(`${gave()}which is no address`)
     if (start === 0)
       throw failed(`${gave()}so the module has no block of this size; let its memory grow further`)
-    let release = () => free.call(allocator, given)
+    // No memory of the kind reaches further.
+    const most = (v8.pageLimits()[this.#address] || Infinity) * WASM_PAGE_BYTES
+    let release = start + blockBytes <= most ? () => free.call(allocator, given) : undefined
     try {
       // Only now, since malloc may have grown the memory.
       const byteLength = lengthOf(this.#current())

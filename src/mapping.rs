@@ -91,7 +91,12 @@ impl<Held> MappingTable<Held> {
         self.entries.get_mut(&start).filter(|(entry, _)| entry.id == id).map(|(entry, held)| (entry, held))
     }
 
-    /// What starts here, to change what stands in it. The span stays.
+    /// What starts here.
+    pub fn at(&self, start: PageAligned) -> Option<(&Entry, &Held)> {
+        self.entries.get(&start).map(|(entry, held)| (entry, held))
+    }
+
+    /// The same, to change what stands in it. The span stays.
     pub fn at_mut(&mut self, start: PageAligned) -> Option<(&mut Entry, &mut Held)> {
         self.entries.get_mut(&start).map(|(entry, held)| (entry, held))
     }

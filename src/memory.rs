@@ -215,6 +215,9 @@ pub(crate) struct Held {
     pub(crate) hugetlb: Option<Weak<CheckedFd>>,
 }
 
+/// Of more windows than these, which slide by turns, the kernel is asked more often.
+const MOST_SLID: usize = 4;
+
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub(crate) table: MappingTable<Held>,
@@ -222,6 +225,8 @@ pub(crate) struct State {
     protected_length: PageAligned,
     /// When a slide last asked the kernel whether they are.
     slid_in_tick: u64,
+    /// Windows that have slid since the kernel was last asked: what a slide laid anew is protected, whatever else is bare.
+    slid: [Option<PageAligned>; MOST_SLID],
     /// How many `Memory` handles there are.
     attached: usize,
     /// A page of the guard that no growth reaches, where the memory has one, and what was written there for handlers.
@@ -452,11 +457,15 @@ impl Memory {
     pub(crate) fn lock_to_slide(&self, place: Place, slides: PageAligned) -> Result<MutexGuard<'_, State>> {
         let mut state = self.lock_unprotected(place)?;
         let tick = clock::tick();
-        if tick != state.slid_in_tick || tick == 0 {
+        let has_room = state.slid.iter().any(|slid| slid.is_none_or(|start| start == slides));
+        if tick != state.slid_in_tick || tick == 0 || !has_room {
             state.slid_in_tick = tick;
             protect_all(&self.shared, &mut state, place, Some(slides));
         } else {
             protect_again(&self.shared, &mut state, place);
+        }
+        if let Some(slid) = state.slid.iter_mut().find(|slid| slid.is_none_or(|start| start == slides)) {
+            *slid = Some(slides);
         }
         Ok(state)
     }
@@ -923,37 +932,45 @@ fn is_lost(base: PageAligned, state: &State) -> bool {
     stands(base, state) == Ok(Stands::Not)
 }
 
-/// Protects read-only mappings again, whatever took their protection. A growth that failed half-way leaves some of them writable, and
-/// neither the memory's size nor a handler tells: the kernel is asked, but for what the mapping at `beside` shows.
-///
-/// A growth makes a memory writable from its start upwards, so the lowest page that should be protected tells for all of them.
-fn protect_all(shared: &Shared, state: &mut State, place: Place, beside: Option<PageAligned>) {
+/// Protects read-only mappings again, whatever took their protection. Neither the memory's size nor a handler tells of a
+/// growth that failed half-way, nor the old buffer of a shared memory of any: the kernel is asked. `slides`: the window that
+/// is about to slide.
+fn protect_all(shared: &Shared, state: &mut State, place: Place, slides: Option<PageAligned>) {
     protect_again(shared, state, place);
-    let Some(page) = lowest_protected(shared.base, &state.table, place, beside) else { return };
-    // SAFETY: a private page of a mapping of ours in a memory that the caller holds; protected anew if it can be written.
-    if unsafe { mmap::is_writable(page) } {
+    let is_bare = is_any_bare(shared.base, state, place, slides);
+    state.slid = [None; MOST_SLID];
+    if is_bare {
         state.protected_length = PageAligned::ZERO;
         protect_again(shared, state, place);
     }
 }
 
-/// The lowest page of a mapping that no store may change, but for what the one at `beside` shows.
-fn lowest_protected(
-    base: PageAligned,
-    table: &MappingTable<Held>,
-    place: Place,
-    beside: Option<PageAligned>,
-) -> Option<PageSpan> {
-    let mut pages = table.guarded().filter_map(|(entry, held)| {
-        let target = entry.span.at_base(base).filter(|_| entry.span.end() <= place.byte_length)?;
-        let counts = Some(entry.span.start()) != beside && entry.access == Access::Readonly;
-        let Some(window) = &held.window else { return Some(target).filter(|_| counts) };
-        window
-            .shown_part(target)
-            .filter(|_| counts)
-            .or_else(|| window.rest_part(target).filter(|_| !window.rest_is_writable()))
-    });
-    pages.next().map(|span| span.first(host_page_bytes()))
+/// Asks the kernel about the lowest of those that have not slid since it was last asked, which stands for all of them, since a
+/// growth makes a memory writable from its start upwards; and about each that has slid.
+fn is_any_bare(base: PageAligned, state: &State, place: Place, slides: Option<PageAligned>) -> bool {
+    let has_slid = |start| Some(start) == slides || state.slid.contains(&Some(start));
+    let pages = |(entry, held): (&Entry, &Held)| {
+        let target = entry.span.at_base(base).filter(|_| entry.span.end() <= place.byte_length);
+        // What the window that slides shows is replaced in any case.
+        let shows = Some(entry.span.start()) != slides && entry.access == Access::Readonly;
+        let (shown, rest) = match &held.window {
+            Some(window) => (
+                target.and_then(|target| window.shown_part(target)),
+                target.and_then(|target| window.rest_part(target)).filter(|_| !window.rest_is_writable()),
+            ),
+            None => (target, None),
+        };
+        [shown.filter(|_| shows), rest].into_iter().flatten().map(|span| span.first(host_page_bytes()))
+    };
+    // SAFETY: private pages of a mapping of ours in a memory that the caller holds; protected anew if they can be written.
+    let is_bare = |page| unsafe { mmap::is_writable(page) };
+    let mut others = state.table.guarded().filter(|(entry, _)| !has_slid(entry.span.start()));
+    others.find_map(|it| pages(it).next()).is_some_and(is_bare)
+        || slides
+            .into_iter()
+            .chain(state.slid.into_iter().flatten())
+            .filter_map(|start| state.table.at(start))
+            .any(|it| pages(it).any(is_bare))
 }
 
 /// V8 grows a memory by making all of it writable, and a stray write takes the protection of its page. Read-only mappings

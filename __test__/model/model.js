@@ -92,9 +92,8 @@ class Window {
     this.state = new Uint8Array(this.pages)
     // Read-only pages that may be written at this moment, without anybody being told.
     this.bare = new Uint8Array(this.pages)
-    // Whether a stray write laid pages bare: since they were last protected, and since the last call into the library.
+    // Whether a stray write laid pages bare since they were last protected.
     this.wasStray = false
-    this.hasNewStrays = false
     // What the process was to be warned of: once, whatever comes after.
     this.warnings = new Set()
     backing.windows.add(this)
@@ -196,7 +195,6 @@ class Window {
     if (write && this.isProtected(index)) {
       this.tally.strayWrites++
       this.wasStray = true
-      this.hasNewStrays = true
       this.warnings.add('HOSTMAP_STRAY_WRITE')
       this.note({ index, first, last, write, cause: 'readonly', outcome: 'private-page' })
       this.#layBare(index)
@@ -328,7 +326,6 @@ class Sliding extends Window {
       this.note({ ...part, ...PAST_END })
       this.warnings.add('HOSTMAP_PAST_END')
       this.wasStray = true
-      this.hasNewStrays = true
       // All of it, since a loop does not stop after a page.
       this.bare.fill(1, this.shownPages)
     }
@@ -404,18 +401,12 @@ class Memory {
   }
 
   /**
-   * What a call into the library does: it protects what was laid bare.
+   * What a call into the library does: it protects what was laid bare, since it asks the kernel.
    *
-   * @param known the memory's size, as far as the library knows it. It does not see what lies beyond, nor that a growth
-   * laid bare anything
+   * @param known the memory's size, as far as the library knows it. It does not see what lies beyond
    */
   protect(known = this.byteLength) {
-    const seesGrowth = known === this.byteLength
-    const seesStrays = this.mappings.some(({ window }) => window.hasNewStrays)
-    for (const { window, end } of this.mappings) {
-      window.hasNewStrays = false
-      if (seesGrowth || (seesStrays && window.wasStray && end <= known)) window.protect()
-    }
+    for (const { window, end } of this.mappings) if (end <= known) window.protect()
   }
 
   mappingAt(address) {
