@@ -176,13 +176,18 @@ describe('growth that the host does', () => {
       (start $start)
       (func (export "size") (result i32) (global.get $size)) (func (export "f") (result i32) (call $f)))`
     const made = []
-    const env = {
+    class Env {
+      #answer = 42
       get memory() {
         return (made[made.length] = new WebAssembly.Memory({ initial: 1 }))
-      },
-      f: () => 42
+      }
+      // Works on an Env alone.
+      get f() {
+        const answer = this.#answer
+        return () => answer
+      }
     }
-    const { size, f } = await watched(wat, {}, { env })
+    const { size, f } = await watched(wat, {}, { env: Object.freeze(new Env()) })
     expect([size(), f(), made.map(pages)]).toEqual([4, 42, [4]])
   })
 

@@ -190,11 +190,19 @@ function pinImport(all, imports, [module, name]) {
   if (!hasOwn(all, module)) {
     const theirs = imports?.[module]
     if (!check.isObject(theirs) && typeof theirs !== 'function') return undefined
-    put(all, module, create(theirs))
+    put(all, module, readOnce(theirs))
   }
-  const ours = all[module]
-  if (!hasOwn(ours, name)) put(ours, name, ours[name])
-  return ours[name]
+  return all[module][name]
+}
+
+/** An object's properties, each as it was when it was first read. Getters see the object itself. */
+function readOnce(object) {
+  const seen = new Map()
+  const get = (_, key) => {
+    if (!seen.has(key)) seen.set(key, object[key])
+    return seen.get(key)
+  }
+  return new Proxy(object, { __proto__: null, get })
 }
 
 function exportsOf(instance) {
