@@ -237,8 +237,11 @@ function nearestOf(name, names) {
     .sort(([a], [b]) => a - b)[0]?.[1]
 }
 
-// Levenshtein's distance. A package for these lines would be the only one that is needed at run time.
+// Levenshtein's distance; where the lengths alone make it more than two, their difference, since what is given may be a text of
+// any length. A package for these lines would be the only one that is needed at run time.
 function editsBetween(a, b) {
+  const least = Math.abs(a.length - b.length)
+  if (least > 2) return least
   let row = Array.from({ length: b.length + 1 }, (_, j) => j)
   for (let i = 1; i <= a.length; i++) {
     const next = [i]
