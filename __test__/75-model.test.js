@@ -54,6 +54,10 @@ const STEPS = [
   'wasm bulk: replaced pages',
   'wasm atomic: done',
   'script: replaced pages',
+  'check faults: done',
+  'check faults: refused',
+  'acknowledge faults: done',
+  'faults of one: done',
   'collect'
 ]
 

@@ -72,8 +72,21 @@ class Backing {
 class Tally {
   strayWrites = 0
   faults = 0
+  /** Of the faults those that somebody has taken note of. */
+  acknowledged = 0
   /** Faults of the step that is run now: any of them may be the last one, as far as the model knows. */
   happened = []
+
+  get isFaulted() {
+    return this.faults > this.acknowledged
+  }
+
+  /** Gives how many there were. */
+  acknowledge() {
+    const count = this.faults - this.acknowledged
+    this.acknowledged = this.faults
+    return count
+  }
 }
 
 class Window {
@@ -369,6 +382,8 @@ function* partsOf(window, at, length) {
 class Memory {
   /** In order of address: `{ start, end, window, ... }`. */
   mappings = []
+  /** Faults of what was unmapped since, that nobody has taken note of. */
+  unseenFaults = 0
   #own = Buffer.alloc(0)
   /** By host page: whether it is ours to map in without being asked where. */
   #free = []
@@ -455,6 +470,7 @@ class Memory {
   unmap(mapping) {
     this.mappings.splice(this.mappings.indexOf(mapping), 1)
     mapping.window.remove()
+    this.unseenFaults += mapping.tally.acknowledge()
     this.#own.fill(0, mapping.start, mapping.end)
     if (mapping.fromFree) this.addFree(mapping.start, mapping.end)
   }

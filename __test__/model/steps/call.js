@@ -55,7 +55,8 @@ const CALLS = {
     codes: ['OUT_OF_MEMORY', 'MAP_COUNT', 'MAP_FAILED'],
     syscalls: ['mmap', 'mmap', 'mremap', 'mremap', 'madvise', 'mprotect', 'fcntl']
   },
-  layout: { codes: [], syscalls: ['mprotect'] }
+  layout: { codes: [], syscalls: ['mprotect'] },
+  faults: { codes: [], syscalls: ['mprotect', 'mmap'] }
 }
 
 /** Errors that the kernel gives. */

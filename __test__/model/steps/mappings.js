@@ -29,6 +29,7 @@ const mapArguments = {
   ...part,
   access: fc.nat(2),
   populate: rarely,
+  strict: flag,
   wrong: sometimes(fc.constantFrom('access', 'populate', 'region', 'options'), 40)
 }
 
@@ -46,7 +47,7 @@ function requestOf(world, args) {
   if (part.codes.length === 0 && offset + part.start + part.length > backing.size) {
     codes.push('ERR_HOSTMAP_FILE_SHRUNK')
   }
-  const options = { access, populate: args.populate }
+  const options = { access, populate: args.populate, strict: args.strict }
   if (part.byteOffset !== undefined) options.byteOffset = part.byteOffset
   if (part.byteLength !== undefined) options.byteLength = part.byteLength
   let given = region.real
@@ -88,6 +89,7 @@ function addMapping(world, memory, start, request, { real = null, thread = 'main
     same('byteLength', real.byteLength, part.length)
     same('byteOffset', real.byteOffset, part.start)
     same('access', real.access, access)
+    same('strict', real.strict, request.options.strict)
     same('region', real.region, region.real)
     same('memory', real.memory, memory.guarded)
     same('unmapped', real.unmapped, false)
@@ -153,7 +155,7 @@ step('map at', 16, { ...mapArguments, at }, (world, args) => {
 })
 
 const showRequest = ({ part, options }) =>
-  `${options.access}, ${showPart(part)}, populate ${options.populate}`
+  `${options.access}, ${showPart(part)}, populate ${options.populate}, strict ${options.strict}`
 
 step('map past the end', 8, mapArguments, (world, args) => {
   const memory = choose(world.memories, args.memory)
@@ -326,7 +328,61 @@ step('forget a mapping', 2, { memory: pick, mapping: pick }, (world, args) => {
   return { text: `forget ${mapping.name}`, run: () => void (mapping.real = null) }
 })
 
+// Faults that found no data: told of until somebody takes note of them.
+
+const FAULTED = 'ERR_HOSTMAP_FAULTED'
+
+/** Those of a mapping that are told of after it is unmapped are the memory's; of another thread's nobody here hears then. */
+const faultsIn = ({ model }) =>
+  model.unseenFaults + model.mappings.reduce((sum, { tally }) => sum + tally.faults - tally.acknowledged, 0)
+
+step('check faults', 6, { memory: pick }, (world, args) => {
+  const memory = choose(world.memories, args.memory)
+  if (!memory) return null
+  return {
+    text: `check faults of ${memory.name}`,
+    documented: 'faults',
+    codes: faultsIn(memory) > 0 ? [FAULTED] : [],
+    call: () => memory.guarded.checkFaults()
+  }
+})
+
+step('acknowledge faults', 3, { memory: pick }, (world, args) => {
+  const memory = choose(world.memories, args.memory)
+  if (!memory) return null
+  const { model } = memory
+  return {
+    text: `acknowledge faults of ${memory.name}`,
+    documented: 'faults',
+    call: () => memory.guarded.acknowledgeFaults(),
+    done: count => {
+      same('faults acknowledged', count, faultsIn(memory))
+      model.unseenFaults = 0
+      for (const { tally } of model.mappings) tally.acknowledge()
+    }
+  }
+})
+
+step('faults of one', 8, { memory: pick, mapping: pick, region: flag, acknowledge: flag }, (world, args) => {
+  const memory = choose(world.memories, args.memory)
+  const of = args.region
+    ? choose(world.regions, args.mapping)
+    : memory && mappingOf(memory, args.mapping, 'main')
+  if (!of?.real) return null
+  const { real, tally, name } = of
+  return {
+    text: `${args.acknowledge ? 'acknowledge' : 'check'} faults of ${name}`,
+    documented: 'faults',
+    codes: !args.acknowledge && tally.isFaulted ? [FAULTED] : [],
+    call: () => (args.acknowledge ? real.acknowledgeFaults() : real.checkFaults()),
+    done: count => {
+      if (args.acknowledge) same('faults acknowledged', count, tally.acknowledge())
+    }
+  }
+})
+
 module.exports = {
+  FAULTED,
   steps,
   ACCESS,
   mapArguments,

@@ -18,7 +18,7 @@ const {
   numberCodes
 } = require('./arguments')
 const { memoryCodes, mayGrow } = require('./memories')
-const { ACCESS, at, addressOf, addressCodes, canMap } = require('./mappings')
+const { ACCESS, FAULTED, at, addressOf, addressCodes, canMap } = require('./mappings')
 
 const { steps, step } = newSteps()
 
@@ -31,6 +31,7 @@ const windowArguments = {
   odd: flag,
   access: fc.nat(2),
   zeros: flag,
+  strict: flag,
   wrong: sometimes(fc.constantFrom('byteLength', 'access', 'rest'), 40),
   wrongLength: wrong
 }
@@ -39,7 +40,8 @@ function windowRequest(args) {
   const byteLength =
     args.wrong === 'byteLength' ? args.wrongLength : args.pages * PAGE - (args.odd && args.pages > 1 ? 5 : 0)
   const codes = numberCodes(byteLength, PAGE, Number.MAX_SAFE_INTEGER)
-  const options = { byteLength, access: ACCESS[args.access], rest: args.zeros ? 'zeros' : 'trap' }
+  const { strict } = args
+  const options = { byteLength, access: ACCESS[args.access], rest: args.zeros ? 'zeros' : 'trap', strict }
   if (args.wrong === 'access') options.access = 'readwrite'
   if (args.wrong === 'rest') options.rest = 'ones'
   if (args.wrong === 'access' || args.wrong === 'rest') codes.push('ERR_INVALID_ARG_VALUE')
@@ -47,7 +49,7 @@ function windowRequest(args) {
 }
 
 function addWindow(world, memory, start, { options, bytes }, real) {
-  const { access, rest } = options
+  const { access, rest, strict } = options
   const tally = new Tally()
   const window = new Sliding(PAGE, bytes, access, rest, tally)
   const mapping = {
@@ -57,6 +59,7 @@ function addWindow(world, memory, start, { options, bytes }, real) {
     window,
     tally,
     access,
+    strict,
     regionRef: null,
     byteOffset: 0,
     real,
@@ -74,11 +77,13 @@ function addWindow(world, memory, start, { options, bytes }, real) {
   same('byteLength', real.byteLength, bytes)
   same('access', real.access, access)
   same('rest', real.rest, rest)
+  same('strict', real.strict, strict)
   same('memory', real.memory, memory.guarded)
   same('unmapped', real.unmapped, false)
 }
 
-const showWindow = ({ byteLength, access, rest }) => `${String(byteLength)} bytes, ${access}, ${rest}`
+const showWindow = ({ byteLength, access, rest, strict }) =>
+  `${String(byteLength)} bytes, ${access}, ${rest}, strict ${strict}`
 
 step('open a window at', 8, { ...windowArguments, at }, (world, args) => {
   const memory = choose(world.memories, args.memory)
@@ -141,9 +146,12 @@ const windowOf = (memory, which) =>
     which
   )
 
+/** A strict window whose faults nobody has taken note of goes no further. */
+const strictCodes = ({ strict, tally }) => (strict && tally.isFaulted ? [FAULTED] : [])
+
 /** What is wrong with showing a region with this access, whatever part of it. */
 function showCodes(memory, mapping, region, access) {
-  const codes = [...memoryCodes(memory)]
+  const codes = [...memoryCodes(memory), ...strictCodes(mapping)]
   if (region.closed) codes.push('ERR_HOSTMAP_REGION_CLOSED')
   const { most } = mapping.window
   if (access !== most && access !== 'readonly' && most !== 'shared') codes.push('ERR_INVALID_ARG_VALUE')
@@ -261,7 +269,7 @@ step('slide to nothing', 3, { memory: pick, mapping: pick }, (world, args) => {
     text: `slide ${mapping.name} to nothing`,
     documented: 'slide',
     memory,
-    codes: memoryCodes(memory),
+    codes: [...memoryCodes(memory), ...strictCodes(mapping)],
     call: () => mapping.real.slide(null),
     done: answer => {
       protectAtSlide(world, memory)
@@ -312,7 +320,8 @@ step('make a source', 8, sourceArguments, (world, args) => {
   const byteLength = args.byteLength === undefined ? undefined : args.byteLength % (rest + 1)
   const { readAhead, leaveBehind } = args
   const options = { access: given, chunk, overlap, byteOffset, byteLength, readAhead, leaveBehind }
-  const codes = region.closed ? ['ERR_HOSTMAP_REGION_CLOSED'] : []
+  const codes = strictCodes(mapping)
+  if (region.closed) codes.push('ERR_HOSTMAP_REGION_CLOSED')
   if (access !== window.most && access !== 'readonly' && window.most !== 'shared')
     codes.push('ERR_INVALID_ARG_VALUE')
   return {
@@ -362,7 +371,7 @@ step('next', 24, nextArguments, (world, args) => {
   const start = Math.max(position - kept, source.start)
   const room = mapping.window.length - (start % PAGE) - (position - start)
   const isEnd = position >= to
-  const codes = isEnd ? [] : showCodes(memory, mapping, region, access)
+  const codes = isEnd ? strictCodes(mapping) : showCodes(memory, mapping, region, access)
   if (!isEnd && room < 1) codes.push('ERR_OUT_OF_RANGE')
   const end = position + Math.min(chunk, to - position, room)
   const keep = args.keep === undefined ? undefined : guest.pointer(args.keep)
