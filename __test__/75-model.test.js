@@ -30,6 +30,7 @@ const TIMEOUT_MS = 180_000
 const STEPS = [
   'copyFrom: done',
   'open: done',
+  'share and receive: done',
   'view: done',
   'seal: done',
   'close: done',

@@ -133,7 +133,9 @@ class World {
   /** A call that protects what was laid bare, where the documentation leaves open whether another did. */
   resync(memory) {
     if (memory.detached) return
-    GuardedMemory.from(memory.hidden ? memory.buffer : memory.guest.memory)
+    const { hidden, byFunction, buffer, guest } = memory
+    // Its memory itself would tell the library more than it knows.
+    GuardedMemory.from(hidden ? buffer : byFunction ? guest.memory.buffer : guest.memory)
     this.protect(memory)
   }
 

@@ -24,6 +24,18 @@ const CALLS = {
     codes: ['OUT_OF_MEMORY', 'TOO_MANY_FILES', 'OPEN_FAILED', 'READ_FAILED'],
     syscalls: ['open', 'fstat', 'memfd_create', 'ftruncate', 'fcntl', 'lseek', 'copy_file_range', 'sendfile']
   },
+  share: {
+    codes: [
+      'TOO_MANY_FILES',
+      'OPEN_FAILED',
+      'OUT_OF_MEMORY',
+      'DESCRIPTOR_LOST',
+      'REGION_READONLY',
+      'SHARE_INVALID',
+      'SHARE_CLOSED'
+    ],
+    syscalls: ['fcntl', 'fstat', 'open']
+  },
   view: {
     codes: ['OPEN_FAILED', 'MAP_COUNT', 'OUT_OF_MEMORY', 'MAP_FAILED'],
     syscalls: ['fcntl', 'fstat', 'mmap', 'madvise']

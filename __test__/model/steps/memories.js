@@ -6,9 +6,17 @@ const { WASM_PAGE, Memory } = require('../model')
 const { PAGE, GuardedMemory, hasMemory64, same } = require('../world')
 const { newSteps, MOST, wrong, pick, flag, choose, numberCodes } = require('./arguments')
 
-const KINDS = ['own', 'own', 'wrapped', 'buffer', 'shared', 'shared wrapped', 'shared buffer'].concat(
-  hasMemory64 ? ['i64', 'i64 shared', 'i64 wrapped', 'i64 buffer'] : []
-)
+const KINDS = [
+  'own',
+  'own',
+  'wrapped',
+  'buffer',
+  'function',
+  'shared function',
+  'shared',
+  'shared wrapped',
+  'shared buffer'
+].concat(hasMemory64 ? ['i64', 'i64 shared', 'i64 wrapped', 'i64 buffer', 'i64 function'] : [])
 
 const { steps, step } = newSteps()
 
@@ -26,7 +34,7 @@ step(
     const address = kind.startsWith('i64') ? 'i64' : 'i32'
     const shared = kind.includes('shared')
     const size = address === 'i64' ? n => (n === undefined ? n : BigInt(n)) : n => n
-    const known = !/wrapped|buffer/.test(kind)
+    const known = !/wrapped|buffer|function/.test(kind)
     // Compiled code names the sizes of a memory that its module exports: few of them, so that few modules are compiled.
     const initial = known ? wasmPages : wasmPages || 1
     const maximum = more === undefined || (more < 0 && !known) ? undefined : initial + more
@@ -35,6 +43,7 @@ step(
     if (known && maximum < initial) codes.push('ERR_OUT_OF_RANGE')
     if (known && shared && maximum === undefined) codes.push('ERR_INVALID_ARG_TYPE')
     const hidden = kind.includes('buffer')
+    const byFunction = kind.includes('function')
     let guest
     return {
       text: `make a memory: ${kind}, ${initial} to ${maximum}`,
@@ -43,6 +52,7 @@ step(
       prepare: async () => void (guest = known ? undefined : await makeGuest(type)),
       call: () => {
         if (hidden) return GuardedMemory.from(guest.memory.buffer, { address })
+        if (byFunction) return GuardedMemory.from(bufferOf(guest), { address })
         if (guest) return GuardedMemory.from(guest.memory)
         return new GuardedMemory({ initial: size(initial), maximum: size(maximum), shared, address })
       },
@@ -57,6 +67,7 @@ step(
           address,
           shared,
           hidden,
+          byFunction,
           guarded,
           guest,
           model,
@@ -72,6 +83,9 @@ step(
   }
 )
 
+/** As a module's loader shows its buffer. It keeps nothing alive but the guest, as the memory does. */
+const bufferOf = guest => () => guest.memory.buffer
+
 /** Takes note of what the library knows of a memory whose buffer alone was given. */
 function refresh(memory) {
   memory.buffer = memory.guest.memory.buffer
@@ -82,24 +96,30 @@ function refresh(memory) {
 /** Errors of any call about this memory. */
 const memoryCodes = ({ detached }) => (detached ? ['ERR_HOSTMAP_MEMORY_HIDDEN'] : [])
 
-step('from', 6, { memory: pick, by: fc.nat(3) }, (world, { memory: which, by }) => {
+step('from', 6, { memory: pick, by: fc.nat(4) }, (world, { memory: which, by }) => {
   const memory = choose(world.memories, which)
   if (!memory) return null
-  const { guest, guarded, model, hidden, shared } = memory
+  const { guest, guarded, hidden, byFunction, shared } = memory
   // A buffer of before a growth. V8 gives a shared memory's a life of its own; others are detached.
   const old = by === 3 ? memory.buffer : undefined
   const isOld = old !== undefined && old !== guest.memory.buffer
   const byMemory = by === 0
-  if (byMemory && hidden && world.steps % 4 !== 0) return null
+  const isFunction = by === 4
+  if ((byMemory || isFunction) && (hidden || byFunction) && world.steps % 4 !== 0) return null
   return {
-    text: `from(${byMemory ? 'memory' : isOld ? 'old buffer' : 'buffer'}) of ${memory.name}`,
+    text: `from(${byMemory ? 'memory' : isFunction ? 'function' : isOld ? 'old buffer' : 'buffer'}) of ${memory.name}`,
     documented: 'from',
     memory,
     codes: isOld && !shared ? ['ERR_HOSTMAP_NOT_WASM_MEMORY'] : [],
-    call: () => GuardedMemory.from(byMemory ? guest.memory : (old ?? guest.memory.buffer)),
+    call: () =>
+      GuardedMemory.from(
+        byMemory ? guest.memory : isFunction ? bufferOf(guest) : (old ?? guest.memory.buffer)
+      ),
     done: found => {
       same('from gives the same object', found, guarded)
-      if (byMemory) memory.hidden = false
+      if (isFunction && hidden) memory.byFunction = true
+      if (byMemory) memory.byFunction = false
+      if (byMemory || isFunction) memory.hidden = false
       if (!isOld) refresh(memory)
       world.protect(memory)
     }
@@ -140,10 +160,10 @@ step(
   (world, { memory: which, wasmPages, big }) => {
     const memory = choose(world.memories, which)
     if (!memory || !mayGrow(memory.model, wasmPages)) return null
-    const { model, guarded, hidden } = memory
+    const { model, guarded, hidden, byFunction } = memory
     const by = big && Number.isSafeInteger(wasmPages) ? BigInt(wasmPages) : wasmPages
     const codes = numberCodes(wasmPages, 0, Number.MAX_SAFE_INTEGER)
-    if (hidden) codes.push('ERR_HOSTMAP_MEMORY_HIDDEN')
+    if (hidden || byFunction) codes.push('ERR_HOSTMAP_MEMORY_HIDDEN')
     else if (wasmPages > model.maximum - model.wasmPages || wasmPages > 262144)
       codes.push('ERR_HOSTMAP_MEMORY_FULL')
     else if (wasmPages > 65536 && memory.address === 'i32') codes.push('ERR_HOSTMAP_MEMORY_FULL')

@@ -1,6 +1,7 @@
 'use strict'
 
 const fs = require('node:fs')
+const fc = require('fast-check')
 const { noise } = require('../../support/files')
 const { Backing, Tally, View } = require('../model')
 const { PAGE, HostRegion, hasGuard, same } = require('../world')
@@ -133,6 +134,52 @@ step('fromFd', 6, { region: pick, file: flag, readonly: flag, ...part }, (world,
         kind: backing.memfd ? 'memfd' : 'file'
       })
     }
+  }
+})
+
+const shareArguments = {
+  region: pick,
+  access: fc.constantFrom(undefined, 'readonly', 'shared'),
+  how: fc.constantFrom('once', 'once', 'twice', 'ended')
+}
+
+step('share and receive', 4, shareArguments, (world, { region: which, access, how }) => {
+  const region = choose(world.regions, which)
+  if (!canAddRegion(world) || !region?.real) return null
+  const { real, backing, offset, byteLength, opened, closed, kind } = region
+  const writable = opened && !backing.sealed
+  const codes = []
+  // What a file that got shorter since still has of the region, the receiver may be told.
+  if (closed) codes.push('ERR_HOSTMAP_REGION_CLOSED')
+  else if (access === 'shared' && !writable) codes.push('ERR_HOSTMAP_REGION_READONLY')
+  else if (how !== 'once') codes.push(`ERR_HOSTMAP_SHARE_${how === 'twice' ? 'USED' : 'CLOSED'}`)
+  const isWhole = offset + byteLength <= backing.size
+  let first
+  return {
+    text: `share ${region.name}, ${access}, and receive it ${how}`,
+    documented: 'share',
+    codes,
+    maybe: isWhole ? [] : ['ERR_HOSTMAP_FILE_SHRUNK', 'ERR_HOSTMAP_SHARE_INVALID'],
+    call: () => {
+      const token = JSON.parse(JSON.stringify(real.share({ access })))
+      try {
+        if (how === 'ended') same('unshare', HostRegion.unshare(token), true)
+        else first = HostRegion.receive(token)
+        return how === 'once' ? first : HostRegion.receive(token)
+      } catch (error) {
+        first?.close()
+        HostRegion.unshare(token)
+        throw error
+      }
+    },
+    done: received =>
+      addRegion(world, received, {
+        backing,
+        offset,
+        byteLength,
+        opened: access === 'readonly' ? false : writable,
+        kind
+      })
   }
 })
 

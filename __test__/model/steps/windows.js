@@ -103,14 +103,14 @@ step('open a window at', 8, { ...windowArguments, at }, (world, args) => {
 step('open a window past the end', 4, windowArguments, (world, args) => {
   const memory = choose(world.memories, args.memory)
   if (!canMap(memory)) return null
-  const { model, hidden, guarded } = memory
+  const { model, hidden, byFunction, guarded } = memory
   const request = windowRequest(args)
   const before = model.wasmPages
   const needed = Math.ceil(request.bytes / WASM_PAGE)
   const grows = model.longestFree() < request.bytes
   const codes = [...request.codes, ...memoryCodes(memory)]
   if (grows && request.codes.length === 0) {
-    if (hidden) codes.push('ERR_HOSTMAP_MEMORY_HIDDEN')
+    if (hidden || byFunction) codes.push('ERR_HOSTMAP_MEMORY_HIDDEN')
     else if (before + needed > model.maximum) codes.push('ERR_HOSTMAP_MEMORY_FULL')
     else if (!mayGrow(model, needed)) return null
   }
