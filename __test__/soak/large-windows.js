@@ -1,7 +1,7 @@
 'use strict'
 
 // Files much larger than memory, seen through a window by a module that checks what it is shown. For stream.mjs and
-// 38-large-windows.test.js.
+// 38-large-windows.slow.test.js.
 //
 // A mark is a 64-bit integer that is made of its place. Marks stand at both ends of the file and on both sides of each border of
 // chunks; all else is a hole.

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds the modules of 37-guest.test.js: fixture.c for wasm32 and wasm64, fixture.rs for wasm32.
+# Builds the modules of 37-guest.slow.test.js: fixture.c for wasm32 and wasm64, fixture.rs for wasm32.
 #
 #   __test__/support/guest/build.sh           builds them here
 #   __test__/support/guest/build.sh --check   builds them elsewhere, and compares; runs the examples of guest/README.md, too
@@ -85,7 +85,7 @@ if [ "${1-}" = --check ]; then
   if [ $rust = yes ] && ! cmp rust32.wasm "$built/rust32.wasm"; then
     echo "$(rustc --version) makes other bytes of fixture.rs: the test runs over them"
     cd "$root"
-    HOSTMAP_GUEST_FIXTURES="$built" node node_modules/jest/bin/jest.js __test__/37-guest.test.js
+    HOSTMAP_GUEST_FIXTURES="$built" node node_modules/jest/bin/jest.js __test__/37-guest.slow.test.js
   fi
 else
   install -m 644 "$built/c32.wasm" "$built/c64.wasm" "$built/rust32.wasm" .
