@@ -27,19 +27,20 @@ function abortError(signal, what) {
   return error
 }
 
-// `CODE SYSCALL ERRNO`, then the message: see src/js/mod.rs.
-const NATIVE = /^((?:ERR|ABORT)_\w+) (\S+) (\d+)\n([^]*)$/
-
 /** The error for one that the native part threw. */
 function fromNative(native) {
-  const parts = NATIVE.exec(native?.message ?? '')
-  if (parts === null) {
+  const text = String(native?.message)
+  // `CODE SYSCALL ERRNO`, then the message: see src/js/mod.rs. No regular expression: one that is not
+  // compiled yet is a SyntaxError at the end of the stack (Node.js 26).
+  const end = text.indexOf('\n')
+  const [code, syscall, errno] = text.slice(0, Math.max(end, 0)).split(' ')
+  if (errno === undefined || !(code.startsWith('ERR_') || code.startsWith('ABORT_'))) {
     // The end of the stack, which any call may meet: nothing was done, and it is nobody's mistake.
-    if (native?.message === 'Maximum call stack size exceeded') return native
+    if (text === 'Maximum call stack size exceeded') return native
     const message = `wasm-hostmap failed in a way that it should not: ${native?.message ?? native}; please report it`
     return makeError('ERR_HOSTMAP_INTERNAL', message, { cause: native })
   }
-  const [, code, syscall, errno, message] = parts
+  const message = text.slice(end + 1)
   // Negative, as in Node's own system errors, so that util.getSystemErrorName takes it.
   return makeError(code, message, syscall === '-' ? undefined : { errno: -Number(errno), syscall })
 }

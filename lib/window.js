@@ -1,7 +1,7 @@
 'use strict'
 
 const os = require('node:os')
-const { inspect, types } = require('node:util')
+const { inspect } = require('node:util')
 const native = require('./binding.js')
 const check = require('./arguments.js')
 const read = require('./options.js')
@@ -11,6 +11,7 @@ const { keepHere, wrongThing } = require('./share.js')
 const { faultsFrom, faultedError, UNACKNOWLEDGED } = require('./faults.js')
 
 const { Uint8Array } = require('./intrinsics.js')
+const { isStackEnd } = require('./stack.js')
 
 // Lets memory.js alone open windows.
 const OPEN = Symbol('open')
@@ -340,8 +341,6 @@ function release(entry) {
     throw error
   }
 }
-
-const isStackEnd = error => types.isNativeError(error) && error.message === 'Maximum call stack size exceeded'
 
 const moved = () =>
   makeError(
