@@ -962,8 +962,7 @@ fn is_any_bare(base: PageAligned, state: &State, place: Place, slides: Option<Pa
         };
         [shown.filter(|_| shows), rest].into_iter().flatten().map(|span| span.first(host_page_bytes()))
     };
-    // SAFETY: private pages of a mapping of ours in a memory that the caller holds; protected anew if they can be written.
-    let is_bare = |page| unsafe { mmap::is_writable(page) };
+    let is_bare = mmap::is_writable;
     let mut others = state.table.guarded().filter(|(entry, _)| !has_slid(entry.span.start()));
     others.find_map(|it| pages(it).next()).is_some_and(is_bare)
         || slides

@@ -25,7 +25,7 @@
 //! [plugged](plug) at once, with zeros; where that can't be, the process ends, since a sandbox with a hole must not go on.
 
 use super::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan, host_page_bytes};
-use super::{SysError, SysResult, inject, limits, page_query, process_map, to_u64, to_usize};
+use super::{SysError, SysResult, inject, limits, process_map, to_u64, to_usize};
 use crate::alloc;
 use nix::errno::Errno;
 use nix::sys::mman::{
@@ -408,31 +408,12 @@ pub unsafe fn discard(span: PageSpan) -> SysResult<()> {
 const MADV_DONTNEED_LOCKED: libc::c_int = 24;
 const MADV_COLLAPSE: libc::c_int = 25;
 
-/// Whether a page can be written, by the kernel's account. What it shows stays as it is.
-///
-/// # Safety
-/// As [`replace`].
-pub unsafe fn is_writable(page: PageSpan) -> bool {
-    // Kernels before 5.14 don't know the advice, which an empty range tells.
-    static IS_KNOWN: OnceLock<bool> = OnceLock::new();
-    let Ok(start) = pointer(page.start().get()) else { return true };
-    // SAFETY: the caller owns the page; of an empty range nothing is touched.
-    let populate = |length| unsafe { madvise(start, length, MmapAdvise::MADV_POPULATE_WRITE) };
-    // The text of the map costs more the more VMAs there are.
-    if !process_map::is_text() || !*IS_KNOWN.get_or_init(|| populate(0).is_ok()) {
-        let area = process_map::at_or_after(page.start().get());
-        return !matches!(area, Ok(Some(area)) if area.start <= page.start().get() && !area.writable);
-    }
-    let was_file = page_query::is_file_page(page.start().get());
-    let length = to_usize(page.length().get());
-    // EINVAL: its protection forbids it. Other errors say that it does not.
-    let populated = populate(length);
-    if populated.is_ok() && was_file {
-        // Else it would be a copy from now on, which no write to the file reaches.
-        // SAFETY: the caller owns the page, and the file has what the copy had.
-        let _ = unsafe { madvise(start, length, MmapAdvise::MADV_DONTNEED) };
-    }
-    populated != Err(Errno::EINVAL)
+/// Whether a page can be written, by the process's map. Where that is text it costs more the more VMAs there
+/// are, but any call that tries it out makes a copy of the page, which can't be dropped again without
+/// losing what another thread writes to it meanwhile.
+pub fn is_writable(page: PageSpan) -> bool {
+    let vma = process_map::at_or_after(page.start().get());
+    !matches!(vma, Ok(Some(vma)) if vma.start <= page.start().get() && !vma.writable)
 }
 
 /// Advice on a range that changes no contents.
