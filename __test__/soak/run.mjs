@@ -51,6 +51,8 @@ process.on('warning', () => warnings++)
 const DATASET_BYTES = 2 ** 20
 const bytes = noise(DATASET_BYTES, 1)
 const dataset = HostRegion.copyFrom(bytes, { name: 'soak' }).seal()
+// For all threads: each makes a duplicate of its own from it.
+const datasetFd = dataset.duplicateFd()
 // For all threads: each has a slot of its own, and the first slot is what all want.
 const SLOT_BYTES = 2 ** 20
 const threads = Number(options.threads)
@@ -84,7 +86,7 @@ class Thread {
         number,
         seed: seed + number,
         file,
-        fd: dataset.duplicateFd(),
+        fd: datasetFd,
         memory: common.memory,
         slotBytes: SLOT_BYTES,
         module,
@@ -117,7 +119,7 @@ async function passingThread(number) {
   const source = number % 2 ? MAPPER : STREAMER
   const worker = new Worker(source, {
     eval: true,
-    workerData: { root: require.resolve('../..'), fd: dataset.duplicateFd() }
+    workerData: { root: require.resolve('../..'), fd: datasetFd }
   })
   await new Promise((resolve, reject) => worker.once('online', resolve).once('error', reject))
   await sleep(20 + (number % 7) * 10)
