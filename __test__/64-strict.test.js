@@ -321,6 +321,42 @@ describe('checkFaults() of a memory', () => {
   })
 })
 
+describe('checkFaults() of a memory that threads share', () => {
+  test('tells of what another thread has mapped and unmapped, until one of them takes note', async () => {
+    const seen = await child(async ({ GuardedMemory, page, file, shrink, codeOf, require }) => {
+      const { once } = require('node:events')
+      const { Worker } = require('node:worker_threads')
+      const memory = new WebAssembly.Memory({ initial: 16, maximum: 16, shared: true })
+      const guarded = GuardedMemory.from(memory)
+      const worker = new Worker(
+        `const { parentPort, workerData: { memory, file, main } } = require('node:worker_threads')
+        const { GuardedMemory, HostRegion } = require(main)
+        const guarded = GuardedMemory.from(memory)
+        const mapping = guarded.map(HostRegion.open(file), { at: 0 })
+        const codeOf = call => { try { call(); return 'none' } catch ({ code }) { return code } }
+        parentPort.on('message', what => {
+          if (what === 'unmap') mapping.unmap()
+          parentPort.postMessage(codeOf(() => guarded.checkFaults()))
+        })
+        parentPort.postMessage('mapped')`,
+        { eval: true, workerData: { memory, file, main: require.resolve(process.cwd()) } }
+      )
+      await once(worker, 'message')
+      shrink(0)
+      const zero = new Uint8Array(memory.buffer)[page]
+      worker.postMessage('unmap')
+      const [there] = await once(worker, 'message')
+      const here = codeOf(() => guarded.checkFaults())
+      const acknowledged = [guarded.acknowledgeFaults(), codeOf(() => guarded.checkFaults())]
+      worker.postMessage('check')
+      const [then] = await once(worker, 'message')
+      await worker.terminate()
+      return { zero, there, here, acknowledged, then }
+    })
+    expect(seen).toEqual({ zero: 0, there: FAULTED, here: FAULTED, acknowledged: [1, 'none'], then: 'none' })
+  })
+})
+
 describe('snapshots', () => {
   test('keep what is strict: a restore makes it so again, from a file too', async () => {
     const seen = await child(

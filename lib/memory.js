@@ -106,7 +106,8 @@ class GuardedMemory {
   #unclaimed = { start: 0, end: 0 }
   // The growth for huge pages that was refused last, in bytes, and the size of the memory then.
   #refused = { size: -1, wanted: 0 }
-  // Faults that nobody had acknowledged when their mapping or window was unmapped: how many, and of the last of these, where.
+  // Faults that nobody had acknowledged when their mapping or window was unmapped: where the last of these was, and how many
+  // the native part does not count.
   #unseen = null
 
   static {
@@ -122,7 +123,8 @@ class GuardedMemory {
     currentIn = guarded => guarded.#current()
     checkStrict = guarded => guarded.#checkStrict()
     forgetFaults = guarded => {
-      if (guarded.#entries.size > 0 || guarded.#unseen !== null) guarded.acknowledgeFaults()
+      if (guarded.#entries.size > 0 || guarded.#unseen !== null || guarded.#shared)
+        guarded.acknowledgeFaults()
     }
   }
 
@@ -377,13 +379,13 @@ class GuardedMemory {
       const what = `the mapping or window at ${flat[i]}, which another thread made,`
       if (!live.has(flat[i])) throw faultedError(flat[i + 1], what, 'memory', null)
     }
-    if (this.#unseen !== null) throw this.#unseenError()
+    this.#checkGone()
   }
 
   acknowledgeFaults() {
     this.#live()
     const count = callNative(() => native.acknowledgeAllFaults(this.#table.handle))
-    const before = this.#unseen?.count ?? 0
+    const before = this.#unseen?.lost ?? 0
     this.#unseen = null
     return before + count
   }
@@ -671,10 +673,17 @@ class GuardedMemory {
       // Of a table that was forgotten, where this was begun before: they were taken then.
       if (faults === null) return
       entry.faults = faults
-      if (faults[UNACKNOWLEDGED] > 0) this.#remember(faults, entry.start, entry.object)
+      if (faults[UNACKNOWLEDGED] > 0)
+        this.#remember(faults, entry.start, entry.object, faults[UNACKNOWLEDGED])
     })
     this.#table.lost = true
     callNative(() => native.forgetLost(handle))
+    // No table counts these any more.
+    const gone = callNative(() => native.acknowledgeAllFaults(handle))
+    if (gone > 0) {
+      const unseen = this.#unseen ?? SOMETHING_GONE
+      this.#unseen = { ...unseen, lost: unseen.lost + gone }
+    }
   }
 
   // Of a memory whose new buffer nobody has told: whether the kernel has its mappings no more.
@@ -1024,9 +1033,16 @@ class GuardedMemory {
     this.#entries.delete(entry)
   }
 
-  #unseenError() {
-    const { count, what, lastFault } = this.#unseen
-    return faultedError(count, what, 'memory', lastFault)
+  // Of what was unmapped: the native part counts, since any thread may have done it.
+  #checkGone() {
+    const gone = callNative(() => native.goneFaults(this.#table.handle))
+    const count = gone + (this.#unseen?.lost ?? 0)
+    // What this thread remembers may have been acknowledged by another one.
+    if (count === 0) this.#unseen = null
+    else {
+      const { what, lastFault } = this.#unseen ?? SOMETHING_GONE
+      throw faultedError(count, what, 'memory', lastFault)
+    }
   }
 
   // As checkFaults, of what is strict.
@@ -1034,20 +1050,17 @@ class GuardedMemory {
     this.#entries.forEach(entry => {
       if (entry.id !== 0 && !entry.ended && entry.object.strict) entry.object.checkFaults()
     })
-    if (this.#unseen?.strict) throw this.#unseenError()
+    if (this.#unseen?.strict) this.#checkGone()
   }
 
   // No mapping or region is kept by this, only what is to be said of them.
-  #remember(flat, start, mapping) {
+  // `lost`: how many of the faults the native part counts no more.
+  #remember(flat, start, mapping, lost = 0) {
     const region = mapping?.region ?? null
-    const { unacknowledged, lastFault } = faultsFrom(
-      flat,
-      region === null ? undefined : nativeOf(region),
-      start
-    )
+    const { lastFault } = faultsFrom(flat, region === null ? undefined : nativeOf(region), start)
     const what = `mappings or windows that were unmapped since, the last at ${start},`
     this.#unseen = {
-      count: (this.#unseen?.count ?? 0) + unacknowledged,
+      lost: (this.#unseen?.lost ?? 0) + lost,
       strict: this.#unseen?.strict || mapping?.strict === true,
       what,
       lastFault
@@ -1056,6 +1069,13 @@ class GuardedMemory {
 }
 
 const NO_WINDOWS = []
+/** Where another thread unmapped it. */
+const SOMETHING_GONE = {
+  lost: 0,
+  strict: false,
+  what: 'mappings or windows that were unmapped since',
+  lastFault: null
+}
 
 function prepareGlobals(globals, state) {
   check.exportsOf(globals, 'options.globals')

@@ -227,6 +227,9 @@ pub(crate) struct State {
     slid_in_tick: u64,
     /// Windows that have slid since the kernel was last asked: what a slide laid anew is protected, whatever else is bare.
     slid: [Option<PageAligned>; MOST_SLID],
+    /// Faults of what was unmapped that nobody had acknowledged, ever; and how many of these somebody has since.
+    gone_faults: u64,
+    gone_acknowledged: u64,
     /// How many `Memory` handles there are.
     attached: usize,
     /// A page of the guard that no growth reaches, where the memory has one, and what was written there for handlers.
@@ -305,6 +308,8 @@ pub(crate) fn next_id() -> u64 {
 #[derive(Debug)]
 pub struct Memory {
     shared: Arc<Shared>,
+    /// How many faults were gone before: see [`State::gone_faults`]. They may be of a memory that had this base earlier.
+    gone_before: u64,
 }
 
 /// A mapping that was made.
@@ -336,12 +341,13 @@ impl Memory {
         });
         let mut state = shared.lock();
         state.attached = state.attached.saturating_add(1);
+        let gone_before = state.gone_faults;
         // Nothing proves that it was this memory whose pages were laid, nor that this one has the same guard.
         state.laid = None;
         (state.guard_page, state.mark) = (None, None);
         protect_all(&shared, &mut state, place, None);
         drop(state);
-        Ok(Self { shared })
+        Ok(Self { shared, gone_before })
     }
 
     /// Takes note of the guard of a memory that was found to have one: `above_bytes` from its base on are reserved, and no memory of its kind
@@ -743,6 +749,7 @@ impl Memory {
         // As V8 has its own pages, so that the areas merge again. Without it there is only one more of them.
         let _ = mmap::advise(target, Advice::DontFork);
         state.table.remove(mapped.start, mapped.id);
+        state.gone_faults = state.gone_faults.saturating_add(counts.unacknowledged());
         protect_all(&self.shared, state, place, None);
         Ok(Some(counts))
     }
@@ -773,10 +780,25 @@ impl Memory {
         Ok(alloc::collected(counted.filter(|(_, count)| *count > 0))?)
     }
 
-    /// Takes note of the faults of all of them.
+    /// How many faults of what was unmapped since nobody has acknowledged, whichever thread did it.
+    pub fn gone_faults(&self) -> u64 {
+        self.gone_in(&self.shared.lock())
+    }
+
+    fn gone_in(&self, state: &State) -> u64 {
+        state.gone_faults.saturating_sub(state.gone_acknowledged.max(self.gone_before))
+    }
+
+    /// Takes note of the faults of all of them, and of what was unmapped.
     pub fn acknowledge_faults(&self) -> u64 {
-        let state = self.shared.lock();
-        state.table.held().map(|(_, held)| held.registration.counts().acknowledge()).sum()
+        let mut state = self.shared.lock();
+        let gone = self.gone_in(&state);
+        state.gone_acknowledged = state.gone_faults;
+        state
+            .table
+            .held()
+            .map(|(_, held)| held.registration.counts().acknowledge())
+            .fold(gone, u64::saturating_add)
     }
 
     pub(crate) fn addresses(&self, span: PageSpan) -> Result<PageSpan> {

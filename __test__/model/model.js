@@ -384,8 +384,6 @@ class Memory {
   mappings = []
   /** Faults of what was unmapped since, that nobody has taken note of. */
   unseenFaults = 0
-  /** Those of what another thread unmapped. The documentation says that they count; the library does not keep them yet. */
-  unseenElsewhere = 0
   #own = Buffer.alloc(0)
   /** By host page: whether it is ours to map in without being asked where. */
   #free = []
@@ -469,12 +467,10 @@ class Memory {
     this.mappings.sort((a, b) => a.start - b.start)
   }
 
-  unmap(mapping, { elsewhere = false } = {}) {
+  unmap(mapping) {
     this.mappings.splice(this.mappings.indexOf(mapping), 1)
     mapping.window.remove()
-    const faults = mapping.tally.acknowledge()
-    if (elsewhere) this.unseenElsewhere += faults
-    else this.unseenFaults += faults
+    this.unseenFaults += mapping.tally.acknowledge()
     this.#own.fill(0, mapping.start, mapping.end)
     if (mapping.fromFree) this.addFree(mapping.start, mapping.end)
   }

@@ -103,10 +103,16 @@ pub fn acknowledge_faults(memory: u32, start: f64, id: f64) -> napi::Result<f64>
     Ok(counts_of(memory, start, id)?.map_or(0.0, |(counts, _)| from_count(counts.acknowledge())))
 }
 
-/// The same of all that are in a memory.
+/// The same of all that are in a memory, or were unmapped since.
 #[napi(catch_unwind)]
 pub fn acknowledge_all_faults(memory: u32) -> napi::Result<f64> {
     Ok(from_count(memory_of(memory)?.acknowledge_faults()))
+}
+
+/// How many faults of what was unmapped in a memory nobody has acknowledged.
+#[napi(catch_unwind)]
+pub fn gone_faults(memory: u32) -> napi::Result<f64> {
+    Ok(from_count(memory_of(memory)?.gone_faults()))
 }
 
 /// Where mappings and windows of a memory start that have unacknowledged faults, and how many: two numbers each.

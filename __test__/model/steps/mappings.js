@@ -347,7 +347,6 @@ step('check faults', 6, { memory: pick }, (world, args) => {
     text: `check faults of ${memory.name}`,
     documented: 'faults',
     codes: faultsIn(memory) > 0 ? [FAULTED] : [],
-    maybe: memory.model.unseenElsewhere > 0 ? [FAULTED] : [],
     call: () => memory.guarded.checkFaults()
   }
 })
@@ -361,9 +360,8 @@ step('acknowledge faults', 3, { memory: pick }, (world, args) => {
     documented: 'faults',
     call: () => memory.guarded.acknowledgeFaults(),
     done: count => {
-      const most = faultsIn(memory) + model.unseenElsewhere
-      same('faults acknowledged', Math.max(faultsIn(memory), Math.min(count, most)), count)
-      model.unseenFaults = model.unseenElsewhere = 0
+      same('faults acknowledged', count, faultsIn(memory))
+      model.unseenFaults = 0
       for (const { tally } of model.mappings) tally.acknowledge()
     }
   }

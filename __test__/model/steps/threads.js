@@ -111,7 +111,7 @@ step('unmap in the worker', 8, { memory: pick, mapping: pick }, (world, args) =>
     run: async () => {
       checkCode('unmap', await world.thread.do('unmap', { id: memory.id, mapping: mapping.id }), [])
       memory.model.protect()
-      memory.model.unmap(mapping, { elsewhere: true })
+      memory.model.unmap(mapping)
     }
   }
 })
