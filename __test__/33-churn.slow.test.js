@@ -166,7 +166,9 @@ test('mappings of all sizes, many at a time and unmapped in any order, need no m
   // Sixteen at a time, at most 64 MiB each: the memory finds its size in the warm-up, and rarely grows after.
   expect(sum(left.byteLength)).toBeLessThan(256 * MiB)
   expect(left.byteLength.at(-1)).toBeLessThan(64 * MiB)
-  expectNothingLeft({ ...left, byteLength: [0] }, MiB)
+  // V8's pages find their number within some 100,000 mappings (Node.js 26) and are flat after. What the native part
+  // keeps for each of the 16,000 of a part would be more than this.
+  expectNothingLeft({ ...left, byteLength: [0] }, 4 * MiB)
 })
 
 test('20,000 regions, viewed and closed, leave nothing behind', async () => {
