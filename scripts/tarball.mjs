@@ -25,6 +25,7 @@ const work = fs.mkdtempSync(path.join(os.tmpdir(), 'wasm-hostmap-tarball-'))
 const TOP_LEVEL = new Set([
   'ARCHITECTURE.md',
   'docs/faults.md',
+  'docs/internals.md',
   'Cargo.lock',
   'Cargo.toml',
   'LICENSE',
