@@ -75,13 +75,13 @@ pub fn rlimit_data() -> SysResult<Option<u64>> {
 /// Whether address space is bounded at this moment, or, if `private_data`, private writable memory. For hot paths: this system
 /// call takes less than half of the time of `prlimit64`, which `getrlimit` of glibc is.
 pub fn is_bounded_now(private_data: bool) -> bool {
-    let is_bounded = |resource: libc::__rlimit_resource_t| {
+    let is_bounded = |resource: libc::c_long| {
         let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
         // SAFETY: the kernel writes one rlimit.
         let asked = unsafe { libc::syscall(libc::SYS_getrlimit, resource, &raw mut limit) };
         asked != 0 || limit.rlim_cur != libc::RLIM_INFINITY
     };
-    is_bounded(libc::RLIMIT_AS) || private_data && is_bounded(libc::RLIMIT_DATA)
+    is_bounded(libc::RLIMIT_AS.into()) || private_data && is_bounded(libc::RLIMIT_DATA.into())
 }
 
 fn rlimit(resource: Resource) -> SysResult<Option<u64>> {

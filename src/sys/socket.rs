@@ -120,7 +120,10 @@ pub fn send(stream: &UnixStream, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> SysRes
         message.msg_iovlen = 1;
         if !fds.is_empty() {
             message.msg_control = control.0.as_mut_ptr().cast();
-            message.msg_controllen = control_bytes(fds.len()) as _;
+            // A few descriptors' worth of bytes; musl's field has 32 bits.
+            #[allow(clippy::cast_possible_truncation)]
+            let length = control_bytes(fds.len()) as _;
+            message.msg_controllen = length;
             let head = libc::CMSG_FIRSTHDR(&raw const message);
             (*head).cmsg_level = libc::SOL_SOCKET;
             (*head).cmsg_type = libc::SCM_RIGHTS;
@@ -151,7 +154,10 @@ pub fn receive(stream: &UnixStream, bytes: &mut [u8]) -> SysResult<(usize, Vec<O
         message.msg_iov = &raw mut part;
         message.msg_iovlen = 1;
         message.msg_control = control.0.as_mut_ptr().cast();
-        message.msg_controllen = control_bytes(MOST_FDS) as _;
+        // A few descriptors' worth of bytes; musl's field has 32 bits.
+        #[allow(clippy::cast_possible_truncation)]
+        let length = control_bytes(MOST_FDS) as _;
+        message.msg_controllen = length;
         let received = libc::recvmsg(stream.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC);
         let mut head =
             if received < 0 { std::ptr::null_mut() } else { libc::CMSG_FIRSTHDR(&raw const message) };
