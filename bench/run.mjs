@@ -1,4 +1,5 @@
-// npm run bench [-- NAME...] [--node PATH...] [--base DIR] [--json FILE] [--write]: see bench/README.md.
+// npm run bench [-- NAME...] [--node PATH...] [--base DIR] [--json FILE] [--write]: see
+// bench/README.md.
 
 import { execFileSync, fork } from 'node:child_process'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -54,7 +55,9 @@ function readArguments() {
   const { values, positionals } = parseArgs({ options, allowPositionals: true })
   const unknown = positionals.find(name => ![...NAMES, ...NAMED].includes(name))
   if (unknown !== undefined)
-    throw new Error(`There is no benchmark '${unknown}'; there are: ${[...NAMES, ...NAMED].join(', ')}`)
+    throw new Error(
+      `There is no benchmark '${unknown}'; there are: ${[...NAMES, ...NAMED].join(', ')}`
+    )
   if (values.write && positionals.length > 0)
     throw new Error('--write needs all benchmarks: give no names with it')
   if (values.write && QUICK)
@@ -88,7 +91,11 @@ function runCase(execPath, name, caseOf, onProgress) {
     child.on('exit', (exitCode, signal) => {
       if (exitCode === 0 && result !== undefined) resolve(result)
       else
-        reject(new Error(`${name} ${JSON.stringify(caseOf)} ended with ${signal ?? `exit code ${exitCode}`}`))
+        reject(
+          new Error(
+            `${name} ${JSON.stringify(caseOf)} ended with ${signal ?? `exit code ${exitCode}`}`
+          )
+        )
     })
   })
 }
@@ -138,14 +145,18 @@ function printMachine({ machine, native }) {
     `${cpu}, ${cores} cores${machine.virtualMachine ? ', a virtual machine' : ''}, ${formatBytes(memoryBytes)}`
   )
   console.log(`Linux ${kernel} ${arch}, load ${machine.loadAverage.toFixed(2)}`)
-  console.log(`huge pages: ${machine.transparentHugePages}, for shared memory: ${machine.shmemHugePages}`)
+  console.log(
+    `huge pages: ${machine.transparentHugePages}, for shared memory: ${machine.shmemHugePages}`
+  )
   if (machine.loadAverage > cores / 2)
     console.log('The machine is busy: these figures will be worse than it can do')
   if (native) console.log(`The bare system calls are missing: ${native}`)
 }
 
 function printBenchmark({ title, measures, node, seconds, missing, tables, promises }) {
-  console.log(`\n${title}, Node ${node.version} (V8 ${node.v8}), ${seconds.toFixed(0)} s\n${measures}\n`)
+  console.log(
+    `\n${title}, Node ${node.version} (V8 ${node.v8}), ${seconds.toFixed(0)} s\n${measures}\n`
+  )
   if (missing) console.log(`${missing}\n`)
   for (const table of tables) console.log(tableForTerminal(table))
   for (const promise of promises) console.log(formatPromise(promise))
@@ -156,7 +167,8 @@ function printSeconds({ benchmarks }) {
   const whole = seconds => `${seconds.toFixed(0)} s`
   console.log('\nSeconds:')
   for (const { name, node, seconds, caseSeconds } of benchmarks) {
-    const cases = caseSeconds.length > 1 ? ` (${caseSeconds.map(each => each.toFixed(0)).join(', ')})` : ''
+    const cases =
+      caseSeconds.length > 1 ? ` (${caseSeconds.map(each => each.toFixed(0)).join(', ')})` : ''
     console.log(`  ${name}, Node ${node.version}: ${whole(seconds)}${cases}`)
   }
   console.log(`  all: ${whole(benchmarks.reduce((sum, { seconds }) => sum + seconds, 0))}`)

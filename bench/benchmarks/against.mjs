@@ -1,4 +1,5 @@
-// What the calls that are made most often take, beside another build of the package in the same process.
+// What the calls that are made most often take, beside another build of the package in the same
+// process.
 
 import { execFileSync } from 'node:child_process'
 import { closeSync, ftruncateSync, openSync, rmSync } from 'node:fs'
@@ -17,8 +18,8 @@ export const title = 'Against another build'
 export const measures =
   'The calls that are made most often, by this build and by the one that `--base` names, in turns of some dozen calls in the same process, on one processor.'
 
-// A turn has objects of its own: where in the tree of VMAs a memory stands makes up to half of the time. Its blocks are neighbours in
-// time, a block for each build, in a random order.
+// A turn has objects of its own: where in the tree of VMAs a memory stands makes up to half of the
+// time. Its blocks are neighbours in time, a block for each build, in a random order.
 const TURNS = QUICK ? 3 : 100
 const BLOCKS = QUICK ? 4 : 5
 const BLOCKS_BEFORE = 2
@@ -33,8 +34,8 @@ const DIRTY_PAGES = 100
 const PAGE_BYTES = 4096
 
 /**
- * Each makes, with a build of the package, the function whose calls are timed. `calls`: in a block, by default 64; `is32`: a module or
- * a pool that has no 64-bit one here.
+ * Each makes, with a build of the package, the function whose calls are timed. `calls`: in a block,
+ * by default 64; `is32`: a module or a pool that has no 64-bit one here.
  */
 const OPERATIONS = {
   'map and unmap, at an address': { make: mapAt(0) },
@@ -42,7 +43,9 @@ const OPERATIONS = {
   'map and unmap, in free space': { make: mapInFreeSpace(0) },
   'map and unmap, in free space, beside 8 mappings': { make: mapInFreeSpace(8) },
   'slide, memfd': { make: slide('memfd') },
-  'slide, memfd, options': { make: slide('memfd', { byteLength: WINDOW_BYTES, access: 'readonly' }) },
+  'slide, memfd, options': {
+    make: slide('memfd', { byteLength: WINDOW_BYTES, access: 'readonly' })
+  },
   'slide, file': { make: slide('file') },
   'slide, file, options': { make: slide('file', { byteLength: WINDOW_BYTES, access: 'readonly' }) },
   'source.next, memfd': { make: next('memfd') },
@@ -69,12 +72,18 @@ export function prepare() {
 
 // The thread that measures alone: V8's others go where there is room.
 const pin = () =>
-  execFileSync('taskset', ['--cpu-list', '--pid', String(os.availableParallelism() - 1), String(process.pid)])
+  execFileSync('taskset', [
+    '--cpu-list',
+    '--pid',
+    String(os.availableParallelism() - 1),
+    String(process.pid)
+  ])
 
 export async function measure({ name, address }, onProgress) {
   if (address === 'i64' && Number(majorHere) < 24) return null
   const builds = {
-    // One that takes part in a process without a note of what it is comes first or last, as it likes.
+    // One that takes part in a process without a note of what it is comes first or last, as it
+    // likes.
     base: require(path.resolve(process.env.HOSTMAP_BENCH_BASE)),
     here: require('../../index.js')
   }
@@ -87,7 +96,8 @@ export async function measure({ name, address }, onProgress) {
   }
   for (let turn = -1; turn < TURNS; turn++) {
     const rounds = new Map()
-    for (const build of shuffled(Object.keys(builds))) rounds.set(build, await make(builds[build], address))
+    for (const build of shuffled(Object.keys(builds)))
+      rounds.set(build, await make(builds[build], address))
     const times = { base: [], here: [] }
     // The first turn is for V8.
     const blocks = turn < 0 ? Math.ceil(CALLS_BEFORE / calls) : BLOCKS
@@ -141,13 +151,21 @@ function mapAt(others) {
 function mapInFreeSpace(others) {
   return (build, address) => {
     const { region, guarded } = memoryWith(build, address, others)
-    const options = { byteOffset: 0, byteLength: 4 * WASM_PAGE, access: 'readonly', populate: false }
+    const options = {
+      byteOffset: 0,
+      byteLength: 4 * WASM_PAGE,
+      access: 'readonly',
+      populate: false
+    }
     // The memory grows for the first one.
     return { round: () => guarded.map(region, { ...options }).unmap() }
   }
 }
 
-const FILE = path.join(process.env.HOSTMAP_BENCH_DIR ?? os.tmpdir(), `hostmap-against-${process.pid}`)
+const FILE = path.join(
+  process.env.HOSTMAP_BENCH_DIR ?? os.tmpdir(),
+  `hostmap-against-${process.pid}`
+)
 
 function regionOf({ HostRegion }, backing) {
   if (backing === 'memfd') return HostRegion.allocate(REGION_BYTES).seal()
@@ -180,7 +198,11 @@ function slide(backing, options) {
 function next(backing) {
   return (build, address) => {
     const { region, window } = windowOn(build, backing, address)
-    const source = window.source(region, { chunk: WINDOW_BYTES, readAhead: false, leaveBehind: false })
+    const source = window.source(region, {
+      chunk: WINDOW_BYTES,
+      readAhead: false,
+      leaveBehind: false
+    })
     return {
       round() {
         if (Number(source.next()) === 0) source.rewind()
@@ -198,11 +220,18 @@ const NEXT_WAT = `
 
 async function nextOfModule(build, address) {
   const { region, window } = windowOn(build, 'memfd', address)
-  const source = window.source(region, { chunk: WINDOW_BYTES, readAhead: false, leaveBehind: false })
-  const { exports } = new WebAssembly.Instance(await moduleOf('next', () => compile('next', NEXT_WAT)), {
-    env: { memory: window.memory.memory },
-    data: source.imports
+  const source = window.source(region, {
+    chunk: WINDOW_BYTES,
+    readAhead: false,
+    leaveBehind: false
   })
+  const { exports } = new WebAssembly.Instance(
+    await moduleOf('next', () => compile('next', NEXT_WAT)),
+    {
+      env: { memory: window.memory.memory },
+      data: source.imports
+    }
+  )
   return {
     round() {
       if (exports.next() === 0) source.rewind()

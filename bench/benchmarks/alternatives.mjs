@@ -47,7 +47,10 @@ const LABELS = {
 
 const newMemory = () => new GuardedMemory({ initial: 1 + DATASET_BYTES / WASM_PAGE })
 
-/** The functions, which give the sum, or a promise of it, by name; the reasons why some are not there; and what ends them all. */
+/**
+ * The functions, which give the sum, or a promise of it, by name; the reasons why some are not
+ * there; and what ends them all.
+ */
 async function openWays() {
   const over = await compileSums()
   const source = hostArray(DATASET_BYTES)

@@ -1,4 +1,5 @@
-// What the fault guard costs: nothing where nothing faults, and so much for each fault that it sees to.
+// What the fault guard costs: nothing where nothing faults, and so much for each fault that it sees
+// to.
 
 import assert from 'node:assert/strict'
 import { ftruncateSync, mkdtempSync, openSync, rmSync, closeSync } from 'node:fs'
@@ -6,7 +7,15 @@ import os from 'node:os'
 import path from 'node:path'
 import { GuardedMemory, HostRegion, limits } from '../../index.mjs'
 import { GiB, KiB, MiB, WASM_PAGE, fillWithNoise, hostArray } from '../lib/dataset.mjs'
-import { SHORT, Samples, collectGarbage, ratio, summarize, timeBatches, timeOnce } from '../lib/measure.mjs'
+import {
+  SHORT,
+  Samples,
+  collectGarbage,
+  ratio,
+  summarize,
+  timeBatches,
+  timeOnce
+} from '../lib/measure.mjs'
 import { compile, warmUp } from '../lib/module.mjs'
 import { compileSum } from '../lib/sum.mjs'
 import { formatBytes, formatQuantity, ratioOf } from '../lib/table.mjs'
@@ -15,7 +24,8 @@ export const title = 'The fault guard'
 export const measures =
   "What the handler for SIGSEGV and SIGBUS costs. First where no fault is ours: the same program in processes with the guard and with `WASM_HOSTMAP_FAULT_GUARD=off`, in turns. Then what a fault takes that is ours, from the access to its end, the kernel's part and the JavaScript exception included."
 
-// Processes with the guard, and as many without. They are compared by neighbours, since a machine's speed drifts.
+// Processes with the guard, and as many without. They are compared by neighbours, since a machine's
+// speed drifts.
 const PAIRS = 8
 const MOST_OTHERS = 10_000
 // What else there is in a process whose faults are measured.
@@ -79,7 +89,11 @@ const ACCESSES_WAT = `
 
 /** Compiles the program; the function it gives makes an instance over a memory, and warms it up. */
 async function compileAccesses() {
-  const module = await compile('accesses', ACCESSES_WAT, { simd: true, threads: true, bulk_memory: true })
+  const module = await compile('accesses', ACCESSES_WAT, {
+    simd: true,
+    threads: true,
+    bulk_memory: true
+  })
   const accessesOf = memory => new WebAssembly.Instance(module, { env: { memory } }).exports
   const own = accessesOf(new WebAssembly.Memory({ initial: 1 }))
   await warmUp(() => {
@@ -114,7 +128,10 @@ function trap(access, address) {
   throw new Error('the access did not trap')
 }
 
-/** So many mappings of a page each, which are no neighbours. Whoever keeps what is returned keeps them. */
+/**
+ * So many mappings of a page each, which are no neighbours. Whoever keeps what is returned keeps
+ * them.
+ */
 function mapOthers(count, region) {
   const { pageSize } = limits()
   const guarded = new GuardedMemory({ initial: Math.ceil((2 * count * pageSize) / WASM_PAGE) })
@@ -157,7 +174,10 @@ const COST_ROWS = [
     ]
   }),
   { key: 'map', label: `map + unmap ${formatBytes(SCAN_BYTES)}` },
-  { key: `map ${MOST_OTHERS}`, label: `the same beside ${MOST_OTHERS.toLocaleString('en-US')} mappings` }
+  {
+    key: `map ${MOST_OTHERS}`,
+    label: `the same beside ${MOST_OTHERS.toLocaleString('en-US')} mappings`
+  }
 ]
 
 async function measureCost(guard) {
@@ -244,7 +264,10 @@ const FAULT_ROWS = [
   { key: 'js read', label: '`u8[i]` of a page that the file lost: zeros' },
   { key: 'load', label: '`i32.load8_u` of such a page: a trap' },
   { key: 'v8 trap', label: "for comparison: V8's own trap" },
-  { key: 'next call', label: 'the next call after a stray write, into the memory of all those mappings' },
+  {
+    key: 'next call',
+    label: 'the next call after a stray write, into the memory of all those mappings'
+  },
   { key: 'any call', label: 'for comparison: that call, after no stray write' }
 ]
 
@@ -293,7 +316,10 @@ async function measureFaults(othersCount, functionsCount, onProgress) {
 
 /** Every second page of a new mapping. */
 function* newMappings({ guarded, region, byteLength, pageSize }, access) {
-  const addresses = Array.from({ length: STRAY_PAGES }, (_, index) => WASM_PAGE + 2 * index * pageSize)
+  const addresses = Array.from(
+    { length: STRAY_PAGES },
+    (_, index) => WASM_PAGE + 2 * index * pageSize
+  )
   for (let batch = -BATCHES.warmup; batch < BATCHES.perTurn; batch++) {
     const mapping = guarded.map(region, { at: WASM_PAGE, byteLength, access })
     yield { mapping, addresses, counts: batch >= 0 }
@@ -301,7 +327,10 @@ function* newMappings({ guarded, region, byteLength, pageSize }, access) {
   }
 }
 
-/** A write that V8 can't trap, to each page in turn. The first of a mapping is told apart: it wakes who reports it. */
+/**
+ * A write that V8 can't trap, to each page in turn. The first of a mapping is told apart: it wakes
+ * who reports it.
+ */
 function strayTurn(ground, name, write, { access = 'readonly', seen = false } = {}) {
   const { samples, bytes } = ground
   for (const { mapping, addresses, counts } of newMappings(ground, access)) {
@@ -410,7 +439,9 @@ async function measureWide(onProgress) {
     onProgress((index + 1) / WIDE_SIZES.length)
   }
   return WIDE_SIZES.map(byteLength =>
-    Object.fromEntries(WIDE_COLUMNS.map(({ key }) => [key, samples.summary(`${byteLength} ${key}`)]))
+    Object.fromEntries(
+      WIDE_COLUMNS.map(({ key }) => [key, samples.summary(`${byteLength} ${key}`)])
+    )
   )
 }
 
@@ -499,10 +530,16 @@ export function report(results) {
     }))
   }
 
-  /** No verdict where plain memory, which the guard can't be in the way of, differs by more than the bound. */
+  /**
+   * No verdict where plain memory, which the guard can't be in the way of, differs by more than the
+   * bound.
+   */
   const equalPromise = ({ label, parameters, cells: { ratio, lowest, highest } }) => {
-    const noise = costTable.rows.find(each => each.parameters.operation === parameters.noise).cells.ratio
-    const [from, to, plain] = [lowest, highest, noise].map(({ median }) => formatQuantity(median, 'ratio'))
+    const noise = costTable.rows.find(each => each.parameters.operation === parameters.noise).cells
+      .ratio
+    const [from, to, plain] = [lowest, highest, noise].map(({ median }) =>
+      formatQuantity(median, 'ratio')
+    )
     return {
       text: `${label}: with the guard, of the time without (pairs: ${from} to ${to}; plain memory: ${plain})`,
       value: Math.abs(noise.median - 1) > MOST_DIFFERENCE ? NaN : ratio.median,

@@ -1,10 +1,18 @@
-// What it takes to hand a dataset to a module: by a mapping, by the bare system calls, and by a copy.
+// What it takes to hand a dataset to a module: by a mapping, by the bare system calls, and by a
+// copy.
 
 import assert from 'node:assert/strict'
 import { GuardedMemory, HostRegion, limits } from '../../index.mjs'
 import { GiB, KiB, MiB, WASM_PAGE, hostArray } from '../lib/dataset.mjs'
 import { availableBytes } from '../lib/machine.mjs'
-import { SHORT, Samples, collectGarbage, notMeasured, timeBatches, timeOnce } from '../lib/measure.mjs'
+import {
+  SHORT,
+  Samples,
+  collectGarbage,
+  notMeasured,
+  timeBatches,
+  timeOnce
+} from '../lib/measure.mjs'
 import { hasNative, timeSystemCalls } from '../lib/native.mjs'
 import { formatBytes, ratioOf } from '../lib/table.mjs'
 
@@ -24,9 +32,14 @@ const ACCESSES = ['readonly', 'private', 'shared']
 const NO_MEMORY64 = 'this V8 has no 64-bit memories'
 
 /** What is measured in turns with what. */
-const RATIOS = { atToBare: ['at', 'bare'], atToAdvised: ['at', 'advised'], endToBare: ['end', 'bare'] }
+const RATIOS = {
+  atToBare: ['at', 'bare'],
+  atToAdvised: ['at', 'advised'],
+  endToBare: ['end', 'bare']
+}
 
-// As much of a dataset as there are bytes for; a larger one is copied from the same bytes again and again, and mapped without any.
+// As much of a dataset as there are bytes for; a larger one is copied from the same bytes again and
+// again, and mapped without any.
 const LARGEST_FILLED = GiB
 const LARGEST_COPIED = LARGEST_32
 
@@ -47,7 +60,9 @@ export async function measure(_case, onProgress) {
   const source = hostArray(LARGEST_FILLED)
   const filled = HostRegion.copyFrom(source)
   const sparse = HostRegion.allocate(LARGEST_64)
-  const sizes = SIZES.filter(byteLength => addressOf(byteLength) === 'i32' || limits().wasm.maxPages64 > 0)
+  const sizes = SIZES.filter(
+    byteLength => addressOf(byteLength) === 'i32' || limits().wasm.maxPages64 > 0
+  )
   const regionOf = byteLength => (byteLength > LARGEST_FILLED ? sparse : filled)
 
   const samples = new Samples()
@@ -119,7 +134,10 @@ function mapTurn(samples, key, region, byteLength, access) {
   samples.add(`${key} grow`, [timeOnce(() => memory.grow(growth))])
 }
 
-/** What users do today: the same bytes set into memories that have no pages yet, and into one that has them all. */
+/**
+ * What users do today: the same bytes set into memories that have no pages yet, and into one that
+ * has them all.
+ */
 async function copyTurns(samples, byteLength, source) {
   const part = source.subarray(0, Math.min(byteLength, source.byteLength))
   const freshCount = byteLength > GiB ? 1 : Math.max(3, Math.min(20, (2 * GiB) / byteLength))
@@ -134,7 +152,8 @@ async function copyTurns(samples, byteLength, source) {
     targets = undefined
     await collectGarbage()
     const { buffer } = memoryOf(1, byteLength, addressOf(byteLength))
-    // An array for each time that the source fits: one of all is more than some versions of V8 allow.
+    // An array for each time that the source fits: one of all is more than some versions of V8
+    // allow.
     targets = Array.from({ length: Math.ceil(byteLength / part.byteLength) }, (_, index) => {
       const done = index * part.byteLength
       return new Uint8Array(buffer, WASM_PAGE + done, Math.min(part.byteLength, byteLength - done))
@@ -177,7 +196,13 @@ export function report([sizes]) {
     rows: sizes.map(({ byteLength, access: { readonly }, copyFresh, copyWarm }) => ({
       label: labelOf(byteLength),
       parameters: { byteLength, access: 'readonly', address: addressOf(byteLength) },
-      cells: { map: readonly.at, bare: readonly.bare, mapToBare: readonly.atToBare, copyFresh, copyWarm }
+      cells: {
+        map: readonly.at,
+        bare: readonly.bare,
+        mapToBare: readonly.atToBare,
+        copyFresh,
+        copyWarm
+      }
     }))
   }
 
@@ -212,7 +237,8 @@ export function report([sizes]) {
     rows: rowsByAccess(sizes)
   }
 
-  const row = byteLength => byCopy.rows.find(({ parameters }) => parameters.byteLength === byteLength)
+  const row = byteLength =>
+    byCopy.rows.find(({ parameters }) => parameters.byteLength === byteLength)
   const medianOf = byteLength => row(byteLength).cells.map.median
   const promises = [
     { text: 'map and unmap of 1 GiB', value: medianOf(GiB), unit: 'ns', atMost: 10_000 },

@@ -25,8 +25,9 @@ const COUNTS = [1, 10, 100, 1000, 10_000]
 const MOST_COPIES = 1
 
 /**
- * V8 collects garbage for each new memory of a gigabyte, as if its bytes were there: with this it does a part of that work only. Ten
- * thousand memories take minutes otherwise. Up to Node 24 it's enough that they are shared ones.
+ * V8 collects garbage for each new memory of a gigabyte, as if its bytes were there: with this it
+ * does a part of that work only. Ten thousand memories take minutes otherwise. Up to Node 24 it's
+ * enough that they are shared ones.
  */
 const ENVIRONMENT = { NODE_OPTIONS: '--max-old-space-size=1000000' }
 
@@ -53,7 +54,8 @@ export async function measure({ how, count }, onProgress) {
   await collectGarbage()
   const emptyPss = pssBytes()
 
-  // The region is made through a view, and the source of the copies is that view: no second copy of the dataset is about.
+  // The region is made through a view, and the source of the copies is that view: no second copy of
+  // the dataset is about.
   const region = HostRegion.allocate(DATASET_BYTES)
   const source = fillWithNoise(new Uint8Array(region.view()))
   const handOffsNs = []
@@ -117,7 +119,8 @@ function timeAnother(memories, region) {
 const NO_COPIES = notMeasured('every copy takes 1 GiB')
 
 export function report(results) {
-  const resultOf = (how, count) => results[cases.findIndex(each => each.how === how && each.count === count)]
+  const resultOf = (how, count) =>
+    results[cases.findIndex(each => each.how === how && each.count === count)]
   const { most } = resultOf('map', COUNTS.at(-1))
   const table = {
     id: 'memories',

@@ -2,7 +2,15 @@
 
 import { GuardedMemory, HostRegion } from '../../index.mjs'
 import { GiB, MiB, QUICK, WASM_PAGE, fillWithNoise, hostArray } from '../lib/dataset.mjs'
-import { SHORT, Samples, collectGarbage, notMeasured, rate, timeBatches, timeOnce } from '../lib/measure.mjs'
+import {
+  SHORT,
+  Samples,
+  collectGarbage,
+  notMeasured,
+  rate,
+  timeBatches,
+  timeOnce
+} from '../lib/measure.mjs'
 import { hasNative, timeSystemCalls } from '../lib/native.mjs'
 import { MAJORS, majorHere, nodeOf } from '../lib/nodes.mjs'
 import { compileSum } from '../lib/sum.mjs'
@@ -25,13 +33,17 @@ export async function measure({ major }, onProgress) {
   if (major !== majorHere) return { major, version: null }
   const samples = new Samples()
   const rounds = { slide: slideRound(), restore: restoreRound() }
-  for (const round of Object.values(rounds)) for (let calls = 0; calls < CALLS_BEFORE; calls++) round()
+  for (const round of Object.values(rounds))
+    for (let calls = 0; calls < CALLS_BEFORE; calls++) round()
   const dataset = HostRegion.allocate(DATASET_BYTES)
   const scan = await scanTurn()
   for (let turn = 0; turn < TURNS; turn++) {
     samples.add('map', timeBatches(mapRound(dataset)))
     if (hasNative())
-      samples.add('bare', timeSystemCalls({ calls: 'bare', access: 'readonly', byteLength: DATASET_BYTES }))
+      samples.add(
+        'bare',
+        timeSystemCalls({ calls: 'bare', access: 'readonly', byteLength: DATASET_BYTES })
+      )
     for (const [name, round] of Object.entries(rounds)) samples.add(name, timeBatches(round))
     scan(samples, turn)
     await collectGarbage()
@@ -76,7 +88,9 @@ async function scanTurn() {
   const source = hostArray(SCAN_BYTES)
   const guarded = new GuardedMemory({ initial: 1 + SCAN_BYTES / WASM_PAGE })
   new Uint8Array(guarded.buffer, WASM_PAGE).set(source)
-  const { address } = guarded.map(HostRegion.copyFrom(source, { hugePages: false }), { populate: true })
+  const { address } = guarded.map(HostRegion.copyFrom(source, { hugePages: false }), {
+    populate: true
+  })
   const sum = over(guarded.memory)
   const places = { plain: WASM_PAGE, mapped: address }
   const expected = sum(WASM_PAGE, SCAN_BYTES)
@@ -117,7 +131,11 @@ export function report(results) {
         ? [`Not here: Node.js ${missing.join(', ')}; \`npm run test:matrix\` installs them.`]
         : [])
     ].join(' '),
-    rows: measured.map(({ version, cells }) => ({ label: version, parameters: { node: version }, cells }))
+    rows: measured.map(({ version, cells }) => ({
+      label: version,
+      parameters: { node: version },
+      cells
+    }))
   }
   const promises = table.rows.flatMap(row => [
     {

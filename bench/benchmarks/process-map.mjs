@@ -1,4 +1,5 @@
-// What depends on how the kernel tells of the process's map: by a query for one address, or by the text of all of it.
+// What depends on how the kernel tells of the process's map: by a query for one address, or by the
+// text of all of it.
 
 import assert from 'node:assert/strict'
 import { GuardedMemory, HostRegion, limits } from '../../index.mjs'
@@ -62,7 +63,9 @@ export async function measure(_, onProgress) {
   for (let turn = 0; turn < TURNS; turn++) {
     const mapping = guarded.map(region, { at: WASM_PAGE })
     const each = fault =>
-      Array.from({ length: FAULTS }, (_, page) => timeOnce(() => fault(WASM_PAGE + 2 * page * pageSize)))
+      Array.from({ length: FAULTS }, (_, page) =>
+        timeOnce(() => fault(WASM_PAGE + 2 * page * pageSize))
+      )
     samples.add(
       'trap',
       each(at => trap(store, at))
@@ -91,11 +94,15 @@ function trap(access, address) {
   throw new Error('the access did not trap')
 }
 
-/** So many mappings of a page each, which are no neighbours: each is an area, and so is what is between them. */
+/**
+ * So many mappings of a page each, which are no neighbours: each is an area, and so is what is
+ * between them.
+ */
 function mapOthers(count, region) {
   const { pageSize } = limits()
   const guarded = new GuardedMemory({ initial: Math.ceil((2 * count * pageSize) / WASM_PAGE) })
-  for (let i = 0; i < count; i++) guarded.map(region, { at: 2 * i * pageSize, byteLength: pageSize })
+  for (let i = 0; i < count; i++)
+    guarded.map(region, { at: 2 * i * pageSize, byteLength: pageSize })
   return guarded
 }
 
@@ -116,7 +123,9 @@ export function report(results) {
     ],
     note: `Medians of ${PAIRS} processes each, with the 10th and 90th percentile of them. Text : query is the median of pairs of processes that ran one after the other. On a kernel before 6.11 both are by text.`,
     rows: ROWS.map(({ key, label }) => {
-      const quotients = read.map((each, pair) => each[key] / queried[pair][key]).sort((a, b) => a - b)
+      const quotients = read
+        .map((each, pair) => each[key] / queried[pair][key])
+        .sort((a, b) => a - b)
       return {
         label,
         parameters: { operation: key, pairs: PAIRS },

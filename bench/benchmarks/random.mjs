@@ -45,7 +45,8 @@ function chooseSize(address) {
 
 export async function measure({ address }, onProgress) {
   const { byteLength, reason } = chooseSize(address)
-  if (address === 'i64' && limits().wasm.maxPages64 === 0) return { address, byteLength, unsupported: true }
+  if (address === 'i64' && limits().wasm.maxPages64 === 0)
+    return { address, byteLength, unsupported: true }
   const over = await compileRandom(address)
   const samples = new Samples()
   const setting = { address, byteLength, over, samples, sums: new Map() }
@@ -143,7 +144,10 @@ function plainTurn(setting) {
   readTurn(setting, 'plain', guarded, WASM_PAGE)
 }
 
-/** Ours, and the native program over the very same pages. Gives how many bytes of them are in huge ones. */
+/**
+ * Ours, and the native program over the very same pages. Gives how many bytes of them are in huge
+ * ones.
+ */
 function mappedTurn(setting, pages) {
   const { byteLength, samples } = setting
   const region = HostRegion.allocate(byteLength, { hugePages: HUGE_PAGES[pages] })
@@ -171,7 +175,9 @@ const HOW = { random: 'independent reads', chain: 'each place found by the read 
 
 export function report(results) {
   const measured = results.filter(({ unsupported }) => !unsupported)
-  const missing = results.filter(({ unsupported }) => unsupported).map(({ address }) => BITS[address])
+  const missing = results
+    .filter(({ unsupported }) => unsupported)
+    .map(({ address }) => BITS[address])
   const reasons = measured.flatMap(({ byteLength, reason }) =>
     reason ? [`Only ${formatBytes(byteLength)}: ${reason}.`] : []
   )

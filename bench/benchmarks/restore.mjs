@@ -1,12 +1,19 @@
-// What it costs to bring a memory back to a snapshot, by pages that were written and by size of the heap, beside the other
-// ways to a clean heap; what a thousand instances of one heap weigh; and a pool that serves many requests.
+// What it costs to bring a memory back to a snapshot, by pages that were written and by size of the
+// heap, beside the other ways to a clean heap; what a thousand instances of one heap weigh; and a
+// pool that serves many requests.
 
 import assert from 'node:assert/strict'
 import { writeFileSync } from 'node:fs'
 import { GuardedMemory, InstancePool, Snapshot, limits } from '../../index.mjs'
 import { GiB, KiB, MiB, WASM_PAGE, fillWithNoise, hostArray } from '../lib/dataset.mjs'
 import { emptyHeapModule, importingModule, initialisedHeapModule } from '../lib/heap.mjs'
-import { addressSpaceBytes, countAreas, pageTableBytes, pssBytes, residentBytes } from '../lib/machine.mjs'
+import {
+  addressSpaceBytes,
+  countAreas,
+  pageTableBytes,
+  pssBytes,
+  residentBytes
+} from '../lib/machine.mjs'
 import {
   SHORT,
   Samples,
@@ -30,10 +37,16 @@ export const measures =
 const HEAP_BYTES = 64 * MiB
 const HEAPS_BYTES = [MiB, 16 * MiB, 64 * MiB, 256 * MiB, GiB]
 const DIRTY_PAGES = [1, 10, 32, 100, 256, 1000, 4000]
-/** Which pages are written: far from each other, side by side, and those in a heap of which every page has been read. */
+/**
+ * Which pages are written: far from each other, side by side, and those in a heap of which every
+ * page has been read.
+ */
 const PLACEMENTS = ['spread', 'packed', 'read']
 const USUAL_PAGES = 100
-/** What a restore copies back at most, unless the snapshot says otherwise. wasmtime is given the same. */
+/**
+ * What a restore copies back at most, unless the snapshot says otherwise. wasmtime is given the
+ * same.
+ */
 const KEEP_RESIDENT_BYTES = 512 * KiB
 
 const INSTANCES = 1000
@@ -53,7 +66,10 @@ export const cases = [
   )
 ]
 
-/** Called once, before the first case, in the process that starts them. Gives what has to be done without, and why, or null. */
+/**
+ * Called once, before the first case, in the process that starts them. Gives what has to be done
+ * without, and why, or null.
+ */
 export function prepare() {
   const reason = buildWasmtime()
   return reason && `wasmtime is missing: ${reason}`
@@ -121,8 +137,8 @@ function mustBeRestored({ heap }, { first, pages, stride }) {
 }
 
 /**
- * Rounds in a memory of their own: how much of a heap stands in the page tables, from earlier rounds with other pages, changes
- * what a restore costs.
+ * Rounds in a memory of their own: how much of a heap stands in the page tables, from earlier
+ * rounds with other pages, changes what a restore costs.
  */
 function timeRestores(module, snapshot, placement, pages) {
   const opened = openHeap(module, snapshot)
@@ -166,7 +182,11 @@ async function measureClean(onProgress) {
     })
     inTurns(turn, ways)
     if (hasWasmtime()) {
-      const plans = [NOTHING, allPages(HEAP_BYTES)].map(read => ({ ...SHORT, read, store: NOTHING }))
+      const plans = [NOTHING, allPages(HEAP_BYTES)].map(read => ({
+        ...SHORT,
+        read,
+        store: NOTHING
+      }))
       const [untouched, read] = timeWasmtime(file, KEEP_RESIDENT_BYTES, plans)
       samples.add('untouched wasmtime', untouched)
       samples.add('read wasmtime', read)
@@ -176,7 +196,10 @@ async function measureClean(onProgress) {
   return cellsOf(samples, ['untouched', 'read'], ['restore', 'dropped', 'wasmtime'])
 }
 
-/** Single restores: all of the heap is read between one and the next, which takes longer than a batch. */
+/**
+ * Single restores: all of the heap is read between one and the next, which takes longer than a
+ * batch.
+ */
 function timeAfterReading({ read, restore }) {
   const where = allPages(HEAP_BYTES)
   return Array.from({ length: SHORT.batchesPerTurn }, () => {
@@ -201,7 +224,10 @@ const COMBINATIONS = PLACEMENTS.flatMap(placement =>
 
 async function measureDirty(onProgress) {
   const importing = await compileImporting()
-  const snapshots = Object.entries(OPTIONS).map(([name, options]) => [name, snapshotOf(HEAP_BYTES, options)])
+  const snapshots = Object.entries(OPTIONS).map(([name, options]) => [
+    name,
+    snapshotOf(HEAP_BYTES, options)
+  ])
   const source = hostArray(HEAP_BYTES)
   const initialised = await initialisedHeapModule(HEAP_BYTES)
   const file = temporaryFile('heap.wasm')
@@ -277,13 +303,15 @@ function addWasmtime(samples, file) {
   })
   for (const [name, keepResidentBytes] of Object.entries(WASMTIME_KEPT)) {
     const turn = timeWasmtime(file, keepResidentBytes, plans)
-    for (const [index, { key }] of COMBINATIONS.entries()) samples.add(`${key} ${name}`, turn[index])
+    for (const [index, { key }] of COMBINATIONS.entries())
+      samples.add(`${key} ${name}`, turn[index])
   }
 }
 
 /** For each row the figures by name, as far as they were measured. */
 function cellsOf(samples, rows, names) {
-  const missing = name => (name.startsWith('wasmtime') ? notMeasured('no program with wasmtime') : undefined)
+  const missing = name =>
+    name.startsWith('wasmtime') ? notMeasured('no program with wasmtime') : undefined
   const figure = (row, name) => samples.summary(`${row} ${name}`) ?? missing(name)
   return Object.fromEntries(
     rows.map(row => [row, Object.fromEntries(names.map(name => [name, figure(row, name)]))])
@@ -305,7 +333,10 @@ async function measureSizes(onProgress) {
       samples.add(`${heapBytes} dropped`, timeRestores(module, dropping, 'spread', USUAL_PAGES))
       dropping.close()
       for (const placement of PLACEMENTS) {
-        samples.add(`${heapBytes} ${placement}`, timeRestores(module, snapshot, placement, USUAL_PAGES))
+        samples.add(
+          `${heapBytes} ${placement}`,
+          timeRestores(module, snapshot, placement, USUAL_PAGES)
+        )
       }
     })
     inTurns(turn, ways)
@@ -355,7 +386,11 @@ class Watch {
   #samples = []
 
   look() {
-    this.#samples.push({ resident: residentBytes(), areas: countAreas(), addressSpace: addressSpaceBytes() })
+    this.#samples.push({
+      resident: residentBytes(),
+      areas: countAreas(),
+      addressSpace: addressSpaceBytes()
+    })
   }
 
   /** The median of the first quarter of what was read, of the last, and the most. */
@@ -430,7 +465,9 @@ const BESIDE = [
 export function report(results) {
   const resultOf = ({ what, ...more }) =>
     results[
-      cases.findIndex(each => each.what === what && Object.keys(more).every(key => each[key] === more[key]))
+      cases.findIndex(
+        each => each.what === what && Object.keys(more).every(key => each[key] === more[key])
+      )
     ]
   const tables = [
     cleanTable(resultOf({ what: 'clean' })),
@@ -570,7 +607,9 @@ function instancesTable(cells) {
       { key: 'areas', label: 'memory areas' }
     ],
     note: `One more: a memory is made and restored, and the program is instantiated in it. Then it stores to ${REQUEST_PAGES} pages and is restored again. The PSS is that of the whole process, and one of the instances has read all of the heap, so that it counts.`,
-    rows: [{ label: INSTANCES.toLocaleString('en-US'), parameters: { instances: INSTANCES }, cells }]
+    rows: [
+      { label: INSTANCES.toLocaleString('en-US'), parameters: { instances: INSTANCES }, cells }
+    ]
   }
 }
 
@@ -618,12 +657,16 @@ function requestsTable(resultOf) {
 
 function endOf({ label, cells: { served, error } }) {
   const what = `${label}: ended after ${served.median.toLocaleString('en-US')} requests`
-  return error ? `${what}, by the error "${error}".` : `${what}, because ${MOST_SECONDS} seconds were over.`
+  return error
+    ? `${what}, by the error "${error}".`
+    : `${what}, because ${MOST_SECONDS} seconds were over.`
 }
 
 const requestsPromises = table =>
   REQUEST_HEAPS_BYTES.flatMap(heapBytes => {
-    const [pool, instance] = ['pool', 'instance'].map(how => rowWith(table, { heapBytes, how }).cells)
+    const [pool, instance] = ['pool', 'instance'].map(
+      how => rowWith(table, { heapBytes, how }).cells
+    )
     const heap = `heap of ${formatBytes(heapBytes)}`
     const flat = Object.entries({
       resident: 'RSS',
@@ -636,7 +679,12 @@ const requestsPromises = table =>
       atMost: 1.05
     }))
     return [
-      { text: `pool, ${heap}: requests served`, value: pool.served.median, unit: 'count', atLeast: REQUESTS },
+      {
+        text: `pool, ${heap}: requests served`,
+        value: pool.served.median,
+        unit: 'count',
+        atLeast: REQUESTS
+      },
       ...flat,
       {
         text: `pool, ${heap}: requests a second, to those with an instance for each`,

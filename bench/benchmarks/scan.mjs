@@ -1,5 +1,6 @@
-// What reading through a mapping costs: the same Wasm program over the same bytes, copied and mapped, with pages of 4 KiB and
-// of 2 MiB; and the same loop compiled natively, and by wasmtime, over the very same pages.
+// What reading through a mapping costs: the same Wasm program over the same bytes, copied and
+// mapped, with pages of 4 KiB and of 2 MiB; and the same loop compiled natively, and by wasmtime,
+// over the very same pages.
 
 import { writeFileSync } from 'node:fs'
 import { GuardedMemory, HostRegion } from '../../index.mjs'
@@ -9,7 +10,12 @@ import { hasNative, runNative } from '../lib/native.mjs'
 import { temporaryFile } from '../lib/stream.mjs'
 import { compileSums, sumModule } from '../lib/sum.mjs'
 import { formatBytes, ratioOf } from '../lib/table.mjs'
-import { WASMTIME_BEFORE_BYTES, buildWasmtime, hasWasmtime, scanWasmtime } from '../lib/wasmtime.mjs'
+import {
+  WASMTIME_BEFORE_BYTES,
+  buildWasmtime,
+  hasWasmtime,
+  scanWasmtime
+} from '../lib/wasmtime.mjs'
 
 export const title = 'Scan'
 export const measures =
@@ -61,7 +67,8 @@ class Sums {
   check(name, sum) {
     const unsigned = BigInt.asUintN(64, BigInt(sum))
     if (!this.#sums.has(name)) this.#sums.set(name, unsigned)
-    if (this.#sums.get(name) !== unsigned) throw new Error(`${name}: one way read other bytes than another`)
+    if (this.#sums.get(name) !== unsigned)
+      throw new Error(`${name}: one way read other bytes than another`)
   }
 }
 
@@ -76,7 +83,8 @@ async function measureWarm(onProgress) {
   const guarded = new GuardedMemory({ initial: 1 + DATASET_BYTES / WASM_PAGE })
   new Uint8Array(guarded.buffer).set(source, WASM_PAGE)
   const addresses = { plain: WASM_PAGE }
-  for (const pages of PAGES) addresses[pages] = guarded.map(regions[pages], { populate: true }).address
+  for (const pages of PAGES)
+    addresses[pages] = guarded.map(regions[pages], { populate: true }).address
   const exports = over(guarded.memory)
 
   const samples = new Samples()
@@ -157,7 +165,10 @@ const WAYS = {
 }
 const STEPS = ['handOff', 'first', 'second', 'giveBack', 'total']
 
-/** The life of a dataset in a memory: handed over, read twice, given back. Always the same memory, at the same place. */
+/**
+ * The life of a dataset in a memory: handed over, read twice, given back. Always the same memory,
+ * at the same place.
+ */
 async function measureFirst(onProgress) {
   const over = await compileSums()
   const source = hostArray(DATASET_BYTES)
@@ -191,7 +202,14 @@ async function measureFirst(onProgress) {
   }
   const nativeTurn = pages => {
     if (!hasNative()) return
-    const { ns, sum } = runNative('read', fileOf(regions[pages]), DATASET_BYTES, 'untouched', 'simd', 2)
+    const { ns, sum } = runNative(
+      'read',
+      fileOf(regions[pages]),
+      DATASET_BYTES,
+      'untouched',
+      'simd',
+      2
+    )
     sums.check('sum', sum)
     samples.add(`${pages} native first`, [ns[0]])
     samples.add(`${pages} native second`, [ns[1]])
@@ -209,7 +227,9 @@ async function measureFirst(onProgress) {
   for (const mapping of guarded.mappings) mapping.unmap()
   for (let turn = 0; turn < FIRST_TURNS; turn++) {
     const ways = [
-      ...PAGES.flatMap(pages => [undefined, 'populate', 'prefetch'].map(how => () => mapTurn(pages, how))),
+      ...PAGES.flatMap(pages =>
+        [undefined, 'populate', 'prefetch'].map(how => () => mapTurn(pages, how))
+      ),
       ...PAGES.map(pages => () => nativeTurn(pages)),
       ...PAGES.map(pages => () => fillTurn(pages))
     ]
@@ -228,7 +248,9 @@ async function measureFirst(onProgress) {
   }
   const ways = Object.keys(WAYS).map(way => {
     const nothing = way.endsWith('native') && !hasNative() ? notMeasured(MISSING.native) : undefined
-    return Object.fromEntries(STEPS.map(step => [step, samples.summary(`${way} ${step}`) ?? nothing]))
+    return Object.fromEntries(
+      STEPS.map(step => [step, samples.summary(`${way} ${step}`) ?? nothing])
+    )
   })
   const fills = PAGES.map(pages => ({
     fill: samples.summary(`${pages} fill`),
@@ -316,7 +338,8 @@ export function report([warm, first]) {
 
   const row = (instructions, byteLength) =>
     rows.find(
-      ({ parameters }) => parameters.instructions === instructions && parameters.byteLength === byteLength
+      ({ parameters }) =>
+        parameters.instructions === instructions && parameters.byteLength === byteLength
     )
   const size = formatBytes(DATASET_BYTES)
   const promises = [
@@ -345,7 +368,8 @@ export function report([warm, first]) {
     {
       text: `first scan by the native program, of the time through a mapping, 2 MiB pages, ${size}`,
       value:
-        firstTable.rows.find(({ parameters }) => parameters.way === 'huge native').cells.first?.median /
+        firstTable.rows.find(({ parameters }) => parameters.way === 'huge native').cells.first
+          ?.median /
         firstTable.rows.find(({ parameters }) => parameters.way === 'huge').cells.first.median,
       unit: 'ratio',
       atLeast: 0.9

@@ -18,13 +18,15 @@ export const measures =
 
 export const cases = [{}]
 
-// V8 optimizes the calls when they have taken some tenths of a second, and a collection of garbage makes it begin again.
+// V8 optimizes the calls when they have taken some tenths of a second, and a collection of garbage
+// makes it begin again.
 const CALLS_BEFORE = 200_000
 
 const BACKINGS = ['memfd', 'file']
 const WINDOWS = [MiB, 2 * GiB]
 const TOUCHED_PAGES = [0, 4]
-// Each round of a batch shows a part of its own, and each batch the same parts: their pages are there after the first.
+// Each round of a batch shows a part of its own, and each batch the same parts: their pages are
+// there after the first.
 const REGION_BYTES = SHORT.roundsPerBatch * WINDOWS.at(-1)
 
 const COMBINATIONS = BACKINGS.flatMap(backing =>
@@ -89,7 +91,8 @@ export async function measure(_case, onProgress) {
   )
   for (const { slide, next } of rounds.values()) {
     for (let calls = 0; calls < CALLS_BEFORE / COMBINATIONS.length; calls++) slide()
-    for (let calls = 0; calls < CALLS_BEFORE / COMBINATIONS.length; calls += SHORT.roundsPerBatch) next()
+    for (let calls = 0; calls < CALLS_BEFORE / COMBINATIONS.length; calls += SHORT.roundsPerBatch)
+      next()
   }
   for (let turn = 0; turn < SHORT.turns; turn++) {
     samples.add(
@@ -102,7 +105,9 @@ export async function measure(_case, onProgress) {
       const ways = [
         () => samples.add(`${key} slide`, timeBatches(slide)),
         () => samples.add(`${key} next`, nextTurn(next)),
-        () => hasNative() && samples.add(`${key} bare`, bareTurn(backing, file, windowBytes, touchedPages))
+        () =>
+          hasNative() &&
+          samples.add(`${key} bare`, bareTurn(backing, file, windowBytes, touchedPages))
       ]
       for (let i = 0; i < ways.length; i++) ways[(turn + i) % ways.length]()
     }
@@ -114,8 +119,13 @@ export async function measure(_case, onProgress) {
   return COMBINATIONS.map(({ key, ...parameters }) => {
     const summary = name => samples.summary(`${key} ${name}`) ?? missing
     const bare = summary('bare')
-    const limit = hasNative() ? { unit: 'ns', median: bare.median + call.median, samples: 1 } : missing
-    return { parameters, cells: { slide: summary('slide'), next: summary('next'), bare, call, limit } }
+    const limit = hasNative()
+      ? { unit: 'ns', median: bare.median + call.median, samples: 1 }
+      : missing
+    return {
+      parameters,
+      cells: { slide: summary('slide'), next: summary('next'), bare, call, limit }
+    }
   })
 }
 
@@ -160,8 +170,15 @@ const nextTurn = next =>
 function bareTurn(backing, file, windowBytes, touchedPages) {
   const { warmupBatches, batchesPerTurn, roundsPerBatch } = SHORT
   const where = backing === 'memfd' ? 'memfd' : file
-  return runNative('slide', where, windowBytes, touchedPages, warmupBatches, batchesPerTurn, roundsPerBatch)
-    .nsPerRound
+  return runNative(
+    'slide',
+    where,
+    windowBytes,
+    touchedPages,
+    warmupBatches,
+    batchesPerTurn,
+    roundsPerBatch
+  ).nsPerRound
 }
 
 /** The regions are holes from end to end. */
@@ -189,7 +206,9 @@ export function report([results]) {
   const tables = TOUCHED_PAGES.map(touchedPages => ({
     id: touchedPages === 0 ? 'slide' : 'slide-touched',
     title:
-      touchedPages === 0 ? 'A slide, and nothing touched' : `A slide, and ${touchedPages} pages of it read`,
+      touchedPages === 0
+        ? 'A slide, and nothing touched'
+        : `A slide, and ${touchedPages} pages of it read`,
     rowLabel: 'region, window',
     columns,
     note,

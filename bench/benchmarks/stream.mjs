@@ -39,7 +39,10 @@ const COLD_CHUNK = 64 * MiB
 
 const NO_NATIVE = 'no native program'
 
-/** Every way of reading once in each turn, each time another one first. A way gives the sum, or its time and the sum. */
+/**
+ * Every way of reading once in each turn, each time another one first. A way gives the sum, or its
+ * time and the sum.
+ */
 function takeTurns(samples, ways, turns, onProgress) {
   const names = Object.keys(ways)
   for (let turn = -1; turn < turns; turn++) {
@@ -58,7 +61,8 @@ function takeTurns(samples, ways, turns, onProgress) {
 let expectedSum
 function checkSum(sum) {
   expectedSum ??= sum
-  if (sum !== expectedSum) throw new Error(`one way read other bytes than another: ${sum}, ${expectedSum}`)
+  if (sum !== expectedSum)
+    throw new Error(`one way read other bytes than another: ${sum}, ${expectedSum}`)
 }
 
 const nativeSum = (file, byteLength, instructions, threads) => {
@@ -66,7 +70,10 @@ const nativeSum = (file, byteLength, instructions, threads) => {
   return { ns, sum: BigInt(sum) }
 }
 
-/** What modules have without windows: the bytes are read into their memory, always to the same place. */
+/**
+ * What modules have without windows: the bytes are read into their memory, always to the same
+ * place.
+ */
 function streamByReads(module, guarded, file, chunk, instructions) {
   const fd = openSync(file, 'r')
   try {
@@ -126,7 +133,9 @@ async function measureWarm(onProgress) {
     })),
     reads: READ_CHUNKS.map(chunk => figure(`read ${chunk}`)),
     simd: figure('native simd'),
-    scalar: Object.fromEntries(['window', 'read', 'native'].map(way => [way, figure(`scalar ${way}`)])),
+    scalar: Object.fromEntries(
+      ['window', 'read', 'native'].map(way => [way, figure(`scalar ${way}`)])
+    ),
     threads: [1, 2].map(threads =>
       Object.fromEntries(['on', 'off', 'native'].map(way => [way, figure(`${threads} ${way}`)]))
     )
@@ -140,7 +149,8 @@ function warmTurns({ file, module, region, samples }, onProgress) {
   const ways = {}
   for (const chunk of WINDOW_CHUNKS) {
     for (const [name, readAhead] of Object.entries(READ_AHEAD)) {
-      ways[`window ${chunk} ${name}`] = () => streamByWindow(module, guarded, region, { chunk, readAhead })
+      ways[`window ${chunk} ${name}`] = () =>
+        streamByWindow(module, guarded, region, { chunk, readAhead })
     }
   }
   for (const chunk of READ_CHUNKS) {
@@ -171,7 +181,8 @@ function scalarTurns({ file, module, region, samples }, onProgress) {
   const target = streamMemory(readChunk)
   const instructions = 'scalar'
   const ways = {
-    'scalar window': () => streamByWindow(module, guarded, region, { chunk: windowChunk, instructions }),
+    'scalar window': () =>
+      streamByWindow(module, guarded, region, { chunk: windowChunk, instructions }),
     'scalar read': () => streamByReads(module, target, file, readChunk, instructions)
   }
   if (hasNative()) ways['scalar native'] = () => nativeSum(file, FILE_BYTES, instructions, 1)
@@ -179,7 +190,10 @@ function scalarTurns({ file, module, region, samples }, onProgress) {
   return { windowChunk, readChunk }
 }
 
-/** One worker with all of the file, and two with a half each; every one has a memory and a window of its own. */
+/**
+ * One worker with all of the file, and two with a half each; every one has a memory and a window of
+ * its own.
+ */
 async function workerTurns({ file, module, region, samples }, chunk, onProgress) {
   const workerData = { module, file }
   const crew = [1, 2].map(
@@ -237,7 +251,9 @@ async function measureCold(onProgress) {
   const file = temporaryFile('noise')
   writeNoise(file, COLD_BYTES, onlyPart(onProgress, 0, 0.3))
   const samples = new Samples()
-  const reason = hasNative() ? await coldTurns(file, samples, onlyPart(onProgress, 0.3, 1)) : NO_NATIVE
+  const reason = hasNative()
+    ? await coldTurns(file, samples, onlyPart(onProgress, 0.3, 1))
+    : NO_NATIVE
   const figure = rateIn(samples, COLD_BYTES)
   return Object.fromEntries(['on', 'off', 'dd'].map(way => [way, figure(way, reason)]))
 }
@@ -343,11 +359,16 @@ export function report([{ chosen, windows, reads, simd, scalar, threads }, cold]
       { label: 'window : dd', ratio: ['on', 'dd'] }
     ],
     note: `Chunks of ${formatBytes(COLD_CHUNK)}. The pages are dropped by \`posix_fadvise\` before each pass, so a disk's own cache, or that of a virtual machine's host, may still have them: for all three.`,
-    rows: [{ label: 'cold', parameters: { byteLength: COLD_BYTES, chunk: COLD_CHUNK }, cells: cold }]
+    rows: [
+      { label: 'cold', parameters: { byteLength: COLD_BYTES, chunk: COLD_CHUNK }, cells: cold }
+    ]
   }
 
   const twoToOne = Object.fromEntries(
-    byThreads.rows.map((row, index) => [['on', 'off', 'native'][index], ratioOf(row, ['two', 'one'])])
+    byThreads.rows.map((row, index) => [
+      ['on', 'off', 'native'][index],
+      ratioOf(row, ['two', 'one'])
+    ])
   )
   const allowed = Number.isFinite(twoToOne.native)
     ? `, where two native threads have ${formatQuantity(twoToOne.native, 'ratio')}`

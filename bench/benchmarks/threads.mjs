@@ -49,12 +49,20 @@ export async function measure(_case, onProgress) {
       for (const threads of THREADS) {
         samples.add(`${threads} slide`, [await slide(threads, TURN_MILLISECONDS)])
         if (!hasNative()) continue
-        const { perSecond } = runNative('slide-threads', threads, WINDOW_BYTES, PARTS, TURN_MILLISECONDS)
+        const { perSecond } = runNative(
+          'slide-threads',
+          threads,
+          WINDOW_BYTES,
+          PARTS,
+          TURN_MILLISECONDS
+        )
         samples.add(`${threads} native`, [perSecond])
       }
       onProgress(((turn + 1) / TURNS) * 0.8)
     }
-    const watched = await watchLocks(WATCH_SECONDS, () => slide(crew.length, (WATCH_SECONDS + 1) * 1000))
+    const watched = await watchLocks(WATCH_SECONDS, () =>
+      slide(crew.length, (WATCH_SECONDS + 1) * 1000)
+    )
     const figure = name => {
       const summary = samples.summary(name)
       return summary ? rates(summary) : notMeasured('no native program')
@@ -71,8 +79,10 @@ export async function measure(_case, onProgress) {
 }
 
 function describeLocks({ by, samples, futexCalls, switches }) {
-  if (by === 'perf') return `Locks: by \`perf\`, ${samples.toLocaleString('en-US')} samples of the workers.`
-  if (by === 'strace') return `Locks: by \`strace\`, ${Math.round(futexCalls)} calls of futex a second.`
+  if (by === 'perf')
+    return `Locks: by \`perf\`, ${samples.toLocaleString('en-US')} samples of the workers.`
+  if (by === 'strace')
+    return `Locks: by \`strace\`, ${Math.round(futexCalls)} calls of futex a second.`
   return `Locks: neither \`perf\` nor \`strace\` can be used; threads let go of their processor ${Math.round(switches)} times a second, for whatever reason.`
 }
 

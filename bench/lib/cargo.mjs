@@ -30,7 +30,10 @@ export function cargoProgram(name) {
     wasBuilt: () => existsSync(targetDirectory),
     /** Whether `build` has been successful, in this process or in the one that started it. */
     isThere: () => existsSync(program),
-    /** What it prints: one run, in a process of its own. Its usage is what it prints without arguments. */
+    /**
+     * What it prints: one run, in a process of its own. Its usage is what it prints without
+     * arguments.
+     */
     run: (...args) => JSON.parse(execFileSync(program, args.map(String), { encoding: 'utf8' }))
   }
 }

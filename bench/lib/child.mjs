@@ -1,5 +1,6 @@
-// Runs one case of one benchmark in a process of its own, so that no benchmark pays for the heap, the mappings or the
-// optimizations of another. Started by run.mjs: `child.mjs MODULE_URL CASE_JSON`, and answers over the IPC channel.
+// Runs one case of one benchmark in a process of its own, so that no benchmark pays for the heap,
+// the mappings or the optimizations of another. Started by run.mjs: `child.mjs MODULE_URL
+// CASE_JSON`, and answers over the IPC channel.
 
 const [moduleUrl, caseJson] = process.argv.slice(2)
 const { measure } = await import(moduleUrl)

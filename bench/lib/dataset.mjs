@@ -5,12 +5,22 @@ export const MiB = 2 ** 20
 export const GiB = 2 ** 30
 export const WASM_PAGE = 64 * KiB
 
-/** HOSTMAP_BENCH_QUICK=1: small datasets and few turns, to see whether a benchmark works. Its figures say nothing. */
+/**
+ * HOSTMAP_BENCH_QUICK=1: small datasets and few turns, to see whether a benchmark works. Its
+ * figures say nothing.
+ */
 export const QUICK = process.env.HOSTMAP_BENCH_QUICK === '1'
 
-/** Fills an array with pseudo-random bytes: 16 MiB of them, repeated, so that filling a gigabyte takes no longer than it must. */
+/**
+ * Fills an array with pseudo-random bytes: 16 MiB of them, repeated, so that filling a gigabyte
+ * takes no longer than it must.
+ */
 export function fillWithNoise(array) {
-  const words = new Uint32Array(array.buffer, array.byteOffset, Math.min(array.byteLength, 16 * MiB) / 4)
+  const words = new Uint32Array(
+    array.buffer,
+    array.byteOffset,
+    Math.min(array.byteLength, 16 * MiB) / 4
+  )
   let state = 0x9e3779b9
   for (let i = 0; i < words.length; i++) {
     // xorshift32

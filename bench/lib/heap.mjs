@@ -1,5 +1,5 @@
-// The program of the benchmark `restore`: it stores to, and reads, a byte in each of so many places of its heap. The heap is
-// full of pseudo-random bytes, no page like a page of zeros.
+// The program of the benchmark `restore`: it stores to, and reads, a byte in each of so many places
+// of its heap. The heap is full of pseudo-random bytes, no page like a page of zeros.
 
 import { WASM_PAGE, hostArray } from './dataset.mjs'
 import { assemble } from './module.mjs'
@@ -40,12 +40,16 @@ function leb128(number) {
   return [...bytes, number]
 }
 
-/** The bytes of the program with a memory of its own, which a data segment as large as the memory initialises. */
+/**
+ * The bytes of the program with a memory of its own, which a data segment as large as the memory
+ * initialises.
+ */
 export async function initialisedHeapModule(byteLength) {
   const module = await emptyHeapModule(byteLength)
   // One active segment, at address 0: flags, `i32.const 0`, `end`, its length.
   const segment = [1, 0, 0x41, 0, 0x0b, ...leb128(byteLength)]
-  // The data section is the last one but for custom ones, of which there are none; assembling so much text takes minutes.
+  // The data section is the last one but for custom ones, of which there are none; assembling so
+  // much text takes minutes.
   const section = [11, ...leb128(segment.length + byteLength), ...segment]
   return Buffer.concat([module, Uint8Array.from(section), hostArray(byteLength)])
 }

@@ -8,14 +8,18 @@ import { temporaryFile } from './stream.mjs'
 const run = promisify(execFile)
 const OPTIONS = { encoding: 'utf8', maxBuffer: 2 ** 28 }
 
-/** A contended lock of a program ends in `futex`; that of the process's address space is a semaphore of the kernel. */
+/**
+ * A contended lock of a program ends in `futex`; that of the process's address space is a semaphore
+ * of the kernel.
+ */
 const FUTEX = /futex/
 const ADDRESS_SPACE = /rwsem|down_write|down_read|osq_lock/
 
 /**
- * Watches this process for some seconds, while `work` runs, a promise. Gives `by`, what was used, and of it the parts that are
- * known: of a profile `futexShare` and `addressSpaceShare`; `futexCalls` a second; `switches` of threads a second, which say
- * no more than that a thread waited for something.
+ * Watches this process for some seconds, while `work` runs, a promise. Gives `by`, what was used,
+ * and of it the parts that are known: of a profile `futexShare` and `addressSpaceShare`;
+ * `futexCalls` a second; `switches` of threads a second, which say no more than that a thread
+ * waited for something.
  */
 export async function watchLocks(seconds, work) {
   for (const watch of [profile, countCalls, countSwitches]) {
@@ -27,7 +31,8 @@ export async function watchLocks(seconds, work) {
 
 async function profile(seconds) {
   const file = temporaryFile('perf.data')
-  // By the clock: virtual machines have no counters. Of the whole process: workers are threads of it.
+  // By the clock: virtual machines have no counters. Of the whole process: workers are threads of
+  // it.
   const record = [
     'record',
     '--event',
@@ -41,7 +46,11 @@ async function profile(seconds) {
     file
   ]
   await run('perf', [...record, '--', 'sleep', seconds].map(String), OPTIONS)
-  const { stdout } = await run('perf', ['script', '--input', file, '--fields', 'tid,ip,sym'], OPTIONS)
+  const { stdout } = await run(
+    'perf',
+    ['script', '--input', file, '--fields', 'tid,ip,sym'],
+    OPTIONS
+  )
   const stacks = stdout
     .split(/\n\n+/)
     .filter(stack => stack.trim() && Number.parseInt(stack, 10) !== process.pid)
@@ -58,12 +67,14 @@ async function profile(seconds) {
 async function countCalls(seconds) {
   const file = temporaryFile('strace')
   const strace = ['-f', '-c', '-e', 'trace=futex', '-o', file, '-p', process.pid]
-  await run('timeout', ['--signal', 'INT', seconds, 'strace', ...strace].map(String), OPTIONS).catch(
-    error => {
-      // It ends by the signal.
-      if (error.code !== 124) throw error
-    }
-  )
+  await run(
+    'timeout',
+    ['--signal', 'INT', seconds, 'strace', ...strace].map(String),
+    OPTIONS
+  ).catch(error => {
+    // It ends by the signal.
+    if (error.code !== 124) throw error
+  })
   const text = readFileSync(file, 'utf8')
   const [, calls = 0] = /^\s*(?:[\d.]+\s+){3}(\d+)\b.*futex$/m.exec(text) ?? []
   return { by: 'strace', futexCalls: Number(calls) / seconds }

@@ -59,7 +59,8 @@ function kibibyteField(path, field) {
 export const availableBytes = () => kibibyteField('/proc/meminfo', 'MemAvailable')
 /** Huge pages of 2 MiB in the system's pool that nobody has, and nobody was promised. */
 export function freeHugePages() {
-  const count = name => Number(readTrimmed(`/sys/kernel/mm/hugepages/hugepages-2048kB/${name}`) ?? 0)
+  const count = name =>
+    Number(readTrimmed(`/sys/kernel/mm/hugepages/hugepages-2048kB/${name}`) ?? 0)
   return count('free_hugepages') - count('resv_hugepages')
 }
 

@@ -1,4 +1,5 @@
-// BENCHMARKS.md: the tables of one run, with the machine they were measured on and the command that measures them again.
+// BENCHMARKS.md: the tables of one run, with the machine they were measured on and the command that
+// measures them again.
 
 import { writeFileSync } from 'node:fs'
 import path from 'node:path'
@@ -9,7 +10,9 @@ const COMMAND = 'npm run bench -- --write'
 
 function machineLines({ date, package: version, machine }) {
   const { cpu, cores, memoryBytes, arch, kernel } = machine
-  const mitigations = Object.entries(machine.mitigations ?? {}).map(([name, state]) => `${name}: ${state}`)
+  const mitigations = Object.entries(machine.mitigations ?? {}).map(
+    ([name, state]) => `${name}: ${state}`
+  )
   return [
     `wasm-hostmap ${version}, ${date.slice(0, 10)}`,
     `${cpu}, ${cores} cores${machine.virtualMachine ? ', a virtual machine' : ''}, ${formatBytes(memoryBytes)}`,

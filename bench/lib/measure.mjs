@@ -1,17 +1,19 @@
-// The measuring loops. They are our own because the usual benchmark libraries time a function call by call or
-// choose the number of rounds themselves; here a round is a microsecond of system calls, and the bare system calls
-// in bench/native must be timed by the same plan to be comparable.
+// The measuring loops. They are our own because the usual benchmark libraries time a function call
+// by call or choose the number of rounds themselves; here a round is a microsecond of system calls,
+// and the bare system calls in bench/native must be timed by the same plan to be comparable.
 
 import { createHistogram } from 'node:perf_hooks'
 import { QUICK } from './dataset.mjs'
 
 /**
- * How a short operation is timed: in batches, because reading the clock costs a good part of a microsecond-long round.
- * A sample is one batch's time divided by its rounds, so the spread is that of batches, not of single calls.
+ * How a short operation is timed: in batches, because reading the clock costs a good part of a
+ * microsecond-long round. A sample is one batch's time divided by its rounds, so the spread is that
+ * of batches, not of single calls.
  *
- * And in several turns, each with a new memory (or process, for the bare system calls), between which the peers
- * have theirs: the kernel keeps a process's mappings in a tree, and where in a node of it a memory happens to stand
- * makes up to half of a round's time. The samples of all turns are pooled.
+ * And in several turns, each with a new memory (or process, for the bare system calls), between
+ * which the peers have theirs: the kernel keeps a process's mappings in a tree, and where in a node
+ * of it a memory happens to stand makes up to half of a round's time. The samples of all turns are
+ * pooled.
  */
 export const SHORT = Object.freeze({
   turns: QUICK ? 2 : 10,
@@ -42,13 +44,23 @@ export function timeOnce(operation) {
 // Node's HDR histogram: whole nanoseconds up to an hour, exact to four figures.
 const histogram = createHistogram({ lowest: 1, highest: 3_600e9, figures: 4 })
 
-/** What is kept of samples in nanoseconds: the median, and as spread the 10th and 90th percentile. */
+/**
+ * What is kept of samples in nanoseconds: the median, and as spread the 10th and 90th percentile.
+ */
 export function summarize(samplesNs) {
   if (samplesNs.length === 0) throw new Error('no samples')
   histogram.reset()
   for (const ns of samplesNs) histogram.record(Math.max(1, Math.round(ns)))
   const [median, p10, p90] = [50, 10, 90].map(percentile => histogram.percentile(percentile))
-  return { unit: 'ns', median, p10, p90, min: histogram.min, max: histogram.max, samples: samplesNs.length }
+  return {
+    unit: 'ns',
+    median,
+    p10,
+    p90,
+    min: histogram.min,
+    max: histogram.max,
+    samples: samplesNs.length
+  }
 }
 
 const middleOf = values => {
@@ -74,8 +86,9 @@ export class Samples {
   }
 
   /**
-   * How many times the one takes what the other does: the median of the turns' quotients, or `undefined`. What is measured one right after the other
-   * is slowed by the same neighbours on the machine, so this says more than the quotient of both medians.
+   * How many times the one takes what the other does: the median of the turns' quotients, or
+   * `undefined`. What is measured one right after the other is slowed by the same neighbours on the
+   * machine, so this says more than the quotient of both medians.
    */
   ratio(name, other) {
     const [turns, others] = [name, other].map(each => this.#turnsNs.get(each) ?? [])
@@ -84,8 +97,8 @@ export class Samples {
   }
 
   /**
-   * The same, with the bounds that hold it with a confidence of at least 95 %, whatever quotients are spread like: as many of them as
-   * heads that are tossed are above it.
+   * The same, with the bounds that hold it with a confidence of at least 95 %, whatever quotients
+   * are spread like: as many of them as heads that are tossed are above it.
    */
   ratioWithin(name, other) {
     const [turns, others] = [name, other].map(each => this.#turnsNs.get(each) ?? [])
@@ -118,7 +131,10 @@ export function rate({ median, p10, p90, min, max, samples }, byteLength) {
   }
 }
 
-/** The time of each of so many parts, of a summary of times for all of them: finer than whole nanoseconds. */
+/**
+ * The time of each of so many parts, of a summary of times for all of them: finer than whole
+ * nanoseconds.
+ */
 export function each({ median, p10, p90, min, max, samples }, parts) {
   const one = ns => ns / parts
   return {
@@ -161,7 +177,10 @@ export function notMeasured(reason) {
   return { unit: 'none', reason }
 }
 
-/** Lets go of what is no longer referenced, so that a round doesn't pay for the one before. Needs --expose-gc. */
+/**
+ * Lets go of what is no longer referenced, so that a round doesn't pay for the one before. Needs
+ * --expose-gc.
+ */
 export async function collectGarbage() {
   // Twice with a turn of the event loop between: a memory's buffer is released by a finalizer.
   for (let i = 0; i < 2; i++) {

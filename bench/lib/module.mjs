@@ -14,7 +14,10 @@ export async function assemble(name, wat, features) {
 export const compile = async (name, wat, features) =>
   new WebAssembly.Module(await assemble(name, wat, features))
 
-/** Calls what calls a module's functions often, until V8 has replaced their first code by optimized code for all instances. */
+/**
+ * Calls what calls a module's functions often, until V8 has replaced their first code by optimized
+ * code for all instances.
+ */
 export async function warmUp(callOften) {
   for (let round = 0; round < 20; round++) {
     callOften()

@@ -1,5 +1,5 @@
-// Packages that some benchmarks have beside ours. They are not installed with the project: HOSTMAP_BENCH_PEERS is a directory with
-// a node_modules that has them.
+// Packages that some benchmarks have beside ours. They are not installed with the project:
+// HOSTMAP_BENCH_PEERS is a directory with a node_modules that has them.
 
 import { createRequire } from 'node:module'
 import path from 'node:path'
@@ -15,7 +15,9 @@ export function loadPeer(name) {
   } catch (error) {
     const missing = error.code === 'MODULE_NOT_FOUND' && error.message.includes(`'${name}'`)
     return {
-      reason: missing ? `${name} is not installed` : `${name} does not load: ${error.message.split('\n')[0]}`
+      reason: missing
+        ? `${name} is not installed`
+        : `${name} does not load: ${error.message.split('\n')[0]}`
     }
   }
 }

@@ -1,8 +1,9 @@
 // Draws what a benchmark found, as an SVG with logarithmic axes.
 //
-// A plot has `name`, `title`, `xLabel` and `panels`, which stand side by side and share the axes. A panel has a `title` and
-// `lines`, a line `label` and `points`, each of them two numbers: a count, or what `xUnit` says, and nanoseconds, or what `yUnit`
-// says. Units are those of table.mjs. Lines without points are left out.
+// A plot has `name`, `title`, `xLabel` and `panels`, which stand side by side and share the axes. A
+// panel has a `title` and `lines`, a line `label` and `points`, each of them two numbers: a count,
+// or what `xUnit` says, and nanoseconds, or what `yUnit` says. Units are those of table.mjs. Lines
+// without points are left out.
 
 import { mkdirSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
@@ -25,7 +26,10 @@ function axesOf(panels, units) {
     const base = baseOf(unit)
     const exponents = all.map(point => Math.log(point[index]) / Math.log(base))
     // A power that is just missed by rounding is that power.
-    const [from, to] = [Math.floor(Math.min(...exponents) + 1e-9), Math.ceil(Math.max(...exponents) - 1e-9)]
+    const [from, to] = [
+      Math.floor(Math.min(...exponents) + 1e-9),
+      Math.ceil(Math.max(...exponents) - 1e-9)
+    ]
     return { type: 'log', logBase: base, min: base ** from, max: base ** to }
   })
   return { x, y }
@@ -39,7 +43,12 @@ export function drawPlot({ title, xLabel, xUnit, yUnit = 'ns', panels }) {
   const panelWidth = (WIDTH - AROUND.left) / panels.length
   const labels = [...new Set(panels.flatMap(({ lines }) => lines.map(({ label }) => label)))]
   const colorOf = label => COLORS[labels.indexOf(label) % COLORS.length]
-  const chart = echarts.init(null, null, { renderer: 'svg', ssr: true, width: WIDTH, height: HEIGHT })
+  const chart = echarts.init(null, null, {
+    renderer: 'svg',
+    ssr: true,
+    width: WIDTH,
+    height: HEIGHT
+  })
   try {
     chart.setOption({
       animation: false,

@@ -8,5 +8,7 @@ const { module, file } = workerData
 const region = HostRegion.open(file)
 const guarded = streamMemory()
 
-parentPort.on('message', options => parentPort.postMessage(streamByWindow(module, guarded, region, options)))
+parentPort.on('message', options =>
+  parentPort.postMessage(streamByWindow(module, guarded, region, options))
+)
 parentPort.postMessage('ready')

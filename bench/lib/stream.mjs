@@ -1,5 +1,6 @@
-// The program that reads a dataset of any size: it calls `next` by itself until there is no more, and adds up the 64-bit
-// integers of what it is shown. Who brings the next bytes, a window or `fs.readSync`, is all that differs.
+// The program that reads a dataset of any size: it calls `next` by itself until there is no more,
+// and adds up the 64-bit integers of what it is shown. Who brings the next bytes, a window or
+// `fs.readSync`, is all that differs.
 
 import { randomBytes } from 'node:crypto'
 import { closeSync, fsyncSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs'
@@ -51,7 +52,8 @@ export async function compileStream() {
 }
 
 /** A memory with so many bytes from its second Wasm page on. */
-export const streamMemory = (byteLength = 0) => new GuardedMemory({ initial: 1 + byteLength / WASM_PAGE })
+export const streamMemory = (byteLength = 0) =>
+  new GuardedMemory({ initial: 1 + byteLength / WASM_PAGE })
 
 /** Runs the program; `data` has the functions that it imports. */
 export function run(module, guarded, data, instructions) {
@@ -60,10 +62,16 @@ export function run(module, guarded, data, instructions) {
 }
 
 /**
- * One pass through a window: opened, slid over all of the region or a part, and unmapped. Chunks are in whole Wasm pages. The
- * window stands where the library puts it: past the end of the memory, which grows for the first one of a size.
+ * One pass through a window: opened, slid over all of the region or a part, and unmapped. Chunks
+ * are in whole Wasm pages. The window stands where the library puts it: past the end of the memory,
+ * which grows for the first one of a size.
  */
-export function streamByWindow(module, guarded, region, { chunk, instructions = 'simd', ...options }) {
+export function streamByWindow(
+  module,
+  guarded,
+  region,
+  { chunk, instructions = 'simd', ...options }
+) {
   const window = guarded.window({ byteLength: chunk + WASM_PAGE })
   try {
     return run(module, guarded, window.source(region, { chunk, ...options }).imports, instructions)
@@ -82,7 +90,10 @@ export function temporaryFile(name) {
   return path.join(folder, name)
 }
 
-/** Fills a file with pseudo-random bytes, no 16 MiB of them like others, and waits until they are on the disk. */
+/**
+ * Fills a file with pseudo-random bytes, no 16 MiB of them like others, and waits until they are on
+ * the disk.
+ */
 export function writeNoise(file, byteLength, onProgress) {
   const bytes = hostArray(16 * MiB)
   const fd = openSync(file, 'wx')

@@ -1,4 +1,5 @@
-// The program that reads a dataset: it adds up 64-bit integers, 64 bytes in each round, and so waits for nothing but memory.
+// The program that reads a dataset: it adds up 64-bit integers, 64 bytes in each round, and so
+// waits for nothing but memory.
 
 import { KiB, WASM_PAGE } from './dataset.mjs'
 import { assemble, compile, warmUp } from './module.mjs'
@@ -45,8 +46,8 @@ export const sumModule = byteLength =>
   assemble('sum', wat(`(memory ${Math.ceil(byteLength / WASM_PAGE)})`), { simd: true })
 
 /**
- * The program, which V8 has optimized. The function it gives makes an instance over a memory and returns its `simd` and
- * `scalar`.
+ * The program, which V8 has optimized. The function it gives makes an instance over a memory and
+ * returns its `simd` and `scalar`.
  */
 export async function compileSums() {
   const module = await compile('sum', wat('(import "env" "memory" (memory 1))'), { simd: true })

@@ -1,8 +1,9 @@
 // What a benchmark reports, as plain data that JSON can carry, and how it is shown.
 //
-// A table has `title`, `note`, `rowLabel`, `columns` and `rows`. A column is a figure, `{ key, label }`, or the
-// quotient of two figures' medians, `{ label, ratio: [key, key] }`. A row has a `label`, the `parameters` that it was
-// measured with, and `cells`: a figure for each key, as `summarize` and the others of measure.mjs make them.
+// A table has `title`, `note`, `rowLabel`, `columns` and `rows`. A column is a figure, `{ key,
+// label }`, or the quotient of two figures' medians, `{ label, ratio: [key, key] }`. A row has a
+// `label`, the `parameters` that it was measured with, and `cells`: a figure for each key, as
+// `summarize` and the others of measure.mjs make them.
 //
 // A promise is a bound that the project set itself, `{ text, value, unit, atMost }` or `atLeast`.
 

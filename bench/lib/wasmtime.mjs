@@ -1,4 +1,5 @@
-// Builds and runs bench/wasmtime: another engine's in-place reset, and its linear memories that the host makes.
+// Builds and runs bench/wasmtime: another engine's in-place reset, and its linear memories that the
+// host makes.
 
 import { cargoProgram } from './cargo.mjs'
 import { MiB } from './dataset.mjs'
@@ -20,9 +21,10 @@ export function buildWasmtime() {
 export const hasWasmtime = program.isThere
 
 /**
- * Nanoseconds per instance that is made, stores to pages and is dropped: one turn in a process of its own, with a list for
- * each plan. That is one of `timeBatches`, with the pages to `store` to, and those that an instance has to `read` before:
- * `first`, `pages` and `stride`. The module is a file.
+ * Nanoseconds per instance that is made, stores to pages and is dropped: one turn in a process of
+ * its own, with a list for each plan. That is one of `timeBatches`, with the pages to `store` to,
+ * and those that an instance has to `read` before: `first`, `pages` and `stride`. The module is a
+ * file.
  */
 export function timeWasmtime(module, keepResidentBytes, plans) {
   const places = ({ first, pages, stride }) => [first, pages, stride]
@@ -38,9 +40,9 @@ export function timeWasmtime(module, keepResidentBytes, plans) {
 export const WASMTIME_BEFORE_BYTES = 2 * MiB
 
 /**
- * What functions of a module with a memory of its own take to read a dataset: a file of so many bytes, which stands in that
- * memory. The module is a file too. For each of them `ns`, of so many rounds, every page being read before; and the `sum` that it
- * gave.
+ * What functions of a module with a memory of its own take to read a dataset: a file of so many
+ * bytes, which stands in that memory. The module is a file too. For each of them `ns`, of so many
+ * rounds, every page being read before; and the `sum` that it gave.
  */
 export function scanWasmtime(module, dataset, byteLength, rounds, functions) {
   return program.run('scan', module, dataset, byteLength, rounds, ...functions)

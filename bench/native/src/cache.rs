@@ -6,8 +6,8 @@ use std::os::fd::AsRawFd;
 
 pub const USAGE: &str = "drop|resident PATH";
 
-/// Asks the kernel to let go of a file's pages, after they are on the disk: only clean pages go. Gives the bytes that are
-/// still in the page cache.
+/// Asks the kernel to let go of a file's pages, after they are on the disk: only clean pages go.
+/// Gives the bytes that are still in the page cache.
 pub fn drop_file(path: &str) -> Result<usize, String> {
     let file = File::open(path).map_err(|error| format!("{path}: {error}"))?;
     file.sync_all().map_err(|error| format!("{path}: {error}"))?;
@@ -26,8 +26,8 @@ pub fn resident_bytes(path: &str) -> Result<usize, String> {
     let byte_length = usize::try_from(byte_length).map_err(|error| error.to_string())?;
     let mapped = MappedFile::new(&file, byte_length)?;
     // SAFETY: a call without pointers.
-    let page_bytes =
-        usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).map_err(|_| last_error("sysconf"))?;
+    let page_bytes = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) })
+        .map_err(|_| last_error("sysconf"))?;
     let mut pages = vec![0_u8; byte_length.div_ceil(page_bytes)];
     let at = mapped.bytes().as_ptr().cast_mut().cast();
     // SAFETY: the range is mapped, and there is a byte for each of its pages.

@@ -1,7 +1,7 @@
 //! What handing a region to a linear memory costs in bare system calls.
 //!
-//! A reservation is laid out as V8 lays out a linear memory, and a memfd of the same size is mapped into it and
-//! replaced by zeros again, round after round:
+//! A reservation is laid out as V8 lays out a linear memory, and a memfd of the same size is mapped
+//! into it and replaced by zeros again, round after round:
 //!
 //! ```text
 //!  reservation, 10 GiB or more, PROT_NONE
@@ -10,12 +10,13 @@
 //!           ^ the two mmap calls of a round
 //! ```
 //!
-//! The first and last Wasm page stay anonymous, so that a round splits and joins VMAs as a real mapping inside a
-//! memory does. No page is touched.
+//! The first and last Wasm page stay anonymous, so that a round splits and joins VMAs as a real
+//! mapping inside a memory does. No page is touched.
 //!
-//! `bare` makes those two calls and no other. `advised` also makes the calls of `madvise` that wasm-hostmap makes with
-//! them: V8 keeps linear memories from being forked, so unmapped pages must be too, or their areas would not merge; and
-//! mappings that can be written stay out of core dumps. What is slower than `advised` is not the kernel's time.
+//! `bare` makes those two calls and no other. `advised` also makes the calls of `madvise` that
+//! wasm-hostmap makes with them: V8 keeps linear memories from being forked, so unmapped pages must
+//! be too, or their areas would not merge; and mappings that can be written stay out of core dumps.
+//! What is slower than `advised` is not the kernel's time.
 //!
 //! A sample is a batch's time divided by its rounds, by the same plan as in bench/lib/measure.mjs.
 

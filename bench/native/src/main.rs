@@ -1,5 +1,5 @@
-//! The limits that wasm-hostmap's benchmarks are held against: the same work in bare system calls, without JavaScript.
-//! Prints JSON.
+//! The limits that wasm-hostmap's benchmarks are held against: the same work in bare system calls,
+//! without JavaScript. Prints JSON.
 
 mod cache;
 mod hand_off;
@@ -33,7 +33,9 @@ fn run(args: &[String]) -> Result<String, String> {
     match (command.as_str(), rest) {
         ("bare" | "advised", _) => Ok(ns_per_round(&hand_off::run(args)?)),
         ("slide", rest) => Ok(ns_per_round(&slide::run(rest)?)),
-        ("slide-threads", rest) => Ok(format!("{{\"perSecond\":{:.1}}}", slide::run_threads(rest)?)),
+        ("slide-threads", rest) => {
+            Ok(format!("{{\"perSecond\":{:.1}}}", slide::run_threads(rest)?))
+        }
         ("sum", rest) => {
             let (ns, sum) = sum::run(rest)?;
             // As text: JSON's numbers don't hold 64 bits.
@@ -45,7 +47,9 @@ fn run(args: &[String]) -> Result<String, String> {
             Ok(format!("{{\"ns\":[{}],\"sum\":\"{sum}\"}}", list.join(",")))
         }
         ("drop", [path]) => Ok(format!("{{\"residentBytes\":{}}}", cache::drop_file(path)?)),
-        ("resident", [path]) => Ok(format!("{{\"residentBytes\":{}}}", cache::resident_bytes(path)?)),
+        ("resident", [path]) => {
+            Ok(format!("{{\"residentBytes\":{}}}", cache::resident_bytes(path)?))
+        }
         _ => Err(usage()),
     }
 }

@@ -25,9 +25,12 @@ impl Plan {
         self.rounds_per_batch
     }
 
-    /// Nanoseconds per round: a sample is a batch's time divided by its rounds. The operation is given the number of its
-    /// round in the batch.
-    pub fn time(&self, mut round: impl FnMut(usize) -> Result<(), String>) -> Result<Vec<f64>, String> {
+    /// Nanoseconds per round: a sample is a batch's time divided by its rounds. The operation is
+    /// given the number of its round in the batch.
+    pub fn time(
+        &self,
+        mut round: impl FnMut(usize) -> Result<(), String>,
+    ) -> Result<Vec<f64>, String> {
         let mut samples = Vec::with_capacity(self.batches);
         for batch in 0..self.warmup_batches + self.batches {
             let start = Instant::now();

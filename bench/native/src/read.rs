@@ -1,6 +1,6 @@
-//! The limit of reading: the loops of bench/lib/sum.mjs and bench/lib/random.mjs, compiled natively, over a mapping of our
-//! own of the same file. Where its pages are huge they are mapped as such: the address is a multiple of 2 MiB, as is the
-//! offset in the file.
+//! The limit of reading: the loops of bench/lib/sum.mjs and bench/lib/random.mjs, compiled
+//! natively, over a mapping of our own of the same file. Where its pages are huge they are mapped
+//! as such: the address is a multiple of 2 MiB, as is the offset in the file.
 //!
 //! The compiler must not make wider vectors of the loops than the module has: see sum.rs.
 
@@ -12,8 +12,8 @@ use std::time::Instant;
 pub const USAGE: &str = "read PATH BYTE_LENGTH untouched|touched simd|scalar ROUNDS\n       \
      read PATH BYTE_LENGTH untouched|touched random|chain READS ROUNDS";
 
-/// Nanoseconds of each round, the first one of pages that were never touched through this mapping unless `touched` did,
-/// and what was added up in the last one, modulo 2^64.
+/// Nanoseconds of each round, the first one of pages that were never touched through this mapping
+/// unless `touched` did, and what was added up in the last one, modulo 2^64.
 pub fn run(args: &[String]) -> Result<(Vec<u128>, u64), String> {
     let [path, byte_length, state, program, numbers @ ..] = args else {
         return Err(USAGE.into());
@@ -57,7 +57,8 @@ fn time(rounds: usize, mut round: impl FnMut() -> u64) -> Result<(Vec<u128>, u64
     Ok((ns, sum))
 }
 
-/// The sum of words at places that xorshift64 chooses. In a chain each place depends on the word before.
+/// The sum of words at places that xorshift64 chooses. In a chain each place depends on the word
+/// before.
 fn random<const CHAIN: bool>(bytes: &[u8], reads: u32) -> u64 {
     let words: *const u64 = bytes.as_ptr().cast();
     let count = (bytes.len() / size_of::<u64>()) as u64;

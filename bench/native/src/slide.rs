@@ -1,4 +1,5 @@
-//! What a slide costs in bare system calls: one `mmap(MAP_FIXED)` of the next part of a file over the same addresses.
+//! What a slide costs in bare system calls: one `mmap(MAP_FIXED)` of the next part of a file over
+//! the same addresses.
 //!
 //! ```text
 //!  file, sparse  |  0  |  1  |  2  | ...               one part for each round of a batch
@@ -6,8 +7,8 @@
 //!  reservation   | 64 KiB | window | 64 KiB | inaccessible |
 //! ```
 //!
-//! The mapping is private and read-only, as a readonly window's is. Touched pages are spread evenly over the window, and
-//! read one byte each.
+//! The mapping is private and read-only, as a readonly window's is. Touched pages are spread evenly
+//! over the window, and read one byte each.
 
 use crate::plan::Plan;
 use crate::system::{WASM_PAGE, linear_memory, map_over, memfd, parse};
@@ -39,9 +40,10 @@ pub fn run(args: &[String]) -> Result<Vec<f64>, String> {
     let window = base.wrapping_byte_add(WASM_PAGE);
     let stride = window_bytes / touched_pages.max(1);
     plan.time(|number| {
-        let offset = libc::off_t::try_from(number * window_bytes).map_err(|error| error.to_string())?;
-        // SAFETY: the window lies inside the linear memory, and nothing refers to what is in it. The file is as long as
-        // all the parts.
+        let offset =
+            libc::off_t::try_from(number * window_bytes).map_err(|error| error.to_string())?;
+        // SAFETY: the window lies inside the linear memory, and nothing refers to what is in it.
+        // The file is as long as all the parts.
         unsafe {
             map_over(window, window_bytes, PROT_READ, MAP_PRIVATE | MAP_NORESERVE, fd, offset)?;
             for page in 0..touched_pages {
@@ -52,7 +54,8 @@ pub fn run(args: &[String]) -> Result<Vec<f64>, String> {
     })
 }
 
-/// Slides that so many threads make in a second, all together, each over a reservation of its own. No page is touched.
+/// Slides that so many threads make in a second, all together, each over a reservation of its own.
+/// No page is touched.
 pub fn run_threads(args: &[String]) -> Result<f64, String> {
     let [threads, window_bytes, parts, milliseconds] = args else {
         return Err(USAGE.into());
@@ -63,8 +66,9 @@ pub fn run_threads(args: &[String]) -> Result<f64, String> {
     let limit = Duration::from_millis(parse(milliseconds)?);
     let fd = memfd(window_bytes * parts)?;
     thread::scope(|scope| {
-        let running: Vec<_> =
-            (0..threads).map(|_| scope.spawn(|| slide_for(fd, window_bytes, parts, limit))).collect();
+        let running: Vec<_> = (0..threads)
+            .map(|_| scope.spawn(|| slide_for(fd, window_bytes, parts, limit)))
+            .collect();
         running.into_iter().map(|thread| thread.join().map_err(|_| "a thread panicked")?).sum()
     })
 }
@@ -79,8 +83,11 @@ fn slide_for(fd: RawFd, window_bytes: usize, parts: usize, limit: Duration) -> R
     while start.elapsed() < limit {
         for offset in offsets.by_ref().take(SLIDES_PER_LOOK as usize) {
             let offset = libc::off_t::try_from(offset).map_err(|error| error.to_string())?;
-            // SAFETY: the window lies inside the linear memory, and nothing refers to what is in it.
-            unsafe { map_over(window, window_bytes, PROT_READ, MAP_PRIVATE | MAP_NORESERVE, fd, offset)? };
+            // SAFETY: the window lies inside the linear memory, and nothing refers to what is in
+            // it.
+            unsafe {
+                map_over(window, window_bytes, PROT_READ, MAP_PRIVATE | MAP_NORESERVE, fd, offset)?
+            };
         }
         slides += f64::from(SLIDES_PER_LOOK);
     }

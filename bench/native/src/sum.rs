@@ -1,8 +1,9 @@
 //! The limit of streaming: the sum of a file's 64-bit integers, from one mapping of the whole file.
 //!
-//! The loops are those of bench/lib/stream.mjs: 64 bytes in a round, in four vectors of 128 bits, or 32 bytes in four
-//! integers. The compiler must not make wider vectors of them, so this is built for the baseline of the processor
-//! family, and the scalar loop's loads are volatile, which keeps it from making vectors at all.
+//! The loops are those of bench/lib/stream.mjs: 64 bytes in a round, in four vectors of 128 bits,
+//! or 32 bytes in four integers. The compiler must not make wider vectors of them, so this is built
+//! for the baseline of the processor family, and the scalar loop's loads are volatile, which keeps
+//! it from making vectors at all.
 
 use crate::system::{MappedFile, parse};
 use std::fs::File;
@@ -66,10 +67,13 @@ pub fn scalar(bytes: &[u8]) -> u64 {
 
 #[cfg(target_arch = "x86_64")]
 mod vectors {
-    use std::arch::x86_64::{__m128i, _mm_add_epi64, _mm_load_si128, _mm_setzero_si128, _mm_storeu_si128};
+    use std::arch::x86_64::{
+        __m128i, _mm_add_epi64, _mm_load_si128, _mm_setzero_si128, _mm_storeu_si128,
+    };
 
     pub fn sum(bytes: &[u8]) -> u64 {
-        // SAFETY: SSE2 is in every x86-64. Four vectors are in 64 bytes, and a mapping's rounds are aligned to 64.
+        // SAFETY: SSE2 is in every x86-64. Four vectors are in 64 bytes, and a mapping's rounds are
+        // aligned to 64.
         unsafe {
             let mut sums = [_mm_setzero_si128(); 4];
             for round in bytes.chunks_exact(64) {
@@ -78,7 +82,8 @@ mod vectors {
                     *sum = _mm_add_epi64(*sum, _mm_load_si128(vectors.add(index)));
                 }
             }
-            let all = _mm_add_epi64(_mm_add_epi64(sums[0], sums[1]), _mm_add_epi64(sums[2], sums[3]));
+            let all =
+                _mm_add_epi64(_mm_add_epi64(sums[0], sums[1]), _mm_add_epi64(sums[2], sums[3]));
             let mut lanes = [0_u64; 2];
             _mm_storeu_si128(lanes.as_mut_ptr().cast(), all);
             lanes[0].wrapping_add(lanes[1])
@@ -91,8 +96,8 @@ mod vectors {
     use std::arch::aarch64::{vaddq_u64, vaddvq_u64, vdupq_n_u64, vld1q_u64};
 
     pub fn sum(bytes: &[u8]) -> u64 {
-        // SAFETY: NEON is in every AArch64 that Linux runs on. Four vectors are in 64 bytes, and a mapping's rounds are
-        // aligned to 64.
+        // SAFETY: NEON is in every AArch64 that Linux runs on. Four vectors are in 64 bytes, and a
+        // mapping's rounds are aligned to 64.
         unsafe {
             let mut sums = [vdupq_n_u64(0); 4];
             for round in bytes.chunks_exact(64) {

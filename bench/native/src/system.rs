@@ -7,8 +7,8 @@ use std::ptr;
 use std::str::FromStr;
 
 use libc::{
-    MAP_ANONYMOUS, MAP_FAILED, MAP_FIXED, MAP_NORESERVE, MAP_PRIVATE, MAP_SHARED, PROT_NONE, PROT_READ,
-    PROT_WRITE, c_int, c_void,
+    MAP_ANONYMOUS, MAP_FAILED, MAP_FIXED, MAP_NORESERVE, MAP_PRIVATE, MAP_SHARED, PROT_NONE,
+    PROT_READ, PROT_WRITE, c_int, c_void,
 };
 
 pub const WASM_PAGE: usize = 64 << 10;
@@ -70,7 +70,11 @@ pub unsafe fn map_over(
 /// `advice` must be of the kind that changes no contents.
 pub fn advise(at: *mut c_void, byte_length: usize, advice: c_int) -> Result<(), String> {
     // SAFETY: contents and access stay as they are.
-    if unsafe { libc::madvise(at, byte_length, advice) } == 0 { Ok(()) } else { Err(last_error("madvise")) }
+    if unsafe { libc::madvise(at, byte_length, advice) } == 0 {
+        Ok(())
+    } else {
+        Err(last_error("madvise"))
+    }
 }
 
 pub fn last_error(call: &str) -> String {
@@ -89,11 +93,13 @@ const HUGE_PAGE: usize = 2 << 20;
 unsafe impl Sync for MappedFile {}
 
 impl MappedFile {
-    /// The first `byte_length` bytes of it. Nobody makes the file shorter meanwhile: it is the benchmark's own.
+    /// The first `byte_length` bytes of it. Nobody makes the file shorter meanwhile: it is the
+    /// benchmark's own.
     pub fn new(file: &File, byte_length: usize) -> Result<Self, String> {
         // SAFETY: without MAP_FIXED the kernel chooses an address where nothing is mapped.
-        let at =
-            unsafe { libc::mmap(ptr::null_mut(), byte_length, PROT_READ, MAP_SHARED, file.as_raw_fd(), 0) };
+        let at = unsafe {
+            libc::mmap(ptr::null_mut(), byte_length, PROT_READ, MAP_SHARED, file.as_raw_fd(), 0)
+        };
         if at == MAP_FAILED { Err(last_error("mmap")) } else { Ok(Self { at, byte_length }) }
     }
 

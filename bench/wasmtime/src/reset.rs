@@ -1,11 +1,11 @@
-//! wasmtime's in-place reset, as a peer of wasm-hostmap's restores: one slot of the pooling allocator holds an instance
-//! of a module with an initialised heap, whose pages are a memory image. Each round makes the instance, stores a byte in
-//! some pages, and drops it.
+//! wasmtime's in-place reset, as a peer of wasm-hostmap's restores: one slot of the pooling
+//! allocator holds an instance of a module with an initialised heap, whose pages are a memory
+//! image. Each round makes the instance, stores a byte in some pages, and drops it.
 
 use std::time::Instant;
 use wasmtime::{
-    Config, Enabled, Engine, Error, InstanceAllocationStrategy, InstancePre, Linker, Module, ModuleExport,
-    PoolingAllocationConfig, Result, Store, bail,
+    Config, Enabled, Engine, Error, InstanceAllocationStrategy, InstancePre, Linker, Module,
+    ModuleExport, PoolingAllocationConfig, Result, Store, bail,
 };
 
 pub const USAGE: &str = "reset MODULE KEEP_RESIDENT_BYTES {READ STORE WARMUP_BATCHES BATCHES ROUNDS_PER_BATCH}... \
@@ -25,8 +25,8 @@ impl Places {
     }
 }
 
-/// What an instance reads before the first round, what each round stores to, and how often it is timed: the plan of
-/// bench/lib/measure.mjs.
+/// What an instance reads before the first round, what each round stores to, and how often it is
+/// timed: the plan of bench/lib/measure.mjs.
 struct Plan {
     read: Places,
     store: Places,
@@ -38,7 +38,8 @@ struct Plan {
 impl Plan {
     fn parse(args: &[String]) -> Result<Self> {
         let numbers: Vec<u32> = args.iter().map(|text| Ok(text.parse()?)).collect::<Result<_>>()?;
-        let &[first, pages, stride, a, b, c, warmup_batches, batches, rounds_per_batch] = numbers.as_slice()
+        let &[first, pages, stride, a, b, c, warmup_batches, batches, rounds_per_batch] =
+            numbers.as_slice()
         else {
             bail!("usage: {USAGE}");
         };
@@ -68,8 +69,9 @@ impl Slot {
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
         let engine = Engine::new(&config)?;
         let module = Module::new(&engine, module)?;
-        let export =
-            |name| module.get_export_index(name).ok_or_else(|| Error::msg(format!("no export '{name}'")));
+        let export = |name| {
+            module.get_export_index(name).ok_or_else(|| Error::msg(format!("no export '{name}'")))
+        };
         let (touch, memory) = (export("touch")?, export("memory")?);
         let instance = Linker::new(&engine).instantiate_pre(&module)?;
         Ok(Self { engine, instance, touch, memory })
@@ -80,8 +82,9 @@ impl Slot {
         let mut store = Store::new(&self.engine, ());
         let instance = self.instance.instantiate(&mut store)?;
         if places.pages > 0 {
-            let touch =
-                instance.get_module_export(&mut store, &self.touch).and_then(|export| export.into_func());
+            let touch = instance
+                .get_module_export(&mut store, &self.touch)
+                .and_then(|export| export.into_func());
             let Some(touch) = touch else { bail!("'touch' is no function") };
             let touch = touch.typed::<(u32, u32, u32, u32), ()>(&store)?;
             touch.call(&mut store, (places.first, places.pages, places.stride, value))?;
@@ -93,14 +96,17 @@ impl Slot {
     fn bytes(&self, places: &Places) -> Result<Vec<u8>> {
         let mut store = Store::new(&self.engine, ());
         let instance = self.instance.instantiate(&mut store)?;
-        let memory =
-            instance.get_module_export(&mut store, &self.memory).and_then(|export| export.into_memory());
+        let memory = instance
+            .get_module_export(&mut store, &self.memory)
+            .and_then(|export| export.into_memory());
         let Some(memory) = memory else { bail!("'memory' is no memory") };
         let data = memory.data(&store);
         places
             .addresses()
             .map(|address| {
-                data.get(address).copied().ok_or_else(|| Error::msg(format!("{address} is past the end")))
+                data.get(address)
+                    .copied()
+                    .ok_or_else(|| Error::msg(format!("{address} is past the end")))
             })
             .collect()
     }
@@ -136,7 +142,8 @@ pub fn run(args: &[String]) -> Result<String> {
     let lists: Vec<String> = plans
         .chunks(9)
         .map(|args| {
-            // A new slot for each: how much of an old one stands in the page tables changes what a reset costs.
+            // A new slot for each: how much of an old one stands in the page tables changes what a
+            // reset costs.
             let slot = Slot::open(&module, keep_resident_bytes)?;
             let samples = slot.time(&Plan::parse(args)?)?;
             let list: Vec<String> = samples.iter().map(|ns| format!("{ns:.1}")).collect();

@@ -1,5 +1,6 @@
-//! Reading a dataset that the host has put into a linear memory: wasmtime lets the host make the memory itself, so a file's
-//! pages can stand in it. Only when it is made, and only there: no other call maps, unmaps or protects anything.
+//! Reading a dataset that the host has put into a linear memory: wasmtime lets the host make the
+//! memory itself, so a file's pages can stand in it. Only when it is made, and only there: no other
+//! call maps, unmaps or protects anything.
 //!
 //! ```text
 //!  reservation  | 2 MiB of zeros | the file, read-only | inaccessible: what wasmtime reserves, and its guard |
@@ -7,7 +8,8 @@
 //! ```
 
 use libc::{
-    MAP_ANONYMOUS, MAP_FAILED, MAP_FIXED, MAP_NORESERVE, MAP_PRIVATE, PROT_NONE, PROT_READ, PROT_WRITE,
+    MAP_ANONYMOUS, MAP_FAILED, MAP_FIXED, MAP_NORESERVE, MAP_PRIVATE, PROT_NONE, PROT_READ,
+    PROT_WRITE,
 };
 use std::fs::File;
 use std::io;
@@ -16,7 +18,8 @@ use std::ptr;
 use std::sync::Arc;
 use std::time::Instant;
 use wasmtime::{
-    Config, Engine, Error, Instance, LinearMemory, MemoryCreator, MemoryType, Module, Result, Store, bail,
+    Config, Engine, Error, Instance, LinearMemory, MemoryCreator, MemoryType, Module, Result,
+    Store, bail,
 };
 
 pub const USAGE: &str = "scan MODULE PATH BYTE_LENGTH ROUNDS FUNCTION...";
@@ -35,8 +38,8 @@ struct Reservation {
     byte_size: usize,
 }
 
-// SAFETY: the memory is `minimum` bytes long, of zeros and of the file, which nobody makes shorter or writes meanwhile. All else
-// of the reservation is inaccessible, the guard too.
+// SAFETY: the memory is `minimum` bytes long, of zeros and of the file, which nobody makes shorter
+// or writes meanwhile. All else of the reservation is inaccessible, the guard too.
 unsafe impl MemoryCreator for Creator {
     fn new_memory(
         &self,
@@ -71,8 +74,9 @@ unsafe impl MemoryCreator for Creator {
         let dataset = base.wrapping_byte_add(HUGE_PAGE);
         let fd = self.file.as_raw_fd();
         // SAFETY: the range lies in the reservation, and nothing refers to what is in it.
-        let mapped =
-            unsafe { libc::mmap(dataset, self.byte_length, PROT_READ, MAP_PRIVATE | MAP_FIXED, fd, 0) };
+        let mapped = unsafe {
+            libc::mmap(dataset, self.byte_length, PROT_READ, MAP_PRIVATE | MAP_FIXED, fd, 0)
+        };
         if mapped == dataset { Ok(Box::new(memory)) } else { Err(last_error("mmap")) }
     }
 }
@@ -107,8 +111,9 @@ fn last_error(call: &str) -> String {
     format!("{call}: {}", io::Error::last_os_error())
 }
 
-/// For each function of the module, called with the address and the number of bytes, the nanoseconds of each round but the first,
-/// which brings the pages in; and the sum it gave, as JSON.
+/// For each function of the module, called with the address and the number of bytes, the
+/// nanoseconds of each round but the first, which brings the pages in; and the sum it gave, as
+/// JSON.
 pub fn run(args: &[String]) -> Result<String> {
     let [module, path, byte_length, rounds, functions @ ..] = args else {
         bail!("usage: {USAGE}");
