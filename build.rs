@@ -15,8 +15,8 @@ fn main() {
     println!("cargo::rustc-env=HOSTMAP_BUILD={:016x}", fingerprint());
 }
 
-/// A number for what the sources say and which features are on. The same sources give the same number
-/// on any machine. FNV-1a: nobody is to be fooled here, only a mistake found.
+/// A number for what the sources say and which features are on. The same sources give the same
+/// number on any machine. FNV-1a: nobody is to be fooled here, only a mistake found.
 fn fingerprint() -> u64 {
     let mut files = Vec::new();
     list(Path::new("src"), &mut files);

@@ -78,7 +78,8 @@ describe('the package', () => {
       catch ({ name, code, message }) { console.log(JSON.stringify({ name, code, message })) }`
     const error = run('-e', script)
     expect(error).toMatchObject({ name: 'Error', code: 'ERR_HOSTMAP_UNSUPPORTED_PLATFORM' })
-    for (const part of [platform, arch, /linux/i, /x64/, /arm64/]) expect(error.message).toMatch(part)
+    for (const part of [platform, arch, /linux/i, /x64/, /arm64/])
+      expect(error.message).toMatch(part)
   })
 
   test.each([
@@ -88,7 +89,9 @@ describe('the package', () => {
   ])('says at load how to mend a native part that %s', (_, binary) => {
     const copy = fs.mkdtempSync(path.join(directory.path, 'package-'))
     const files = require('../package.json').files.filter(file => !file.includes('*'))
-    for (const file of ['package.json', ...files].filter(file => fs.existsSync(path.join(root, file)))) {
+    for (const file of ['package.json', ...files].filter(file =>
+      fs.existsSync(path.join(root, file))
+    )) {
       fs.cpSync(path.join(root, file), path.join(copy, file), { recursive: true })
     }
     if (binary !== undefined) {

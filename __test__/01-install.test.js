@@ -25,7 +25,10 @@ const filesBelow = name =>
       entry.isDirectory() ? filesBelow(path.join(name, entry.name)) : path.join(name, entry.name)
     )
 
-/** The package as somebody has it who installed it, in a directory of its own. `binary: null` leaves the binary out. */
+/**
+ * The package as somebody has it who installed it, in a directory of its own. `binary: null` leaves
+ * the binary out.
+ */
 function installedPackage({ binary = fs.readFileSync(path.join(root, binaryName)) } = {}) {
   const copy = fs.mkdtempSync(path.join(directory.path, 'installed-'))
   for (const file of ['package.json', ...manifest.files]) {
@@ -57,7 +60,9 @@ function install(location, { commands = {}, prelude = '', env = {} } = {}) {
   for (const [name, script] of Object.entries(commands)) {
     fs.writeFileSync(path.join(PATH, name), `#!/bin/sh\n${script}\n`, { mode: 0o755 })
   }
-  const flags = prelude ? ['--require', directory.file(prelude, `prelude-${path.basename(PATH)}.cjs`)] : []
+  const flags = prelude
+    ? ['--require', directory.file(prelude, `prelude-${path.basename(PATH)}.cjs`)]
+    : []
   return spawnSync(process.execPath, [...flags, path.join(location, 'scripts', 'install.cjs')], {
     encoding: 'utf8',
     env: { PATH, HOME: home, ...env }
@@ -71,7 +76,8 @@ function bundled(entry) {
     if (modules[file] !== undefined) return
     const text = read(file)
     modules[file] = file.endsWith('.json') ? `module.exports = ${text}` : text
-    for (const [, name] of text.matchAll(/require\('(\.[^']+)'\)/g)) add(path.join(path.dirname(file), name))
+    for (const [, name] of text.matchAll(/require\('(\.[^']+)'\)/g))
+      add(path.join(path.dirname(file), name))
   }
   add(entry)
   const functions = Object.entries(modules).map(
@@ -123,9 +129,9 @@ describe('the files of the package agree', () => {
   })
 
   test('on what is exported', () => {
-    const declared = [...read('index.d.ts').matchAll(/^export (?:class|function|const) (\w+)/gm)].map(
-      ([, name]) => name
-    )
+    const declared = [
+      ...read('index.d.ts').matchAll(/^export (?:class|function|const) (\w+)/gm)
+    ].map(([, name]) => name)
     expect(declared.sort()).toEqual(Object.keys(hostmap).sort())
     expect(read('index.mjs')).toMatch(/^export default hostmap$/m)
     const [, names] = /^export const \{([^}]+)\}/m.exec(read('index.mjs'))
@@ -181,9 +187,14 @@ describe('loading', () => {
     for (const name of [`wasm-hostmap-${target()}`, 'wasm-hostmap-wasm32-wasi']) {
       const stranger = path.join(location, 'node_modules', name)
       fs.mkdirSync(stranger, { recursive: true })
-      fs.writeFileSync(path.join(stranger, 'index.js'), 'console.log("a stranger ran"); process.exit(0)')
+      fs.writeFileSync(
+        path.join(stranger, 'index.js'),
+        'console.log("a stranger ran"); process.exit(0)'
+      )
     }
-    expect(load(location, { env: { NAPI_RS_FORCE_WASI: '1' } }).code).toBe('ERR_HOSTMAP_LOAD_FAILED')
+    expect(load(location, { env: { NAPI_RS_FORCE_WASI: '1' } }).code).toBe(
+      'ERR_HOSTMAP_LOAD_FAILED'
+    )
   })
 
   test('says so when the package was installed on a machine of another kind', () => {
@@ -206,14 +217,17 @@ describe('loading', () => {
   })
 
   testOnGlibc('says so when glibc is too old, with both versions', () => {
-    // The dynamic linker compares the names of versions: one that no glibc has is as good as an old glibc.
+    // The dynamic linker compares the names of versions: one that no glibc has is as good as an old
+    // glibc.
     const binary = fs.readFileSync(path.join(root, binaryName))
     const at = /GLIBC_2\.\d\d\0/.exec(binary.toString('latin1')).index
     binary.write('GLIBC_2.99', at, 'latin1')
     const { code, message } = load(installedPackage({ binary }))
     const { glibcVersionRuntime } = process.report.getReport().header
     expect(code).toBe('ERR_HOSTMAP_LOAD_FAILED')
-    expect(message).toMatch(`needs glibc 2.99 or later, and this machine has glibc ${glibcVersionRuntime}`)
+    expect(message).toMatch(
+      `needs glibc 2.99 or later, and this machine has glibc ${glibcVersionRuntime}`
+    )
     expect(message).toMatch(/1\. Build it on this machine/)
   })
 
@@ -233,7 +247,9 @@ describe('loading', () => {
   })
 
   test('says so when Node.js is too old', () => {
-    const error = load(root, { prelude: fakeProcess('versions', { ...process.versions, node: '18.20.8' }) })
+    const error = load(root, {
+      prelude: fakeProcess('versions', { ...process.versions, node: '18.20.8' })
+    })
     expect(error.code).toBe('ERR_HOSTMAP_LOAD_FAILED')
     expect(error.message).toMatch(/Node\.js 20 or later/)
   })
@@ -245,7 +261,9 @@ describe('loading', () => {
     fs.writeFileSync(bundle, bundled('lib/binding.js'))
     const { code, message } = load(bundle)
     expect(code).toBe('ERR_HOSTMAP_LOAD_FAILED')
-    expect(message).toMatch(/part of a bundle[^]*1\. .*external[^]*2\. .*NAPI_RS_NATIVE_LIBRARY_PATH/)
+    expect(message).toMatch(
+      /part of a bundle[^]*1\. .*external[^]*2\. .*NAPI_RS_NATIVE_LIBRARY_PATH/
+    )
     expect(message).toContain(path.join(place, binaryName))
     fs.copyFileSync(path.join(root, binaryName), path.join(place, binaryName))
     expect(load(bundle).exports).toContain('limits')
@@ -262,7 +280,9 @@ describe('loading', () => {
     if (names.includes('ffi')) require('node:module')._extensions['.node'] = denied\n`
 
   test('needs neither the environment, nor the system, nor /proc', () => {
-    expect(load(root, { prelude: deny(['env', 'sys', 'proc']) })).toEqual({ exports: Object.keys(hostmap) })
+    expect(load(root, { prelude: deny(['env', 'sys', 'proc']) })).toEqual({
+      exports: Object.keys(hostmap)
+    })
   })
 
   test('says what to permit where Deno does not let it load', () => {
@@ -331,8 +351,13 @@ describe('the install script', () => {
 
   test('builds where no binary loads and Rust is there, and takes the library from where cargo put it', () => {
     const location = installedPackage({ binary: Buffer.from('not for this machine') })
-    const library = directory.file(fs.readFileSync(path.join(root, binaryName)), 'libwasm_hostmap.so')
-    expect(install(location, { commands: { cargo: cargo('1.1000.0', library) } })).toMatchObject(quiet)
+    const library = directory.file(
+      fs.readFileSync(path.join(root, binaryName)),
+      'libwasm_hostmap.so'
+    )
+    expect(install(location, { commands: { cargo: cargo('1.1000.0', library) } })).toMatchObject(
+      quiet
+    )
     expect(load(location)).toEqual({ exports: Object.keys(hostmap) })
     expect(fs.readdirSync(location).filter(name => name.includes('.node'))).toEqual([binaryName])
   })
@@ -346,7 +371,9 @@ describe('the install script', () => {
   })
 
   test('fails where the build fails', () => {
-    const commands = { cargo: 'if [ $1 = --version ]; then echo "cargo 1.1000.0"; else exit 101; fi' }
+    const commands = {
+      cargo: 'if [ $1 = --version ]; then echo "cargo 1.1000.0"; else exit 101; fi'
+    }
     const { status, stderr } = install(installedPackage({ binary: null }), { commands })
     expect(status).toBe(1)
     expect(stderr).toMatch('cargo failed')

@@ -1,6 +1,7 @@
 'use strict'
 
-// Several copies of the package in one process: other installs, workers, realms. One native part serves all.
+// Several copies of the package in one process: other installs, workers, realms. One native part
+// serves all.
 
 const fs = require('node:fs')
 const path = require('node:path')
@@ -137,7 +138,9 @@ describe('copies of one version', () => {
       [root, copy]
     )
     expect(ofRegion).toMatchObject({ code: 'ERR_INVALID_ARG_TYPE' })
-    expect(ofRegion.message).toContain(`made in another realm, by the copy of wasm-hostmap in ${copy}`)
+    expect(ofRegion.message).toContain(
+      `made in another realm, by the copy of wasm-hostmap in ${copy}`
+    )
     expect(ofMemory).toMatchObject({ code: 'ERR_INVALID_ARG_TYPE' })
     expect(ofMemory.message).toContain('pass its `memory`')
   })
@@ -191,7 +194,11 @@ describe('copies of one version', () => {
       },
       [install(), root]
     )
-    expect(outcome).toEqual({ pages: [expect.any(Number), expect.any(Number)], text: 'abc', fromFirst: true })
+    expect(outcome).toEqual({
+      pages: [expect.any(Number), expect.any(Number)],
+      text: 'abc',
+      fromFirst: true
+    })
   })
 })
 

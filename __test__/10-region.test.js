@@ -6,7 +6,13 @@ const { inspect } = require('node:util')
 const { HostRegion } = require('..')
 const { expectError, thrownBy } = require('./support/errors')
 const { temporaryDirectory, noise } = require('./support/files')
-const { fdOf, mappingsOf, mappingsNamed, countOpen, flagsOfMappingsNamed } = require('./support/procfs')
+const {
+  fdOf,
+  mappingsOf,
+  mappingsNamed,
+  countOpen,
+  flagsOfMappingsNamed
+} = require('./support/procfs')
 const { inChild } = require('./support/child')
 const { KiB, MiB, GiB } = require('./support/wasm')
 
@@ -116,7 +122,9 @@ describe('HostRegion.copyFrom', () => {
     expect(region.byteLength).toBe(666)
     expect(bytesOf(region).equals(source.subarray(70_002, 70_668))).toBe(true)
     expect(
-      bytesOf(keep(HostRegion.copyFrom(new DataView(inner, 99_999)))).equals(source.subarray(99_999))
+      bytesOf(keep(HostRegion.copyFrom(new DataView(inner, 99_999)))).equals(
+        source.subarray(99_999)
+      )
     ).toBe(true)
   })
 
@@ -138,7 +146,12 @@ describe('HostRegion.open', () => {
   test('is the file itself: what is written to it shows', () => {
     const path = directory.file(noise(20_000), 'weather.f32')
     const region = keep(HostRegion.open(path))
-    expect(region).toMatchObject({ byteLength: 20_000, backing: 'file', writable: false, sealed: false })
+    expect(region).toMatchObject({
+      byteLength: 20_000,
+      backing: 'file',
+      writable: false,
+      sealed: false
+    })
     expect(region.name).toContain('weather.f32')
     const view = new Uint8Array(region.view())
     expect(Buffer.from(view).equals(noise(20_000))).toBe(true)
@@ -239,7 +252,12 @@ describe('HostRegion.fromFd', () => {
   test('of a memfd shares its memory', () => {
     const one = keep(HostRegion.copyFrom(noise(100_000)))
     const two = keep(HostRegion.fromFd(fdOf(one)))
-    expect(two).toMatchObject({ byteLength: 100_000, backing: 'memfd', writable: true, sealed: false })
+    expect(two).toMatchObject({
+      byteLength: 100_000,
+      backing: 'memfd',
+      writable: true,
+      sealed: false
+    })
     new Uint8Array(one.view())[99_999] = 42
     expect(new Uint8Array(two.view())[99_999]).toBe(42)
     one.close()
@@ -281,7 +299,9 @@ describe('region.view', () => {
     const view = region.view(byteOffset, byteLength)
     expect(Object.prototype.toString.call(view)).toBe('[object ArrayBuffer]')
     expect(view.byteLength).toBe(byteLength)
-    expect(Buffer.from(view).equals(noise(100_000).subarray(byteOffset, byteOffset + byteLength))).toBe(true)
+    expect(
+      Buffer.from(view).equals(noise(100_000).subarray(byteOffset, byteOffset + byteLength))
+    ).toBe(true)
   })
 
   test('takes undefined as the default', () => {
@@ -316,8 +336,9 @@ describe('region.view', () => {
     ])
   })
 
-  // What a program may try with any ArrayBuffer. `ArrayBuffer.prototype.transfer` can't be forbidden: there, the bytes
-  // go on to the new buffer, and close() leaves zeros of its own there. Whatever is tried, the process lives.
+  // What a program may try with any ArrayBuffer. `ArrayBuffer.prototype.transfer` can't be
+  // forbidden: there, the bytes go on to the new buffer, and close() leaves zeros of its own there.
+  // Whatever is tried, the process lives.
   test('can not be posted to another thread; what is moved stays sound', async () => {
     const moved = await inChild(
       async ({ hostmap, assert, collect }) => {

@@ -54,7 +54,9 @@ describe('HostRegion.load', () => {
     [199_999, 1]
   ])('copies any part: from %i, %s bytes', async (byteOffset, byteLength) => {
     const bytes = noise(200_000)
-    const region = keep(await HostRegion.load(directory.file(bytes, 'part.bin'), { byteOffset, byteLength }))
+    const region = keep(
+      await HostRegion.load(directory.file(bytes, 'part.bin'), { byteOffset, byteLength })
+    )
     const end = byteLength === undefined ? bytes.length : byteOffset + byteLength
     expect(bytesOf(region).equals(bytes.subarray(byteOffset, end))).toBe(true)
   })
@@ -102,7 +104,9 @@ describe('HostRegion.load', () => {
   test('runs beside other loads', async () => {
     const paths = Array.from({ length: 16 }, (_, i) => directory.file(noise(MiB, i + 1)))
     const regions = await Promise.all(paths.map(path => HostRegion.load(path)))
-    regions.forEach((region, i) => expect(bytesOf(keep(region)).equals(noise(MiB, i + 1))).toBe(true))
+    regions.forEach((region, i) =>
+      expect(bytesOf(keep(region)).equals(noise(MiB, i + 1))).toBe(true)
+    )
   })
 
   test('leaves the main thread free', async () => {
@@ -116,7 +120,9 @@ describe('HostRegion.load', () => {
       turns++
     }
     expect(turns).toBeGreaterThan(0)
-    expect(bytesOf(keep(await loading), 64 * MiB - 100).equals(noise(64 * MiB).subarray(-100))).toBe(true)
+    expect(
+      bytesOf(keep(await loading), 64 * MiB - 100).equals(noise(64 * MiB).subarray(-100))
+    ).toBe(true)
   })
 })
 
@@ -168,7 +174,8 @@ describe('an AbortSignal', () => {
     }
   })
 
-  // One thread in libuv's pool, and a load that keeps it busy: the others wait in the queue when they are aborted.
+  // One thread in libuv's pool, and a load that keeps it busy: the others wait in the queue when
+  // they are aborted.
   test('reaches loads that have not begun', async () => {
     const path = directory.file(noise(64 * MiB))
     const codes = await inChild(
@@ -176,7 +183,9 @@ describe('an AbortSignal', () => {
         const first = hostmap.HostRegion.load(path)
         const controller = new AbortController()
         const queued = Array.from({ length: 8 }, () =>
-          failure(() => hostmap.HostRegion.load(path, { signal: controller.signal, name: 'queued' }))
+          failure(() =>
+            hostmap.HostRegion.load(path, { signal: controller.signal, name: 'queued' })
+          )
         )
         controller.abort()
         const failures = await Promise.all(queued)
@@ -225,7 +234,9 @@ describe('an AbortSignal', () => {
 
   test('changes nothing when it comes too late', async () => {
     const controller = new AbortController()
-    const region = keep(await HostRegion.load(directory.file(noise(1000)), { signal: controller.signal }))
+    const region = keep(
+      await HostRegion.load(directory.file(noise(1000)), { signal: controller.signal })
+    )
     controller.abort()
     await nextTurn()
     expect(region.closed).toBe(false)
@@ -264,7 +275,9 @@ test('a region that is dropped unawaited closes itself', async () => {
   const left = await inChild(
     async ({ hostmap, collect, countOpen, args: path }) => {
       await (async () =>
-        void (await Promise.all([1, 2, 3].map(() => hostmap.HostRegion.load(path, { name: 'dropped' })))))()
+        void (await Promise.all(
+          [1, 2, 3].map(() => hostmap.HostRegion.load(path, { name: 'dropped' }))
+        )))()
       const before = countOpen('/memfd:dropped')
       await collect(8)
       return { before, after: countOpen('/memfd:dropped') }

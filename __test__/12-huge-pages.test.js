@@ -16,7 +16,8 @@ const made = []
 const keep = region => (made.push(region), region)
 afterEach(() => made.splice(0).forEach(region => region.close()))
 
-// Whether the system has any, and tells: not asked of the library, which would leave these tests out where it is broken.
+// Whether the system has any, and tells: not asked of the library, which would leave these tests
+// out where it is broken.
 const SETTING = '/sys/kernel/mm/transparent_hugepage/shmem_enabled'
 const [major, minor] = os.release().split('.').map(Number)
 const hasHuge =
@@ -74,7 +75,10 @@ describe('a copy', () => {
 describe('an allocated region', () => {
   test('takes no memory by default', () => {
     const region = keep(HostRegion.allocate(64 * MiB))
-    expect(region.hugePages).toEqual({ bytes: 0, reason: expect.stringContaining('hugePages: true') })
+    expect(region.hugePages).toEqual({
+      bytes: 0,
+      reason: expect.stringContaining('hugePages: true')
+    })
     expect(heldBytes(region)).toBe(0)
     const other = keep(HostRegion.fromFd(fdOf(region)))
     expect(other.hugePages).toEqual({ bytes: 0, reason: expect.stringContaining('elsewhere') })
@@ -154,7 +158,9 @@ describe('mapped', () => {
       expect(mappingsOf(region).map(skewOf)).toEqual([0])
       expect(new Uint8Array(guarded.buffer)[mapping.address]).toBe(noise(12 * MiB)[byteOffset])
       // No more than the alignment was added.
-      expect(guarded.byteLength).toBeLessThan(3 * WASM_PAGE + 12 * MiB - byteOffset + HUGE + WASM_PAGE)
+      expect(guarded.byteLength).toBeLessThan(
+        3 * WASM_PAGE + 12 * MiB - byteOffset + HUGE + WASM_PAGE
+      )
       // What was left over is used.
       const before = guarded.byteLength
       guarded.map(keep(HostRegion.copyFrom(Buffer.alloc(PAGE))))
@@ -193,7 +199,10 @@ describe('mapped', () => {
     // By default, an ordinary region takes no more than it has.
     const ordinary = keep(HostRegion.copyFrom(noise(4 * MiB), { hugePages: false }))
     const two = new GuardedMemory({ initial: 1, maximum: 1 + (8 * MiB) / WASM_PAGE })
-    expect([two.map(ordinary).address, two.map(ordinary).address]).toEqual([WASM_PAGE, WASM_PAGE + 4 * MiB])
+    expect([two.map(ordinary).address, two.map(ordinary).address]).toEqual([
+      WASM_PAGE,
+      WASM_PAGE + 4 * MiB
+    ])
     // And any region takes space that is free.
     const used = new GuardedMemory({ initial: 1 })
     used.map(region, { hugePages: false }).unmap()
@@ -206,7 +215,10 @@ describe('mapped', () => {
       const { GuardedMemory, HostRegion } = hostmap
       const fs = require('node:fs')
       const count = hugePages => {
-        const region = HostRegion.copyFrom(Buffer.alloc(16 * 2 ** 20, 5), { hugePages, name: 'mapped' })
+        const region = HostRegion.copyFrom(Buffer.alloc(16 * 2 ** 20, 5), {
+          hugePages,
+          name: 'mapped'
+        })
         const guarded = new GuardedMemory({ initial: 1 })
         const mapping = guarded.map(region)
         const bytes = new Uint8Array(guarded.buffer, mapping.address, mapping.byteLength)

@@ -1,6 +1,7 @@
 'use strict'
 
-// Regions of huge pages of the system's pool. Most of it needs some: `sysctl vm.nr_hugepages=32` as root.
+// Regions of huge pages of the system's pool. Most of it needs some: `sysctl vm.nr_hugepages=32` as
+// root.
 
 const fs = require('node:fs')
 const { Worker } = require('node:worker_threads')
@@ -46,7 +47,9 @@ test('more than the pool has is refused, and nothing is taken', async () => {
   const much = 2 ** 46
   await expectFailure(() => HostRegion.allocate(much, { hugePages }), expected)
   if (before >= 0) {
-    const says = new RegExp(`needs ${much / HUGE} huge pages of 2 MiB, and \\d+ .*vm\\.nr_hugepages`)
+    const says = new RegExp(
+      `needs ${much / HUGE} huge pages of 2 MiB, and \\d+ .*vm\\.nr_hugepages`
+    )
     await expectFailure(() => HostRegion.allocate(much, { hugePages }), { ...expected, says })
   }
   const sparse = directory.file('x', 'sparse.bin')
@@ -59,7 +62,12 @@ describe('a region', () => {
   withPool('that is allocated has all of its pages, zeros, until it is closed', () => {
     const before = freePages()
     const region = keep(HostRegion.allocate(5 * MiB + 1, { hugePages, name: 'pool' }))
-    expect(region).toMatchObject({ byteLength: 5 * MiB + 1, backing: 'memfd', name: 'pool', writable: true })
+    expect(region).toMatchObject({
+      byteLength: 5 * MiB + 1,
+      backing: 'memfd',
+      name: 'pool',
+      writable: true
+    })
     expect(region.hugePages).toEqual({ bytes: 5 * MiB + 1, reason: null })
     expectFree(before, 3)
     expect(fs.fstatSync(fdOf(region)).blocks * 512).toBe(3 * HUGE)
@@ -73,7 +81,9 @@ describe('a region', () => {
     const region = keep(HostRegion.copyFrom(bytes, { hugePages }))
     expect(bytesOf(region).equals(bytes)).toBe(true)
     expect(
-      bytesOf(keep(HostRegion.copyFrom(bytes.subarray(3, 4), { hugePages }))).equals(bytes.subarray(3, 4))
+      bytesOf(keep(HostRegion.copyFrom(bytes.subarray(3, 4), { hugePages }))).equals(
+        bytes.subarray(3, 4)
+      )
     ).toBe(true)
   })
 
@@ -84,13 +94,17 @@ describe('a region', () => {
     fs.ftruncateSync(fd, 20 * MiB)
     fs.writeSync(fd, data, 0, data.length, 6 * MiB + 123)
     fs.closeSync(fd)
-    const region = keep(await HostRegion.load(file, { hugePages, byteOffset: 77, byteLength: 16 * MiB }))
+    const region = keep(
+      await HostRegion.load(file, { hugePages, byteOffset: 77, byteLength: 16 * MiB })
+    )
     expect(region.hugePages).toEqual({ bytes: 16 * MiB, reason: null })
     const expected = Buffer.alloc(16 * MiB)
     data.copy(expected, 6 * MiB + 123 - 77)
     expect(bytesOf(region).equals(expected)).toBe(true)
     const stop = AbortSignal.abort()
-    await expectFailure(() => HostRegion.load(file, { hugePages, signal: stop }), { code: 'ABORT_ERR' })
+    await expectFailure(() => HostRegion.load(file, { hugePages, signal: stop }), {
+      code: 'ABORT_ERR'
+    })
   })
 
   withPool('has views at any offset, and can be sealed under them', () => {
@@ -106,7 +120,11 @@ describe('a region', () => {
     expect(view[0]).toBe(there ^ 255)
     expect(view[1]).toBe(noise(6 * MiB)[2 * MiB + 6])
     expect(bytesOf(region, 2 * MiB + 5, 1)[0]).toBe(there)
-    expect(region).toMatchObject({ sealed: true, strayWrites: 1, lastFault: { outcome: 'private-page' } })
+    expect(region).toMatchObject({
+      sealed: true,
+      strayWrites: 1,
+      lastFault: { outcome: 'private-page' }
+    })
   })
 
   withPool('goes to other threads by its descriptor', async () => {
@@ -122,7 +140,9 @@ describe('a region', () => {
        parentPort.postMessage(new Uint8Array(guarded.buffer)[address + 2097155])`,
       { eval: true, workerData: { main: require.resolve('..'), fd: fdOf(region) } }
     )
-    const byte = await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject))
+    const byte = await new Promise((resolve, reject) =>
+      worker.once('message', resolve).once('error', reject)
+    )
     expect(byte).toBe(noise(3 * MiB)[2 * MiB + 3])
     await worker.terminate()
     await expectFailure(() => HostRegion.fromFd(fdOf(region), { byteOffset: PAGE }), {
@@ -134,7 +154,10 @@ describe('a region', () => {
   withPunch('of which pages may be missing is no region', () => {
     const region = keep(HostRegion.allocate(4 * MiB, { hugePages }))
     punchHole(region, 0, HUGE)
-    expect(region.hugePages).toEqual({ bytes: 2 * MiB, reason: expect.stringContaining('elsewhere') })
+    expect(region.hugePages).toEqual({
+      bytes: 2 * MiB,
+      reason: expect.stringContaining('elsewhere')
+    })
     return expectFailure(() => HostRegion.fromFd(fdOf(region)), {
       code: 'ERR_HOSTMAP_NOT_A_FILE',
       says: /may be missing/
@@ -152,8 +175,12 @@ describe.each(kinds)('mapped into a memory that is $kind', ({ make, grows }) => 
     const skew = baseOf(guarded) % HUGE
     const at = skew === 0 ? 0 : HUGE - skew
     const mapping = guarded.map(region, { at })
-    expect(mappingsOf(region)).toEqual([expect.objectContaining({ permissions: 'r--p', offset: 0 })])
-    expect(guest.bytes(at + 2 * MiB - 8, 16).equals(bytes.subarray(2 * MiB - 8, 2 * MiB + 8))).toBe(true)
+    expect(mappingsOf(region)).toEqual([
+      expect.objectContaining({ permissions: 'r--p', offset: 0 })
+    ])
+    expect(guest.bytes(at + 2 * MiB - 8, 16).equals(bytes.subarray(2 * MiB - 8, 2 * MiB + 8))).toBe(
+      true
+    )
     expect(guest.load8(at + 5 * MiB)).toBe(0)
     const other = guarded.map(region, { at: at + 6 * MiB, byteOffset: 4 * MiB, access: 'shared' })
     guest.store8(other.address, 99)
@@ -167,10 +194,13 @@ describe.each(kinds)('mapped into a memory that is $kind', ({ make, grows }) => 
       code: 'ERR_OUT_OF_RANGE',
       says: /multiple of the size of the region's pages, 2097152/
     })
-    await expectFailure(() => guarded.map(region, { at: at + 8 * MiB, access: 'private', byteLength: 1 }), {
-      code: 'ERR_INVALID_ARG_VALUE',
-      says: /'readonly' or 'shared'/
-    })
+    await expectFailure(
+      () => guarded.map(region, { at: at + 8 * MiB, access: 'private', byteLength: 1 }),
+      {
+        code: 'ERR_INVALID_ARG_VALUE',
+        says: /'readonly' or 'shared'/
+      }
+    )
     mapping.unmap()
     other.unmap()
     expect(guest.sum(at, at + 8 * MiB)).toBe(0n)
@@ -187,7 +217,9 @@ describe.each(kinds)('mapped into a memory that is $kind', ({ make, grows }) => 
     expect(mapping).toMatchObject({ strayWrites: 0, lastFault: { outcome: 'trap', byteOffset: 5 } })
     new Uint8Array(guarded.buffer)[at + 2 * MiB + 7] = bytes[2 * MiB + 7] ^ 255
     expect(guest.load8(at + 2 * MiB + 7)).toBe(bytes[2 * MiB + 7] ^ 255)
-    expect(guest.bytes(at + 2 * MiB + 8, 99).equals(bytes.subarray(2 * MiB + 8, 2 * MiB + 107))).toBe(true)
+    expect(
+      guest.bytes(at + 2 * MiB + 8, 99).equals(bytes.subarray(2 * MiB + 8, 2 * MiB + 107))
+    ).toBe(true)
     expect(guest.load8(at + 4 * MiB - 1)).toBe(bytes[4 * MiB - 1])
     expect(bytesOf(region).equals(bytes)).toBe(true)
     expect(mapping).toMatchObject({
@@ -204,28 +236,31 @@ describe.each(kinds)('mapped into a memory that is $kind', ({ make, grows }) => 
   })
 
   const growing = grows ? withPool : test.skip
-  growing('it finds a place past the end, and keeps its protection when the memory grows', async () => {
-    const { guarded, guest } = await make(1, 2048)
-    const region = keep(HostRegion.copyFrom(noise(3 * MiB), { hugePages }))
-    const mappings = [
-      guarded.map(region),
-      guarded.map(region, { byteLength: 1 }),
-      guarded.map(region, { hugePages: false })
-    ]
-    const base = baseOf(guarded)
-    for (const { address } of mappings) {
-      expect((base + Number(address)) % HUGE).toBe(0)
-      expect(guest.load8(Number(address))).toBe(noise(3 * MiB)[0])
+  growing(
+    'it finds a place past the end, and keeps its protection when the memory grows',
+    async () => {
+      const { guarded, guest } = await make(1, 2048)
+      const region = keep(HostRegion.copyFrom(noise(3 * MiB), { hugePages }))
+      const mappings = [
+        guarded.map(region),
+        guarded.map(region, { byteLength: 1 }),
+        guarded.map(region, { hugePages: false })
+      ]
+      const base = baseOf(guarded)
+      for (const { address } of mappings) {
+        expect((base + Number(address)) % HUGE).toBe(0)
+        expect(guest.load8(Number(address))).toBe(noise(3 * MiB)[0])
+      }
+      // Two pages, one, two; and what the first one leaves before it.
+      expect(guarded.byteLength).toBeLessThanOrEqual(WASM_PAGE + 5 * HUGE + HUGE)
+      guarded.grow(3)
+      expect(() => guest.store8(Number(mappings[0].address), 1)).toThrow(WebAssembly.RuntimeError)
+      const after = guarded.byteLength
+      for (const mapping of mappings) mapping.unmap()
+      expect(guarded.map(region, { byteOffset: 2 * MiB }).address).toBe(mappings[0].address)
+      expect(guarded.byteLength).toBe(after)
     }
-    // Two pages, one, two; and what the first one leaves before it.
-    expect(guarded.byteLength).toBeLessThanOrEqual(WASM_PAGE + 5 * HUGE + HUGE)
-    guarded.grow(3)
-    expect(() => guest.store8(Number(mappings[0].address), 1)).toThrow(WebAssembly.RuntimeError)
-    const after = guarded.byteLength
-    for (const mapping of mappings) mapping.unmap()
-    expect(guarded.map(region, { byteOffset: 2 * MiB }).address).toBe(mappings[0].address)
-    expect(guarded.byteLength).toBe(after)
-  })
+  )
 
   growing('a snapshot keeps it, and a restore puts its bytes back', async () => {
     const { guarded, guest } = await make(1, 2048)
@@ -270,12 +305,17 @@ withPool("a block of the module's is large enough for any place in it", () => {
   const guarded = new GuardedMemory({ initial: (8 * MiB) / WASM_PAGE })
   const region = keep(HostRegion.copyFrom(noise(3 * MiB), { hugePages }))
   const asked = []
-  const allocator = { malloc: bytes => (asked.push(bytes), WASM_PAGE + 16), free: at => asked.push(at) }
+  const allocator = {
+    malloc: bytes => (asked.push(bytes), WASM_PAGE + 16),
+    free: at => asked.push(at)
+  }
   const mapping = guarded.map(region, { allocator })
   expect(asked).toEqual([3 * HUGE])
   expect(mapping.address).toBeGreaterThanOrEqual(WASM_PAGE + 16)
   expect(mapping.address + 2 * HUGE).toBeLessThanOrEqual(WASM_PAGE + 16 + 3 * HUGE)
-  expect(new Uint8Array(guarded.buffer)[mapping.address + 3 * MiB - 1]).toBe(noise(3 * MiB)[3 * MiB - 1])
+  expect(new Uint8Array(guarded.buffer)[mapping.address + 3 * MiB - 1]).toBe(
+    noise(3 * MiB)[3 * MiB - 1]
+  )
   mapping.unmap()
   expect(asked).toEqual([3 * HUGE, WASM_PAGE + 16])
 })
@@ -315,7 +355,10 @@ withPool('when it was closed, a reset refuses what it can not put back', async (
   expect(bytes[3]).toBe(0)
   bytes[mapping.address] ^= 255
   bytes[3] = 3
-  await expectFailure(() => guarded.reset(), { code: 'ERR_HOSTMAP_REGION_CLOSED', says: /unmap it/ })
+  await expectFailure(() => guarded.reset(), {
+    code: 'ERR_HOSTMAP_REGION_CLOSED',
+    says: /unmap it/
+  })
   expect(bytes[3]).toBe(3)
   mapping.unmap()
   guarded.reset()
@@ -346,29 +389,33 @@ withPool('its parts are whole pages', () => {
   ])
 })
 
-withPool('a snapshot with a window that was given one is refused before anything is done', async () => {
-  const file = `${directory.path}/window.snapshot`
-  const source = new GuardedMemory({ initial: 1, maximum: 200 })
-  const ordinary = keep(HostRegion.copyFrom(noise(2 * MiB), { name: 'shown' }))
-  const window = source.window({ byteLength: 2 * MiB })
-  window.slide(ordinary, 0)
-  const taken = source.snapshot()
-  await taken.save(file)
-  taken.close()
-  const region = keep(HostRegion.copyFrom(noise(2 * MiB), { name: 'shown', hugePages }))
-  const snapshot = await Snapshot.load(file, { regions: () => region })
-  const target = new GuardedMemory({ initial: source.byteLength / WASM_PAGE })
-  const bytes = new Uint8Array(target.buffer).fill(3)
-  await expectFailure(() => target.restore(snapshot), {
-    code: 'ERR_INVALID_ARG_VALUE',
-    says: /a window can't show/
-  })
-  expect(bytes.every(byte => byte === 3)).toBe(true)
-  snapshot.close()
-})
+withPool(
+  'a snapshot with a window that was given one is refused before anything is done',
+  async () => {
+    const file = `${directory.path}/window.snapshot`
+    const source = new GuardedMemory({ initial: 1, maximum: 200 })
+    const ordinary = keep(HostRegion.copyFrom(noise(2 * MiB), { name: 'shown' }))
+    const window = source.window({ byteLength: 2 * MiB })
+    window.slide(ordinary, 0)
+    const taken = source.snapshot()
+    await taken.save(file)
+    taken.close()
+    const region = keep(HostRegion.copyFrom(noise(2 * MiB), { name: 'shown', hugePages }))
+    const snapshot = await Snapshot.load(file, { regions: () => region })
+    const target = new GuardedMemory({ initial: source.byteLength / WASM_PAGE })
+    const bytes = new Uint8Array(target.buffer).fill(3)
+    await expectFailure(() => target.restore(snapshot), {
+      code: 'ERR_INVALID_ARG_VALUE',
+      says: /a window can't show/
+    })
+    expect(bytes.every(byte => byte === 3)).toBe(true)
+    snapshot.close()
+  }
+)
 
 describe('with an empty pool', () => {
-  const inEmptyPool = body => inChild(body, { args: { HUGE, pool: require.resolve('./support/hugetlb') } })
+  const inEmptyPool = body =>
+    inChild(body, { args: { HUGE, pool: require.resolve('./support/hugetlb') } })
 
   withPool('writes go to copies', async () => {
     const seen = await inEmptyPool(async ({ hostmap, require, probe, args: { HUGE, pool } }) => {
@@ -426,7 +473,12 @@ describe('with an empty pool', () => {
       const bytes = new Uint8Array(guarded.buffer, mapping.address)
       const found = [bytes[0], bytes[HUGE], bytes[2 * HUGE - 1]]
       bytes[HUGE] = 1
-      return { found, written: bytes[HUGE], faults: mapping.faults, outcome: mapping.lastFault.outcome }
+      return {
+        found,
+        written: bytes[HUGE],
+        faults: mapping.faults,
+        outcome: mapping.lastFault.outcome
+      }
     })
     expect(seen).toEqual({ found: [5, 0, 0], written: 1, faults: 1, outcome: 'private-page' })
   })
@@ -434,7 +486,8 @@ describe('with an empty pool', () => {
 
 test('without the fault guard there are none', async () => {
   const error = await inChild(
-    ({ hostmap, failure }) => failure(() => hostmap.HostRegion.allocate(1, { hugePages: 'hugetlb' })),
+    ({ hostmap, failure }) =>
+      failure(() => hostmap.HostRegion.allocate(1, { hugePages: 'hugetlb' })),
     { env: { WASM_HOSTMAP_FAULT_GUARD: 'off' } }
   )
   expect(error).toMatchObject({

@@ -1,7 +1,7 @@
 'use strict'
 
-// Other code of the process may close any number, ours too. What is mapped is what the region was made of, or
-// it is an error.
+// Other code of the process may close any number, ours too. What is mapped is what the region was
+// made of, or it is an error.
 
 const fs = require('node:fs')
 const { inChild } = require('./support/child')
@@ -27,7 +27,9 @@ test('a duplicate is the callers own: he reads, moves and closes it, and the reg
   const { address } = guarded.map(region)
   expect(Buffer.from(guarded.buffer, address, 19).toString()).toBe('BYTES of the region')
   region.close()
-  expect(() => region.duplicateFd()).toThrow(expect.objectContaining({ code: 'ERR_HOSTMAP_REGION_CLOSED' }))
+  expect(() => region.duplicateFd()).toThrow(
+    expect.objectContaining({ code: 'ERR_HOSTMAP_REGION_CLOSED' })
+  )
 })
 
 test('a duplicate of a region that can only be read can only be read', () => {
@@ -111,14 +113,22 @@ describe.each(['nothing', 'a file', 'the same file', 'huge pages'])(
           region.close()
           const left = instead && instead.byteLength && new Uint8Array(instead.view())[0]
           instead?.close()
-          return { before, after: outside(), codes: failures.map(each => each?.code), contents, left }
+          return {
+            before,
+            after: outside(),
+            codes: failures.map(each => each?.code),
+            contents,
+            left
+          }
         },
         { args: { numbersOf, other } }
       )
       expect(seen.after).toEqual(seen.before)
       expect(seen.codes).toEqual(Array(6).fill('ERR_HOSTMAP_DESCRIPTOR_LOST'))
       expect(seen.contents).toEqual([7, 0])
-      expect(seen.left).toBe({ nothing: null, 'a file': 9, 'the same file': 7, 'huge pages': 0 }[other])
+      expect(seen.left).toBe(
+        { nothing: null, 'a file': 9, 'the same file': 7, 'huge pages': 0 }[other]
+      )
     })
   }
 )
@@ -140,7 +150,12 @@ test('a snapshot whose descriptor was closed is not restored from another file',
       const duplicate = await failure(() => snapshot.duplicateFd())
       snapshot.close()
       const bytes = new Set(new Uint8Array(empty.buffer))
-      return { code, duplicate: duplicate.code, bytes: [...bytes], other: new Uint8Array(other.view())[5] }
+      return {
+        code,
+        duplicate: duplicate.code,
+        bytes: [...bytes],
+        other: new Uint8Array(other.view())[5]
+      }
     },
     { args: { numbersOf } }
   )

@@ -1,7 +1,7 @@
 'use strict'
 
-// Handing regions and snapshots to other threads and processes: a token stands for just what was shared, for one
-// receiver, or it is an error.
+// Handing regions and snapshots to other threads and processes: a token stands for just what was
+// shared, for one receiver, or it is an error.
 
 const { execFileSync, fork, spawn, spawnSync } = require('node:child_process')
 const { once } = require('node:events')
@@ -34,7 +34,10 @@ const regionOf = (text, options) => keep(HostRegion.copyFrom(Buffer.from(text), 
 const textOf = region => Buffer.from(region.view()).toString()
 const receiveIn = (token, options) =>
   JSON.parse(
-    execFileSync(process.execPath, [RECEIVE, JSON.stringify(token)], { encoding: 'utf8', ...options })
+    execFileSync(process.execPath, [RECEIVE, JSON.stringify(token)], {
+      encoding: 'utf8',
+      ...options
+    })
   )
 
 function revoked() {
@@ -56,7 +59,12 @@ describe('a token', () => {
     const token = regionOf('plain').share()
     expect(JSON.parse(JSON.stringify(token))).toEqual(token)
     expect(structuredClone(token)).toEqual(token)
-    expect(token).toMatchObject({ pid: process.pid, access: 'shared', byteLength: 5, name: 'region' })
+    expect(token).toMatchObject({
+      pid: process.pid,
+      access: 'shared',
+      byteLength: 5,
+      name: 'region'
+    })
     expect(HostRegion.unshare(token)).toBe(true)
   })
 
@@ -261,7 +269,10 @@ describe('a receiver may be', () => {
       `const { workerData, parentPort } = require('node:worker_threads')
        const { HostRegion } = require(workerData.main)
        parentPort.postMessage(Buffer.from(HostRegion.receive(workerData.token).view()).toString())`,
-      { eval: true, workerData: { main: require.resolve('..'), token: regionOf('in workerData').share() } }
+      {
+        eval: true,
+        workerData: { main: require.resolve('..'), token: regionOf('in workerData').share() }
+      }
     )
     const [text] = await once(started, 'message')
     expect(text).toBe('in workerData')
@@ -319,28 +330,40 @@ describe('a receiver may be', () => {
   const hasNamespaces = spawnSync('unshare', [...inNamespace.slice(0, 3), 'true']).status === 0
   // Where the system lets this user make no PID namespace.
   const withNamespaces = hasNamespaces ? test : test.skip
-  withNamespaces('a process that can not look into this one: the socket of this one serves it', () => {
-    const region = regionOf('by a socket')
-    const receive = token =>
-      JSON.parse(execFileSync('unshare', [...inNamespace, JSON.stringify(token)], { encoding: 'utf8' }))
-    // This process answers on another thread, since it waits here.
-    const token = region.share({ access: 'readonly' })
-    expect(receive({ ...token, access: 'shared' }).code).toBe('ERR_HOSTMAP_SHARE_INVALID')
-    expect(receive(token)).toEqual({ text: 'by a socket', writable: false, sealed: false })
-    expect(receive(token).code).toBe('ERR_HOSTMAP_SHARE_USED')
-    const ended = region.share()
-    HostRegion.unshare(ended)
-    expect(receive(ended).code).toBe('ERR_HOSTMAP_SHARE_CLOSED')
-    expect(receive({ ...token, nonce: '1'.repeat(32) }).code).toBe('ERR_HOSTMAP_SHARE_INVALID')
-    expect(receive(region.share())).toEqual({ text: 'by a socket', writable: true, sealed: false })
-    expect(textOf(region)).toBe('Wy a socket')
-  })
+  withNamespaces(
+    'a process that can not look into this one: the socket of this one serves it',
+    () => {
+      const region = regionOf('by a socket')
+      const receive = token =>
+        JSON.parse(
+          execFileSync('unshare', [...inNamespace, JSON.stringify(token)], { encoding: 'utf8' })
+        )
+      // This process answers on another thread, since it waits here.
+      const token = region.share({ access: 'readonly' })
+      expect(receive({ ...token, access: 'shared' }).code).toBe('ERR_HOSTMAP_SHARE_INVALID')
+      expect(receive(token)).toEqual({ text: 'by a socket', writable: false, sealed: false })
+      expect(receive(token).code).toBe('ERR_HOSTMAP_SHARE_USED')
+      const ended = region.share()
+      HostRegion.unshare(ended)
+      expect(receive(ended).code).toBe('ERR_HOSTMAP_SHARE_CLOSED')
+      expect(receive({ ...token, nonce: '1'.repeat(32) }).code).toBe('ERR_HOSTMAP_SHARE_INVALID')
+      expect(receive(region.share())).toEqual({
+        text: 'by a socket',
+        writable: true,
+        sealed: false
+      })
+      expect(textOf(region)).toBe('Wy a socket')
+    }
+  )
 
   const NOBODY = { uid: 65534, gid: 65534 }
   const canBeOthers =
     process.geteuid() === 0 &&
-    spawnSync(process.execPath, ['-e', `require(${JSON.stringify(path.join(__dirname, '..'))})`], NOBODY)
-      .status === 0
+    spawnSync(
+      process.execPath,
+      ['-e', `require(${JSON.stringify(path.join(__dirname, '..'))})`],
+      NOBODY
+    ).status === 0
   // Only root can run a process of another user.
   const asRoot = canBeOthers ? test : test.skip
   asRoot('no process of another user', async () => {
@@ -422,7 +445,11 @@ describe("access 'readonly'", () => {
     fs.closeSync(duplicate)
     const received = keep(HostRegion.receive(token))
     writer.write('E')
-    expect([textOf(received), region.writable, received.writable]).toEqual(['Enforced', false, false])
+    expect([textOf(received), region.writable, received.writable]).toEqual([
+      'Enforced',
+      false,
+      false
+    ])
     expect(receiveIn(region.share({ access: 'readonly', enforce: true })).writable).toBe(false)
   })
 
@@ -434,7 +461,11 @@ describe("access 'readonly'", () => {
     ],
     ['enforce for a writer', () => regionOf('x').share({ enforce: true }), 'ERR_INVALID_ARG_VALUE'],
     ['a wrong access', () => regionOf('x').share({ access: 'private' }), 'ERR_INVALID_ARG_VALUE'],
-    ['an unknown option', () => regionOf('x').share({ acces: 'readonly' }), 'ERR_INVALID_ARG_VALUE'],
+    [
+      'an unknown option',
+      () => regionOf('x').share({ acces: 'readonly' }),
+      'ERR_INVALID_ARG_VALUE'
+    ],
     [
       'shared for a sealed region',
       () => regionOf('x').seal().share({ access: 'shared' }),
@@ -501,7 +532,11 @@ test('a token of which no snapshot can be made for want of a descriptor can be r
         if (failed === null) break
         codes.push(failed.code)
       }
-      return { codes: [...new Set(codes)], tries: codes.length, byte: new Uint8Array(guarded.buffer)[0] }
+      return {
+        codes: [...new Set(codes)],
+        tries: codes.length,
+        byte: new Uint8Array(guarded.buffer)[0]
+      }
     },
     { ulimit: '-n 200' }
   )
@@ -517,7 +552,8 @@ describe('what is no token can not be cloned without a word:', () => {
     memory: () => new GuardedMemory({ initial: 1 }),
     mapping: () => new GuardedMemory({ initial: 1 }).map(regionOf('x')),
     window: () => new GuardedMemory({ initial: 1 }).window({ byteLength: 65536 }),
-    source: () => new GuardedMemory({ initial: 1 }).window({ byteLength: 65536 }).source(regionOf('x')),
+    source: () =>
+      new GuardedMemory({ initial: 1 }).window({ byteLength: 65536 }).source(regionOf('x')),
     snapshot: () => new GuardedMemory({ initial: 1 }).snapshot(),
     pool: async () => keep(await InstancePool.create(await module)),
     instance: async () => keep(await InstancePool.create(await module)).acquire()
@@ -525,7 +561,9 @@ describe('what is no token can not be cloned without a word:', () => {
   test.each(Object.entries(makers))('a %s', async (_, make) => {
     const object = await make()
     if (canMark) {
-      expect(() => structuredClone(object)).toThrow(expect.objectContaining({ name: 'DataCloneError' }))
+      expect(() => structuredClone(object)).toThrow(
+        expect.objectContaining({ name: 'DataCloneError' })
+      )
     } else {
       const says = 'share()'
       const empty = structuredClone(object)
@@ -627,7 +665,10 @@ test('at the limit of descriptors sharing and receiving fail, and can be done ag
         fs.closeSync(held.pop())
       }
       for (const fd of held) fs.closeSync(fd)
-      return { codes: [...new Set(failures.map(each => each?.code))], again: Boolean(region.share()) }
+      return {
+        codes: [...new Set(failures.map(each => each?.code))],
+        again: Boolean(region.share())
+      }
     },
     { ulimit: '-n 64' }
   )

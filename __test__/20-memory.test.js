@@ -34,7 +34,11 @@ describe('new GuardedMemory', () => {
 
   test64('makes a 64-bit memory', async () => {
     const guarded = new GuardedMemory({ initial: 65_537n, maximum: 65_538n, address: 'i64' })
-    expect(guarded).toMatchObject({ byteLength: 4 * GiB + WASM_PAGE, address: 'i64', guarded: true })
+    expect(guarded).toMatchObject({
+      byteLength: 4 * GiB + WASM_PAGE,
+      address: 'i64',
+      guarded: true
+    })
     const guest = await probe(guarded.memory, { address: 'i64' })
     guest.store8(4 * GiB + 5, 9)
     expect(guest.load8(4 * GiB + 5)).toBe(9)
@@ -43,7 +47,9 @@ describe('new GuardedMemory', () => {
 
   test('takes sizes as numbers or BigInts, and the smallest and largest', () => {
     expect(new GuardedMemory({ initial: 2n, maximum: 4n }).byteLength).toBe(2 * WASM_PAGE)
-    expect(new GuardedMemory({ initial: 1, shared: false, maximum: undefined }).byteLength).toBe(WASM_PAGE)
+    expect(new GuardedMemory({ initial: 1, shared: false, maximum: undefined }).byteLength).toBe(
+      WASM_PAGE
+    )
     expect(new GuardedMemory({ initial: limits().wasm.maxPages32 }).byteLength).toBe(4 * GiB)
     const empty = new GuardedMemory({ initial: 0, maximum: limits().wasm.maxPages32 })
     expect(empty.byteLength).toBe(0)
@@ -52,9 +58,13 @@ describe('new GuardedMemory', () => {
   })
 
   test64('takes sizes of 64-bit memories as numbers or BigInts', () => {
-    expect(new GuardedMemory({ initial: 2, maximum: 4n, address: 'i64' }).byteLength).toBe(2 * WASM_PAGE)
+    expect(new GuardedMemory({ initial: 2, maximum: 4n, address: 'i64' }).byteLength).toBe(
+      2 * WASM_PAGE
+    )
     const { maxPages64 } = limits().wasm
-    expect(new GuardedMemory({ initial: maxPages64, address: 'i64' }).byteLength).toBe(maxPages64 * WASM_PAGE)
+    expect(new GuardedMemory({ initial: maxPages64, address: 'i64' }).byteLength).toBe(
+      maxPages64 * WASM_PAGE
+    )
   })
 
   const without64 = hasMemory64 ? test.skip : test
@@ -156,7 +166,9 @@ describe.each(kinds)('in a memory that is $kind', ({ make, grows, address }) => 
     const { wasm } = limits()
     const reservationBytes = address === 'i64' ? wasm.reservationBytes64 : wasm.reservationBytes32
     expect(ranges.at(-1).end - ranges[0].start).toBe(reservationBytes)
-    expect(drawn(guarded).filter(([kind]) => kind === 'linear')).toEqual([['linear', 0, 4 * WASM_PAGE]])
+    expect(drawn(guarded).filter(([kind]) => kind === 'linear')).toEqual([
+      ['linear', 0, 4 * WASM_PAGE]
+    ])
     for (const { kind, access, region, byteOffset } of ranges) {
       expect({ access, region, byteOffset }).toEqual({
         access: kind === 'linear' ? 'readwrite' : 'none',
@@ -221,7 +233,9 @@ describe('guarded.layout', () => {
     const guarded = new GuardedMemory({ initial: 1, maximum: 3 })
     const before = guarded.layout()
     guarded.grow(1)
-    expect(before.ranges).toContainEqual(expect.objectContaining({ kind: 'linear', end: WASM_PAGE }))
+    expect(before.ranges).toContainEqual(
+      expect.objectContaining({ kind: 'linear', end: WASM_PAGE })
+    )
   })
 
   test('prints as a drawing, with what lies where', () => {
@@ -276,7 +290,8 @@ describe('guarded.grow', () => {
   })
 })
 
-// Without its trap handler, V8 checks bounds in code, lays no guards, and may move a memory that grows.
+// Without its trap handler, V8 checks bounds in code, lays no guards, and may move a memory that
+// grows.
 describe('with --disable-wasm-trap-handler', () => {
   const flags = ['--disable-wasm-trap-handler']
 
@@ -294,14 +309,19 @@ describe('with --disable-wasm-trap-handler', () => {
         mapping.unmap()
         assert.equal(guest.load8(65536), 0)
         const { ranges } = guarded.layout()
-        return { guarded: guarded.guarded, trapHandler: limits().wasm.trapHandler, start: ranges[0].start }
+        return {
+          guarded: guarded.guarded,
+          trapHandler: limits().wasm.trapHandler,
+          start: ranges[0].start
+        }
       },
       { flags }
     )
     expect(seen).toEqual({ guarded: false, trapHandler: false, start: 0 })
   })
 
-  // With too little address space to reserve what it may grow into, V8 copies the memory to another place.
+  // With too little address space to reserve what it may grow into, V8 copies the memory to another
+  // place.
   test('a memory that was moved says that its mappings are lost', async () => {
     const { code, kinds, bytes } = await inChild(
       async ({ hostmap, assert, failure, mappingsOf }) => {
@@ -318,7 +338,8 @@ describe('with --disable-wasm-trap-handler', () => {
         mapping.unmap()
         assert.equal(mapping.unmapped, true)
         const kinds = guarded.layout().ranges.map(({ kind }) => kind)
-        // The memory itself is a sound one, with copies of the bytes that it had, and carries new mappings.
+        // The memory itself is a sound one, with copies of the bytes that it had, and carries new
+        // mappings.
         const again = guarded.map(region, { at: 0 })
         const bytes = [0, 65535, 65536, 2 * 65536 - 1, 2 * 65536].map(
           at => new Uint8Array(guarded.buffer)[at]

@@ -13,7 +13,8 @@ const kept = []
 /** Makes the address space above the next memory end somewhere else, at no multiple of 2 MiB. */
 const disturb = () => kept.push(new ArrayBuffer(64 * MiB + WASM_PAGE))
 
-// Other threads may map something between the moment when the place is chosen and that when V8 takes it.
+// Other threads may map something between the moment when the place is chosen and that when V8
+// takes it.
 function expectMostAtHugePages(memories) {
   expect(memories).toHaveLength(ATTEMPTS)
   kept.push(...memories)

@@ -1,6 +1,7 @@
 'use strict'
 
-// Memories that a module hides, known by a function that gives their buffer: Emscripten's `() => Module.HEAPU8.buffer`.
+// Memories that a module hides, known by a function that gives their buffer: Emscripten's `() =>
+// Module.HEAPU8.buffer`.
 
 const { inspect } = require('node:util')
 const { GuardedMemory, HostRegion, limits } = require('..')
@@ -16,104 +17,109 @@ const made = []
 const keep = region => (made.push(region), region)
 afterEach(() => made.splice(0).forEach(region => region.close()))
 
-describe.each(hasMemory64 ? ['i32', 'i64'] : ['i32'])('a memory known by a function, %s', address => {
-  // Nothing of the memory but what the function gives is passed to the library.
-  const hide = async (options = { initial: 64 }) => {
-    const guest = await probeWithMemory({ address, ...options })
-    const find = jest.fn(() => guest.memory.buffer)
-    return { guest, find, guarded: GuardedMemory.from(find, { address }) }
-  }
-
-  test('is as usable after a growth of its module as before', async () => {
-    const { guest, guarded } = await hide()
-    const bytes = noise(MiB)
-    const region = keep(HostRegion.copyFrom(bytes))
-    const mapping = guarded.map(region, { at: MiB })
-    const window = guarded.window({ byteLength: 4 * HOST_PAGE, at: 2 * MiB })
-    const source = window.source(region, { chunk: HOST_PAGE })
-    const snapshot = guarded.snapshot()
-    const grown = use => {
-      guest.grow(1)
-      return use()
+describe.each(hasMemory64 ? ['i32', 'i64'] : ['i32'])(
+  'a memory known by a function, %s',
+  address => {
+    // Nothing of the memory but what the function gives is passed to the library.
+    const hide = async (options = { initial: 64 }) => {
+      const guest = await probeWithMemory({ address, ...options })
+      const find = jest.fn(() => guest.memory.buffer)
+      return { guest, find, guarded: GuardedMemory.from(find, { address }) }
     }
-    const read = (at, byteLength) => Buffer.from(guest.memory.buffer, at, byteLength)
 
-    expect(grown(() => guarded.byteLength)).toBe(65 * WASM_PAGE)
-    expect(grown(() => guarded.buffer)).toBe(guest.memory.buffer)
-    expect(grown(() => guarded.layout().ranges.find(({ start }) => start === MiB).kind)).toBe('mapped')
-    grown(() => window.slide(region, HOST_PAGE))
-    expect(read(2 * MiB, 100).equals(bytes.subarray(HOST_PAGE, HOST_PAGE + 100))).toBe(true)
-    grown(() => source.next())
-    expect(read(2 * MiB, 100).equals(bytes.subarray(0, 100))).toBe(true)
-    await grown(() => mapping.prefetch())
-    const other = grown(() => guarded.map(region, { at: 3 * MiB, byteLength: HOST_PAGE }))
-    expect(read(3 * MiB, 100).equals(bytes.subarray(0, 100))).toBe(true)
-    grown(() => other[Symbol.dispose]())
-    guest.store8(8, 1)
-    grown(() => guarded.restore(snapshot))
-    expect(guest.load8(8)).toBe(0)
-    guest.store8(8, 1)
-    grown(() => guarded.reset())
-    expect(guest.load8(8)).toBe(0)
-    grown(() => guarded.snapshot()).close()
-    grown(() => window.unmap())
-    grown(() => mapping.unmap())
-    expect(guarded.mappings).toEqual([])
-    expect(guarded.layout().ranges.map(({ kind }) => kind)).not.toContain('mapped')
-    snapshot.close()
-  })
+    test('is as usable after a growth of its module as before', async () => {
+      const { guest, guarded } = await hide()
+      const bytes = noise(MiB)
+      const region = keep(HostRegion.copyFrom(bytes))
+      const mapping = guarded.map(region, { at: MiB })
+      const window = guarded.window({ byteLength: 4 * HOST_PAGE, at: 2 * MiB })
+      const source = window.source(region, { chunk: HOST_PAGE })
+      const snapshot = guarded.snapshot()
+      const grown = use => {
+        guest.grow(1)
+        return use()
+      }
+      const read = (at, byteLength) => Buffer.from(guest.memory.buffer, at, byteLength)
 
-  test('protects its read-only mappings again after a growth of its module', async () => {
-    const { guest, guarded } = await hide()
-    const bytes = noise(HOST_PAGE)
-    const mapping = guarded.map(keep(HostRegion.copyFrom(bytes)), { at: MiB })
-    guest.grow(1)
-    guarded.layout()
-    expect(() => guest.store8(MiB, 1)).toThrow(WebAssembly.RuntimeError)
-    expect(mapping.strayWrites).toBe(0)
-  })
+      expect(grown(() => guarded.byteLength)).toBe(65 * WASM_PAGE)
+      expect(grown(() => guarded.buffer)).toBe(guest.memory.buffer)
+      expect(grown(() => guarded.layout().ranges.find(({ start }) => start === MiB).kind)).toBe(
+        'mapped'
+      )
+      grown(() => window.slide(region, HOST_PAGE))
+      expect(read(2 * MiB, 100).equals(bytes.subarray(HOST_PAGE, HOST_PAGE + 100))).toBe(true)
+      grown(() => source.next())
+      expect(read(2 * MiB, 100).equals(bytes.subarray(0, 100))).toBe(true)
+      await grown(() => mapping.prefetch())
+      const other = grown(() => guarded.map(region, { at: 3 * MiB, byteLength: HOST_PAGE }))
+      expect(read(3 * MiB, 100).equals(bytes.subarray(0, 100))).toBe(true)
+      grown(() => other[Symbol.dispose]())
+      guest.store8(8, 1)
+      grown(() => guarded.restore(snapshot))
+      expect(guest.load8(8)).toBe(0)
+      guest.store8(8, 1)
+      grown(() => guarded.reset())
+      expect(guest.load8(8)).toBe(0)
+      grown(() => guarded.snapshot()).close()
+      grown(() => window.unmap())
+      grown(() => mapping.unmap())
+      expect(guarded.mappings).toEqual([])
+      expect(guarded.layout().ranges.map(({ kind }) => kind)).not.toContain('mapped')
+      snapshot.close()
+    })
 
-  test('is one object, by whichever way it is met', async () => {
-    const { guest, guarded } = await hide()
-    expect(GuardedMemory.from(() => guest.memory.buffer, { address })).toBe(guarded)
-    expect(GuardedMemory.from(guest.memory.buffer, { address })).toBe(guarded)
-    guest.grow(1)
-    expect(GuardedMemory.from(() => guest.memory.buffer, { address })).toBe(guarded)
-    expect(GuardedMemory.from(guest.memory)).toBe(guarded)
-    // The memory itself tells all.
-    expect(guarded.memory).toBe(guest.memory)
-    expect(guarded.address).toBe(address)
-  })
+    test('protects its read-only mappings again after a growth of its module', async () => {
+      const { guest, guarded } = await hide()
+      const bytes = noise(HOST_PAGE)
+      const mapping = guarded.map(keep(HostRegion.copyFrom(bytes)), { at: MiB })
+      guest.grow(1)
+      guarded.layout()
+      expect(() => guest.store8(MiB, 1)).toThrow(WebAssembly.RuntimeError)
+      expect(mapping.strayWrites).toBe(0)
+    })
 
-  test('can be made from a buffer first, and given the function later', async () => {
-    const guest = await probeWithMemory({ address, initial: 64 })
-    const guarded = GuardedMemory.from(guest.memory.buffer, { address })
-    guest.grow(1)
-    expectError(
-      thrownBy(() => guarded.layout()),
-      { code: 'ERR_HOSTMAP_MEMORY_HIDDEN', says: [/function/, /HEAPU8\.buffer/] }
-    )
-    expect(GuardedMemory.from(() => guest.memory.buffer, { address })).toBe(guarded)
-    guarded.layout()
-    guest.grow(1)
-    guarded.layout()
-  })
+    test('is one object, by whichever way it is met', async () => {
+      const { guest, guarded } = await hide()
+      expect(GuardedMemory.from(() => guest.memory.buffer, { address })).toBe(guarded)
+      expect(GuardedMemory.from(guest.memory.buffer, { address })).toBe(guarded)
+      guest.grow(1)
+      expect(GuardedMemory.from(() => guest.memory.buffer, { address })).toBe(guarded)
+      expect(GuardedMemory.from(guest.memory)).toBe(guarded)
+      // The memory itself tells all.
+      expect(guarded.memory).toBe(guest.memory)
+      expect(guarded.address).toBe(address)
+    })
 
-  test('is looked up when it has grown, and not at each call', async () => {
-    const { guest, find, guarded } = await hide()
-    const region = keep(HostRegion.copyFrom(noise(HOST_PAGE)))
-    find.mockClear()
-    for (let i = 0; i < 10; i++) guarded.map(region, { at: MiB }).unmap()
-    expect(find).toHaveBeenCalledTimes(0)
-    guest.grow(1)
-    for (let i = 0; i < 10; i++) guarded.map(region, { at: MiB }).unmap()
-    expect(find).toHaveBeenCalledTimes(1)
-    // Nor by looking at the object.
-    guest.grow(1)
-    inspect(guarded)
-    expect(find).toHaveBeenCalledTimes(1)
-  })
-})
+    test('can be made from a buffer first, and given the function later', async () => {
+      const guest = await probeWithMemory({ address, initial: 64 })
+      const guarded = GuardedMemory.from(guest.memory.buffer, { address })
+      guest.grow(1)
+      expectError(
+        thrownBy(() => guarded.layout()),
+        { code: 'ERR_HOSTMAP_MEMORY_HIDDEN', says: [/function/, /HEAPU8\.buffer/] }
+      )
+      expect(GuardedMemory.from(() => guest.memory.buffer, { address })).toBe(guarded)
+      guarded.layout()
+      guest.grow(1)
+      guarded.layout()
+    })
+
+    test('is looked up when it has grown, and not at each call', async () => {
+      const { guest, find, guarded } = await hide()
+      const region = keep(HostRegion.copyFrom(noise(HOST_PAGE)))
+      find.mockClear()
+      for (let i = 0; i < 10; i++) guarded.map(region, { at: MiB }).unmap()
+      expect(find).toHaveBeenCalledTimes(0)
+      guest.grow(1)
+      for (let i = 0; i < 10; i++) guarded.map(region, { at: MiB }).unmap()
+      expect(find).toHaveBeenCalledTimes(1)
+      // Nor by looking at the object.
+      guest.grow(1)
+      inspect(guarded)
+      expect(find).toHaveBeenCalledTimes(1)
+    })
+  }
+)
 
 describe('a function that does not give the memory', () => {
   const buffer = () => new WebAssembly.Memory({ initial: 2 }).buffer
@@ -165,7 +171,8 @@ describe('a function that does not give the memory', () => {
         () => window.unmap(),
         () => mapping.unmap()
       ]
-      for (const call of calls) expectError(thrownBy(call), { code: 'ERR_HOSTMAP_MEMORY_HIDDEN', says })
+      for (const call of calls)
+        expectError(thrownBy(call), { code: 'ERR_HOSTMAP_MEMORY_HIDDEN', says })
       find = () => guest.memory.buffer
       expect(guarded.mappings).toHaveLength(2)
       expect(guest.bytes(MiB, 100).equals(noise(100))).toBe(true)
@@ -187,7 +194,10 @@ describe('a function that does not give the memory', () => {
 
   test.each([
     ['another memory', () => new WebAssembly.Memory({ initial: 64 }).buffer],
-    ['a shared one', () => new WebAssembly.Memory({ initial: 64, maximum: 64, shared: true }).buffer],
+    [
+      'a shared one',
+      () => new WebAssembly.Memory({ initial: 64, maximum: 64, shared: true }).buffer
+    ],
     ['a plain buffer', () => new ArrayBuffer(64 * WASM_PAGE)]
   ])('gives %s after a growth: nothing is done to it', async (_, other) => {
     const guest = await probeWithMemory({ initial: 64 })
@@ -203,7 +213,10 @@ describe('a function that does not give the memory', () => {
       () => mapping.unmap(),
       () => guarded.layout()
     ]) {
-      expectError(thrownBy(call), { code: 'ERR_HOSTMAP_MEMORY_MOVED', says: [/function/, /another/] })
+      expectError(thrownBy(call), {
+        code: 'ERR_HOSTMAP_MEMORY_MOVED',
+        says: [/function/, /another/]
+      })
     }
     expect(Buffer.from(given).every(byte => byte === 0)).toBe(true)
     expect(mappingsOf(region)).toHaveLength(1)
@@ -254,9 +267,9 @@ describe('a function that does not give the memory', () => {
     guest.grow(1)
     endless = true
     const error = thrownBy(() => guarded.layout())
-    expect(error === null || error.name === 'RangeError' || error.code === 'ERR_HOSTMAP_MEMORY_HIDDEN').toBe(
-      true
-    )
+    expect(
+      error === null || error.name === 'RangeError' || error.code === 'ERR_HOSTMAP_MEMORY_HIDDEN'
+    ).toBe(true)
     endless = false
     guarded.layout()
   })
@@ -295,8 +308,9 @@ describe('a shared memory known by a function', () => {
   })
 })
 
-// libsodium of npm, as it is: built by Emscripten, it shows HEAPU8, _malloc and _free, and no memory. Its hash reads the
-// region through a pointer. In a child, since a jest realm is not what it was built for.
+// libsodium of npm, as it is: built by Emscripten, it shows HEAPU8, _malloc and _free, and no
+// memory. Its hash reads the region through a pointer. In a child, since a jest realm is not what
+// it was built for.
 describe('an Emscripten module as npm has it', () => {
   test('takes regions of any size through its own malloc, which grows its memory for them', async () => {
     const found = await inChild(async ({ hostmap, require, mappingsOf, args: { MiB } }) => {

@@ -6,7 +6,14 @@ const { GuardedMemory, HostRegion, InstancePool, limits } = require('..')
 const { inChild } = require('./support/child')
 const { expectError, thrownBy } = require('./support/errors')
 const { noise } = require('./support/files')
-const { MiB, WASM_PAGE, assemble, compileProbe, probeWithMemory, hasMemory64 } = require('./support/wasm')
+const {
+  MiB,
+  WASM_PAGE,
+  assemble,
+  compileProbe,
+  probeWithMemory,
+  hasMemory64
+} = require('./support/wasm')
 
 const MEMORY64 = '(module (memory (export "memory") i64 16 32))'
 
@@ -43,7 +50,8 @@ test.each(kinds)('a 32-bit memory of a module is one, %s', async (_, kind) => {
 
 // Node.js 20 compiles no such module; see below for its flag.
 describe.each(kinds)('a 64-bit memory of a module, %s', (_, kind) => {
-  const onlyHere = call => async () => (canCompile64 ? call() : expect(limits().wasm.maxPages64).toBe(0))
+  const onlyHere = call => async () =>
+    canCompile64 ? call() : expect(limits().wasm.maxPages64).toBe(0)
 
   test(
     'is one, and pointers are BigInts',
@@ -117,7 +125,10 @@ describe.each(kinds)('a 64-bit memory of a module, %s', (_, kind) => {
       const ask = () => GuardedMemory.from(() => memory.buffer, { address: 'i64' })
       if (hasMemory64) expect(ask().address).toBe('i64')
       else
-        expectError(thrownBy(ask), { code: 'ERR_HOSTMAP_NOT_WASM_MEMORY', says: [/64-bit/, /Memory itself/] })
+        expectError(thrownBy(ask), {
+          code: 'ERR_HOSTMAP_NOT_WASM_MEMORY',
+          says: [/64-bit/, /Memory itself/]
+        })
     })
   )
 })
@@ -125,7 +136,10 @@ describe.each(kinds)('a 64-bit memory of a module, %s', (_, kind) => {
 test('a pool of a module with a 64-bit memory gives pointers that the module takes', async () => {
   if (!canCompile64) return expect(limits().wasm.maxPages64).toBe(0)
   const module = await compileProbe({ address: 'i64', initial: 64 })
-  const pool = await InstancePool.create(module, { size: 1, accept: ['hidden-globals', 'hidden-tables'] })
+  const pool = await InstancePool.create(module, {
+    size: 1,
+    accept: ['hidden-globals', 'hidden-tables']
+  })
   const region = keep(HostRegion.copyFrom(noise(MiB)))
   await pool.run(({ memory, exports }) => {
     expect(memory.address).toBe('i64')
@@ -136,7 +150,8 @@ test('a pool of a module with a 64-bit memory gives pointers that the module tak
   pool.close()
 })
 
-// Its linker takes any memory for any import, so nothing tells. An empty 32-bit module linked to a 64-bit memory ends it.
+// Its linker takes any memory for any import, so nothing tells. An empty 32-bit module linked to a
+// 64-bit memory ends it.
 describe('Node.js 20 with --experimental-wasm-memory64', () => {
   const flags = ['--experimental-wasm-memory64']
   const here = process.version.startsWith('v20.') ? test : test.skip // Later ones need no flag, or have none.

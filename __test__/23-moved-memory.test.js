@@ -1,8 +1,8 @@
 'use strict'
 
-// V8 may copy a memory to another place when it grows: always where there are no guards, and V8 11 (Node.js 20) also where
-// `mprotect` fails. The old place may be another memory's by then. Nothing of ours may touch it, and each object says
-// what became of it.
+// V8 may copy a memory to another place when it grows: always where there are no guards, and V8 11
+// (Node.js 20) also where `mprotect` fails. The old place may be another memory's by then. Nothing
+// of ours may touch it, and each object says what became of it.
 
 const { inChild } = require('./support/child')
 const { assemble, compileProbe } = require('./support/wasm')
@@ -220,23 +220,28 @@ describe.each(ADDRESSES)('a memory (%s) that V8 has moved', address => {
   })
 })
 
-// Node.js 20 alone: V8 11 copies a memory with guards where mprotect fails, and a collection frees room.
+// Node.js 20 alone: V8 11 copies a memory with guards where mprotect fails, and a collection frees
+// room.
 const copiesGuarded = process.versions.v8.startsWith('11.')
-;(copiesGuarded ? describe : describe.skip)('a guarded memory that V8 11 moves, as mprotect fails', () => {
-  const options = { ulimit: '-d 4194304', flags: ['--expose-gc'] }
+;(copiesGuarded ? describe : describe.skip)(
+  'a guarded memory that V8 11 moves, as mprotect fails',
+  () => {
+    const options = { ulimit: '-d 4194304', flags: ['--expose-gc'] }
 
-  test.each([
-    ['unmap', 'WebAssembly.Memory'],
-    ['slide', 'WebAssembly.Memory'],
-    ['source', 'WebAssembly.Memory'],
-    ['prefetch', 'WebAssembly.Memory'],
-    ['unmap', 'buffer'],
-    ['slide', 'buffer'],
-    ['unmap', 'function'],
-    ['slide', 'function']
-  ])('%s, of a memory known by its %s, leaves the memory at the old place as it is', async (what, how) => {
-    const seen = await inMovingChild(
-      `async () => {
+    test.each([
+      ['unmap', 'WebAssembly.Memory'],
+      ['slide', 'WebAssembly.Memory'],
+      ['source', 'WebAssembly.Memory'],
+      ['prefetch', 'WebAssembly.Memory'],
+      ['unmap', 'buffer'],
+      ['slide', 'buffer'],
+      ['unmap', 'function'],
+      ['slide', 'function']
+    ])(
+      '%s, of a memory known by its %s, leaves the memory at the old place as it is',
+      async (what, how) => {
+        const seen = await inMovingChild(
+          `async () => {
       const [what, how] = args.address
       const region = HostRegion.copyFrom(Buffer.alloc(4 << 20, 7))
       const memory = new WebAssembly.Memory({ initial: 1 })
@@ -252,7 +257,8 @@ const copiesGuarded = process.versions.v8.startsWith('11.')
       window.slide(region)
       const source = window.source(region, { chunk: 65536 })
       source.next()
-      // What fills RLIMIT_DATA: garbage that a collection would free. Less than one more is left, for V8's own heap.
+      // What fills RLIMIT_DATA: garbage that a collection would free. Less than one more is left,
+      // for V8's own heap.
       let garbage = []
       try {
         for (;;) garbage.push(new WebAssembly.Memory({ initial: 4096 }))
@@ -291,37 +297,42 @@ const copiesGuarded = process.versions.v8.startsWith('11.')
       assert.equal(new Uint8Array(memory.buffer)[65536], 7)
       return { moved: true, code, guarded, victim: victim !== undefined }
     }`,
-      [what, how],
-      options
+          [what, how],
+          options
+        )
+        expect(seen.moved).toBe(true)
+        expect(seen.guarded).toBe(true)
+        expect(seen.code).toBe(what === 'unmap' ? null : 'ERR_HOSTMAP_MEMORY_MOVED')
+      }
     )
-    expect(seen.moved).toBe(true)
-    expect(seen.guarded).toBe(true)
-    expect(seen.code).toBe(what === 'unmap' ? null : 'ERR_HOSTMAP_MEMORY_MOVED')
-  })
-})
+  }
+)
 
-;(has64 ? describe : describe.skip)('64-bit memories under --no-wasm-memory64-trap-handling', () => {
-  test.each([[undefined], [1], [100_000]])(
-    'with the maximum %s are not guarded, and say so',
-    async maximum => {
-      const seen = await inChild(
-        async ({ hostmap, args: { maximum } }) => {
-          const { GuardedMemory } = hostmap
-          const descriptor = { initial: 1n, address: 'i64' }
-          if (maximum) descriptor.maximum = BigInt(maximum)
-          const memory = new WebAssembly.Memory(descriptor)
-          return [
-            GuardedMemory.from(memory).guarded,
-            new GuardedMemory({ ...descriptor, initial: 1 }).guarded,
-            new GuardedMemory({ initial: 1 }).guarded
-          ]
-        },
-        { flags: ['--no-wasm-memory64-trap-handling'], args: { maximum } }
-      )
-      expect(seen).toEqual([false, false, true])
-    }
-  )
-})
+;(has64 ? describe : describe.skip)(
+  '64-bit memories under --no-wasm-memory64-trap-handling',
+  () => {
+    test.each([[undefined], [1], [100_000]])(
+      'with the maximum %s are not guarded, and say so',
+      async maximum => {
+        const seen = await inChild(
+          async ({ hostmap, args: { maximum } }) => {
+            const { GuardedMemory } = hostmap
+            const descriptor = { initial: 1n, address: 'i64' }
+            if (maximum) descriptor.maximum = BigInt(maximum)
+            const memory = new WebAssembly.Memory(descriptor)
+            return [
+              GuardedMemory.from(memory).guarded,
+              new GuardedMemory({ ...descriptor, initial: 1 }).guarded,
+              new GuardedMemory({ initial: 1 }).guarded
+            ]
+          },
+          { flags: ['--no-wasm-memory64-trap-handling'], args: { maximum } }
+        )
+        expect(seen).toEqual([false, false, true])
+      }
+    )
+  }
+)
 
 test('nothing but growth moves a memory or takes its buffer away', async () => {
   await inChild(async ({ hostmap, assert, require }) => {

@@ -1,6 +1,7 @@
 'use strict'
 
-// Shared mappings of one region: stores meet, and so do atomics, but each memory has waiters of its own.
+// Shared mappings of one region: stores meet, and so do atomics, but each memory has waiters of its
+// own.
 
 const { Worker } = require('node:worker_threads')
 const { GuardedMemory, HostRegion } = require('..')
@@ -15,7 +16,10 @@ function wait(memory, index, timeout) {
   return new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject))
 }
 
-/** Calls again and again, with turns of the event loop between, until this is settled; gives the sum of what came. */
+/**
+ * Calls again and again, with turns of the event loop between, until this is settled; gives the sum
+ * of what came.
+ */
 async function untilSettled(promise, call) {
   let sum = 0
   let settled = false

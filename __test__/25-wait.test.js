@@ -1,7 +1,7 @@
 'use strict'
 
-// region.wait() and region.notify(): a queue between modules, threads and processes needs them, since V8's own waiters are
-// those of one memory.
+// region.wait() and region.notify(): a queue between modules, threads and processes needs them,
+// since V8's own waiters are those of one memory.
 
 const { spawn } = require('node:child_process')
 const path = require('node:path')
@@ -95,7 +95,12 @@ describe('region.wait()', () => {
       throw thrown
     }
     for (const broken of ['addEventListener', 'removeEventListener']) {
-      const signal = { aborted: false, addEventListener() {}, removeEventListener() {}, [broken]: throws }
+      const signal = {
+        aborted: false,
+        addEventListener() {},
+        removeEventListener() {},
+        [broken]: throws
+      }
       await expect(region.wait(0, 0, { timeoutMs: 1, signal })).rejects.toBe(thrown)
     }
   })
@@ -123,7 +128,9 @@ describe('region.wait()', () => {
 
   test('is woken through regions that are read-only or sealed, which know the word by its file', async () => {
     const file = sharedFile()
-    const [reader, writer] = [false, true].map(writable => keep(HostRegion.open(file, { writable })))
+    const [reader, writer] = [false, true].map(writable =>
+      keep(HostRegion.open(file, { writable }))
+    )
     const wait = reader.wait(8, 0)
     await wakeOne(writer, 8)
     expect(await wait).toBe('ok')
@@ -170,7 +177,9 @@ describe('a queue', () => {
       `const { HostRegion } = require(${JSON.stringify(MAIN)})
       HostRegion.open(${JSON.stringify(file)}).wait(4, 0).then(ended => console.log(ended))`
     ])
-    const said = new Promise(resolve => child.stdout.once('data', data => resolve(String(data).trim())))
+    const said = new Promise(resolve =>
+      child.stdout.once('data', data => resolve(String(data).trim()))
+    )
     const exited = new Promise(resolve => child.once('exit', resolve))
     expect(await wakeOne(region, 4)).toBe(1)
     expect(await said).toBe('ok')
@@ -183,7 +192,9 @@ describe('region.waitSync()', () => {
   test('waits in a worker without end, until it is notified', async () => {
     const file = sharedFile()
     const region = keep(HostRegion.open(file, { writable: true }))
-    const worker = workerWith(file, (region, parentPort) => parentPort.postMessage(region.waitSync(4, 0)))
+    const worker = workerWith(file, (region, parentPort) =>
+      parentPort.postMessage(region.waitSync(4, 0))
+    )
     const seen = messageOf(worker)
     await wakeOne(region, 4)
     expect(await seen).toBe('ok')
@@ -271,14 +282,23 @@ test('what is no word, no value or no count is refused', async () => {
   ]) {
     expectError(await thrownBy(() => region.wait(0, 0, { timeoutMs })), { code, says: /timeoutMs/ })
   }
-  expectError(await thrownBy(() => region.wait(0, 0, { timeout: 1 })), { code: 'ERR_INVALID_ARG_VALUE' })
-  expectError(await thrownBy(() => region.notify(0, -1)), { code: 'ERR_OUT_OF_RANGE', says: /count/ })
+  expectError(await thrownBy(() => region.wait(0, 0, { timeout: 1 })), {
+    code: 'ERR_INVALID_ARG_VALUE'
+  })
+  expectError(await thrownBy(() => region.notify(0, -1)), {
+    code: 'ERR_OUT_OF_RANGE',
+    says: /count/
+  })
   expectError(await thrownBy(() => region.waitSync(96, 1, { signal: AbortSignal.abort() })), {
     code: 'ERR_INVALID_ARG_VALUE'
   })
   expect(region.notify(96, 0)).toBe(0)
   region.close()
-  for (const call of [() => region.wait(0, 0), () => region.waitSync(0, 0), () => region.notify(0)]) {
+  for (const call of [
+    () => region.wait(0, 0),
+    () => region.waitSync(0, 0),
+    () => region.notify(0)
+  ]) {
     expectError(await thrownBy(call), { code: 'ERR_HOSTMAP_REGION_CLOSED' })
   }
 })

@@ -63,7 +63,8 @@ test.each(['layout', 'map', 'unmap', 'window', 'from', 'restore', 'slide'])(
   }
 )
 
-// V8 13 and later end the process when the heap gets no more room, which the child's own work under the limit asks for.
+// V8 13 and later end the process when the heap gets no more room, which the child's own work under
+// the limit asks for.
 const withPrlimit = hasPrlimit && Number(process.versions.v8.split('.')[0]) < 13 ? test : test.skip
 withPrlimit(
   'RLIMIT_AS that is lowered between two slides over a file: an error with a code, or a slide',
@@ -96,9 +97,19 @@ withPrlimit(
   }
 )
 
-// Each call is made with less and less of the stack left, until it goes through; after each, what V8's memory shows and what the
-// objects say must be the same.
-test.each(['map', 'mapIntoFree', 'mapInBlock', 'unmap', 'window', 'slide', 'next', 'restore', 'windowUnmap'])(
+// Each call is made with less and less of the stack left, until it goes through; after each, what
+// V8's memory shows and what the objects say must be the same.
+test.each([
+  'map',
+  'mapIntoFree',
+  'mapInBlock',
+  'unmap',
+  'window',
+  'slide',
+  'next',
+  'restore',
+  'windowUnmap'
+])(
   'the end of the stack in %s leaves no mapping that nobody knows, and no block that is still mapped',
   async what => {
     const bad = await inChild(
@@ -128,7 +139,10 @@ test.each(['map', 'mapIntoFree', 'mapInBlock', 'unmap', 'window', 'slide', 'next
           map: { call: () => (made = guarded.map(region, { at: 65536 })) },
           mapIntoFree: { call: () => (made = guarded.map(region)) },
           mapInBlock: { call: () => (made = guarded.map(region, { allocator })) },
-          unmap: { before: () => (made = guarded.map(region, { allocator })), call: () => made.unmap() },
+          unmap: {
+            before: () => (made = guarded.map(region, { allocator })),
+            call: () => made.unmap()
+          },
           window: { call: () => (made = guarded.window({ byteLength: 4096, allocator })) },
           windowUnmap: {
             before: () => (made = guarded.window({ byteLength: 4096, allocator })),
@@ -169,7 +183,10 @@ test.each(['map', 'mapIntoFree', 'mapInBlock', 'unmap', 'window', 'slide', 'next
             dive(depth)
             return true
           } catch (error) {
-            if (!(error instanceof RangeError) && !/stack size/.test(String(error.message ?? error)))
+            if (
+              !(error instanceof RangeError) &&
+              !/stack size/.test(String(error.message ?? error))
+            )
               throw error
             return false
           }
@@ -180,9 +197,13 @@ test.each(['map', 'mapIntoFree', 'mapInBlock', 'unmap', 'window', 'slide', 'next
             .ranges.filter(range => range.kind === 'mapped')
             .map(range => range.start)
           const known = guarded.mappings.map(it => it.address)
-          if (String(shown) !== String(known)) return `at depth ${depth}: mapped ${shown}, known ${known}`
+          if (String(shown) !== String(known))
+            return `at depth ${depth}: mapped ${shown}, known ${known}`
           for (const start of shown) {
-            if (['mapInBlock', 'unmap', 'window', 'windowUnmap'].includes(what) && !blocks.has(start))
+            if (
+              ['mapInBlock', 'unmap', 'window', 'windowUnmap'].includes(what) &&
+              !blocks.has(start)
+            )
               return `at depth ${depth}: the block at ${start} was given back`
           }
           const of = source

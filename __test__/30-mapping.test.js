@@ -39,7 +39,11 @@ const regionKinds = [
     () => reopened(fdOf(keep(HostRegion.copyFrom(contents))), 'r'),
     false
   ],
-  ['the descriptor of a file', () => reopened(fs.openSync(directory.file(contents)), 'r+', true), true]
+  [
+    'the descriptor of a file',
+    () => reopened(fs.openSync(directory.file(contents)), 'r+', true),
+    true
+  ]
 ]
 const fromFd = fd => HostRegion.fromFd(fd)
 function reopened(fd, flags, closeFirst = false) {
@@ -164,7 +168,8 @@ describe.each(kinds)('in a memory that is $kind', ({ make, address, grows }) => 
         expect(guest.grow(2)).toBe(4)
         if (!grows) GuardedMemory.from(guest.memory.buffer)
         expect(guest.bytes(WASM_PAGE, 500).equals(contents.subarray(0, 500))).toBe(true)
-        // Whatever V8 made writable, no store of the module reaches a dataset that is not its to write.
+        // Whatever V8 made writable, no store of the module reaches a dataset that is not its to
+        // write.
         if (access !== 'shared') {
           try {
             guest.store64(WASM_PAGE, 0n)
@@ -182,10 +187,23 @@ describe.each(kinds)('in a memory that is $kind', ({ make, address, grows }) => 
     const region = keep(HostRegion.allocate(3 * WASM_PAGE, { name: 'shown' }))
     const { guarded } = await make(8, 16)
     const last = guarded.map(region, { at: 5 * WASM_PAGE, access: 'shared' })
-    const first = guarded.map(region, { at: HOST_PAGE, byteOffset: WASM_PAGE, byteLength: HOST_PAGE })
-    const inMemory = guarded.layout().ranges.filter(({ kind }) => kind === 'linear' || kind === 'mapped')
+    const first = guarded.map(region, {
+      at: HOST_PAGE,
+      byteOffset: WASM_PAGE,
+      byteLength: HOST_PAGE
+    })
+    const inMemory = guarded
+      .layout()
+      .ranges.filter(({ kind }) => kind === 'linear' || kind === 'mapped')
     expect(inMemory).toEqual([
-      { kind: 'linear', start: 0, end: HOST_PAGE, access: 'readwrite', region: null, byteOffset: 0 },
+      {
+        kind: 'linear',
+        start: 0,
+        end: HOST_PAGE,
+        access: 'readwrite',
+        region: null,
+        byteOffset: 0
+      },
       {
         kind: 'mapped',
         start: HOST_PAGE,
@@ -202,12 +220,23 @@ describe.each(kinds)('in a memory that is $kind', ({ make, address, grows }) => 
         region: null,
         byteOffset: 0
       },
-      { kind: 'mapped', start: 5 * WASM_PAGE, end: 8 * WASM_PAGE, access: 'shared', region, byteOffset: 0 }
+      {
+        kind: 'mapped',
+        start: 5 * WASM_PAGE,
+        end: 8 * WASM_PAGE,
+        access: 'shared',
+        region,
+        byteOffset: 0
+      }
     ])
     first.unmap()
     last.unmap()
-    const after = guarded.layout().ranges.filter(({ kind }) => kind === 'linear' || kind === 'mapped')
-    expect(after.map(({ kind, start, end }) => [kind, start, end])).toEqual([['linear', 0, 8 * WASM_PAGE]])
+    const after = guarded
+      .layout()
+      .ranges.filter(({ kind }) => kind === 'linear' || kind === 'mapped')
+    expect(after.map(({ kind, start, end }) => [kind, start, end])).toEqual([
+      ['linear', 0, 8 * WASM_PAGE]
+    ])
   })
 
   test('leaves the reservation as V8 had it, after every kind of mapping', async () => {
@@ -221,7 +250,9 @@ describe.each(kinds)('in a memory that is $kind', ({ make, address, grows }) => 
         const mapped = reservationMap(guarded, base).filter(({ inode }) => inode !== 0)
         expect(mapped).toHaveLength(1)
         expect(mapped[0]).toMatchObject({ start: at, end: at + 3 * WASM_PAGE })
-        expect(mapped[0].permissions).toBe({ readonly: 'r--p', private: 'rw-p', shared: 'rw-s' }[access])
+        expect(mapped[0].permissions).toBe(
+          { readonly: 'r--p', private: 'rw-p', shared: 'rw-s' }[access]
+        )
         mapping.unmap()
         expect(reservationMap(guarded, base)).toEqual(before)
       }
@@ -635,7 +666,9 @@ describe('unmap', () => {
     region.close()
     expect(guest.bytes(0, 100).equals(noise(100))).toBe(true)
     expect(mappingsNamed('/memfd:closed while mapped')).toHaveLength(1)
-    expect(guarded.layout().ranges).toContainEqual(expect.objectContaining({ kind: 'mapped', region }))
+    expect(guarded.layout().ranges).toContainEqual(
+      expect.objectContaining({ kind: 'mapped', region })
+    )
     guarded.grow(1)
     expect(() => guest.store8(0, 1)).toThrow(WebAssembly.RuntimeError)
     mapping.unmap()
@@ -709,7 +742,9 @@ describe('a region under mappings', () => {
 
 test('a mapping shows in util.inspect what it is', async () => {
   const { guarded } = await makeOwn()
-  const mapping = guarded.map(keep(HostRegion.allocate(100, { name: 'inspected' })), { at: WASM_PAGE })
+  const mapping = guarded.map(keep(HostRegion.allocate(100, { name: 'inspected' })), {
+    at: WASM_PAGE
+  })
   const text = inspect(mapping)
   expect(text).toMatch(/^Mapping/)
   for (const part of ['inspected', 'readonly']) expect(text).toContain(part)

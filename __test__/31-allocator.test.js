@@ -13,8 +13,9 @@ const keep = region => (made.push(region), region)
 afterEach(() => made.splice(0).forEach(region => region.close()))
 
 /**
- * A module with a malloc of the simplest kind: blocks of any size at addresses that are multiples of 8 and nothing
- * more, from a heap that `memory.grow` feeds. `free` counts, and keeps the address.
+ * A module with a malloc of the simplest kind: blocks of any size at addresses that are multiples
+ * of 8 and nothing more, from a heap that `memory.grow` feeds. `free` counts, and keeps the
+ * address.
  */
 const allocatorWat = at => `(module
   (memory (export "memory") ${at === 'i64' ? 'i64 ' : ''}2 65536)
@@ -42,11 +43,15 @@ const allocatorWat = at => `(module
 )`
 
 async function makeModule(address) {
-  const { exports } = new WebAssembly.Instance(new WebAssembly.Module(await assemble(allocatorWat(address))))
+  const { exports } = new WebAssembly.Instance(
+    new WebAssembly.Module(await assemble(allocatorWat(address)))
+  )
   return exports
 }
 
-/** An allocator in JavaScript that gives blocks where a test wants them, and remembers the calls. */
+/**
+ * An allocator in JavaScript that gives blocks where a test wants them, and remembers the calls.
+ */
 function scripted(...answers) {
   const calls = []
   return {
@@ -77,7 +82,9 @@ describe.each(hasMemory64 ? ['i32', 'i64'] : ['i32'])("a module's own malloc, %s
     expect(mapping.address).toBeGreaterThanOrEqual(number(before) + 100)
     // The next block lies behind all of the mapping's pages.
     const after = number(exports.malloc(address === 'i64' ? 100n : 100))
-    expect(after).toBeGreaterThanOrEqual(mapping.address + Math.ceil(bytes.length / HOST_PAGE) * HOST_PAGE)
+    expect(after).toBeGreaterThanOrEqual(
+      mapping.address + Math.ceil(bytes.length / HOST_PAGE) * HOST_PAGE
+    )
     expect(typeof mapping.pointer).toBe(address === 'i64' ? 'bigint' : 'number')
 
     const guest = await probe(exports.memory, { address })
@@ -126,7 +133,9 @@ describe.each(hasMemory64 ? ['i32', 'i64'] : ['i32'])("a module's own malloc, %s
     })
     mappings.forEach(mapping => mapping.unmap())
     canaries.forEach((canary, i) => {
-      expect(Buffer.from(exports.memory.buffer, canary, 64).every(byte => byte === i + 1)).toBe(true)
+      expect(Buffer.from(exports.memory.buffer, canary, 64).every(byte => byte === i + 1)).toBe(
+        true
+      )
     })
     expect(exports.frees.value).toBe(20)
   })
@@ -176,7 +185,10 @@ describe.each(hasMemory64 ? ['i32', 'i64'] : ['i32'])("a module's own malloc, %s
       () => guarded.window({ byteLength: 5 * MiB, allocator: exports })
     ]) {
       const frees = exports.frees.value
-      expectError(thrownBy(call), { code: 'ERR_HOSTMAP_MEMORY_HIDDEN', says: [/function/, /HEAPU8\.buffer/] })
+      expectError(thrownBy(call), {
+        code: 'ERR_HOSTMAP_MEMORY_HIDDEN',
+        says: [/function/, /HEAPU8\.buffer/]
+      })
       expect(exports.frees.value).toBe(frees + 1)
       expect(mappingsOf(region)).toEqual([])
     }

@@ -19,11 +19,15 @@ afterAll(() => region.close())
 /** Offsets just outside a memory and far outside, that a load with these addresses can reach. */
 function outside(address, byteLength) {
   const after = [byteLength, byteLength - 7, byteLength + 4095, byteLength + 65_536]
-  const far = address === 'i64' ? [2 ** 34 - 8, 2 ** 34, 2 ** 47, 2 ** 53] : [2 ** 32 - 8, 2 ** 32 - 1]
+  const far =
+    address === 'i64' ? [2 ** 34 - 8, 2 ** 34, 2 ** 47, 2 ** 53] : [2 ** 32 - 8, 2 ** 32 - 1]
   return [...after, ...far].filter(at => at > byteLength - 8 && (address === 'i64' || at < 2 ** 32))
 }
 
-/** Everything outside the memory traps. `-1` is below a 64-bit memory and at the top of a 32-bit one. */
+/**
+ * Everything outside the memory traps. `-1` is below a 64-bit memory and at the top of a 32-bit
+ * one.
+ */
 function expectGuarded(guest, address, byteLength) {
   for (const at of [...outside(address, byteLength), -1, -8, -4096, -65_536, -GiB]) {
     expect(() => guest.load64(at)).toThrow(WebAssembly.RuntimeError)
@@ -101,7 +105,8 @@ test('a 32-bit memory is filled to its last byte', async () => {
   const guarded = new GuardedMemory({ initial: 65_536 })
   const guest = await probe(guarded.memory)
   for (let i = 0; i < 4; i++) guarded.map(region, { at: i * GiB })
-  for (let i = 0; i < 4; i++) expect(guest.mismatch(i * GiB, i * GiB + GiB - MiB, MiB, MARK)).toBe(-1)
+  for (let i = 0; i < 4; i++)
+    expect(guest.mismatch(i * GiB, i * GiB + GiB - MiB, MiB, MARK)).toBe(-1)
   expect(guest.load64(4 * GiB - 8)).toBe(-MARK)
   for (const at of [2 ** 32 - 7, 2 ** 32 - 1])
     expect(() => guest.load64(at)).toThrow(WebAssembly.RuntimeError)
@@ -126,7 +131,8 @@ test64('a 64-bit memory has a gigabyte above 4 GiB, across it, and at its very e
 
 test64('a region of 8 GiB is mapped whole', async () => {
   const huge = HostRegion.allocate(8 * GiB)
-  for (let i = 0; i < 8; i++) new DataView(huge.view(i * GiB, 8)).setBigInt64(0, MARK + BigInt(i), true)
+  for (let i = 0; i < 8; i++)
+    new DataView(huge.view(i * GiB, 8)).setBigInt64(0, MARK + BigInt(i), true)
   new DataView(huge.view(8 * GiB - 8)).setBigInt64(0, -MARK, true)
   const guarded = new GuardedMemory({ initial: 1n, maximum: 262_144n, address: 'i64' })
   const guest = await probe(guarded.memory, { address: 'i64' })

@@ -4,8 +4,8 @@ const { inChild } = require('./support/child')
 const { KiB, MiB } = require('./support/wasm')
 
 /**
- * In a process of its own: a warm-up, then so many rounds, and what they left behind. `prepare` gives the function
- * that runs one round.
+ * In a process of its own: a warm-up, then so many rounds, and what they left behind. `prepare`
+ * gives the function that runs one round.
  */
 async function churn(prepare, rounds) {
   return inChild(
@@ -36,7 +36,8 @@ async function churn(prepare, rounds) {
         await round(i)
         if ((i + 1) % part === 0) measures.push(await measure())
       }
-      const growth = name => measures.slice(1).map((measure, i) => measure[name] - measures[i][name])
+      const growth = name =>
+        measures.slice(1).map((measure, i) => measure[name] - measures[i][name])
       return Object.fromEntries(Object.keys(measures[0]).map(name => [name, growth(name)]))
     },
     { flags: ['--expose-gc'], args: { prepare: String(prepare), rounds } }
@@ -46,9 +47,10 @@ async function churn(prepare, rounds) {
 const sum = values => values.reduce((total, value) => total + value, 0)
 
 /**
- * What is ours is counted. Of the rest, V8's heap and malloc have their own ups and downs; but what every round leaves
- * behind grows in every part, so the least growth of the five tells it. The default is 13 bytes for each of 20,000. On a
- * busy machine, private memory alone is counted to some hundred KiB only: 52 bytes for each.
+ * What is ours is counted. Of the rest, V8's heap and malloc have their own ups and downs; but what
+ * every round leaves behind grows in every part, so the least growth of the five tells it. The
+ * default is 13 bytes for each of 20,000. On a busy machine, private memory alone is counted to
+ * some hundred KiB only: 52 bytes for each.
  */
 function expectNothingLeft(
   { files, fileMappings, byteLength, ranges, mappings, ...bytes },
@@ -61,7 +63,9 @@ function expectNothingLeft(
     ranges: sum(ranges)
   }).toEqual({ files: 0, fileMappings: 0, byteLength: 0, ranges: 0 })
   expect(sum(mappings)).toBeLessThan(500)
-  const least = Object.fromEntries(Object.entries(bytes).map(([name, growth]) => [name, Math.min(...growth)]))
+  const least = Object.fromEntries(
+    Object.entries(bytes).map(([name, growth]) => [name, Math.min(...growth)])
+  )
   const { memory, ...others } = least
   expect(memory).toBeLessThan(Math.max(limit, MiB))
   for (const bytes of Object.values(others)) expect(bytes).toBeLessThan(limit)
@@ -128,7 +132,9 @@ describe('100,000 rounds of map and unmap leave nothing behind', () => {
     const left = await churn(async ({ hostmap, probeWithMemory, require }) => {
       const guest = await probeWithMemory({ initial: 64, maximum: 64 })
       const guarded = hostmap.GuardedMemory.from(guest.memory.buffer)
-      const region = hostmap.HostRegion.open(require('node:process').execPath, { byteLength: 2 ** 20 })
+      const region = hostmap.HostRegion.open(require('node:process').execPath, {
+        byteLength: 2 ** 20
+      })
       const round = () => {
         const mapping = guarded.map(region, { at: 0 })
         if (guest.load8(0) !== 0x7f) throw new Error('not an ELF file')
@@ -163,11 +169,12 @@ test('mappings of all sizes, many at a time and unmapped in any order, need no m
     }
     return { round, guarded }
   }, 5000)
-  // Sixteen at a time, at most 64 MiB each: the memory finds its size in the warm-up, and rarely grows after.
+  // Sixteen at a time, at most 64 MiB each: the memory finds its size in the warm-up, and rarely
+  // grows after.
   expect(sum(left.byteLength)).toBeLessThan(256 * MiB)
   expect(left.byteLength.at(-1)).toBeLessThan(64 * MiB)
-  // V8's pages find their number within some 100,000 mappings (Node.js 26) and are flat after. What the native part
-  // keeps for each of the 16,000 of a part would be more than this.
+  // V8's pages find their number within some 100,000 mappings (Node.js 26) and are flat after. What
+  // the native part keeps for each of the 16,000 of a part would be more than this.
   expectNothingLeft({ ...left, byteLength: [0] }, 4 * MiB)
 })
 

@@ -20,7 +20,9 @@ afterEach(async () => {
   regions.splice(0).forEach(region => region.close())
 })
 
-/** A shared memory, and a worker that has it too, as `state.guarded` with a probe, `state.guest`. */
+/**
+ * A shared memory, and a worker that has it too, as `state.guarded` with a probe, `state.guest`.
+ */
 async function share({ initial = 16, maximum = 64 } = {}) {
   const guarded = new GuardedMemory({ initial, maximum, shared: true })
   const worker = startWorker()
@@ -38,13 +40,17 @@ describe('a shared memory', () => {
     const bytes = noise(2 * WASM_PAGE)
     guarded.map(keep(HostRegion.copyFrom(bytes)), { at: 4 * WASM_PAGE })
     const read = ({ state }, at) => Buffer.from(state.guest.bytes(at, 300))
-    expect(Buffer.from(await worker.run(read, 4 * WASM_PAGE)).equals(bytes.subarray(0, 300))).toBe(true)
+    expect(Buffer.from(await worker.run(read, 4 * WASM_PAGE)).equals(bytes.subarray(0, 300))).toBe(
+      true
+    )
     await second.run(
       async ({ state, probe }, memory) => void (state.guest = await probe(memory)),
       guarded.memory
     )
     expect(
-      Buffer.from(await second.run(read, 5 * WASM_PAGE)).equals(bytes.subarray(WASM_PAGE, WASM_PAGE + 300))
+      Buffer.from(await second.run(read, 5 * WASM_PAGE)).equals(
+        bytes.subarray(WASM_PAGE, WASM_PAGE + 300)
+      )
     ).toBe(true)
   })
 
@@ -53,7 +59,9 @@ describe('a shared memory', () => {
     const bytes = noise(WASM_PAGE)
     const region = keep(HostRegion.copyFrom(bytes))
     guarded.map(region, { at: 0 })
-    const error = await worker.run(({ state, failure }) => failure(() => state.guest.store8(100, 1)))
+    const error = await worker.run(({ state, failure }) =>
+      failure(() => state.guest.store8(100, 1))
+    )
     expect(error).toMatchObject({ name: 'RuntimeError' })
     expect(Buffer.from(region.view()).equals(bytes)).toBe(true)
   })
@@ -100,14 +108,20 @@ describe('one mapping table for each reservation', () => {
     )
     expect(error).toMatchObject({ code: 'ERR_HOSTMAP_OVERLAP' })
     mapping.unmap()
-    await worker.run(({ state }) => void (state.mapping = state.guarded.map(state.region, { at: 4 * 65536 })))
+    await worker.run(
+      ({ state }) => void (state.mapping = state.guarded.map(state.region, { at: 4 * 65536 }))
+    )
   })
 
   test('shows in layout() what another thread mapped, without its region object', async () => {
     const { guarded, worker } = await share()
     const region = keep(HostRegion.allocate(2 * WASM_PAGE))
     await worker.run(({ state, hostmap }, fd) => {
-      state.guarded.map(hostmap.HostRegion.fromFd(fd), { at: 4 * 65536, byteOffset: 65536, access: 'shared' })
+      state.guarded.map(hostmap.HostRegion.fromFd(fd), {
+        at: 4 * 65536,
+        byteOffset: 65536,
+        access: 'shared'
+      })
     }, fdOf(region))
     guarded.map(region, { at: 6 * WASM_PAGE, byteLength: WASM_PAGE })
     const mapped = guarded.layout().ranges.filter(({ kind }) => kind === 'mapped')
@@ -120,7 +134,14 @@ describe('one mapping table for each reservation', () => {
         region: null,
         byteOffset: expect.any(Number)
       },
-      { kind: 'mapped', start: 6 * WASM_PAGE, end: 7 * WASM_PAGE, access: 'readonly', region, byteOffset: 0 }
+      {
+        kind: 'mapped',
+        start: 6 * WASM_PAGE,
+        end: 7 * WASM_PAGE,
+        access: 'readonly',
+        region,
+        byteOffset: 0
+      }
     ])
     expect(String(guarded.layout())).toMatch(/shared/)
   })
@@ -142,7 +163,9 @@ describe('one mapping table for each reservation', () => {
     )
     const addresses = taken.flat()
     expect(new Set(addresses).size).toBe(300)
-    addresses.forEach((address, i) => expect(guest.load8(address + 65_535)).toBe(Math.floor(i / 100) + 1))
+    addresses.forEach((address, i) =>
+      expect(guest.load8(address + 65_535)).toBe(Math.floor(i / 100) + 1)
+    )
     expect(guarded.byteLength).toBe(guest.size() * WASM_PAGE)
     expect(guarded.layout().ranges.filter(({ kind }) => kind === 'mapped')).toHaveLength(300)
   })
@@ -158,7 +181,8 @@ describe('one mapping table for each reservation', () => {
           try {
             const at = round % 3 ? 65536 * ((round * 7 + i) % 16) : undefined
             const mapping = state.guarded.map(region, { at })
-            if (guest.load8(mapping.address + (round % 65536)) !== i + 1) throw new Error('wrong byte')
+            if (guest.load8(mapping.address + (round % 65536)) !== i + 1)
+              throw new Error('wrong byte')
             mapping.unmap()
             if (round % 100 === 0) state.guarded.grow(1)
           } catch (error) {
@@ -186,10 +210,13 @@ describe('one mapping table for each reservation', () => {
       state.guarded.map(hostmap.HostRegion.fromFd(fd), { at: 65536 })
       state.guarded.grow(1)
     }, fdOf(region))
-    for (const at of [0, WASM_PAGE]) expect(() => guest.store8(at, 1)).toThrow(WebAssembly.RuntimeError)
+    for (const at of [0, WASM_PAGE])
+      expect(() => guest.store8(at, 1)).toThrow(WebAssembly.RuntimeError)
     expect(guarded.byteLength).toBe(17 * WASM_PAGE)
     guarded.grow(1)
-    const error = await worker.run(({ state, failure }) => failure(() => state.guest.store8(65536, 1)))
+    const error = await worker.run(({ state, failure }) =>
+      failure(() => state.guest.store8(65536, 1))
+    )
     expect(error).toMatchObject({ name: 'RuntimeError' })
   })
 
@@ -212,7 +239,9 @@ describe('when a worker ends', () => {
   test('its mappings stay in the shared memory, and the space is known to be taken', async () => {
     const { guarded, guest, worker } = await share()
     await worker.run(({ state, hostmap }, bytes) => {
-      state.guarded.map(hostmap.HostRegion.copyFrom(bytes, { name: 'left by a worker' }), { at: 65536 })
+      state.guarded.map(hostmap.HostRegion.copyFrom(bytes, { name: 'left by a worker' }), {
+        at: 65536
+      })
     }, noise(WASM_PAGE))
     await worker.end()
     expect(guest.bytes(WASM_PAGE, 100).equals(noise(100))).toBe(true)
@@ -234,9 +263,14 @@ describe('when a worker ends', () => {
     const seen = await worker.run(({ state, hostmap, countOpen, mappingsNamed }, path) => {
       const { GuardedMemory, HostRegion } = hostmap
       state.guarded = new GuardedMemory({ initial: 4, maximum: 8 })
-      state.regions = [HostRegion.open(path), HostRegion.allocate(65536, { name: 'of a worker.bin' })]
+      state.regions = [
+        HostRegion.open(path),
+        HostRegion.allocate(65536, { name: 'of a worker.bin' })
+      ]
       state.views = state.regions.map(region => region.view())
-      state.mappings = state.regions.map((region, i) => state.guarded.map(region, { at: i * 65536 }))
+      state.mappings = state.regions.map((region, i) =>
+        state.guarded.map(region, { at: i * 65536 })
+      )
       return { open: countOpen('of a worker.bin'), mapped: mappingsNamed('of a worker.bin').length }
     }, path)
     expect(seen).toEqual({ open: 2, mapped: 4 })
@@ -302,7 +336,11 @@ describe('a region in a worker', () => {
         return { bytes, byteLength, backing, writable }
       }, fdOf(region))
       expect(Buffer.from(seen.bytes).equals(noise(1000))).toBe(true)
-      expect(seen).toMatchObject({ byteLength: 1000, backing: region.backing, writable: region.writable })
+      expect(seen).toMatchObject({
+        byteLength: 1000,
+        backing: region.backing,
+        writable: region.writable
+      })
       expect(region.closed).toBe(false)
       expect(fs.fstatSync(fdOf(region)).size).toBe(1000)
     }
@@ -316,7 +354,9 @@ describe('a region in a worker', () => {
       fdOf(region)
     )
     region.close()
-    const bytes = await worker.run(({ state }) => Buffer.from(Buffer.from(state.region.view(0, 100))))
+    const bytes = await worker.run(({ state }) =>
+      Buffer.from(Buffer.from(state.region.view(0, 100)))
+    )
     expect(Buffer.from(bytes).equals(noise(100))).toBe(true)
   })
 
@@ -352,7 +392,10 @@ describe('windows in workers', () => {
 
   test('each take a part of one region, in memories of their own: the sums add up', async () => {
     const bytes = noise(8 * MiB + 8 * 1001)
-    for (const region of [keep(HostRegion.copyFrom(bytes)), keep(HostRegion.open(directory.file(bytes)))]) {
+    for (const region of [
+      keep(HostRegion.copyFrom(bytes)),
+      keep(HostRegion.open(directory.file(bytes)))
+    ]) {
       const parts = region.split(3, { align: 8 })
       const sums = await Promise.all(
         parts.map(part =>
@@ -361,7 +404,10 @@ describe('windows in workers', () => {
               const guarded = new hostmap.GuardedMemory({ initial: 1, maximum: 100 })
               const guest = await probe(guarded.memory)
               const window = guarded.window({ byteLength: 262144 })
-              const source = window.source(hostmap.HostRegion.fromFd(fd), { ...part, chunk: 8 * 12345 })
+              const source = window.source(hostmap.HostRegion.fromFd(fd), {
+                ...part,
+                chunk: 8 * 12345
+              })
               let sum = 0n
               for (let byteLength; (byteLength = source.next()) > 0;) {
                 sum += guest.sum(source.pointer, source.pointer + byteLength)
@@ -446,7 +492,9 @@ describe('windows in workers', () => {
     guarded.grow(1)
     expect(() => guest.store8(2 * WASM_PAGE, 1)).toThrow(WebAssembly.RuntimeError)
     expect(() => guest.load8(3 * WASM_PAGE - 1)).toThrow(WebAssembly.RuntimeError)
-    const error = await worker.run(({ state, failure }) => failure(() => state.guest.store8(2 * 65536, 1)))
+    const error = await worker.run(({ state, failure }) =>
+      failure(() => state.guest.store8(2 * 65536, 1))
+    )
     expect(error).toMatchObject({ name: 'RuntimeError' })
 
     await worker.run(({ state }) => state.window.unmap())

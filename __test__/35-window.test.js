@@ -1,6 +1,7 @@
 'use strict'
 
-// A window keeps its address; what it shows slides. Sources and chunks, which slide by themselves, are in 36.
+// A window keeps its address; what it shows slides. Sources and chunks, which slide by themselves,
+// are in 36.
 
 const fs = require('node:fs')
 const { inspect } = require('node:util')
@@ -41,7 +42,10 @@ const makeRegion = name => keep(HostRegion.copyFrom(contents, { name }))
 
 const expectTrap = call => expect(call).toThrow(WebAssembly.RuntimeError)
 
-/** What a slide to this offset shows, as far as `byteLength` allows, to the module and to JavaScript; and the rest behind it. */
+/**
+ * What a slide to this offset shows, as far as `byteLength` allows, to the module and to
+ * JavaScript; and the rest behind it.
+ */
 function expectShown({ window, guest, guarded }, shown, region, bytes, byteOffset, byteLength) {
   const skew = byteOffset % HOST_PAGE
   const length = byteLength ?? Math.min(window.byteLength - skew, bytes.length - byteOffset)
@@ -56,7 +60,8 @@ function expectShown({ window, guest, guarded }, shown, region, bytes, byteOffse
       .subarray(address, address + length)
       .equals(expected)
   ).toBe(true)
-  for (const at of [0, length >> 1, length - 1]) expect(guest.load8(address + at)).toBe(expected[at])
+  for (const at of [0, length >> 1, length - 1])
+    expect(guest.load8(address + at)).toBe(expected[at])
   expectRest({ window, guest }, window.address + roundUp(skew + length))
 }
 
@@ -141,7 +146,12 @@ describe.each(kinds)('in a memory that is $kind', ({ make, address }) => {
           pointer: pointerTo(WASM_PAGE),
           byteLength: 0
         })
-        expect(window).toMatchObject({ region: null, byteOffset: 0, shownBytes: 0, unmapped: false })
+        expect(window).toMatchObject({
+          region: null,
+          byteOffset: 0,
+          shownBytes: 0,
+          unmapped: false
+        })
         expectRest({ window, guest }, WASM_PAGE)
       }
     })
@@ -172,7 +182,9 @@ describe.each(kinds)('in a memory that is $kind', ({ make, address }) => {
     expect(String(guarded.layout())).toContain(WASM_PAGE.toString(16))
 
     window.slide(region, 7 * HOST_PAGE + 5)
-    expect(mapped()).toMatchObject([{ ...range, access: 'readonly', region, byteOffset: 7 * HOST_PAGE }])
+    expect(mapped()).toMatchObject([
+      { ...range, access: 'readonly', region, byteOffset: 7 * HOST_PAGE }
+    ])
     expect(String(guarded.layout())).toContain('shown in a layout')
     window.slide(null)
     expect(mapped()).toMatchObject([{ ...range, region: null, byteOffset: 0 }])
@@ -279,11 +291,21 @@ describe('a place for a window', () => {
     const { guarded, guest } = await makeOwn()
     const region = makeRegion()
     const options = { byteLength: 2 * HOST_PAGE, byteOffset: 8 * HOST_PAGE }
-    const below = guarded.map(region, { ...options, at: WASM_PAGE - 2 * HOST_PAGE, access: 'shared' })
+    const below = guarded.map(region, {
+      ...options,
+      at: WASM_PAGE - 2 * HOST_PAGE,
+      access: 'shared'
+    })
     const window = guarded.window({ byteLength: 3 * HOST_PAGE, at: WASM_PAGE, access: 'private' })
     const above = guarded.map(region, { ...options, at: WASM_PAGE + 3 * HOST_PAGE })
     for (const byteOffset of [0, 11 * HOST_PAGE, contents.length - 1, 6 * HOST_PAGE + 1]) {
-      expectShown({ window, guest, guarded }, window.slide(region, byteOffset), region, contents, byteOffset)
+      expectShown(
+        { window, guest, guarded },
+        window.slide(region, byteOffset),
+        region,
+        contents,
+        byteOffset
+      )
       for (const { address } of [below, above]) {
         expect(guest.load8(address)).toBe(contents[8 * HOST_PAGE])
         expect(guest.load8(address + 2 * HOST_PAGE - 1)).toBe(contents[10 * HOST_PAGE - 1])
@@ -302,7 +324,13 @@ describe('a slide', () => {
     const region = makeRegion()
     const window = guarded.window({ byteLength: 4 * HOST_PAGE })
     for (const byteOffset of [99, 99, 99 + HOST_PAGE, 99, 100, 98, 3 * HOST_PAGE, 2 * HOST_PAGE]) {
-      expectShown({ window, guest, guarded }, window.slide(region, byteOffset), region, contents, byteOffset)
+      expectShown(
+        { window, guest, guarded },
+        window.slide(region, byteOffset),
+        region,
+        contents,
+        byteOffset
+      )
     }
   })
 
@@ -315,32 +343,44 @@ describe('a slide', () => {
       [makeRegion(), contents],
       [keep(HostRegion.open(directory.file(other))), other],
       [keep(HostRegion.copyFrom(small)), small],
-      [keep(HostRegion.open(directory.file(other), { byteOffset: HOST_PAGE })), other.subarray(HOST_PAGE)],
+      [
+        keep(HostRegion.open(directory.file(other), { byteOffset: HOST_PAGE })),
+        other.subarray(HOST_PAGE)
+      ],
       [keep(HostRegion.copyFrom(contents).seal()), contents],
       [keep(HostRegion.fromFd(fdOf(keep(HostRegion.copyFrom(other))))), other]
     ]
     for (const [region, bytes] of [...regions, ...regions]) {
       for (const byteOffset of [0, 7, bytes.length - 1]) {
-        expectShown({ window, guest, guarded }, window.slide(region, byteOffset), region, bytes, byteOffset)
+        expectShown(
+          { window, guest, guarded },
+          window.slide(region, byteOffset),
+          region,
+          bytes,
+          byteOffset
+        )
       }
     }
   })
 
-  test.each(['trap', 'zeros'])("shows no more than options.byteLength asks for, rest '%s'", async rest => {
-    const { guarded, guest } = await makeOwn()
-    const region = makeRegion()
-    const window = guarded.window({ byteLength: 4 * HOST_PAGE, rest })
-    for (const [byteOffset, byteLength] of [
-      [0, 4 * HOST_PAGE],
-      [10, 1],
-      [10, 2 * HOST_PAGE],
-      [HOST_PAGE - 1, 2],
-      [5, 4 * HOST_PAGE - 5]
-    ]) {
-      const shown = window.slide(region, byteOffset, { byteLength })
-      expectShown({ window, guest, guarded }, shown, region, contents, byteOffset, byteLength)
+  test.each(['trap', 'zeros'])(
+    "shows no more than options.byteLength asks for, rest '%s'",
+    async rest => {
+      const { guarded, guest } = await makeOwn()
+      const region = makeRegion()
+      const window = guarded.window({ byteLength: 4 * HOST_PAGE, rest })
+      for (const [byteOffset, byteLength] of [
+        [0, 4 * HOST_PAGE],
+        [10, 1],
+        [10, 2 * HOST_PAGE],
+        [HOST_PAGE - 1, 2],
+        [5, 4 * HOST_PAGE - 5]
+      ]) {
+        const shown = window.slide(region, byteOffset, { byteLength })
+        expectShown({ window, guest, guarded }, shown, region, contents, byteOffset, byteLength)
+      }
     }
-  })
+  )
 
   test('that is refused leaves the window as it was', async () => {
     const { guarded, guest } = await makeOwn()
@@ -400,7 +440,9 @@ describe('a slide', () => {
     }
     const { exports } = new WebAssembly.Instance(new WebAssembly.Module(binary), { env })
     const firsts = Array.from({ length: REGION_PAGES }, (_, page) => contents[page * HOST_PAGE])
-    expect(exports.walk(window.address, REGION_PAGES)).toBe(firsts.reduce((sum, byte) => sum + byte))
+    expect(exports.walk(window.address, REGION_PAGES)).toBe(
+      firsts.reduce((sum, byte) => sum + byte)
+    )
 
     // An error of the slide goes through the module to its caller.
     const error = thrownBy(() => exports.walk(window.address, REGION_PAGES + 1))
@@ -421,7 +463,13 @@ describe('a slide', () => {
       for (const [j, window] of windows.entries()) {
         if (state[j] === null) continue
         const { which, byteOffset, shown } = state[j]
-        expectShown({ window, guest, guarded }, shown, regions[which], [one, two][which], byteOffset)
+        expectShown(
+          { window, guest, guarded },
+          shown,
+          regions[which],
+          [one, two][which],
+          byteOffset
+        )
       }
     }
   })
@@ -429,8 +477,12 @@ describe('a slide', () => {
   test('takes nothing of the process for good, however many there are', async () => {
     const { guarded } = await makeOwn()
     const regions = [makeRegion(), keep(HostRegion.open(directory.file(contents)))]
-    const windows = [guarded.window({ byteLength: 4 * HOST_PAGE }), guarded.window({ byteLength: HOST_PAGE })]
-    const slide = step => windows[step % 2].slide(regions[(step >> 1) % 2], (step * 997) % contents.length)
+    const windows = [
+      guarded.window({ byteLength: 4 * HOST_PAGE }),
+      guarded.window({ byteLength: HOST_PAGE })
+    ]
+    const slide = step =>
+      windows[step % 2].slide(regions[(step >> 1) % 2], (step * 997) % contents.length)
     for (let step = 0; step < 100; step++) slide(step)
     const before = processMap().length
     for (let step = 0; step < 4000; step++) slide(step)
@@ -464,7 +516,8 @@ describe("the rest with 'zeros'", () => {
       ]) {
         window.slide(region, 0, { byteLength })
         try {
-          for (let at = window.address + byteLength; at < end; at += HOST_PAGE) guest.store64(at, -1n)
+          for (let at = window.address + byteLength; at < end; at += HOST_PAGE)
+            guest.store64(at, -1n)
         } catch (error) {
           // It need not be writable.
           expect(error).toBeInstanceOf(WebAssembly.RuntimeError)
@@ -586,7 +639,10 @@ describe('access', () => {
 describe('a memory that grows while a window is open', () => {
   test.each([
     ['by the library', ({ guarded }) => guarded.grow(1)],
-    ['by the module, and the library is called', ({ guest, guarded }) => (guest.grow(1), guarded.layout())],
+    [
+      'by the module, and the library is called',
+      ({ guest, guarded }) => (guest.grow(1), guarded.layout())
+    ],
     [
       'by the module, and the window slides',
       ({ guest, window, region }) => (guest.grow(1), window.slide(region, 3))
@@ -625,35 +681,39 @@ describe('a memory that grows while a window is open', () => {
   })
 
   // The old buffer of a shared memory tells of no growth.
-  test.each([1, 2, 7])('protects what stands beside %i windows that slide at once after', async count => {
-    const guest = await probeWithMemory({ shared: true, initial: 16, maximum: 64 })
-    const guarded = GuardedMemory.from(guest.memory.buffer)
-    const region = makeRegion()
-    const view = new Uint8Array(region.view())
-    const slides = Array.from({ length: count }, (_, i) =>
-      guarded.window({ byteLength: 4 * HOST_PAGE, at: i * WASM_PAGE })
-    )
-    const slide = () => slides.forEach(window => window.slide(region, 3, { byteLength: HOST_PAGE }))
-    const mapping = guarded.map(region, { byteLength: HOST_PAGE, at: 8 * WASM_PAGE })
-    const empty = guarded.window({ byteLength: HOST_PAGE, at: 9 * WASM_PAGE })
-    for (let round = 0; round < 20; round++) {
-      slide()
-      if (round % 2 === 0) guest.grow(1)
-      else slide()
-      if (round % 4 === 0) slide()
-      if (round % 3 === 0) slides[0].slide(null)
-      guarded.layout()
-      expectTrap(() => guest.store8(mapping.address, 1))
-      // The kernel was asked about it, which leaves no copy behind.
-      view[0] = round
-      expect(guest.load8(mapping.address)).toBe(round)
-      expectTrap(() => guest.load8(empty.address))
-      for (const { address } of slides) {
-        if (round % 3 !== 0) expectTrap(() => guest.store8(address, 1))
-        expectTrap(() => guest.load8(address + 3 * HOST_PAGE))
+  test.each([1, 2, 7])(
+    'protects what stands beside %i windows that slide at once after',
+    async count => {
+      const guest = await probeWithMemory({ shared: true, initial: 16, maximum: 64 })
+      const guarded = GuardedMemory.from(guest.memory.buffer)
+      const region = makeRegion()
+      const view = new Uint8Array(region.view())
+      const slides = Array.from({ length: count }, (_, i) =>
+        guarded.window({ byteLength: 4 * HOST_PAGE, at: i * WASM_PAGE })
+      )
+      const slide = () =>
+        slides.forEach(window => window.slide(region, 3, { byteLength: HOST_PAGE }))
+      const mapping = guarded.map(region, { byteLength: HOST_PAGE, at: 8 * WASM_PAGE })
+      const empty = guarded.window({ byteLength: HOST_PAGE, at: 9 * WASM_PAGE })
+      for (let round = 0; round < 20; round++) {
+        slide()
+        if (round % 2 === 0) guest.grow(1)
+        else slide()
+        if (round % 4 === 0) slide()
+        if (round % 3 === 0) slides[0].slide(null)
+        guarded.layout()
+        expectTrap(() => guest.store8(mapping.address, 1))
+        // The kernel was asked about it, which leaves no copy behind.
+        view[0] = round
+        expect(guest.load8(mapping.address)).toBe(round)
+        expectTrap(() => guest.load8(empty.address))
+        for (const { address } of slides) {
+          if (round % 3 !== 0) expectTrap(() => guest.store8(address, 1))
+          expectTrap(() => guest.load8(address + 3 * HOST_PAGE))
+        }
       }
     }
-  })
+  )
 
   test('shows no old bytes in the rest', async () => {
     const { guarded, guest } = await makeOwn()
@@ -675,7 +735,12 @@ describe('after unmap', () => {
     window.unmap()
     window.unmap()
     window[Symbol.dispose]()
-    expect(window).toMatchObject({ unmapped: true, region: null, shownBytes: 0, byteLength: 2 * HOST_PAGE })
+    expect(window).toMatchObject({
+      unmapped: true,
+      region: null,
+      shownBytes: 0,
+      byteLength: 2 * HOST_PAGE
+    })
     for (const call of [
       () => window.slide(region, 0),
       () => window.slide(null),
@@ -787,7 +852,11 @@ describe('faults', () => {
       const window = guarded.window({ byteLength: 4 * page })
       const { address } = window.slide(region, 3 * page + 10)
       bytes()[address + page] = 9
-      const first = { strayWrites: window.strayWrites, last: window.lastFault, read: bytes()[address + page] }
+      const first = {
+        strayWrites: window.strayWrites,
+        last: window.lastFault,
+        read: bytes()[address + page]
+      }
       window.slide(region, 9 * page)
       const elsewhere = bytes()[window.address + page + 10]
       window.slide(region, 3 * page + 10)
@@ -913,10 +982,14 @@ describe('faults', () => {
       window.slide(region, 0)
       window.slide(region, 19 * page)
       const at = window.address + 2 * page
-      const read = Array.from(bytes().subarray(window.address + page, window.address + 4 * page)).every(
-        byte => byte === 0
-      )
-      const first = { faults: window.faults, strayWrites: window.strayWrites, last: window.lastFault }
+      const read = Array.from(
+        bytes().subarray(window.address + page, window.address + 4 * page)
+      ).every(byte => byte === 0)
+      const first = {
+        faults: window.faults,
+        strayWrites: window.strayWrites,
+        last: window.lastFault
+      }
       const warnings = await told()
       bytes()[at] = 7
       window.slide(region, 19 * page + 1)
@@ -971,7 +1044,12 @@ describe('faults', () => {
       },
       directory.file(Buffer.alloc(8 * HOST_PAGE, 3))
     )
-    const fault = { address: seen.at, byteOffset: 3 * seen.page, operation: 'read', cause: 'file-shrunk' }
+    const fault = {
+      address: seen.at,
+      byteOffset: 3 * seen.page,
+      operation: 'read',
+      cause: 'file-shrunk'
+    }
     expect(seen).toMatchObject({
       trapped: true,
       first: { ...fault, outcome: 'trap' },
@@ -1020,7 +1098,11 @@ describe('64-bit', () => {
   test64('a window above 4 GiB, and one across that border', async () => {
     const { guarded, guest } = await makeLarge()
     const region = makeRegion()
-    for (const at of [BigInt(4 * GiB - 2 * HOST_PAGE), BigInt(5 * GiB - 4 * HOST_PAGE), undefined]) {
+    for (const at of [
+      BigInt(4 * GiB - 2 * HOST_PAGE),
+      BigInt(5 * GiB - 4 * HOST_PAGE),
+      undefined
+    ]) {
       const window = guarded.window({ byteLength: 4 * HOST_PAGE, at })
       expect(window.pointer).toBe(at ?? BigInt(5 * GiB))
       for (const byteOffset of [0, 6 * HOST_PAGE + 1, contents.length - 1]) {
@@ -1189,7 +1271,8 @@ describe('a shared memory', () => {
           }
           await slides
           await worker.end()
-          // The window is empty. What JavaScript's reads laid bare is protected again, and V8 still takes traps for what they are.
+          // The window is empty. What JavaScript's reads laid bare is protected again, and V8 still
+          // takes traps for what they are.
           guarded.layout()
           let last
           try {

@@ -1,7 +1,7 @@
 'use strict'
 
-// Sources and chunks: a region of any size comes through a window in steps, and each of its bytes is shown once, but for those that
-// are to be shown again.
+// Sources and chunks: a region of any size comes through a window in steps, and each of its bytes
+// is shown once, but for those that are to be shown again.
 
 const assert = require('node:assert/strict')
 const { execFileSync } = require('node:child_process')
@@ -25,7 +25,8 @@ const contents = noise(30 * HOST_PAGE + 1234)
 const makeRegion = (bytes = contents) => keep(HostRegion.copyFrom(bytes))
 const makeMemory = (address = 'i32', initial = 1) =>
   new GuardedMemory({ initial, maximum: initial + 1000, address })
-const makeWindow = (pages = 4, options) => makeMemory().window({ byteLength: pages * HOST_PAGE, ...options })
+const makeWindow = (pages = 4, options) =>
+  makeMemory().window({ byteLength: pages * HOST_PAGE, ...options })
 
 /** What a source shows now, as JavaScript reads it. */
 const shownBy = (source, byteLength) =>
@@ -52,7 +53,11 @@ describe('a source', () => {
     for (let at = 0; at < contents.length; at += 3 * HOST_PAGE) {
       const byteLength = Math.min(3 * HOST_PAGE, contents.length - at)
       expect(source.next()).toBe(byteLength)
-      expect(source).toMatchObject({ start: at, position: at + byteLength, pointer: window.address })
+      expect(source).toMatchObject({
+        start: at,
+        position: at + byteLength,
+        pointer: window.address
+      })
       expect(window).toMatchObject({ byteOffset: at, shownBytes: byteLength })
       expect(shownBy(source, byteLength).equals(contents.subarray(at, at + byteLength))).toBe(true)
     }
@@ -83,7 +88,9 @@ describe('a source', () => {
       const source = window.source(region, { byteOffset: from, byteLength: to - from, chunk: 1000 })
       expect(source.position).toBe(from)
       const chunks = drain(source)
-      expect(Buffer.concat(chunks.map(({ bytes }) => bytes)).equals(contents.subarray(from, to))).toBe(true)
+      expect(
+        Buffer.concat(chunks.map(({ bytes }) => bytes)).equals(contents.subarray(from, to))
+      ).toBe(true)
       expect(source.position).toBe(to)
     }
   })
@@ -122,7 +129,8 @@ describe('a source', () => {
       ]) {
         let source
         const error = thrownBy(() => void (source = makeWindow(pages).source(region, { overlap })))
-        if (error) expectError(error, { code: 'ERR_OUT_OF_RANGE', says: [/overlap/, String(overlap)] })
+        if (error)
+          expectError(error, { code: 'ERR_OUT_OF_RANGE', says: [/overlap/, String(overlap)] })
         else {
           drain(source)
           expect(source.position).toBe(contents.length)
@@ -343,7 +351,8 @@ describe('a large region', () => {
     }
   )
 
-  // Pages are brought in and let go in the background: none may be lost, nor come back as it was before.
+  // Pages are brought in and let go in the background: none may be lost, nor come back as it was
+  // before.
   test.each([
     ['file', 'readonly'],
     ['file', 'private'],
@@ -366,7 +375,9 @@ describe('a large region', () => {
     for (let pass = 0; pass < 3; pass++) {
       for (let byteLength; (byteLength = source.next()) > 0;) {
         assert.ok(
-          shownBy(source, byteLength).equals(expected.subarray(source.start, source.start + byteLength))
+          shownBy(source, byteLength).equals(
+            expected.subarray(source.start, source.start + byteLength)
+          )
         )
         if (access === 'readonly') continue
         const first = source.position - 1
@@ -384,60 +395,72 @@ describe('a large region', () => {
     }
   })
 
-  test.each([true, false])('of a file, with leaveBehind %s: a few chunks are resident', async leaveBehind => {
-    const seen = await inChild(
-      async ({ hostmap, probe, status, args: { file, leaveBehind } }) => {
-        const { HostRegion, GuardedMemory } = hostmap
-        const guarded = new GuardedMemory({ initial: 1, maximum: 1000 })
-        const guest = await probe(guarded.memory)
-        const region = HostRegion.open(file)
-        const source = guarded.window({ byteLength: 2 ** 24 }).source(region, { leaveBehind })
-        const before = status('RssFile')
-        let most = 0
-        for (let byteLength; (byteLength = source.next()) > 0;) {
-          guest.sum(source.pointer, source.pointer + byteLength)
-          most = Math.max(most, status('RssFile') - before)
+  test.each([true, false])(
+    'of a file, with leaveBehind %s: a few chunks are resident',
+    async leaveBehind => {
+      const seen = await inChild(
+        async ({ hostmap, probe, status, args: { file, leaveBehind } }) => {
+          const { HostRegion, GuardedMemory } = hostmap
+          const guarded = new GuardedMemory({ initial: 1, maximum: 1000 })
+          const guest = await probe(guarded.memory)
+          const region = HostRegion.open(file)
+          const source = guarded.window({ byteLength: 2 ** 24 }).source(region, { leaveBehind })
+          const before = status('RssFile')
+          let most = 0
+          for (let byteLength; (byteLength = source.next()) > 0;) {
+            guest.sum(source.pointer, source.pointer + byteLength)
+            most = Math.max(most, status('RssFile') - before)
+          }
+          return { most, position: source.position }
+        },
+        {
+          args: { file: directory.sparse(256 * MiB, {}, `left behind ${leaveBehind}`), leaveBehind }
         }
-        return { most, position: source.position }
-      },
-      { args: { file: directory.sparse(256 * MiB, {}, `left behind ${leaveBehind}`), leaveBehind } }
-    )
-    expect(seen.position).toBe(256 * MiB)
-    expect(seen.most).toBeLessThan(6 * 16 * MiB)
-  })
+      )
+      expect(seen.position).toBe(256 * MiB)
+      expect(seen.most).toBeLessThan(6 * 16 * MiB)
+    }
+  )
 
-  // What the kernel keeps of a file is told by a tool of util-linux. Files of a tmpfs are nowhere but there.
+  // What the kernel keeps of a file is told by a tool of util-linux. Files of a tmpfs are nowhere
+  // but there.
   const fincore = file =>
     Number(
-      execFileSync('fincore', ['--bytes', '--noheadings', '--output', 'RES', file], { encoding: 'utf8' })
+      execFileSync('fincore', ['--bytes', '--noheadings', '--output', 'RES', file], {
+        encoding: 'utf8'
+      })
     )
   const TMPFS = 0x01021994
   const testCache =
-    thrownBy(() => execFileSync('fincore', ['--version'])) || fs.statfsSync(directory.path).type === TMPFS
+    thrownBy(() => execFileSync('fincore', ['--version'])) ||
+    fs.statfsSync(directory.path).type === TMPFS
       ? test.skip
       : test
-  testCache('leaveBehind lets the pages that were passed leave the page cache, and only then', async () => {
-    const file = directory.sparse(256 * MiB)
-    const region = keep(HostRegion.open(file))
-    const guarded = makeMemory()
-    const guest = await probe(guarded.memory)
-    const window = guarded.window({ byteLength: 16 * MiB })
-    const passOver = leaveBehind => {
-      const source = window.source(region, { leaveBehind, readAhead: false })
-      for (let byteLength; (byteLength = source.next()) > 0;) {
-        guest.sum(source.pointer, source.pointer + byteLength)
+  testCache(
+    'leaveBehind lets the pages that were passed leave the page cache, and only then',
+    async () => {
+      const file = directory.sparse(256 * MiB)
+      const region = keep(HostRegion.open(file))
+      const guarded = makeMemory()
+      const guest = await probe(guarded.memory)
+      const window = guarded.window({ byteLength: 16 * MiB })
+      const passOver = leaveBehind => {
+        const source = window.source(region, { leaveBehind, readAhead: false })
+        for (let byteLength; (byteLength = source.next()) > 0;) {
+          guest.sum(source.pointer, source.pointer + byteLength)
+        }
       }
+      passOver(false)
+      expect(fincore(file)).toBeGreaterThan(128 * MiB)
+      passOver(true)
+      // Let go of in the background.
+      const until = performance.now() + 10_000
+      while (fincore(file) > 64 * MiB && performance.now() < until) {
+        await new Promise(resolve => setTimeout(resolve, 20))
+      }
+      expect(fincore(file)).toBeLessThanOrEqual(64 * MiB)
     }
-    passOver(false)
-    expect(fincore(file)).toBeGreaterThan(128 * MiB)
-    passOver(true)
-    // Let go of in the background.
-    const until = performance.now() + 10_000
-    while (fincore(file) > 64 * MiB && performance.now() < until) {
-      await new Promise(resolve => setTimeout(resolve, 20))
-    }
-    expect(fincore(file)).toBeLessThanOrEqual(64 * MiB)
-  })
+  )
 })
 
 describe('a source that goes wrong', () => {
@@ -535,7 +558,10 @@ describe('any source, against a model', () => {
     return windows.get(key)
   }
 
-  /** One step of the model: what a call of `next` must show. By `assert`: a thousand steps of `expect` take seconds. */
+  /**
+   * One step of the model: what a call of `next` must show. By `assert`: a thousand steps of
+   * `expect` take seconds.
+   */
   function checkStep(source, state, plan, keep) {
     const { window } = source
     const given = Number(source.next(keep))
@@ -577,7 +603,11 @@ describe('any source, against a model', () => {
       // As the documentation allows them, with room for a start anywhere in a page.
       const kept = Math.min(overlap, byteLength - HOST_PAGE)
       const most = byteLength - HOST_PAGE + 1 - kept
-      const options = { overlap: kept, byteOffset: Math.min(one, two), byteLength: Math.abs(one - two) }
+      const options = {
+        overlap: kept,
+        byteOffset: Math.min(one, two),
+        byteLength: Math.abs(one - two)
+      }
       return {
         pages,
         address,
@@ -602,41 +632,54 @@ describe('any source, against a model', () => {
 
   test('any calls of next, seek and rewind', () => {
     const step = fc.oneof(
-      { weight: 6, arbitrary: fc.record({ keep: fc.option(fc.nat(HOST_PAGE * 2), { nil: undefined }) }) },
+      {
+        weight: 6,
+        arbitrary: fc.record({ keep: fc.option(fc.nat(HOST_PAGE * 2), { nil: undefined }) })
+      },
       { weight: 1, arbitrary: fc.record({ seek: fc.double({ min: 0, max: 1, noNaN: true }) }) },
       { weight: 1, arbitrary: fc.constant({ rewind: true }) }
     )
     fc.assert(
-      fc.property(plans, fc.array(step, { maxLength: 40 }), ({ pages, address, ...plan }, steps) => {
-        const window = windowOf(pages, address)
-        const source = window.source(region, plan)
-        const state = { start: plan.byteOffset, position: plan.byteOffset }
-        const jump = to => (state.start = state.position = to)
-        for (const { keep, seek, rewind } of steps) {
-          if (rewind) {
-            source.rewind()
-            jump(plan.byteOffset)
-          } else if (seek !== undefined) {
-            const at = plan.byteOffset + Math.floor(seek * plan.byteLength)
-            source.seek(at)
-            jump(at)
-          } else {
-            const kept = Math.min(keep ?? plan.overlap, state.position - state.start)
-            const skew = (state.position - kept) % HOST_PAGE
-            if (state.position < plan.byteOffset + plan.byteLength && skew + kept >= window.byteLength) {
-              assert.throws(() => source.next(keep), { code: 'ERR_OUT_OF_RANGE' })
-            } else checkStep(source, state, plan, keep)
+      fc.property(
+        plans,
+        fc.array(step, { maxLength: 40 }),
+        ({ pages, address, ...plan }, steps) => {
+          const window = windowOf(pages, address)
+          const source = window.source(region, plan)
+          const state = { start: plan.byteOffset, position: plan.byteOffset }
+          const jump = to => (state.start = state.position = to)
+          for (const { keep, seek, rewind } of steps) {
+            if (rewind) {
+              source.rewind()
+              jump(plan.byteOffset)
+            } else if (seek !== undefined) {
+              const at = plan.byteOffset + Math.floor(seek * plan.byteLength)
+              source.seek(at)
+              jump(at)
+            } else {
+              const kept = Math.min(keep ?? plan.overlap, state.position - state.start)
+              const skew = (state.position - kept) % HOST_PAGE
+              if (
+                state.position < plan.byteOffset + plan.byteLength &&
+                skew + kept >= window.byteLength
+              ) {
+                assert.throws(() => source.next(keep), { code: 'ERR_OUT_OF_RANGE' })
+              } else checkStep(source, state, plan, keep)
+            }
+            assert.equal(source.position, state.position)
           }
-          assert.equal(source.position, state.position)
         }
-      }),
+      ),
       { numRuns: 300 }
     )
   })
 })
 
 describe('imports', () => {
-  /** A module that reads everything of the source that it imports: the sum of its bytes, each counted once. */
+  /**
+   * A module that reads everything of the source that it imports: the sum of its bytes, each
+   * counted once.
+   */
   const reader = async address => {
     const i64 = address === 'i64'
     const at = i64 ? 'i64' : 'i32'
@@ -674,7 +717,9 @@ describe('imports', () => {
     async address => {
       const instantiate = await reader(address)
       const guarded = makeMemory(address)
-      const source = guarded.window({ byteLength: 4 * HOST_PAGE }).source(makeRegion(), { chunk: 10_001 })
+      const source = guarded
+        .window({ byteLength: 4 * HOST_PAGE })
+        .source(makeRegion(), { chunk: 10_001 })
       const exports = instantiate(guarded.memory, source.imports)
       const pointer = address === 'i64' ? BigInt : Number
       for (let pass = 0; pass < 2; pass++) {
@@ -712,7 +757,10 @@ describe('imports', () => {
     const guarded = makeMemory()
     const window = guarded.window({ byteLength: 4 * HOST_PAGE })
     const source = window.source(makeRegion(), { chunk: 7000 })
-    const modules = [instantiate(guarded.memory, source.imports), instantiate(guarded.memory, source.imports)]
+    const modules = [
+      instantiate(guarded.memory, source.imports),
+      instantiate(guarded.memory, source.imports)
+    ]
     const count = Math.ceil(contents.length / 7000)
     for (let i = 0; i < count; i++) {
       const chunk = contents.subarray(i * 7000, (i + 1) * 7000)
@@ -751,7 +799,9 @@ describe('imports', () => {
     for (let at = 0; at < other.length; at += 3) other[at] ^= 1
     const guarded = makeMemory()
     const left = guarded.window({ byteLength: 4 * HOST_PAGE }).source(makeRegion(), { chunk: 5003 })
-    const right = guarded.window({ byteLength: 2 * HOST_PAGE }).source(makeRegion(other), { chunk: 4099 })
+    const right = guarded
+      .window({ byteLength: 2 * HOST_PAGE })
+      .source(makeRegion(other), { chunk: 4099 })
     const { exports } = new WebAssembly.Instance(new WebAssembly.Module(binary), {
       env: { memory: guarded.memory },
       left: left.imports,
@@ -772,7 +822,9 @@ describe('imports', () => {
     expect(source.imports.pointer()).toBe(source.pointer)
     expect(source.position).toBe(4000)
     const guest = await probe(guarded.memory, { address: 'i64' })
-    expect(guest.bytes(Number(source.pointer), 1000).equals(contents.subarray(3000, 4000))).toBe(true)
+    expect(guest.bytes(Number(source.pointer), 1000).equals(contents.subarray(3000, 4000))).toBe(
+      true
+    )
   })
 })
 
@@ -791,7 +843,9 @@ describe('chunks', () => {
       expect(pointer).toBe(address)
       expect(address).toBe(window.address + (byteOffset % HOST_PAGE))
       expect(byteOffset).toBe(read.length * 3333)
-      expect(Buffer.from(bytes).equals(contents.subarray(byteOffset, byteOffset + byteLength))).toBe(true)
+      expect(
+        Buffer.from(bytes).equals(contents.subarray(byteOffset, byteOffset + byteLength))
+      ).toBe(true)
       read.push(Buffer.from(bytes))
     }
     expect(Buffer.concat(read).equals(contents)).toBe(true)
@@ -812,7 +866,9 @@ describe('chunks', () => {
   test('with overlap, of a part', () => {
     const options = { chunk: 1000, overlap: 30, byteOffset: 500, byteLength: 5200 }
     const chunks = [...makeWindow().chunks(makeRegion(), options)]
-    expect(chunks.map(({ byteOffset, byteLength }) => [byteOffset, byteOffset + byteLength])).toEqual([
+    expect(
+      chunks.map(({ byteOffset, byteLength }) => [byteOffset, byteOffset + byteLength])
+    ).toEqual([
       [500, 1500],
       [1470, 2500],
       [2470, 3500],
@@ -849,7 +905,8 @@ describe('chunks', () => {
   test('two loops over one of them each go all the way', () => {
     const chunks = makeWindow().chunks(makeRegion(), { chunk: 4 * HOST_PAGE })
     const pairs = []
-    for (const outer of chunks) for (const inner of chunks) pairs.push([outer.byteOffset, inner.byteOffset])
+    for (const outer of chunks)
+      for (const inner of chunks) pairs.push([outer.byteOffset, inner.byteOffset])
     const count = Math.ceil(contents.length / (4 * HOST_PAGE))
     expect(pairs).toHaveLength(count * count)
     expect(new Set(pairs.map(String)).size).toBe(count * count)
@@ -862,7 +919,9 @@ describe('chunks', () => {
     let steps = 0
     for (const outer of window.chunks(one, { chunk: HOST_PAGE, byteLength: 4 * HOST_PAGE })) {
       expect(
-        Buffer.from(outer.bytes).equals(contents.subarray(outer.byteOffset, outer.byteOffset + HOST_PAGE))
+        Buffer.from(outer.bytes).equals(
+          contents.subarray(outer.byteOffset, outer.byteOffset + HOST_PAGE)
+        )
       ).toBe(true)
       for (const inner of window.chunks(two, { chunk: HOST_PAGE })) {
         const shown = other.subarray(inner.byteOffset, inner.byteOffset + HOST_PAGE)
@@ -954,7 +1013,8 @@ describe('chunks', () => {
       const error = await thrownBy(async () => {
         // Without an end of its own.
         for (;;)
-          for await (const _ of window.chunks(region, { chunk: 1000, signal: controller.signal })) count++
+          for await (const _ of window.chunks(region, { chunk: 1000, signal: controller.signal }))
+            count++
       })
       expectAborted(error, 'by a timer')
       expect(count).toBeGreaterThan(0)
@@ -966,7 +1026,10 @@ describe('chunks', () => {
       let listeners = 0
       const { addEventListener, removeEventListener } = signal
       signal.addEventListener = (...args) => (listeners++, addEventListener.apply(signal, args))
-      signal.removeEventListener = (...args) => (listeners--, removeEventListener.apply(signal, args))
+      signal.removeEventListener = (...args) => (
+        listeners--,
+        removeEventListener.apply(signal, args)
+      )
       for await (const _ of makeWindow().chunks(makeRegion(), { signal }));
       expect(listeners).toBe(0)
     })
@@ -987,7 +1050,10 @@ describe('chunks', () => {
       }
       const total = options.byteLength ?? contents.length
       expect(calls).toEqual(
-        Array.from({ length: Math.ceil(total / 1000) }, (_, i) => [Math.min(total, (i + 1) * 1000), total])
+        Array.from({ length: Math.ceil(total / 1000) }, (_, i) => [
+          Math.min(total, (i + 1) * 1000),
+          total
+        ])
       )
     })
 
@@ -1017,7 +1083,9 @@ describe('chunks', () => {
           for await (const _ of chunks);
         })()
       ).rejects.toBe(mine)
-      expect([...window.chunks(region, { chunk: 1000 })]).toHaveLength(Math.ceil(contents.length / 1000))
+      expect([...window.chunks(region, { chunk: 1000 })]).toHaveLength(
+        Math.ceil(contents.length / 1000)
+      )
     })
   })
 
@@ -1045,7 +1113,9 @@ describe('region.split', () => {
     const parts = region.split(3)
     expect(parts).toHaveLength(3)
     const read = parts.map(part =>
-      Buffer.concat(drain(makeWindow().source(region, { ...part, chunk: 5000 })).map(({ bytes }) => bytes))
+      Buffer.concat(
+        drain(makeWindow().source(region, { ...part, chunk: 5000 })).map(({ bytes }) => bytes)
+      )
     )
     expect(Buffer.concat(read).equals(contents)).toBe(true)
   })
@@ -1062,7 +1132,10 @@ describe('region.split', () => {
       fc.property(
         fc.integer({ min: 1, max: 64 }),
         fc.option(
-          fc.oneof(fc.constantFrom(1, 7, 48, HOST_PAGE, 2 ** 21), fc.integer({ min: 1, max: 2 ** 40 })),
+          fc.oneof(
+            fc.constantFrom(1, 7, 48, HOST_PAGE, 2 ** 21),
+            fc.integer({ min: 1, max: 2 ** 40 })
+          ),
           {
             nil: undefined
           }
@@ -1097,7 +1170,9 @@ describe('region.split', () => {
       { byteOffset: 0, byteLength: HOST_PAGE },
       { byteOffset: HOST_PAGE, byteLength: 1 }
     ])
-    expect(region.split(8, { align: 2 ** 30 })).toEqual([{ byteOffset: 0, byteLength: HOST_PAGE + 1 }])
+    expect(region.split(8, { align: 2 ** 30 })).toEqual([
+      { byteOffset: 0, byteLength: HOST_PAGE + 1 }
+    ])
     expect(region.split(8, { byteOffset: 5, byteLength: 0 })).toEqual([])
     expect(makeRegion(noise(3)).split(8, { align: 1 })).toEqual([
       { byteOffset: 0, byteLength: 1 },

@@ -1,10 +1,11 @@
 'use strict'
 
-// guest/: the C header and the Rust file that modules drop in. One fixture in each language calls all of it; what it is given is
-// compared with the region. Each test runs over a fake source in JavaScript, which shows chunks in an ordinary memory, and over a
-// real window.
+// guest/: the C header and the Rust file that modules drop in. One fixture in each language calls
+// all of it; what it is given is compared with the region. Each test runs over a fake source in
+// JavaScript, which shows chunks in an ordinary memory, and over a real window.
 //
-// The fixtures are built by support/guest/build.sh, which runs this file over what it has built, too.
+// The fixtures are built by support/guest/build.sh, which runs this file over what it has built,
+// too.
 
 const { readFileSync } = require('node:fs')
 const path = require('node:path')
@@ -22,9 +23,18 @@ const made = []
 const keep = closable => (made.push(closable), closable)
 afterEach(() => made.splice(0).forEach(closable => closable.close()))
 
-/** As a WindowSource of Window.source is, over an ordinary memory: only one chunk is there at any time. */
+/**
+ * As a WindowSource of Window.source is, over an ordinary memory: only one chunk is there at any
+ * time.
+ */
 class FakeSource {
-  constructor(memory, address, bytes, { chunk, overlap = 0, byteOffset = 0, byteLength } = {}, pointerOf) {
+  constructor(
+    memory,
+    address,
+    bytes,
+    { chunk, overlap = 0, byteOffset = 0, byteLength } = {},
+    pointerOf
+  ) {
     const to = byteLength === undefined ? bytes.length : byteOffset + byteLength
     let start = byteOffset
     let position = byteOffset
@@ -46,10 +56,15 @@ class FakeSource {
 
 const wasmPages = (count, address) => (address === 'i64' ? BigInt(count) : count)
 
-/** A memory with room for the fixture, and `source(bytes, options)`, which gives a new source in it. */
+/**
+ * A memory with room for the fixture, and `source(bytes, options)`, which gives a new source in it.
+ */
 const places = {
   'a fake source'(address) {
-    const memory = new WebAssembly.Memory({ initial: wasmPages(64, address), ...(address && { address }) })
+    const memory = new WebAssembly.Memory({
+      initial: wasmPages(64, address),
+      ...(address && { address })
+    })
     const pointerOf = address === 'i64' ? BigInt : Number
     // Behind all that is the fixture's own.
     let end = 62 * 65536
@@ -58,7 +73,10 @@ const places = {
     return { memory, source }
   },
   'a window'(address) {
-    const guarded = new GuardedMemory({ initial: wasmPages(64, address), ...(address && { address }) })
+    const guarded = new GuardedMemory({
+      initial: wasmPages(64, address),
+      ...(address && { address })
+    })
     const source = (bytes, options) => {
       // A region has at least one byte.
       const region = keep(HostRegion.copyFrom(bytes.length === 0 ? Buffer.alloc(1) : bytes))
@@ -80,10 +98,19 @@ function digest(bytes) {
 }
 
 /**
- * A fixture over these sources. `run` calls an export, and gives what was reported meanwhile: blocks of `count` records,
- * each with a copy of all its bytes. It checks that the fixture itself has read these bytes.
+ * A fixture over these sources. `run` calls an export, and gives what was reported meanwhile:
+ * blocks of `count` records, each with a copy of all its bytes. It checks that the fixture itself
+ * has read these bytes.
  */
-function start(module, address, place, leftBytes, leftOptions, rightBytes = Buffer.of(0), rightOptions = {}) {
+function start(
+  module,
+  address,
+  place,
+  leftBytes,
+  leftOptions,
+  rightBytes = Buffer.of(0),
+  rightOptions = {}
+) {
   const { memory, source } = places[place](address)
   const left = source(leftBytes, leftOptions)
   const right = source(rightBytes, rightOptions)
@@ -126,7 +153,9 @@ const fixtures = [
   ['C, wasm64', 'c64.wasm', 'i64']
 ].filter(([, , address]) => address === undefined || hasMemory64)
 
-const combinations = fixtures.flatMap(fixture => Object.keys(places).map(place => [...fixture, place]))
+const combinations = fixtures.flatMap(fixture =>
+  Object.keys(places).map(place => [...fixture, place])
+)
 
 describe.each(combinations)('%s (%s, %s) over %s', (name, file, address, place) => {
   const pointerOf = address === 'i64' ? BigInt : Number
@@ -144,7 +173,10 @@ describe.each(combinations)('%s (%s, %s) over %s', (name, file, address, place) 
       expect(reports.filter(({ count }) => count < 1)).toEqual([])
       return reports
     }
-    const whole = noise(6 * recordBytes + 5 * HOST_PAGE - ((5 * HOST_PAGE) % recordBytes), recordBytes)
+    const whole = noise(
+      6 * recordBytes + 5 * HOST_PAGE - ((5 * HOST_PAGE) % recordBytes),
+      recordBytes
+    )
 
     test('are whole where each chunk ends within one', () => {
       const chunk = recordBytes === 1 ? 1000 : 3 * recordBytes - 1 - (recordBytes >> 1)
@@ -236,8 +268,16 @@ describe.each(combinations)('%s (%s, %s) over %s', (name, file, address, place) 
       open(bytes, { chunk, overlap })
         .run('chunks')
         .map(({ bytes }) => bytes)
-    expect(cut(1000, 0)).toEqual([bytes.subarray(0, 1000), bytes.subarray(1000, 2000), bytes.subarray(2000)])
-    expect(cut(1000, 16)).toEqual([bytes.subarray(0, 1000), bytes.subarray(984, 2000), bytes.subarray(1984)])
+    expect(cut(1000, 0)).toEqual([
+      bytes.subarray(0, 1000),
+      bytes.subarray(1000, 2000),
+      bytes.subarray(2000)
+    ])
+    expect(cut(1000, 16)).toEqual([
+      bytes.subarray(0, 1000),
+      bytes.subarray(984, 2000),
+      bytes.subarray(1984)
+    ])
   })
 
   test('chunks keep what the module says, whatever the host says', () => {
@@ -267,7 +307,9 @@ describe.each(combinations)('%s (%s, %s) over %s', (name, file, address, place) 
       [undefined, 13],
       [5, undefined]
     ]) {
-      const { exports } = open(bytesOf(items), { chunk: itemChunk }, bytesOf(orders), { chunk: orderChunk })
+      const { exports } = open(bytesOf(items), { chunk: itemChunk }, bytesOf(orders), {
+        chunk: orderChunk
+      })
       expect(exports.join()).toBe(total)
     }
   })

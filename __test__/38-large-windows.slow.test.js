@@ -7,14 +7,22 @@ const { MiB, GiB } = require('./support/wasm')
 const directory = temporaryDirectory().path
 const library = require.resolve('./soak/large-windows')
 
-/** Streams a file in full, in a process that does nothing else, and gives what was found and what grew. */
+/**
+ * Streams a file in full, in a process that does nothing else, and gives what was found and what
+ * grew.
+ */
 const streamed = args =>
   inChild(
     async ({ require, args: { library, ...options } }) => {
       const { streamInFull, growth } = require(library)
       const result = await streamInFull(options)
       const { found, expected, samples } = result
-      return { found, expected, samples: samples.length, growth: growth(result, options.windowBytes) }
+      return {
+        found,
+        expected,
+        samples: samples.length,
+        growth: growth(result, options.windowBytes)
+      }
     },
     { args: { library, directory, ...args } }
   )
@@ -36,14 +44,17 @@ describe.each([
   })
 })
 
-test.each(['file', 'memfd'])('1 TiB of a sparse %s is slid over, and all marks are right', async backing => {
-  const { found, expected, heldBytes } = await inChild(
-    ({ require, args: { library, ...options } }) => require(library).slideOver(options),
-    { args: { library, directory, backing, byteLength: 1024 * GiB, windowBytes: GiB } }
-  )
-  expect(found).toEqual(expected)
-  expect(expected.chunks).toBeGreaterThan(1024)
-  // Two marks for each border, on two pages at most each: all else is still a hole.
-  expect(heldBytes).toBeLessThan(expected.chunks * 4 * 65_536)
-  expect(heldBytes).toBeGreaterThan(0)
-})
+test.each(['file', 'memfd'])(
+  '1 TiB of a sparse %s is slid over, and all marks are right',
+  async backing => {
+    const { found, expected, heldBytes } = await inChild(
+      ({ require, args: { library, ...options } }) => require(library).slideOver(options),
+      { args: { library, directory, backing, byteLength: 1024 * GiB, windowBytes: GiB } }
+    )
+    expect(found).toEqual(expected)
+    expect(expected.chunks).toBeGreaterThan(1024)
+    // Two marks for each border, on two pages at most each: all else is still a hole.
+    expect(heldBytes).toBeLessThan(expected.chunks * 4 * 65_536)
+    expect(heldBytes).toBeGreaterThan(0)
+  }
+)

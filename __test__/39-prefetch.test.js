@@ -37,7 +37,9 @@ describe.each([
     expect(mappedBytes(region)).toBe(0)
     expect(await mapping.prefetch()).toBeUndefined()
     expect(mappedBytes(region)).toBe(WHOLE)
-    expect(Buffer.from(mapping.memory.buffer, mapping.address, bytes.length).equals(bytes)).toBe(true)
+    expect(Buffer.from(mapping.memory.buffer, mapping.address, bytes.length).equals(bytes)).toBe(
+      true
+    )
     region.close()
   })
 })
@@ -86,7 +88,9 @@ test('a signal ends it', async () => {
   const region = HostRegion.open(large)
   const mapping = new GuardedMemory({ initial: 1 }).map(region)
   for (const byteLength of [0, undefined]) {
-    const ended = await thrownBy(() => mapping.prefetch({ byteLength, signal: AbortSignal.abort() }))
+    const ended = await thrownBy(() =>
+      mapping.prefetch({ byteLength, signal: AbortSignal.abort() })
+    )
     expectError(ended, { code: 'ABORT_ERR' })
   }
   expect(mappedBytes(region)).toBe(0)
@@ -110,7 +114,9 @@ test('of a file that got shorter: an error, and the mapping is as it was', async
   })
   expect(mapping.faults).toBe(0)
   await mapping.prefetch({ byteLength: PAGE })
-  expect(Buffer.from(mapping.memory.buffer, mapping.address, PAGE).equals(bytes.subarray(0, PAGE))).toBe(true)
+  expect(
+    Buffer.from(mapping.memory.buffer, mapping.address, PAGE).equals(bytes.subarray(0, PAGE))
+  ).toBe(true)
   region.close()
 })
 

@@ -108,14 +108,20 @@ describe('limits()', () => {
     const { guardedMemoriesLeft, addressSpace, wasm, mapCount } = before
     expect(Number.isInteger(guardedMemoriesLeft)).toBe(true)
     expect(guardedMemoriesLeft).toBeGreaterThan(1000)
-    expect(guardedMemoriesLeft).toBeLessThanOrEqual(addressSpace.freeBytes / wasm.reservationBytes32)
+    expect(guardedMemoriesLeft).toBeLessThanOrEqual(
+      addressSpace.freeBytes / wasm.reservationBytes32
+    )
     expect(guardedMemoriesLeft).toBeLessThanOrEqual(mapCount.limit - mapCount.used)
     expect(Math.abs(guardedMemoriesLeft - after.guardedMemoriesLeft - 50)).toBeLessThanOrEqual(10)
   })
 
   test('knows RLIMIT_AS, and that it leaves room for fewer memories', async () => {
-    const unlimited = fs.readFileSync('/proc/self/limits', 'latin1').match(/^Max address space\s+(\S+)/m)[1]
-    expect(limits().rlimitAddressSpaceBytes).toBe(unlimited === 'unlimited' ? Infinity : Number(unlimited))
+    const unlimited = fs
+      .readFileSync('/proc/self/limits', 'latin1')
+      .match(/^Max address space\s+(\S+)/m)[1]
+    expect(limits().rlimitAddressSpaceBytes).toBe(
+      unlimited === 'unlimited' ? Infinity : Number(unlimited)
+    )
 
     // Room for three or so memories of 8 to 10 GiB, and for Node itself.
     const limited = await inChild(

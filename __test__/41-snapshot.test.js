@@ -7,7 +7,13 @@ const fs = require('node:fs')
 const path = require('node:path')
 const { GuardedMemory, HostRegion, Snapshot, limits } = require('..')
 const native = require('../lib/binding.js')
-const { expectError, expectFailure, expectNothingNew, possessions, thrownBy } = require('./support/errors')
+const {
+  expectError,
+  expectFailure,
+  expectNothingNew,
+  possessions,
+  thrownBy
+} = require('./support/errors')
 const { noise } = require('./support/files')
 const { inChild } = require('./support/child')
 const { kinds } = require('./support/memories')
@@ -104,12 +110,16 @@ test('goes into another memory, which grows for it, and into many', () => {
     bytesOf(other).fill(3)
     other.restore(snapshot)
     expect(other.byteLength).toBe(Math.max(initial, 40) * WASM_PAGE)
-    expect(bytesOf(other).compare(bytesOf(origin), 0, origin.byteLength, 0, origin.byteLength)).toBe(0)
+    expect(
+      bytesOf(other).compare(bytesOf(origin), 0, origin.byteLength, 0, origin.byteLength)
+    ).toBe(0)
     expect(isZero(bytesOf(other).subarray(origin.byteLength))).toBe(true)
     // What one writes is its own.
     bytesOf(other).fill(1, 0, PAGE)
     expect(origin.byteLength).toBe(snapshot.byteLength)
-    expect(bytesOf(origin).subarray(0, PAGE).equals(noise(origin.byteLength, 5).subarray(0, PAGE))).toBe(true)
+    expect(
+      bytesOf(origin).subarray(0, PAGE).equals(noise(origin.byteLength, 5).subarray(0, PAGE))
+    ).toBe(true)
   }
 })
 
@@ -197,9 +207,15 @@ describe('mappings', () => {
       if (round === 1) for (const mapping of objects) mapping.unmap()
       guarded.restore(snapshot)
       expect(bytesOf(guarded).equals(before)).toBe(true)
-      expect(guarded.mappings.map(({ access }) => access)).toEqual(['readonly', 'private', 'shared'])
+      expect(guarded.mappings.map(({ access }) => access)).toEqual([
+        'readonly',
+        'private',
+        'shared'
+      ])
       // Those that stood are the same; what was unmapped is so for good.
-      expect(guarded.mappings.every((mapping, i) => (mapping === objects[i]) === (round !== 1))).toBe(true)
+      expect(
+        guarded.mappings.every((mapping, i) => (mapping === objects[i]) === (round !== 1))
+      ).toBe(true)
     }
     expect(Buffer.from(constant.view()).equals(noise(8 * PAGE, 2))).toBe(true)
   })
@@ -384,7 +400,12 @@ describe('mappings', () => {
 
   test('of a window that another thread emptied can not be kept', async () => {
     const shared = new GuardedMemory({ initial: 4, maximum: 8, shared: true })
-    const window = shared.window({ byteLength: 8 * PAGE, at: WASM_PAGE, rest: 'zeros', access: 'private' })
+    const window = shared.window({
+      byteLength: 8 * PAGE,
+      at: WASM_PAGE,
+      rest: 'zeros',
+      access: 'private'
+    })
     const empty = shared.snapshot({ exclusive: true })
     window.slide(constant)
     const worker = new TestWorker()
@@ -399,7 +420,9 @@ describe('mappings', () => {
     await expectFailure(taken, { code: 'ERR_HOSTMAP_REGION_CLOSED', says: ['65536', /thread/] })
     // It does not know what it shows until it is told.
     window.slide(constant)
-    expect(taken().mappings).toMatchObject([{ kind: 'window', address: WASM_PAGE, regionName: 'constant' }])
+    expect(taken().mappings).toMatchObject([
+      { kind: 'window', address: WASM_PAGE, regionName: 'constant' }
+    ])
     await worker.end()
   })
 
@@ -422,7 +445,9 @@ describe('mappings', () => {
     expect(snapshot.mappings).toMatchObject([{ address: 8 * PAGE, byteOffset: PAGE }])
     const other = new GuardedMemory({ initial: 1 })
     other.restore(snapshot)
-    expect(other.mappings.map(({ address, byteOffset }) => [address, byteOffset])).toEqual([[8 * PAGE, PAGE]])
+    expect(other.mappings.map(({ address, byteOffset }) => [address, byteOffset])).toEqual([
+      [8 * PAGE, PAGE]
+    ])
     expect(high.unmapped).toBe(false)
   })
 })
@@ -449,7 +474,11 @@ describe('a restore is refused', () => {
       })
     }
     expect(bytesOf(guarded)[0]).toBe(5)
-    expect([snapshot.closed, snapshot.residentBytes, snapshot.byteLength]).toEqual([true, 0, WASM_PAGE])
+    expect([snapshot.closed, snapshot.residentBytes, snapshot.byteLength]).toEqual([
+      true,
+      0,
+      WASM_PAGE
+    ])
     snapshot.close()
   })
 
@@ -536,7 +565,9 @@ describe('globals', () => {
     const guarded = new GuardedMemory({ initial: 1 })
     const globals = make(values)
     const constant = new WebAssembly.Global({ value: 'i32' }, 3)
-    const snapshot = guarded.snapshot({ globals: { ...globals, constant, memory: guarded.memory, other: 5 } })
+    const snapshot = guarded.snapshot({
+      globals: { ...globals, constant, memory: guarded.memory, other: 5 }
+    })
     for (const [name, global] of Object.entries(globals)) global.value = others[name]
     guarded.restore(snapshot)
     expect(read(globals)).toEqual(Object.values(values))
@@ -594,7 +625,11 @@ describe('what a module does meanwhile', () => {
       unreachable))`
   async function start(call) {
     const { instance } = await WebAssembly.instantiate(await assemble(WAT), { env: { call } })
-    return { exports: instance.exports, instance, guarded: GuardedMemory.from(instance.exports.memory) }
+    return {
+      exports: instance.exports,
+      instance,
+      guarded: GuardedMemory.from(instance.exports.memory)
+    }
   }
 
   test('a snapshot taken inside an import holds that moment, and one restored there stands when it goes on', async () => {
@@ -692,7 +727,11 @@ test('without guards a memory is restored wherever V8 moved it', async () => {
           const bytes = new Uint8Array(guarded.memory.buffer)
           bytes.fill(i + 5, 1000)
           guarded.restore(snapshot)
-          if (!new Uint8Array(guarded.memory.buffer).every((byte, at) => byte === (at < 131072 ? 3 : 0)))
+          if (
+            !new Uint8Array(guarded.memory.buffer).every(
+              (byte, at) => byte === (at < 131072 ? 3 : 0)
+            )
+          )
             wrong.push(grow)
         }
         guarded.reset()

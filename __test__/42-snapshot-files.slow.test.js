@@ -8,7 +8,13 @@ const { execFile } = require('node:child_process')
 const { promisify } = require('node:util')
 const { createHash, createSecretKey, generateKeyPairSync } = require('node:crypto')
 const { GuardedMemory, HostRegion, Snapshot, exposeState, limits } = require('..')
-const { expectError, expectFailure, expectNothingNew, possessions, thrownBy } = require('./support/errors')
+const {
+  expectError,
+  expectFailure,
+  expectNothingNew,
+  possessions,
+  thrownBy
+} = require('./support/errors')
 const { temporaryDirectory, noise } = require('./support/files')
 const { inChild } = require('./support/child')
 const format = require('./support/snapshot-format')
@@ -18,7 +24,8 @@ const { fdOf } = require('./support/procfs.js')
 
 const PAGE = limits().pageSize
 const directory = temporaryDirectory()
-// Held to the end: a collected one gives its descriptor back, in the midst of a test that counts them.
+// Held to the end: a collected one gives its descriptor back, in the midst of a test that counts
+// them.
 const held = []
 const holding = kept => {
   held.push(kept)
@@ -34,7 +41,9 @@ beforeAll(async () => {
   region = HostRegion.copyFrom(noise(4 * PAGE, 9), { name: 'dataset' })
   noise(2 * WASM_PAGE).copy(bytesOf(guarded), WASM_PAGE)
   guarded.map(region, { at: 4 * WASM_PAGE, access: 'private' })
-  guarded.window({ at: 5 * WASM_PAGE, byteLength: 2 * PAGE, rest: 'zeros' }).slide(region, PAGE + 10)
+  guarded
+    .window({ at: 5 * WASM_PAGE, byteLength: 2 * PAGE, rest: 'zeros' })
+    .slide(region, PAGE + 10)
   bytesOf(guarded)[4 * WASM_PAGE + PAGE] ^= 255
   snapshot = guarded.snapshot({ module: Buffer.from('some module'), name: 'origin' })
   file = directory.file(undefined, 'good.snapshot')
@@ -79,7 +88,13 @@ describe('a file', () => {
         fs.writeFileSync(args.out, Buffer.from(memory.buffer))
         return asked
       },
-      { args: { file, dataset: directory.file(noise(4 * PAGE, 9)), out: directory.file(undefined, 'out') } }
+      {
+        args: {
+          file,
+          dataset: directory.file(noise(4 * PAGE, 9)),
+          out: directory.file(undefined, 'out')
+        }
+      }
     )
     expect(seen).toEqual(snapshot.mappings)
     expect(fs.readFileSync(path.join(directory.path, 'out')).equals(bytesOf(guarded))).toBe(true)
@@ -125,10 +140,13 @@ describe('a file', () => {
     })
     const unnamed = holding(new GuardedMemory({ initial: 1 }).snapshot())
     await unnamed.save(directory.file(undefined, 'unnamed.snapshot'))
-    await expectFailure(() => Snapshot.load(path.join(directory.path, 'unnamed.snapshot'), { module }), {
-      code: 'ERR_HOSTMAP_SNAPSHOT_MISMATCH',
-      says: /module/
-    })
+    await expectFailure(
+      () => Snapshot.load(path.join(directory.path, 'unnamed.snapshot'), { module }),
+      {
+        code: 'ERR_HOSTMAP_SNAPSHOT_MISMATCH',
+        says: /module/
+      }
+    )
   })
 
   test('with mappings needs their regions', async () => {
@@ -160,7 +178,10 @@ describe('a file', () => {
 describe('a file that is none is refused:', () => {
   const invalid = { code: 'ERR_HOSTMAP_SNAPSHOT_INVALID' }
   const refused = (contents, expected = invalid) =>
-    expectFailure(() => Snapshot.load(directory.file(contents, 'bad.snapshot'), { regions }), expected)
+    expectFailure(
+      () => Snapshot.load(directory.file(contents, 'bad.snapshot'), { regions }),
+      expected
+    )
 
   test('cut off anywhere', async () => {
     const { dataOffset, tailAt } = partsOf(bytes)
@@ -347,7 +368,11 @@ describe('what a descriptor says is believed only where it can be so:', () => {
     const twice = Buffer.concat([whole, format.encode('free'), format.encode(free)])
     twice[0]++
     refused(twice)
-    for (const bad of [Buffer.from([0]), whole.subarray(1), Buffer.concat([whole, Buffer.alloc(1)])])
+    for (const bad of [
+      Buffer.from([0]),
+      whole.subarray(1),
+      Buffer.concat([whole, Buffer.alloc(1)])
+    ])
       refused(bad)
     for (const bad of [null, [], 1, 'text', {}, Object.values(metadata)]) refused(bad)
     // Lists that say to be longer than any file, and nested ones.
@@ -359,7 +384,11 @@ describe('what a descriptor says is believed only where it can be so:', () => {
 
   test('globals and tables that no instance has', () => {
     const sound = {
-      values: [{ number: 1.5 }, 'null', { function: { index: 1, export_name: null, whose: 'own' } }],
+      values: [
+        { number: 1.5 },
+        'null',
+        { function: { index: 1, export_name: null, whose: 'own' } }
+      ],
       globals: [{ name: 'g', value: 0 }],
       tables: [
         {
@@ -393,8 +422,12 @@ describe('what a descriptor says is believed only where it can be so:', () => {
       'an entry without a value': { tables: [run(0, [3])] },
       'digits that are none': { values: [...sound.values, { bigint: '0x1' }] },
       'another kind of value': { values: [...sound.values, { object: 1 }] },
-      'a function of nobody': { values: [{ function: { index: 1, export_name: null, whose: 'mine' } }] },
-      'a function below 0': { values: [{ function: { index: -1, export_name: null, whose: 'own' } }] }
+      'a function of nobody': {
+        values: [{ function: { index: 1, export_name: null, whose: 'mine' } }]
+      },
+      'a function below 0': {
+        values: [{ function: { index: -1, export_name: null, whose: 'own' } }]
+      }
     })) {
       const error = thrownBy(() => load(metadata, { ...sound, ...parts }))
       expect([what, error?.code]).toEqual([what, 'ERR_HOSTMAP_SNAPSHOT_INVALID'])
@@ -410,7 +443,10 @@ describe('what a descriptor says is believed only where it can be so:', () => {
         code: 'ERR_HOSTMAP_SNAPSHOT_INVALID',
         says: String(fd)
       })
-    await expectFailure(() => Snapshot.fromFd(2 ** 20), { code: 'ERR_HOSTMAP_OPEN_FAILED', says: '1048576' })
+    await expectFailure(() => Snapshot.fromFd(2 ** 20), {
+      code: 'ERR_HOSTMAP_OPEN_FAILED',
+      says: '1048576'
+    })
     fs.closeSync(onDisk)
     const gone = new GuardedMemory({ initial: 1 }).snapshot()
     const fd = gone.duplicateFd()
@@ -436,7 +472,10 @@ describe('what a module may do with a region is for the caller to say:', () => {
 
   const load = regions => Snapshot.fromFd(fdOf(origin), { regions })
   const accesses = kept => kept.mappings.map(({ access }) => access)
-  const grant = access => mapping => ({ region: mapping.regionName === null ? undefined : dataset, access })
+  const grant = access => mapping => ({
+    region: mapping.regionName === null ? undefined : dataset,
+    access
+  })
 
   test('shared access by name only', async () => {
     for (const kept of [load(grant('shared')), load(({ access, ...it }) => grant(access)(it))]) {
@@ -465,40 +504,50 @@ describe('what a module may do with a region is for the caller to say:', () => {
     ])
   })
 
-  test.each(['readonly', 'private'])('no more than %s where that is granted, windows included', access => {
-    const kept = load(grant(access))
-    expect(accesses(kept)).toEqual([access, 'readonly', access, access])
-    const memory = new GuardedMemory({ initial: 4 })
-    memory.restore(kept)
-    expect(memory.mappings.map(it => it.access)).toEqual([access, 'readonly', access, access])
-    const bytes = bytesOf(memory)
-    const before = Buffer.from(dataset.view())
-    for (const address of [0, WASM_PAGE, 2 * WASM_PAGE]) bytes[address] ^= 255
-    const empty = memory.mappings[3]
-    expectError(
-      thrownBy(() => empty.slide(dataset, 0, { access: 'shared' })),
-      { code: 'ERR_INVALID_ARG_VALUE' }
-    )
-    empty.slide(dataset, 0)
-    bytes[3 * WASM_PAGE] ^= 255
-    expect(Buffer.from(dataset.view()).equals(before)).toBe(true)
-    kept.close()
-  })
+  test.each(['readonly', 'private'])(
+    'no more than %s where that is granted, windows included',
+    access => {
+      const kept = load(grant(access))
+      expect(accesses(kept)).toEqual([access, 'readonly', access, access])
+      const memory = new GuardedMemory({ initial: 4 })
+      memory.restore(kept)
+      expect(memory.mappings.map(it => it.access)).toEqual([access, 'readonly', access, access])
+      const bytes = bytesOf(memory)
+      const before = Buffer.from(dataset.view())
+      for (const address of [0, WASM_PAGE, 2 * WASM_PAGE]) bytes[address] ^= 255
+      const empty = memory.mappings[3]
+      expectError(
+        thrownBy(() => empty.slide(dataset, 0, { access: 'shared' })),
+        { code: 'ERR_INVALID_ARG_VALUE' }
+      )
+      empty.slide(dataset, 0)
+      bytes[3 * WASM_PAGE] ^= 255
+      expect(Buffer.from(dataset.view()).equals(before)).toBe(true)
+      kept.close()
+    }
+  )
 
   test('pages that were written need private access', async () => {
     const memory = new GuardedMemory({ initial: 1 })
     memory.map(dataset, { at: 0, access: 'private' })
     bytesOf(memory)[1] ^= 255
     const written = holding(memory.snapshot())
-    const load = access => Snapshot.fromFd(fdOf(written), { regions: () => ({ region: dataset, access }) })
+    const load = access =>
+      Snapshot.fromFd(fdOf(written), { regions: () => ({ region: dataset, access }) })
     expect(accesses(load('shared'))).toEqual(['private'])
-    await expectFailure(() => load('readonly'), { code: 'ERR_HOSTMAP_SNAPSHOT_MISMATCH', says: 'private' })
+    await expectFailure(() => load('readonly'), {
+      code: 'ERR_HOSTMAP_SNAPSHOT_MISMATCH',
+      says: 'private'
+    })
   })
 
   test('a sealed region can not be shared, and words that are none are refused', async () => {
     const sealed = HostRegion.copyFrom(noise(4 * PAGE, 9)).seal()
-    const of = given => () => load(mapping => (mapping.regionName === null ? { access: 'shared' } : given))
-    await expectFailure(of({ region: sealed, access: 'shared' }), { code: 'ERR_HOSTMAP_REGION_READONLY' })
+    const of = given => () =>
+      load(mapping => (mapping.regionName === null ? { access: 'shared' } : given))
+    await expectFailure(of({ region: sealed, access: 'shared' }), {
+      code: 'ERR_HOSTMAP_REGION_READONLY'
+    })
     await expectFailure(of({ region: dataset, acces: 'shared' }), {
       code: 'ERR_INVALID_ARG_VALUE',
       says: 'access'
@@ -507,7 +556,10 @@ describe('what a module may do with a region is for the caller to say:', () => {
       code: 'ERR_INVALID_ARG_VALUE',
       says: 'shared'
     })
-    await expectFailure(of({ access: 'shared' }), { code: 'ERR_INVALID_ARG_TYPE', says: 'HostRegion' })
+    await expectFailure(of({ access: 'shared' }), {
+      code: 'ERR_INVALID_ARG_TYPE',
+      says: 'HostRegion'
+    })
     await expectFailure(() => load(grant.bind(null, 'shared')), { code: 'ERR_INVALID_ARG_TYPE' })
     await expectFailure(() => load(() => ({ region: dataset, access: 'shared' })), {
       code: 'ERR_INVALID_ARG_VALUE'
@@ -556,7 +608,10 @@ describe('a key', () => {
     const asked = []
     const other = Buffer.from(key)
     other[31] ^= 1
-    await expectFailure(() => Snapshot.load(signed, { regions: it => asked.push(it), key: other }), wrong)
+    await expectFailure(
+      () => Snapshot.load(signed, { regions: it => asked.push(it), key: other }),
+      wrong
+    )
     await expectFailure(() => Snapshot.load(file, { regions: it => asked.push(it), key }), wrong)
     expect(asked).toEqual([])
     // Whoever does not ask for the proof gets none.
@@ -594,7 +649,9 @@ describe('a key', () => {
     const altered = fs.readFileSync(signed)
     altered[40] ^= 1
     fs.writeFileSync(target, altered)
-    await expectFailure(() => Snapshot.load(target, { regions }), { code: 'ERR_HOSTMAP_SNAPSHOT_INVALID' })
+    await expectFailure(() => Snapshot.load(target, { regions }), {
+      code: 'ERR_HOSTMAP_SNAPSHOT_INVALID'
+    })
   })
 
   test('covers each of the pages, and none of the holes', async () => {
@@ -658,7 +715,9 @@ describe('a key', () => {
 
   test('does not keep a signal from ending the call', async () => {
     const controller = new AbortController()
-    const running = thrownBy(() => Snapshot.load(signed, { regions, key, signal: controller.signal }))
+    const running = thrownBy(() =>
+      Snapshot.load(signed, { regions, key, signal: controller.signal })
+    )
     controller.abort()
     expectError(await running, { code: 'ABORT_ERR' })
   })
@@ -696,7 +755,12 @@ describe('a save', () => {
         const guarded = new hostmap.GuardedMemory({ initial: 64 })
         new Uint8Array(guarded.buffer).fill(1)
         const { code, syscall } = await failure(() => guarded.snapshot().save(`${args}/old`))
-        return { code, syscall, files: fs.readdirSync(args), old: fs.readFileSync(`${args}/old`, 'utf8') }
+        return {
+          code,
+          syscall,
+          files: fs.readdirSync(args),
+          old: fs.readFileSync(`${args}/old`, 'utf8')
+        }
       },
       {
         ulimit: '-f 2048',
@@ -836,7 +900,13 @@ test('a worker has the same pages by the descriptor', async () => {
       const inodes = processMap()
         .filter(({ name }) => name.includes('memfd:for workers'))
         .map(({ inode }) => inode)
-      return { sum, again, name: kept.name, inodes, refused: await failure(() => Snapshot.fromFd(gone)) }
+      return {
+        sum,
+        again,
+        name: kept.name,
+        inodes,
+        refused: await failure(() => Snapshot.fromFd(gone))
+      }
     },
     { fd: fdOf(kept), gone: 2 ** 19 }
   )
@@ -858,6 +928,12 @@ test.each(['a/b', 'x (deleted)', '', 'ü'.repeat(100), ' /memfd:x'])('a name is 
 // The long run: `npm run test:snapshot-files`.
 test('files that were altered at random do no more than to fail with a code', async () => {
   const run = path.join(__dirname, 'snapshots/files.mjs')
-  const { stdout } = await promisify(execFile)(process.execPath, [run, '--count', '300', '--seed', '1'])
+  const { stdout } = await promisify(execFile)(process.execPath, [
+    run,
+    '--count',
+    '300',
+    '--seed',
+    '1'
+  ])
   expect(stdout).toMatch(/^300 mutations: no abort/m)
 })

@@ -33,7 +33,10 @@ test('a collected snapshot gives its memory and descriptor back, and keeps no me
       const [byte] = new Uint8Array(other.buffer)
       kept.length = 0
       await collect(8)
-      const second = { open: countOpen('memfd:counted'), shown: mappingsNamed('memfd:counted').length }
+      const second = {
+        open: countOpen('memfd:counted'),
+        shown: mappingsNamed('memfd:counted').length
+      }
       // A memory goes on showing what is collected.
       const still = new Uint8Array(other.buffer).every(byte => byte === 8)
       return { first, byte, second, still, load: typeof Snapshot.load }
@@ -52,7 +55,9 @@ test('a snapshot of an instance keeps it no longer than it is open', async () =>
   const seen = await inChild(
     async ({ hostmap, assemble, collect }) => {
       const module = new WebAssembly.Module(
-        await assemble('(module (memory (export "memory") 2) (global (export "g") (mut i32) (i32.const 1)))')
+        await assemble(
+          '(module (memory (export "memory") 2) (global (export "g") (mut i32) (i32.const 1)))'
+        )
       )
       const memories = []
       const make = close => {
@@ -65,7 +70,10 @@ test('a snapshot of an instance keeps it no longer than it is open', async () =>
       const closed = make(true)
       ;(() => void make(false))()
       await collect(8)
-      return { living: memories.filter(ref => ref.deref() !== undefined).length, closed: closed.closed }
+      return {
+        living: memories.filter(ref => ref.deref() !== undefined).length,
+        closed: closed.closed
+      }
     },
     { flags: ['--expose-gc'] }
   )
@@ -124,7 +132,11 @@ test('many restores take nothing more: no descriptor, no mapping, no memory', as
       const snapshots = [guarded.snapshot(), guarded.snapshot()]
       const holds = async () => {
         await collect(3)
-        return { files: Object.keys(openFiles()).length, areas: processMap().length, rss: status('VmRSS') }
+        return {
+          files: Object.keys(openFiles()).length,
+          areas: processMap().length,
+          rss: status('VmRSS')
+        }
       }
       const run = rounds => {
         for (let i = 0; i < rounds; i++) {
@@ -194,7 +206,8 @@ test('where the process may have no more address space, a restore says so or wor
       const bytes = new Uint8Array(guarded.buffer)
       bytes.fill(1)
       const first = guarded.snapshot()
-      // What is left is taken, so that not even the snapshot's own pages can be mapped to copy from.
+      // What is left is taken, so that not even the snapshot's own pages can be mapped to copy
+      // from.
       const taken = []
       const left = () => {
         try {
@@ -216,7 +229,8 @@ test('where the process may have no more address space, a restore says so or wor
     },
     { ulimit: `-v ${40 * 2 ** 20}` }
   )
-  for (const outcome of seen.outcomes) expect([true, 'ERR_HOSTMAP_OUT_OF_MEMORY']).toContain(outcome)
+  for (const outcome of seen.outcomes)
+    expect([true, 'ERR_HOSTMAP_OUT_OF_MEMORY']).toContain(outcome)
 })
 
 // Takes a build of its own: see model/inject.cjs.

@@ -21,7 +21,9 @@ const WAT = `(module
 
 const exportsOf = bytes => WebAssembly.Module.exports(new WebAssembly.Module(bytes))
 const kinds = bytes => Object.fromEntries(exportsOf(bytes).map(({ name, kind }) => [name, kind]))
-const imports = () => ({ env: { base: new WebAssembly.Global({ value: 'i32', mutable: true }, 7) } })
+const imports = () => ({
+  env: { base: new WebAssembly.Global({ value: 'i32', mutable: true }, 7) }
+})
 
 describe('exposeState', () => {
   test('exports what a module hides, and keeps what it shows', async () => {
@@ -240,8 +242,9 @@ describe('what cannot be restored', () => {
     )
   })
 
-  // (type $s (struct (field (mut i32)))) (memory 1) (global (export "g") (mut (ref null $s)) (ref.null $s))
-  // (func (export "init") (global.set 0 (struct.new $s (i32.const 1)))) and "get", "clear": wabt can't assemble it.
+  // (type $s (struct (field (mut i32)))) (memory 1) (global (export "g") (mut (ref null $s))
+  // (ref.null $s)) (func (export "init") (global.set 0 (struct.new $s (i32.const 1)))) and "get",
+  // "clear": wabt can't assemble it.
   const OBJECTS = Buffer.from(
     '0061736d01000000010c035f017f016000006000017f0304030102010503010001060701630001d0000b071a040167030004696e6974000003676574000105636c65617200020a1b0309004101fb000024000b08002300fb0200000b0600d00024000b000b046e616d65040401000173',
     'hex'
@@ -272,13 +275,16 @@ describe('what cannot be restored', () => {
   })
 
   test('is not what the start function alone does, nor what no code can', async () => {
-    const once = DROPS.replace('(func (export "run")', '(func $run').replace(/\)\)\)$/, ')) (start $run))')
+    const once = DROPS.replace('(func (export "run")', '(func $run').replace(
+      /\)\)\)$/,
+      ')) (start $run))'
+    )
     const bytes = await assemble(once)
     const instance = new WebAssembly.Instance(new WebAssembly.Module(exposeState(bytes)))
     Snapshot.of(instance).restoreTo(instance)
-    expect(WebAssembly.Module.exports(new WebAssembly.Module(exposeState(bytes))).map(it => it.name)).toEqual(
-      ['memory']
-    )
+    expect(
+      WebAssembly.Module.exports(new WebAssembly.Module(exposeState(bytes))).map(it => it.name)
+    ).toEqual(['memory'])
   })
 })
 
@@ -287,7 +293,8 @@ describe("an instance's state", () => {
     (func (export "take") (result i32)
       (global.set $next (i32.add (global.get $next) (i32.const 1))) (global.get $next)))`
   const code = 'ERR_HOSTMAP_SNAPSHOT_MISMATCH'
-  const bytesOf = ({ exports }) => new Uint8Array((exports.memory ?? exports['hostmap:memory']).buffer)
+  const bytesOf = ({ exports }) =>
+    new Uint8Array((exports.memory ?? exports['hostmap:memory']).buffer)
 
   test('goes to another instance as a whole, or not at all', async () => {
     const plain = await assemble(COUNTER)
@@ -300,7 +307,10 @@ describe("an instance's state", () => {
     }
     const says = /lacks the instance's "hostmap:global:0"/
     const target = new WebAssembly.Instance(exposed)
-    for (const snapshot of [Snapshot.of(partly), GuardedMemory.from(partly.exports.memory).snapshot()]) {
+    for (const snapshot of [
+      Snapshot.of(partly),
+      GuardedMemory.from(partly.exports.memory).snapshot()
+    ]) {
       expectError(
         thrownBy(() => snapshot.restoreTo(target)),
         { code, says }
@@ -335,7 +345,10 @@ describe("an instance's state", () => {
       spy.mockRestore()
     }
     expect([shared[at], instance.exports.f()]).toEqual([2, 1])
-    expectError(await thrownBy(() => snapshot.instantiate(shared)), { code, says: 'another module' })
+    expectError(await thrownBy(() => snapshot.instantiate(shared)), {
+      code,
+      says: 'another module'
+    })
   })
 
   test('goes as a whole, or not at all, where the stack ends', async () => {
@@ -361,7 +374,11 @@ describe("an instance's state", () => {
               if (error.name !== 'RangeError') throw error
               return false
             } finally {
-              seen.add([new Uint8Array(memory.buffer)[0] === 2, g.value === 2, t.get(19) !== null].join(' '))
+              seen.add(
+                [new Uint8Array(memory.buffer)[0] === 2, g.value === 2, t.get(19) !== null].join(
+                  ' '
+                )
+              )
             }
           }
           // Frames get smaller as V8 compiles the functions better.

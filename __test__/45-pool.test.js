@@ -135,7 +135,10 @@ describe('an instance of a pool', () => {
     const pool = await makePool(bytes, { init, max: 1 })
     await pool.run(({ exports }) => expect(exports.growTable()).toBe(4))
     expect(pool.stats()).toMatchObject({ size: 0, discarded: 1 })
-    expectError(pool.stats().lastFailure, { code: 'ERR_HOSTMAP_NOT_RESTORABLE', says: /table .* grown/ })
+    expectError(pool.stats().lastFailure, {
+      code: 'ERR_HOSTMAP_NOT_RESTORABLE',
+      says: /table .* grown/
+    })
     await pool.run(expectClean)
     expect(pool.stats()).toMatchObject({ size: 1, created: 2, discarded: 1 })
   })
@@ -143,7 +146,10 @@ describe('an instance of a pool', () => {
   test('is replaced when its memory has grown, and kept where that is accepted', async () => {
     const strict = await makePool(bytes, { init, max: 1 })
     await strict.run(({ exports }) => expect(exports.grow(1)).toBe(2))
-    expectError(strict.stats().lastFailure, { code: 'ERR_HOSTMAP_NOT_RESTORABLE', says: 'grown-memory' })
+    expectError(strict.stats().lastFailure, {
+      code: 'ERR_HOSTMAP_NOT_RESTORABLE',
+      says: 'grown-memory'
+    })
     await strict.run(expectClean)
 
     const lenient = await makePool(bytes, { init, max: 1, accept: ['grown-memory'] })
@@ -188,46 +194,52 @@ describe('an instance of a pool', () => {
     region.close()
   })
 
-  test.each(['mapping', 'window'])('is discarded when a program unmapped a %s of its own', async kind => {
-    const region = HostRegion.copyFrom(Buffer.alloc(4 * limits().pageSize, 5))
-    const pool = await makePool(bytes, {
-      init(_, memory) {
-        if (kind === 'mapping') memory.map(region, { at: WASM_PAGE })
-        else memory.window({ byteLength: WASM_PAGE, at: WASM_PAGE })
-      },
-      max: 1
-    })
-    const unmaps = [
-      standing => standing.unmap(),
-      // Another one just like it makes no difference: imports may have the old one.
-      (standing, memory) => {
-        standing.unmap()
-        if (kind === 'mapping') memory.map(region, { at: WASM_PAGE })
-        else memory.window({ byteLength: WASM_PAGE, at: WASM_PAGE })
-      }
-    ]
-    for (const [round, unmap] of unmaps.entries()) {
-      let standing
-      for (let use = 0; use < 3; use++) {
+  test.each(['mapping', 'window'])(
+    'is discarded when a program unmapped a %s of its own',
+    async kind => {
+      const region = HostRegion.copyFrom(Buffer.alloc(4 * limits().pageSize, 5))
+      const pool = await makePool(bytes, {
+        init(_, memory) {
+          if (kind === 'mapping') memory.map(region, { at: WASM_PAGE })
+          else memory.window({ byteLength: WASM_PAGE, at: WASM_PAGE })
+        },
+        max: 1
+      })
+      const unmaps = [
+        standing => standing.unmap(),
+        // Another one just like it makes no difference: imports may have the old one.
+        (standing, memory) => {
+          standing.unmap()
+          if (kind === 'mapping') memory.map(region, { at: WASM_PAGE })
+          else memory.window({ byteLength: WASM_PAGE, at: WASM_PAGE })
+        }
+      ]
+      for (const [round, unmap] of unmaps.entries()) {
+        let standing
+        for (let use = 0; use < 3; use++) {
+          await pool.run(({ memory }) => {
+            standing ??= memory.mappings[0]
+            // Every user has what the first one had.
+            expect(memory.mappings).toEqual([standing])
+            expect(memory.mappings[0]).toBe(standing)
+            if (kind === 'window') expect(standing.source(region).next()).toBe(region.byteLength)
+          })
+        }
+        expect(pool.stats().discarded).toBe(round)
+        await pool.run(({ memory }) => unmap(memory.mappings[0], memory))
+        expect(pool.stats()).toMatchObject({ size: 0, discarded: round + 1 })
+        expectError(pool.stats().lastFailure, {
+          code: 'ERR_HOSTMAP_NOT_RESTORABLE',
+          says: /was unmapped/
+        })
         await pool.run(({ memory }) => {
-          standing ??= memory.mappings[0]
-          // Every user has what the first one had.
-          expect(memory.mappings).toEqual([standing])
-          expect(memory.mappings[0]).toBe(standing)
-          if (kind === 'window') expect(standing.source(region).next()).toBe(region.byteLength)
+          expect(memory.mappings[0]).not.toBe(standing)
+          expect(memory.mappings[0].unmapped).toBe(false)
         })
       }
-      expect(pool.stats().discarded).toBe(round)
-      await pool.run(({ memory }) => unmap(memory.mappings[0], memory))
-      expect(pool.stats()).toMatchObject({ size: 0, discarded: round + 1 })
-      expectError(pool.stats().lastFailure, { code: 'ERR_HOSTMAP_NOT_RESTORABLE', says: /was unmapped/ })
-      await pool.run(({ memory }) => {
-        expect(memory.mappings[0]).not.toBe(standing)
-        expect(memory.mappings[0].unmapped).toBe(false)
-      })
+      region.close()
     }
-    region.close()
-  })
+  )
 
   test('reads from the start, whatever the one before has read', async () => {
     const wat = `(module (import "env" "memory" (memory 4))
@@ -313,8 +325,8 @@ describe('an instance of a pool', () => {
   })
 
   /**
-   * Calls the function where the stack ends, a frame higher each time until it comes through, and gives how often it did not.
-   * The frames' size is another one with each padding.
+   * Calls the function where the stack ends, a frame higher each time until it comes through, and
+   * gives how often it did not. The frames' size is another one with each padding.
    */
   function atStackEnd(padding, fn) {
     let failed = 0
@@ -344,7 +356,14 @@ describe('an instance of a pool', () => {
       failed += atStackEnd(padding, () => leased.release())
       leased.release()
       const next = await waiting
-      expect(pool.stats()).toMatchObject({ size: 1, idle: 0, busy: 1, waiting: 0, created: 1, discarded: 0 })
+      expect(pool.stats()).toMatchObject({
+        size: 1,
+        idle: 0,
+        busy: 1,
+        waiting: 0,
+        created: 1,
+        discarded: 0
+      })
       expectClean(next)
       next.release()
       expect(pool.stats()).toMatchObject({ size: 1, idle: 1, busy: 0, restored: 2 })
@@ -436,7 +455,10 @@ describe('tables and globals', () => {
       (global (export "fixed") i32 (i32.const 1))
       (func $f (export "f")))`
     const host = {}
-    const pool = await makePool(await assemble(wat), { max: 1, init: it => (it.exports.ref.value = host) })
+    const pool = await makePool(await assemble(wat), {
+      max: 1,
+      init: it => (it.exports.ref.value = host)
+    })
     for (let round = 0; round < 3; round++) {
       await pool.run(({ exports: { table, f32, f64, ref, f } }) => {
         expect([table.get(0), table.get(1)]).toEqual([f, null])
@@ -485,7 +507,9 @@ describe('tables and globals', () => {
 
   test("of another module's functions are refused, and not taken for the module's own", async () => {
     const wat = `(module (memory 1) (table (export "table") 2 funcref) (elem (i32.const 0) $f) (func $f))`
-    const stranger = new WebAssembly.Instance(compiled(await assemble('(module (func (export "g")))')))
+    const stranger = new WebAssembly.Instance(
+      compiled(await assemble('(module (func (export "g")))'))
+    )
     const create = InstancePool.create(await assemble(wat), {
       init: ({ exports }) => exports.table.set(1, stranger.exports.g)
     })
@@ -494,7 +518,10 @@ describe('tables and globals', () => {
     const replaced = InstancePool.create(await assemble(wat), {
       init: ({ exports }) => exports.table.set(0, stranger.exports.g)
     })
-    expectError(await rejection(replaced), { code: 'ERR_HOSTMAP_NOT_RESTORABLE', says: 'function 0' })
+    expectError(await rejection(replaced), {
+      code: 'ERR_HOSTMAP_NOT_RESTORABLE',
+      says: 'function 0'
+    })
   })
 
   test('of a 64-bit table are restored', async () => {
@@ -573,14 +600,22 @@ describe('tables and globals', () => {
       const take = () => {
         const instance = new WebAssembly.Instance(module)
         instance.exports.init()
-        return [hostmap.Snapshot.of(instance), new WeakRef(instance), new WeakRef(instance.exports.memory)]
+        return [
+          hostmap.Snapshot.of(instance),
+          new WeakRef(instance),
+          new WeakRef(instance.exports.memory)
+        ]
       }
       const [snapshot, ...refs] = take()
       for (let i = 0; i < 20 && refs.some(ref => ref.deref()); i++) await collect()
       const { exports } = await snapshot.instantiate(module)
       return [refs.map(ref => ref.deref() === undefined), exports.load(100), exports.call(2)]
     }
-    expect(await inChild(body, { flags: ['--expose-gc'], args: WAT })).toEqual([[true, true], 42, 2])
+    expect(await inChild(body, { flags: ['--expose-gc'], args: WAT })).toEqual([
+      [true, true],
+      42,
+      2
+    ])
   })
 
   test('that are kept with a memory whose module does not show it keep no instance alive', async () => {
@@ -599,8 +634,14 @@ describe('tables and globals', () => {
       for (let i = 0; i < 20 && refs.some(ref => ref.deref()); i++) await collect()
       return [snapshot.closed, value, ...refs.map(ref => ref.deref() === undefined)]
     }
-    const wat = '(module (import "env" "memory" (memory 1)) (global (export "g") (mut i32) (i32.const 3)))'
-    expect(await inChild(body, { flags: ['--expose-gc'], args: wat })).toEqual([false, 3, true, true])
+    const wat =
+      '(module (import "env" "memory" (memory 1)) (global (export "g") (mut i32) (i32.const 3)))'
+    expect(await inChild(body, { flags: ['--expose-gc'], args: wat })).toEqual([
+      false,
+      3,
+      true,
+      true
+    ])
   })
 
   test('that hold objects of the process are kept, and go into no file', async () => {
@@ -616,7 +657,14 @@ describe('tables and globals', () => {
 describe('a pool', () => {
   test('makes what size says, and at most what max says', async () => {
     const pool = await makePool(bytes, { init, size: 3, max: 4 })
-    expect(pool.stats()).toMatchObject({ size: 3, idle: 3, busy: 0, max: 4, created: 3, acquired: 0 })
+    expect(pool.stats()).toMatchObject({
+      size: 3,
+      idle: 3,
+      busy: 0,
+      max: 4,
+      created: 3,
+      acquired: 0
+    })
     const leased = await Promise.all([1, 2, 3, 4].map(() => pool.acquire()))
     const fifth = pool.acquire()
     expect(pool.stats()).toMatchObject({ size: 4, idle: 0, busy: 4, waiting: 1 })
@@ -828,7 +876,9 @@ describe('a pool', () => {
     ;(await pool.acquire()).discard()
     failures = Infinity
     const refused = [1, 2, 3].map(() => rejection(pool.acquire()))
-    expect((await Promise.all(refused)).map(({ message }) => message)).toEqual(Array(3).fill('no room'))
+    expect((await Promise.all(refused)).map(({ message }) => message)).toEqual(
+      Array(3).fill('no room')
+    )
     failures = 0
     await pool.run(expectClean)
     expect(pool.stats()).toMatchObject({ size: 1, idle: 1, waiting: 0 })
@@ -865,7 +915,9 @@ describe('a pool', () => {
       return pool.stats().created
     }
     // Room for three or four.
-    expect(await inChild(body, { ulimit: `-v ${50 * 2 ** 20}`, args: WAT })).toBeGreaterThanOrEqual(36)
+    expect(await inChild(body, { ulimit: `-v ${50 * 2 ** 20}`, args: WAT })).toBeGreaterThanOrEqual(
+      36
+    )
   })
 
   test('says why V8 has no room for another instance', async () => {
@@ -880,7 +932,10 @@ describe('a pool', () => {
       leased.push(await pool.acquire())
       return { code: error.code, count: leased.length - 1, size, busy }
     }
-    const { code, count, size, busy } = await inChild(body, { ulimit: `-v ${50 * 2 ** 20}`, args: WAT })
+    const { code, count, size, busy } = await inChild(body, {
+      ulimit: `-v ${50 * 2 ** 20}`,
+      args: WAT
+    })
     expect(code).toBe('ERR_HOSTMAP_RLIMIT_AS')
     expect(count).toBeGreaterThan(1)
     expect([size, busy]).toEqual([count, count])
@@ -1170,7 +1225,10 @@ describe('a compiled module', () => {
       says: [/hidden-globals/, /hidden-tables/, /exposeState/]
     })
     const half = InstancePool.create(compiled(bytes), { init, accept: ['hidden-globals'] })
-    expectError(await rejection(half), { code: 'ERR_HOSTMAP_NOT_RESTORABLE', says: /hidden-tables/ })
+    expectError(await rejection(half), {
+      code: 'ERR_HOSTMAP_NOT_RESTORABLE',
+      says: /hidden-tables/
+    })
 
     const pool = await makePool(compiled(bytes), {
       init,
@@ -1190,7 +1248,10 @@ describe('a compiled module', () => {
     const file = directory.file()
     await pool.snapshot.save(file)
     const error = await rejection(Snapshot.load(file, { module: bytes }))
-    expectError(error, { code: 'ERR_HOSTMAP_SNAPSHOT_MISMATCH', says: /from a pool that is made of bytes/ })
+    expectError(error, {
+      code: 'ERR_HOSTMAP_SNAPSHOT_MISMATCH',
+      says: /from a pool that is made of bytes/
+    })
     const snapshot = await Snapshot.load(file)
     await (await makePool(bytes, { snapshot })).run(expectClean)
     snapshot.close()
@@ -1199,7 +1260,11 @@ describe('a compiled module', () => {
   test('whose section tells of another module is one that was not exposed', async () => {
     const name = 'wasm-hostmap'
     const [report] = WebAssembly.Module.customSections(compiled(exposeState(bytes)), name)
-    const section = Buffer.concat([Buffer.from([name.length]), Buffer.from(name), Buffer.from(report)])
+    const section = Buffer.concat([
+      Buffer.from([name.length]),
+      Buffer.from(name),
+      Buffer.from(report)
+    ])
     // Its length in two bytes of seven bits.
     const head = Buffer.from([0, (section.length % 128) + 128, Math.floor(section.length / 128)])
     const other = await assemble('(module (memory (export "memory") 1))')
@@ -1219,18 +1284,32 @@ describe('what has no pool', () => {
   test('a module without a memory, or with two', async () => {
     const none = await assemble('(module (func (export "f")))')
     for (const module of [none, compiled(none), compiled(exposeState(none))]) {
-      expectError(await refused(module), { code: 'ERR_HOSTMAP_UNSUITABLE_MODULE', says: /no memory/ })
+      expectError(await refused(module), {
+        code: 'ERR_HOSTMAP_UNSUITABLE_MODULE',
+        says: /no memory/
+      })
     }
-    expectError(await refused(TWO_MEMORIES), { code: 'ERR_HOSTMAP_UNSUITABLE_MODULE', says: /2 memories/ })
+    expectError(await refused(TWO_MEMORIES), {
+      code: 'ERR_HOSTMAP_UNSUITABLE_MODULE',
+      says: /2 memories/
+    })
   })
 
   test('a module whose instances would share their memory', async () => {
-    const wasm = await assemble('(module (import "env" "memory" (memory 1)) (export "memory" (memory 0)))')
+    const wasm = await assemble(
+      '(module (import "env" "memory" (memory 1)) (export "memory" (memory 0)))'
+    )
     const env = { memory: new WebAssembly.Memory({ initial: 1 }) }
     const code = 'ERR_HOSTMAP_UNSUITABLE_MODULE'
-    expectError(await refused(wasm, { imports: { env } }), { code, says: /options\.imports be a function/ })
+    expectError(await refused(wasm, { imports: { env } }), {
+      code,
+      says: /options\.imports be a function/
+    })
     expectError(await refused(compiled(wasm), { imports: { env } }), { code, says: /a function/ })
-    expectError(await refused(wasm, { imports: () => ({ env }), size: 2 }), { code, says: /memory/ })
+    expectError(await refused(wasm, { imports: () => ({ env }), size: 2 }), {
+      code,
+      says: /memory/
+    })
 
     const pool = await makePool(wasm, { imports: () => ({ env }) })
     const leased = await pool.acquire()
@@ -1247,7 +1326,10 @@ describe('what has no pool', () => {
     const t = () => new WebAssembly.Table({ element: 'anyfunc', initial: 1 })
     const code = 'ERR_HOSTMAP_UNSUITABLE_MODULE'
     const shared = { g: g(), t: t() }
-    expectError(await refused(wasm, { imports: { env: shared }, size: 2 }), { code, says: /global/ })
+    expectError(await refused(wasm, { imports: { env: shared }, size: 2 }), {
+      code,
+      says: /global/
+    })
     const sharedTable = () => ({ env: { g: g(), t: shared.t } })
     expectError(await refused(wasm, { imports: sharedTable, size: 2 }), { code, says: /table/ })
     await makePool(wasm, { imports: () => ({ env: { g: g(), t: t() } }), size: 2 })
@@ -1273,17 +1355,19 @@ describe('what has no pool', () => {
   })
 
   test('a module with objects in its segments, unless they may stay', async () => {
-    // wabt can't assemble it.
-    // (memory (export "memory") 1) (type $s (struct (field (mut i32)))) (type $a (array (ref $s)))
-    // (elem $e (ref $s) (item (struct.new $s (i32.const 7))))
-    // (func $get (result (ref $s)) (array.get $a (array.new_elem $a $e (i32.const 0) (i32.const 1)) (i32.const 0)))
-    // (func (export "read") (result i32) (struct.get $s 0 (call $get)))
-    // (func (export "write") (param i32) (struct.set $s 0 (call $get) (local.get 0)))
+    // wabt can't assemble it. (memory (export "memory") 1) (type $s (struct (field (mut i32))))
+    // (type $a (array (ref $s))) (elem $e (ref $s) (item (struct.new $s (i32.const 7)))) (func $get
+    // (result (ref $s)) (array.get $a (array.new_elem $a $e (i32.const 0) (i32.const 1)) (i32.const
+    // 0))) (func (export "read") (result i32) (struct.get $s 0 (call $get))) (func (export "write")
+    // (param i32) (struct.set $s 0 (call $get) (local.get 0)))
     const segment = Buffer.from(
       '0061736d010000000116055f017f015e64000060000164006000017f60017f000304030203040503010001071903066d656d6f72790200047265616400010577726974650002090b01056400014107fb00000b0a25030f0041004101fb0a01004100fb0b010b08001000fb0200000b0a0010002000fb0500000b001c046e616d650106010003676574040702000173010161080401000165',
       'hex'
     )
-    expectError(await refused(segment), { code: 'ERR_HOSTMAP_NOT_RESTORABLE', says: /'gc-objects'/ })
+    expectError(await refused(segment), {
+      code: 'ERR_HOSTMAP_NOT_RESTORABLE',
+      says: /'gc-objects'/
+    })
     if (!WebAssembly.validate(segment)) return // Node 20.
     const pool = await makePool(segment, { accept: ['gc-objects'], max: 1 })
     await pool.run(({ exports }) => exports.write(6))
@@ -1291,19 +1375,18 @@ describe('what has no pool', () => {
   })
 
   test('a module with objects or exceptions in its globals, unless they may stay', async () => {
-    // wabt can't assemble these two.
-    // (type $s (struct (field (mut i32)))) (memory 1) (global (export "g") (mut (ref null $s)) (ref.null $s))
-    // (func (export "init") (global.set 0 (struct.new $s (i32.const 1))))
-    // (func (export "get") (result i32) (struct.get $s 0 (global.get 0)))
-    // (func (export "clear") (global.set 0 (ref.null $s)))
+    // wabt can't assemble these two. (type $s (struct (field (mut i32)))) (memory 1) (global
+    // (export "g") (mut (ref null $s)) (ref.null $s)) (func (export "init") (global.set 0
+    // (struct.new $s (i32.const 1)))) (func (export "get") (result i32) (struct.get $s 0
+    // (global.get 0))) (func (export "clear") (global.set 0 (ref.null $s)))
     const objects = Buffer.from(
       '0061736d01000000010c035f017f016000006000017f0304030102010503010001060701630001d0000b071a040167030004696e6974000003676574000105636c65617200020a1b0309004101fb000024000b08002300fb0200000b0600d00024000b000b046e616d65040401000173',
       'hex'
     )
     // (memory 1) (table (export "t") 1 exnref) (global (export "x") (mut exnref) (ref.null exn))
-    // (global (export "c") v128 (v128.const i64x2 1 2)) (global (export "v") (mut v128) (v128.const i64x2 1 2))
-    // (global (export "i") (mut i31ref) (ref.i31 (i32.const 5))) (global (export "ci") i31ref (ref.i31 (i32.const 5)))
-    // (global (export "a") (mut anyref) (ref.i31 (i32.const 6)))
+    // (global (export "c") v128 (v128.const i64x2 1 2)) (global (export "v") (mut v128) (v128.const
+    // i64x2 1 2)) (global (export "i") (mut i31ref) (ref.i31 (i32.const 5))) (global (export "ci")
+    // i31ref (ref.i31 (i32.const 5))) (global (export "a") (mut anyref) (ref.i31 (i32.const 6)))
     const exceptions = Buffer.from(
       '0061736d0100000004040169000105030100010645066901d0690b7b00fd0c010000000000000002000000000000000b7b01fd0c010000000000000002000000000000000b6c014105fb1c0b6c004105fb1c0b6e014106fb1c0b071e070174010001780300016303010176030201690303026369030401610305',
       'hex'
@@ -1322,7 +1405,11 @@ describe('what has no pool', () => {
     expect(first.stats().discarded).toBe(0)
     if (!WebAssembly.validate(exceptions)) return // No exnref in this V8.
 
-    const second = await makePool(exceptions, { accept: ['v128-globals', 'hidden-tables'], size: 2, max: 2 })
+    const second = await makePool(exceptions, {
+      accept: ['v128-globals', 'hidden-tables'],
+      size: 2,
+      max: 2
+    })
     for (let round = 0; round < 2; round++) {
       await second.run(({ exports: { i, a } }) => {
         expect([i.value, a.value]).toEqual([5, 6])
@@ -1345,12 +1432,17 @@ describe('what has no pool', () => {
       code,
       says: [/options\.imports\(0\)/, /promise/]
     })
-    expectError(await refused(bytes, { imports: later() }), { code, says: [/options\.imports/, /promise/] })
+    expectError(await refused(bytes, { imports: later() }), {
+      code,
+      says: [/options\.imports/, /promise/]
+    })
   })
 
   test('instances with more memory than the first, unless it may stay', async () => {
     const wasm = await assemble('(module (import "env" "memory" (memory 1 9)))')
-    const imports = index => ({ env: { memory: new WebAssembly.Memory({ initial: 1 + index, maximum: 9 }) } })
+    const imports = index => ({
+      env: { memory: new WebAssembly.Memory({ initial: 1 + index, maximum: 9 }) }
+    })
     const bind = instance => instance.exports.grow(sizes++)
     let sizes = 0
     for (const [module, options] of [
@@ -1405,7 +1497,10 @@ describe('what has no pool', () => {
 
   test('create with init and snapshot', async () => {
     const { snapshot } = await makePool(bytes, { init })
-    expectError(await refused(bytes, { init, snapshot }), { code: 'ERR_INVALID_ARG_VALUE', says: /both/ })
+    expectError(await refused(bytes, { init, snapshot }), {
+      code: 'ERR_INVALID_ARG_VALUE',
+      says: /both/
+    })
   })
 
   test('create with a snapshot of another module', async () => {
@@ -1447,7 +1542,10 @@ describe('what has no pool', () => {
   test('create with a snapshot that lacks what the module hides, or is closed', async () => {
     const instance = new WebAssembly.Instance(compiled(bytes))
     instance.exports.init()
-    for (const snapshot of [Snapshot.of(instance), GuardedMemory.from(instance.exports.memory).snapshot()]) {
+    for (const snapshot of [
+      Snapshot.of(instance),
+      GuardedMemory.from(instance.exports.memory).snapshot()
+    ]) {
       const code = 'ERR_HOSTMAP_SNAPSHOT_MISMATCH'
       expectError(await refused(bytes, { snapshot }), { code, says: 'hostmap:global:0' })
       snapshot.close()

@@ -23,7 +23,8 @@ const growWat = (memory, at = 'i32', rest = '') => `(module ${memory}
 const OWN = growWat('(memory (export "memory") 1 10)')
 
 const pages = memory => memory.buffer.byteLength / WASM_PAGE
-const mapIn = memory => GuardedMemory.from(memory).map(HostRegion.copyFrom(Buffer.alloc(WASM_PAGE, 7)))
+const mapIn = memory =>
+  GuardedMemory.from(memory).map(HostRegion.copyFrom(Buffer.alloc(WASM_PAGE, 7)))
 const wasmOf = hex => Buffer.from(hex, 'hex')
 const testIfValid = bytes => (WebAssembly.validate(bytes) ? test : test.skip)
 
@@ -53,8 +54,9 @@ describe('growth that the host does', () => {
     expect(write).toThrow(TRAP)
     expect(mapping.strayWrites).toBe(0)
     // A module that grows by itself lays them bare until the next call.
-    const plain = (await WebAssembly.instantiate(await assemble(growWat('(memory (export "memory") 1)'))))
-      .instance.exports
+    const plain = (
+      await WebAssembly.instantiate(await assemble(growWat('(memory (export "memory") 1)')))
+    ).instance.exports
     const bare = mapIn(plain.memory)
     plain.grow(1)
     expect(() => plain.store(bare.address, 1)).not.toThrow()
@@ -92,7 +94,9 @@ describe('growth that the host does', () => {
     expect([hidden.size(), hidden.grow(1), hidden.size()]).toEqual([3, 3, 4])
     expect(seen.map(it => it[4]?.byteLength)).toEqual([undefined, 4 * WASM_PAGE])
     expect(Object.keys(hidden)).toEqual(['grow', 'size', 'store', 'hostmap:memory'])
-    expect((await watched(growWat('(memory 1 10)', 'i32', start), { limit: 2 * WASM_PAGE })).size()).toBe(1)
+    expect(
+      (await watched(growWat('(memory 1 10)', 'i32', start), { limit: 2 * WASM_PAGE })).size()
+    ).toBe(1)
   })
 
   test('stops at a limit, in bytes', async () => {
@@ -131,7 +135,9 @@ describe('growth that the host does', () => {
       if (depth === 1) expect(exports.grow(2)).toBe(1)
     }
     exports = await watched(OWN, { onGrow, limit: 4 * WASM_PAGE })
-    expect([exports.grow(2), exports.size(), exports.grow(1), exports.size()]).toEqual([-1, 3, 3, 4])
+    expect([exports.grow(2), exports.size(), exports.grow(1), exports.size()]).toEqual([
+      -1, 3, 3, 4
+    ])
   })
 
   test('keeps its limit whatever size a script gives the buffer', async () => {
@@ -191,21 +197,25 @@ describe('growth that the host does', () => {
     expect([size(), f(), made.map(pages)]).toEqual([4, 42, [4]])
   })
 
-  // (memory (export "a") 1 4) (memory 1 4) (memory $still 1), growA and growB by their first two, and both sizes.
+  // (memory (export "a") 1 4) (memory 1 4) (memory $still 1), growA and growB by their first two,
+  // and both sizes.
   const SEVERAL = wasmOf(
     '0061736d01000000010a0260017f017f6000017f0304030000010509030101040101040001071d04016102000567726f774100000567726f774200010573697a657300020a1b030600200040000b0600200040010b0b003f0041e4006c3f016a0b000f046e616d6506080102057374696c6c'
   )
   testIfValid(SEVERAL)('tells several memories apart', async () => {
     const seen = []
-    const made = instrumentGrowth(SEVERAL, { onGrow: ({ memoryIndex }) => void seen.push(memoryIndex) })
+    const made = instrumentGrowth(SEVERAL, {
+      onGrow: ({ memoryIndex }) => void seen.push(memoryIndex)
+    })
     const { exports } = await made.instantiate()
     expect([exports.growB(2), exports.growA(1), exports.sizes()]).toEqual([1, 1, 203])
     expect(seen).toEqual([1, 0])
     expect([pages(exports.a), pages(exports['hostmap:memory-1'])]).toEqual([2, 3])
   })
 
-  // (memory 1 100), a function $grow, and ways to it: direct, by a table, by call_ref and a tail call, into a struct, and out
-  // of an exception; a global and segments refer to functions, and a type section ends before ours.
+  // (memory 1 100), a function $grow, and ways to it: direct, by a table, by call_ref and a tail
+  // call, into a struct, and out of an exception; a global and segments refer to functions, and a
+  // type section ends before ours.
   const PROPOSALS = wasmOf(
     '0061736d01000000010e035f017f0160017f017f60017f0003090801010101010101010404017000040504010101640d030100020606017000d2000b072a05066469726563740003057461626c650004037265660005066f626a6563740006066361756768740007090c020041010b020001030001020a56080700200041026c0b0600200040000b0600200012010b08002000100110000b0900200041021101000b08002000d20214010b0d0020001001fb0000fb0200000b1400027f1f40010000002000100108000b417b0b0b0049046e616d6501140300057477696365010467726f7702047461696c03060107010001630407020001730101660504010001740704010001670a060100010001780b070100046f6f7073'
   )
@@ -234,8 +244,16 @@ describe('growth that the host does', () => {
     if (!WebAssembly.validate(bytes)) return
     const seen = []
     const onGrow = ({ newByteLength }) => void seen.push(newByteLength / WASM_PAGE)
-    const { exports } = await instrumentGrowth(bytes, { onGrow, limit: 6 * WASM_PAGE }).instantiate()
-    expect([exports.grow(0n), exports.grow(2n), exports.grow(5n), exports.size()]).toEqual([2n, 2n, -1n, 4n])
+    const { exports } = await instrumentGrowth(bytes, {
+      onGrow,
+      limit: 6 * WASM_PAGE
+    }).instantiate()
+    expect([exports.grow(0n), exports.grow(2n), exports.grow(5n), exports.size()]).toEqual([
+      2n,
+      2n,
+      -1n,
+      4n
+    ])
     expect([exports.grow(-1n), exports.grow(2n ** 40n)]).toEqual([-1n, -1n])
     expect(seen).toEqual([2, 4])
   })
@@ -254,7 +272,9 @@ describe('growth that the host does', () => {
   })
 
   test64('of 64-bit memories keeps mappings read-only', async () => {
-    const { grow, store, memory } = await watched(growWat('(memory (export "memory") i64 1)', 'i64'))
+    const { grow, store, memory } = await watched(
+      growWat('(memory (export "memory") i64 1)', 'i64')
+    )
     const mapping = mapIn(memory)
     expect(grow(1n)).toBe(2n)
     expect(() => store(BigInt(mapping.address), 1)).toThrow(TRAP)
@@ -285,7 +305,9 @@ describe('growth that the host does', () => {
         root: require.resolve('../..')
       }
       const worker = new Worker(source, { eval: true, workerData })
-      const answer = await new Promise((resolve, reject) => worker.on('message', resolve).on('error', reject))
+      const answer = await new Promise((resolve, reject) =>
+        worker.on('message', resolve).on('error', reject)
+      )
       return [...answer, mapping.strayWrites]
     })
     expect(result).toEqual([2, 'RuntimeError', 0])
@@ -377,9 +399,12 @@ describe('instrumentGrowth', () => {
       bind(instance)
       const { exports } = instance
       exports['hostmap:global:0'].value = 6
-      expect([exports.grow(1), exports.grow(1), exports.g(), pages(exports['hostmap:memory'])]).toEqual([
-        1, -1, 6, 2
-      ])
+      expect([
+        exports.grow(1),
+        exports.grow(1),
+        exports.g(),
+        pages(exports['hostmap:memory'])
+      ]).toEqual([1, -1, 6, 2])
       Snapshot.of(instance)
     }
   })
@@ -388,7 +413,11 @@ describe('instrumentGrowth', () => {
     ['no module', [undefined], 'ERR_INVALID_ARG_TYPE'],
     ['text', [Buffer.from('(module)')], 'ERR_INVALID_ARG_VALUE'],
     ['an unknown option', [Buffer.from('(module)'), { ongrow: () => {} }], 'ERR_INVALID_ARG_VALUE'],
-    ['an onGrow that is no function', [Buffer.from('(module)'), { onGrow: true }], 'ERR_INVALID_ARG_TYPE'],
+    [
+      'an onGrow that is no function',
+      [Buffer.from('(module)'), { onGrow: true }],
+      'ERR_INVALID_ARG_TYPE'
+    ],
     ['a limit that is no size', [Buffer.from('(module)'), { limit: -1 }], 'ERR_OUT_OF_RANGE']
   ])('refuses %s', (_, args, code) => {
     expectError(
@@ -428,7 +457,8 @@ describe('a pool', () => {
   test('watches the growth of its instances, and shows nothing of how', async () => {
     const bytes = await assemble(growWat('(memory 1 10)'))
     const seen = []
-    const onGrow = ({ newByteLength, memory }) => void seen.push([newByteLength / WASM_PAGE, memory])
+    const onGrow = ({ newByteLength, memory }) =>
+      void seen.push([newByteLength / WASM_PAGE, memory])
     const growth = { onGrow, limit: 3 * WASM_PAGE }
     const pool = await InstancePool.create(bytes, { growth, accept: ['grown-memory'], max: 1 })
     for (let round = 0; round < 2; round++) {
@@ -451,7 +481,9 @@ describe('a pool', () => {
   test('needs the bytes for that, and its states are none of the module as it was', async () => {
     const bytes = await assemble(OWN)
     expectError(
-      await thrownBy(() => InstancePool.create(new WebAssembly.Module(exposeState(bytes)), { growth: {} })),
+      await thrownBy(() =>
+        InstancePool.create(new WebAssembly.Module(exposeState(bytes)), { growth: {} })
+      ),
       {
         code: 'ERR_HOSTMAP_UNSUITABLE_MODULE',
         says: /bytes/
@@ -466,10 +498,15 @@ describe('a pool', () => {
     expectError(await thrownBy(() => pool.snapshot.instantiate(bytes)), {
       code: 'ERR_HOSTMAP_SNAPSHOT_MISMATCH'
     })
-    const again = await InstancePool.create(bytes, { growth: { limit: 0 }, snapshot: pool.snapshot })
+    const again = await InstancePool.create(bytes, {
+      growth: { limit: 0 },
+      snapshot: pool.snapshot
+    })
     await again.run(({ exports }) => expect(exports.grow(1)).toBe(-1))
     const made = instrumentGrowth(bytes)
-    expect((await pool.snapshot.instantiate(made.bytes, made.importsFor().imports)).exports.grow(1)).toBe(1)
+    expect(
+      (await pool.snapshot.instantiate(made.bytes, made.importsFor().imports)).exports.grow(1)
+    ).toBe(1)
     pool.close()
     again.close()
   })

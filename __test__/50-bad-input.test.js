@@ -1,7 +1,7 @@
 'use strict'
 
-// Every argument of every public function, wrong in every way that it can be. Each row checks the error's class, its
-// code, what its message says, and that nothing was mapped, opened or lost.
+// Every argument of every public function, wrong in every way that it can be. Each row checks the
+// error's class, its code, what its message says, and that nothing was mapped, opened or lost.
 
 const { constants } = require('node:buffer')
 const { execFileSync } = require('node:child_process')
@@ -10,8 +10,23 @@ const net = require('node:net')
 const path = require('node:path')
 const { pathToFileURL } = require('node:url')
 const { isAnyArrayBuffer } = require('node:util/types')
-const { GuardedMemory, HostRegion, Mapping, Layout, Snapshot, Window, WindowSource, limits } = require('..')
-const { expectError, expectFailure, expectNothingNew, possessions, thrownBy } = require('./support/errors')
+const {
+  GuardedMemory,
+  HostRegion,
+  Mapping,
+  Layout,
+  Snapshot,
+  Window,
+  WindowSource,
+  limits
+} = require('..')
+const {
+  expectError,
+  expectFailure,
+  expectNothingNew,
+  possessions,
+  thrownBy
+} = require('./support/errors')
 const { temporaryDirectory, noise } = require('./support/files')
 const { fdOf, mappingsNamed } = require('./support/procfs')
 const { inChild } = require('./support/child')
@@ -43,7 +58,9 @@ beforeEach(() => (before = picture()))
 afterEach(() => expect(picture()).toEqual(before))
 function picture() {
   return {
-    ranges: memory.layout().ranges.map(({ kind, start, end, access }) => [kind, start, end, access]),
+    ranges: memory
+      .layout()
+      .ranges.map(({ kind, start, end, access }) => [kind, start, end, access]),
     byteLength: memory.byteLength,
     region: [region.byteLength, region.sealed, region.writable, region.closed],
     unmapped: mapped.unmapped,
@@ -51,7 +68,10 @@ function picture() {
   }
 }
 
-/** How a value stands in a test's title. Not by `util.inspect`, which would run code of ours on what is no object of ours. */
+/**
+ * How a value stands in a test's title. Not by `util.inspect`, which would run code of ours on what
+ * is no object of ours.
+ */
 function named(value) {
   if (typeof value === 'symbol' || typeof value === 'function' || typeof value !== 'object')
     return String(value)
@@ -72,7 +92,8 @@ const VALUE_ERROR = { code: ['ERR_INVALID_ARG_VALUE', 'ERR_OUT_OF_RANGE'] }
  * The rows for an integer argument.
  *
  * @param limits.min, limits.max the range: the values beside it are refused
- * @param limits.unaligned values in the range that are no multiple of what they must be a multiple of
+ * @param limits.unaligned values in the range that are no multiple of what they must be a multiple
+ *   of
  * @param limits.bigint whether BigInts are taken as well
  * @param limits.required whether undefined is refused
  * @param limits.orPart whether an object is taken as a part
@@ -80,18 +101,41 @@ const VALUE_ERROR = { code: ['ERR_INVALID_ARG_VALUE', 'ERR_OUT_OF_RANGE'] }
 function integerRows(
   name,
   call,
-  { min, max = Number.MAX_SAFE_INTEGER, unaligned = [], bigint = false, required = false, orPart = false }
+  {
+    min,
+    max = Number.MAX_SAFE_INTEGER,
+    unaligned = [],
+    bigint = false,
+    required = false,
+    orPart = false
+  }
 ) {
   const notNumbers = NOT_NUMBERS.filter(value => !orPart || named(value) !== '{  }')
   const types = [...notNumbers, ...(bigint ? [] : [1n]), ...(required ? [undefined] : [])]
-  const ranges = [-1, min - 1, 0.5, min + 0.5, NaN, Infinity, -Infinity, 2 ** 53, -(2 ** 53), 1e300, max + 1]
+  const ranges = [
+    -1,
+    min - 1,
+    0.5,
+    min + 0.5,
+    NaN,
+    Infinity,
+    -Infinity,
+    2 ** 53,
+    -(2 ** 53),
+    1e300,
+    max + 1
+  ]
   if (bigint) ranges.push(-1n, BigInt(max) + 1n, 2n ** 64n, -(2n ** 70n))
   const says = new RegExp(name)
   return [
     ...types.map(value => [name, value, call, { ...TYPE_ERROR, says }]),
     ...[...new Set(ranges)]
       .filter(
-        value => value < min || value > max || Number.isNaN(value) || (typeof value === 'number' && value % 1)
+        value =>
+          value < min ||
+          value > max ||
+          Number.isNaN(value) ||
+          (typeof value === 'number' && value % 1)
       )
       .map(value => [name, value, call, { ...RANGE_ERROR, says: [says, received(value)] }]),
     ...unaligned.map(value => [
@@ -203,7 +247,9 @@ const table = {
     }),
     ...optionsRows(value => HostRegion.allocate(1, value)),
     ...nameRows(name => HostRegion.allocate(1, { name })),
-    ...booleanOrWordRows('hugePages', hugePages => HostRegion.allocate(1, { hugePages }), ['hugetlb'])
+    ...booleanOrWordRows('hugePages', hugePages => HostRegion.allocate(1, { hugePages }), [
+      'hugetlb'
+    ])
   ],
   'HostRegion.copyFrom': [
     ...[
@@ -237,13 +283,17 @@ const table = {
     ]),
     ...optionsRows(value => HostRegion.copyFrom(contents, value)),
     ...nameRows(name => HostRegion.copyFrom(contents, { name })),
-    ...booleanOrWordRows('hugePages', hugePages => HostRegion.copyFrom(contents, { hugePages }), ['hugetlb'])
+    ...booleanOrWordRows('hugePages', hugePages => HostRegion.copyFrom(contents, { hugePages }), [
+      'hugetlb'
+    ])
   ],
   'HostRegion.load': [
     ...pathRows(path => HostRegion.load(path)),
     ...optionsRows(value => HostRegion.load(file, value)),
     ...nameRows(name => HostRegion.load(file, { name })),
-    ...booleanOrWordRows('hugePages', hugePages => HostRegion.load(file, { hugePages }), ['hugetlb']),
+    ...booleanOrWordRows('hugePages', hugePages => HostRegion.load(file, { hugePages }), [
+      'hugetlb'
+    ]),
     ...integerRows('byteOffset', byteOffset => HostRegion.load(file, { byteOffset }), {
       min: 0,
       max: contents.length - 1
@@ -292,7 +342,11 @@ const table = {
     ...booleanRows('writable', writable => HostRegion.open(file, { writable }))
   ],
   'HostRegion.fromFd': [
-    ...integerRows('fd', value => HostRegion.fromFd(value), { min: 0, max: 2 ** 31 - 1, required: true }),
+    ...integerRows('fd', value => HostRegion.fromFd(value), {
+      min: 0,
+      max: 2 ** 31 - 1,
+      required: true
+    }),
     ...optionsRows(value => HostRegion.fromFd(fd, value)),
     ...integerRows('byteOffset', byteOffset => HostRegion.fromFd(fd, { byteOffset }), {
       min: 0,
@@ -452,7 +506,11 @@ const table = {
       at => memory.map(region, { at, byteLength: 1 }),
       { ...RANGE_ERROR, says: [/at\b/, received(32 * WASM_PAGE)] }
     ],
-    ...wordRows('access', access => memory.map(region, { at: 0, access }), ['readonly', 'private', 'shared']),
+    ...wordRows('access', access => memory.map(region, { at: 0, access }), [
+      'readonly',
+      'private',
+      'shared'
+    ]),
     ...booleanRows('populate', populate => memory.map(region, { at: 0, populate })),
     ...booleanRows('hugePages', hugePages => memory.map(region, { at: 0, hugePages })),
     ...[
@@ -495,9 +553,13 @@ const table = {
     ...nameRows(name => memory.snapshot({ name })),
     ...booleanRows('exclusive', exclusive => memory.snapshot({ exclusive })),
     ...booleanRows('hugePages', hugePages => memory.snapshot({ hugePages })),
-    ...integerRows('keepResidentBytes', keepResidentBytes => memory.snapshot({ keepResidentBytes }), {
-      min: 0
-    }),
+    ...integerRows(
+      'keepResidentBytes',
+      keepResidentBytes => memory.snapshot({ keepResidentBytes }),
+      {
+        min: 0
+      }
+    ),
     ...notBytes.map(module => [
       'module',
       module,
@@ -530,7 +592,9 @@ const table = {
   'GuardedMemory.reset': [
     ...optionsRows(value => memory.reset(value)),
     ...booleanRows('exclusive', exclusive => memory.reset({ exclusive })),
-    ...integerRows('keepResidentBytes', keepResidentBytes => memory.reset({ keepResidentBytes }), { min: 0 })
+    ...integerRows('keepResidentBytes', keepResidentBytes => memory.reset({ keepResidentBytes }), {
+      min: 0
+    })
   ],
   'Snapshot.of': [
     ...[undefined, null, 1, 'x', {}, [], { exports: null }, { exports: 1 }].map(value => [
@@ -561,9 +625,13 @@ const table = {
   'Snapshot.load': [
     ...pathRows(path => Snapshot.load(path)),
     ...optionsRows(value => Snapshot.load(file, value)),
-    ...integerRows('keepResidentBytes', keepResidentBytes => Snapshot.load(file, { keepResidentBytes }), {
-      min: 0
-    }),
+    ...integerRows(
+      'keepResidentBytes',
+      keepResidentBytes => Snapshot.load(file, { keepResidentBytes }),
+      {
+        min: 0
+      }
+    ),
     ...booleanRows('hugePages', hugePages => Snapshot.load(file, { hugePages })),
     ...notBytes.map(module => [
       'module',
@@ -641,7 +709,8 @@ function detachedView() {
 for (const [callee, rows] of Object.entries(table)) {
   describe(`${callee} refuses`, () => {
     for (const [name, value, call, expected] of rows) {
-      test(`${name}: ${typeof value} ${named(value)}`, () => expectFailure(() => call(value), expected))
+      test(`${name}: ${typeof value} ${named(value)}`, () =>
+        expectFailure(() => call(value), expected))
     }
   })
 }
@@ -674,28 +743,39 @@ describe('guarded.grow', () => {
   test.each([2 ** 53, Infinity, 1e300, 2n ** 53n, 2n ** 64n])(
     'refuses %p pages: no such number',
     async pages => {
-      await expectFailure(() => memory.grow(pages), { code: ['ERR_OUT_OF_RANGE', 'ERR_HOSTMAP_MEMORY_FULL'] })
+      await expectFailure(() => memory.grow(pages), {
+        code: ['ERR_OUT_OF_RANGE', 'ERR_HOSTMAP_MEMORY_FULL']
+      })
     }
   )
 })
 
 describe('64-bit memories', () => {
-  test64.each([262_145, 262_145n, 2 ** 32, 2n ** 48n, -1n])('refuse an initial size of %p', async initial => {
-    await expectFailure(() => new GuardedMemory({ initial, address: 'i64' }), {
-      ...RANGE_ERROR,
-      says: [/initial/, received(initial)]
-    })
-    await expectFailure(() => new GuardedMemory({ initial: 0, maximum: initial, address: 'i64' }), {
-      ...RANGE_ERROR,
-      says: [/maximum/, received(initial)]
-    })
-  })
+  test64.each([262_145, 262_145n, 2 ** 32, 2n ** 48n, -1n])(
+    'refuse an initial size of %p',
+    async initial => {
+      await expectFailure(() => new GuardedMemory({ initial, address: 'i64' }), {
+        ...RANGE_ERROR,
+        says: [/initial/, received(initial)]
+      })
+      await expectFailure(
+        () => new GuardedMemory({ initial: 0, maximum: initial, address: 'i64' }),
+        {
+          ...RANGE_ERROR,
+          says: [/maximum/, received(initial)]
+        }
+      )
+    }
+  )
 
   test64.each([16 * 2 ** 30, 2 ** 52, 2n ** 52n, 2n ** 64n, -4096n, 4097n])(
     'refuse to map at %p',
     async at => {
       const guarded = new GuardedMemory({ initial: 70_000, address: 'i64' })
-      await expectFailure(() => guarded.map(region, { at }), { ...VALUE_ERROR, says: [/at\b/, received(at)] })
+      await expectFailure(() => guarded.map(region, { at }), {
+        ...VALUE_ERROR,
+        says: [/at\b/, received(at)]
+      })
     }
   )
 
@@ -756,7 +836,8 @@ describe('a file that can not be had', () => {
     test.each(rows)('%s', async (kind, expected) => {
       const says = [expected.says ?? [], bad[kind]].flat()
       await expectFailure(() => call(bad[kind]), { ...expected, says })
-      if (bad[kind]) await expectFailure(() => call(pathToFileURL(bad[kind])), { ...expected, says })
+      if (bad[kind])
+        await expectFailure(() => call(pathToFileURL(bad[kind])), { ...expected, says })
     })
   })
 
@@ -779,19 +860,26 @@ describe('a file that can not be had', () => {
     fs.closeSync(fd)
   })
 
-  // A file of the kernel's own that can be mapped since 6.16, and never made writable: a growth of its memory would end the process.
+  // A file of the kernel's own that can be mapped since 6.16, and never made writable: a growth of
+  // its memory would end the process.
   const btf = '/sys/kernel/btf/vmlinux'
   const testBtf = fs.existsSync(btf) ? test : test.skip
-  testBtf('a file whose private pages can not be made writable is refused, and can be loaded', async () => {
-    const says = [btf, /can be mapped for reading only|can't be mapped/]
-    await expectFailure(() => HostRegion.open(btf), { code: 'ERR_HOSTMAP_NOT_A_FILE', says })
-    const fd = fs.openSync(btf)
-    await expectFailure(() => HostRegion.fromFd(fd), { code: 'ERR_HOSTMAP_NOT_A_FILE', says: says[1] })
-    fs.closeSync(fd)
-    const region = await HostRegion.load(btf)
-    expect(region.byteLength).toBe(fs.statSync(btf).size)
-    region.close()
-  })
+  testBtf(
+    'a file whose private pages can not be made writable is refused, and can be loaded',
+    async () => {
+      const says = [btf, /can be mapped for reading only|can't be mapped/]
+      await expectFailure(() => HostRegion.open(btf), { code: 'ERR_HOSTMAP_NOT_A_FILE', says })
+      const fd = fs.openSync(btf)
+      await expectFailure(() => HostRegion.fromFd(fd), {
+        code: 'ERR_HOSTMAP_NOT_A_FILE',
+        says: says[1]
+      })
+      fs.closeSync(fd)
+      const region = await HostRegion.load(btf)
+      expect(region.byteLength).toBe(fs.statSync(btf).size)
+      region.close()
+    }
+  )
 
   test('fromFd of a socket', async () => {
     const socket = net.connect(bad.socket)
@@ -816,7 +904,10 @@ describe('a file that can not be had', () => {
     const sysfs = '/sys/kernel/mm/transparent_hugepage/enabled'
     if (!fs.existsSync(sysfs)) return
     const error = await thrownBy(() => HostRegion.load(sysfs))
-    expectError(error, { code: ['ERR_HOSTMAP_FILE_SHRUNK', 'ERR_HOSTMAP_READ_FAILED'], says: sysfs })
+    expectError(error, {
+      code: ['ERR_HOSTMAP_FILE_SHRUNK', 'ERR_HOSTMAP_READ_FAILED'],
+      says: sysfs
+    })
     expect(mappingsNamed(sysfs)).toEqual([])
   })
 })
@@ -906,7 +997,16 @@ describe('an object that is not what it seems', () => {
   test.each(ofSnapshots.filter(([key]) => key !== 'constructor'))(
     'Snapshot.prototype.%s of something else is a TypeError',
     async (_key, { get, value }) => {
-      for (const self of [undefined, null, 1, {}, Snapshot.prototype, Object.create(kept), region, memory]) {
+      for (const self of [
+        undefined,
+        null,
+        1,
+        {},
+        Snapshot.prototype,
+        Object.create(kept),
+        region,
+        memory
+      ]) {
         const error = await thrownBy(() => (get ?? value).call(self))
         expect(error?.name).toBe('TypeError')
       }
@@ -937,7 +1037,10 @@ describe('an object that is not what it seems', () => {
       'a resizable ArrayBuffer at its full size',
       () => new ArrayBuffer(WASM_PAGE, { maxByteLength: WASM_PAGE })
     ],
-    ['a growable SharedArrayBuffer', () => new SharedArrayBuffer(WASM_PAGE, { maxByteLength: 2 ** 32 })],
+    [
+      'a growable SharedArrayBuffer',
+      () => new SharedArrayBuffer(WASM_PAGE, { maxByteLength: 2 ** 32 })
+    ],
     ['a view of a region', () => region.view(0, WASM_PAGE)],
     [
       'the old buffer of a memory that grew',
@@ -1001,11 +1104,17 @@ describe('a region that is closed', () => {
     ['seal', region => region.seal()],
     ['map', region => memory.map(region)],
     ['map at', region => memory.map(region, { at: 0 })],
-    ['map with an allocator', region => memory.map(region, { allocator: { malloc: () => 0, free() {} } })]
+    [
+      'map with an allocator',
+      region => memory.map(region, { allocator: { malloc: () => 0, free() {} } })
+    ]
   ])('%s says so, with its name', async (_, call) => {
     const closed = HostRegion.allocate(WASM_PAGE, { name: 'long closed' })
     closed.close()
-    await expectFailure(() => call(closed), { code: 'ERR_HOSTMAP_REGION_CLOSED', says: /long closed/ })
+    await expectFailure(() => call(closed), {
+      code: 'ERR_HOSTMAP_REGION_CLOSED',
+      says: /long closed/
+    })
   })
 })
 
@@ -1097,7 +1206,8 @@ describe('at a limit of the process', () => {
         const { HostRegion, GuardedMemory } = hostmap
         const large = HostRegion.allocate(2 ** 34)
         const guarded = new GuardedMemory({ initial: 1, maximum: 16_384 + 1 })
-        // Node 24 and later start V8 without its trap handler here: memories are smaller then, and more of them fit.
+        // Node 24 and later start V8 without its trap handler here: memories are smaller then, and
+        // more of them fit.
         const held = []
         const limited = {
           'new GuardedMemory': await failure(() => {
@@ -1118,7 +1228,10 @@ describe('at a limit of the process', () => {
       { ulimit: `-v ${13 * 2 ** 20}` }
     )
     expectError(limited['new GuardedMemory'], { code: 'ERR_HOSTMAP_RLIMIT_AS', says: /ulimit -v/ })
-    expectError(limited.view, { code: ['ERR_HOSTMAP_RLIMIT_AS', 'ERR_HOSTMAP_MAP_FAILED'], errno: -12 })
+    expectError(limited.view, {
+      code: ['ERR_HOSTMAP_RLIMIT_AS', 'ERR_HOSTMAP_MAP_FAILED'],
+      errno: -12
+    })
     expect(mapped).toBe(0)
   })
 
@@ -1190,13 +1303,22 @@ describe('windows', () => {
 
   /** What takes a part of the contents, perhaps an empty one. */
   const partRows = make => [
-    ...integerRows('byteOffset', byteOffset => make({ byteOffset }), { min: 0, max: contents.length }),
-    ...integerRows('byteLength', byteLength => make({ byteLength }), { min: 0, max: contents.length }),
+    ...integerRows('byteOffset', byteOffset => make({ byteOffset }), {
+      min: 0,
+      max: contents.length
+    }),
+    ...integerRows('byteLength', byteLength => make({ byteLength }), {
+      min: 0,
+      max: contents.length
+    }),
     [
       'byteLength',
       contents.length - 9,
       byteLength => make({ byteOffset: 10, byteLength }),
-      { ...RANGE_ERROR, says: [/byteLength/, received(contents.length - 9), received(contents.length - 10)] }
+      {
+        ...RANGE_ERROR,
+        says: [/byteLength/, received(contents.length - 9), received(contents.length - 10)]
+      }
     ]
   ]
 
@@ -1205,7 +1327,10 @@ describe('windows', () => {
     ...regionRows(value => make(value), [...NOT_REGIONS, null]),
     ...optionRows(value => make(region, value)),
     ...integerRows('chunk', chunk => make(region, { chunk }), { min: 1, max: 4 * HOST_PAGE }),
-    ...integerRows('overlap', overlap => make(region, { overlap }), { min: 0, max: 4 * HOST_PAGE - 1 }),
+    ...integerRows('overlap', overlap => make(region, { overlap }), {
+      min: 0,
+      max: 4 * HOST_PAGE - 1
+    }),
     ...partRows(part => make(region, part)),
     ['chunk', 101, chunk => make(region, { chunk, overlap: 4 * HOST_PAGE - 100 }), RANGE_ERROR],
     ...wordRows('access', access => make(region, { access }), ACCESSES),
@@ -1349,7 +1474,11 @@ describe('windows', () => {
       ])
     ],
     'region.split': [
-      ...integerRows('count', value => region.split(value), { min: 1, max: 2 ** 20, required: true }),
+      ...integerRows('count', value => region.split(value), {
+        min: 1,
+        max: 2 ** 20,
+        required: true
+      }),
       ...optionRows(value => region.split(1, value)),
       ...integerRows('align', align => region.split(1, { align }), { min: 1 }),
       ...partRows(part => region.split(1, part))
@@ -1358,7 +1487,8 @@ describe('windows', () => {
   for (const [callee, rows] of Object.entries(calls)) {
     describe(`${callee} refuses`, () => {
       for (const [name, value, call, expected] of rows) {
-        test(`${name}: ${typeof value} ${named(value)}`, () => expectFailure(() => call(value), expected))
+        test(`${name}: ${typeof value} ${named(value)}`, () =>
+          expectFailure(() => call(value), expected))
       }
     })
   }
@@ -1371,7 +1501,9 @@ describe('windows', () => {
   })
 
   test('past the end of a memory of which only the buffer is known are refused', async () => {
-    await expectFailure(() => hidden.window({ byteLength: HOST_PAGE }), { code: 'ERR_HOSTMAP_MEMORY_HIDDEN' })
+    await expectFailure(() => hidden.window({ byteLength: HOST_PAGE }), {
+      code: 'ERR_HOSTMAP_MEMORY_HIDDEN'
+    })
   })
 
   test.each([
@@ -1391,7 +1523,11 @@ describe('windows', () => {
   test('whose block is taken give it back', async () => {
     const free = jest.fn()
     await expectFailure(
-      () => guarded.window({ byteLength: HOST_PAGE, allocator: { malloc: () => 16 * WASM_PAGE, free } }),
+      () =>
+        guarded.window({
+          byteLength: HOST_PAGE,
+          allocator: { malloc: () => 16 * WASM_PAGE, free }
+        }),
       { code: 'ERR_HOSTMAP_OVERLAP' }
     )
     expect(free.mock.calls).toEqual([[16 * WASM_PAGE]])
@@ -1404,7 +1540,10 @@ describe('windows', () => {
   ])('%s of a closed region says so, with its name', async (_, call) => {
     const closed = HostRegion.allocate(WASM_PAGE, { name: 'long closed' })
     closed.close()
-    await expectFailure(() => call(closed), { code: 'ERR_HOSTMAP_REGION_CLOSED', says: /long closed/ })
+    await expectFailure(() => call(closed), {
+      code: 'ERR_HOSTMAP_REGION_CLOSED',
+      says: /long closed/
+    })
   })
 
   test.each([
@@ -1437,16 +1576,19 @@ describe('windows', () => {
       .filter(key => key !== 'constructor' && Object.hasOwn(prototype, key))
       .map(key => [name, String(key), prototype, Object.getOwnPropertyDescriptor(prototype, key)])
   )
-  test.each(members)('%s.prototype.%s of something else is a TypeError', (_name, _key, prototype, member) => {
-    const others = [region, guarded, window, source].filter(
-      object => !(object instanceof prototype.constructor)
-    )
-    for (const self of [undefined, null, 1, {}, prototype, Object.create(prototype), ...others]) {
-      expect(() => (member.get ?? member.value).call(self)).toThrow(
-        expect.objectContaining({ name: 'TypeError' })
+  test.each(members)(
+    '%s.prototype.%s of something else is a TypeError',
+    (_name, _key, prototype, member) => {
+      const others = [region, guarded, window, source].filter(
+        object => !(object instanceof prototype.constructor)
       )
+      for (const self of [undefined, null, 1, {}, prototype, Object.create(prototype), ...others]) {
+        expect(() => (member.get ?? member.value).call(self)).toThrow(
+          expect.objectContaining({ name: 'TypeError' })
+        )
+      }
     }
-  })
+  )
 
   test64.each([16 * 2 ** 30, 2 ** 52, 2n ** 52n, 2n ** 64n, -4096n, 4097n])(
     'of a 64-bit memory are refused at %p',

@@ -1,7 +1,7 @@
 'use strict'
 
-// How options are read, in every call that takes some: unknown names are refused, Object.prototype counts for nothing, and
-// each option is read once.
+// How options are read, in every call that takes some: unknown names are refused, Object.prototype
+// counts for nothing, and each option is read once.
 
 const vm = require('node:vm')
 const { GuardedMemory, HostRegion, InstancePool, Snapshot, limits } = require('..')
@@ -55,7 +55,11 @@ const calls = {
   'GuardedMemory.from': [bag => GuardedMemory.from(memory.memory, bag), 'address', 'i32'],
   'guarded.map': [bag => memory.map(region, bag).unmap(), 'access', 'private'],
   'guarded.window': [bag => memory.window({ byteLength: PAGE, ...bag }).unmap(), 'rest', 'zeros'],
-  'guarded.snapshot': [bag => snapshot.constructor && memory.snapshot(bag).close(), 'hugePages', false],
+  'guarded.snapshot': [
+    bag => snapshot.constructor && memory.snapshot(bag).close(),
+    'hugePages',
+    false
+  ],
   'guarded.restore': [bag => fresh().restore(snapshot, bag), 'exclusive', true],
   'guarded.reset': [bag => fresh().reset(bag), 'keepResidentBytes', 0],
   'mapping.prefetch': [bag => mapping.prefetch(bag), 'byteOffset', PAGE],
@@ -73,7 +77,12 @@ const calls = {
   'pool.acquire': [async bag => (await pool.acquire(bag)).release(), 'signal', undefined],
   'pool.run': [bag => pool.run(() => {}, bag), 'signal', undefined]
 }
-const rows = Object.entries(calls).map(([callee, [call, name, value]]) => [callee, call, name, value])
+const rows = Object.entries(calls).map(([callee, [call, name, value]]) => [
+  callee,
+  call,
+  name,
+  value
+])
 
 const fresh = () => new GuardedMemory({ initial: 1 })
 
@@ -181,11 +190,19 @@ describe.each(own)('%s', (callee, call, name, value) => {
       return proxy
     }
     const promise = Promise.resolve({ [name]: value })
-    const others = [revoked(), new Proxy(revoked(), {}), promise, new Date(), new Map([[name, value]])]
+    const others = [
+      revoked(),
+      new Proxy(revoked(), {}),
+      promise,
+      new Date(),
+      new Map([[name, value]])
+    ]
     for (const other of [...others, Object(1), /x/, [], Buffer.alloc(1), new ArrayBuffer(1)]) {
       expectError(await thrownBy(() => call(other)), { code: 'ERR_INVALID_ARG_TYPE' })
     }
-    expectError(await thrownBy(() => call(Object.create(revoked()))), { code: 'ERR_INVALID_ARG_TYPE' })
+    expectError(await thrownBy(() => call(Object.create(revoked()))), {
+      code: 'ERR_INVALID_ARG_TYPE'
+    })
   })
 })
 

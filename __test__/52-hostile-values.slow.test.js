@@ -1,15 +1,19 @@
 'use strict'
 
-// Whatever is passed to whatever is public: an error has a code, or is the caller's own; and nothing but an error.
+// Whatever is passed to whatever is public: an error has a code, or is the caller's own; and
+// nothing but an error.
 
 const hostmap = require('..')
 const { attack } = require('./support/hostile')
 const { inChild } = require('./support/child')
 
 test('every argument, option and receiver is refused with a code', async () => {
-  const { bad, calls } = await inChild(({ hostmap, require }) => require('./hostile').attack(hostmap), {
-    flags: ['--no-warnings']
-  })
+  const { bad, calls } = await inChild(
+    ({ hostmap, require }) => require('./hostile').attack(hostmap),
+    {
+      flags: ['--no-warnings']
+    }
+  )
   expect(bad).toEqual([])
   expect(calls).toBeGreaterThan(8000)
 })
@@ -44,7 +48,12 @@ test('methods keep their names and lengths', () => {
 test('a method of one class does nothing to an object of another', async () => {
   const region = hostmap.HostRegion.allocate(1)
   const { dispose } = Symbol
-  for (const Class of [hostmap.Snapshot, hostmap.InstancePool, hostmap.PooledInstance, hostmap.Mapping]) {
+  for (const Class of [
+    hostmap.Snapshot,
+    hostmap.InstancePool,
+    hostmap.PooledInstance,
+    hostmap.Mapping
+  ]) {
     expect(() => Class.prototype[dispose].call(region)).toThrow(
       expect.objectContaining({ code: 'ERR_INVALID_THIS' })
     )

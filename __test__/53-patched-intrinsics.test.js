@@ -12,7 +12,11 @@ const get = (Class, name, value) =>
   `Object.defineProperty(${Class}, '${name}', { get() { return ${value} }, configurable: true })`
 
 const patches = {
-  'the length of typed arrays': get('Object.getPrototypeOf(Uint8Array.prototype)', 'length', '2 ** 33'),
+  'the length of typed arrays': get(
+    'Object.getPrototypeOf(Uint8Array.prototype)',
+    'length',
+    '2 ** 33'
+  ),
   'the length of typed arrays, by a function that claims to be native': `
     const fake = Function.prototype.bind.call(function () { return 2 ** 33 })
     Object.defineProperty(fake, 'name', { value: 'get length' })
@@ -46,7 +50,8 @@ test.each(Object.entries(patches))('%s', async (name, patch) => {
   const seen = await inChild(
     async ({ args, require }) => {
       const { GuardedMemory, HostRegion } = require(args)
-      // (module (memory (import "" "") 1) (func (export "load") (param i32) (result i32) local.get 0 i32.load))
+      // (module (memory (import "" "") 1) (func (export "load") (param i32) (result i32) local.get
+      // 0 i32.load))
       const reader = Buffer.from(
         'AGFzbQEAAAABBgFgAX8BfwIGAQAAAgABAwIBAAcIAQRsb2FkAAAKCQEHACAAKAIACw==',
         'base64'

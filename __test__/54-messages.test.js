@@ -1,7 +1,7 @@
 'use strict'
 
-// A message that refuses something says what was given and what would do. Each row is a mistake that people make, and the words
-// that help whoever made it.
+// A message that refuses something says what was given and what would do. Each row is a mistake
+// that people make, and the words that help whoever made it.
 
 const fs = require('node:fs')
 const os = require('node:os')
@@ -54,9 +54,21 @@ const table = {
       'HostRegion.open(path)',
       'HostRegion.load'
     ],
-    ['a URL', () => guarded.map(new URL('file:///x')), TYPE, 'the URL file:///x', 'HostRegion.open(path)'],
+    [
+      'a URL',
+      () => guarded.map(new URL('file:///x')),
+      TYPE,
+      'the URL file:///x',
+      'HostRegion.open(path)'
+    ],
     ['a promise', () => guarded.map(promise()), TYPE, 'a promise', 'await'],
-    ['a Buffer', () => guarded.map(Buffer.alloc(1)), TYPE, 'a Buffer of 1 byte;', 'HostRegion.copyFrom'],
+    [
+      'a Buffer',
+      () => guarded.map(Buffer.alloc(1)),
+      TYPE,
+      'a Buffer of 1 byte;',
+      'HostRegion.copyFrom'
+    ],
     [
       'a Float32Array',
       () => guarded.map(new Float32Array(2)),
@@ -73,19 +85,37 @@ const table = {
     ],
     ['a Blob', () => guarded.map(new Blob(['x'])), TYPE, 'a Blob', 'arrayBuffer()'],
     ['a descriptor', () => guarded.map(5), TYPE, 'received 5', 'HostRegion.fromFd'],
-    ['a FileHandle', () => guarded.map(handle), TYPE, 'a FileHandle', 'HostRegion.fromFd(handle.fd)'],
+    [
+      'a FileHandle',
+      () => guarded.map(handle),
+      TYPE,
+      'a FileHandle',
+      'HostRegion.fromFd(handle.fd)'
+    ],
     ['a mapping', () => guarded.map(mapping), TYPE, 'a Mapping', '`region`'],
     ['a snapshot', () => guarded.map(snapshot), TYPE, 'a Snapshot', 'restore'],
     ['a memory', () => guarded.map(guarded), TYPE, 'a GuardedMemory', 'copyFrom(memory.buffer)'],
     ['several', () => guarded.map([region]), TYPE, 'an array of 1', 'one region a call'],
-    ['the class', () => guarded.map(HostRegion), TYPE, 'the class HostRegion', 'HostRegion.allocate'],
+    [
+      'the class',
+      () => guarded.map(HostRegion),
+      TYPE,
+      'the class HostRegion',
+      'HostRegion.allocate'
+    ],
     ['nothing', () => guarded.map(), TYPE, 'received undefined;', 'HostRegion.allocate'],
     ['of a slide, a path', () => window.slide('x'), TYPE, 'or null', 'HostRegion.open'],
     ['of a source, bytes', () => window.source(Buffer.alloc(3)), TYPE, 'HostRegion.copyFrom'],
     ['of chunks, a promise', () => window.chunks(promise()), TYPE, 'await']
   ],
   'where a memory is wanted': [
-    ['its array', () => GuardedMemory.from(new Uint8Array(guarded.buffer)), TYPE, 'Uint8Array', '`buffer`'],
+    [
+      'its array',
+      () => GuardedMemory.from(new Uint8Array(guarded.buffer)),
+      TYPE,
+      'Uint8Array',
+      '`buffer`'
+    ],
     [
       'an instance',
       () => GuardedMemory.from(instance),
@@ -101,7 +131,13 @@ const table = {
       'instance.exports.heap'
     ],
     ['a promise', () => GuardedMemory.from(promise()), TYPE, 'await'],
-    ['a module', () => GuardedMemory.from(compiled), TYPE, 'a WebAssembly.Module', 'make an instance'],
+    [
+      'a module',
+      () => GuardedMemory.from(compiled),
+      TYPE,
+      'a WebAssembly.Module',
+      'make an instance'
+    ],
     ['a GuardedMemory', () => GuardedMemory.from(guarded), TYPE, 'use it as it is'],
     ['a region', () => GuardedMemory.from(region), TYPE, 'a HostRegion', 'map(region)'],
     [
@@ -160,7 +196,12 @@ const table = {
     ],
     ['a promise', () => Snapshot.of(promise()), TYPE, 'await'],
     ['a memory', () => Snapshot.of(guarded), TYPE, '`snapshot()`'],
-    ['for exports, the instance', () => guarded.snapshot({ globals: instance }), TYPE, 'pass its `exports`'],
+    [
+      'for exports, the instance',
+      () => guarded.snapshot({ globals: instance }),
+      TYPE,
+      'pass its `exports`'
+    ],
     [
       'for exports to restore, the instance',
       () => guarded.restore(snapshot, { globals: instance }),
@@ -193,7 +234,13 @@ const table = {
       'ERR_HOSTMAP_OPEN_FAILED',
       `${path.resolve('there.bin')}: No such file or directory (ENOENT from open)`
     ],
-    ['a home folder', () => HostRegion.open('~/x.bin'), 'ERR_HOSTMAP_OPEN_FAILED', '`~`', 'os.homedir()'],
+    [
+      'a home folder',
+      () => HostRegion.open('~/x.bin'),
+      'ERR_HOSTMAP_OPEN_FAILED',
+      '`~`',
+      'os.homedir()'
+    ],
     [
       'a home folder, to load',
       () => HostRegion.load('~user/x.bin'),
@@ -231,9 +278,20 @@ const table = {
       'ERR_HOSTMAP_OPEN_FAILED',
       'HostRegion.copyFrom'
     ],
-    ['a http: URL', () => HostRegion.open(new URL('http://localhost/x')), VALUE, 'HostRegion.copyFrom'],
+    [
+      'a http: URL',
+      () => HostRegion.open(new URL('http://localhost/x')),
+      VALUE,
+      'HostRegion.copyFrom'
+    ],
     ['a descriptor', () => HostRegion.open(3), TYPE, 'fromFd(fd)'],
-    ['a Buffer', () => HostRegion.open(Buffer.from('x')), TYPE, 'toString()', 'HostRegion.copyFrom'],
+    [
+      'a Buffer',
+      () => HostRegion.open(Buffer.from('x')),
+      TYPE,
+      'toString()',
+      'HostRegion.copyFrom'
+    ],
     ['nothing', () => HostRegion.load(), TYPE, 'received undefined'],
     [
       'of a running program, to be written',
@@ -340,8 +398,18 @@ const table = {
   ],
   'where a range is too large': [
     ['offset of a view', () => region.view(2 ** 30), RANGE, 'bytes of region "dataset"', 2 ** 30],
-    ['length of a view', () => region.view(5, 2 ** 30), RANGE, 'region "dataset" has from byteOffset 5 on'],
-    ['offset to map', () => guarded.map(region, { byteOffset: 2 ** 30 }), RANGE, 'bytes of region "dataset"'],
+    [
+      'length of a view',
+      () => region.view(5, 2 ** 30),
+      RANGE,
+      'region "dataset" has from byteOffset 5 on'
+    ],
+    [
+      'offset to map',
+      () => guarded.map(region, { byteOffset: 2 ** 30 }),
+      RANGE,
+      'bytes of region "dataset"'
+    ],
     [
       'length to map',
       () => guarded.map(region, { byteLength: 2 ** 30 }),
@@ -393,7 +461,12 @@ const table = {
       RANGE,
       'the mapping has from byteOffset 0 on'
     ],
-    ['a part of a file', () => HostRegion.open(file, { byteLength: 2 ** 30 }), RANGE, 'what the file has'],
+    [
+      'a part of a file',
+      () => HostRegion.open(file, { byteLength: 2 ** 30 }),
+      RANGE,
+      'what the file has'
+    ],
     [
       'a place past the end',
       () => guarded.map(region, { at: 2 ** 30 }),
@@ -430,7 +503,12 @@ const table = {
       RANGE,
       '4294967296 bytes are 65536'
     ],
-    ['bytes by their name', () => new GuardedMemory({ byteLength: 2 ** 20 }), VALUE, 'did you mean initial?'],
+    [
+      'bytes by their name',
+      () => new GuardedMemory({ byteLength: 2 ** 20 }),
+      VALUE,
+      'did you mean initial?'
+    ],
     [
       'pages for an address',
       () => guarded.map(region, { at: 40 }),
@@ -482,7 +560,10 @@ describe('A message', () => {
     }
     return [
       proxy,
-      new Proxy({}, { get: mine, getPrototypeOf: mine, ownKeys: mine, getOwnPropertyDescriptor: mine }),
+      new Proxy(
+        {},
+        { get: mine, getPrototypeOf: mine, ownKeys: mine, getOwnPropertyDescriptor: mine }
+      ),
       new Mine(),
       { [Symbol.for('nodejs.util.inspect.custom')]: mine },
       {

@@ -69,7 +69,8 @@ describe('a view', () => {
 
   test('keeps the memory while only a typed array over it is held', async () => {
     const byte = await inChild(async ({ hostmap, collect }) => {
-      const array = (() => new Uint8Array(hostmap.HostRegion.copyFrom(Buffer.alloc(5000, 3)).view(10)))()
+      const array = (() =>
+        new Uint8Array(hostmap.HostRegion.copyFrom(Buffer.alloc(5000, 3)).view(10)))()
       await collect(8)
       return array.at(-1)
     }, withGc)
@@ -142,7 +143,8 @@ describe('a memory', () => {
     expect(seen).toEqual({ byte: 7, code: 'ERR_HOSTMAP_OVERLAP' })
   })
 
-  // More than the address space holds at a time; and many of them at an address where another one was before.
+  // More than the address space holds at a time; and many of them at an address where another one
+  // was before.
   test('is one of 20,000 in a row: the dead make room, and an address that comes back starts clean', async () => {
     const made = await inChild(async ({ hostmap, probe, assert }) => {
       const { GuardedMemory, HostRegion } = hostmap
@@ -199,7 +201,8 @@ describe('process.memoryUsage().external', () => {
   const SLACK = 4 * MiB
   const near = (counts, expected) => {
     for (const [moment, bytes] of Object.entries(expected)) {
-      if (Math.abs(counts[moment] - bytes) > SLACK) throw new Error(`${moment}: ${JSON.stringify(counts)}`)
+      if (Math.abs(counts[moment] - bytes) > SLACK)
+        throw new Error(`${moment}: ${JSON.stringify(counts)}`)
     }
   }
 
@@ -267,7 +270,9 @@ describe('a window', () => {
       await collect(8)
       assert.throws(() => guest.store8(65536, 1), WebAssembly.RuntimeError)
       const kinds = guarded.layout().ranges.filter(({ kind }) => kind === 'mapped')
-      const inMemory = mappingsNamed('/memfd:outlived').some(({ end, start }) => end - start === 65536)
+      const inMemory = mappingsNamed('/memfd:outlived').some(
+        ({ end, start }) => end - start === 65536
+      )
       return { byte: guest.load8(2 * 65536 - 1), mapped: kinds.length, inMemory }
     }, withGc)
     expect(seen).toEqual({ byte: 7, mapped: 1, inMemory: true })
@@ -306,7 +311,11 @@ describe('a window', () => {
         imports: [next(0) > 0, typeof pointer()]
       }
     }, withGc)
-    expect(seen).toEqual({ window: ['kept', false, 7], source: [false, 7], imports: [true, 'number'] })
+    expect(seen).toEqual({
+      window: ['kept', false, 7],
+      source: [false, 7],
+      imports: [true, 'number']
+    })
   })
 
   const MEMORIES = 32
@@ -334,7 +343,10 @@ describe('a window', () => {
               window.slide(region, 5, { access: allowed })
             }
           }
-          return { memory: new WeakRef(guarded.memory), ours: mappingsNamed('seen in windows').length }
+          return {
+            memory: new WeakRef(guarded.memory),
+            ours: mappingsNamed('seen in windows').length
+          }
         }
         // Once before, for what is made but once.
         use()
@@ -406,7 +418,8 @@ describe('a window', () => {
           const loops = [1, 2].map(async () => {
             const window = guarded.window({ byteLength: 2 ** 20 })
             let sum = 0
-            for await (const { bytes } of window.chunks(region, { leaveBehind: true })) sum += bytes[0]
+            for await (const { bytes } of window.chunks(region, { leaveBehind: true }))
+              sum += bytes[0]
             return sum
           })
           globalThis.held = [guarded, region, loops]

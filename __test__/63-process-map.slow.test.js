@@ -1,7 +1,7 @@
 'use strict'
 
-// Kernels before 6.11 tell of one address by the text of the whole map: then faults and new memories cost no more for it,
-// and what is proved by other means is proved.
+// Kernels before 6.11 tell of one address by the text of the whole map: then faults and new
+// memories cost no more for it, and what is proved by other means is proved.
 
 const { inChild } = require('./support/child')
 
@@ -9,7 +9,10 @@ const asText = { env: { WASM_HOSTMAP_PROCESS_MAP: 'text' } }
 
 /* global hostmap, bytesRead */
 
-/** Runs a body in a process with some thousand VMAs above its memories, with `bytesRead(act)`: how many bytes system calls gave. */
+/**
+ * Runs a body in a process with some thousand VMAs above its memories, with `bytesRead(act)`: how
+ * many bytes system calls gave.
+ */
 const amongMany = (body, options = asText) =>
   inChild(
     `async support => {
@@ -40,7 +43,10 @@ describe('where the map is text', () => {
   test('stray writes, missing pages and traps read none of it', async () => {
     const seen = await amongMany(async ({ require, compileProbe, makeMany, pageSize, failure }) => {
       const fs = require('node:fs')
-      const path = require('node:path').join(require('node:os').tmpdir(), `hostmap-text-${process.pid}`)
+      const path = require('node:path').join(
+        require('node:os').tmpdir(),
+        `hostmap-text-${process.pid}`
+      )
       fs.writeFileSync(path, Buffer.alloc(64 * pageSize, 7))
       const { HostRegion, GuardedMemory } = hostmap
       const guarded = new GuardedMemory({ initial: 64, maximum: 128 })
@@ -129,14 +135,19 @@ describe('where the map is text', () => {
       const guarded = new GuardedMemory({ initial: 2 })
       guarded.map(region, { at: 0 })
       const { start } = processMap().find(({ name }) => name.includes('/memfd:proved'))
-      const areas = processMap().filter(area => area.end > start && area.start < start + 2 ** 33).length
+      const areas = processMap().filter(
+        area => area.end > start && area.start < start + 2 ** 33
+      ).length
       const holding = processMap().find(({ end }) => end > start + 2 ** 32)
       const { load8, store8 } = new WebAssembly.Instance(await compileProbe(), {
         env: { memory: guarded.memory }
       }).exports
       const traps = []
       for (const at of [131072, 2 ** 31, 2 ** 32 - 1]) {
-        traps.push((await failure(() => load8(at | 0))).name, (await failure(() => store8(at | 0, 1))).name)
+        traps.push(
+          (await failure(() => load8(at | 0))).name,
+          (await failure(() => store8(at | 0, 1))).name
+        )
       }
       return { areas, permissions: holding.permissions, traps: [...new Set(traps)] }
     }, asText)

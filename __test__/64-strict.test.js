@@ -1,7 +1,8 @@
 'use strict'
 
-// Zeros in the place of data are a wrong answer that nobody sees in time. Strict mappings and windows say so at the next
-// call, and checkFaults() says it for all: after a query, whether its answer may be trusted.
+// Zeros in the place of data are a wrong answer that nobody sees in time. Strict mappings and
+// windows say so at the next call, and checkFaults() says it for all: after a query, whether its
+// answer may be trusted.
 
 const { GuardedMemory, HostRegion } = require('..')
 const { inChild } = require('./support/child')
@@ -25,7 +26,8 @@ const child = body =>
         ...support, HostRegion, GuardedMemory, fs, page, file, folder, guest,
         region: HostRegion.open(file),
         guarded: GuardedMemory.from(guest.memory),
-        // As an engine's own code reads: V8's JavaScript and C++ find zeros, where a module's loads trap.
+        // As an engine's own code reads: V8's JavaScript and C++ find zeros, where a module's loads
+        // trap.
         read: at => new Uint8Array(guest.memory.buffer)[at],
         shrink: pages => fs.truncateSync(file, pages * page),
         codeOf: call => { try { call(); return 'none' } catch (error) { return error.code ?? error.name } }
@@ -45,7 +47,11 @@ describe('a strict mapping', () => {
   test('throws at each call once an access found no data, until that is acknowledged; unmap works', async () => {
     const seen = await child(async ({ guarded, region, page, read, shrink, codeOf, failure }) => {
       const mapping = guarded.map(region, { at: 0, strict: true })
-      const fine = [mapping.strict, codeOf(() => mapping.checkFaults()), mapping.acknowledgeFaults()]
+      const fine = [
+        mapping.strict,
+        codeOf(() => mapping.checkFaults()),
+        mapping.acknowledgeFaults()
+      ]
       await mapping.prefetch()
       shrink(2)
       const zeros = read(2 * page) + read(3 * page)
@@ -79,7 +85,12 @@ describe('a strict mapping', () => {
       fine: [true, 'none', 0],
       zeros: 0,
       code: FAULTED,
-      fault: { address: 3 * seen.page, byteOffset: 3 * seen.page, cause: 'file-shrunk', outcome: 'zeros' },
+      fault: {
+        address: 3 * seen.page,
+        byteOffset: 3 * seen.page,
+        cause: 'file-shrunk',
+        outcome: 'zeros'
+      },
       acknowledged: 2,
       after: 'none',
       again: FAULTED,
@@ -95,7 +106,11 @@ describe('a strict mapping', () => {
       const mapping = guarded.map(region, { at: 0, strict: true })
       shrink(0)
       const load = codeOf(() => guest.load8(page))
-      return { load, check: codeOf(() => mapping.checkFaults()), outcome: mapping.lastFault.outcome }
+      return {
+        load,
+        check: codeOf(() => mapping.checkFaults()),
+        outcome: mapping.lastFault.outcome
+      }
     })
     expect(seen).toEqual({ load: 'RuntimeError', check: FAULTED, outcome: 'trap' })
   })
@@ -123,7 +138,11 @@ describe('a strict mapping', () => {
       read(mapping.address)
       const check = codeOf(() => mapping.checkFaults())
       mapping.unmap()
-      return { check, frees: frees.length, wrong: codeOf(() => guarded.map(region, { at: 0, strict: 1 })) }
+      return {
+        check,
+        frees: frees.length,
+        wrong: codeOf(() => guarded.map(region, { at: 0, strict: 1 }))
+      }
     })
     expect(seen).toEqual({ check: FAULTED, frees: 1, wrong: 'ERR_INVALID_ARG_TYPE' })
   })
@@ -164,7 +183,8 @@ describe('a strict window', () => {
     const seen = await child(async ({ guarded, region, page, read, shrink, codeOf, assemble, fs, file }) => {
       const window = guarded.window({ byteLength: 4 * page, at: 0, strict: true })
       const source = window.source(region)
-      // Counts the chunks, and lets the host look at each: it ends by itself at the data's end alone.
+      // Counts the chunks, and lets the host look at each: it ends by itself at the data's end
+      // alone.
       const wat = `(module
         (import "host" "next" (func $next (param i32) (result i32)))
         (import "host" "look" (func $look (param i32)))
@@ -210,11 +230,28 @@ describe('a strict window', () => {
       const check = codeOf(() => window.checkFaults())
       const slide = codeOf(() => window.slide(region))
       const { cause } = window.lastFault
-      const tolerant = guarded.window({ byteLength: 4 * page, at: 8 * page, strict: true, rest: 'zeros' })
+      const tolerant = guarded.window({
+        byteLength: 4 * page,
+        at: 8 * page,
+        strict: true,
+        rest: 'zeros'
+      })
       tolerant.slide(region, 63 * page)
-      return { past, check, slide, cause, zeros: [read(10 * page), codeOf(() => tolerant.checkFaults())] }
+      return {
+        past,
+        check,
+        slide,
+        cause,
+        zeros: [read(10 * page), codeOf(() => tolerant.checkFaults())]
+      }
     })
-    expect(seen).toEqual({ past: 0, check: FAULTED, slide: FAULTED, cause: 'past-end', zeros: [0, 'none'] })
+    expect(seen).toEqual({
+      past: 0,
+      check: FAULTED,
+      slide: FAULTED,
+      cause: 'past-end',
+      zeros: [0, 'none']
+    })
   })
 
   test('stops a loop over chunks', async () => {
@@ -244,11 +281,19 @@ describe('what is not strict', () => {
       read(2 * page)
       read(18 * page)
       await mapping.prefetch({ byteLength: page })
-      const calls = [() => source.next(), () => window.slide(region), () => guarded.layout()].map(codeOf)
+      const calls = [() => source.next(), () => window.slide(region), () => guarded.layout()].map(
+        codeOf
+      )
       const checks = () => [mapping, window, guarded].map(it => codeOf(() => it.checkFaults()))
       const before = checks()
       const acknowledged = guarded.acknowledgeFaults()
-      return { strict: [mapping.strict, window.strict], calls, before, acknowledged, after: checks() }
+      return {
+        strict: [mapping.strict, window.strict],
+        calls,
+        before,
+        acknowledged,
+        after: checks()
+      }
     })
     expect(seen).toEqual({
       strict: [false, false],
@@ -353,7 +398,13 @@ describe('checkFaults() of a memory that threads share', () => {
       await worker.terminate()
       return { zero, there, here, acknowledged, then }
     })
-    expect(seen).toEqual({ zero: 0, there: FAULTED, here: FAULTED, acknowledged: [1, 'none'], then: 'none' })
+    expect(seen).toEqual({
+      zero: 0,
+      there: FAULTED,
+      here: FAULTED,
+      acknowledged: [1, 'none'],
+      then: 'none'
+    })
   })
 })
 

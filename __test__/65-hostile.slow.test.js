@@ -1,7 +1,7 @@
 'use strict'
 
-// What a script or a file could do to the memory of others: each of these once left a hole in a linear memory,
-// reached past its end, or touched what was unmapped.
+// What a script or a file could do to the memory of others: each of these once left a hole in a
+// linear memory, reached past its end, or touched what was unmapped.
 
 const fs = require('node:fs')
 const { HostRegion, GuardedMemory, limits } = require('..')
@@ -194,7 +194,9 @@ describe('a window', () => {
     expect(freed).toEqual([2 * 65536])
     expect(bytes()[inner.address]).toBe(7)
     inner.unmap()
-    expect(guarded.layout().ranges.map(({ kind, start, end }) => [kind, start, end])).toEqual(before)
+    expect(guarded.layout().ranges.map(({ kind, start, end }) => [kind, start, end])).toEqual(
+      before
+    )
   })
 
   test('whose `free` throws, or unmaps it again, is gone all the same', () => {

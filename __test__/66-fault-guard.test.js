@@ -1,7 +1,8 @@
 'use strict'
 
-// What the fault guard promises beyond the single access, which the matrix (67) tries in every form: counts, reports,
-// protection that comes back, and how little of the process's head room it may take.
+// What the fault guard promises beyond the single access, which the matrix (67) tries in every
+// form: counts, reports, protection that comes back, and how little of the process's head room it
+// may take.
 
 const { inChild } = require('./support/child')
 
@@ -73,14 +74,19 @@ describe('a write to a read-only mapping', () => {
     const seen = await guardedChild(() => {
       bytes()[AT] = 9
       mapping.unmap()
-      return { strayWrites: mapping.strayWrites, last: mapping.lastFault.outcome, after: bytes()[AT] }
+      return {
+        strayWrites: mapping.strayWrites,
+        last: mapping.lastFault.outcome,
+        after: bytes()[AT]
+      }
     })
     expect(seen).toEqual({ strayWrites: 1, last: 'private-page', after: 0 })
   })
 
   test('has its page protected again at the next call, and what was written stays', async () => {
     const seen = await guardedChild(() => {
-      const count = () => mappingsNamed('dataset').filter(area => area.permissions === 'rw-p').length
+      const count = () =>
+        mappingsNamed('dataset').filter(area => area.permissions === 'rw-p').length
       bytes()[AT] = 9
       const bare = count()
       GuardedMemory.from(guarded.memory)
@@ -145,7 +151,11 @@ describe('a write to a read-only mapping', () => {
           const u8 = new Uint8Array(guarded.buffer)
           for (let at = 0; at < 128 * pageSize; at += 2 * pageSize) u8[at] = 1
         }
-        return { used: processMap().length, limit: mapCount.limit, sum: new Uint8Array(region.view()).at(0) }
+        return {
+          used: processMap().length,
+          limit: mapCount.limit,
+          sum: new Uint8Array(region.view()).at(0)
+        }
       },
       { args: { memories: 1200 } }
     )
@@ -204,7 +214,13 @@ describe('a file that is made shorter', () => {
       const part = long.map(source, { at: 0 })
       fs.truncateSync(path, 2 * page)
       const read = [u8[0], u8[page], u8[2 * page], u8[2 * page + 1], u8[3 * page]]
-      return { read, faults: part.faults, strayWrites: part.strayWrites, last: part.lastFault, page }
+      return {
+        read,
+        faults: part.faults,
+        strayWrites: part.strayWrites,
+        last: part.lastFault,
+        page
+      }
     })
     expect(seen).toMatchObject({
       read: [5, 5, 0, 0, 0],
@@ -230,7 +246,8 @@ describe('a file that is made shorter', () => {
     const seen = await fileChild(({ processMap }) => {
       const part = long.map(source, { at: 0, access: 'private' })
       fs.truncateSync(path, 0)
-      const areas = () => processMap().filter(({ name }) => name === path || name === '/dev/zero').length
+      const areas = () =>
+        processMap().filter(({ name }) => name === path || name === '/dev/zero').length
       let sum = 0
       for (let at = 0; at < 600; at += 2) sum += u8[at * page]
       const scattered = areas()
@@ -271,7 +288,14 @@ describe('a file that is made shorter', () => {
         maps: processMap().length > 0
       }
     })
-    expect(seen).toMatchObject({ zero: 0, same: true, read: 3, strayWrites: 1, after: 0, kind: 'readonly' })
+    expect(seen).toMatchObject({
+      zero: 0,
+      same: true,
+      read: 3,
+      strayWrites: 1,
+      after: 0,
+      kind: 'readonly'
+    })
   })
 
   test('is seen by views as by mappings', async () => {

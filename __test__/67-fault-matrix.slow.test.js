@@ -1,7 +1,8 @@
 'use strict'
 
-// The fault matrix: who accesses a mapping or view, how, where and when, and what comes of it. Here a choice of its cells
-// that has each pair of factors; all of them by `node __test__/matrix/run.mjs`.
+// The fault matrix: who accesses a mapping or view, how, where and when, and what comes of it. Here
+// a choice of its cells that has each pair of factors; all of them by `node
+// __test__/matrix/run.mjs`.
 
 const { execFileSync } = require('node:child_process')
 const path = require('node:path')
@@ -16,7 +17,9 @@ const cells = pairwiseCells()
 
 test('the choice has every pair of access, place, compiler, thread and memory', () => {
   const chosen = new Set(cells.flatMap(pairsOf))
-  const missing = allCells().filter(cell => canRun(cell) && pairsOf(cell).some(pair => !chosen.has(pair)))
+  const missing = allCells().filter(
+    cell => canRun(cell) && pairsOf(cell).some(pair => !chosen.has(pair))
+  )
   expect(missing).toEqual([])
 })
 

@@ -1,7 +1,7 @@
 'use strict'
 
-// Faults and the ends of things: what is collected, unmapped, closed, terminated or unloaded while it faults leaves no
-// trace in what lives on; and a real crash is still a crash.
+// Faults and the ends of things: what is collected, unmapped, closed, terminated or unloaded while
+// it faults leaves no trace in what lives on; and a real crash is still a crash.
 
 const { execFile, spawnSync } = require('node:child_process')
 const fs = require('node:fs')
@@ -17,16 +17,25 @@ const withGc = { flags: ['--expose-gc'] }
 // Children find them in the cache, and don't each start an assembler.
 beforeAll(() => Promise.all([compileProbe(), compileProbe({ shared: true }), assemble(LOAD)]))
 
-const LOAD = '(module (memory 1) (func (export "load") (param i32) (result i32) (i32.load (local.get 0))))'
+const LOAD =
+  '(module (memory 1) (func (export "load") (param i32) (result i32) (i32.load (local.get 0))))'
 
 /** Runs a script that loads the package when it likes, and tells how it ended. */
 function run(source, { flags = [], env = {}, args = [] } = {}) {
   const node = [process.execPath, ...flags, '-e', source, ...args]
   // No core dumps: they are large, and these crashes are meant to be.
   return new Promise(resolve => {
-    const options = { env: { ...process.env, NODE_OPTIONS: '', ...env }, maxBuffer: 2 ** 24, timeout: 30_000 }
-    execFile('/bin/sh', ['-c', 'ulimit -c 0 && exec "$0" "$@"', ...node], options, (error, stdout, stderr) =>
-      resolve({ signal: error?.signal ?? null, code: error ? error.code : 0, stdout, stderr })
+    const options = {
+      env: { ...process.env, NODE_OPTIONS: '', ...env },
+      maxBuffer: 2 ** 24,
+      timeout: 30_000
+    }
+    execFile(
+      '/bin/sh',
+      ['-c', 'ulimit -c 0 && exec "$0" "$@"', ...node],
+      options,
+      (error, stdout, stderr) =>
+        resolve({ signal: error?.signal ?? null, code: error ? error.code : 0, stdout, stderr })
     )
   })
 }
@@ -45,7 +54,9 @@ const requireFrom = folder =>
 
 function orders(items) {
   if (items.length < 2) return [items]
-  return items.flatMap(first => orders(items.filter(item => item !== first)).map(rest => [first, ...rest]))
+  return items.flatMap(first =>
+    orders(items.filter(item => item !== first)).map(rest => [first, ...rest])
+  )
 }
 
 describe('memories, mappings, regions and views that end in any order, faulting before and after', () => {
@@ -145,7 +156,8 @@ describe('memories, mappings, regions and views that end in any order, faulting 
             }
             fs.closeSync(fd)
           }
-          for (const kind of ['memfd', 'file']) for (const order of args.orders) await inOrder(kind, order)
+          for (const kind of ['memfd', 'file'])
+            for (const order of args.orders) await inOrder(kind, order)
           await collect(8)
           return { checks, mapped: mappingsNamed('ends.bin').length, open: countOpen('ends.bin') }
         },
@@ -164,8 +176,8 @@ describe('memories, mappings, regions and views that end in any order, faulting 
   )
 })
 
-// The address space is filled up with memories first, so that the next one gets the place of the last that died. All are V8's own,
-// as the library would choose another place for some.
+// The address space is filled up with memories first, so that the next one gets the place of the
+// last that died. All are V8's own, as the library would choose another place for some.
 const crowded = `
   const native = require('../../lib/binding.js')
   const { HostRegion, GuardedMemory } = hostmap
@@ -184,8 +196,8 @@ const crowded = `
     crowd.length -= 3
   }
   /**
-   * Lets a memory die that 'before' maps into, and makes another one in its place before any finalizer ran. Gives it to
-   * 'after', so many times.
+   * Lets a memory die that 'before' maps into, and makes another one in its place before any
+   * finalizer ran. Gives it to 'after', so many times.
    */
   const comeBack = async (times, make, before, after) => {
     let done = 0
@@ -358,8 +370,8 @@ describe('a base address that comes back before the dead memory was heard of', (
   })
 })
 
-// What a thread does over and over: a function of what it has, that gives a round. `lose` cuts the file in half under its
-// mappings, `restore` makes it whole again.
+// What a thread does over and over: a function of what it has, that gives a round. `lose` cuts the
+// file in half under its mappings, `restore` makes it whole again.
 const ACTIVITIES = {
   'maps and unmaps': `({ guarded, region, at }) => () => guarded.map(region, { at }).unmap()`,
   'writes to what is read-only': `({ guarded, region, at, u8 }) => () => {
@@ -414,8 +426,8 @@ const ACTIVITIES = {
   }`
 }
 
-// In a child: a dataset, a shared memory of 64 Wasm pages, and workers that do something for ever. A worker maps at the
-// Wasm page of its slot.
+// In a child: a dataset, a shared memory of 64 Wasm pages, and workers that do something for ever.
+// A worker maps at the Wasm page of its slot.
 const threads = `
   const { TestWorker } = require('./worker')
   const fs = require('node:fs')
@@ -459,7 +471,8 @@ const threads = `
     )
     return worker
   }
-  // Runs till the thread is ended, and never answers. Gives what it died of, if it did so by itself.
+  // Runs till the thread is ended, and never answers. Gives what it died of, if it did so by
+  // itself.
   const loop = worker =>
     worker.run(({ state }) => new Promise((_, reject) => setImmediate(() => state.loop().catch(reject))))
   const roundsOf = async (slot, count) => {
@@ -478,35 +491,41 @@ const threadsChild = (body, options = {}) =>
 /* global TestWorker, dataset, guarded, rounds, fileOf, start, loop, roundsOf, assertUnchanged */
 
 describe('worker.terminate() in the middle of it', () => {
-  test.each(Object.entries(ACTIVITIES))('of a thread that %s: all others go on', async (_, activity) => {
-    const seen = await threadsChild(
-      async ({ collect }) => {
-        const own = guarded.map(dataset, { at: 63 * 65536 })
-        const guest = await probe(guarded.memory)
-        const u8 = new Uint8Array(guarded.buffer)
-        const page = hostmap.limits().pageSize
-        const failures = []
-        for (let i = 0; i < args.times; i++) {
-          const worker = await start(args.activity, i)
-          loop(worker).catch(error => failures.push(error.message))
-          await roundsOf(i, 1 + ((i * 37) % 50))
-          await worker.end()
-          // Faults of this thread are seen to as before.
-          const { strayWrites } = own
-          u8[own.address + i * page] = 9
-          assert.equal(own.strayWrites, strayWrites + 1)
-          assert.equal((await failure(() => guest.store8(own.address + 12 * page, 1))).name, 'RuntimeError')
-          // What the worker left may be a mapping or not; it can be read and written in any case.
-          for (let at = i * 65536; at < (i + 1) * 65536; at += page) u8[at] = u8[at] + 1
-          assertUnchanged()
-        }
-        await collect(2)
-        return failures
-      },
-      { flags: ['--no-warnings', '--expose-gc'], args: { activity, times: 4 } }
-    )
-    expect(seen).toEqual([])
-  })
+  test.each(Object.entries(ACTIVITIES))(
+    'of a thread that %s: all others go on',
+    async (_, activity) => {
+      const seen = await threadsChild(
+        async ({ collect }) => {
+          const own = guarded.map(dataset, { at: 63 * 65536 })
+          const guest = await probe(guarded.memory)
+          const u8 = new Uint8Array(guarded.buffer)
+          const page = hostmap.limits().pageSize
+          const failures = []
+          for (let i = 0; i < args.times; i++) {
+            const worker = await start(args.activity, i)
+            loop(worker).catch(error => failures.push(error.message))
+            await roundsOf(i, 1 + ((i * 37) % 50))
+            await worker.end()
+            // Faults of this thread are seen to as before.
+            const { strayWrites } = own
+            u8[own.address + i * page] = 9
+            assert.equal(own.strayWrites, strayWrites + 1)
+            assert.equal(
+              (await failure(() => guest.store8(own.address + 12 * page, 1))).name,
+              'RuntimeError'
+            )
+            // What the worker left may be a mapping or not; it can be read and written in any case.
+            for (let at = i * 65536; at < (i + 1) * 65536; at += page) u8[at] = u8[at] + 1
+            assertUnchanged()
+          }
+          await collect(2)
+          return failures
+        },
+        { flags: ['--no-warnings', '--expose-gc'], args: { activity, times: 4 } }
+      )
+      expect(seen).toEqual([])
+    }
+  )
 })
 
 test('threads that end with regions, memories and mappings that faulted leave no address space behind', async () => {
@@ -572,7 +591,10 @@ describe('the end of the process', () => {
       {
         args: {
           // Its mappings stay when it leaves; it never asks for that place again.
-          strays: ACTIVITIES['writes to what is read-only'].replaceAll('({ guarded,', '({ process, guarded,'),
+          strays: ACTIVITIES['writes to what is read-only'].replaceAll(
+            '({ guarded,',
+            '({ process, guarded,'
+          ),
           lost: ACTIVITIES['reads what a file lost']
         }
       }
@@ -586,7 +608,11 @@ describe('the end of the process', () => {
       guarded.map(HostRegion.allocate(65536), { at: 0 })
       new Uint8Array(guarded.buffer)[0] = 1
       throw new Error('on purpose')`)
-    expect(ended).toMatchObject({ code: 1, signal: null, stderr: expect.stringContaining('on purpose') })
+    expect(ended).toMatchObject({
+      code: 1,
+      signal: null,
+      stderr: expect.stringContaining('on purpose')
+    })
   })
 })
 
@@ -695,7 +721,9 @@ describe('several installs in one process', () => {
       for (const entry of ['index.js', 'package.json', 'lib']) {
         fs.cpSync(path.join(ROOT, entry), path.join(folder, entry), { recursive: true })
       }
-      for (const entry of fs.readdirSync(ROOT).filter(entry => /^wasm-hostmap\..*\.node$/.test(entry))) {
+      for (const entry of fs
+        .readdirSync(ROOT)
+        .filter(entry => /^wasm-hostmap\..*\.node$/.test(entry))) {
         fs.cpSync(path.resolve(binary ?? path.join(ROOT, entry)), path.join(folder, entry))
       }
       installs.push(folder)
@@ -714,7 +742,12 @@ describe('several installs in one process', () => {
   const bothChild = (body, options = {}) =>
     inChild(
       `async support => { const { probe, collect, failure, assert, require, args } = support; ${both}; return (${body})(support) }`,
-      { env, flags: ['--expose-gc', '--no-warnings'], ...options, args: { installs, ...options.args } }
+      {
+        env,
+        flags: ['--expose-gc', '--no-warnings'],
+        ...options,
+        args: { installs, ...options.args }
+      }
     )
   /* global one, two, fs */
 
@@ -819,7 +852,9 @@ describe('several installs in one process', () => {
           }
           const dataset = HostRegion.copyFrom(Buffer.alloc(65536, 7))
           const [dead, living] = [args.dead, args.living].map(i => installs[i])
-          const [gone, region] = [dead, living].map(each => each.HostRegion.fromFd(dataset.duplicateFd()))
+          const [gone, region] = [dead, living].map(each =>
+            each.HostRegion.fromFd(dataset.duplicateFd())
+          )
           const counts = []
           for (let tries = 0; counts.length < 3 && tries < 1500; tries++) {
             const base = (() => {
@@ -868,7 +903,8 @@ test('four threads map, fault and unmap in one shared memory, in places of their
       const failures = []
       const workers = await Promise.all(args.activities.map(start))
       for (const worker of workers) loop(worker).catch(error => failures.push(error.message))
-      // This thread writes and reads what the others map, too: whatever it finds there at the moment.
+      // This thread writes and reads what the others map, too: whatever it finds there at the
+      // moment.
       const all = () => Array.from(workers, (_, slot) => Atomics.load(rounds, slot))
       while (failures.length === 0 && Math.min(...all()) < args.rounds) {
         for (let slot = 0; slot < workers.length; slot++) {
@@ -1002,7 +1038,8 @@ describe('a real crash', () => {
       run(prelude + source, off),
       ...(worker ? [run(inWorker(source), options)] : [])
     ])
-    for (const { signal, code, stderr } of ends) expect({ signal, code, stderr }).toMatchObject(expected)
+    for (const { signal, code, stderr } of ends)
+      expect({ signal, code, stderr }).toMatchObject(expected)
   }
 
   test.each(['SIGSEGV', 'SIGBUS'])('%s from a process ends it by this signal', signal =>
@@ -1014,7 +1051,11 @@ describe('a real crash', () => {
 
   test.each([
     ['an error', "throw new Error('on purpose')", /on purpose/],
-    ['the trap of a store to a read-only mapping', 'exports.store(4096)', /memory access out of bounds/]
+    [
+      'the trap of a store to a read-only mapping',
+      'exports.store(4096)',
+      /memory access out of bounds/
+    ]
   ])(
     '--abort-on-uncaught-exception with %s ends it as it does without a handler, and not where it is caught',
     async (_, thrower, says) => {
@@ -1049,7 +1090,8 @@ describe('a real crash', () => {
     expect(seen).toEqual(['API', true, true, 1])
   })
 
-  // A library whose constructor crashes: no header of Node's is needed, and dlopen runs it on any thread.
+  // A library whose constructor crashes: no header of Node's is needed, and dlopen runs it on any
+  // thread.
   const hasCompiler = spawnSync('gcc', ['--version']).status === 0
   const suite = hasCompiler ? describe : describe.skip
   suite('in native code', () => {
@@ -1103,7 +1145,16 @@ describe('a real crash', () => {
           _exit(99);
         }`
       )
-      const made = spawnSync('gcc', ['-O0', '-w', '-shared', '-fPIC', '-pthread', '-o', library, source])
+      const made = spawnSync('gcc', [
+        '-O0',
+        '-w',
+        '-shared',
+        '-fPIC',
+        '-pthread',
+        '-o',
+        library,
+        source
+      ])
       if (made.status !== 0) throw new Error(String(made.stderr))
     })
     const dlopen = `process.dlopen({ exports: {} }, ${JSON.stringify(library)})`
@@ -1137,7 +1188,10 @@ describe('a real crash', () => {
 })
 
 describe('warnings', () => {
-  const { name, codes } = { name: 'HostmapWarning', codes: ['HOSTMAP_MISSING_PAGE', 'HOSTMAP_STRAY_WRITE'] }
+  const { name, codes } = {
+    name: 'HostmapWarning',
+    codes: ['HOSTMAP_MISSING_PAGE', 'HOSTMAP_STRAY_WRITE']
+  }
 
   test('come once for each mapping and view, in the thread that made it, whoever wrote', async () => {
     const seen = await inChild(
@@ -1156,9 +1210,13 @@ describe('warnings', () => {
           ({ hostmap, state }, { memory, path }) => {
             const { HostRegion, GuardedMemory } = hostmap
             state.warnings = []
-            process.on('warning', ({ name, code, message }) => state.warnings.push({ name, code, message }))
+            process.on('warning', ({ name, code, message }) =>
+              state.warnings.push({ name, code, message })
+            )
             state.guarded = GuardedMemory.from(memory)
-            const region = HostRegion.copyFrom(Buffer.alloc(65536, 6), { name: 'of the worker' }).seal()
+            const region = HostRegion.copyFrom(Buffer.alloc(65536, 6), {
+              name: 'of the worker'
+            }).seal()
             state.guarded.map(region, { at: 8 * 65536 })
             state.guarded.map(HostRegion.open(path), { at: 10 * 65536 })
             state.view = new Uint8Array(region.view())
@@ -1180,7 +1238,8 @@ describe('warnings', () => {
               Atomics.add(array, wasmPage * 65536 + i * page + 4, 1)
             }
           }
-          for (const wasmPage of [4, 10]) for (let i = 3; i < 6; i++) array[wasmPage * 65536 + i * page]
+          for (const wasmPage of [4, 10])
+            for (let i = 3; i < 6; i++) array[wasmPage * 65536 + i * page]
         }
         const turns = () => new Promise(resolve => setTimeout(resolve, 60))
         for (let round = 0; round < 2; round++) {
@@ -1246,10 +1305,15 @@ describe('warnings', () => {
       const source = `${requireFrom(ROOT)}; ${write}; ${last}`
       const [main, worker] = await Promise.all([
         run(source),
-        run(`new (require('node:worker_threads').Worker)(${JSON.stringify(source)}, { eval: true })`)
+        run(
+          `new (require('node:worker_threads').Worker)(${JSON.stringify(source)}, { eval: true })`
+        )
       ])
       for (const { code, stderr } of [main, worker]) {
-        expect({ code, count: stderr.match(/\[HOSTMAP_STRAY_WRITE\] HostmapWarning/g)?.length }).toEqual({
+        expect({
+          code,
+          count: stderr.match(/\[HOSTMAP_STRAY_WRITE\] HostmapWarning/g)?.length
+        }).toEqual({
           code: 0,
           count: 1
         })

@@ -1,6 +1,7 @@
 'use strict'
 
-// A process that has no descriptor left for a while: what could not be opened then is tried again, and is there later.
+// A process that has no descriptor left for a while: what could not be opened then is tried again,
+// and is there later.
 
 const { inChild } = require('./support/child')
 
@@ -43,7 +44,10 @@ describe('without a descriptor when the first mapping is made', () => {
   test('later faults are survived, once there are some again', async () => {
     const seen = await fewDescriptors(({ require }) => {
       const fs = require('node:fs')
-      const path = require('node:path').join(require('node:os').tmpdir(), `hostmap-few-${process.pid}`)
+      const path = require('node:path').join(
+        require('node:os').tmpdir(),
+        `hostmap-few-${process.pid}`
+      )
       fs.writeFileSync(path, Buffer.alloc(131072, 7))
       const { HostRegion, GuardedMemory } = hostmap
       const memory = new WebAssembly.Memory({ initial: 8, maximum: 8 })
@@ -81,7 +85,10 @@ describe('without a descriptor when the first mapping is made', () => {
   test('the next mapping has all that is needed opened: faults are survived when there is none again', async () => {
     const seen = await fewDescriptors(({ require }) => {
       const fs = require('node:fs')
-      const path = require('node:path').join(require('node:os').tmpdir(), `hostmap-few-${process.pid}`)
+      const path = require('node:path').join(
+        require('node:os').tmpdir(),
+        `hostmap-few-${process.pid}`
+      )
       fs.writeFileSync(path, Buffer.alloc(131072, 7))
       const { HostRegion, GuardedMemory } = hostmap
       const memory = new WebAssembly.Memory({ initial: 8, maximum: 8 })
@@ -134,7 +141,10 @@ describe('without a descriptor when the first mapping is made', () => {
   test('faults are survived while there is none, if the guard was installed before', async () => {
     const seen = await fewDescriptors(({ require }) => {
       const fs = require('node:fs')
-      const path = require('node:path').join(require('node:os').tmpdir(), `hostmap-few-${process.pid}`)
+      const path = require('node:path').join(
+        require('node:os').tmpdir(),
+        `hostmap-few-${process.pid}`
+      )
       fs.writeFileSync(path, Buffer.alloc(131072, 7))
       const { HostRegion, GuardedMemory } = hostmap
       const guarded = new GuardedMemory({ initial: 8, maximum: 8 })
@@ -146,7 +156,11 @@ describe('without a descriptor when the first mapping is made', () => {
       const lost = u8[65536]
       release()
       fs.unlinkSync(path)
-      return { read: [u8[0], u8[1], lost], strayWrites: mapping.strayWrites, faults: mapping.faults }
+      return {
+        read: [u8[0], u8[1], lost],
+        strayWrites: mapping.strayWrites,
+        faults: mapping.faults
+      }
     })
     expect(seen).toEqual({ read: [9, 7, 0], strayWrites: 1, faults: 1 })
   })

@@ -1,6 +1,7 @@
 'use strict'
 
-// V8 only says "could not allocate memory". The library says why. Each cause is brought about in a process of its own.
+// V8 only says "could not allocate memory". The library says why. Each cause is brought about in a
+// process of its own.
 
 const { expectError } = require('./support/errors')
 const { inChild } = require('./support/child')
@@ -47,7 +48,8 @@ test('ulimit -v leaves no room: ERR_HOSTMAP_RLIMIT_AS', async () => {
   expect(count).toBeLessThanOrEqual(4)
 })
 
-// V8 itself ends the process where it gets no mapping for its heap. The library must stop long before.
+// V8 itself ends the process where it gets no mapping for its heap. The library must stop long
+// before.
 test('the mappings of the process run out: ERR_HOSTMAP_MAP_COUNT, and the process lives on', async () => {
   const { error, viewError, used, limit, count, alive, again } = await inChild(
     async ({ hostmap, failure, probe }) => {

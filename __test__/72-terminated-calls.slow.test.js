@@ -1,6 +1,7 @@
 'use strict'
 
-// Calls in a worker that is being terminated: whatever their errors still reach has a code, and other threads go on.
+// Calls in a worker that is being terminated: whatever their errors still reach has a code, and
+// other threads go on.
 
 const path = require('node:path')
 const { temporaryDirectory } = require('./support/files')
@@ -88,7 +89,8 @@ const CALLS = {
   'that asks for limits': `({ limits }) => () => limits()`
 }
 
-// In the worker. What it catches once it is being ended can't be posted any more, so it goes into shared memory.
+// In the worker. What it catches once it is being ended can't be posted any more, so it goes into
+// shared memory.
 const WORKER = `
   const { threadId, workerData } = require('node:worker_threads')
   const { root, call, file, wasm, state, text } = workerData
@@ -123,43 +125,46 @@ const WORKER = `
     tell(error)
   }`
 
-test.each(Object.entries(CALLS))('a worker %s ends without an error that has no code', async (_, call) => {
-  const seen = await inChild(
-    async ({ args, require }) => {
-      const fs = require('node:fs')
-      const { Worker } = require('node:worker_threads')
-      const sleep = milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds))
-      fs.writeFileSync(args.file, Buffer.alloc(65536, 5))
-      const wasm = Buffer.from(args.wasm, 'base64')
-      const failures = []
-      for (let i = 0; i < args.terminations; i++) {
-        const state = new Int32Array(new SharedArrayBuffer(8))
-        const text = new SharedArrayBuffer(4096)
-        const { root, call, file } = args
-        const worker = new Worker(args.worker, {
-          eval: true,
-          workerData: { root, call, file, wasm, state, text }
-        })
-        worker.on('error', error => failures.push(`uncaught: ${error.code} ${error.stack}`))
-        await new Promise(resolve => worker.once('online', resolve))
-        if (call === null) await sleep(3 * i)
-        // In the midst of calls that work: each time after some more of them.
-        else while (state[0] < 2 + 7 * i && state[1] === 0) await sleep(1)
-        await worker.terminate()
-        if (state[1] > 0) failures.push(Buffer.from(text).toString().replace(/\0+$/, ''))
+test.each(Object.entries(CALLS))(
+  'a worker %s ends without an error that has no code',
+  async (_, call) => {
+    const seen = await inChild(
+      async ({ args, require }) => {
+        const fs = require('node:fs')
+        const { Worker } = require('node:worker_threads')
+        const sleep = milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds))
+        fs.writeFileSync(args.file, Buffer.alloc(65536, 5))
+        const wasm = Buffer.from(args.wasm, 'base64')
+        const failures = []
+        for (let i = 0; i < args.terminations; i++) {
+          const state = new Int32Array(new SharedArrayBuffer(8))
+          const text = new SharedArrayBuffer(4096)
+          const { root, call, file } = args
+          const worker = new Worker(args.worker, {
+            eval: true,
+            workerData: { root, call, file, wasm, state, text }
+          })
+          worker.on('error', error => failures.push(`uncaught: ${error.code} ${error.stack}`))
+          await new Promise(resolve => worker.once('online', resolve))
+          if (call === null) await sleep(3 * i)
+          // In the midst of calls that work: each time after some more of them.
+          else while (state[0] < 2 + 7 * i && state[1] === 0) await sleep(1)
+          await worker.terminate()
+          if (state[1] > 0) failures.push(Buffer.from(text).toString().replace(/\0+$/, ''))
+        }
+        return failures
+      },
+      {
+        args: {
+          terminations: TERMINATIONS,
+          root: path.join(__dirname, '..'),
+          worker: WORKER,
+          call,
+          file: directory.file(),
+          wasm: (await assemble(WAT)).toString('base64')
+        }
       }
-      return failures
-    },
-    {
-      args: {
-        terminations: TERMINATIONS,
-        root: path.join(__dirname, '..'),
-        worker: WORKER,
-        call,
-        file: directory.file(),
-        wasm: (await assemble(WAT)).toString('base64')
-      }
-    }
-  )
-  expect(seen).toEqual([])
-})
+    )
+    expect(seen).toEqual([])
+  }
+)

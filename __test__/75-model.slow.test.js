@@ -1,7 +1,8 @@
 'use strict'
 
-// The public API against a model of it in plain JavaScript: random steps, and after each one all contents, errors,
-// counts and the process's own map are compared. The long run: `node --expose-gc __test__/model/run.mjs --steps 1000000`.
+// The public API against a model of it in plain JavaScript: random steps, and after each one all
+// contents, errors, counts and the process's own map are compared. The long run: `node --expose-gc
+// __test__/model/run.mjs --steps 1000000`.
 
 const { execFile, spawnSync } = require('node:child_process')
 const path = require('node:path')
@@ -9,7 +10,10 @@ const path = require('node:path')
 const RUN = path.join(__dirname, 'model/run.mjs')
 const hasCargo = spawnSync('cargo', ['--version']).status === 0
 
-/** Runs it in another process, with a seed of its own for each run; gives how often each step was done. */
+/**
+ * Runs it in another process, with a seed of its own for each run; gives how often each step was
+ * done.
+ */
 function run(...options) {
   return new Promise((resolve, reject) => {
     const args = ['--expose-gc', RUN, '--steps', '4000', '--seconds', '12', ...options]
@@ -74,7 +78,8 @@ test(
   TIMEOUT_MS
 )
 
-// Takes a build of its own: nothing of it can be had without Rust, which a user of a tarball needs not have.
+// Takes a build of its own: nothing of it can be had without Rust, which a user of a tarball needs
+// not have.
 const testInjected = hasCargo ? test : test.skip
 testInjected(
   'they agree when system calls fail: a call that throws has changed nothing',

@@ -3,41 +3,45 @@
 const { inChild } = require('./support/child')
 const { GiB } = require('./support/wasm')
 
-// The proportional set size: what the process really takes. A page that a thousand memories show counts once.
+// The proportional set size: what the process really takes. A page that a thousand memories show
+// counts once.
 test('a thousand memories map the same gigabyte, and it is in memory once', async () => {
-  const { pss, wrong, checked } = await inChild(async ({ hostmap, probe, smapsRollup, GiB, MiB }) => {
-    const { GuardedMemory, HostRegion } = hostmap
-    const MARK = 0x0123456789abcdefn
+  const { pss, wrong, checked } = await inChild(
+    async ({ hostmap, probe, smapsRollup, GiB, MiB }) => {
+      const { GuardedMemory, HostRegion } = hostmap
+      const MARK = 0x0123456789abcdefn
 
-    // Every word of it is written, so that every page is there.
-    const region = HostRegion.allocate(GiB, { name: 'one gigabyte' })
-    const writer = new GuardedMemory({ initial: GiB / 65_536, maximum: GiB / 65_536 })
-    const mapping = writer.map(region, { at: 0, access: 'shared' })
-    ;(await probe(writer.memory)).mark(0, GiB, 8, MARK)
-    mapping.unmap()
-    region.seal()
+      // Every word of it is written, so that every page is there.
+      const region = HostRegion.allocate(GiB, { name: 'one gigabyte' })
+      const writer = new GuardedMemory({ initial: GiB / 65_536, maximum: GiB / 65_536 })
+      const mapping = writer.map(region, { at: 0, access: 'shared' })
+      ;(await probe(writer.memory)).mark(0, GiB, 8, MARK)
+      mapping.unmap()
+      region.seal()
 
-    const words = BigInt(GiB / 8)
-    const sum = BigInt.asIntN(64, words * MARK + (words * (words - 1n)) / 2n)
-    let checked = 0
-    let wrong = 0
-    const held = []
-    for (let i = 0; i < 1000; i++) {
-      const guarded = new GuardedMemory({ initial: 1, maximum: 65_536 })
-      const guest = await probe(guarded.memory)
-      const { address } = guarded.map(region)
-      // The first reads all of it; the others read a word in each of 16 parts, and both ends.
-      if (i === 0 && guest.sum(address, address + GiB) !== sum) wrong++
-      for (let part = 0; part < 16; part++) {
-        const offset = part * 64 * MiB + (i % 8192) * 4096
-        if (guest.load64(address + offset) !== MARK + BigInt(offset / 8)) wrong++
-        checked++
+      const words = BigInt(GiB / 8)
+      const sum = BigInt.asIntN(64, words * MARK + (words * (words - 1n)) / 2n)
+      let checked = 0
+      let wrong = 0
+      const held = []
+      for (let i = 0; i < 1000; i++) {
+        const guarded = new GuardedMemory({ initial: 1, maximum: 65_536 })
+        const guest = await probe(guarded.memory)
+        const { address } = guarded.map(region)
+        // The first reads all of it; the others read a word in each of 16 parts, and both ends.
+        if (i === 0 && guest.sum(address, address + GiB) !== sum) wrong++
+        for (let part = 0; part < 16; part++) {
+          const offset = part * 64 * MiB + (i % 8192) * 4096
+          if (guest.load64(address + offset) !== MARK + BigInt(offset / 8)) wrong++
+          checked++
+        }
+        if (guest.load64(address) !== MARK || guest.load64(address + GiB - 8) !== MARK + words - 1n)
+          wrong++
+        held.push(guarded)
       }
-      if (guest.load64(address) !== MARK || guest.load64(address + GiB - 8) !== MARK + words - 1n) wrong++
-      held.push(guarded)
+      return { pss: smapsRollup('Pss'), wrong, checked, held: held.length }
     }
-    return { pss: smapsRollup('Pss'), wrong, checked, held: held.length }
-  })
+  )
   expect({ wrong, checked }).toEqual({ wrong: 0, checked: 16_000 })
   // All of the region is resident, once.
   expect(pss).toBeGreaterThan(GiB)

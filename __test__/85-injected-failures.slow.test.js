@@ -1,7 +1,7 @@
 'use strict'
 
-// Each system call fails once, in a build that can be told to. Whatever fails, the error names the call, nothing is
-// left behind, and the next try works.
+// Each system call fails once, in a build that can be told to. Whatever fails, the error names the
+// call, nothing is left behind, and the next try works.
 
 const fs = require('node:fs')
 const os = require('node:os')
@@ -44,7 +44,8 @@ suite('when a system call fails', () => {
     const { sync, later } = inChild(async () => {
       const { exposeState, instrumentGrowth, InstancePool } = hostmap
       // A memory, a mutable global, and a function that grows the memory.
-      const hex = '0061736d01000000010401600000030201000503010001060601' + '7f0141000b0a09010700410140001a0b'
+      const hex =
+        '0061736d01000000010401600000030201000503010001060601' + '7f0141000b0a09010700410140001a0b'
       const bytes = Buffer.from(hex, 'hex')
       const sync = []
       for (const call of [exposeState, instrumentGrowth]) {
@@ -91,7 +92,14 @@ suite('when a system call fails', () => {
       const { byteLength } = guarded
       const mapping = guarded.map(region)
       const layout = guarded.layout().ranges.filter(({ kind }) => kind === 'mapped').length
-      return { outcome, left, byteLength, again: guarded.byteLength, address: mapping.address, layout }
+      return {
+        outcome,
+        left,
+        byteLength,
+        again: guarded.byteLength,
+        address: mapping.address,
+        layout
+      }
     })
     expect(seen).toMatchObject({
       outcome: { went: true, code: 'ERR_HOSTMAP_OUT_OF_MEMORY', errno: -12, syscall: 'mmap' },
@@ -113,7 +121,10 @@ suite('when a system call fails', () => {
       const outcome = failing('mmap', 0, ENOMEM, () => guarded.map(region, { allocator }))
       return { outcome, freed }
     })
-    expect(seen).toEqual({ outcome: expect.objectContaining({ went: true, errno: -12 }), freed: [1024] })
+    expect(seen).toEqual({
+      outcome: expect.objectContaining({ went: true, errno: -12 }),
+      freed: [1024]
+    })
   })
 
   test('map or window in a block of a hidden memory that malloc has grown gives the block back', () => {
@@ -123,7 +134,10 @@ suite('when a system call fails', () => {
       const memory = new WebAssembly.Memory({ initial: 1, maximum: 64 })
       const guarded = GuardedMemory.from(() => memory.buffer)
       const freed = []
-      const allocator = { malloc: () => memory.grow(4) * 65536, free: address => freed.push(address / 65536) }
+      const allocator = {
+        malloc: () => memory.grow(4) * 65536,
+        free: address => freed.push(address / 65536)
+      }
       const outcomes = [
         ['mmap', () => guarded.map(region, { allocator })],
         ['mmap', () => guarded.map(region, { allocator, strict: true })],
@@ -131,7 +145,12 @@ suite('when a system call fails', () => {
       ].map(([syscall, call]) => failing(syscall, 0, ENOMEM, call))
       const kinds = guarded.layout().ranges.map(({ kind }) => kind)
       const mapping = guarded.map(region, { allocator })
-      return { outcomes, freed: [...freed], mapped: kinds.includes('mapped'), at: mapping.address / 65536 }
+      return {
+        outcomes,
+        freed: [...freed],
+        mapped: kinds.includes('mapped'),
+        at: mapping.address / 65536
+      }
     })
     expect(seen).toEqual({
       outcomes: Array(3).fill(expect.objectContaining({ went: true, errno: -12 })),
@@ -193,7 +212,10 @@ suite('when a system call fails', () => {
         failing('mprotect', 0, ENOMEM, () => guarded.grow(1))
       ]
       guarded.layout()
-      return { outcomes, mapped: guarded.layout().ranges.filter(({ kind }) => kind === 'mapped').length }
+      return {
+        outcomes,
+        mapped: guarded.layout().ranges.filter(({ kind }) => kind === 'mapped').length
+      }
     })
     for (const outcome of seen.outcomes) expect(outcome).toEqual({ went: true })
     expect(seen.mapped).toBe(2)
@@ -221,7 +243,12 @@ suite('when a system call fails', () => {
       const outcome = failing('mprotect', 0, EACCES, () => HostRegion.open(path))
       return { ...outcome, same: before.join() === [files(), maps()].join() }
     })
-    expect(seen).toMatchObject({ went: true, code: 'ERR_HOSTMAP_NOT_A_FILE', errno: -13, same: true })
+    expect(seen).toMatchObject({
+      went: true,
+      code: 'ERR_HOSTMAP_NOT_A_FILE',
+      errno: -13,
+      same: true
+    })
   })
 
   test('window opens none, and takes nothing', () => {
@@ -270,11 +297,16 @@ suite('when a system call fails', () => {
       }
       const guarded = new GuardedMemory({ initial: 4 })
       const linear = new Uint8Array(guarded.buffer)
-      /** The first byte of each page that shows a region, and of each other one that can be read. */
+      /**
+       * The first byte of each page that shows a region, and of each other one that can be read.
+       */
       const shown = window => {
         const found = guarded.layout().ranges.find(({ kind }) => kind === 'mapped')
         const end = window.rest === 'zeros' ? window.byteLength : found.windowBytes
-        const pages = Array.from({ length: end / PAGE }, (_, page) => linear[window.address + page * PAGE])
+        const pages = Array.from(
+          { length: end / PAGE },
+          (_, page) => linear[window.address + page * PAGE]
+        )
         return { pages: pages.join(), shownPages: found.windowBytes / PAGE }
       }
       const calls = [
@@ -318,7 +350,9 @@ suite('when a system call fails', () => {
               const head = Math.min(expected.shownPages, old.shownPages)
               const isPart =
                 now.shownPages === head &&
-                now.pages.split(',').every((byte, page) => Number(byte) === (page < head ? page + 2 : 0))
+                now.pages
+                  .split(',')
+                  .every((byte, page) => Number(byte) === (page < head ? page + 2 : 0))
               const isRight = outcome.code
                 ? (isKept || isPart) &&
                   outcome.code === 'ERR_HOSTMAP_OUT_OF_MEMORY' &&
@@ -326,8 +360,20 @@ suite('when a system call fails', () => {
                   outcome.syscall === syscall
                 : now.pages === expected.pages && now.shownPages === expected.shownPages
               if (!isRight || !isTold)
-                wrong.push({ kind, name, access, rest, syscall, before, outcome, old, now, expected })
-              if (outcome.code) errors[`${kind} ${syscall}`] = (errors[`${kind} ${syscall}`] ?? 0) + 1
+                wrong.push({
+                  kind,
+                  name,
+                  access,
+                  rest,
+                  syscall,
+                  before,
+                  outcome,
+                  old,
+                  now,
+                  expected
+                })
+              if (outcome.code)
+                errors[`${kind} ${syscall}`] = (errors[`${kind} ${syscall}`] ?? 0) + 1
               window.unmap()
               region.close()
               other.close()
@@ -442,8 +488,16 @@ suite('when a system call fails', () => {
         const options = { chunk: PAGE, readAhead: false, onProgress }
         for (const { byteOffset } of window.chunks(region, options)) offsets.push(byteOffset)
       })
-      const again = Array.from(window.chunks(region, { chunk: PAGE }), ({ byteOffset }) => byteOffset / PAGE)
-      return { outcome, offsets, progress: progress.map(pair => pair.map(bytes => bytes / PAGE)), again }
+      const again = Array.from(
+        window.chunks(region, { chunk: PAGE }),
+        ({ byteOffset }) => byteOffset / PAGE
+      )
+      return {
+        outcome,
+        offsets,
+        progress: progress.map(pair => pair.map(bytes => bytes / PAGE)),
+        again
+      }
     })
     expect(seen).toEqual({
       outcome: { went: true, code: 'ERR_HOSTMAP_OUT_OF_MEMORY', errno: -12, syscall: 'mmap' },
@@ -515,7 +569,9 @@ suite('when a system call fails', () => {
         [0, 1].map(before => {
           const window = guarded.window({ byteLength: 2 * PAGE, at: PAGE })
           window.slide(region, PAGE)
-          const { went, code } = failing('hole', before, ENOMEM, () => window.slide(region, 5 * PAGE))
+          const { went, code } = failing('hole', before, ENOMEM, () =>
+            window.slide(region, 5 * PAGE)
+          )
           const whole = isWhole(base)
           window.slide(region, 5 * PAGE)
           const byte = new Uint8Array(guarded.buffer)[window.address]
@@ -572,7 +628,14 @@ suite('when a system call fails', () => {
       })
     })
     const failed = { went: true, code: 'ERR_HOSTMAP_OUT_OF_MEMORY', rest: '---p' }
-    const nothing = { ...failed, name: null, start: [0, 0], end: 0, inLayout: [null, 0, 0], byte: null }
+    const nothing = {
+      ...failed,
+      name: null,
+      start: [0, 0],
+      end: 0,
+      inLayout: [null, 0, 0],
+      byte: null
+    }
     const onePage = { name: 'left', start: [1, 5], end: 2, inLayout: ['left', 1, 1], byte: 7 }
     expect(seen).toEqual([nothing, { ...failed, ...onePage }, nothing])
   })
@@ -620,7 +683,9 @@ suite('when a system call fails', () => {
     const seen = inChild(async () => {
       const { GuardedMemory, HostRegion } = hostmap
       const EFAULT = 14
-      const mapping = new GuardedMemory({ initial: 1 }).map(HostRegion.copyFrom(Buffer.alloc(2 ** 20, 6)))
+      const mapping = new GuardedMemory({ initial: 1 }).map(
+        HostRegion.copyFrom(Buffer.alloc(2 ** 20, 6))
+      )
       const outcomes = []
       for (const errno of [ENOMEM, EFAULT]) {
         native.injectFailure('madvise', 0, errno)
@@ -628,7 +693,11 @@ suite('when a system call fails', () => {
           () => null,
           error => error.code
         )
-        outcomes.push([code, native.forgetFailures(), new Uint8Array(mapping.memory.buffer)[mapping.address]])
+        outcomes.push([
+          code,
+          native.forgetFailures(),
+          new Uint8Array(mapping.memory.buffer)[mapping.address]
+        ])
       }
       return outcomes
     })
@@ -665,7 +734,11 @@ suite('when a system call fails', () => {
           guarded.restore(snapshot)
         }
         snapshot?.close()
-        return { syscall, ...outcome, isRight: isRight && Buffer.from(guarded.buffer).equals(before) }
+        return {
+          syscall,
+          ...outcome,
+          isRight: isRight && Buffer.from(guarded.buffer).equals(before)
+        }
       })
       return { outcomes, left: files() - filesBefore }
     })
@@ -674,8 +747,12 @@ suite('when a system call fails', () => {
       if (code !== undefined)
         expect([code, errno, named]).toEqual(['ERR_HOSTMAP_OUT_OF_MEMORY', -12, syscall])
     }
-    const refused = seen.outcomes.filter(({ code }) => code !== undefined).map(({ syscall }) => syscall)
-    expect(refused).toEqual(expect.arrayContaining(['memfd_create', 'ftruncate', 'fcntl', 'pwrite']))
+    const refused = seen.outcomes
+      .filter(({ code }) => code !== undefined)
+      .map(({ syscall }) => syscall)
+    expect(refused).toEqual(
+      expect.arrayContaining(['memfd_create', 'ftruncate', 'fcntl', 'pwrite'])
+    )
     expect(refused).not.toContain('ioctl_pagemap')
     expect(seen.left).toBe(0)
   })
@@ -698,7 +775,8 @@ suite('when a system call fails', () => {
       const zeros = Buffer.from(bytes)
       const other = guarded.snapshot()
       const dirty = () => {
-        for (let page = 0; page < 128; page += 3) if (page < 8 || page > 20) bytes[page * PAGE + 9] = 200
+        for (let page = 0; page < 128; page += 3)
+          if (page < 8 || page > 20) bytes[page * PAGE + 9] = 200
       }
       const starts = {
         clean: () => guarded.restore(snapshot),
@@ -737,10 +815,13 @@ suite('when a system call fails', () => {
               dirty()
               const outcome = failing(syscall, at, ENOMEM, run)
               if (!outcome.went) break
-              const standing = guarded.layout().ranges.filter(({ kind }) => kind === 'mapped').length
+              const standing = guarded
+                .layout()
+                .ranges.filter(({ kind }) => kind === 'mapped').length
               const isKnown = guarded.mappings.length === standing
               const isDone = outcome.code !== undefined || Buffer.from(bytes).equals(expected)
-              const isNamed = outcome.code === undefined || outcome.code === 'ERR_HOSTMAP_OUT_OF_MEMORY'
+              const isNamed =
+                outcome.code === undefined || outcome.code === 'ERR_HOSTMAP_OUT_OF_MEMORY'
               run()
               const isRight = Buffer.from(bytes).equals(expected)
               if (!isKnown || !isDone || !isNamed || !isRight)
@@ -799,7 +880,8 @@ suite('when a system call fails', () => {
                 named: error?.syscall
               })
               const isKept =
-                fs.readdirSync(directory).join() === 'a.snapshot' && fs.readFileSync(file).equals(old)
+                fs.readdirSync(directory).join() === 'a.snapshot' &&
+                fs.readFileSync(file).equals(old)
               if (!isKept || files() !== filesBefore)
                 outcomes.push({ work, syscall, at, isKept, files: files() - filesBefore })
             }

@@ -1,6 +1,7 @@
 'use strict'
 
-// Allocations of the native part that fail: an error that says so, nothing half done, and no end of the process.
+// Allocations of the native part that fail: an error that says so, nothing half done, and no end of
+// the process.
 
 const { build, hasCargo, inChild } = require('./support/injected')
 
@@ -92,7 +93,8 @@ describeWithCargo('an allocation that fails', () => {
     ]
   ])('in %s', (_, body) => {
     const seen = inChild(`async () => {
-      // napi-rs keeps a table of all objects of its classes, whose growth can't be refused: it has grown before.
+      // napi-rs keeps a table of all objects of its classes, whose growth can't be refused: it has
+      // grown before.
       const objects = Array.from({ length: 5000 }, () => new native.NativeTask())
       /** Lets each allocation of a call fail in turn, until none is left. */
       async function each(call, undo = () => {}) {

@@ -1,7 +1,7 @@
 'use strict'
 
-// Jest runs each test file in a realm of its own: another ArrayBuffer, another WebAssembly, another TypeError than those
-// of the main realm, where Node's own modules and the native part live.
+// Jest runs each test file in a realm of its own: another ArrayBuffer, another WebAssembly, another
+// TypeError than those of the main realm, where Node's own modules and the native part live.
 
 const fs = require('node:fs')
 const vm = require('node:vm')
@@ -107,8 +107,12 @@ describe.each(realms)('with the objects of %s', (_, realm) => {
       realm.ArrayBuffer.prototype,
       realm.WebAssembly
     ]) {
-      expect(thrownBy(() => GuardedMemory.from(wrong))).toMatchObject({ code: 'ERR_INVALID_ARG_TYPE' })
-      expect(thrownBy(() => HostRegion.copyFrom(wrong))).toMatchObject({ code: 'ERR_INVALID_ARG_TYPE' })
+      expect(thrownBy(() => GuardedMemory.from(wrong))).toMatchObject({
+        code: 'ERR_INVALID_ARG_TYPE'
+      })
+      expect(thrownBy(() => HostRegion.copyFrom(wrong))).toMatchObject({
+        code: 'ERR_INVALID_ARG_TYPE'
+      })
     }
   })
 
@@ -139,7 +143,11 @@ describe('errors are of the realm that loaded the library', () => {
     ['Error of the system', Error, () => HostRegion.open('/nowhere/at/all')],
     ['Error of a rejected load', Error, () => HostRegion.load('/nowhere/at/all')],
     ['Error of a load of nothing', TypeError, () => HostRegion.load()],
-    ['Error of an aborted load', Error, () => HostRegion.load(__filename, { signal: AbortSignal.abort() })]
+    [
+      'Error of an aborted load',
+      Error,
+      () => HostRegion.load(__filename, { signal: AbortSignal.abort() })
+    ]
   ])('%s', async (_, Class, call) => {
     const error = await thrownBy(call)
     expect(error).toBeInstanceOf(Class)

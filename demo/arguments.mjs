@@ -56,7 +56,9 @@ export function readArguments(args) {
 function readSize(text) {
   const size = parseBytes(text)
   if (!(size >= 4 && size <= Number.MAX_SAFE_INTEGER)) {
-    throw new InputError(`--size takes 4 bytes or more, such as 4096, 64MiB or 1.5GiB, not '${text}'`)
+    throw new InputError(
+      `--size takes 4 bytes or more, such as 4096, 64MiB or 1.5GiB, not '${text}'`
+    )
   }
   return size
 }
@@ -69,8 +71,8 @@ function readCount(option, text) {
 }
 
 /**
- * How many bytes and how many modules are taken, with a note for everything that is less than was asked for.
- * Both ways get the same, so that they can be compared.
+ * How many bytes and how many modules are taken, with a note for everything that is less than was
+ * asked for. Both ways get the same, so that they can be compared.
  *
  * @param {{ size?: number, modules: number, workers: number, fileBytes: number }} wanted
  */
@@ -82,20 +84,27 @@ export function makePlan({ size = Infinity, modules, workers, fileBytes }, { was
   const largest = wasm.maxPages32 * WASM_PAGE_BYTES - 4 * MiB
   if (byteLength > largest) {
     byteLength = largest
-    notes.push(`the first ${formatBytes(largest)} are taken: more does not fit into a 32-bit memory.`)
+    notes.push(
+      `the first ${formatBytes(largest)} are taken: more does not fit into a 32-bit memory.`
+    )
   }
 
-  // In memory at once: the file in the page cache, the host's copy, and a copy for each module. An eighth stays free.
+  // In memory at once: the file in the page cache, the host's copy, and a copy for each module. An
+  // eighth stays free.
   const available = (process.availableMemory?.() ?? freemem()) * (7 / 8)
   const mostBytes = Math.floor(available / 3)
   if (byteLength > mostBytes) {
     byteLength = mostBytes
-    notes.push(`the first ${formatBytes(byteLength)} are taken: there is no memory for more copies.`)
+    notes.push(
+      `the first ${formatBytes(byteLength)} are taken: there is no memory for more copies.`
+    )
   }
   const mostModules = Math.floor(available / byteLength) - 2
   for (const [noun, count] of Object.entries({ module: modules, worker: workers })) {
     if (count <= mostModules) continue
-    notes.push(`${formatCount(mostModules, noun)} instead of ${count}: there is no memory for more copies.`)
+    notes.push(
+      `${formatCount(mostModules, noun)} instead of ${count}: there is no memory for more copies.`
+    )
   }
 
   const rest = byteLength % 4

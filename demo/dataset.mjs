@@ -23,7 +23,8 @@ export function inspectFile(path) {
   if (stats.isDirectory()) throw new InputError(`${path} is a directory; a file is needed`)
   if (!stats.isFile()) throw new InputError(`${path} is not a regular file, so it can't be mapped`)
   if (stats.size === 0) throw new InputError(`${path} is empty`)
-  if (stats.size < 4) throw new InputError(`${path} has ${stats.size} of the 4 bytes that one float32 takes`)
+  if (stats.size < 4)
+    throw new InputError(`${path} has ${stats.size} of the 4 bytes that one float32 takes`)
   return stats.size
 }
 
@@ -93,8 +94,9 @@ export async function warmUp(path, byteLength, onProgress, signal) {
 }
 
 /**
- * Gives a function that fills an array with the next pseudo-random values. Each is the sum of four uniform 16-bit
- * numbers, which is near enough to a normal distribution, and far faster to make. Some are missing: NaN.
+ * Gives a function that fills an array with the next pseudo-random values. Each is the sum of four
+ * uniform 16-bit numbers, which is near enough to a normal distribution, and far faster to make.
+ * Some are missing: NaN.
  */
 function normalValues({ mean, deviation, missingEvery }) {
   const sumMean = 4 * (65535 / 2)

@@ -1,4 +1,5 @@
-// The same Wasm program over the same file: with the bytes copied in, with the file read in, and with the file mapped.
+// The same Wasm program over the same file: with the bytes copied in, with the file read in, and
+// with the file mapped.
 //
 //   arguments.mjs                         the command line, and what the machine allows of it
 //   dataset.mjs                           the file
@@ -10,7 +11,14 @@
 import { relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { help, makePlan, readArguments } from './arguments.mjs'
-import { InputError, generate, generatedPath, inspectFile, isGenerated, warmUp } from './dataset.mjs'
+import {
+  InputError,
+  generate,
+  generatedPath,
+  inspectFile,
+  isGenerated,
+  warmUp
+} from './dataset.mjs'
 import { measure, workOf } from './measure.mjs'
 import { assemble, programPath, readReport } from './program.mjs'
 import { withProgress } from './progress.mjs'
@@ -64,7 +72,9 @@ async function main(args, signal) {
   const fileBytes = inspectFile(path)
   const { byteLength, modules, workers, notes } = makePlan({ ...options, fileBytes }, limits())
   print(`${paint.bold('File')}     ${showPath(path)}, ${formatBytes(fileBytes)}`)
-  print(`${paint.bold('Program')}  ${showPath(programPath)}: statistics and a histogram of float32 values`)
+  print(
+    `${paint.bold('Program')}  ${showPath(programPath)}: statistics and a histogram of float32 values`
+  )
   for (const note of notes) print(wrap(`Note: ${note}`))
   print('')
   print(wrap(openingWords))
@@ -76,7 +86,11 @@ async function main(args, signal) {
   )
   const places = [
     { where: 'process', modules, title: `${formatCount(modules, 'module')} in one thread` },
-    { where: 'workers', modules: workers, title: `${formatCount(workers, 'worker')} with a module each` }
+    {
+      where: 'workers',
+      modules: workers,
+      title: `${formatCount(workers, 'worker')} with a module each`
+    }
   ]
   for (const place of places) {
     for (const [wayName, wayTitle] of Object.entries({
@@ -84,7 +98,15 @@ async function main(args, signal) {
       read: 'Read in',
       mapped: 'Mapped'
     })) {
-      const task = { wayName, where: place.where, modules: place.modules, path, byteLength, binary, colors }
+      const task = {
+        wayName,
+        where: place.where,
+        modules: place.modules,
+        path,
+        byteLength,
+        binary,
+        colors
+      }
       place[wayName] = await withProgress(`${wayTitle}, ${place.title}`, workOf(task), onProgress =>
         measure(task, onProgress, signal)
       )
@@ -98,7 +120,9 @@ async function main(args, signal) {
   print(drawTable(places, paint))
   print(
     paint.dim(
-      wrap('Total: start and first scan. Memory: PSS in the end. Ratios above 1 are in favour of mapping.')
+      wrap(
+        'Total: start and first scan. Memory: PSS in the end. Ratios above 1 are in favour of mapping.'
+      )
     )
   )
   print('')

@@ -2,7 +2,10 @@
 import { fork } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 
-/** How often each module scans the file: what comes after the first time is what a program does all day. */
+/**
+ * How often each module scans the file: what comes after the first time is what a program does all
+ * day.
+ */
 export const SCANS = 3
 
 const childPath = fileURLToPath(new URL('measured.mjs', import.meta.url))
@@ -10,8 +13,8 @@ const childPath = fileURLToPath(new URL('measured.mjs', import.meta.url))
 /**
  * Resolves when the child has ended, so that the next measurement finds all of its memory free.
  *
- * @param {{ wayName: 'copied' | 'read' | 'mapped', where: 'process' | 'workers', modules: number, path: string,
- *   byteLength: number, binary: Uint8Array, colors: boolean }} task
+ * @param {{ wayName: 'copied' | 'read' | 'mapped', where: 'process' | 'workers', modules: number,
+ *   path: string, byteLength: number, binary: Uint8Array, colors: boolean }} task
  * @param {(stage: string, bytes: number) => void} onProgress
  * @param {AbortSignal} signal Kills the child.
  */
@@ -41,6 +44,9 @@ export function workOf({ wayName, modules, byteLength }) {
 }
 
 function describeEnd(code, killSignal) {
-  const guesses = { SIGKILL: ': was memory short?', SIGBUS: ': was the file made shorter meanwhile?' }
+  const guesses = {
+    SIGKILL: ': was memory short?',
+    SIGBUS: ': was the file made shorter meanwhile?'
+  }
   return `the measuring process ended with ${killSignal ?? `code ${code}`}${guesses[killSignal] ?? ''}`
 }

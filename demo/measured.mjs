@@ -1,4 +1,5 @@
-// The child's side of measure.mjs: a fresh process that measures one way once, so that no memory of another way is left in it.
+// The child's side of measure.mjs: a fresh process that measures one way once, so that no memory of
+// another way is left in it.
 import { readFileSync } from 'node:fs'
 import { SCANS } from './measure.mjs'
 
@@ -44,7 +45,8 @@ async function measure({ wayName, where, modules, path, byteLength, binary, colo
     reports = await Promise.all(seats.map(seat => seat.scan()))
     scansMs.push(performance.now() - scanStart)
   }
-  // `data` and all seats are still used below, so nothing that counts here could have been collected.
+  // `data` and all seats are still used below, so nothing that counts here could have been
+  // collected.
   const memoryWhenScanned = residentMemory()
 
   return {

@@ -2,8 +2,8 @@
 import cliProgress from 'cli-progress'
 
 /**
- * Shows a task's progress while `work(onProgress)` runs. onProgress takes the name of the stage and the bytes
- * that were done since the last call.
+ * Shows a task's progress while `work(onProgress)` runs. onProgress takes the name of the stage and
+ * the bytes that were done since the last call.
  */
 export async function withProgress(title, totalBytes, work) {
   if (!process.stderr.isTTY) {

@@ -36,9 +36,11 @@ const COLUMNS = [
 const NOISE = 1.05
 
 /**
- * One block of rows for each place where modules ran: the three ways, and how many times as much the other two take.
+ * One block of rows for each place where modules ran: the three ways, and how many times as much
+ * the other two take.
  *
- * @param {{ title: string, copied: object, read: object, mapped: object }[]} places The results of measure().
+ * @param {{ title: string, copied: object, read: object, mapped: object }[]} places The results of
+ *   measure().
  */
 export function drawTable(places, paint) {
   const head = ['', ...COLUMNS.map(([title]) => title)]
@@ -86,7 +88,9 @@ export function drawHistogram({ finite, bins, low, high, below, above }, paint) 
   const tops = '▁▂▃▄▅▆▇█'
   const tallest = Math.max(...bins)
   // In eighths of a row. A bin that has any value at all is seen.
-  const heights = bins.map(count => (count === 0 ? 0 : Math.max(1, Math.round((count / tallest) * rows * 8))))
+  const heights = bins.map(count =>
+    count === 0 ? 0 : Math.max(1, Math.round((count / tallest) * rows * 8))
+  )
   const lines = []
   for (let row = rows - 1; row >= 0; row--) {
     const cells = heights.map(height => {
@@ -100,7 +104,9 @@ export function drawHistogram({ finite, bins, low, high, below, above }, paint) 
   const width = bins.length
   const middleStart = Math.round((width - middle.length) / 2)
   lines.push('─'.repeat(width))
-  lines.push(left.padEnd(middleStart) + middle + right.padStart(width - middleStart - middle.length))
+  lines.push(
+    left.padEnd(middleStart) + middle + right.padStart(width - middleStart - middle.length)
+  )
   const notes = [`${width} bins, the tallest with ${formatCount(tallest, 'value')}`]
   if (below > 0) notes.push(`${below.toLocaleString('en')} lower`)
   if (above > 0) notes.push(`${above.toLocaleString('en')} higher`)

@@ -1,8 +1,8 @@
 // The three ways by which a file's bytes reach a module. Each has the same three steps:
 //
-//   open      once in the host. What it gives, and nothing else, is handed to the modules
-//   handle    what is posted to a worker, and what the worker makes of it
-//   place     once for each module, in the thread where it runs: a memory with the bytes at `pointer`
+//   open      once in the host. What it gives, and nothing else, is handed to the modules handle
+//   what is posted to a worker, and what the worker makes of it place     once for each module, in
+//   the thread where it runs: a memory with the bytes at `pointer`
 import { openSync, readSync, closeSync } from 'node:fs'
 import { inspect } from 'node:util'
 import { GuardedMemory, HostRegion } from 'wasm-hostmap'
@@ -33,7 +33,9 @@ const copied = {
 
   place(buffer, onProgress) {
     const pointer = WASM_PAGE_BYTES
-    const memory = new WebAssembly.Memory({ initial: 1 + Math.ceil(buffer.byteLength / WASM_PAGE_BYTES) })
+    const memory = new WebAssembly.Memory({
+      initial: 1 + Math.ceil(buffer.byteLength / WASM_PAGE_BYTES)
+    })
     const target = new Uint8Array(memory.buffer)
     for (let done = 0; done < buffer.byteLength; done += stepBytes) {
       const part = new Uint8Array(buffer, done, Math.min(stepBytes, buffer.byteLength - done))
@@ -44,7 +46,10 @@ const copied = {
   }
 }
 
-/** Each module's memory is filled from the file, with no copy in between: the best that can be done without mapping. */
+/**
+ * Each module's memory is filled from the file, with no copy in between: the best that can be done
+ * without mapping.
+ */
 const read = {
   open: (path, byteLength) => ({ path, byteLength }),
 

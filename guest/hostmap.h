@@ -1,20 +1,23 @@
 /*
- * Reads what the host shows through a window of wasm-hostmap: chunk after chunk of a region of any size, each in the
- * module's own memory.
+ * Reads what the host shows through a window of wasm-hostmap: chunk after chunk of a region of any
+ * size, each in the module's own memory.
  *
- * One file to drop in. C99 or C++11, clang for wasm32 or wasm64, no libc. README.md beside it shows it at work.
+ * One file to drop in. C99 or C++11, clang for wasm32 or wasm64, no libc. README.md beside it shows
+ * it at work.
  *
  *   HOSTMAP_SOURCE(orders);            the host passes { orders: source.imports }
  *
  *   hostmap_chunk_next                                          chunks as the host cuts them
- *   hostmap_records_of, hostmap_records_next                    records of a fixed size, in blocks of whole ones
- *   hostmap_lines_of, hostmap_words_of, hostmap_text_next       records that end at a delimiter, one by one
+ *   hostmap_records_of, hostmap_records_next                    records of a fixed size, in blocks
+ *   of whole ones hostmap_lines_of, hostmap_words_of, hostmap_text_next       records that end at a
+ *   delimiter, one by one
  *
- * What a call hands out is read-only, and is gone at the next call for the same source: the host shows other bytes at that place
- * then. At the end the last bytes stay.
+ * What a call hands out is read-only, and is gone at the next call for the same source: the host
+ * shows other bytes at that place then. At the end the last bytes stay.
  *
- * A record that straddles chunks is whole all the same: its first bytes are shown again in front of the next chunk. Only a
- * record that the window can't hold ends in an error, which the host throws through the module.
+ * A record that straddles chunks is whole all the same: its first bytes are shown again in front of
+ * the next chunk. Only a record that the window can't hold ends in an error, which the host throws
+ * through the module.
  */
 #ifndef HOSTMAP_H
 #define HOSTMAP_H
@@ -90,8 +93,9 @@ typedef struct hostmap_records {
 } hostmap_records;
 
 /*
- * Records of `record_bytes` each, usually a struct's sizeof. They are aligned as in the region: where the source starts at a
- * multiple of the struct's alignment, so does each. Else pack the struct, or copy it out with memcpy.
+ * Records of `record_bytes` each, usually a struct's sizeof. They are aligned as in the region:
+ * where the source starts at a multiple of the struct's alignment, so does each. Else pack the
+ * struct, or copy it out with memcpy.
  */
 static inline hostmap_records hostmap_records_of(const hostmap_source *source, size_t record_bytes) {
   hostmap_records records;

@@ -1,7 +1,8 @@
-//! Reads what the host shows through a window of wasm-hostmap: chunk after chunk of a region of any size, each in the module's
-//! own memory.
+//! Reads what the host shows through a window of wasm-hostmap: chunk after chunk of a region of any
+//! size, each in the module's own memory.
 //!
-//! A crate, and as well one file to drop in: `mod hostmap;` at the root of yours. Needs neither `std` nor `alloc`.
+//! A crate, and as well one file to drop in: `mod hostmap;` at the root of yours. Needs neither
+//! `std` nor `alloc`.
 //!
 //! ```no_run
 //! use hostmap::{Plain, Records, hostmap_source};
@@ -32,8 +33,8 @@
 //! }
 //! ```
 //!
-//! What a call hands out is borrowed from the iterator, so it can't outlive the next call, which shows other bytes at that
-//! place:
+//! What a call hands out is borrowed from the iterator, so it can't outlive the next call, which
+//! shows other bytes at that place:
 //!
 //! ```compile_fail,E0499
 //! # use hostmap::{Chunks, Source};
@@ -44,8 +45,9 @@
 //! }
 //! ```
 //!
-//! A record that straddles chunks is whole all the same: its first bytes are shown again in front of the next chunk. Only a
-//! record that the window can't hold ends in an error, which the host throws through the module.
+//! A record that straddles chunks is whole all the same: its first bytes are shown again in front
+//! of the next chunk. Only a record that the window can't hold ends in an error, which the host
+//! throws through the module.
 //!
 //! A window for Rust has 2 GiB at most, since slices have.
 
@@ -57,26 +59,29 @@ use core::mem::{align_of, size_of};
 use core::ptr::NonNull;
 use core::slice;
 
-/// What the host gives. Each source has a window of its own, so one module may read several at once.
+/// What the host gives. Each source has a window of its own, so one module may read several at
+/// once.
 ///
 /// # Safety
 ///
-/// After `next` gave n > 0, n readable bytes stand at `pointer`, and nothing changes them before the next call of `next`. After it
-/// gave 0, those that stood there still do.
+/// After `next` gave n > 0, n readable bytes stand at `pointer`, and nothing changes them before
+/// the next call of `next`. After it gave 0, those that stood there still do.
 pub unsafe trait Source {
-    /// Shows the next chunk. Gives the bytes that are shown, 0 at the end. `keep`: how many of the last bytes shown are shown
-    /// again in front of it; `None`: what the host's `overlap` says.
+    /// Shows the next chunk. Gives the bytes that are shown, 0 at the end. `keep`: how many of the
+    /// last bytes shown are shown again in front of it; `None`: what the host's `overlap` says.
     fn next(&mut self, keep: Option<usize>) -> usize;
 
-    /// Where the first byte shown is. Its address and its offset in the region are equal modulo the host's page size.
+    /// Where the first byte shown is. Its address and its offset in the region are equal modulo the
+    /// host's page size.
     fn pointer(&self) -> *const u8;
 }
 
 /// Declares a type for the source that the host passes as the import module of this name:
 /// `hostmap_source!(pub Orders, "orders")`.
 ///
-/// Its one function is `const unsafe fn new()`. Who calls it promises that there is no other value of the type at that time, and that
-/// nobody but this source moves or changes what its window shows while the module reads it.
+/// Its one function is `const unsafe fn new()`. Who calls it promises that there is no other value
+/// of the type at that time, and that nobody but this source moves or changes what its window shows
+/// while the module reads it.
 #[macro_export]
 macro_rules! hostmap_source {
     ($(#[$attribute:meta])* $visibility:vis $name:ident, $module:literal) => {
@@ -84,7 +89,8 @@ macro_rules! hostmap_source {
         $visibility struct $name(());
 
         const _: () = {
-            // One function of the host, imported in two ways: a call without the argument takes the host's default.
+            // One function of the host, imported in two ways: a call without the argument takes the
+            // host's default.
             #[allow(clashing_extern_declarations)]
             #[link(wasm_import_module = $module)]
             unsafe extern "C" {
@@ -99,14 +105,15 @@ macro_rules! hostmap_source {
             impl $name {
                 /// # Safety
                 ///
-                /// There is no other value of this type, and nobody else moves or changes what its window shows.
+                /// There is no other value of this type, and nobody else moves or changes what its
+                /// window shows.
                 $visibility const unsafe fn new() -> Self {
                     Self(())
                 }
             }
 
-            // SAFETY: what the host's window shows stays until it slides, and only this source slides it: who called
-            // `new` promised that.
+            // SAFETY: what the host's window shows stays until it slides, and only this source
+            // slides it: who called `new` promised that.
             unsafe impl $crate::hostmap::Source for $name {
                 fn next(&mut self, keep: Option<usize>) -> usize {
                     keep.map_or_else(|| next_overlapping(), |keep| next_keeping(keep))
@@ -121,7 +128,8 @@ macro_rules! hostmap_source {
     };
 }
 
-/// A record that any bytes make: integers, floats, arrays and `repr(C)` structs of them; no references, no `bool`, no enum.
+/// A record that any bytes make: integers, floats, arrays and `repr(C)` structs of them; no
+/// references, no `bool`, no enum.
 ///
 /// # Safety
 ///
@@ -155,7 +163,8 @@ impl Shown {
             return None;
         }
         assert!(isize::try_from(length).is_ok(), "a window for Rust has 2 GiB at most");
-        let first = NonNull::new(source.pointer().cast_mut()).expect("a window does not stand at address 0");
+        let first = NonNull::new(source.pointer().cast_mut())
+            .expect("a window does not stand at address 0");
         Some(Self { first, length })
     }
 
@@ -218,14 +227,15 @@ impl<'s, S: Source, T: Plain> Records<'s, S, T> {
     ///
     /// # Panics
     ///
-    /// When the records are not aligned. They are as in the region: where the source starts at a multiple of T's alignment, so
-    /// does each. Else T can be `repr(C, packed)`.
+    /// When the records are not aligned. They are as in the region: where the source starts at a
+    /// multiple of T's alignment, so does each. Else T can be `repr(C, packed)`.
     pub fn next(&mut self) -> Option<&[T]> {
         loop {
             let shown = Shown::next(self.source, Some(self.left_over.length))?;
             let count = shown.length / size_of::<T>();
             self.left_over = shown.skip(count * size_of::<T>());
-            // A chunk may be shorter than a record. Then nothing is handed out, and all of it is kept.
+            // A chunk may be shorter than a record. Then nothing is handed out, and all of it is
+            // kept.
             if count == 0 {
                 continue;
             }
@@ -235,8 +245,8 @@ impl<'s, S: Source, T: Plain> Records<'s, S, T> {
                 "the records are not aligned: start the source at a multiple of {}",
                 align_of::<T>()
             );
-            // SAFETY: so many whole records are shown, any bytes are one, they are aligned, and borrowed from `self`, which alone
-            // has the source.
+            // SAFETY: so many whole records are shown, any bytes are one, they are aligned, and
+            // borrowed from `self`, which alone has the source.
             return Some(unsafe { slice::from_raw_parts(first.as_ptr(), count) });
         }
     }
@@ -261,8 +271,8 @@ pub struct Text<'s, S, F> {
 }
 
 impl<'s, S: Source> Text<'s, S, ()> {
-    /// Records that end at each `delimiter`, such as `b'\n'`. Empty ones count; what follows the last delimiter is one, unless it is
-    /// empty.
+    /// Records that end at each `delimiter`, such as `b'\n'`. Empty ones count; what follows the
+    /// last delimiter is one, unless it is empty.
     pub fn lines(source: &'s mut S, delimiter: u8) -> Text<'s, S, impl FnMut(u8) -> bool> {
         Text::new(source, false, move |byte| byte == delimiter)
     }
@@ -279,7 +289,14 @@ impl<'s, S: Source> Text<'s, S, ()> {
 #[allow(clippy::should_implement_trait)]
 impl<'s, S: Source, F: FnMut(u8) -> bool> Text<'s, S, F> {
     fn new(source: &'s mut S, skip_empty: bool, delimits: F) -> Self {
-        Self { source, ahead: Shown::NOTHING, scanned: 0, skip_empty, unterminated: false, delimits }
+        Self {
+            source,
+            ahead: Shown::NOTHING,
+            scanned: 0,
+            skip_empty,
+            unterminated: false,
+            delimits,
+        }
     }
 
     /// The next record, without its delimiter; `None` at the end.
@@ -287,7 +304,8 @@ impl<'s, S: Source, F: FnMut(u8) -> bool> Text<'s, S, F> {
         loop {
             // SAFETY: used before the source is asked for the next chunk.
             let ahead = unsafe { self.ahead.bytes() };
-            // Empty where the host has gone back and shows less: such text is cut at a wrong place, and nothing worse.
+            // Empty where the host has gone back and shows less: such text is cut at a wrong place,
+            // and nothing worse.
             let unseen = ahead.get(self.scanned..).unwrap_or_default();
             if let Some(run) = unseen.iter().position(|&byte| (self.delimits)(byte)) {
                 let length = self.scanned + run;

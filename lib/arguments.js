@@ -1,7 +1,8 @@
 'use strict'
 
-// Checks of arguments. Each gives the value back, as the caller can use it, or throws an error that says what was
-// given and what would do. Ranges that depend on a region or memory are checked by the native part.
+// Checks of arguments. Each gives the value back, as the caller can use it, or throws an error that
+// says what was given and what would do. Ranges that depend on a region or memory are checked by
+// the native part.
 
 const { types } = require('node:util')
 const { fileURLToPath } = require('node:url')
@@ -49,13 +50,17 @@ function isRevoked(value) {
 /**
  * A whole number from `min` to `max`, 2^53 - 1 if not given.
  *
- * @param limit where the limits come from: a function that says it, of the two values after it and the one that was given. Called only
- * for a message.
+ * @param limit where the limits come from: a function that says it, of the two values after it and
+ *   the one that was given. Called only for a message.
  */
 function wholeNumber(value, name, min = 0, max = Number.MAX_SAFE_INTEGER, limit, a, b) {
   if (typeof value !== 'number') throw wrongType(name, 'a number', value, instead.number(value))
   if (!Number.isInteger(value) || value < min || value > max) {
-    throw outOfRange(name, `${wholeFrom(min, max)}${limit === undefined ? '' : limit(a, b, value)}`, value)
+    throw outOfRange(
+      name,
+      `${wholeFrom(min, max)}${limit === undefined ? '' : limit(a, b, value)}`,
+      value
+    )
   }
   // No negative zero.
   return value + 0
@@ -71,7 +76,11 @@ function wholeNumberOrBigInt(value, name, min = 0, max = Number.MAX_SAFE_INTEGER
     throw wrongType(name, 'a number or a BigInt', value, instead.number(value))
   }
   if (value < BigInt(min) || value > BigInt(max)) {
-    throw outOfRange(name, `${wholeFrom(min, max)}${limit === undefined ? '' : limit(a, b, value)}`, value)
+    throw outOfRange(
+      name,
+      `${wholeFrom(min, max)}${limit === undefined ? '' : limit(a, b, value)}`,
+      value
+    )
   }
   return Number(value)
 }
@@ -81,7 +90,8 @@ const WASM_PAGE_BYTES = 65536
 
 const limits = {
   bytesOfRegion: region => `, below the ${region.byteLength} bytes of region "${region.name}"`,
-  restOfRegion: (region, byteOffset) => `, what region "${region.name}" has from byteOffset ${byteOffset} on`,
+  restOfRegion: (region, byteOffset) =>
+    `, what region "${region.name}" has from byteOffset ${byteOffset} on`,
   hostPage: (page, _, value) =>
     Number.isInteger(value) && value > 0
       ? `, in bytes: at least a host page (${value} Wasm pages are ${value * WASM_PAGE_BYTES} bytes)`
@@ -115,7 +125,12 @@ function oneOf(value, name, choices, words = NO_WORDS) {
   const expected = anyOf(choices.map(choice => `'${choice}'`))
   if (typeof value !== 'string') throw wrongType(name, expected, value)
   const nearest = nearestOf(value, choices)
-  throw wrongValue(name, expected, value, words.get(value) ?? (nearest && `did you mean '${nearest}'?`))
+  throw wrongValue(
+    name,
+    expected,
+    value,
+    words.get(value) ?? (nearest && `did you mean '${nearest}'?`)
+  )
 }
 
 const NO_WORDS = new Map()
@@ -161,7 +176,10 @@ function object(value, name) {
   return value
 }
 
-/** A part, perhaps an empty one, of a region, or of something `called` otherwise: where it starts and ends. */
+/**
+ * A part, perhaps an empty one, of a region, or of something `called` otherwise: where it starts
+ * and ends.
+ */
 function part({ byteOffset = 0, byteLength }, whole, called = `region "${whole.name}"`) {
   const most = whole.byteLength
   wholeNumber(byteOffset, 'options.byteOffset', 0, most, () => `, the bytes of ${called}`)
@@ -179,7 +197,8 @@ function part({ byteOffset = 0, byteLength }, whole, called = `region "${whole.n
   return { start: byteOffset, end: byteOffset + length }
 }
 
-// What is wanted in several places, with remedies for what else may be given. Regions and snapshots: see share.js.
+// What is wanted in several places, with remedies for what else may be given. Regions and
+// snapshots: see share.js.
 const wrongMemory = (value, how = 'received') => {
   const whose = whoseObject(value)
   const remedy = whose === '' ? instead.memory(value) : undefined
@@ -198,9 +217,13 @@ const wrongDescriptor = value =>
 const wrongList = (name, value) => wrongType(name, 'an array', value, instead.list(value))
 const wrongModule = value =>
   wrongType('module', "a WebAssembly.Module, or a module's bytes", value, instead.module(value))
-const wrongInstance = value => wrongType('instance', 'a WebAssembly.Instance', value, instead.instance(value))
+const wrongInstance = value =>
+  wrongType('instance', 'a WebAssembly.Instance', value, instead.instance(value))
 
-/** An instance's exports. An instance has none of its own, and would be taken for one that exports nothing. */
+/**
+ * An instance's exports. An instance has none of its own, and would be taken for one that exports
+ * nothing.
+ */
 function exportsOf(value, name) {
   const remedy = instead.exports(value)
   if (!isObject(value) || isArray(value) || remedy !== undefined) {
@@ -252,7 +275,8 @@ function path(value, name = 'path') {
     throw wrongValue(name, 'a file: URL', value.href, remedy)
   }
   const text = isUrl ? pathOfUrl(value, name) : value
-  if (text === '' || text.includes('\0')) throw wrongValue(name, 'a path, not empty and without NUL', value)
+  if (text === '' || text.includes('\0'))
+    throw wrongValue(name, 'a path, not empty and without NUL', value)
   return text
 }
 
@@ -269,11 +293,19 @@ function pathOfUrl(url, name) {
 function bytes(value, name, remedyFor = instead.bytes) {
   const isView = ArrayBuffer.isView(value)
   if (!isView && !types.isAnyArrayBuffer(value)) {
-    throw wrongType(name, 'an ArrayBuffer, a SharedArrayBuffer, or a view of one', value, remedyFor(value))
+    throw wrongType(
+      name,
+      'an ArrayBuffer, a SharedArrayBuffer, or a view of one',
+      value,
+      remedyFor(value)
+    )
   }
   // A detached buffer can't be asked for more than its length, which is 0 then.
-  if (value.byteLength === 0) throw wrongValue(name, 'at least 1 byte long, and not detached', value)
-  return isView ? new Uint8Array(value.buffer, value.byteOffset, value.byteLength) : new Uint8Array(value)
+  if (value.byteLength === 0)
+    throw wrongValue(name, 'at least 1 byte long, and not detached', value)
+  return isView
+    ? new Uint8Array(value.buffer, value.byteOffset, value.byteLength)
+    : new Uint8Array(value)
 }
 
 /** The bytes of a module, as far as a look at their beginning tells. */
@@ -286,7 +318,12 @@ function moduleBytes(value, name) {
   const remedy = isText
     ? 'it is in text format: assemble it first, by wat2wasm or the package wabt'
     : `they begin with ${JSON.stringify(text)}`
-  throw wrongValue(name, 'the bytes of a WebAssembly module, which begin with "\\0asm"', value, remedy)
+  throw wrongValue(
+    name,
+    'the bytes of a WebAssembly module, which begin with "\\0asm"',
+    value,
+    remedy
+  )
 }
 
 function abortSignal(value, name) {

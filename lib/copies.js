@@ -1,13 +1,15 @@
 'use strict'
 
-// Several copies of this package in one process: other installs, bundles, realms such as jest's, workers.
-// All share one native part (lib/binding.js). Those of one realm share their classes too, so that objects of
-// one may be given to the other. Each realm has classes of its own, whose errors are of that realm.
+// Several copies of this package in one process: other installs, bundles, realms such as jest's,
+// workers. All share one native part (lib/binding.js). Those of one realm share their classes too,
+// so that objects of one may be given to the other. Each realm has classes of its own, whose errors
+// are of that realm.
 
 const path = require('node:path')
 const native = require('./binding.js')
 
-// On the native part's exports, of which a thread has one set: what each realm has, by its global object.
+// On the native part's exports, of which a thread has one set: what each realm has, by its global
+// object.
 native.faces ??= new WeakMap()
 // And whose a class is, by its prototype.
 native.classes ??= new WeakMap()
@@ -19,7 +21,11 @@ function faceOfRealm(make) {
     face = make()
     for (const [name, value] of Object.entries(face)) {
       if (value.prototype !== undefined) {
-        native.classes.set(value.prototype, { name, path: path.dirname(__dirname), global: globalThis })
+        native.classes.set(value.prototype, {
+          name,
+          path: path.dirname(__dirname),
+          global: globalThis
+        })
       }
     }
     native.faces.set(globalThis, face)

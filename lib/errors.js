@@ -1,7 +1,7 @@
 'use strict'
 
-// The errors that users see. The native part throws its own, in the realm that loaded it first (under jest, not
-// the user's); `fromNative` makes them anew in this one.
+// The errors that users see. The native part throws its own, in the realm that loaded it first
+// (under jest, not the user's); `fromNative` makes them anew in this one.
 
 const CLASSES = new Map([
   ['ERR_INVALID_ARG_TYPE', TypeError],
@@ -11,7 +11,10 @@ const CLASSES = new Map([
   ['ERR_OUT_OF_RANGE', RangeError]
 ])
 
-/** An error with a stable code; its class follows from the code. `extra` holds `syscall`, `errno` or `cause`. */
+/**
+ * An error with a stable code; its class follows from the code. `extra` holds `syscall`, `errno` or
+ * `cause`.
+ */
 function makeError(code, message, extra) {
   const Class = CLASSES.get(code) ?? Error
   const error = new Class(message)
@@ -30,8 +33,8 @@ function abortError(signal, what) {
 /** The error for one that the native part threw. */
 function fromNative(native) {
   const text = String(native?.message)
-  // `CODE SYSCALL ERRNO`, then the message: see src/js/mod.rs. No regular expression: one that is not
-  // compiled yet is a SyntaxError at the end of the stack (Node.js 26).
+  // `CODE SYSCALL ERRNO`, then the message: see src/js/mod.rs. No regular expression: one that is
+  // not compiled yet is a SyntaxError at the end of the stack (Node.js 26).
   const end = text.indexOf('\n')
   const [code, syscall, errno] = text.slice(0, Math.max(end, 0)).split(' ')
   if (errno === undefined || !(code.startsWith('ERR_') || code.startsWith('ABORT_'))) {

@@ -10,10 +10,12 @@ const v8 = require('./v8.js')
 const CAUSES = ['readonly', 'unavailable', 'memory-error', 'past-end']
 const OUTCOMES = ['trap', 'private-page', 'zeros']
 
-// Where faults that nobody has acknowledged are counted in what the native part tells: see src/js/fault.rs.
+// Where faults that nobody has acknowledged are counted in what the native part tells: see
+// src/js/fault.rs.
 const UNACKNOWLEDGED = 2
 
-// (module (import "" "" (memory 1)) (func (export "load") (param i32) (result i32) (i32.load (local.get 0))))
+// (module (import "" "" (memory 1)) (func (export "load") (param i32) (result i32) (i32.load
+// (local.get 0))))
 const PROBE = 'AGFzbQEAAAABBgFgAX8BfwIGAQAAAgABAwIBAAcIAQRsb2FkAAAKCQEHACAAKAIACw=='
 
 const { Module, Instance } = WebAssembly
@@ -22,12 +24,15 @@ let installed = false
 // Why there is no handler.
 let refusal = null
 let isProbed = false
-// After a probe that could not be made, how many calls it is left alone for: twice as many each time, since without address
-// space for a memory it takes long to fail.
+// After a probe that could not be made, how many calls it is left alone for: twice as many each
+// time, since without address space for a memory it takes long to fail.
 let callsToProbe = 0
 let patience = 1
 
-/** Before the first mapping or view: installs the handler and learns how to ask V8. What can't be had is tried again. */
+/**
+ * Before the first mapping or view: installs the handler and learns how to ask V8. What can't be
+ * had is tried again.
+ */
 function guardFaults() {
   if (installed && isProbed) return
   if (!installed) {
@@ -48,20 +53,23 @@ function guardFaults() {
   }
 }
 
-// Once in a process. V8 shows in the fault of a Wasm load how it can be asked: see src/sys/v8_trap.rs. False: it may be
-// tried again.
+// Once in a process. V8 shows in the fault of a Wasm load how it can be asked: see
+// src/sys/v8_trap.rs. False: it may be tried again.
 function probe() {
   if (native.traps() !== 'untried') return true
   let memory
   let load
   try {
     if (!v8.hasTrapHandler()) return v8.reservationOf('i32') !== null
-    // Somebody's handler above ours, Node's for a listener of a script's perhaps, would see the fault first.
+    // Somebody's handler above ours, Node's for a listener of a script's perhaps, would see the
+    // fault first.
     if (native.faultHandler() !== 'first') return false
     memory = v8.makeMemory({ initial: 1, maximum: 1, address: 'i32' })
-    load = new Instance(new Module(Buffer.from(PROBE, 'base64')), { '': { '': memory } }).exports.load
+    load = new Instance(new Module(Buffer.from(PROBE, 'base64')), { '': { '': memory } }).exports
+      .load
   } catch {
-    // No descriptor to read the process's map with now, no address space for a memory, or Wasm is not allowed to be compiled.
+    // No descriptor to read the process's map with now, no address space for a memory, or Wasm is
+    // not allowed to be compiled.
     return false
   }
   const buffer = v8.bufferOf(memory)
@@ -76,7 +84,8 @@ function probe() {
   return true
 }
 
-// The process may be done before its event loop gets to the reports. One listener, however many copies of this package.
+// The process may be done before its event loop gets to the reports. One listener, however many
+// copies of this package.
 function reportAtExit() {
   const key = Symbol.for('wasm-hostmap.reportAtExit')
   if (process[key] === undefined) {
@@ -108,8 +117,8 @@ function faultGuard() {
 }
 
 /**
- * Counts and the last fault, from what the native part gives: of a mapping that starts at `address` of its memory, or with
- * a null address of a region's views. `source` is the native region.
+ * Counts and the last fault, from what the native part gives: of a mapping that starts at `address`
+ * of its memory, or with a null address of a region's views. `source` is the native region.
  */
 function faultsFrom(flat, source, address) {
   if (flat === null) return { strayWrites: 0, faults: 0, unacknowledged: 0, lastFault: null }
@@ -126,8 +135,8 @@ function faultsFrom(flat, source, address) {
 }
 
 /**
- * The error for accesses that found no data, and that nobody has taken note of. `what` is where they were, `whose` the object
- * whose acknowledgeFaults() takes note.
+ * The error for accesses that found no data, and that nobody has taken note of. `what` is where
+ * they were, `whose` the object whose acknowledgeFaults() takes note.
  */
 function faultedError(count, what, whose, lastFault) {
   const accesses = count === 1 ? 'An access to' : `${count} accesses to`
@@ -151,7 +160,9 @@ function causeOf(cause, source, offset) {
   if (source.keepsSize) return 'out-of-memory'
   const bytes = source.bytesInFile
   const page = native.hostPageSize()
-  return typeof bytes === 'number' && offset >= Math.ceil(bytes / page) * page ? 'file-shrunk' : cause
+  return typeof bytes === 'number' && offset >= Math.ceil(bytes / page) * page
+    ? 'file-shrunk'
+    : cause
 }
 
 // Each mapping and view is reported once. At the process's exit there is no next tick to wait for.
@@ -189,7 +200,9 @@ function report(atExit = false) {
         'HOSTMAP_MISSING_PAGE',
         `The contents of ${where}${isWindow ? ',' : ''} could not be had${at}, and zeros stand in their place. Did its file get shorter, or did its ` +
           `disk fail or run full? See ${object}.lastFault; HostRegion.load reads a file once and keeps it.` +
-          (!isWindow && access === 'shared' ? ' What is written there does not reach the region.' : '')
+          (!isWindow && access === 'shared'
+            ? ' What is written there does not reach the region.'
+            : '')
       )
     }
     if (found.pastEnd) {
@@ -203,7 +216,8 @@ function report(atExit = false) {
   }
 }
 
-// Warnings of a kind that one thread gives. A program that maps for each request would drown in them.
+// Warnings of a kind that one thread gives. A program that maps for each request would drown in
+// them.
 const MOST_WARNINGS = 100
 const given = new Map()
 
@@ -211,7 +225,8 @@ function warn(atExit, code, message) {
   const count = (given.get(code) ?? 0) + 1
   given.set(code, count)
   if (count > MOST_WARNINGS) return
-  const text = count < MOST_WARNINGS ? message : `${message} No more warnings of this kind are given.`
+  const text =
+    count < MOST_WARNINGS ? message : `${message} No more warnings of this kind are given.`
   try {
     if (!atExit) return process.emitWarning(text, { type: 'HostmapWarning', code })
     process.emit('warning', Object.assign(new Error(text), { name: 'HostmapWarning', code }))

@@ -1,11 +1,14 @@
 'use strict'
 
-// Words for messages: what was given, and what to do instead. Nothing here decides anything, and nothing here may throw,
-// whatever was given.
+// Words for messages: what was given, and what to do instead. Nothing here decides anything, and
+// nothing here may throw, whatever was given.
 
 const { inspect, types } = require('node:util')
 
-/** What a value is: its class, or what `typeof` says. Never a secret that `typeof` keeps: a revoked Proxy is one. */
+/**
+ * What a value is: its class, or what `typeof` says. Never a secret that `typeof` keeps: a revoked
+ * Proxy is one.
+ */
 function kindOf(value) {
   if (value === null) return 'null'
   if (typeof value === 'function') return isClass(value) ? 'class' : 'function'
@@ -66,7 +69,8 @@ function received(value) {
   return withArticle(kind)
 }
 
-const withArticle = kind => `${/^[aeio]/i.test(kind) || kind === 'HTMLElement' ? 'an' : 'a'} ${kind}`
+const withArticle = kind =>
+  `${/^[aeio]/i.test(kind) || kind === 'HTMLElement' ? 'an' : 'a'} ${kind}`
 
 // Of whatever was given, on one line, without what would hide in a terminal.
 function shorten(text) {
@@ -94,14 +98,16 @@ const instead = {
     if (kind === 'Snapshot') return 'GuardedMemory.restore(snapshot) puts a snapshot into a memory'
     if (kind === 'GuardedMemory' || kind === 'WebAssembly.Memory')
       return 'HostRegion.copyFrom(memory.buffer) makes a region of what a memory holds'
-    if (kind === 'array') return 'pass one region a call, or HostRegion.copyFrom(Uint8Array.from(array))'
+    if (kind === 'array')
+      return 'pass one region a call, or HostRegion.copyFrom(Uint8Array.from(array))'
     return 'HostRegion.allocate, copyFrom, load and open make one'
   },
 
   memory(value) {
     const kind = kindOf(value)
     if (ArrayBuffer.isView(value)) return 'pass its `buffer`'
-    if (kind === 'WebAssembly.Instance') return `pass \`instance.exports.${memoryIn(value.exports)}\``
+    if (kind === 'WebAssembly.Instance')
+      return `pass \`instance.exports.${memoryIn(value.exports)}\``
     if (kind === 'WebAssembly.Module')
       return 'make an instance of the module, and pass the memory that it exports'
     if (kind === 'promise') return AWAIT
@@ -126,7 +132,8 @@ const instead = {
     if (kind === 'promise') return AWAIT
     if (kind === 'array') return 'pass Uint8Array.from(array)'
     if (kind === 'number') return 'HostRegion.allocate(byteLength) makes a region of zeros'
-    if (kind === 'Blob' || kind === 'File' || kind === 'Response') return 'pass await it.arrayBuffer()'
+    if (kind === 'Blob' || kind === 'File' || kind === 'Response')
+      return 'pass await it.arrayBuffer()'
     if (kind === 'HostRegion') return 'pass its `view()`'
     if (kind === 'GuardedMemory' || kind === 'WebAssembly.Memory') return 'pass its `buffer`'
     return undefined
@@ -184,7 +191,8 @@ const instead = {
     if (kind === 'string' || kind === 'URL') return 'open(path) and load(path) take a path'
     if (kind === 'FileHandle') return 'pass its `fd`'
     if (kind === 'promise') return AWAIT
-    if (kind === 'HostRegion' || kind === 'Snapshot') return 'use it as it is, or pass its descriptor'
+    if (kind === 'HostRegion' || kind === 'Snapshot')
+      return 'use it as it is, or pass its descriptor'
     return undefined
   },
 
@@ -237,8 +245,9 @@ function nearestOf(name, names) {
     .sort(([a], [b]) => a - b)[0]?.[1]
 }
 
-// Levenshtein's distance; where the lengths alone make it more than two, their difference, since what is given may be a text of
-// any length. A package for these lines would be the only one that is needed at run time.
+// Levenshtein's distance; where the lengths alone make it more than two, their difference, since
+// what is given may be a text of any length. A package for these lines would be the only one that
+// is needed at run time.
 function editsBetween(a, b) {
   const least = Math.abs(a.length - b.length)
   if (least > 2) return least

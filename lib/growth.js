@@ -61,7 +61,8 @@ class InstrumentedModule {
   importsFor(imports) {
     check.optional(imports, check.object, 'imports')
     const functions = {}
-    // The caller's objects are not written: V8 asks for what the module imports, and finds it behind this.
+    // The caller's objects are not written: V8 asks for what the module imports, and finds it
+    // behind this.
     const all = create(imports ?? null)
     const growths = this.#memories.map(memory => {
       const growth = new Growth(memory, this.#onGrow, this.#limit)
@@ -140,10 +141,12 @@ class Growth {
       const answer = onGrow(this.#request(wasmPages, size))
       if (answer === false) return false
       if (answer !== undefined && answer !== true) throw wrongAnswer(answer)
-      // Something else grew it meanwhile. Of a memory that is not there yet nobody can tell by how much.
+      // Something else grew it meanwhile. Of a memory that is not there yet nobody can tell by how
+      // much.
       if (this.#memory === undefined) {
         if (this.#granted !== granted) return false
-      } else if (sizeOf(bufferOf(this.#memory)) + wasmPages * WASM_PAGE_BYTES > this.#limit) return false
+      } else if (sizeOf(bufferOf(this.#memory)) + wasmPages * WASM_PAGE_BYTES > this.#limit)
+        return false
     }
     this.#granted += 1
     return true
@@ -180,11 +183,12 @@ function wrongAnswer(answer) {
   )
 }
 
-const put = (object, key, value) => defineProperty(object, key, { __proto__: null, value, enumerable: true })
+const put = (object, key, value) =>
+  defineProperty(object, key, { __proto__: null, value, enumerable: true })
 
 /**
- * The memory that is imported, which V8 then takes, too: a getter may make another one each time. V8 refuses what is no
- * memory.
+ * The memory that is imported, which V8 then takes, too: a getter may make another one each time.
+ * V8 refuses what is no memory.
  */
 function pinImport(all, imports, [module, name]) {
   if (!hasOwn(all, module)) {
@@ -226,14 +230,22 @@ function instrumentGrowth(module, options) {
   return new InstrumentedModule(MAKE, made, asked)
 }
 
-/** For pools: `asked` is what growthOptions gives. Gives the names of exports that were added, too. */
+/**
+ * For pools: `asked` is what growthOptions gives. Gives the names of exports that were added, too.
+ */
 async function instrumentLater(bytes, asked) {
-  const made = await runTask(task => native.instrumentGrowthLater(task, bytes), 'The rewriting of the module')
+  const made = await runTask(
+    task => native.instrumentGrowthLater(task, bytes),
+    'The rewriting of the module'
+  )
   const added = made.memories.filter(memory => memory.added).map(memory => memory.exportName)
   return { instrumented: new InstrumentedModule(MAKE, made, asked), added }
 }
 
-/** Refuses a module that V8 took, and takes no more with what was added: a function too many, a code too long. */
+/**
+ * Refuses a module that V8 took, and takes no more with what was added: a function too many, a code
+ * too long.
+ */
 function refuseTooLarge(bytes, made) {
   if (validate(made) || !validate(bytes)) return
   throw makeError(
@@ -242,4 +254,10 @@ function refuseTooLarge(bytes, made) {
   )
 }
 
-module.exports = { InstrumentedModule, instrumentGrowth, instrumentLater, growthOptions, refuseTooLarge }
+module.exports = {
+  InstrumentedModule,
+  instrumentGrowth,
+  instrumentLater,
+  growthOptions,
+  refuseTooLarge
+}

@@ -1,7 +1,8 @@
 'use strict'
 
-// What an instance keeps besides its memory, as far as its exports show it: mutable globals and tables. They are read
-// (a state), put back, carried to other instances of the same module, and written to files.
+// What an instance keeps besides its memory, as far as its exports show it: mutable globals and
+// tables. They are read (a state), put back, carried to other instances of the same module, and
+// written to files.
 
 const { makeError } = require('./errors.js')
 const { markOf, droppedWhy, GC_WHY } = require('./module.js')
@@ -18,7 +19,8 @@ const getEntry = uncurryThis(Table.prototype.get)
 const setEntry = uncurryThis(Table.prototype.set)
 const growTable = uncurryThis(Table.prototype.grow)
 
-const tagOf = value => (typeof value === 'object' && value !== null ? value[Symbol.toStringTag] : undefined)
+const tagOf = value =>
+  typeof value === 'object' && value !== null ? value[Symbol.toStringTag] : undefined
 
 /**
  * What an instance's exports show of its state. Each thing once, by the first of its names.
@@ -27,7 +29,8 @@ const tagOf = value => (typeof value === 'object' && value !== null ? value[Symb
  * - `globals`: `[name, WebAssembly.Global]` of each mutable one that JavaScript can read
  * - `tables`: `[name, WebAssembly.Table]`
  * - `functions`: `[name, function]`, by which other instances' functions are found
- * - `unreadableGlobals`, `unreadableTables`: names of those that JavaScript has no values for (v128, exnref)
+ * - `unreadableGlobals`, `unreadableTables`: names of those that JavaScript has no values for
+ *   (v128, exnref)
  * - `marks`: what its module said of it when it was exposed (lib/module.js)
  */
 function reachable(exports) {
@@ -46,7 +49,8 @@ function reachable(exports) {
     if (mark !== undefined) found.marks.push(mark)
     const value = exports[name]
     if (seen.has(value)) continue
-    // By what it says it is first: asking whether it is a memory makes an error for each that is none.
+    // By what it says it is first: asking whether it is a memory makes an error for each that is
+    // none.
     const tag = typeof value === 'function' ? undefined : tagOf(value)
     if (typeof value === 'function') found.functions.push([name, value])
     else if (tag === 'WebAssembly.Global') {
@@ -71,8 +75,8 @@ function reachable(exports) {
 }
 
 /**
- * What of an instance can't be restored, as far as it can be seen: see ACCEPT in module.js. `kept` is its state, if that is
- * to be looked at.
+ * What of an instance can't be restored, as far as it can be seen: see ACCEPT in module.js. `kept`
+ * is its state, if that is to be looked at.
  */
 function notRestorable({ unreadableGlobals, unreadableTables, marks }, kept) {
   const unreadable = names =>
@@ -95,7 +99,8 @@ function notRestorable({ unreadableGlobals, unreadableTables, marks }, kept) {
 
 const MOST_NAMED = 5
 
-// A table that takes structs and arrays of modules, and no object of JavaScript's; undefined where V8 has none.
+// A table that takes structs and arrays of modules, and no object of JavaScript's; undefined where
+// V8 has none.
 const OBJECTS = (() => {
   try {
     return new Table({ element: 'eqref', initial: 1 })
@@ -127,8 +132,9 @@ const THROWS = {
 }
 
 /**
- * Whether a global is `'mutable'`, `'immutable'` or `'unreadable'`. No property tells; V8 refuses to set an immutable one
- * before it converts the value. A number is not written back: V8 may change the bits of a NaN that goes through JavaScript.
+ * Whether a global is `'mutable'`, `'immutable'` or `'unreadable'`. No property tells; V8 refuses
+ * to set an immutable one before it converts the value. A number is not written back: V8 may change
+ * the bits of a NaN that goes through JavaScript.
  */
 function kindOfGlobal(global) {
   let value
@@ -146,7 +152,10 @@ function kindOfGlobal(global) {
   }
 }
 
-/** Whether a global's type is a number type, and it is mutable. Holding a number proves nothing: externref does too. */
+/**
+ * Whether a global's type is a number type, and it is mutable. Holding a number proves nothing:
+ * externref does too.
+ */
 function isNumber(global, value) {
   if (typeof value !== 'number' && typeof value !== 'bigint') return false
   try {
@@ -191,7 +200,8 @@ function contentsOf(table) {
   return entries
 }
 
-// Each entry is a reference in some lists of ours: a module of a few bytes may have a table of ten million.
+// Each entry is a reference in some lists of ours: a module of a few bytes may have a table of ten
+// million.
 const MOST_TABLE_ENTRIES = 1_000_000
 
 function checkEntries(tables) {
@@ -206,14 +216,20 @@ function checkEntries(tables) {
 // What globals and tables held when their instance was new, by the object.
 const firstContents = new WeakMap()
 
-/** Remembers what is there now as what each new instance has. To be called before anything of the instance has run. */
+/**
+ * Remembers what is there now as what each new instance has. To be called before anything of the
+ * instance has run.
+ */
 function noteFirstContents({ globals, tables }) {
   checkEntries(tables)
   for (const [, global] of globals) firstContents.set(global, getValue(global))
   for (const [, table] of tables) firstContents.set(table, contentsOf(table))
 }
 
-/** What an instance has now, by its own objects: the fast way back for this instance. It keeps the instance alive. */
+/**
+ * What an instance has now, by its own objects: the fast way back for this instance. It keeps the
+ * instance alive.
+ */
 function captureLive(found) {
   checkEntries(found.tables)
   return {
@@ -233,15 +249,18 @@ function restoreLive({ globals, tables }) {
   putBack(globals, tables)
 }
 
-// The live form of states, as long as both the state and its instance's memory live: by the memory, then by the state's
-// key. So whoever keeps a state keeps no instance.
+// The live form of states, as long as both the state and its instance's memory live: by the memory,
+// then by the state's key. So whoever keeps a state keeps no instance.
 const lives = new WeakMap()
 
 function liveOf({ strong, anchor, key }) {
   return strong ?? lives.get(anchor?.deref())?.get(key)
 }
 
-/** The state, as it is now. `from` is whom it was taken from, `null` if that is gone or it came from a file. */
+/**
+ * The state, as it is now. `from` is whom it was taken from, `null` if that is gone or it came from
+ * a file.
+ */
 function captureState(found) {
   const live = captureLive(found)
   const key = {}
@@ -265,9 +284,10 @@ const makeState = parts => ({
 })
 
 /**
- * Puts a state back, into the instance that it was taken from or another one. Nothing is changed where it throws
- * `ERR_HOSTMAP_SNAPSHOT_MISMATCH` (the instance lacks something) or `ERR_HOSTMAP_NOT_RESTORABLE` (a table has grown, or
- * a function can't be found), but where a table can't be grown.
+ * Puts a state back, into the instance that it was taken from or another one. Nothing is changed
+ * where it throws `ERR_HOSTMAP_SNAPSHOT_MISMATCH` (the instance lacks something) or
+ * `ERR_HOSTMAP_NOT_RESTORABLE` (a table has grown, or a function can't be found), but where a table
+ * can't be grown.
  */
 function restoreState(found, state) {
   // Whoever it was taken from is gone.
@@ -279,7 +299,10 @@ function restoreState(found, state) {
   } else prepareRestore(found, state)()
 }
 
-/** Throws what `restoreState` would for the instance that the state was taken of: to be called before its memory is changed. */
+/**
+ * Throws what `restoreState` would for the instance that the state was taken of: to be called
+ * before its memory is changed.
+ */
 function checkOwn(state) {
   const live = liveOf(state)
   if (live !== undefined) checkLive(live)
@@ -310,7 +333,10 @@ function prepareRestore(found, state) {
   }
 }
 
-/** The state's live form where these are the objects that it was taken from, and else the descriptions to be translated. */
+/**
+ * The state's live form where these are the objects that it was taken from, and else the
+ * descriptions to be translated.
+ */
 function sourceFor(found, state) {
   const live = liveOf(state)
   if (live !== undefined) {
@@ -319,16 +345,23 @@ function sourceFor(found, state) {
     const wanted = new Set([...state.globals, ...state.tables].map(({ name }) => name))
     if ([...wanted].every(name => shown.has(name) && shown.get(name) === taken.get(name))) {
       const isWanted = ({ name }) => wanted.has(name)
-      const source = { globals: live.globals.filter(isWanted), tables: live.tables.filter(isWanted) }
+      const source = {
+        globals: live.globals.filter(isWanted),
+        tables: live.tables.filter(isWanted)
+      }
       return { source, translate: value => value }
     }
   }
   return { source: state, translate: translator(found, state) }
 }
 
-/** A name of a global or table of the instance's that the state lacks; `undefined` if there is none. */
+/**
+ * A name of a global or table of the instance's that the state lacks; `undefined` if there is none.
+ */
 function missingIn(state, { globals, tables }) {
-  const names = new Set([...(state?.globals ?? []), ...(state?.tables ?? [])].map(({ name }) => name))
+  const names = new Set(
+    [...(state?.globals ?? []), ...(state?.tables ?? [])].map(({ name }) => name)
+  )
   return [...globals, ...tables].find(([name]) => !names.has(name))?.[0]
 }
 
@@ -387,8 +420,8 @@ function putBack(globals, tables) {
   for (let i = 0; i < globals.length; i++) setValue(globals[i].global, globals[i].value)
 }
 
-// From here on: states for other instances, and for files. A function belongs to its instance, so it becomes a
-// description, by which another instance's own one is found.
+// From here on: states for other instances, and for files. A function belongs to its instance, so
+// it becomes a description, by which another instance's own one is found.
 
 /** A function of the module, by its index and where it was found. */
 class ModuleFunction {
@@ -396,7 +429,8 @@ class ModuleFunction {
     this.index = index
     // null if it is not exported.
     this.exportName = exportName
-    // 'own' if the instance showed it when it was new, 'foreign' if not, 'unknown' if what it showed then is not known.
+    // 'own' if the instance showed it when it was new, 'foreign' if not, 'unknown' if what it
+    // showed then is not known.
     this.whose = whose
     // The function itself. Weak: it holds its instance.
     this.given = given
@@ -460,7 +494,10 @@ function describe({ found, globals, tables }) {
   }
 }
 
-/** Gives another instance's function for each description. What it can't find is an error, before anything is changed. */
+/**
+ * Gives another instance's function for each description. What it can't find is an error, before
+ * anything is changed.
+ */
 function translator(found, { globals, tables }) {
   const view = viewOf(found)
   const own = new Map()
@@ -479,7 +516,8 @@ function translator(found, { globals, tables }) {
   }
   return value => {
     if (!(value instanceof ModuleFunction)) return value
-    if (!own.has(value) && value.exportName !== null) place(value, view.byExport.get(value.exportName))
+    if (!own.has(value) && value.exportName !== null)
+      place(value, view.byExport.get(value.exportName))
     if (!own.has(value) && value.whose === 'own') {
       // A function that both were given.
       const given = value.given?.deref()
@@ -497,7 +535,10 @@ function unknownFunction(index) {
   )
 }
 
-/** Throws if other instances can't be brought into this state. What the instance held when it was new must be noted. */
+/**
+ * Throws if other instances can't be brought into this state. What the instance held when it was
+ * new must be noted.
+ */
 function checkPortable(found, state) {
   const translate = translator(found, state)
   for (const { value } of state.globals) translate(value)
@@ -505,8 +546,8 @@ function checkPortable(found, state) {
 }
 
 /**
- * The state as files have it: `values`, each once; `globals` and `tables` name them by their place there. Of a table's entries 0 is
- * null, and other numbers are one more than a value's place.
+ * The state as files have it: `values`, each once; `globals` and `tables` name them by their place
+ * there. Of a table's entries 0 is null, and other numbers are one more than a value's place.
  */
 function encodeState({ globals, tables }) {
   const values = []
@@ -541,7 +582,10 @@ const MAX_DIGITS = 40
 
 function encodeValue(value, where) {
   const refuse = why => {
-    throw makeError('ERR_HOSTMAP_NOT_RESTORABLE', `${where} ${why}; clear it before the snapshot is taken`)
+    throw makeError(
+      'ERR_HOSTMAP_NOT_RESTORABLE',
+      `${where} ${why}; clear it before the snapshot is taken`
+    )
   }
   if (value instanceof ModuleFunction) {
     const { index, exportName, whose } = value
@@ -597,7 +641,12 @@ function decodeState({ values: encoded, globals, tables }) {
 function decodeValue({ kind, boolean, number, text, function: found }) {
   switch (kind) {
     case 'function':
-      return new ModuleFunction(String(found.index), found.exportName ?? null, found.whose, undefined)
+      return new ModuleFunction(
+        String(found.index),
+        found.exportName ?? null,
+        found.whose,
+        undefined
+      )
     case 'number':
       return number
     case 'bigint':

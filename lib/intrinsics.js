@@ -1,13 +1,14 @@
 'use strict'
 
-// The functions of V8 by which the native part learns where a memory lies and how large it is. A script may have changed
-// them before this package was loaded: a polyfill, a tool that watches, a test's mock. They are compared with those of a
-// realm in which no script ever ran, and that realm's are taken where they differ. What is changed later comes too late.
+// The functions of V8 by which the native part learns where a memory lies and how large it is. A
+// script may have changed them before this package was loaded: a polyfill, a tool that watches, a
+// test's mock. They are compared with those of a realm in which no script ever ran, and that
+// realm's are taken where they differ. What is changed later comes too late.
 
 const native = require('./binding.js')
 
-// Strict, and with nothing that a script outside could have changed. Functions of another realm work on all objects; V8
-// inlines none of them, so they are for when ours are not to be had.
+// Strict, and with nothing that a script outside could have changed. Functions of another realm
+// work on all objects; V8 inlines none of them, so they are for when ours are not to be had.
 const PRISTINE = `(() => {
   'use strict'
   const { call, bind, toString } = Function.prototype
@@ -29,7 +30,10 @@ function makePristine() {
 native.pristine ??= makePristine()
 const { textOf, getOwnPropertyDescriptor, getPrototypeOf, globals } = native.pristine
 
-/** Ours, if it is the function of V8's that theirs is, and theirs else. The text of those can't be forged. */
+/**
+ * Ours, if it is the function of V8's that theirs is, and theirs else. The text of those can't be
+ * forged.
+ */
 const genuine = (ours, theirs) =>
   typeof ours === 'function' && textOf(ours) === textOf(theirs) ? ours : theirs
 

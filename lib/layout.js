@@ -14,7 +14,10 @@ class Layout {
 
   constructor(make, ranges) {
     if (make !== MAKE) {
-      throw makeError('ERR_ILLEGAL_CONSTRUCTOR', 'Layout has no public constructor: use GuardedMemory.layout')
+      throw makeError(
+        'ERR_ILLEGAL_CONSTRUCTOR',
+        'Layout has no public constructor: use GuardedMemory.layout'
+      )
     }
     this.#ranges = Object.freeze(ranges.map(range => Object.freeze(range)))
   }
@@ -38,16 +41,19 @@ class Layout {
   }
 }
 
-// The bar is not to scale: a guard of gigabytes would leave no room for the rest. Each range has a column, and the
-// others go by the logarithm of its size.
+// The bar is not to scale: a guard of gigabytes would leave no room for the rest. Each range has a
+// column, and the others go by the logarithm of its size.
 function bar(ranges) {
   // Where there are more ranges than columns, those in the middle are left out.
   const most = BAR_COLUMNS / 2
-  const shown = ranges.length <= BAR_COLUMNS ? ranges : [...ranges.slice(0, most), ...ranges.slice(-most)]
+  const shown =
+    ranges.length <= BAR_COLUMNS ? ranges : [...ranges.slice(0, most), ...ranges.slice(-most)]
   const weights = shown.map(({ start, end }) => Math.log2((end - start) / 1024 + 1))
   const total = weights.reduce((sum, weight) => sum + weight, 0)
   const spare = BAR_COLUMNS - shown.length
-  return shown.map(({ kind }, i) => MARKS[kind].repeat(1 + Math.floor((weights[i] / total) * spare))).join('')
+  return shown
+    .map(({ kind }, i) => MARKS[kind].repeat(1 + Math.floor((weights[i] / total) * spare)))
+    .join('')
 }
 
 function line({ kind, start, end, access, region, byteOffset, windowBytes }) {
@@ -83,7 +89,15 @@ function size(bytes) {
 /** The ranges of a reservation, from what is mapped and where it ends. */
 function makeLayout({ byteLength, maximumBytes, belowBytes, aboveBytes, mappings }) {
   const ranges = []
-  const add = (kind, start, end, access, region = null, byteOffset = 0, windowBytes = undefined) => {
+  const add = (
+    kind,
+    start,
+    end,
+    access,
+    region = null,
+    byteOffset = 0,
+    windowBytes = undefined
+  ) => {
     if (start < end) ranges.push({ kind, start, end, access, region, byteOffset, windowBytes })
   }
   add('guard', -belowBytes, 0, 'none')

@@ -5,7 +5,8 @@ const { callNative } = require('./errors.js')
 const v8 = require('./v8.js')
 const { faultGuard } = require('./faults.js')
 
-// Areas of the process's map that a guarded memory takes: the guard below, the memory, the guard above.
+// Areas of the process's map that a guarded memory takes: the guard below, the memory, the guard
+// above.
 const AREAS_PER_MEMORY = 3
 
 function limits() {
@@ -47,7 +48,9 @@ function limits() {
       overcommit: found.overcommit,
       faultGuard: guard,
       mapCount: { used: found.mapCountUsed, limit: found.mapCountLimit },
-      guardedMemoriesLeft: trapHandler ? Math.max(0, Math.min(byAddressSpace, byRlimit, byMapCount)) : 0
+      guardedMemoriesLeft: trapHandler
+        ? Math.max(0, Math.min(byAddressSpace, byRlimit, byMapCount))
+        : 0
     }
   })
 }

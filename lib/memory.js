@@ -35,12 +35,12 @@ const { WASM_PAGE_BYTES, Uint8Array, isShared, lengthOf } = v8
 // Lets this module alone make mappings, and memories around existing ones.
 const MAKE = Symbol('make')
 
-// A memory's object, found by what the caller has. Weak both ways: while V8 holds a memory, its object stays; the
-// object alone holds the memory, so the two go together.
+// A memory's object, found by what the caller has. Weak both ways: while V8 holds a memory, its
+// object stays; the object alone holds the memory, so the two go together.
 const byMemory = new WeakMap()
 const byBuffer = new WeakMap()
-// By base address, for a memory that is met by another way than before. An entry counts only while its object lives,
-// which holds its memory, so the base can't have come back for another one.
+// By base address, for a memory that is met by another way than before. An entry counts only while
+// its object lives, which holds its memory, so the base can't have come back for another one.
 const byBase = new Map()
 const forgetBase = new FinalizationRegistry(base => {
   if (byBase.get(base)?.deref() === undefined) byBase.delete(base)
@@ -56,9 +56,9 @@ let forgetFaults
 let currentIn
 
 /**
- * A mapping or window as the native part's table has it. What a native call changes is written here by plain
- * assignments: any call may fail where the stack ends, even one that looks as if it could not, and then a mapping would
- * be there that nobody knows.
+ * A mapping or window as the native part's table has it. What a native call changes is written here
+ * by plain assignments: any call may fail where the stack ends, even one that looks as if it could
+ * not, and then a mapping would be there that nobody knows.
  *
  * @typedef Entry
  * @property table the mapping table that it is in
@@ -82,7 +82,8 @@ const entryAt = (table, start, release, shows) => ({
 })
 
 class GuardedMemory {
-  // null where a module shows the buffer only. A buffer keeps its memory alive, even when it is detached.
+  // null where a module shows the buffer only. A buffer keeps its memory alive, even when it is
+  // detached.
   #memory
   #buffer
   // Gives the buffer as it is now, where the caller has said how; null where he has not.
@@ -95,19 +96,21 @@ class GuardedMemory {
   // Its mapping table: { owner, handle, lost }.
   #table
   #address
-  // In Wasm pages; undefined where it is not known, since V8 does not tell it of a memory that exists.
+  // In Wasm pages; undefined where it is not known, since V8 does not tell it of a memory that
+  // exists.
   #maximum
   #guarded
   // Entries of the mappings and windows that this thread made, and of some that failed or ended.
   #entries = new Set()
   // What windows need of it.
   #host = { memory: this, current: () => this.#current(), unmap: entry => this.#unmap(entry) }
-  // What the memory grew by and the table was not told of: where the stack ended, the next growth makes up for it.
+  // What the memory grew by and the table was not told of: where the stack ended, the next growth
+  // makes up for it.
   #unclaimed = { start: 0, end: 0 }
   // The growth for huge pages that was refused last, in bytes, and the size of the memory then.
   #refused = { size: -1, wanted: 0 }
-  // Faults that nobody had acknowledged when their mapping or window was unmapped: where the last of these was, and how many
-  // the native part does not count.
+  // Faults that nobody had acknowledged when their mapping or window was unmapped: where the last
+  // of these was, and how many the native part does not count.
   #unseen = null
 
   static {
@@ -197,8 +200,8 @@ class GuardedMemory {
     return new GuardedMemory(undefined, MAKE, { memory, buffer, address, guarded })
   }
 
-  // What `memory.grow` does in a module, but for read-only mappings, which are protected again before it goes on. Gives the
-  // size before, or -1.
+  // What `memory.grow` does in a module, but for read-only mappings, which are protected again
+  // before it goes on. Gives the size before, or -1.
   static #growIn(memory, wasmPages, address) {
     let known = byMemory.get(memory)
     // By its buffer perhaps.
@@ -229,7 +232,8 @@ class GuardedMemory {
       throw notWasmMemory('it is detached: the memory has grown; pass its new buffer')
     }
     if (isView(buffer)) throw notWasmMemory('it is a view of a HostRegion')
-    if (v8.isResizable(buffer)) throw notWasmMemory('it can be resized; pass the WebAssembly.Memory itself')
+    if (v8.isResizable(buffer))
+      throw notWasmMemory('it can be resized; pass the WebAssembly.Memory itself')
     const array = v8.arrayOver(buffer)
     const other = GuardedMemory.#livingAt(array)
     if (other !== undefined) {
@@ -262,7 +266,8 @@ class GuardedMemory {
   static #livingAt(array) {
     const found = byBase.get(callNative(() => native.baseOf(array)))?.deref()
     // V8 may have moved that one since, and given its base to another.
-    if (found === undefined || (!found.#shared && lengthOf(array) < found.#seenBytes)) return undefined
+    if (found === undefined || (!found.#shared && lengthOf(array) < found.#seenBytes))
+      return undefined
     if (found.#memory !== null) found.#current()
     return isAt(found.#table.handle, array) ? found : undefined
   }
@@ -313,7 +318,10 @@ class GuardedMemory {
     check.optional(hugePages, check.boolean, 'options.hugePages')
     const code = check.access(access, 'options.access')
     if (isClosed(region))
-      throw makeError('ERR_HOSTMAP_REGION_CLOSED', `region "${region.name}" was closed; make a new one`)
+      throw makeError(
+        'ERR_HOSTMAP_REGION_CLOSED',
+        `region "${region.name}" was closed; make a new one`
+      )
     const regionBytes = bytesOf(region)
     if (byteOffset >= regionBytes) {
       throw check.outOfRange(
@@ -334,7 +342,16 @@ class GuardedMemory {
             region,
             byteOffset
           )
-    const request = { region, byteOffset, byteLength: length, access, code, populate, hugePages, strict }
+    const request = {
+      region,
+      byteOffset,
+      byteLength: length,
+      access,
+      code,
+      populate,
+      hugePages,
+      strict
+    }
     guardFaults()
     if (allocator !== undefined) return this.#mapInBlock(at, allocator, request)
     return at === undefined
@@ -352,7 +369,14 @@ class GuardedMemory {
       strict = false
     } = read.window(options)
     const page = native.hostPageSize()
-    check.wholeNumber(byteLength, 'options.byteLength', page, undefined, check.limits.hostPage, page)
+    check.wholeNumber(
+      byteLength,
+      'options.byteLength',
+      page,
+      undefined,
+      check.limits.hostPage,
+      page
+    )
     const code = check.access(access, 'options.access')
     check.oneOf(rest, 'options.rest', ['trap', 'zeros'])
     check.boolean(strict, 'options.strict')
@@ -484,7 +508,8 @@ class GuardedMemory {
     return live
   }
 
-  // Before the native call that makes it: afterwards nothing may fail. Until it has an id it counts for nothing.
+  // Before the native call that makes it: afterwards nothing may fail. Until it has an id it counts
+  // for nothing.
   #prepareMapping(start, request, release) {
     const entry = entryAt(this.#table, start, release, null)
     entry.object = new Mapping(MAKE, this, entry, request)
@@ -586,8 +611,8 @@ class GuardedMemory {
     return current === buffer && v8.sizeOf(buffer) > 0
   }
 
-  // The function is foreign code and may do anything, map and grow included: only what it gives is looked at, and
-  // nothing here is changed before that was found to be this memory's.
+  // The function is foreign code and may do anything, map and grow included: only what it gives is
+  // looked at, and nothing here is changed before that was found to be this memory's.
   #foundBuffer() {
     const buffer = bufferFrom(this.#find)
     if (buffer === this.#buffer) return buffer
@@ -699,7 +724,8 @@ class GuardedMemory {
     for (const [base, found] of byBase) if (found.deref() === this) byBase.delete(base)
   }
 
-  // `forUs`: what the memory grows by is to be free space of ours. `forBytes`: what was asked for, for messages.
+  // `forUs`: what the memory grows by is to be free space of ours. `forBytes`: what was asked for,
+  // for messages.
   #grow(wasmPages, forUs = false, forBytes = undefined) {
     if (this.#memory === null)
       throw hidden(
@@ -715,7 +741,9 @@ class GuardedMemory {
       )
     if (wasmPages > most - before) {
       const bytesMeant =
-        forBytes === undefined && wasmPages >= WASM_PAGE_BYTES && Math.ceil(wasmPages / WASM_PAGE_BYTES)
+        forBytes === undefined &&
+        wasmPages >= WASM_PAGE_BYTES &&
+        Math.ceil(wasmPages / WASM_PAGE_BYTES)
       throw full(
         `its maximum is ${most}; ${bytesMeant ? `${wasmPages} bytes would be ${bytesMeant}` : this.#moreRoom(most)}`
       )
@@ -896,7 +924,8 @@ class GuardedMemory {
     }
   }
 
-  // False: it was refused, now or the last time. Asking again would be most of what a mapping costs, where the one before has left its place.
+  // False: it was refused, now or the last time. Asking again would be most of what a mapping
+  // costs, where the one before has left its place.
   #growIfRoom(wanted) {
     const size = lengthOf(this.#current())
     if (this.#refused.size === size && this.#refused.wanted <= wanted) return false
@@ -911,8 +940,8 @@ class GuardedMemory {
     }
   }
 
-  // What the memory grows by is ours alone, even if other threads grow it too. One of them may still take it from the
-  // free space before the caller does: then it grows once more.
+  // What the memory grows by is ours alone, even if other threads grow it too. One of them may
+  // still take it from the free space before the caller does: then it grows once more.
   #growBy(byteLength) {
     if (this.#claim()) return
     this.#grow(Math.ceil(byteLength / WASM_PAGE_BYTES), true, byteLength)
@@ -933,7 +962,8 @@ class GuardedMemory {
     const { region, byteLength } = request
     return this.#inBlock(at, allocator, byteLength, {
       pageBytes: pageBytesOf(region),
-      next: start => callNative(() => native.nextPlace(this.#table.handle, start, handleOf(region))),
+      next: start =>
+        callNative(() => native.nextPlace(this.#table.handle, start, handleOf(region))),
       at: (start, release) => this.#mapAt(start, request, release)
     })
   }
@@ -947,7 +977,8 @@ class GuardedMemory {
     })
   }
 
-  // Puts something of so many bytes into a block of the module's own, which is given back if that fails.
+  // Puts something of so many bytes into a block of the module's own, which is given back if that
+  // fails.
   #inBlock(at, allocator, byteLength, { pageBytes, next, at: put }) {
     if (at !== undefined) {
       throw makeError(
@@ -978,7 +1009,8 @@ class GuardedMemory {
       // Only now, since malloc may have grown the memory.
       const byteLength = lengthOf(this.#current())
       if (start + blockBytes > byteLength) {
-        // A shared memory may be larger than the last buffer that was seen; else it is no block of the module's.
+        // A shared memory may be larger than the last buffer that was seen; else it is no block of
+        // the module's.
         const isStale = this.#memory === null && this.#shared
         if (!isStale) release = undefined
         const hint = isStale ? `, by the buffer that is known; ${PASS_A_FUNCTION}` : ''
@@ -1096,7 +1128,10 @@ class Mapping {
 
   constructor(make, memory, entry, request) {
     if (make !== MAKE) {
-      throw makeError('ERR_ILLEGAL_CONSTRUCTOR', 'Mapping has no public constructor: use GuardedMemory.map')
+      throw makeError(
+        'ERR_ILLEGAL_CONSTRUCTOR',
+        'Mapping has no public constructor: use GuardedMemory.map'
+      )
     }
     keepHere(this)
     this.#memory = memory
@@ -1163,7 +1198,8 @@ class Mapping {
   acknowledgeFaults() {
     const { unacknowledged } = this.#faults()
     const { table, start, id, ended, faults } = this.#entry
-    if (!ended && !table.lost) return callNative(() => native.acknowledgeFaults(table.handle, start, id))
+    if (!ended && !table.lost)
+      return callNative(() => native.acknowledgeFaults(table.handle, start, id))
     if (unacknowledged > 0) faults[UNACKNOWLEDGED] = 0
     return unacknowledged
   }
@@ -1197,7 +1233,8 @@ class Mapping {
 
   #faults() {
     const { table, start, id, ended, faults } = this.#entry
-    const flat = ended || table.lost ? faults : callNative(() => native.faultsOf(table.handle, start, id))
+    const flat =
+      ended || table.lost ? faults : callNative(() => native.faultsOf(table.handle, start, id))
     return faultsFrom(flat, nativeOf(this.#request.region), start)
   }
 
@@ -1208,7 +1245,10 @@ class Mapping {
   }
 }
 
-/** An address that a module's function gave, as a number. 32-bit ones above 2 GiB come as negative numbers. */
+/**
+ * An address that a module's function gave, as a number. 32-bit ones above 2 GiB come as negative
+ * numbers.
+ */
 function addressOf(given, is64) {
   if (typeof given !== 'number' && typeof given !== 'bigint') return undefined
   if (typeof given === 'number' && !Number.isInteger(given)) return undefined
@@ -1218,7 +1258,10 @@ function addressOf(given, is64) {
   return Number(BigInt.asUintN(is64 ? 64 : 32, address))
 }
 
-/** The mapping table of the memory that this array is over. The handle is a number, and good as long as its owner is held. */
+/**
+ * The mapping table of the memory that this array is over. The handle is a number, and good as long
+ * as its owner is held.
+ */
 function attach(array) {
   const owner = new native.NativeMemory(array)
   return { owner, handle: owner.handle, lost: false }
@@ -1226,7 +1269,12 @@ function attach(array) {
 
 function memoryDescriptor(descriptor) {
   if (descriptor === undefined || v8.isMemory(descriptor)) throw check.wrongDescriptor(descriptor)
-  const { initial, maximum, shared = false, address = 'i32' } = read.descriptor(descriptor, 'descriptor')
+  const {
+    initial,
+    maximum,
+    shared = false,
+    address = 'i32'
+  } = read.descriptor(descriptor, 'descriptor')
   check.oneOf(address, 'descriptor.address', ['i32', 'i64'])
   check.boolean(shared, 'descriptor.shared')
   const most = v8.pageLimits()[address]
@@ -1263,7 +1311,8 @@ function memoryDescriptor(descriptor) {
   return { initial: first, maximum: last, shared, address }
 }
 
-// V8 collects garbage when it gets no address space, but may be given what was freed only the next time.
+// V8 collects garbage when it gets no address space, but may be given what was freed only the next
+// time.
 const ATTEMPTS = 3
 
 function makeMemory(descriptor) {
@@ -1276,10 +1325,12 @@ function makeMemory(descriptor) {
     } catch (error) {
       const { initial, maximum, shared, address } = descriptor
       const reservation = callNative(() => v8.reservationOf(address))
-      // Never measured: nothing of this kind could ever be made. No memory takes less than its reach.
-      const measured = reservation === null ? 2 ** 33 : reservation.belowBytes + reservation.aboveBytes
-      // Without guards each takes what it needs by itself: at least its first size, and a shared one, which can't be moved,
-      // all that it may grow to.
+      // Never measured: nothing of this kind could ever be made. No memory takes less than its
+      // reach.
+      const measured =
+        reservation === null ? 2 ** 33 : reservation.belowBytes + reservation.aboveBytes
+      // Without guards each takes what it needs by itself: at least its first size, and a shared
+      // one, which can't be moved, all that it may grow to.
       const bytes = Math.max(measured, (shared ? maximum : initial) * WASM_PAGE_BYTES)
       const what = `V8 could not allocate a memory of ${initial} Wasm pages`
       const why = refusal(what, bytes, initial * WASM_PAGE_BYTES, error)
@@ -1288,7 +1339,9 @@ function makeMemory(descriptor) {
   }
 }
 
-/** The error that says why V8 could not allocate, by what is found in the process and the system. */
+/**
+ * The error that says why V8 could not allocate, by what is found in the process and the system.
+ */
 function refusal(what, reservationBytes, commitBytes, cause) {
   try {
     native.whyRefused(what, reservationBytes, commitBytes)
@@ -1328,9 +1381,11 @@ function bufferFrom(find, wrong = notBuffer) {
   return buffer
 }
 
-const notBuffer = given => hidden(`${THE_FUNCTION} gave ${check.received(given)} and not the memory's buffer`)
+const notBuffer = given =>
+  hidden(`${THE_FUNCTION} gave ${check.received(given)} and not the memory's buffer`)
 
-// Node 20 has no `ArrayBuffer.prototype.detached`; there, no view can be made over a detached buffer.
+// Node 20 has no `ArrayBuffer.prototype.detached`; there, no view can be made over a detached
+// buffer.
 function isDetached(buffer) {
   if (v8.sizeOf(buffer) > 0) return false
   try {
@@ -1367,7 +1422,10 @@ module.exports = {
   restoreIn: (guarded, snapshot, given) => restoreIn(guarded, snapshot, given),
   bytesIn: guarded => bytesIn(guarded),
   snapshotWith,
-  /** For the pool: throws where a strict mapping or window has unacknowledged faults, or had them when it was unmapped. */
+  /**
+   * For the pool: throws where a strict mapping or window has unacknowledged faults, or had them
+   * when it was unmapped.
+   */
   checkStrict: guarded => checkStrict(guarded),
   /** For the pool: takes note of all faults, so that the next user of a memory finds none. */
   forgetFaults: guarded => forgetFaults(guarded)

@@ -15,7 +15,8 @@ const { Uint8Array } = require('./intrinsics.js')
 const SECTION = 'wasm-hostmap'
 // V8 takes no more on Node 20 and 22, and a million later.
 const EXPORTS_OF_EVERY_V8 = 100_000
-// Names of exports that were added, and that say what can't be restored: see What in src/module/report.rs.
+// Names of exports that were added, and that say what can't be restored: see What in
+// src/module/report.rs.
 const MARK = /^hostmap:(dropped-segments|gc-objects)(:\d+)?$/
 
 // Other threads may write what is shared.
@@ -40,7 +41,12 @@ async function exposeLater(module, name) {
 /** Refuses a module that V8 would take no more, with all that was added. */
 function checked(bytes, exposed) {
   const { exportCount, added } = exposed.report
-  if (exportCount > EXPORTS_OF_EVERY_V8 && added !== '' && !validate(exposed.bytes) && validate(bytes)) {
+  if (
+    exportCount > EXPORTS_OF_EVERY_V8 &&
+    added !== '' &&
+    !validate(exposed.bytes) &&
+    validate(bytes)
+  ) {
     throw makeError(
       'ERR_HOSTMAP_UNSUITABLE_MODULE',
       `with its state exported the module would have ${exportCount} exports, which is more than V8 takes; pass one that exports less, or that keeps its state in memory`
@@ -83,14 +89,19 @@ function reportOf(module) {
 /** The names of the exports that were added. */
 const addedNames = ({ added }) => (added === '' ? [] : added.slice(0, -1).split('\n'))
 
-/** What can't be restored of an instance, by the name that its exports have for it: `dropped-segments`, `gc-objects`. */
+/**
+ * What can't be restored of an instance, by the name that its exports have for it:
+ * `dropped-segments`, `gc-objects`.
+ */
 const markOf = name => MARK.exec(name)?.[1]
 
 // What a caller may take as it is: see ACCEPT. Of each: what is wrong then.
 function notRestorable({ unreadableGlobals, unreadableTables, droppedSegments, gcObjects }) {
   const found = []
-  if (unreadableGlobals !== '') found.push(['v128-globals', `JavaScript can't read ${unreadableGlobals}`])
-  if (unreadableTables !== '') found.push(['hidden-tables', `JavaScript can't read ${unreadableTables}`])
+  if (unreadableGlobals !== '')
+    found.push(['v128-globals', `JavaScript can't read ${unreadableGlobals}`])
+  if (unreadableTables !== '')
+    found.push(['hidden-tables', `JavaScript can't read ${unreadableTables}`])
   if (droppedSegments !== '') found.push(['dropped-segments', droppedWhy(droppedSegments)])
   if (gcObjects) found.push(['gc-objects', GC_WHY])
   return found

@@ -1,10 +1,12 @@
 'use strict'
 
-// The options of the public API: what each call takes, named here and nowhere else, and how a caller's object is read.
+// The options of the public API: what each call takes, named here and nowhere else, and how a
+// caller's object is read.
 //
-// An option is an enumerable property of the object, or one that its classes define (a getter, say). Properties of
-// Object.prototype are none, whatever a script has put there. Each is read once, so a getter can't give two answers. Unknown
-// names are refused: with a typing error in `access`, what was meant to be shared would be mapped read-only.
+// An option is an enumerable property of the object, or one that its classes define (a getter,
+// say). Properties of Object.prototype are none, whatever a script has put there. Each is read
+// once, so a getter can't give two answers. Unknown names are refused: with a typing error in
+// `access`, what was meant to be shared would be mapped read-only.
 
 const { types } = require('node:util')
 const check = require('./arguments.js')
@@ -18,8 +20,9 @@ const { hasOwn, keys, getPrototypeOf, prototype: ObjectPrototype } = Object
 const PART = ['byteOffset', 'byteLength']
 
 /**
- * Makes the reader of one kind of options: it gives an object with each of these names, undefined where the caller's has none.
- * `undefined` counts as no options. Messages call the object `called`, or `argument` where it is none at all.
+ * Makes the reader of one kind of options: it gives an object with each of these names, undefined
+ * where the caller's has none. `undefined` counts as no options. Messages call the object `called`,
+ * or `argument` where it is none at all.
  */
 function reader(...names) {
   const none = Object.freeze(Object.fromEntries(names.map(name => [name, undefined])))
@@ -41,8 +44,8 @@ function reader(...names) {
 }
 
 /**
- * The readers of calls that are made often, for plain objects: for all others the general one does it. Named properties take V8 a
- * tenth of the time of computed ones, so each has its names twice.
+ * The readers of calls that are made often, for plain objects: for all others the general one does
+ * it. Named properties take V8 a tenth of the time of computed ones, so each has its names twice.
  */
 const MAP = [...PART, 'at', 'access', 'populate', 'hugePages', 'allocator', 'strict']
 const readMap = reader(...MAP)
@@ -148,7 +151,8 @@ function readInherited(bag, proto, names, found, called) {
 
 // Of this realm, or another one (a jest test has one, so has node:vm).
 const isObjectPrototype = (object, called) =>
-  object === ObjectPrototype || (protoOf(object, called) === null && hasOwn(object, 'isPrototypeOf'))
+  object === ObjectPrototype ||
+  (protoOf(object, called) === null && hasOwn(object, 'isPrototypeOf'))
 
 function protoOf(object, called) {
   try {
@@ -160,7 +164,8 @@ function protoOf(object, called) {
   }
 }
 
-// They have no names that are wrong, and would be taken for no options at all: a promise that was not awaited.
+// They have no names that are wrong, and would be taken for no options at all: a promise that was
+// not awaited.
 function refuseOtherThings(bag, names, argument) {
   if (
     Array.isArray(bag) ||
@@ -238,7 +243,16 @@ module.exports = {
   slide: reader(...PART, 'access'),
   slideTo,
   source: reader(...PART, 'chunk', 'overlap', 'access', 'readAhead', 'leaveBehind'),
-  chunks: reader(...PART, 'chunk', 'overlap', 'access', 'readAhead', 'leaveBehind', 'signal', 'onProgress'),
+  chunks: reader(
+    ...PART,
+    'chunk',
+    'overlap',
+    'access',
+    'readAhead',
+    'leaveBehind',
+    'signal',
+    'onProgress'
+  ),
 
   snapshot: reader('globals', 'module', 'exclusive', 'keepResidentBytes', 'hugePages', 'name'),
   snapshotOf: reader('module', 'exclusive', 'keepResidentBytes', 'hugePages', 'name', 'accept'),
@@ -251,7 +265,17 @@ module.exports = {
   instantiate: reader('accept'),
   reset: reader('exclusive', 'keepResidentBytes'),
 
-  pool: reader('imports', 'bind', 'init', 'snapshot', 'size', 'max', 'accept', 'keepResidentBytes', 'growth'),
+  pool: reader(
+    'imports',
+    'bind',
+    'init',
+    'snapshot',
+    'size',
+    'max',
+    'accept',
+    'keepResidentBytes',
+    'growth'
+  ),
   growth: reader('onGrow', 'limit'),
   acquire: reader('signal')
 }

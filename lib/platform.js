@@ -36,7 +36,9 @@ function unsupported() {
     return hostmapError(
       'ERR_HOSTMAP_UNSUPPORTED_PLATFORM',
       `wasm-hostmap does not run on ${platform} ${arch}. It runs on ${SUPPORTED}.` +
-        (platform === 'linux' ? '' : ' A Linux container or virtual machine on this computer will do.')
+        (platform === 'linux'
+          ? ''
+          : ' A Linux container or virtual machine on this computer will do.')
     )
   }
   if (typeof WebAssembly === 'undefined') {
@@ -56,8 +58,9 @@ function unsupported() {
 }
 
 /**
- * The C library of this process: `'gnu'` or `'musl'`. The process's own map tells it, and not what else
- * is installed: an Alpine image may well have an `ldd`, or a compatibility layer, of the other kind.
+ * The C library of this process: `'gnu'` or `'musl'`. The process's own map tells it, and not what
+ * else is installed: an Alpine image may well have an `ldd`, or a compatibility layer, of the other
+ * kind.
  */
 function libc() {
   const maps = allowed(() => readFileSync('/proc/self/maps', 'latin1'))
@@ -95,12 +98,17 @@ function binaryPath() {
   return pathOf(libc())
 }
 
-/** The variable by which napi-rs packages take another build, such as one with the feature `inject`. */
+/**
+ * The variable by which napi-rs packages take another build, such as one with the feature `inject`.
+ */
 function override() {
   return allowed(() => process.env.NAPI_RS_NATIVE_LIBRARY_PATH)
 }
 
-/** Whether this is a working copy, whose `npm run build` has its tools, rather than an installed package. */
+/**
+ * Whether this is a working copy, whose `npm run build` has its tools, rather than an installed
+ * package.
+ */
 function isWorkingCopy() {
   return existsSync(path.join(PACKAGE_ROOT, 'node_modules', '@napi-rs', 'cli'))
 }
@@ -123,7 +131,8 @@ const build = () => {
   const command = isWorkingCopy() ? 'npm run build' : 'npm rebuild wasm-hostmap'
   return `Build it on this machine: \`${command}\`. That needs Rust ${RUST_VERSION} or later (https://rustup.rs) and a C linker (gcc or clang).`
 }
-const packed = () => `Install a tarball that was packed on ${target()}: \`npm pack\` in a working copy there.`
+const packed = () =>
+  `Install a tarball that was packed on ${target()}: \`npm pack\` in a working copy there.`
 
 // A MODULE_NOT_FOUND error goes on with the stack of requires.
 const firstLine = error => String(error?.message ?? error).split('\n', 1)[0]
@@ -168,7 +177,9 @@ function diagnose(file, error) {
     }
   }
   if (!existsSync(file)) {
-    const others = readdirSync(PACKAGE_ROOT).flatMap(name => BINARY_NAME.exec(name)?.groups.target ?? [])
+    const others = readdirSync(PACKAGE_ROOT).flatMap(
+      name => BINARY_NAME.exec(name)?.groups.target ?? []
+    )
     if (others.length > 0) {
       return {
         cause: `this is ${target()}, and the package was installed with a binary for ${others.join(' and ')}`,
@@ -198,7 +209,8 @@ function diagnose(file, error) {
     }
   }
   const arch = elfArch(file)
-  if (arch === null) return { cause: 'its binary is damaged', fixes: ['Install the package again.', build()] }
+  if (arch === null)
+    return { cause: 'its binary is damaged', fixes: ['Install the package again.', build()] }
   if (arch !== process.arch) {
     return {
       cause: `its binary is for ${arch}, and this Node.js for ${process.arch}`,
@@ -225,8 +237,8 @@ function loadFailed(file, error) {
 }
 
 /**
- * The error for a process that has the native part of `loaded` and is asked to run that of `wanted`: each
- * `{ path, identity }`, the latter a version and, if it is known, a build.
+ * The error for a process that has the native part of `loaded` and is asked to run that of
+ * `wanted`: each `{ path, identity }`, the latter a version and, if it is known, a build.
  */
 function twoVersions(loaded, wanted) {
   const name = ({ identity }) => {

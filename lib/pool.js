@@ -11,7 +11,14 @@ const read = require('./options.js')
 const { makeError, abortError, fromNative } = require('./errors.js')
 const { keepHere, wrongThing } = require('./share.js')
 const { GuardedMemory, bytesIn, checkStrict, forgetFaults, restoreIn } = require('./memory.js')
-const { Snapshot, isSnapshot, checkDigest, foundIn, noteDigest, NO_GLOBALS } = require('./snapshot.js')
+const {
+  Snapshot,
+  isSnapshot,
+  checkDigest,
+  foundIn,
+  noteDigest,
+  NO_GLOBALS
+} = require('./snapshot.js')
 const {
   exposeLater,
   isModule,
@@ -49,8 +56,8 @@ const messageOf = error => {
   return typeof message === 'string' ? message : ''
 }
 
-// V8's words for the end of the stack, which may come in any call where the caller is deep down. (Of a regular expression
-// it makes a SyntaxError then, which ends in the same words.)
+// V8's words for the end of the stack, which may come in any call where the caller is deep down.
+// (Of a regular expression it makes a SyntaxError then, which ends in the same words.)
 const saysStackEnd = error => messageOf(error).endsWith('Maximum call stack size exceeded')
 const isStackEnd = error => saysStackEnd(error) || saysStackEnd(ownOf(error, 'cause'))
 
@@ -59,7 +66,8 @@ const SETTLED = Promise.resolve()
 
 // What the pool was made with was checked then, by the module.
 const ACCEPTED = Object.freeze(['v128-globals', 'hidden-tables', 'dropped-segments', 'gc-objects'])
-// Whoever releases an instance of a shared memory promises that no other thread is in it. Globals are seen to here.
+// Whoever releases an instance of a shared memory promises that no other thread is in it. Globals
+// are seen to here.
 const RESTORE = Object.freeze({ exclusive: true, globals: NO_GLOBALS })
 const RESTORE_TO = Object.freeze({ exclusive: true, accept: ACCEPTED })
 
@@ -164,14 +172,16 @@ class InstancePool {
   #hasMappings = false
   // Of the bytes that the pool was made of; null where they are not known.
   #digest = null
-  // Memories, globals and tables that instances were given: two with the same one would see each other.
+  // Memories, globals and tables that instances were given: two with the same one would see each
+  // other.
   #taken = new WeakSet()
   // The last one that was released is handed out first: its pages are warm.
   #idle = []
   // In order of time. None waits while an instance is idle, or could be made, but during a pause.
   #waiting = new Set()
-  // Instances that were let go hold their address space until they are collected, which can't be before this turn of the
-  // event loop ends: V8 keeps alive till then what was reached through a WeakRef. So it is worth another attempt.
+  // Instances that were let go hold their address space until they are collected, which can't be
+  // before this turn of the event loop ends: V8 keeps alive till then what was reached through a
+  // WeakRef. So it is worth another attempt.
   #isPaused = false
   #size = 0
   #busy = 0
@@ -222,13 +232,15 @@ class InstancePool {
     }
     const { instrumented, added } =
       asked.growth === undefined ? NOT_INSTRUMENTED : await instrumentLater(given, asked.growth)
-    // An instance's functions have other indices then, so a state of the one module is none of the other.
+    // An instance's functions have other indices then, so a state of the one module is none of the
+    // other.
     const bytes = instrumented?.bytes ?? given
     const exposed = bytes === undefined ? undefined : await exposeLater(bytes, 'module')
     const report = exposed === undefined ? reportOf(module) : exposed.report
     if (report === undefined) refuseUnknown(module, asked)
     else refuseUnsuitable(report, asked)
-    const compiled = exposed === undefined ? module : await compileExposed(exposed, instrumented && given)
+    const compiled =
+      exposed === undefined ? module : await compileExposed(exposed, instrumented && given)
     const pool = new InstancePool(MAKE, { ...asked, module: compiled, report, instrumented, added })
     try {
       await pool.#fill(asked, bytes)
@@ -395,8 +407,9 @@ class InstancePool {
     }
   }
 
-  // Gives those who wait what is idle, in the order in which they came, and makes more if there may be more. It throws at
-  // the end of the stack alone; then all is in order, and it is to be called again.
+  // Gives those who wait what is idle, in the order in which they came, and makes more if there may
+  // be more. It throws at the end of the stack alone; then all is in order, and it is to be called
+  // again.
   #serve(isNewTurn = false) {
     while (this.#waiting.size > 0) {
       if (this.#idle.length > 0) {
@@ -419,7 +432,8 @@ class InstancePool {
     }
   }
 
-  // Everybody who waits gets a new instance or the reason why there is none: nobody may be there to wake them later.
+  // Everybody who waits gets a new instance or the reason why there is none: nobody may be there to
+  // wake them later.
   #tell(error, isNewTurn) {
     const [waiter] = this.#waiting
     if (waiter === undefined) return
@@ -445,7 +459,8 @@ class InstancePool {
       this.#size -= 1
       return
     }
-    // Where the stack ends in what is called from here on nothing has changed, and the release can be repeated.
+    // Where the stack ends in what is called from here on nothing has changed, and the release can
+    // be repeated.
     const started = performance.now()
     let failure
     try {
@@ -527,7 +542,10 @@ class InstancePool {
     return this.#hasMappings ? memory.mappings : NO_MAPPINGS
   }
 
-  /** Another instance in the pool's state. It counts from now on, since imports and bind may ask the pool for one, too. */
+  /**
+   * Another instance in the pool's state. It counts from now on, since imports and bind may ask the
+   * pool for one, too.
+   */
   #make() {
     this.#size += 1
     let slot
@@ -560,7 +578,8 @@ class InstancePool {
     if (this.#importsState) this.#take(all, index)
     const memory = GuardedMemory.from(all.memory, this.#from)
     if (bind !== undefined) refuseLater(bind(instance, memory), 'what options.bind gives')
-    const exports = this.#hidden.size === 0 ? instance.exports : without(instance.exports, this.#hidden)
+    const exports =
+      this.#hidden.size === 0 ? instance.exports : without(instance.exports, this.#hidden)
     return {
       instance,
       exports,
@@ -679,10 +698,15 @@ function refuseLater(value, name) {
   if (typeof value?.then !== 'function') return
   // It may be rejected, too, and this says enough.
   if (types.isPromise(value)) value.catch(() => {})
-  throw check.wrongType(name, 'there at once, and no promise: await it before create, or in init', value)
+  throw check.wrongType(
+    name,
+    'there at once, and no promise: await it before create, or in init',
+    value
+  )
 }
 
-const unsuitable = why => makeError('ERR_HOSTMAP_UNSUITABLE_MODULE', `the module can't have a pool: ${why}`)
+const unsuitable = why =>
+  makeError('ERR_HOSTMAP_UNSUITABLE_MODULE', `the module can't have a pool: ${why}`)
 
 function refuseSharedMemory(imports) {
   if (typeof imports === 'function') return
@@ -695,12 +719,15 @@ function refuseSharedMemory(imports) {
 function refuseUnsuitable(report, { imports, accept }) {
   const { memoryCount, memory } = report
   if (memoryCount === 0) throw unsuitable('it has no memory; make its instances without a pool')
-  if (memoryCount > 1) throw unsuitable(`it has ${memoryCount} memories, and only one can be restored`)
+  if (memoryCount > 1)
+    throw unsuitable(`it has ${memoryCount} memories, and only one can be restored`)
   if (memory.import) refuseSharedMemory(imports)
   refuseNotRestorable(notRestorable(report), accept)
 }
 
-/** The same for a compiled module that was not exposed: only its imports and exports can be told. */
+/**
+ * The same for a compiled module that was not exposed: only its imports and exports can be told.
+ */
 function refuseUnknown(module, { imports, accept }) {
   const isMemory = ({ kind }) => kind === 'memory'
   const instead = "pass the module's bytes, or compile what exposeState gives"
@@ -759,7 +786,8 @@ function checkSize({ byteLength }, snapshot) {
   )
 }
 
-// A restore makes new objects for what was unmapped. Whoever has the old ones, or sources of theirs, would find them dead.
+// A restore makes new objects for what was unmapped. Whoever has the old ones, or sources of
+// theirs, would find them dead.
 function checkMappings(slot, mappings) {
   const isSame = (mapping, index) => mapping === slot.mappings[index]
   if (mappings.length === slot.mappings.length && mappings.every(isSame)) return

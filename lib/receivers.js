@@ -1,7 +1,8 @@
 'use strict'
 
-// Methods and getters that are called on something else than an object of their class: `const { map } = guarded` does
-// it. V8 says then that it can't read a private member; here it is an error with a code that says what to do.
+// Methods and getters that are called on something else than an object of their class: `const { map
+// } = guarded` does it. V8 says then that it can't read a private member; here it is an error with
+// a code that says what to do.
 
 const { inspect } = require('node:util')
 const { makeError } = require('./errors.js')
@@ -21,8 +22,8 @@ const PROBES = {
   Layout: 'ranges'
 }
 
-// What is called so often that its receiver is looked at only when the call has failed. Each of them touches a private
-// field before it does anything.
+// What is called so often that its receiver is looked at only when the call has failed. Each of
+// them touches a private field before it does anything.
 const OFTEN = new Set(['map', 'unmap', 'slide', 'next', 'restore', 'reset', 'view', 'release'])
 // What gives promises, and rejects.
 const PROMISING = new Set(['acquire', 'run', 'prefetch', 'save', 'instantiate'])
@@ -83,8 +84,8 @@ const after = (method, said) =>
     }
   }
 
-// The same for each of these by itself: V8 optimizes a function by what its text has called so far, and what all methods share has
-// called them all. That is a hundredth of a slide's time.
+// The same for each of these by itself: V8 optimizes a function by what its text has called so far,
+// and what all methods share has called them all. That is a hundredth of a slide's time.
 const MOST_OFTEN = {
   'GuardedMemory.map': (method, said) =>
     function (region, options) {

@@ -30,7 +30,9 @@ let pageBytesOf
 const views = new WeakSet()
 
 // What a view showed counts as the region's again when the view is gone.
-const recount = new FinalizationRegistry(({ region, byteLength }) => region.deref()?.[COUNT](-byteLength))
+const recount = new FinalizationRegistry(({ region, byteLength }) =>
+  region.deref()?.[COUNT](-byteLength)
+)
 const COUNT = Symbol('count')
 
 class HostRegion {
@@ -113,7 +115,14 @@ class HostRegion {
 
   static async load(path, options) {
     const text = check.path(path)
-    const { byteOffset = 0, byteLength, name, hugePages = true, signal, onProgress } = read.load(options)
+    const {
+      byteOffset = 0,
+      byteLength,
+      name,
+      hugePages = true,
+      signal,
+      onProgress
+    } = read.load(options)
     check.wholeNumber(byteOffset, 'options.byteOffset')
     check.optional(byteLength, check.wholeNumber, 'options.byteLength', 1)
     check.optional(name, check.regionName, 'options.name')
@@ -237,7 +246,14 @@ class HostRegion {
       const part = read.view(byteOffset, 'part', 'byteOffset')
       return this.view(part.byteOffset, part.byteLength)
     }
-    check.wholeNumber(byteOffset, 'byteOffset', 0, this.#byteLength - 1, check.limits.bytesOfRegion, this)
+    check.wholeNumber(
+      byteOffset,
+      'byteOffset',
+      0,
+      this.#byteLength - 1,
+      check.limits.bytesOfRegion,
+      this
+    )
     const rest = this.#byteLength - byteOffset
     const { restOfRegion } = check.limits
     const length =
@@ -269,7 +285,13 @@ class HostRegion {
 
   waitSync(byteOffset, expected, options) {
     this.#mustBeOpen()
-    return wait.waitSync(this.#handle, this.#byteLength, byteOffset, expected, read.waitSync(options))
+    return wait.waitSync(
+      this.#handle,
+      this.#byteLength,
+      byteOffset,
+      expected,
+      read.waitSync(options)
+    )
   }
 
   notify(byteOffset, count = Infinity) {
@@ -285,7 +307,8 @@ class HostRegion {
     check.wholeNumber(align, 'options.align', 1)
     const units = Math.ceil((end - start) / align)
     const parts = Math.min(count, units)
-    const border = index => (index === parts ? end : start + Math.floor((units / parts) * index) * align)
+    const border = index =>
+      index === parts ? end : start + Math.floor((units / parts) * index) * align
     return Array.from({ length: parts }, (_, index) => {
       const byteOffset = border(index)
       return { byteOffset, byteLength: border(index + 1) - byteOffset }
@@ -355,13 +378,17 @@ class HostRegion {
 
   #mustBeOpen() {
     if (this.#closed) {
-      throw makeError('ERR_HOSTMAP_REGION_CLOSED', `region "${this.#name}" was closed; make a new one`)
+      throw makeError(
+        'ERR_HOSTMAP_REGION_CLOSED',
+        `region "${this.#name}" was closed; make a new one`
+      )
     }
   }
 
-  // `process.memoryUsage().external` and V8's garbage collector count ArrayBuffers, and nothing else. So a buffer that
-  // nobody gets stands for the memory that the region holds, as far as no view shows it, which V8 counts by itself.
-  // Pages come when they are first written, so this is brought up to date now and then.
+  // `process.memoryUsage().external` and V8's garbage collector count ArrayBuffers, and nothing
+  // else. So a buffer that nobody gets stands for the memory that the region holds, as far as no
+  // view shows it, which V8 counts by itself. Pages come when they are first written, so this is
+  // brought up to date now and then.
   [COUNT](viewBytes = 0) {
     if (!this.#counted || this.#closed) return
     this.#viewBytes += viewBytes

@@ -1,7 +1,7 @@
 'use strict'
 
-// Tokens: plain objects that stand for a region or a snapshot in other threads and processes. And what keeps the
-// objects of this package from being cloned, which would leave empty ones.
+// Tokens: plain objects that stand for a region or a snapshot in other threads and processes. And
+// what keeps the objects of this package from being cloned, which would leave empty ones.
 
 const threads = require('node:worker_threads')
 const check = require('./arguments.js')
@@ -29,7 +29,10 @@ function makeToken(type, { readonly, ...offer }) {
 const DIGITS = '0123456789'
 const HEX = '0123456789abcdef'
 
-/** Whether a value is a text of these characters. By hand: where the stack ends, a regular expression is a SyntaxError. */
+/**
+ * Whether a value is a text of these characters. By hand: where the stack ends, a regular
+ * expression is a SyntaxError.
+ */
 function isOf(characters, value, min, max = min) {
   if (typeof value !== 'string' || value.length < min || value.length > max) return false
   for (const character of value) if (!characters.includes(character)) return false
@@ -40,7 +43,12 @@ function isOf(characters, value, min, max = min) {
 function isSocketName(value) {
   if (typeof value !== 'string') return false
   const [kind, pid, random, ...rest] = value.split('.')
-  return kind === 'wasm-hostmap' && isOf(DIGITS, pid, 1, 10) && isOf(HEX, random, 16) && rest.length === 0
+  return (
+    kind === 'wasm-hostmap' &&
+    isOf(DIGITS, pid, 1, 10) &&
+    isOf(HEX, random, 16) &&
+    rest.length === 0
+  )
 }
 
 const isCount =
@@ -58,7 +66,8 @@ const FIELDS = {
   inode: value => isOf(DIGITS, value, 1, 20),
   byteOffset: isCount(0),
   byteLength: isCount(1),
-  name: value => typeof value === 'string' && !value.includes('\0') && Buffer.byteLength(value) <= 250
+  name: value =>
+    typeof value === 'string' && !value.includes('\0') && Buffer.byteLength(value) <= 250
 }
 
 /** What a token says, for the native part. */

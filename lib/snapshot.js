@@ -1,6 +1,7 @@
 'use strict'
 
-// A memory's state at one moment: its pages (native), and what JavaScript sees of the rest: globals, tables, regions.
+// A memory's state at one moment: its pages (native), and what JavaScript sees of the rest:
+// globals, tables, regions.
 
 const { createHash, createHmac, createSecretKey, timingSafeEqual } = require('node:crypto')
 const { constants } = require('node:buffer')
@@ -46,7 +47,8 @@ class Snapshot {
   #state
   // Why it can't be saved; null if it can.
   #unsaveable
-  // What memory.js needs of it. `origin`: the memory it was taken of, weak, since a snapshot keeps no memory.
+  // What memory.js needs of it. `origin`: the memory it was taken of, weak, since a snapshot keeps
+  // no memory.
   #inside
   // Of each kept mapping: what `NativeKept` of src/js/snapshot.rs has, and its region.
   #kept
@@ -60,7 +62,8 @@ class Snapshot {
     isSnapshot = value => typeof value === 'object' && value !== null && #native in value
     // The hot path of a restore.
     handleOfOpen = snapshot => {
-      if (!isSnapshot(snapshot)) throw wrongThing('snapshot', 'a Snapshot', snapshot, check.instead.snapshot)
+      if (!isSnapshot(snapshot))
+        throw wrongThing('snapshot', 'a Snapshot', snapshot, check.instead.snapshot)
       if (snapshot.#closed) throw closed(snapshot.#name)
       return snapshot.#handle
     }
@@ -109,7 +112,9 @@ class Snapshot {
 
   static async load(path, options) {
     const text = check.path(path)
-    const { signal, key, keepResidentBytes, hugePages, ...rest } = loadOptions(read.loadSnapshot(options))
+    const { signal, key, keepResidentBytes, hugePages, ...rest } = loadOptions(
+      read.loadSnapshot(options)
+    )
     const start = task => native.NativeSnapshot.load(task, text, keepResidentBytes, hugePages)
     const what = `The load of ${text}`
     const owner = await runTask(start, what, signal)
@@ -268,7 +273,8 @@ class Snapshot {
     return `Snapshot ${inspect({ name, byteLength, residentBytes, address, mappings, closed }, options)}`
   }
 
-  // As HostRegion does: V8 counts ArrayBuffers and nothing else, so one stands for the memory that this holds.
+  // As HostRegion does: V8 counts ArrayBuffers and nothing else, so one stands for the memory that
+  // this holds.
   #count() {
     const bytes = Math.min(this.residentBytes, constants.MAX_LENGTH)
     try {
@@ -350,7 +356,10 @@ function digestOf(module, name = 'options.module') {
     .digest('hex')}`
 }
 
-/** Refuses a module that is not the one a snapshot was taken of, if the snapshot says which that was. */
+/**
+ * Refuses a module that is not the one a snapshot was taken of, if the snapshot says which that
+ * was.
+ */
 function checkDigest(expected, bytes, name) {
   if (expected !== null) checkSame(expected, digestOf(bytes, name), name)
 }
@@ -363,7 +372,11 @@ function checkSame(expected, given, name) {
   )
 }
 
-/** Of `GuardedMemory.snapshot`. `ground` gives the memory's table and array, and its mappings by their address, as they are when all options were read; `captured` the globals and tables, if it is of an instance. */
+/**
+ * Of `GuardedMemory.snapshot`. `ground` gives the memory's table and array, and its mappings by
+ * their address, as they are when all options were read; `captured` the globals and tables, if it
+ * is of an instance.
+ */
 function takeSnapshot(memory, ground, options, captured) {
   const {
     globals,
@@ -391,7 +404,10 @@ function takeSnapshot(memory, ground, options, captured) {
       name,
       keepResidentBytes,
       hugePages,
-      shown.map(({ region, ...it }) => ({ ...it, region: region === null ? undefined : handleOf(region) }))
+      shown.map(({ region, ...it }) => ({
+        ...it,
+        region: region === null ? undefined : handleOf(region)
+      }))
     )
   )
   try {
@@ -407,12 +423,19 @@ function takeSnapshot(memory, ground, options, captured) {
 function complete(owner, { shown, kept, moduleDigest, address }) {
   const regions = new Map(shown.map(it => [it.address, it.region]))
   const { encoded, refusal } = encode(kept)
-  const about = { address, moduleDigest: moduleDigest ?? undefined, unsaveable: refusal ?? undefined }
+  const about = {
+    address,
+    moduleDigest: moduleDigest ?? undefined,
+    unsaveable: refusal ?? undefined
+  }
   const unsaveable = callNative(() =>
     owner.finish(about, encoded?.values ?? null, encoded?.globals ?? null, encoded?.tables ?? null)
   )
   // The native part has found each of them in `shown`.
-  const mappings = callNative(() => owner.mappings()).map(it => ({ ...it, region: regions.get(it.address) }))
+  const mappings = callNative(() => owner.mappings()).map(it => ({
+    ...it,
+    region: regions.get(it.address)
+  }))
   return { address, moduleDigest, kept: mappings, state: kept, unsaveable }
 }
 
@@ -442,10 +465,24 @@ function whatShows(it) {
       `region "${region.name}" was closed, and the memory has a mapping of it, which no other memory could be given; unmap it, or close the region after the snapshot`
     )
   }
-  return { address, region, byteOffset, byteLength: it.shownBytes ?? it.byteLength, strict: it.strict }
+  return {
+    address,
+    region,
+    byteOffset,
+    byteLength: it.shownBytes ?? it.byteLength,
+    strict: it.strict
+  }
 }
 
-function publicMapping({ address, placeBytes, access, windowAccess, regionName, byteOffset, byteLength }) {
+function publicMapping({
+  address,
+  placeBytes,
+  access,
+  windowAccess,
+  regionName,
+  byteOffset,
+  byteLength
+}) {
   const isWindow = windowAccess !== undefined
   return Object.freeze({
     kind: isWindow ? 'window' : 'mapping',
@@ -510,7 +547,10 @@ const shortKey = name =>
     `${name} must have at least ${MIN_KEY_BYTES} bytes, and better 32 random ones`
   )
 
-/** The authentication code of a snapshot: of its own sealed pages, and not of a file that another process may change meanwhile. */
+/**
+ * The authentication code of a snapshot: of its own sealed pages, and not of a file that another
+ * process may change meanwhile.
+ */
 async function macOf(held, key, what, signal) {
   const hmac = createHmac('sha256', key)
   let from = 0
@@ -591,8 +631,8 @@ function makeLoaded(owner, { moduleDigest, regions }) {
 const [PRIVATE, SHARED] = [check.ACCESS.indexOf('private'), check.ACCESS.indexOf('shared')]
 
 /**
- * The region of a saved mapping, and the most that a module may do with it. A file can say what it likes: so nothing but the caller's own
- * word lets a module write to a region.
+ * The region of a saved mapping, and the most that a module may do with it. A file can say what it
+ * likes: so nothing but the caller's own word lets a module write to a region.
  */
 function grantFor(mapping, regions) {
   const { address, byteOffset, byteLength } = mapping
@@ -610,7 +650,8 @@ function grantFor(mapping, regions) {
   }
   const given = regions(publicMapping(mapping))
   const { region, access } = isRegion(given) ? { region: given } : readGrant(given)
-  if (!isEmpty && !isRegion(region)) throw wrongThing('what options.regions gave', GRANT, region ?? given)
+  if (!isEmpty && !isRegion(region))
+    throw wrongThing('what options.regions gave', GRANT, region ?? given)
   if (isEmpty && region !== undefined && region !== null) {
     throw check.wrongValue(
       'what options.regions gave for an empty window',
@@ -624,10 +665,14 @@ function grantFor(mapping, regions) {
       `the snapshot has ${name} with access 'shared' at ${address}, by which the module could write to the region; if you want that, let options.regions return { region, access: 'shared' }, and else name a lesser access`
     )
   }
-  const granted = access === undefined ? PRIVATE : check.access(access, 'access of what options.regions gave')
+  const granted =
+    access === undefined ? PRIVATE : check.access(access, 'access of what options.regions gave')
   if (isEmpty) return { region: null, access: granted }
   if (region.closed) {
-    throw makeError('ERR_HOSTMAP_REGION_CLOSED', `region "${region.name}" was closed; make a new one`)
+    throw makeError(
+      'ERR_HOSTMAP_REGION_CLOSED',
+      `region "${region.name}" was closed; make a new one`
+    )
   }
   if (region.byteLength - byteOffset < byteLength) {
     throw makeError(

@@ -7,8 +7,8 @@ const { abortError, fromNative } = require('./errors.js')
 const PROGRESS_INTERVAL_MS = 100
 
 /**
- * Waits for what `start` begins with a native task, which a signal ends early. `what`: for the error then. An `onProgress` that
- * throws ends it too, with what it threw.
+ * Waits for what `start` begins with a native task, which a signal ends early. `what`: for the
+ * error then. An `onProgress` that throws ends it too, with what it threw.
  */
 async function runTask(start, what, signal, onProgress) {
   if (signal?.aborted) throw abortError(signal, what)

@@ -9,7 +9,8 @@ const { isStackEnd } = require('./stack.js')
 
 const WASM_PAGE_BYTES = 65536
 
-// Taken now, so that nothing that is changed later comes between us and V8. The rest is in intrinsics.js.
+// Taken now, so that nothing that is changed later comes between us and V8. The rest is in
+// intrinsics.js.
 const { Memory, Module, Instance } = WebAssembly
 const { Uint8Array, getBuffer, growMemory, lengthOf, byteLengthOf, sharedByteLengthOf } = intrinsics
 
@@ -25,7 +26,9 @@ function isShared(buffer) {
 
 /** Whether a buffer can change its size, as no Wasm memory's can that was not asked to. */
 const isResizable = buffer =>
-  (isShared(buffer) ? intrinsics.isGrowableBuffer?.(buffer) : intrinsics.isResizableBuffer?.(buffer)) ?? false
+  (isShared(buffer)
+    ? intrinsics.isGrowableBuffer?.(buffer)
+    : intrinsics.isResizableBuffer?.(buffer)) ?? false
 
 /** The buffer of a memory of any realm. Throws a TypeError for anything else. */
 const bufferOf = memory => getBuffer(memory)
@@ -59,8 +62,9 @@ function isMemory(value) {
 }
 
 /**
- * Whether a memory's addresses are numbers or BigInts; undefined where nothing tells. Asked by a growth that no memory allows:
- * V8 converts the argument first, and refuses a number for a 64-bit memory with a TypeError.
+ * Whether a memory's addresses are numbers or BigInts; undefined where nothing tells. Asked by a
+ * growth that no memory allows: V8 converts the argument first, and refuses a number for a 64-bit
+ * memory with a TypeError.
  */
 function addressTypeOf(memory) {
   try {
@@ -68,12 +72,13 @@ function addressTypeOf(memory) {
   } catch (error) {
     if (error.name === 'TypeError') return 'i64'
   }
-  // Where modules alone can make 64-bit memories (V8 12), the JavaScript API takes numbers for all of them.
+  // Where modules alone can make 64-bit memories (V8 12), the JavaScript API takes numbers for all
+  // of them.
   return pageLimits().i64 > 0 ? 'i32' : linkedType(memory)
 }
 
-// (module (import "" "" (memory i64 0))), and the same with (memory i64 0 262144 shared). Never one that imports a 32-bit
-// memory: V8 11.3 aborts when it links that to a 64-bit one.
+// (module (import "" "" (memory i64 0))), and the same with (memory i64 0 262144 shared). Never one
+// that imports a 32-bit memory: V8 11.3 aborts when it links that to a 64-bit one.
 const IMPORT_I64 = [0, 97, 115, 109, 1, 0, 0, 0, 2, 6, 1, 0, 0, 2, 4, 0]
 const IMPORT_SHARED_I64 = [0, 97, 115, 109, 1, 0, 0, 0, 2, 9, 1, 0, 0, 2, 7, 0, 128, 128, 16]
 
@@ -107,14 +112,16 @@ function linksAs64(memory) {
   }
 }
 
-// Whether linking tells 64-bit memories from others. V8 11.3, with --experimental-wasm-memory64, links any memory to any import.
+// Whether linking tells 64-bit memories from others. V8 11.3, with --experimental-wasm-memory64,
+// links any memory to any import.
 let linkingTells
 
 /** The address type of a memory, by what modules can import it. */
 function linkedType(memory) {
   if (!linksAs64(memory)) return 'i32'
   try {
-    // Not an empty one: all of its reservation is inaccessible, and could pass for the guard of the memory below.
+    // Not an empty one: all of its reservation is inaccessible, and could pass for the guard of the
+    // memory below.
     linkingTells ??= !linksAs64(makeMemory({ initial: 1, maximum: 1, address: 'i32' }))
   } catch {
     return undefined
@@ -129,9 +136,10 @@ const hasMemory64 = () => pageLimits().i64 > 0 || compileOnce(IMPORT_I64) !== nu
 const REACH_BYTES_I64 = 2 ** 34
 
 /**
- * The address type of a memory by its buffer, of which `array` is over the whole; undefined where nothing tells. Only a 64-bit
- * memory is larger than 4 GiB. A smaller one is none where something accessible lies within the reach of a 64-bit one, and
- * that is so above nearly every 32-bit memory: the next one, or the heap.
+ * The address type of a memory by its buffer, of which `array` is over the whole; undefined where
+ * nothing tells. Only a 64-bit memory is larger than 4 GiB. A smaller one is none where something
+ * accessible lies within the reach of a 64-bit one, and that is so above nearly every 32-bit
+ * memory: the next one, or the heap.
  */
 function addressTypeOfBuffer(array) {
   if (lengthOf(array) > 2 ** 32) return 'i64'
@@ -139,13 +147,16 @@ function addressTypeOfBuffer(array) {
   return native.isGuarded(array, 0, REACH_BYTES_I64) ? undefined : 'i32'
 }
 
-// No memory has as many, and where V8 takes a number it refuses larger ones with a TypeError, as if they were none.
+// No memory has as many, and where V8 takes a number it refuses larger ones with a TypeError, as if
+// they were none.
 const TOO_MANY_PAGES = 2 ** 32 - 1
 
 /** Grows a memory as its `grow` does, by Wasm pages as a number. Gives the size before. */
 function growBy(memory, wasmPages, address) {
   const takesBigInt = address === 'i64' && pageLimits().i64 > 0
-  return Number(growMemory(memory, takesBigInt ? BigInt(wasmPages) : Math.min(wasmPages, TOO_MANY_PAGES)))
+  return Number(
+    growMemory(memory, takesBigInt ? BigInt(wasmPages) : Math.min(wasmPages, TOO_MANY_PAGES))
+  )
 }
 
 /** A memory of V8's. Sizes in Wasm pages, as numbers. */
@@ -159,7 +170,8 @@ function makeMemory({ initial, maximum, shared, address }) {
   return new Memory(descriptor)
 }
 
-// What V8 reserved so far, in one version or another: for the first memory, since nothing was measured before it. A wrong one does no harm.
+// What V8 reserved so far, in one version or another: for the first memory, since nothing was
+// measured before it. A wrong one does no harm.
 const USUAL_RESERVATIONS = [
   { belowBytes: 0, aboveBytes: 2 ** 33 },
   { belowBytes: 2 ** 31, aboveBytes: 2 ** 33 },
@@ -167,8 +179,8 @@ const USUAL_RESERVATIONS = [
 ]
 
 /**
- * Calls `make`, which makes a memory of V8's, so that it begins at a multiple of 2 MiB if that can be had: huge pages of files
- * and snapshots can be mapped as such there (src/sys/placement.rs).
+ * Calls `make`, which makes a memory of V8's, so that it begins at a multiple of 2 MiB if that can
+ * be had: huge pages of files and snapshots can be mapped as such there (src/sys/placement.rs).
  */
 function atHugePage(address, make) {
   const known = reservations.get(address)
@@ -184,7 +196,10 @@ function atHugePage(address, make) {
 
 let pageLimitsFound
 
-/** The largest memories, in Wasm pages: V8 names the bound when it is passed, and makes nothing. 0: there are none. */
+/**
+ * The largest memories, in Wasm pages: V8 names the bound when it is passed, and makes nothing. 0:
+ * there are none.
+ */
 function pageLimits() {
   pageLimitsFound ??= { i32: boundOf('i32'), i64: boundOf('i64') }
   return pageLimitsFound
@@ -199,7 +214,8 @@ function boundOf(address) {
     if (bound !== null) return Number(bound[1])
     // Says nothing of V8, and must not be remembered as if it did.
     if (isStackEnd(error)) throw error
-    // Another wording: the specification's bound for 32 bits. 64-bit memories are not there, or can't be measured.
+    // Another wording: the specification's bound for 32 bits. 64-bit memories are not there, or
+    // can't be measured.
     return address === 'i32' ? 65536 : 0
   }
   return tooMany
@@ -208,8 +224,9 @@ function boundOf(address) {
 const reservations = new Map()
 
 /**
- * How much address space V8 reserves for a memory, measured on one: `{ belowBytes, aboveBytes }`, or null if none
- * can be made now. Two measurements must agree, since other threads change the process's map too.
+ * How much address space V8 reserves for a memory, measured on one: `{ belowBytes, aboveBytes }`,
+ * or null if none can be made now. Two measurements must agree, since other threads change the
+ * process's map too.
  */
 function reservationOf(address) {
   if (!reservations.has(address)) {
@@ -221,13 +238,18 @@ function reservationOf(address) {
 }
 
 /** The process's map, if nothing was measured for this kind of memory yet. */
-const beforeMeasuring = address => (reservations.has(address) ? undefined : new native.NativeMapBefore())
+const beforeMeasuring = address =>
+  reservations.has(address) ? undefined : new native.NativeMapBefore()
 
-/** Takes the measure of a memory that was made since, and may grow so far, where no other can be made beside it. */
+/**
+ * Takes the measure of a memory that was made since, and may grow so far, where no other can be
+ * made beside it.
+ */
 function measureIfAlone(before, buffer, address, mayGrowTo) {
   if (before === undefined || reservationOf(address) !== null) return
   const [belowBytes, aboveBytes] = before.reservationOf(new Uint8Array(buffer))
-  // Without guards a memory reserves what it may grow to. This one could be as large as that, so it proves none.
+  // Without guards a memory reserves what it may grow to. This one could be as large as that, so it
+  // proves none.
   if (aboveBytes <= mayGrowTo) return
   reservations.set(address, { belowBytes, aboveBytes })
 }
@@ -238,23 +260,26 @@ function measureReservation(address) {
     const before = new native.NativeMapBefore()
     let memory
     try {
-      // What has guards reserves as much for the smallest memory as for the largest; else this one has what it may grow
-      // to, a page.
+      // What has guards reserves as much for the smallest memory as for the largest; else this one
+      // has what it may grow to, a page.
       memory = makeMemory({ initial: 1, maximum: 1, address })
     } catch {
       return last
     }
     const [belowBytes, aboveBytes] = before.reservationOf(new Uint8Array(bufferOf(memory)))
-    if (last !== null && last.belowBytes === belowBytes && last.aboveBytes === aboveBytes) return last
+    if (last !== null && last.belowBytes === belowBytes && last.aboveBytes === aboveBytes)
+      return last
     last = { belowBytes, aboveBytes }
   }
   return last
 }
 
-// The largest address that a plain access can form: a 32-bit index plus a 32-bit offset. Of a 64-bit memory code checks
-// that an address is below that of the largest memory, and leaves the rest to the pages.
+// The largest address that a plain access can form: a 32-bit index plus a 32-bit offset. Of a
+// 64-bit memory code checks that an address is below that of the largest memory, and leaves the
+// rest to the pages.
 const REACH_BYTES_I32 = 2 ** 33
-const reachBytes = address => (address === 'i64' ? pageLimits().i64 * WASM_PAGE_BYTES : REACH_BYTES_I32)
+const reachBytes = address =>
+  address === 'i64' ? pageLimits().i64 * WASM_PAGE_BYTES : REACH_BYTES_I32
 
 /** Whether V8 leaves checking bounds to inaccessible pages. */
 function hasTrapHandler() {

@@ -1,6 +1,7 @@
 'use strict'
 
-// Waiting for a word of a region, and waking who waits: by a futex of the kernel's, so between memories, threads and processes.
+// Waiting for a word of a region, and waking who waits: by a futex of the kernel's, so between
+// memories, threads and processes.
 
 const { isMainThread } = require('node:worker_threads')
 const native = require('./binding.js')
@@ -30,7 +31,8 @@ const wordOf = value => check.wholeNumber(value, 'expected', -(2 ** 31), 2 ** 32
 
 function timeoutOf(timeoutMs) {
   if (timeoutMs === undefined) return Infinity
-  if (typeof timeoutMs !== 'number') throw check.wrongType('options.timeoutMs', 'a number', timeoutMs)
+  if (typeof timeoutMs !== 'number')
+    throw check.wrongType('options.timeoutMs', 'a number', timeoutMs)
   if (!(timeoutMs >= 0)) throw check.outOfRange('options.timeoutMs', '0 or more', timeoutMs)
   return timeoutMs
 }
@@ -95,7 +97,9 @@ function waitSync(region, byteLength, byteOffset, expected, { timeoutMs }) {
 function notify(region, byteLength, byteOffset, count) {
   const offset = offsetOf(byteOffset, byteLength)
   const most = count === Infinity ? MOST_WAITERS : check.wholeNumber(count, 'count')
-  return callNative(() => new native.NativeWord(region, offset).notify(Math.min(most, MOST_WAITERS)))
+  return callNative(() =>
+    new native.NativeWord(region, offset).notify(Math.min(most, MOST_WAITERS))
+  )
 }
 
 module.exports = { waitAsync, waitSync, notify }

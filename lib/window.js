@@ -21,7 +21,8 @@ const PAGE_BYTES = native.hostPageSize()
 // The one call that is made for each chunk.
 const slide = native.slide
 
-// The smallest size of huge pages, but for arm64 kernels with 16 or 64 KiB pages: there it is a size like any other.
+// The smallest size of huge pages, but for arm64 kernels with 16 or 64 KiB pages: there it is a
+// size like any other.
 const HUGE_PAGE_BYTES = 2 << 20
 
 let slideTo
@@ -65,7 +66,10 @@ class Window {
 
   constructor(open, host, entry, request) {
     if (open !== OPEN) {
-      throw makeError('ERR_ILLEGAL_CONSTRUCTOR', 'Window has no public constructor: use GuardedMemory.window')
+      throw makeError(
+        'ERR_ILLEGAL_CONSTRUCTOR',
+        'Window has no public constructor: use GuardedMemory.window'
+      )
     }
     const { byteLength, access, trap, strict } = request
     keepHere(this)
@@ -145,7 +149,8 @@ class Window {
   acknowledgeFaults() {
     const { unacknowledged } = this.#faults()
     const { table, start, id, ended, faults } = this.#entry
-    if (!ended && !table.lost) return callNative(() => native.acknowledgeFaults(table.handle, start, id))
+    if (!ended && !table.lost)
+      return callNative(() => native.acknowledgeFaults(table.handle, start, id))
     if (unacknowledged > 0) faults[UNACKNOWLEDGED] = 0
     return unacknowledged
   }
@@ -157,7 +162,11 @@ class Window {
     if (typeof byteOffset === 'object' && byteOffset !== null) {
       if (options !== undefined)
         throw check.wrongType('byteOffset', 'a number where options follow', byteOffset)
-      const { byteOffset: start = 0, byteLength, access } = read.slide(byteOffset, 'options', 'byteOffset')
+      const {
+        byteOffset: start = 0,
+        byteLength,
+        access
+      } = read.slide(byteOffset, 'options', 'byteOffset')
       return this.#slideTo(region, start, byteLength, access, 'options.byteOffset')
     }
     const { byteLength, access } = options === undefined ? NO_OPTIONS : read.slideTo(options)
@@ -178,7 +187,15 @@ class Window {
     const entry = this.#entry
     const address = entry.start + skew
     const pointer = this.#pointerTo(address)
-    this.#slide(handleOf(region), byteOffset - skew, skew + length, code, region, byteOffset, length)
+    this.#slide(
+      handleOf(region),
+      byteOffset - skew,
+      skew + length,
+      code,
+      region,
+      byteOffset,
+      length
+    )
     return { address, pointer, byteLength: length }
   }
 
@@ -274,7 +291,13 @@ class Window {
     this.#mustBeOpen()
     mustBeRegion(region)
     if (this.#strict) this.checkFaults()
-    const { chunk, overlap = 0, access = this.#access, readAhead = true, leaveBehind = 'auto' } = options
+    const {
+      chunk,
+      overlap = 0,
+      access = this.#access,
+      readAhead = true,
+      leaveBehind = 'auto'
+    } = options
     const { start, end } = check.part(options, region)
     this.#checkAccess(access)
     check.boolean(readAhead, 'options.readAhead')
@@ -287,7 +310,8 @@ class Window {
     const most = holds - overlap
     // Where a chunk starts in its page, it loses as much room: see #next.
     const room =
-      most - Math.max(start % PAGE_BYTES, (((start - overlap) % PAGE_BYTES) + PAGE_BYTES) % PAGE_BYTES)
+      most -
+      Math.max(start % PAGE_BYTES, (((start - overlap) % PAGE_BYTES) + PAGE_BYTES) % PAGE_BYTES)
     const unit = room >= HUGE_PAGE_BYTES ? HUGE_PAGE_BYTES : room >= PAGE_BYTES ? PAGE_BYTES : 1
     const whole = Math.max(1, Math.floor(room / unit) * unit)
     return {
@@ -315,7 +339,8 @@ class Window {
   #faults() {
     const { table, start, id, ended, faults, shows } = this.#entry
     const { region } = shows
-    const flat = ended || table.lost ? faults : callNative(() => native.faultsOf(table.handle, start, id))
+    const flat =
+      ended || table.lost ? faults : callNative(() => native.faultsOf(table.handle, start, id))
     return faultsFrom(flat, region === null ? undefined : nativeOf(region), start)
   }
 
@@ -327,8 +352,8 @@ class Window {
 const NO_OPTIONS = Object.freeze({ byteLength: undefined, access: undefined })
 
 /**
- * Gives an allocator's block back, once: also where the module's own `free` fails. But where the stack ends it was not
- * called at all, in all likelihood, and the next `unmap` calls it.
+ * Gives an allocator's block back, once: also where the module's own `free` fails. But where the
+ * stack ends it was not called at all, in all likelihood, and the next `unmap` calls it.
  */
 function release(entry) {
   const give = entry.release
@@ -356,7 +381,10 @@ const gone = () =>
 function mustBeRegion(region, what = 'a HostRegion') {
   if (!isRegion(region)) throw wrongThing('region', what, region)
   if (isClosed(region)) {
-    throw makeError('ERR_HOSTMAP_REGION_CLOSED', `region "${region.name}" was closed; make a new one`)
+    throw makeError(
+      'ERR_HOSTMAP_REGION_CLOSED',
+      `region "${region.name}" was closed; make a new one`
+    )
   }
 }
 
@@ -399,17 +427,22 @@ class WindowSource {
   // What is shown now.
   #start
   #pointer
-  // Reads ahead and leaves behind; null where nothing is to be done, undefined before the first step.
+  // Reads ahead and leaves behind; null where nothing is to be done, undefined before the first
+  // step.
   #stream
   // How far it was told to.
   #aheadTo
   #restart = false
-  // Of the window, when it was last looked at; null for a loop over chunks, which goes on where it is.
+  // Of the window, when it was last looked at; null for a loop over chunks, which goes on where it
+  // is.
   #rewinds
 
   constructor(open, window, region, plan, followsPool = true) {
     if (open !== OPEN) {
-      throw makeError('ERR_ILLEGAL_CONSTRUCTOR', 'WindowSource has no public constructor: use Window.source')
+      throw makeError(
+        'ERR_ILLEGAL_CONSTRUCTOR',
+        'WindowSource has no public constructor: use Window.source'
+      )
     }
     keepHere(this)
     this.#window = window
@@ -419,9 +452,11 @@ class WindowSource {
     this.#seek(plan.start)
     const is64 = window.memory.address === 'i64'
     // A module's numbers come signed. What is none of its numbers comes from JavaScript.
-    const given = keep => (keep === undefined ? plan.overlap : check.wholeNumberOrBigInt(keep, 'keep'))
+    const given = keep =>
+      keep === undefined ? plan.overlap : check.wholeNumberOrBigInt(keep, 'keep')
     const next = is64
-      ? keep => this.#next(typeof keep === 'bigint' ? Number(BigInt.asUintN(64, keep)) : given(keep))
+      ? keep =>
+          this.#next(typeof keep === 'bigint' ? Number(BigInt.asUintN(64, keep)) : given(keep))
       : keep => this.#next(typeof keep === 'number' ? keep >>> 0 : given(keep))
     this.#imports = Object.freeze({ next, pointer: () => this.pointer })
   }
@@ -472,7 +507,13 @@ class WindowSource {
   [inspect.custom](depth, options) {
     if (!(#plan in this)) return 'WindowSource {}'
     const { start: byteOffset, end, chunk, overlap } = this.#plan
-    const shown = { region: this.#region.name, byteOffset, byteLength: end - byteOffset, chunk, overlap }
+    const shown = {
+      region: this.#region.name,
+      byteOffset,
+      byteLength: end - byteOffset,
+      chunk,
+      overlap
+    }
     return `WindowSource ${inspect({ ...shown, position: this.#position }, options)}`
   }
 
@@ -498,8 +539,8 @@ class WindowSource {
     this.#seek(this.#plan.start)
   }
 
-  // Gives a BigInt to a 64-bit module. Until all is done that may fail it has not gone on: a chunk that nobody saw would be
-  // missed.
+  // Gives a BigInt to a 64-bit module. Until all is done that may fail it has not gone on: a chunk
+  // that nobody saw would be missed.
   #next(keep) {
     const { chunk, holds, end: last, access } = this.#plan
     const is64 = typeof this.#pointer === 'bigint'
@@ -566,7 +607,8 @@ class WindowSource {
 }
 
 // Of the system, or of the stack, which may end anywhere. All else is a mistake of ours.
-const isRefusal = error => error?.name === 'RangeError' || fromNative(error).code !== 'ERR_HOSTMAP_INTERNAL'
+const isRefusal = error =>
+  error?.name === 'RangeError' || fromNative(error).code !== 'ERR_HOSTMAP_INTERNAL'
 
 class Chunks {
   #open
@@ -586,7 +628,8 @@ class Chunks {
     const { start, end } = this.#plan
     try {
       for (;;) {
-        if (this.#signal?.aborted) throw abortError(this.#signal, `Reading region "${source.region.name}"`)
+        if (this.#signal?.aborted)
+          throw abortError(this.#signal, `Reading region "${source.region.name}"`)
         const byteLength = Number(source.next())
         if (byteLength === 0) return
         const { window, pointer, start: byteOffset } = source

@@ -3,8 +3,10 @@
 // Runs after `npm install`, in three situations:
 //
 // 1. In a working copy: builds the addon.
-// 2. As a dependency, with a binary for this machine in the tarball: sees that it loads, and is done.
-// 3. As a dependency, without one: builds the addon from the sources in the tarball, if Rust is there.
+// 2. As a dependency, with a binary for this machine in the tarball: sees that it loads, and is
+//    done.
+// 3. As a dependency, without one: builds the addon from the sources in the tarball, if Rust is
+//    there.
 //
 // Uses nothing but Node.js: the dependencies of a working copy are not there in situations 2 and 3.
 
@@ -26,13 +28,22 @@ function fail(message) {
   process.exit(1)
 }
 
-/** The environment for a build: rustup's directory is searched too, which a shell that is still open does not know yet. */
+/**
+ * The environment for a build: rustup's directory is searched too, which a shell that is still open
+ * does not know yet.
+ */
 function buildEnvironment() {
   const cargoBin = path.join(process.env.CARGO_HOME || path.join(os.homedir(), '.cargo'), 'bin')
-  const env = { ...process.env, PATH: [process.env.PATH, cargoBin].filter(Boolean).join(path.delimiter) }
+  const env = {
+    ...process.env,
+    PATH: [process.env.PATH, cargoBin].filter(Boolean).join(path.delimiter)
+  }
   if (target().endsWith('-musl')) {
-    // A musl toolchain links libc into what it builds unless told otherwise, and then can't build a shared library.
-    env.RUSTFLAGS = [process.env.RUSTFLAGS, '-C target-feature=-crt-static'].filter(Boolean).join(' ')
+    // A musl toolchain links libc into what it builds unless told otherwise, and then can't build a
+    // shared library.
+    env.RUSTFLAGS = [process.env.RUSTFLAGS, '-C target-feature=-crt-static']
+      .filter(Boolean)
+      .join(' ')
   }
   return env
 }
@@ -52,9 +63,11 @@ function isOlder(version, wanted) {
 /** What is wrong with this machine's Rust, or null. */
 function rustProblem(env) {
   const cargo = spawnSync('cargo', ['--version'], { cwd: PACKAGE_ROOT, env, encoding: 'utf8' })
-  if (cargo.error || cargo.status !== 0) return 'Rust was not found on this machine (there is no `cargo`).'
+  if (cargo.error || cargo.status !== 0)
+    return 'Rust was not found on this machine (there is no `cargo`).'
   const version = /^cargo (\S+)/.exec(cargo.stdout)?.[1] ?? 'of unknown version'
-  if (isOlder(version, RUST_VERSION)) return `The Rust on this machine is ${version}, which is too old.`
+  if (isOlder(version, RUST_VERSION))
+    return `The Rust on this machine is ${version}, which is too old.`
   return null
 }
 
@@ -68,7 +81,8 @@ function buildWorkingCopy() {
     )
   }
   const build = spawnSync('npm', ['run', 'build'], { cwd: PACKAGE_ROOT, env, stdio: 'inherit' })
-  if (build.status !== 0) fail('wasm-hostmap could not be built: `npm run build` failed, see above.')
+  if (build.status !== 0)
+    fail('wasm-hostmap could not be built: `npm run build` failed, see above.')
 }
 
 /** Builds from the sources in the tarball and puts the library where it is loaded from. */
@@ -88,16 +102,25 @@ function buildDependency(loadError) {
   const cargo = spawnSync(
     'cargo',
     ['build', '--release', '--locked', '--lib', '--message-format', 'json-render-diagnostics'],
-    { cwd: PACKAGE_ROOT, env, stdio: ['ignore', 'pipe', 'inherit'], encoding: 'utf8', maxBuffer: Infinity }
+    {
+      cwd: PACKAGE_ROOT,
+      env,
+      stdio: ['ignore', 'pipe', 'inherit'],
+      encoding: 'utf8',
+      maxBuffer: Infinity
+    }
   )
   const library = cargo.stdout
     .split('\n')
     .filter(line => line.startsWith('{'))
     .map(line => JSON.parse(line))
-    .filter(message => message.reason === 'compiler-artifact' && message.target.kind.includes('cdylib'))
+    .filter(
+      message => message.reason === 'compiler-artifact' && message.target.kind.includes('cdylib')
+    )
     .flatMap(message => message.filenames)
     .find(filename => filename.endsWith('.so'))
-  if (cargo.status !== 0 || !library) fail('wasm-hostmap could not be built: cargo failed, see above.')
+  if (cargo.status !== 0 || !library)
+    fail('wasm-hostmap could not be built: cargo failed, see above.')
 
   // A rename, so that a process which runs with an earlier binary keeps that one whole.
   const binary = binaryPath()

@@ -34,13 +34,22 @@ function nodeOf(major, release) {
     console.log(`Installing Node.js ${release} into .matrix/${major}`)
     mkdirSync(directory, { recursive: true })
     writeFileSync(path.join(directory, 'package.json'), '{ "private": true }\n')
-    // --prefix and not the working directory: npm may be running us, and its environment names the package's own directory.
-    const options = ['--no-audit', '--no-fund', '--no-save', '--no-package-lock', '--prefix', directory]
+    // --prefix and not the working directory: npm may be running us, and its environment names the
+    // package's own directory.
+    const options = [
+      '--no-audit',
+      '--no-fund',
+      '--no-save',
+      '--no-package-lock',
+      '--prefix',
+      directory
+    ]
     execFileSync('npm', ['install', ...options, `node@${release}`], {
       cwd: directory,
       stdio: ['ignore', 'inherit', 'inherit']
     })
-    if (versionOf(node) !== release) throw new Error(`${node} is Node.js ${versionOf(node)}, not ${release}`)
+    if (versionOf(node) !== release)
+      throw new Error(`${node} is Node.js ${versionOf(node)}, not ${release}`)
   }
   return node
 }

@@ -1,9 +1,11 @@
 // Packs the package and uses the tarball as somebody does who has neither Rust nor a compiler:
-// installs it into empty projects, offline, with a PATH that holds little more than Node.js and npm.
+// installs it into empty projects, offline, with a PATH that holds little more than Node.js and
+// npm.
 //
 //   node scripts/tarball.mjs [--no-build]
 //
-// --no-build leaves out the last part, the build from the tarball's own sources, which takes the time of a release build.
+// --no-build leaves out the last part, the build from the tarball's own sources, which takes the
+// time of a release build.
 
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
@@ -18,7 +20,9 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url))
 const require = createRequire(import.meta.url)
 const { target } = require('../lib/platform.js')
 
-const { values: options } = parseArgs({ options: { 'no-build': { type: 'boolean', default: false } } })
+const { values: options } = parseArgs({
+  options: { 'no-build': { type: 'boolean', default: false } }
+})
 const work = fs.mkdtempSync(path.join(os.tmpdir(), 'wasm-hostmap-tarball-'))
 
 // What the tarball holds besides src/ and lib/, so that nothing comes along unnoticed.
@@ -99,7 +103,10 @@ function commands(name, ...names) {
   return directory
 }
 
-/** The environment of a machine without Rust: another home directory, and no more commands than npm itself needs. */
+/**
+ * The environment of a machine without Rust: another home directory, and no more commands than npm
+ * itself needs.
+ */
 function bareEnvironment(PATH) {
   const HOME = path.join(work, 'home')
   fs.mkdirSync(HOME, { recursive: true })
@@ -132,12 +139,22 @@ function withoutBinary(tarball) {
   return result
 }
 
-const npmInstall = (tarball, ...more) => ['install', '--offline', '--no-audit', '--no-fund', tarball, ...more]
+const npmInstall = (tarball, ...more) => [
+  'install',
+  '--offline',
+  '--no-audit',
+  '--no-fund',
+  tarball,
+  ...more
+]
 
 async function main() {
   const { default: initWabt } = await import('wabt')
   const wabt = await initWabt()
-  fs.writeFileSync(path.join(work, 'reader.wasm'), wabt.parseWat('reader.wat', READER).toBinary({}).buffer)
+  fs.writeFileSync(
+    path.join(work, 'reader.wasm'),
+    wabt.parseWat('reader.wat', READER).toBinary({}).buffer
+  )
 
   let tarball
   step('npm pack', () => {
@@ -153,22 +170,37 @@ async function main() {
       .split('\n')
       .filter(Boolean)
       .map(name => name.replace(/^package\//, ''))
-    const unexpected = files.filter(name => !TOP_LEVEL.has(name) && !/^(src\/.+\.rs|lib\/.+\.js)$/.test(name))
+    const unexpected = files.filter(
+      name => !TOP_LEVEL.has(name) && !/^(src\/.+\.rs|lib\/.+\.js)$/.test(name)
+    )
     assert.deepEqual(unexpected, [], 'unexpected files')
-    // README.md, LICENSE, ARCHITECTURE.md and docs are for people; without any of the others the package does not work.
-    const missing = [...TOP_LEVEL].filter(name => !/\.md$|^LICENSE$/.test(name) && !files.includes(name))
+    // README.md, LICENSE, ARCHITECTURE.md and docs are for people; without any of the others the
+    // package does not work.
+    const missing = [...TOP_LEVEL].filter(
+      name => !/\.md$|^LICENSE$/.test(name) && !files.includes(name)
+    )
     assert.deepEqual(missing, [], 'missing files')
-    console.log(`     ${files.length} files, ${(fs.statSync(tarball).size / 1024).toFixed()} KiB packed`)
+    console.log(
+      `     ${files.length} files, ${(fs.statSync(tarball).size / 1024).toFixed()} KiB packed`
+    )
   })
 
   const env = bareEnvironment(commands('bin', 'npm', 'sh'))
   for (const command of ['cargo', 'rustc', 'cc', 'gcc', 'clang', 'ld', 'make']) {
-    assert.equal(spawnSync(command, ['--version'], { env }).error?.code, 'ENOENT', `${command} can be found`)
+    assert.equal(
+      spawnSync(command, ['--version'], { env }).error?.code,
+      'ENOENT',
+      `${command} can be found`
+    )
   }
 
   const project = emptyProject('with-binary')
   step('installs without Rust and a compiler', () => {
-    execFileSync('npm', npmInstall(tarball), { cwd: project, env, stdio: ['ignore', 'ignore', 'inherit'] })
+    execFileSync('npm', npmInstall(tarball), {
+      cwd: project,
+      env,
+      stdio: ['ignore', 'ignore', 'inherit']
+    })
   })
   step('works by require and by import, one instance behind both', () => runConsumers(project, env))
   step('its types are right', () => {
@@ -192,7 +224,10 @@ async function main() {
   if (!options['no-build']) {
     const built = emptyProject('with-rust')
     step('without its binary, builds it from the sources in the tarball', () => {
-      execFileSync('npm', npmInstall(foreign), { cwd: built, stdio: ['ignore', 'ignore', 'inherit'] })
+      execFileSync('npm', npmInstall(foreign), {
+        cwd: built,
+        stdio: ['ignore', 'ignore', 'inherit']
+      })
       runConsumers(built, env)
     })
   }

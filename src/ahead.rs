@@ -1,4 +1,5 @@
-//! Reading ahead and leaving behind: what happens to a region's pages round the chunk that a module works on.
+//! Reading ahead and leaving behind: what happens to a region's pages round the chunk that a module
+//! works on.
 //!
 //! ```text
 //!             passed            shown         next
@@ -6,8 +7,8 @@
 //!             let go            the window    read from the disk, and brought in, in the stage
 //! ```
 //!
-//! Threads of ours do it, in steps, and give way to the program's. A stream that goes on faster than they do loses nothing: what it
-//! has shown meanwhile is left out.
+//! Threads of ours do it, in steps, and give way to the program's. A stream that goes on faster
+//! than they do loses nothing: what it has shown meanwhile is left out.
 
 use crate::region::Region;
 use crate::stage::{Grain, Stage, Stages};
@@ -27,7 +28,8 @@ const DISK_BYTES: u64 = 8 << 20;
 /// Left behind at once, while there is something to bring in.
 const LET_GO_BYTES: u64 = 32 << 20;
 
-/// Streams of one process rarely need more: a thread brings pages in several times as fast as a module reads them.
+/// Streams of one process rarely need more: a thread brings pages in several times as fast as a
+/// module reads them.
 const MOST_THREADS: usize = 4;
 
 /// One pass over a region.
@@ -91,7 +93,8 @@ impl Plan {
             let disk_to = end.saturating_add(DISK_BYTES).min(self.ahead_to.max(end));
             let disk_from = self.disk.max(start);
             // In larger pieces than steps: the fewer requests, the better for the disk.
-            let is_due = is_on_disk && disk_from < disk_to && disk_from < end.saturating_add(DISK_BYTES / 2);
+            let is_due =
+                is_on_disk && disk_from < disk_to && disk_from < end.saturating_add(DISK_BYTES / 2);
             let disk = is_due.then_some((disk_from, disk_to));
             if is_due {
                 self.disk = disk_to;
@@ -107,8 +110,8 @@ impl Plan {
 }
 
 impl Stream {
-    /// `address`: of the process, where its chunks are shown. `leave_behind`: pages that were passed leave the page cache, unless
-    /// others have them mapped.
+    /// `address`: of the process, where its chunks are shown. `leave_behind`: pages that were
+    /// passed leave the page cache, unless others have them mapped.
     pub fn new(
         region: &Region,
         address: u64,
@@ -116,14 +119,17 @@ impl Stream {
         read_ahead: bool,
         leave_behind: bool,
     ) -> Self {
-        // A stage through which the region can be written would keep it from being sealed while a thread is at work.
+        // A stage through which the region can be written would keep it from being sealed while a
+        // thread is at work.
         let is_staged = |grain| region.stage(sharing, grain, true).is_some();
-        // Slides over a file make the stages that they need; those over a memfd take one where there is one.
+        // Slides over a file make the stages that they need; those over a memfd take one where
+        // there is one.
         let reads = read_ahead
             && sharing != Sharing::Shared
             && is_staged(Grain::of(address, region.file_offset().get(), HUGE_PAGE_BYTES, false))
             && (!region.is_memory() || is_staged(Grain::Small));
-        let file = (leave_behind && !region.is_memory()).then(|| Arc::downgrade(region.shared_fd()));
+        let file =
+            (leave_behind && !region.is_memory()).then(|| Arc::downgrade(region.shared_fd()));
         Self {
             address,
             file_offset: region.file_offset().get(),
@@ -145,11 +151,13 @@ impl Stream {
         self.plan.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The chunk that is shown now starts and ends here, and pages are wanted up to `ahead_to`. After a seek, `restart`.
+    /// The chunk that is shown now starts and ends here, and pages are wanted up to `ahead_to`.
+    /// After a seek, `restart`.
     pub fn advance(self: &Arc<Self>, start: u64, end: u64, ahead_to: u64, restart: bool) {
         let mut plan = self.plan();
         if restart {
-            // What was brought in before and not shown: all of it, since its pages may be anywhere by now.
+            // What was brought in before and not shown: all of it, since its pages may be anywhere
+            // by now.
             let left = std::mem::take(&mut *plan);
             if left.highest > 0 {
                 self.made_stages().for_each(|stage| stage.leave_all());
@@ -167,7 +175,8 @@ impl Stream {
         plan.disk = plan.disk.max(end);
         plan.ahead_to = ahead_to.min(self.byte_length).max(plan.ahead);
         plan.highest = plan.highest.max(plan.ahead_to);
-        // The next chunk starts in its page as this one does, if as much of it is kept, and is as long.
+        // The next chunk starts in its page as this one does, if as much of it is kept, and is as
+        // long.
         let first = PageAligned::round_down(self.file_offset.saturating_add(start)).get();
         let length = end.saturating_add(self.file_offset).saturating_sub(first);
         plan.grain = Some(Grain::of(self.address, first, length, end >= self.byte_length));
@@ -193,8 +202,8 @@ impl Stream {
         }
     }
 
-    /// The one that slides take from now: a stage that is used up is replaced by another. Only slides make one, since they
-    /// know the region.
+    /// The one that slides take from now: a stage that is used up is replaced by another. Only
+    /// slides make one, since they know the region.
     fn stage(&self, grain: Grain) -> Option<Arc<Stage>> {
         let (stages, sharing) = self.stages.as_ref()?;
         stages.upgrade()?.get(*sharing, grain)
@@ -206,8 +215,9 @@ impl Stream {
 
     /// What of the file leaves the page cache when this range of the region was passed.
     ///
-    /// The kernel passes over folios that stick out of the range it is given. So it starts as much earlier as a folio may be long: what lies there was
-    /// passed before, and what is shown still is mapped and stays. At the region's end it goes on to where a folio may end.
+    /// The kernel passes over folios that stick out of the range it is given. So it starts as much
+    /// earlier as a folio may be long: what lies there was passed before, and what is shown still
+    /// is mapped and stays. At the region's end it goes on to where a folio may end.
     fn to_drop(&self, start: u64, end: u64) -> (u64, u64) {
         let start = start.saturating_sub(HUGE_PAGE_BYTES).saturating_add(self.file_offset);
         let is_last = end >= self.byte_length;
@@ -290,7 +300,8 @@ impl Queue {
         let mut state = self.state();
         state.streams.push_back(stream);
         if state.idle < state.streams.len() && state.threads < MOST_THREADS {
-            let thread = std::thread::Builder::new().name("hostmap-ahead".to_owned()).stack_size(128 << 10);
+            let thread =
+                std::thread::Builder::new().name("hostmap-ahead".to_owned()).stack_size(128 << 10);
             // Where there is none to be had, nothing is read ahead.
             if thread.spawn(|| QUEUE.run()).is_ok() {
                 state.threads = state.threads.saturating_add(1);

@@ -1,7 +1,8 @@
 //! Memory whose size input decides: asked for in a way that can be refused.
 //!
-//! An allocation that fails ends the process, unless it is made by `try_reserve`. So vectors, strings and buffers that a file, a
-//! caller or the process's map makes large come from here, and `clippy.toml` refuses the ways around it.
+//! An allocation that fails ends the process, unless it is made by `try_reserve`. So vectors,
+//! strings and buffers that a file, a caller or the process's map makes large come from here, and
+//! `clippy.toml` refuses the ways around it.
 
 use crate::error::{Code, Error};
 use crate::sys::SysError;
@@ -26,7 +27,8 @@ impl From<Refused> for SysError {
 
 impl From<Refused> for Error {
     fn from(refused: Refused) -> Self {
-        let message = "the process has no memory for what this call must keep; free some, or raise the limit";
+        let message =
+            "the process has no memory for what this call must keep; free some, or raise the limit";
         Self { sys: Some(refused.into()), ..Self::new(Code::OutOfMemory, message) }
     }
 }
@@ -99,7 +101,8 @@ mod failing {
     /// How many of them still succeed; one that finds 0 fails, once.
     static LEFT: AtomicI64 = AtomicI64::new(-1);
 
-    /// Makes the allocation fail that comes after `before` others of at least so many bytes, on any thread.
+    /// Makes the allocation fail that comes after `before` others of at least so many bytes, on any
+    /// thread.
     pub fn arm(least_bytes: usize, before: u32) {
         LEFT.store(before.into(), Ordering::SeqCst);
         LEAST_BYTES.store(least_bytes, Ordering::SeqCst);
@@ -124,12 +127,21 @@ mod failing {
 
         unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
             // SAFETY: the caller keeps what GlobalAlloc asks of it.
-            if fails(layout.size()) { ptr::null_mut() } else { unsafe { System.alloc_zeroed(layout) } }
+            if fails(layout.size()) {
+                ptr::null_mut()
+            } else {
+                unsafe { System.alloc_zeroed(layout) }
+            }
         }
 
         unsafe fn realloc(&self, block: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
-            // SAFETY: the caller keeps what GlobalAlloc asks of it; a refusal leaves the block as it is.
-            if fails(bytes) { ptr::null_mut() } else { unsafe { System.realloc(block, layout, bytes) } }
+            // SAFETY: the caller keeps what GlobalAlloc asks of it; a refusal leaves the block as
+            // it is.
+            if fails(bytes) {
+                ptr::null_mut()
+            } else {
+                unsafe { System.realloc(block, layout, bytes) }
+            }
         }
 
         unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {

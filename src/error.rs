@@ -76,8 +76,8 @@ impl Error {
         Self { code, message: message.into(), sys: None }
     }
 
-    /// An error for a refused system call. Causes that need a remedy of their own get their own code, whatever the
-    /// call was.
+    /// An error for a refused system call. Causes that need a remedy of their own get their own
+    /// code, whatever the call was.
     pub fn from_sys(otherwise: Code, what: impl std::fmt::Display, sys: SysError) -> Self {
         let (code, remedy) = match (sys.errno, sys.syscall) {
             (Errno::EMFILE, _) => {
@@ -129,7 +129,9 @@ impl Error {
                     space.area_count
                 ),
             )
-        } else if let Some(limit) = limit.filter(|limit| *limit < space.mapped_bytes.saturating_mul(2)) {
+        } else if let Some(limit) =
+            limit.filter(|limit| *limit < space.mapped_bytes.saturating_mul(2))
+        {
             (
                 Code::RlimitAddressSpace,
                 format!(

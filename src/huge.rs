@@ -5,12 +5,15 @@
 //!            [       slot        ]                     16 MiB of address space, over some blocks at a time
 //! ```
 //!
-//! Where `shmem_enabled` allows it, the first touch of a block that was advised (MADV_HUGEPAGE) makes it huge; it is "never" on most systems. There
-//! MADV_COLLAPSE (kernel 6.1) does, whatever that setting says but "deny": it wants one page to be there, and makes the block of it and of
-//! zeros. So a block is made huge before it is filled: nothing is copied twice, and 511 pages less are allocated.
+//! Where `shmem_enabled` allows it, the first touch of a block that was advised (MADV_HUGEPAGE)
+//! makes it huge; it is "never" on most systems. There MADV_COLLAPSE (kernel 6.1) does, whatever
+//! that setting says but "deny": it wants one page to be there, and makes the block of it and of
+//! zeros. So a block is made huge before it is filled: nothing is copied twice, and 511 pages less
+//! are allocated.
 //!
-//! A module gains where the same pages are mapped by entries for 2 MiB: one page fault for 512, and less for the TLB to hold. That
-//! wants a host address that leaves the same rest modulo 2 MiB as the offset in the file ([`base_for`]).
+//! A module gains where the same pages are mapped by entries for 2 MiB: one page fault for 512, and
+//! less for the TLB to hold. That wants a host address that leaves the same rest modulo 2 MiB as
+//! the offset in the file ([`base_for`]).
 
 use crate::sys::SysResult;
 use crate::sys::checked_fd::CheckedFd;
@@ -63,10 +66,12 @@ impl fmt::Display for WhyNot {
     }
 }
 
-/// What is prepared at once, and should be filled at once: each MADV_COLLAPSE makes all CPUs hand in their lists of new pages first.
+/// What is prepared at once, and should be filled at once: each MADV_COLLAPSE makes all CPUs hand
+/// in their lists of new pages first.
 pub const STEP_BYTES: u64 = 8 * HUGE_PAGE_BYTES;
 
-/// Blocks that the system refuses before no more is asked for: each may have cost it a search through all memory.
+/// Blocks that the system refuses before no more is asked for: each may have cost it a search
+/// through all memory.
 const MOST_REFUSALS: u32 = 8;
 
 /// Makes blocks of a memfd huge. Best effort: where it can't be had, pages stay ordinary.
@@ -85,11 +90,13 @@ impl Filler {
         Self { fd, slot: None, blocks: 0, refusals: 0, why_not: None }
     }
 
-    /// Makes all blocks huge that lie in `[start, end)` of the file, and are going to be filled. Takes their memory.
+    /// Makes all blocks huge that lie in `[start, end)` of the file, and are going to be filled.
+    /// Takes their memory.
     pub fn prepare(&mut self, start: u64, end: u64) {
         let end = end.saturating_sub(end % HUGE_PAGE_BYTES);
         let mut at = start.checked_next_multiple_of(HUGE_PAGE_BYTES).unwrap_or(end);
-        while at < end && self.why_not != Some(WhyNot::Unsupported) && self.refusals < MOST_REFUSALS {
+        while at < end && self.why_not != Some(WhyNot::Unsupported) && self.refusals < MOST_REFUSALS
+        {
             let length = end.saturating_sub(at).min(STEP_BYTES);
             if let Err(errno) = self.prepare_step(at, length) {
                 self.refused(errno);
@@ -110,7 +117,8 @@ impl Filler {
 
     fn refused(&mut self, errno: Errno) {
         self.refusals = self.refusals.saturating_add(1);
-        self.why_not = Some(if errno == Errno::EINVAL { WhyNot::Unsupported } else { WhyNot::NoneFree });
+        self.why_not =
+            Some(if errno == Errno::EINVAL { WhyNot::Unsupported } else { WhyNot::NoneFree });
     }
 
     /// Some blocks, as many as the slot holds.
@@ -122,7 +130,8 @@ impl Filler {
         }
         let span = self.slot.as_ref().map(|slot| slot.span().first(length)).ok_or(Errno::ENOMEM)?;
         let fd = self.fd.get().map_err(|sys| sys.errno)?;
-        let pages = Pages::File { fd, offset: aligned(at)?, sharing: Sharing::Shared, is_memfd: true };
+        let pages =
+            Pages::File { fd, offset: aligned(at)?, sharing: Sharing::Shared, is_memfd: true };
         // SAFETY: the slot is ours, and nobody else knows it.
         unsafe { mmap::replace(span, pages) }.map_err(|sys| sys.errno)?;
         let _ = mmap::advise(span, Advice::HugePage);
@@ -151,13 +160,15 @@ impl Filler {
     }
 }
 
-/// What to take for a memory's base in the search for a multiple of 2 MiB, so that the address found leaves the same rest as this offset in a file.
+/// What to take for a memory's base in the search for a multiple of 2 MiB, so that the address
+/// found leaves the same rest as this offset in a file.
 pub fn base_for(base: PageAligned, file_offset: PageAligned) -> Option<PageAligned> {
     let rest = file_offset.get() % HUGE_PAGE_BYTES;
     base.checked_add(PageAligned::new(HUGE_PAGE_BYTES.saturating_sub(rest))?)
 }
 
-/// How many bytes of `[offset, offset + byte_length)` of a memfd are in huge pages now. `None`: the kernel can't tell.
+/// How many bytes of `[offset, offset + byte_length)` of a memfd are in huge pages now. `None`: the
+/// kernel can't tell.
 ///
 /// Cost: some three system calls for each 2 MiB that hold data.
 pub fn bytes_of(fd: BorrowedFd<'_>, offset: PageAligned, byte_length: u64) -> Option<u64> {
@@ -177,10 +188,13 @@ fn touch_blocks(fd: BorrowedFd<'_>, offset: PageAligned, shown: &Mmap) -> SysRes
     let mut at = offset.get();
     while let Some(start) = file::first_data(fd, at, end)? {
         let address = shown.address().checked_add(start.saturating_sub(offset.get()));
-        if let Some(page) = address.and_then(PageSpan::page_of).and_then(|page| page.within(shown.span())) {
+        if let Some(page) =
+            address.and_then(PageSpan::page_of).and_then(|page| page.within(shown.span()))
+        {
             mmap::advise(page, Advice::PopulateRead)?;
         }
-        let next = start.checked_add(1).and_then(|after| after.checked_next_multiple_of(HUGE_PAGE_BYTES));
+        let next =
+            start.checked_add(1).and_then(|after| after.checked_next_multiple_of(HUGE_PAGE_BYTES));
         at = next.unwrap_or(end);
     }
     Ok(())

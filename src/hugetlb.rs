@@ -1,13 +1,18 @@
-//! Regions of huge pages that the system keeps in reserve (hugetlb): all of their pages are there, or there is no region.
+//! Regions of huge pages that the system keeps in reserve (hugetlb): all of their pages are there,
+//! or there is no region.
 //!
 //! They differ from those that the kernel gathers (`huge.rs`):
 //!
-//! - They come from a pool, as large as an administrator makes it, and stay whole: nothing splits or swaps them.
-//! - They are mapped, protected and replaced as wholes only, at addresses that are multiples of 2 MiB. A region says how large its smallest piece is
-//!   (`Region::page_bytes`), and everything that cuts cuts there.
+//! - They come from a pool, as large as an administrator makes it, and stay whole: nothing splits
+//!   or swaps them.
+//! - They are mapped, protected and replaced as wholes only, at addresses that are multiples of 2
+//!   MiB. A region says how large its smallest piece is (`Region::page_bytes`), and everything that
+//!   cuts cuts there.
 //! - `write` does not know them: they are filled through a mapping.
-//! - A copy for a copy-on-write comes from the pool, and SIGBUS where that is empty. So we want none: there are no `private` mappings, and a stray
-//!   write goes to a copy in ordinary pages (`fault`). Only where a module has grown its memory by itself, and made a mapping writable so, the kernel copies.
+//! - A copy for a copy-on-write comes from the pool, and SIGBUS where that is empty. So we want
+//!   none: there are no `private` mappings, and a stray write goes to a copy in ordinary pages
+//!   (`fault`). Only where a module has grown its memory by itself, and made a mapping writable so,
+//!   the kernel copies.
 
 use crate::error::{Code, Error, Result};
 use crate::fault;
@@ -39,7 +44,8 @@ pub fn is_whole(fd: BorrowedFd<'_>) -> SysResult<bool> {
         && memfd::keeps_size(fd)
         && status.byte_length.is_multiple_of(HUGE_PAGE_BYTES)
         && status.allocated_bytes >= status.byte_length;
-    // What was allocated may lie past its end. Who can only read it can't ask for more, and the fault guard has to do.
+    // What was allocated may lie past its end. Who can only read it can't ask for more, and the
+    // fault guard has to do.
     Ok(is_ours
         && match file::allocate(fd, 0, status.byte_length) {
             Err(sys) if sys.errno == Errno::EBADF => true,
@@ -51,8 +57,9 @@ pub fn is_whole(fd: BorrowedFd<'_>) -> SysResult<bool> {
 /// Without a handler that can copy, a stray write would want a page of the pool's.
 pub fn check_guard(what: &str) -> Result<()> {
     if !mmap::can_move_huge_pages() {
-        let message =
-            format!("{what}: its huge pages can't be moved into a memory by kernels before Linux 5.16");
+        let message = format!(
+            "{what}: its huge pages can't be moved into a memory by kernels before Linux 5.16"
+        );
         return Err(Error::new(Code::MapFailed, message));
     }
     fault::ensure_copies().map_err(|why| {
@@ -63,7 +70,8 @@ pub fn check_guard(what: &str) -> Result<()> {
     })
 }
 
-/// A memfd that is being filled. Its pages are promised from the start: filling it can't fail for want of some.
+/// A memfd that is being filled. Its pages are promised from the start: filling it can't fail for
+/// want of some.
 #[derive(Debug)]
 pub struct Filling {
     fd: OwnedFd,

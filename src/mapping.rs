@@ -1,7 +1,8 @@
-//! The mapping table of a linear memory: which ranges of it are mappings, and which ranges past its original end
-//! are ours to use for the next one.
+//! The mapping table of a linear memory: which ranges of it are mappings, and which ranges past its
+//! original end are ours to use for the next one.
 //!
-//! Pure bookkeeping: nothing here touches a page. Offsets are bytes from the start of the linear memory.
+//! Pure bookkeeping: nothing here touches a page. Offsets are bytes from the start of the linear
+//! memory.
 
 use crate::sys::mmap::Sharing;
 use crate::sys::page::{PageAligned, PageSpan};
@@ -39,13 +40,14 @@ pub struct Entry {
     pub from_free: bool,
     /// Which byte of the region stands at its start.
     pub region_offset: PageAligned,
-    /// Which file, and where in it: by these the kernel's map is asked whether the mapping still stands.
+    /// Which file, and where in it: by these the kernel's map is asked whether the mapping still
+    /// stands.
     pub inode: u64,
     pub file_offset: PageAligned,
 }
 
-/// The mappings of one linear memory, none of which overlap, and the free space, which overlaps none of them. `Held` is
-/// what stands and falls with a mapping.
+/// The mappings of one linear memory, none of which overlap, and the free space, which overlaps
+/// none of them. `Held` is what stands and falls with a mapping.
 #[derive(Debug)]
 pub struct MappingTable<Held> {
     entries: BTreeMap<PageAligned, (Entry, Held)>,
@@ -58,14 +60,20 @@ pub struct MappingTable<Held> {
 
 impl<Held> Default for MappingTable<Held> {
     fn default() -> Self {
-        Self { entries: BTreeMap::new(), guarded: BTreeSet::new(), free: FreeSpace::default(), version: 0 }
+        Self {
+            entries: BTreeMap::new(),
+            guarded: BTreeSet::new(),
+            free: FreeSpace::default(),
+            version: 0,
+        }
     }
 }
 
 impl<Held> MappingTable<Held> {
     /// A mapping that shares a page with this span.
     pub fn overlapping(&self, span: PageSpan) -> Option<&Entry> {
-        // Entries don't overlap, so only the last one that starts below the span's end can reach into it.
+        // Entries don't overlap, so only the last one that starts below the span's end can reach
+        // into it.
         let (_, (entry, _)) = self.entries.range(..span.end()).next_back()?;
         entry.span.overlaps(span).then_some(entry)
     }
@@ -83,12 +91,18 @@ impl<Held> MappingTable<Held> {
     }
 
     pub fn get(&self, start: PageAligned, id: u64) -> Option<(&Entry, &Held)> {
-        self.entries.get(&start).filter(|(entry, _)| entry.id == id).map(|(entry, held)| (entry, held))
+        self.entries
+            .get(&start)
+            .filter(|(entry, _)| entry.id == id)
+            .map(|(entry, held)| (entry, held))
     }
 
     /// To change what stands in a window. The span stays.
     pub fn get_mut(&mut self, start: PageAligned, id: u64) -> Option<(&mut Entry, &mut Held)> {
-        self.entries.get_mut(&start).filter(|(entry, _)| entry.id == id).map(|(entry, held)| (entry, held))
+        self.entries
+            .get_mut(&start)
+            .filter(|(entry, _)| entry.id == id)
+            .map(|(entry, held)| (entry, held))
     }
 
     /// What starts here.
@@ -129,7 +143,10 @@ impl<Held> MappingTable<Held> {
 
     /// Those that may be read-only, in order.
     pub fn guarded(&self) -> impl Iterator<Item = (&Entry, &Held)> {
-        self.guarded.iter().filter_map(|start| self.entries.get(start)).map(|(entry, held)| (entry, held))
+        self.guarded
+            .iter()
+            .filter_map(|start| self.entries.get(start))
+            .map(|(entry, held)| (entry, held))
     }
 
     pub fn is_empty(&self) -> bool {
@@ -185,9 +202,14 @@ impl FreeSpace {
         PageSpan::new(*start, length)
     }
 
-    /// The same for a start that is a multiple of `align` when `base` is added. Looks at a few of the smallest that may do, at one that must, and at
-    /// the last: a memory grows there.
-    pub fn find_aligned(&self, length: PageAligned, base: PageAligned, align: u64) -> Option<PageSpan> {
+    /// The same for a start that is a multiple of `align` when `base` is added. Looks at a few of
+    /// the smallest that may do, at one that must, and at the last: a memory grows there.
+    pub fn find_aligned(
+        &self,
+        length: PageAligned,
+        base: PageAligned,
+        align: u64,
+    ) -> Option<PageSpan> {
         const FEW: usize = 16;
         let from = |length: PageAligned| self.by_size.range((length, PageAligned::ZERO)..);
         let ample = PageAligned::round_up(align).and_then(|align| length.checked_add(align));
@@ -198,7 +220,8 @@ impl FreeSpace {
             let free = self.by_start.get(&start)?;
             let address = base.checked_add(free.start())?;
             let aligned = PageAligned::new(address.get().checked_next_multiple_of(align)?)?;
-            PageSpan::new(aligned.checked_sub(base)?, length).filter(|span| span.end() <= free.end())
+            PageSpan::new(aligned.checked_sub(base)?, length)
+                .filter(|span| span.end() <= free.end())
         })
     }
 
@@ -328,7 +351,8 @@ mod tests {
         proptest::collection::vec(step, 1..80)
     }
 
-    /// The free pages that make up the smallest sufficient run, lowest first, as the model finds them.
+    /// The free pages that make up the smallest sufficient run, lowest first, as the model finds
+    /// them.
     fn model_find(model: &[Page], length: usize) -> Option<usize> {
         let mut best: Option<(usize, usize)> = None;
         let mut at = 0;

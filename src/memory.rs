@@ -2,9 +2,10 @@
 //!
 //! # The trick
 //!
-//! V8 gives every WebAssembly memory a *reservation*: address space that nothing else may use, most of it
-//! inaccessible. Compiled code adds a 32-bit index and a 32-bit offset to the *base* and checks nothing: whatever
-//! lies beyond the memory's end is a *guard*, and touching it is a fault that V8's handler turns into a trap.
+//! V8 gives every WebAssembly memory a *reservation*: address space that nothing else may use, most
+//! of it inaccessible. Compiled code adds a 32-bit index and a 32-bit offset to the *base* and
+//! checks nothing: whatever lies beyond the memory's end is a *guard*, and touching it is a fault
+//! that V8's handler turns into a trap.
 //!
 //! ```text
 //!              base                base + byte_length                       base + above_bytes
@@ -14,39 +15,45 @@
 //!                     ^ a mapping: the same addresses, other pages
 //! ```
 //!
-//! To the kernel an address range is just that: `mmap(MAP_FIXED)` puts other pages behind addresses that are already
-//! in use, in one step. Compiled code, V8's bookkeeping and JavaScript's views of the buffer all hold addresses, not
-//! pages, so they see the region's bytes from the next load on. Nothing of V8 is patched and nothing is copied.
+//! To the kernel an address range is just that: `mmap(MAP_FIXED)` puts other pages behind addresses
+//! that are already in use, in one step. Compiled code, V8's bookkeeping and JavaScript's views of
+//! the buffer all hold addresses, not pages, so they see the region's bytes from the next load on.
+//! Nothing of V8 is patched and nothing is copied.
 //!
 //! # What makes it safe
 //!
-//! 1. Only ranges inside `[base, base + byte_length)` are ever replaced ([`Memory::map_at`] checks it against what
-//!    V8 says at that moment). Beyond, a page that could be read would be a hole in the sandbox: nothing but the
-//!    guard checks bounds.
-//! 2. A replacement is one step (`sys::mmap::replace`). Where the kernel removes the old pages and then has no memory for the new
-//!    ones, zeros fill the hole at once; where they can't, the process ends. Nothing runs on with a hole.
-//! 3. Read-only mappings are copy-on-write underneath. V8 grows a memory with `mprotect(READ | WRITE)` over all of
-//!    it, ours included; the mapping loses its write protection then, but the region stays as it is.
-//!    [`Memory::sync`] protects it again at the next call.
-//! 4. What faults all the same, a write to a read-only page or a page that a file has lost, is seen to by `fault`.
-//! 5. Nothing here keeps a memory alive, and nothing touches it once it may be dead. Every call is given the memory's
-//!    [`Place`] by someone who holds the memory, fresh from V8: base and length of its buffer as they are in that call.
+//! 1. Only ranges inside `[base, base + byte_length)` are ever replaced ([`Memory::map_at`] checks
+//!    it against what V8 says at that moment). Beyond, a page that could be read would be a hole in
+//!    the sandbox: nothing but the guard checks bounds.
+//! 2. A replacement is one step (`sys::mmap::replace`). Where the kernel removes the old pages and
+//!    then has no memory for the new ones, zeros fill the hole at once; where they can't, the
+//!    process ends. Nothing runs on with a hole.
+//! 3. Read-only mappings are copy-on-write underneath. V8 grows a memory with `mprotect(READ |
+//!    WRITE)` over all of it, ours included; the mapping loses its write protection then, but the
+//!    region stays as it is. [`Memory::sync`] protects it again at the next call.
+//! 4. What faults all the same, a write to a read-only page or a page that a file has lost, is seen
+//!    to by `fault`.
+//! 5. Nothing here keeps a memory alive, and nothing touches it once it may be dead. Every call is
+//!    given the memory's [`Place`] by someone who holds the memory, fresh from V8: base and length
+//!    of its buffer as they are in that call.
 //!
 //! # A memory that moves
 //!
-//! V8 may copy a memory to another place when it grows: always where there are no guards, and V8 11 also where
-//! `mprotect` fails. The mappings are lost then: their bytes are copies, and the old base may be another memory's by
-//! now, its guard even. So each call compares the base that V8 gives with the table's ([`Memory::check_base`]).
-//! A memory may also move away and back between two calls. After a growth, therefore, the kernel is asked whether the
-//! mappings are still there ([`Memory::is_still_at`]).
+//! V8 may copy a memory to another place when it grows: always where there are no guards, and V8 11
+//! also where `mprotect` fails. The mappings are lost then: their bytes are copies, and the old
+//! base may be another memory's by now, its guard even. So each call compares the base that V8
+//! gives with the table's ([`Memory::check_base`]). A memory may also move away and back between
+//! two calls. After a growth, therefore, the kernel is asked whether the mappings are still there
+//! ([`Memory::is_still_at`]).
 //!
 //! # One table for each reservation, and the base that comes back
 //!
-//! A shared memory has a JavaScript object in each worker, all over one base: they share one [`MappingTable`], found
-//! by the base. But V8 may give the base of a dead memory to a new one before anybody told us of the death. So
-//! whoever finds a table asks the kernel whether its mappings still stand: V8 unmaps the whole reservation when a
-//! memory dies, our pages included, so a table with a mapping that is gone is a dead memory's. A table without
-//! mappings holds only free space; since nothing proves whose that is, it is forgotten.
+//! A shared memory has a JavaScript object in each worker, all over one base: they share one
+//! [`MappingTable`], found by the base. But V8 may give the base of a dead memory to a new one
+//! before anybody told us of the death. So whoever finds a table asks the kernel whether its
+//! mappings still stand: V8 unmaps the whole reservation when a memory dies, our pages included, so
+//! a table with a mapping that is gone is a dead memory's. A table without mappings holds only free
+//! space; since nothing proves whose that is, it is forgotten.
 
 use crate::alloc;
 use crate::error::{Code, Error, Result, check_cancelled};
@@ -77,10 +84,14 @@ pub struct Place {
 }
 
 impl Place {
-    /// Refuses what can't be a linear memory: a base that is no page's start, a size that is not in Wasm pages.
+    /// Refuses what can't be a linear memory: a base that is no page's start, a size that is not in
+    /// Wasm pages.
     pub fn new(base: u64, byte_length: u64) -> Result<Self> {
         let place = |base, byte_length: u64| {
-            Some(Self { base: PageAligned::new(base)?, byte_length: PageAligned::new(byte_length)? })
+            Some(Self {
+                base: PageAligned::new(base)?,
+                byte_length: PageAligned::new(byte_length)?,
+            })
         };
         place(base, byte_length)
             .filter(|place| base != 0 && byte_length.is_multiple_of(WASM_PAGE_BYTES) && place.end().is_some())
@@ -132,13 +143,16 @@ impl MapBefore {
         Ok(Self { mapped })
     }
 
-    /// The reservation of a memory that was made since. Inaccessible areas that touch are one to the kernel, so its
-    /// edges are where the address space was in use before.
+    /// The reservation of a memory that was made since. Inaccessible areas that touch are one to
+    /// the kernel, so its edges are where the address space was in use before.
     pub fn reservation_of(&self, place: Place) -> SysResult<Reservation> {
         let base = place.base.get();
         let end = place.end().map_or(base, PageAligned::get);
         let index = self.mapped.partition_point(|(start, _)| *start <= base);
-        let lowest = index.checked_sub(1).and_then(|below| self.mapped.get(below)).map_or(0, |(_, end)| *end);
+        let lowest = index
+            .checked_sub(1)
+            .and_then(|below| self.mapped.get(below))
+            .map_or(0, |(_, end)| *end);
         let highest = self.mapped.get(index).map_or(u64::MAX, |(start, _)| *start);
 
         let top = process_map::inaccessible_until(end, highest)?;
@@ -180,15 +194,19 @@ pub fn is_guarded(place: Place, reservation: Reservation) -> SysResult<bool> {
     ) else {
         return Ok(false);
     };
-    Ok(end <= top && process_map::is_inaccessible(bottom, base)? && process_map::is_inaccessible(end, top)?)
+    Ok(end <= top
+        && process_map::is_inaccessible(bottom, base)?
+        && process_map::is_inaccessible(end, top)?)
 }
 
-/// Whether what lies at the start of this range may be a linear memory's first page: V8's own, which is no file's, or a
-/// mapping that we know of. A buffer over some file's pages, which happens to lie below a memory's guard, is none.
+/// Whether what lies at the start of this range may be a linear memory's first page: V8's own,
+/// which is no file's, or a mapping that we know of. A buffer over some file's pages, which happens
+/// to lie below a memory's guard, is none.
 pub fn may_be_linear(place: Place) -> SysResult<bool> {
     let first = process_map::at_or_after(place.base.get())?;
     let is_file = first.is_some_and(|vma| vma.start <= place.base.get() && vma.inode != 0);
-    let is_known = || TABLES.lock().unwrap_or_else(PoisonError::into_inner).by_base.contains_key(&place.base);
+    let is_known =
+        || TABLES.lock().unwrap_or_else(PoisonError::into_inner).by_base.contains_key(&place.base);
     Ok(!is_file || is_known())
 }
 
@@ -197,7 +215,8 @@ pub fn may_be_linear(place: Place) -> SysResult<bool> {
 struct Shared {
     base: PageAligned,
     state: Mutex<State>,
-    /// Whether a stray write left a page of a read-only mapping without its protection. Set by signal handlers.
+    /// Whether a stray write left a page of a read-only mapping without its protection. Set by
+    /// signal handlers.
     laid_bare: Arc<AtomicBool>,
     /// What the memory itself takes of the process's head room.
     _areas: Option<Areas>,
@@ -225,17 +244,21 @@ pub(crate) struct State {
     protected_length: PageAligned,
     /// When a slide last asked the kernel whether they are.
     slid_in_tick: u64,
-    /// Windows that have slid since the kernel was last asked: what a slide laid anew is protected, whatever else is bare.
+    /// Windows that have slid since the kernel was last asked: what a slide laid anew is protected,
+    /// whatever else is bare.
     slid: [Option<PageAligned>; MOST_SLID],
-    /// Faults of what was unmapped that nobody had acknowledged, ever; and how many of these somebody has since.
+    /// Faults of what was unmapped that nobody had acknowledged, ever; and how many of these
+    /// somebody has since.
     gone_faults: u64,
     gone_acknowledged: u64,
     /// How many `Memory` handles there are.
     attached: usize,
-    /// A page of the guard that no growth reaches, where the memory has one, and what was written there for handlers.
+    /// A page of the guard that no growth reaches, where the memory has one, and what was written
+    /// there for handlers.
     guard_page: Option<u64>,
     mark: Option<Mark>,
-    /// What the memory's own pages show; `None`: nothing is known. Only one who holds the memory may believe it.
+    /// What the memory's own pages show; `None`: nothing is known. Only one who holds the memory
+    /// may believe it.
     pub(crate) laid: Option<Laid>,
     /// Of the snapshot that was laid last. What still shows it, the process's map tells.
     pub(crate) content: Option<Arc<Content>>,
@@ -247,21 +270,22 @@ impl Shared {
     }
 }
 
-/// Every table, by the base of its memory. Locked when a memory is wrapped or collected; mapping does not pass here.
-/// Lock order: this, then a table.
+/// Every table, by the base of its memory. Locked when a memory is wrapped or collected; mapping
+/// does not pass here. Lock order: this, then a table.
 #[derive(Debug, Default)]
 struct Tables {
     by_base: BTreeMap<PageAligned, Arc<Shared>>,
-    /// Bases of tables that nobody is attached to. Their memory is dead, or lives on in a module that nobody looks at
-    /// through us any more, and then its mappings still stand.
+    /// Bases of tables that nobody is attached to. Their memory is dead, or lives on in a module
+    /// that nobody looks at through us any more, and then its mappings still stand.
     unattached: Vec<PageAligned>,
     /// How many of them are looked at next.
     sweep_at: usize,
 }
 
 impl Tables {
-    /// Drops the unattached tables of dead memories, when they are twice as many as last time: each is looked at by asking the kernel for its mappings,
-    /// and a program that ends lets go of all its memories one by one.
+    /// Drops the unattached tables of dead memories, when they are twice as many as last time: each
+    /// is looked at by asking the kernel for its mappings, and a program that ends lets go of all
+    /// its memories one by one.
     fn sweep_some(&mut self) {
         if self.unattached.len() >= self.sweep_at {
             self.sweep();
@@ -276,7 +300,8 @@ impl Tables {
             };
             let state = shared.lock();
             let attached = state.attached > 0;
-            let dead = !attached && (state.table.is_empty() || stands(*base, &state) == Ok(Stands::Not));
+            let dead =
+                !attached && (state.table.is_empty() || stands(*base, &state) == Ok(Stands::Not));
             drop(state);
             if dead {
                 by_base.remove(base);
@@ -290,8 +315,11 @@ impl Tables {
 /// So many unattached tables are left alone.
 const FEW_UNATTACHED: usize = 8;
 
-static TABLES: Mutex<Tables> =
-    Mutex::new(Tables { by_base: BTreeMap::new(), unattached: Vec::new(), sweep_at: FEW_UNATTACHED });
+static TABLES: Mutex<Tables> = Mutex::new(Tables {
+    by_base: BTreeMap::new(),
+    unattached: Vec::new(),
+    sweep_at: FEW_UNATTACHED,
+});
 
 /// What is brought in by one call.
 const POPULATE_STEP_BYTES: u64 = 16 << 20;
@@ -308,7 +336,8 @@ pub(crate) fn next_id() -> u64 {
 #[derive(Debug)]
 pub struct Memory {
     shared: Arc<Shared>,
-    /// How many faults were gone before: see [`State::gone_faults`]. They may be of a memory that had this base earlier.
+    /// How many faults were gone before: see [`State::gone_faults`]. They may be of a memory that
+    /// had this base earlier.
     gone_before: u64,
 }
 
@@ -342,7 +371,8 @@ impl Memory {
         let mut state = shared.lock();
         state.attached = state.attached.saturating_add(1);
         let gone_before = state.gone_faults;
-        // Nothing proves that it was this memory whose pages were laid, nor that this one has the same guard.
+        // Nothing proves that it was this memory whose pages were laid, nor that this one has the
+        // same guard.
         state.laid = None;
         (state.guard_page, state.mark) = (None, None);
         protect_all(&shared, &mut state, place, None);
@@ -350,8 +380,9 @@ impl Memory {
         Ok(Self { shared, gone_before })
     }
 
-    /// Takes note of the guard of a memory that was found to have one: `above_bytes` from its base on are reserved, and no memory of its kind
-    /// is larger than `largest_bytes`. Without it, faults cost as much as the process has VMAs, where its map is text.
+    /// Takes note of the guard of a memory that was found to have one: `above_bytes` from its base
+    /// on are reserved, and no memory of its kind is larger than `largest_bytes`. Without it,
+    /// faults cost as much as the process has VMAs, where its map is text.
     pub fn set_guard(&self, place: Place, largest_bytes: u64, above_bytes: u64) -> Result<()> {
         if process_map::is_text() {
             let mut state = self.lock_unprotected(place)?;
@@ -360,17 +391,20 @@ impl Memory {
         Ok(())
     }
 
-    /// What proves to handlers that what is mapped now is mapped still. The caller holds the memory.
+    /// What proves to handlers that what is mapped now is mapped still. The caller holds the
+    /// memory.
     pub(crate) fn proof(&self, state: &mut State) -> Proof {
         if let (None, Some(page)) = (state.mark, state.guard_page) {
-            // SAFETY: the page is of the guard of this memory, as V8 lays them out, and no growth reaches it. `set_guard` was called for the
-            // memory that is attached: whoever attaches another one to this table clears it.
+            // SAFETY: the page is of the guard of this memory, as V8 lays them out, and no growth
+            // reaches it. `set_guard` was called for the memory that is attached: whoever attaches
+            // another one to this table clears it.
             state.mark = unsafe { Mark::put(page) };
         }
         state.mark.map_or(Proof::Absent, Proof::Marked)
     }
 
-    /// Whether a table that was found is the living memory's at this place. If nothing proves it, it is made as new.
+    /// Whether a table that was found is the living memory's at this place. If nothing proves it,
+    /// it is made as new.
     fn revive(shared: &Shared, place: Place) -> Result<bool> {
         let mut state = shared.lock();
         let stands = stands(shared.base, &state).map_err(|sys| {
@@ -402,7 +436,8 @@ impl Memory {
         Err(Error::new(Code::MemoryMoved, message))
     }
 
-    /// Whether the memory is where it was, and was so all along as far as its mappings tell. Asked after a growth.
+    /// Whether the memory is where it was, and was so all along as far as its mappings tell. Asked
+    /// after a growth.
     ///
     /// Cost: one query of the process's map, for the first mapping. If that is gone, one for each.
     pub fn is_still_at(&self, place: Place) -> bool {
@@ -418,19 +453,22 @@ impl Memory {
         first_stands.unwrap_or(true) || !is_lost(self.shared.base, &state)
     }
 
-    /// Whether the table has mappings, and the kernel none of them: V8 has moved the memory, or freed it.
+    /// Whether the table has mappings, and the kernel none of them: V8 has moved the memory, or
+    /// freed it.
     pub fn is_lost(&self) -> bool {
         let state = self.lock();
         !state.table.is_empty() && is_lost(self.shared.base, &state)
     }
 
-    /// Drops a table whose mappings are lost, so that neither the fault guard nor the next memory at this base meets them.
+    /// Drops a table whose mappings are lost, so that neither the fault guard nor the next memory
+    /// at this base meets them.
     pub fn forget_lost(&self) {
         let mut tables = TABLES.lock().unwrap_or_else(PoisonError::into_inner);
         let base = self.shared.base;
         let mut state = self.shared.lock();
         if !is_lost(base, &state) {
-            // Nothing is in it, or V8 has not given the old place back yet: whoever comes next looks again.
+            // Nothing is in it, or V8 has not given the old place back yet: whoever comes next
+            // looks again.
             return;
         }
         let lost = std::mem::take(&mut state.table);
@@ -457,10 +495,14 @@ impl Memory {
         Ok(state)
     }
 
-    /// As `lock_at`, for a slide of the window at `slides`, which is a call that is made often. What it shows gets new
-    /// pages in any case. Of the others the kernel is asked once in a tick of its clock, since asking costs a tenth of a
-    /// slide.
-    pub(crate) fn lock_to_slide(&self, place: Place, slides: PageAligned) -> Result<MutexGuard<'_, State>> {
+    /// As `lock_at`, for a slide of the window at `slides`, which is a call that is made often.
+    /// What it shows gets new pages in any case. Of the others the kernel is asked once in a tick
+    /// of its clock, since asking costs a tenth of a slide.
+    pub(crate) fn lock_to_slide(
+        &self,
+        place: Place,
+        slides: PageAligned,
+    ) -> Result<MutexGuard<'_, State>> {
         let mut state = self.lock_unprotected(place)?;
         let tick = clock::tick();
         let has_room = state.slid.iter().any(|slid| slid.is_none_or(|start| start == slides));
@@ -470,7 +512,9 @@ impl Memory {
         } else {
             protect_again(&self.shared, &mut state, place);
         }
-        if let Some(slid) = state.slid.iter_mut().find(|slid| slid.is_none_or(|start| start == slides)) {
+        if let Some(slid) =
+            state.slid.iter_mut().find(|slid| slid.is_none_or(|start| start == slides))
+        {
             *slid = Some(slides);
         }
         Ok(state)
@@ -518,15 +562,20 @@ impl Memory {
         Err(Error::new(Code::OutOfRange, message))
     }
 
-    /// Where from an offset on the region's first page can be mapped: a page of the processor's tables starts at a multiple of its size.
+    /// Where from an offset on the region's first page can be mapped: a page of the processor's
+    /// tables starts at a multiple of its size.
     pub fn next_place(&self, at: u64, region: &Region) -> Result<u64> {
         let base = self.base().get();
-        let address = base.checked_add(at).and_then(|at| at.checked_next_multiple_of(region.page_bytes()));
+        let address =
+            base.checked_add(at).and_then(|at| at.checked_next_multiple_of(region.page_bytes()));
         let next = address.and_then(|address| address.checked_sub(base));
-        next.ok_or_else(|| Error::new(Code::OutOfRange, format!("at is {at}; that is beyond all memories")))
+        next.ok_or_else(|| {
+            Error::new(Code::OutOfRange, format!("at is {at}; that is beyond all memories"))
+        })
     }
 
-    /// Maps in space past the memory's original end that is ours. `None`: there is not enough, the memory must grow.
+    /// Maps in space past the memory's original end that is ours. `None`: there is not enough, the
+    /// memory must grow.
     ///
     /// `congruent`: where huge pages of the region can be mapped as such, see `huge.rs`.
     pub fn map_in_free_space(
@@ -550,9 +599,12 @@ impl Memory {
             false => free.find(pages.length()),
         };
         let Some(span) = free.filter(|span| span.end() <= place.byte_length) else {
-            // The caller grows the memory now, which can't be undone: what would be refused after it is refused before.
+            // The caller grows the memory now, which can't be undone: what would be refused after
+            // it is refused before.
             let what = || format!("can't map region \"{}\"", pages.region().name());
-            pages.as_pages(access.sharing()).map_err(|sys| Error::from_sys(Code::MapFailed, what(), sys))?;
+            pages
+                .as_pages(access.sharing())
+                .map_err(|sys| Error::from_sys(Code::MapFailed, what(), sys))?;
             return Areas::take(AREAS_OF_A_MAPPING)
                 .map(|_| None)
                 .map_err(|full| Error::no_head_room(what(), full));
@@ -563,14 +615,17 @@ impl Memory {
         Ok(Some(mapped))
     }
 
-    /// By how many bytes the memory must grow for such a place, in whole Wasm pages: what is free at its end is a part of it.
+    /// By how many bytes the memory must grow for such a place, in whole Wasm pages: what is free
+    /// at its end is a part of it.
     pub fn growth_for_congruent(&self, place: Place, pages: &RegionPages<'_>) -> Result<u64> {
         let state = self.lock_at(place)?;
-        let tail = state.table.free().spans().next_back().filter(|span| span.end() == place.byte_length);
+        let tail =
+            state.table.free().spans().next_back().filter(|span| span.end() == place.byte_length);
         let start = tail.map_or(place.byte_length, PageSpan::start);
         drop(state);
         let end = huge::base_for(self.base(), pages.file_offset()).and_then(|base| {
-            let address = base.checked_add(start)?.get().checked_next_multiple_of(HUGE_PAGE_BYTES)?;
+            let address =
+                base.checked_add(start)?.get().checked_next_multiple_of(HUGE_PAGE_BYTES)?;
             PageAligned::new(address)?.checked_sub(base)?.checked_add(pages.length())
         });
         let end = end.ok_or_else(|| Error::new(Code::Internal, "an address overflowed"))?;
@@ -587,7 +642,10 @@ impl Memory {
         match span.filter(|span| span.end() <= place.byte_length) {
             Some(span) => state.table.add_free(span),
             None => {
-                return Err(Error::new(Code::Internal, format!("[{start}, {end}) is not inside the memory")));
+                return Err(Error::new(
+                    Code::Internal,
+                    format!("[{start}, {end}) is not inside the memory"),
+                ));
             }
         }
         Ok(())
@@ -601,11 +659,18 @@ impl Memory {
         access: Access,
         from_free: bool,
     ) -> Result<Mapped> {
-        let what =
-            || format!("can't map {} bytes of region \"{}\"", span.length().get(), pages.region().name());
+        let what = || {
+            format!(
+                "can't map {} bytes of region \"{}\"",
+                span.length().get(),
+                pages.region().name()
+            )
+        };
         let target = self.addresses(span)?;
-        let areas = Areas::take(AREAS_OF_A_MAPPING).map_err(|full| Error::no_head_room(what(), full))?;
-        // Before the pages, since another thread may touch them at once. Taken back where mapping fails.
+        let areas =
+            Areas::take(AREAS_OF_A_MAPPING).map_err(|full| Error::no_head_room(what(), full))?;
+        // Before the pages, since another thread may touch them at once. Taken back where mapping
+        // fails.
         let guarded = fault::Target {
             span: target,
             memory_offset: Some(span.start()),
@@ -618,8 +683,9 @@ impl Memory {
         };
         let registration = Registration::new(guarded, pages.source());
         let file = pages.as_pages(access.sharing());
-        // SAFETY: `span` ends within the memory's length, which V8 gave for this call, and overlaps no mapping; the
-        // caller holds the memory, so it is alive. Wasm and JavaScript may access it meanwhile, Rust does not.
+        // SAFETY: `span` ends within the memory's length, which V8 gave for this call, and overlaps
+        // no mapping; the caller holds the memory, so it is alive. Wasm and JavaScript may access
+        // it meanwhile, Rust does not.
         let replaced = file.and_then(|file| unsafe { mmap::replace(target, file) });
         replaced.map_err(|sys| {
             if sys.removed {
@@ -640,19 +706,21 @@ impl Memory {
             file_offset: pages.file_offset(),
         };
         state.table.insert(entry, access == Access::Readonly, {
-            let hugetlb = pages.region().is_hugetlb().then(|| Arc::downgrade(pages.region().shared_fd()));
+            let hugetlb =
+                pages.region().is_hugetlb().then(|| Arc::downgrade(pages.region().shared_fd()));
             Held { registration, _areas: areas, window: None, hugetlb }
         });
-        // A private file mapping is dumped only if it was written (vma_dump_size in fs/coredump.c), so a read-only one needs no advice.
+        // A private file mapping is dumped only if it was written (vma_dump_size in fs/coredump.c),
+        // so a read-only one needs no advice.
         if access != Access::Readonly {
             keep_out_of_dumps(target);
         }
         Ok(Mapped { start: span.start(), id })
     }
 
-    /// Brings pages in if asked. Best effort: what can't be brought in now is brought in, or fails, when it is touched.
-    /// Takes as long as reading them, so nobody is locked out meanwhile; if the mapping is gone by then, other pages are
-    /// read for nothing.
+    /// Brings pages in if asked. Best effort: what can't be brought in now is brought in, or fails,
+    /// when it is touched. Takes as long as reading them, so nobody is locked out meanwhile; if the
+    /// mapping is gone by then, other pages are read for nothing.
     fn bring_in(&self, span: PageSpan, populate: bool) {
         let Some(target) = self.addresses(span).ok().filter(|_| populate) else { return };
         // In steps, so that other threads get the process's map in between.
@@ -666,9 +734,11 @@ impl Memory {
         }
     }
 
-    /// Brings pages of a mapping in, from an offset in it on, and maps them. Blocks until it is done or cancelled, or the mapping is gone.
+    /// Brings pages of a mapping in, from an offset in it on, and maps them. Blocks until it is
+    /// done or cancelled, or the mapping is gone.
     ///
-    /// Needs nobody to hold the memory: advice changes nothing, whatever stands at these addresses by then.
+    /// Needs nobody to hold the memory: advice changes nothing, whatever stands at these addresses
+    /// by then.
     ///
     /// `is_file`: its pages may have to be read, and are asked for one step ahead.
     pub fn prefetch(
@@ -698,7 +768,8 @@ impl Memory {
                     let what = "can't bring in pages of a mapping";
                     return Err(Error::from_sys(Code::ReadFailed, what, sys));
                 }
-                // Best effort: where the kernel is too old or has no memory, pages come when they are touched.
+                // Best effort: where the kernel is too old or has no memory, pages come when they
+                // are touched.
                 _ => at = step.end(),
             }
         }
@@ -714,8 +785,8 @@ impl Memory {
         inside.map(|inside| self.addresses(inside)).transpose()
     }
 
-    /// Puts zeroed, writable pages in the place of a mapping, and gives the faults that it had. `None`: it is not there
-    /// any more.
+    /// Puts zeroed, writable pages in the place of a mapping, and gives the faults that it had.
+    /// `None`: it is not there any more.
     pub fn unmap(&self, place: Place, mapped: Mapped) -> Result<Option<Arc<Counts>>> {
         // Protected again when this mapping is gone: there is no use in protecting it first.
         let mut state = self.lock_unprotected(place)?;
@@ -744,9 +815,14 @@ impl Memory {
                 held.registration.mark_changed();
             }
             held.registration.resume();
-            Error::from_sys(Code::MapFailed, format!("can't unmap {} bytes", span.length().get()), sys)
+            Error::from_sys(
+                Code::MapFailed,
+                format!("can't unmap {} bytes", span.length().get()),
+                sys,
+            )
         })?;
-        // As V8 has its own pages, so that the areas merge again. Without it there is only one more of them.
+        // As V8 has its own pages, so that the areas merge again. Without it there is only one more
+        // of them.
         let _ = mmap::advise(target, Advice::DontFork);
         state.table.remove(mapped.start, mapped.id);
         state.gone_faults = state.gone_faults.saturating_add(counts.unacknowledged());
@@ -766,11 +842,13 @@ impl Memory {
     pub fn entries(&self) -> Result<Vec<(Entry, Option<PageAligned>)>> {
         let state = self.shared.lock();
         let entries = state.table.held();
-        let entries = entries.map(|(entry, held)| (*entry, held.window.as_ref().map(Window::shown)));
+        let entries =
+            entries.map(|(entry, held)| (*entry, held.window.as_ref().map(Window::shown)));
         Ok(alloc::collected(entries)?)
     }
 
-    /// Where mappings and windows start that have unacknowledged faults, and how many; whichever thread made them.
+    /// Where mappings and windows start that have unacknowledged faults, and how many; whichever
+    /// thread made them.
     pub fn faulted(&self) -> Result<Vec<(PageAligned, u64)>> {
         let state = self.shared.lock();
         let counted = state
@@ -802,12 +880,13 @@ impl Memory {
     }
 
     pub(crate) fn addresses(&self, span: PageSpan) -> Result<PageSpan> {
-        span.at_base(self.shared.base).ok_or_else(|| Error::new(Code::Internal, "an address overflowed"))
+        span.at_base(self.shared.base)
+            .ok_or_else(|| Error::new(Code::Internal, "an address overflowed"))
     }
 }
 
-/// Starts to read the pages of a file. The kernel cuts each call off at what its disk takes at once (`force_page_cache_ra` in mm/readahead.c), which
-/// is seldom less than this.
+/// Starts to read the pages of a file. The kernel cuts each call off at what its disk takes at once
+/// (`force_page_cache_ra` in mm/readahead.c), which is seldom less than this.
 fn ask_for(target: PageSpan) {
     const AT_ONCE_BYTES: u64 = 128 << 10;
     let mut at = target.start();
@@ -826,7 +905,10 @@ pub(crate) fn span_at(place: Place, at: u64, length: PageAligned) -> Result<Page
         let page = host_page_bytes();
         let next = PageAligned::round_up(at).map_or(0, PageAligned::get);
         // Somebody thought of Wasm pages, perhaps.
-        let pages = match at.checked_mul(WASM_PAGE_BYTES).filter(|bytes| *bytes < place.byte_length.get()) {
+        let pages = match at
+            .checked_mul(WASM_PAGE_BYTES)
+            .filter(|bytes| *bytes < place.byte_length.get())
+        {
             Some(bytes) => format!(" (it is in bytes: {at} Wasm pages are {bytes})"),
             None => String::new(),
         };
@@ -865,7 +947,8 @@ pub(crate) fn check_overlap(table: &MappingTable<Held>, span: PageSpan) -> Resul
 
 pub(crate) fn check_mappable(pages: &RegionPages<'_>, access: Access) -> Result<()> {
     if access == Access::Shared && !pages.region().is_writable() {
-        let others = if pages.region().is_hugetlb() { "'readonly'" } else { "'readonly' or 'private'" };
+        let others =
+            if pages.region().is_hugetlb() { "'readonly'" } else { "'readonly' or 'private'" };
         let message = format!(
             "can't map region \"{}\" with access 'shared': it is sealed, or its file was opened for reading only; use {others}",
             pages.region().name()
@@ -891,9 +974,10 @@ impl Drop for Memory {
         let last = state.attached == 0;
         let is_empty = state.table.is_empty();
         drop(state);
-        // A table that was replaced, since its base came back, goes with its last handle. Pages are left alone: if
-        // the memory is dead, something else may lie there now.
-        if last && tables.by_base.get(&base).is_some_and(|shared| Arc::ptr_eq(shared, &self.shared)) {
+        // A table that was replaced, since its base came back, goes with its last handle. Pages are
+        // left alone: if the memory is dead, something else may lie there now.
+        if last && tables.by_base.get(&base).is_some_and(|shared| Arc::ptr_eq(shared, &self.shared))
+        {
             if is_empty {
                 tables.by_base.remove(&base);
             } else {
@@ -944,19 +1028,21 @@ fn entry_stands(base: PageAligned, entry: &Entry) -> SysResult<bool> {
         let skew = address.checked_sub(vma.start);
         let is_file = entry.inode != 0
             && vma.inode == entry.inode
-            && skew.and_then(|skew| vma.file_offset.checked_add(skew)) == Some(entry.file_offset.get());
+            && skew.and_then(|skew| vma.file_offset.checked_add(skew))
+                == Some(entry.file_offset.get());
         is_file || fault::is_zeros(&vma, address)
     }))
 }
 
-/// Whether the kernel has none of the mappings of a table, which is not empty. An error says nothing.
+/// Whether the kernel has none of the mappings of a table, which is not empty. An error says
+/// nothing.
 fn is_lost(base: PageAligned, state: &State) -> bool {
     stands(base, state) == Ok(Stands::Not)
 }
 
-/// Protects read-only mappings again, whatever took their protection. Neither the memory's size nor a handler tells of a
-/// growth that failed half-way, nor the old buffer of a shared memory of any: the kernel is asked. `slides`: the window that
-/// is about to slide.
+/// Protects read-only mappings again, whatever took their protection. Neither the memory's size nor
+/// a handler tells of a growth that failed half-way, nor the old buffer of a shared memory of any:
+/// the kernel is asked. `slides`: the window that is about to slide.
 fn protect_all(shared: &Shared, state: &mut State, place: Place, slides: Option<PageAligned>) {
     protect_again(shared, state, place);
     let is_bare = is_any_bare(shared.base, state, place, slides);
@@ -967,9 +1053,15 @@ fn protect_all(shared: &Shared, state: &mut State, place: Place, slides: Option<
     }
 }
 
-/// Asks the kernel about the lowest of those that have not slid since it was last asked, which stands for all of them, since a
-/// growth makes a memory writable from its start upwards; and about each that has slid.
-fn is_any_bare(base: PageAligned, state: &State, place: Place, slides: Option<PageAligned>) -> bool {
+/// Asks the kernel about the lowest of those that have not slid since it was last asked, which
+/// stands for all of them, since a growth makes a memory writable from its start upwards; and about
+/// each that has slid.
+fn is_any_bare(
+    base: PageAligned,
+    state: &State,
+    place: Place,
+    slides: Option<PageAligned>,
+) -> bool {
     let has_slid = |start| Some(start) == slides || state.slid.contains(&Some(start));
     let pages = |(entry, held): (&Entry, &Held)| {
         let target = entry.span.at_base(base).filter(|_| entry.span.end() <= place.byte_length);
@@ -978,11 +1070,16 @@ fn is_any_bare(base: PageAligned, state: &State, place: Place, slides: Option<Pa
         let (shown, rest) = match &held.window {
             Some(window) => (
                 target.and_then(|target| window.shown_part(target)),
-                target.and_then(|target| window.rest_part(target)).filter(|_| !window.rest_is_writable()),
+                target
+                    .and_then(|target| window.rest_part(target))
+                    .filter(|_| !window.rest_is_writable()),
             ),
             None => (target, None),
         };
-        [shown.filter(|_| shows), rest].into_iter().flatten().map(|span| span.first(host_page_bytes()))
+        [shown.filter(|_| shows), rest]
+            .into_iter()
+            .flatten()
+            .map(|span| span.first(host_page_bytes()))
     };
     let is_bare = mmap::is_writable;
     let mut others = state.table.guarded().filter(|(entry, _)| !has_slid(entry.span.start()));
@@ -994,8 +1091,9 @@ fn is_any_bare(base: PageAligned, state: &State, place: Place, slides: Option<Pa
             .any(|it| pages(it).any(is_bare))
 }
 
-/// V8 grows a memory by making all of it writable, and a stray write takes the protection of its page. Read-only mappings
-/// are copy-on-write underneath, so nothing was lost; now stores trap again.
+/// V8 grows a memory by making all of it writable, and a stray write takes the protection of its
+/// page. Read-only mappings are copy-on-write underneath, so nothing was lost; now stores trap
+/// again.
 fn protect_again(shared: &Shared, state: &mut State, place: Place) {
     let laid_bare =
         shared.laid_bare.load(Ordering::Relaxed) && shared.laid_bare.swap(false, Ordering::AcqRel);
@@ -1004,7 +1102,9 @@ fn protect_again(shared: &Shared, state: &mut State, place: Place) {
         return;
     }
     let mut all = true;
-    for (entry, held) in state.table.held().filter(|(entry, _)| entry.span.end() <= place.byte_length) {
+    for (entry, held) in
+        state.table.held().filter(|(entry, _)| entry.span.end() <= place.byte_length)
+    {
         let bare = held.registration.take_laid_bare() || grown;
         if bare {
             held.registration.mark_changed();
@@ -1015,7 +1115,8 @@ fn protect_again(shared: &Shared, state: &mut State, place: Place) {
             None => Some(target),
         };
         if let Some(shown) = shown.filter(|_| entry.access == Access::Readonly) {
-            // SAFETY: read-only mappings of ours in a memory that the caller holds, at the base that was just compared.
+            // SAFETY: read-only mappings of ours in a memory that the caller holds, at the base
+            // that was just compared.
             all &= unsafe { mmap::protect_readonly(shown) }.is_ok();
         }
         if let Some(window) = held.window.as_ref().filter(|window| !window.rest_is_writable()) {
@@ -1029,9 +1130,9 @@ fn protect_again(shared: &Shared, state: &mut State, place: Place) {
     state.protected_length = if all { place.byte_length } else { PageAligned::ZERO };
 }
 
-/// Why V8 could not allocate or grow a memory, of which it says nothing: looks at every limit that is known to
-/// bind. `reservation_bytes` is the address space that was to be reserved (0 when a memory grows), `commit_bytes`
-/// what was to be made accessible.
+/// Why V8 could not allocate or grow a memory, of which it says nothing: looks at every limit that
+/// is known to bind. `reservation_bytes` is the address space that was to be reserved (0 when a
+/// memory grows), `commit_bytes` what was to be made accessible.
 pub fn why_refused(what: &str, reservation_bytes: u64, commit_bytes: u64) -> Error {
     let space = match limits::address_space() {
         Ok(space) => space,
@@ -1064,7 +1165,9 @@ pub fn why_refused(what: &str, reservation_bytes: u64, commit_bytes: u64) -> Err
         return error(Code::MapCount, cause);
     }
     // V8 asks for a Wasm page more than it keeps, to align the base.
-    if reservation_bytes > 0 && reservation_bytes.saturating_add(WASM_PAGE_BYTES) > space.largest_free_bytes {
+    if reservation_bytes > 0
+        && reservation_bytes.saturating_add(WASM_PAGE_BYTES) > space.largest_free_bytes
+    {
         let cause = format!(
             "each memory reserves {reservation_bytes} bytes of address space; of {} bytes, reservations hold {}, about {} of them, and the largest gap is {}; drop memories that are done with and let them be collected, or use several processes",
             space.total_bytes,

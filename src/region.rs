@@ -1,5 +1,5 @@
-//! Host regions: bytes that the host owns, behind a file descriptor, so that the kernel can map the same pages at
-//! many addresses.
+//! Host regions: bytes that the host owns, behind a file descriptor, so that the kernel can map the
+//! same pages at many addresses.
 //!
 //! ```text
 //!  memfd  |bbbbbbbbbbbbbbbbbbbbbbbb|            sealed: it never shrinks or grows
@@ -7,8 +7,8 @@
 //!                  ^ file_offset   ^ file_offset + byte_length
 //! ```
 //!
-//! A region is the descriptor and no mapping: mappings in memories and views for JavaScript are made from it and
-//! outlive it, since the kernel keeps the pages as long as a mapping stands.
+//! A region is the descriptor and no mapping: mappings in memories and views for JavaScript are
+//! made from it and outlive it, since the kernel keeps the pages as long as a mapping stands.
 
 use crate::alloc;
 use crate::error::{Code, Error, Result, check_cancelled};
@@ -62,7 +62,8 @@ pub struct Region {
     not_huge: OnceLock<WhyNot>,
     /// Whether it was filled with some huge pages.
     is_huge: AtomicBool,
-    /// The smallest piece of it that can be mapped or protected: a host page, or a huge one of the system's pool.
+    /// The smallest piece of it that can be mapped or protected: a host page, or a huge one of the
+    /// system's pool.
     page_bytes: u64,
 }
 
@@ -146,7 +147,8 @@ impl Region {
     /// A memfd with a copy of `byte_length` bytes at this address of the process.
     pub fn copy_from(source: u64, byte_length: u64, name: &str, kind: PageKind) -> Result<Self> {
         let refused = |sys: SysError| {
-            let code = if sys.errno == Errno::EFAULT { Code::ReadFailed } else { Code::OutOfMemory };
+            let code =
+                if sys.errno == Errno::EFAULT { Code::ReadFailed } else { Code::OutOfMemory };
             Error::from_sys(code, format!("can't copy {byte_length} bytes into a region"), sys)
         };
         if kind == PageKind::Reserved {
@@ -184,7 +186,8 @@ impl Region {
     /// The pages of what a descriptor of the caller's stands for. The descriptor is duplicated.
     pub fn from_fd(fd: RawFd, part: Part) -> Result<Self> {
         let what = format!("can't use file descriptor {fd}");
-        let fd = file::duplicate(fd).map_err(|sys| Error::from_sys(Code::OpenFailed, &what, sys))?;
+        let fd =
+            file::duplicate(fd).map_err(|sys| Error::from_sys(Code::OpenFailed, &what, sys))?;
         let path = file::path_of(&fd).unwrap_or_default();
         let name = file_name(&path);
         let name = name.strip_prefix("memfd:").unwrap_or(&name);
@@ -192,14 +195,21 @@ impl Region {
         Self::over(fd, Description::Shared, part, what, name)
     }
 
-    fn over(fd: OwnedFd, description: Description, part: Part, what: String, name: &str) -> Result<Self> {
+    fn over(
+        fd: OwnedFd,
+        description: Description,
+        part: Part,
+        what: String,
+        name: &str,
+    ) -> Result<Self> {
         let refused = |sys| Error::from_sys(Code::OpenFailed, &what, sys);
         let status = file::status(&fd).map_err(refused)?;
         check_kind(status.kind, &what)?;
         let (readable, mut writable) = file::access(&fd).map_err(refused)?;
         if !readable {
-            let message =
-                format!("{what}: it is not open for reading; open it for reading, or reading and writing");
+            let message = format!(
+                "{what}: it is not open for reading; open it for reading, or reading and writing"
+            );
             return Err(Error::new(Code::OpenFailed, message));
         }
         let is_huge = file::huge_page_bytes(&fd).map_err(refused)?.is_some();
@@ -219,11 +229,16 @@ impl Region {
         let file_offset = whole_pages(part.byte_offset, page_bytes)
             .ok_or_else(|| not_at_page(part.byte_offset, page_bytes))?;
         let byte_length = resolve_part(part, status.byte_length, &what)?;
-        // Some files can be read and not mapped: better known now than when a memory is waiting for it.
+        // Some files can be read and not mapped: better known now than when a memory is waiting for
+        // it.
         let first = PageAligned::new(page_bytes).unwrap_or_default();
         let sharing = Sharing::ReadOnly;
-        let trial =
-            Pages::File { fd: fd.as_fd(), offset: file_offset, sharing, is_memfd: is_memfd && !is_huge };
+        let trial = Pages::File {
+            fd: fd.as_fd(),
+            offset: file_offset,
+            sharing,
+            is_memfd: is_memfd && !is_huge,
+        };
         let trial = Mmap::new(first, trial).map_err(|sys| match sys.errno {
             Errno::ENODEV | Errno::EINVAL | Errno::EIO | Errno::EACCES | Errno::EPERM => Error {
                 sys: Some(sys),
@@ -231,21 +246,26 @@ impl Region {
             },
             _ => refused(sys),
         })?;
-        // V8 makes all of a memory writable when it grows, and ends the process if it can't; a stray write wants the same. Files
-        // of the kernel's own may forbid it (/sys/kernel/btf/vmlinux can be mapped since 6.16, and drops VM_MAYWRITE).
+        // V8 makes all of a memory writable when it grows, and ends the process if it can't; a
+        // stray write wants the same. Files of the kernel's own may forbid it
+        // (/sys/kernel/btf/vmlinux can be mapped since 6.16, and drops VM_MAYWRITE).
         let make_writable = || {
             // SAFETY: a page of a private mapping of our own, which nobody else knows.
             unsafe { mmap::unprotect_private(trial.span()) }
         };
-        if !is_huge && let Err(sys @ SysError { errno: Errno::EACCES | Errno::EPERM, .. }) = make_writable() {
+        if !is_huge
+            && let Err(sys @ SysError { errno: Errno::EACCES | Errno::EPERM, .. }) = make_writable()
+        {
             let message = format!(
                 "{what}: its pages can be mapped for reading only ({sys}), so that a memory with them could not grow; copy it with HostRegion.load, or read it and use HostRegion.copyFrom"
             );
             return Err(Error { sys: Some(sys), ..Error::new(Code::NotAFile, message) });
         }
-        // By what the kernel's map shows, mappings are known again. On overlayfs before kernel 6.8 fstat says something else.
+        // By what the kernel's map shows, mappings are known again. On overlayfs before kernel 6.8
+        // fstat says something else.
         let shown = process_map::at_or_after(trial.address()).map_err(refused)?;
-        let inode = shown.filter(|vma| vma.start <= trial.address()).map_or(status.inode, |vma| vma.inode);
+        let inode =
+            shown.filter(|vma| vma.start <= trial.address()).map_or(status.inode, |vma| vma.inode);
         drop(trial);
         let fd = CheckedFd::new(fd, description).map_err(refused)?;
         Ok(Self {
@@ -267,7 +287,8 @@ impl Region {
         })
     }
 
-    /// Offers it to another thread or process. `enforce`: from now on the kernel lets nobody write who can't yet.
+    /// Offers it to another thread or process. `enforce`: from now on the kernel lets nobody write
+    /// who can't yet.
     pub fn share(&self, access: ShareAccess, enforce: bool) -> Result<Token> {
         let name = &self.name;
         if access == ShareAccess::Shared && !self.is_writable() {
@@ -420,14 +441,15 @@ impl Region {
                 && self.seals().is_some_and(|seals| seals.intersects(NO_WRITING)))
     }
 
-    /// Asked of the kernel, since another process, or another region over the same memfd, may have sealed it.
+    /// Asked of the kernel, since another process, or another region over the same memfd, may have
+    /// sealed it.
     pub fn is_sealed(&self) -> bool {
         self.backing == Backing::Memfd
             && self.seals().is_some_and(|seals| seals.contains(SealFlag::F_SEAL_WRITE))
     }
 
-    /// Bytes of memory that the region holds at this moment: the pages of a memfd that were ever touched. A file's
-    /// pages are the kernel's cache, not the process's.
+    /// Bytes of memory that the region holds at this moment: the pages of a memfd that were ever
+    /// touched. A file's pages are the kernel's cache, not the process's.
     pub fn held_bytes(&self) -> u64 {
         match self.backing {
             Backing::Memfd => self.status().map_or(0, |status| status.allocated_bytes),
@@ -460,22 +482,24 @@ impl Region {
         self.is_huge.load(Ordering::Acquire)
     }
 
-    /// How many of its bytes are in huge pages now, and why not all that hold data. Cost: see [`huge::bytes_of`].
+    /// How many of its bytes are in huge pages now, and why not all that hold data. Cost: see
+    /// [`huge::bytes_of`].
     pub fn huge_pages(&self) -> (u64, Option<WhyNot>) {
         if self.backing == Backing::File {
             return (0, Some(WhyNot::NotMemory));
         }
         if self.is_hugetlb() {
             // All of them were there, and whoever has the descriptor may have taken some out since.
-            let missing = self
-                .status()
-                .map_or(self.byte_length, |status| status.byte_length.saturating_sub(status.allocated_bytes));
+            let missing = self.status().map_or(self.byte_length, |status| {
+                status.byte_length.saturating_sub(status.allocated_bytes)
+            });
             let bytes = self.byte_length.saturating_sub(missing);
             return (bytes, (bytes < self.byte_length).then_some(WhyNot::Elsewhere));
         }
         // What looks for data moves the position, so it has one of its own.
         let fd = self.fd.reopen_readonly().ok();
-        let bytes = fd.and_then(|fd| huge::bytes_of(fd.as_fd(), self.file_offset, self.byte_length));
+        let bytes =
+            fd.and_then(|fd| huge::bytes_of(fd.as_fd(), self.file_offset, self.byte_length));
         let Some(bytes) = bytes else {
             return (0, Some(WhyNot::NotTold));
         };
@@ -484,7 +508,8 @@ impl Region {
         (bytes, (bytes < most || most == 0).then_some(why_not))
     }
 
-    /// Checks that `[byte_offset, byte_offset + byte_length)` lies in the region, and gives the pages that hold it.
+    /// Checks that `[byte_offset, byte_offset + byte_length)` lies in the region, and gives the
+    /// pages that hold it.
     pub fn pages(&self, byte_offset: PageAligned, byte_length: u64) -> Result<RegionPages<'_>> {
         let rest = self.byte_length.checked_sub(byte_offset.get()).filter(|rest| *rest > 0);
         let Some(rest) = rest else {
@@ -505,25 +530,32 @@ impl Region {
         if !byte_offset.get().is_multiple_of(self.page_bytes) {
             return Err(not_at_page(byte_offset.get(), self.page_bytes));
         }
-        let length = byte_length.checked_next_multiple_of(self.page_bytes).and_then(PageAligned::new);
+        let length =
+            byte_length.checked_next_multiple_of(self.page_bytes).and_then(PageAligned::new);
         let file_offset = self.file_offset.checked_add(byte_offset);
         match (length, file_offset) {
-            (Some(length), Some(file_offset)) => {
-                Ok(RegionPages { region: self, region_offset: byte_offset, file_offset, length, byte_length })
-            }
+            (Some(length), Some(file_offset)) => Ok(RegionPages {
+                region: self,
+                region_offset: byte_offset,
+                file_offset,
+                length,
+                byte_length,
+            }),
             _ => Err(Error::new(Code::OutOfRange, "the range ends above 2^63")),
         }
     }
 
-    /// All of its pages mapped where nobody touches them, for windows to show. `None`: it can't be had; or there was none
-    /// and `make` does not ask for it.
+    /// All of its pages mapped where nobody touches them, for windows to show. `None`: it can't be
+    /// had; or there was none and `make` does not ask for it.
     pub fn stage(&self, sharing: Sharing, grain: Grain, make: bool) -> Option<Arc<Stage>> {
-        // It would be a writable mapping that nobody asked for, and keep the memfd from being sealed.
+        // It would be a writable mapping that nobody asked for, and keep the memfd from being
+        // sealed.
         if sharing == Sharing::Shared && self.is_memory() {
             return None;
         }
         let whole = || {
-            let pages = self.pages(PageAligned::ZERO, self.byte_length).map_err(|_| Refused::ForGood)?;
+            let pages =
+                self.pages(PageAligned::ZERO, self.byte_length).map_err(|_| Refused::ForGood)?;
             Stage::new(&pages, sharing, grain)
         };
         self.stages.get_or_make(sharing, grain, make, whole)
@@ -550,7 +582,8 @@ impl Region {
         }
         let pages = self.pages(start, asked)?;
         pages.check_file_size()?;
-        // A seal that is being set must see this view, so the list is locked before the region is asked.
+        // A seal that is being set must see this view, so the list is locked before the region is
+        // asked.
         let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
         let sharing = if self.is_writable() { Sharing::Shared } else { unwritable() };
         // Now and then those that are gone are left out, before the list takes more memory.
@@ -563,8 +596,8 @@ impl Region {
         Ok(view)
     }
 
-    /// Forbids writing, for everybody and for good. Views become read-only first, since the kernel refuses the
-    /// seal while a writable shared mapping stands.
+    /// Forbids writing, for everybody and for good. Views become read-only first, since the kernel
+    /// refuses the seal while a writable shared mapping stands.
     pub fn seal(&self) -> Result<()> {
         let what = || format!("can't seal region \"{}\"", self.name);
         if self.is_sealed() {
@@ -583,17 +616,21 @@ impl Region {
                 ),
             )
         };
-        // Views that were turned under this seal can't be turned back, so what is known to be in the way is looked for before.
-        let is_for_good = self.seals().is_some_and(|seals| seals.contains(SealFlag::F_SEAL_FUTURE_WRITE));
+        // Views that were turned under this seal can't be turned back, so what is known to be in
+        // the way is looked for before.
+        let is_for_good =
+            self.seals().is_some_and(|seals| seals.contains(SealFlag::F_SEAL_FUTURE_WRITE));
         if is_for_good && !shared.is_empty() {
             let others = self.is_shared_beside(&shared);
             if others.map_err(|sys| Error::from_sys(Code::MapFailed, what(), sys))? {
                 return Err(busy());
             }
         }
-        let sealed = self.turn_views(&shared, unwritable()).and_then(|()| memfd::seal_write(self.fd.get()?));
+        let sealed =
+            self.turn_views(&shared, unwritable()).and_then(|()| memfd::seal_write(self.fd.get()?));
         let Err(sys) = sealed else { return Ok(()) };
-        // As it was before the call. A view that can't be turned back stays read-only: the process lives.
+        // As it was before the call. A view that can't be turned back stays read-only: the process
+        // lives.
         let _ = self.turn_views(&shared, Sharing::Shared);
         Err(match sys.errno {
             Errno::EBUSY => busy(),
@@ -636,8 +673,9 @@ impl Region {
         Ok(found)
     }
 
-    /// Takes the region's pages out of all views. Zeros stand there as long as a view is held: something that still
-    /// uses its address, an `fs.read` on another thread say, finds memory there, and nobody else's.
+    /// Takes the region's pages out of all views. Zeros stand there as long as a view is held:
+    /// something that still uses its address, an `fs.read` on another thread say, finds memory
+    /// there, and nobody else's.
     pub fn release_views(&self) {
         let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
         for view in views.drain(..).filter_map(|view| view.upgrade()) {
@@ -687,7 +725,12 @@ impl RegionPages<'_> {
     /// Which stage they come from when they are shown at this address.
     pub fn grain(&self, address: u64) -> Grain {
         let end = self.region_offset.get().saturating_add(self.byte_length);
-        Grain::of(address, self.file_offset.get(), self.length.get(), end >= self.region.byte_length)
+        Grain::of(
+            address,
+            self.file_offset.get(),
+            self.length.get(),
+            end >= self.region.byte_length,
+        )
     }
 
     /// Whether they can be put in the place of others by one call.
@@ -709,13 +752,14 @@ impl RegionPages<'_> {
         self.region
     }
 
-    /// Looks whether the region's descriptor still is what it was made of, and fails with EBADF if not.
+    /// Looks whether the region's descriptor still is what it was made of, and fails with EBADF if
+    /// not.
     pub fn as_pages(&self, sharing: Sharing) -> SysResult<Pages<'_>> {
         self.region.file_pages(self.file_offset, sharing)
     }
 
-    /// A file may have shrunk since the region was made, unless a seal forbids it. Pages past the end would be mapped
-    /// without complaint and fault when touched.
+    /// A file may have shrunk since the region was made, unless a seal forbids it. Pages past the
+    /// end would be mapped without complaint and fault when touched.
     pub fn check_file_size(&self) -> Result<()> {
         if self.region.keeps_size {
             return Ok(());
@@ -746,8 +790,8 @@ pub fn keep_out_of_dumps(span: PageSpan) {
 /// A mapping of region pages at an address that the kernel picked, for an ArrayBuffer.
 #[derive(Debug)]
 pub struct View {
-    /// `None` once zeros stand there. Dropped before the pages, so that nobody sees to faults in addresses that are not
-    /// ours any more.
+    /// `None` once zeros stand there. Dropped before the pages, so that nobody sees to faults in
+    /// addresses that are not ours any more.
     held: Mutex<Option<ViewHeld>>,
     mmap: Mmap,
     /// Bytes from the first page's start to the view's first byte.
@@ -767,7 +811,8 @@ struct ViewHeld {
 }
 
 impl View {
-    /// A view of nothing: it stands for memory that a region holds, for those who count ArrayBuffers. It takes none.
+    /// A view of nothing: it stands for memory that a region holds, for those who count
+    /// ArrayBuffers. It takes none.
     pub fn stand_in(byte_length: u64) -> Result<Arc<Self>> {
         let length = PageAligned::round_up(byte_length).unwrap_or_default();
         let view = Self::over(length, Pages::ReadonlyZeros, byte_length)?;
@@ -775,9 +820,11 @@ impl View {
     }
 
     fn new(pages: &RegionPages<'_>, skew: u64, byte_length: u64, sharing: Sharing) -> Result<Self> {
-        let areas = Areas::take(1).map_err(|full| Error::no_head_room(cannot_view(byte_length), full))?;
+        let areas =
+            Areas::take(1).map_err(|full| Error::no_head_room(cannot_view(byte_length), full))?;
         let refused = |sys| Error::from_sys(Code::MapFailed, cannot_view(byte_length), sys);
-        let view = Self::over(pages.length, pages.as_pages(sharing).map_err(refused)?, byte_length)?;
+        let view =
+            Self::over(pages.length, pages.as_pages(sharing).map_err(refused)?, byte_length)?;
         keep_out_of_dumps(view.mmap.span());
         // Nobody has the address yet.
         let target = fault::Target {
@@ -799,13 +846,16 @@ impl View {
 
     fn over(length: PageAligned, pages: Pages<'_>, byte_length: u64) -> Result<Self> {
         let mmap = match pages {
-            // Where its huge pages can be mapped as such. That takes more address space for a moment.
+            // Where its huge pages can be mapped as such. That takes more address space for a
+            // moment.
             Pages::File { offset, .. } if length.get() >= HUGE_PAGE_BYTES => {
-                Mmap::new_congruent(length, pages, offset.get()).or_else(|_| Mmap::new(length, pages))
+                Mmap::new_congruent(length, pages, offset.get())
+                    .or_else(|_| Mmap::new(length, pages))
             }
             _ => Mmap::new(length, pages),
         };
-        let mmap = mmap.map_err(|sys| Error::from_sys(Code::MapFailed, cannot_view(byte_length), sys))?;
+        let mmap =
+            mmap.map_err(|sys| Error::from_sys(Code::MapFailed, cannot_view(byte_length), sys))?;
         Ok(Self {
             held: Mutex::new(None),
             mmap,
@@ -832,7 +882,8 @@ impl View {
         if let Some(held) = held.as_ref() {
             held.registration.pause();
         }
-        // SAFETY: the pages are the view's, which is alive; JavaScript sees the same bytes before and after.
+        // SAFETY: the pages are the view's, which is alive; JavaScript sees the same bytes before
+        // and after.
         let replaced = unsafe { mmap::replace(self.mmap.span(), pages) };
         if let Some(held) = held.as_ref() {
             held.registration.resume();
@@ -863,7 +914,8 @@ impl View {
     }
 }
 
-/// How a region that can't be written is shown. Where nobody sees to faults, a write must not be one.
+/// How a region that can't be written is shown. Where nobody sees to faults, a write must not be
+/// one.
 fn unwritable() -> Sharing {
     if fault::ensure().is_ok() { Sharing::ReadOnly } else { Sharing::CopyOnWrite }
 }
@@ -874,7 +926,11 @@ fn whole_pages(bytes: u64, page_bytes: u64) -> Option<PageAligned> {
 }
 
 fn not_at_page(byte_offset: u64, page_bytes: u64) -> Error {
-    let what = if page_bytes == host_page_bytes() { "host page size" } else { "size of the region's pages" };
+    let what = if page_bytes == host_page_bytes() {
+        "host page size"
+    } else {
+        "size of the region's pages"
+    };
     let below = byte_offset.saturating_sub(byte_offset.checked_rem(page_bytes).unwrap_or(0));
     Error::new(
         Code::OutOfRange,
@@ -914,7 +970,8 @@ pub struct LoadProgress {
 /// Bytes copied between two looks at `cancelled`: a few milliseconds' worth.
 const LOAD_STEP_BYTES: u64 = huge::STEP_BYTES;
 
-/// A memfd with a copy of a file's bytes. The file's holes stay holes. Blocks until it is done or cancelled.
+/// A memfd with a copy of a file's bytes. The file's holes stay holes. Blocks until it is done or
+/// cancelled.
 pub fn load(
     path: &Path,
     part: Part,
@@ -1002,7 +1059,13 @@ impl Target {
         }
     }
 
-    fn copy(&mut self, from: BorrowedFd<'_>, from_offset: u64, to: u64, length: u64) -> SysResult<u64> {
+    fn copy(
+        &mut self,
+        from: BorrowedFd<'_>,
+        from_offset: u64,
+        to: u64,
+        length: u64,
+    ) -> SysResult<u64> {
         match self {
             Self::Region { region, ranged, .. } => {
                 file::copy(from, from_offset, region.fd.get()?, to, length, ranged)
@@ -1055,10 +1118,14 @@ pub(crate) fn not_opened(path: &Path, what: String, sys: SysError) -> Error {
         Errno::ENOENT if path.to_str().is_some_and(|path| path.contains("://")) => {
             "; only files can be opened: fetch the bytes, and pass them to HostRegion.copyFrom"
         }
-        Errno::ENOENT if file::absolute(path).parent().is_some_and(|folder| !file::exists(folder)) => {
+        Errno::ENOENT
+            if file::absolute(path).parent().is_some_and(|folder| !file::exists(folder)) =>
+        {
             "; its folder does not exist either"
         }
-        Errno::ETXTBSY => "; a program that runs can't be written: open it without `writable`, or load it",
+        Errno::ETXTBSY => {
+            "; a program that runs can't be written: open it without `writable`, or load it"
+        }
         _ => return error,
     };
     Error { message: format!("{}{remedy}", error.message), ..error }
@@ -1081,12 +1148,17 @@ fn check_kind(kind: FileKind, what: &str) -> Result<()> {
 
 fn resolve_part(part: Part, file_bytes: u64, what: &str) -> Result<u64> {
     if file_bytes == 0 {
-        return Err(Error::new(Code::EmptyFile, format!("{what}: it is empty, so there is nothing to map")));
+        return Err(Error::new(
+            Code::EmptyFile,
+            format!("{what}: it is empty, so there is nothing to map"),
+        ));
     }
     let rest = file_bytes.saturating_sub(part.byte_offset);
     if rest == 0 {
-        let message =
-            format!("byteOffset is {}; it must be below the file's size, {file_bytes}", part.byte_offset);
+        let message = format!(
+            "byteOffset is {}; it must be below the file's size, {file_bytes}",
+            part.byte_offset
+        );
         return Err(Error::new(Code::OutOfRange, message));
     }
     let byte_length = part.byte_length.unwrap_or(rest);

@@ -9,15 +9,15 @@
 //!                         or a Unix socket: the sharer sends both (SCM_RIGHTS)
 //! ```
 //!
-//! A token is data and stands for nothing by itself. What it stands for is an *offer*, which keeps a
-//! descriptor of its own open until the offer is claimed or ended. Numbers of descriptors are reused, so a
-//! number proves nothing. The *proof* does: a sealed memfd whose contents are the nonce of the token and all
-//! that the receiver must find (device, inode, size, access, the number of the file's descriptor). An offer
-//! closes its proof first. So a proof that is still there after the file was opened by its number says that the
-//! number was the offer's.
+//! A token is data and stands for nothing by itself. What it stands for is an *offer*, which keeps
+//! a descriptor of its own open until the offer is claimed or ended. Numbers of descriptors are
+//! reused, so a number proves nothing. The *proof* does: a sealed memfd whose contents are the
+//! nonce of the token and all that the receiver must find (device, inode, size, access, the number
+//! of the file's descriptor). An offer closes its proof first. So a proof that is still there after
+//! the file was opened by its number says that the number was the offer's.
 //!
-//! An offer is claimed once. Whoever adds F_SEAL_SEAL to the proof has claimed it: the kernel lets nobody add a seal
-//! after that, in any process.
+//! An offer is claimed once. Whoever adds F_SEAL_SEAL to the proof has claimed it: the kernel lets
+//! nobody add a seal after that, in any process.
 
 use crate::error::{Code, Error, Result};
 use crate::sys::checked_fd::{CheckedFd, Description};
@@ -165,7 +165,8 @@ impl Offers {
 
     /// Ends offers that other processes have claimed without a word.
     fn sweep(&mut self) {
-        let claimed = self.open.iter().filter(|(_, offer)| offer.is_claimed()).map(|(nonce, _)| *nonce);
+        let claimed =
+            self.open.iter().filter(|(_, offer)| offer.is_claimed()).map(|(nonce, _)| *nonce);
         for nonce in claimed.collect::<Vec<_>>() {
             self.end(nonce, End::Used);
         }
@@ -184,8 +185,9 @@ fn is_claimed(proof: impl AsFd) -> bool {
 }
 
 fn used(name: &str) -> Error {
-    let message =
-        format!("the token for \"{name}\" was received before; a token is for one receiver: share it again");
+    let message = format!(
+        "the token for \"{name}\" was received before; a token is for one receiver: share it again"
+    );
     Error::new(Code::ShareUsed, message)
 }
 
@@ -209,7 +211,8 @@ fn shrunk(name: &str) -> Error {
 }
 
 fn unknown(name: &str) -> Error {
-    let message = format!("nothing is known of the token for \"{name}\": it was made up, or is long over");
+    let message =
+        format!("nothing is known of the token for \"{name}\": it was made up, or is long over");
     Error::new(Code::ShareInvalid, message)
 }
 
@@ -281,7 +284,9 @@ fn check_proof(proof: &OwnedFd, terms: &Terms) -> Result<i32> {
     // A name has 250 bytes at most.
     let mut bytes = [0; 512];
     let length = file::read_up_to(proof, 0, &mut bytes).map_err(failed)?;
-    let Some((number, found)) = bytes.get(..length).and_then(|bytes| bytes.split_first_chunk::<4>()) else {
+    let Some((number, found)) =
+        bytes.get(..length).and_then(|bytes| bytes.split_first_chunk::<4>())
+    else {
         return Err(unknown(&terms.name));
     };
     let head = MAGIC.len().saturating_add(terms.nonce.len());
@@ -310,8 +315,8 @@ fn is_same(status: Status, terms: &Terms) -> bool {
     (status.device, status.inode) == (terms.device, terms.inode)
 }
 
-/// Makes something of a descriptor that was received. What fails there leaves the token as good as it was, but where
-/// only the socket leads to the file: then the offer is claimed by then.
+/// Makes something of a descriptor that was received. What fails there leaves the token as good as
+/// it was, but where only the socket leads to the file: then the offer is claimed by then.
 type Make<'a, T> = &'a dyn Fn(OwnedFd) -> Result<T>;
 
 /// Takes what a token stands for.
@@ -322,9 +327,11 @@ pub fn receive<T>(token: &Token, make: Make<'_, T>) -> Result<T> {
         return received;
     }
     let by_proc = match receive_by_proc(token, make) {
-        // The sharer knows better than its descriptors how an offer ended, and may send what can't be opened.
+        // The sharer knows better than its descriptors how an offer ended, and may send what can't
+        // be opened.
         Err(error)
-            if !matches!(error.code, Code::ShareUsed | Code::FileShrunk) && !token.socket.is_empty() =>
+            if !matches!(error.code, Code::ShareUsed | Code::FileShrunk)
+                && !token.socket.is_empty() =>
         {
             error
         }
@@ -467,7 +474,8 @@ fn receive_by_socket(token: &Token) -> Option<Result<OwnedFd>> {
 pub fn end(nonce: Nonce) -> bool {
     let mut offers = offers();
     let offers = offers.get();
-    // Claimed, so that nobody does who has opened the proof and the file by now. One that can't be is lost to all.
+    // Claimed, so that nobody does who has opened the proof and the file by now. One that can't be
+    // is lost to all.
     let is_used = |offer: &Offer| matches!(offer.claim(), Err(Error { code: Code::ShareUsed, .. }));
     let was_open = offers.open.get(&nonce).is_some_and(|offer| !is_used(offer));
     let end = if was_open { End::Closed } else { End::Used };
@@ -482,16 +490,19 @@ pub fn waiting() -> u64 {
     to_u64(offers.open.len())
 }
 
-/// The name of this process's socket, which is made for its first offer. Empty where there can't be one.
+/// The name of this process's socket, which is made for its first offer. Empty where there can't be
+/// one.
 fn socket_name(offers: &mut Offers) -> String {
     if let Some(name) = &offers.socket {
         return name.clone();
     }
     let made = || {
         let random: [u8; 8] = random::bytes()?;
-        let name = format!("wasm-hostmap.{}.{:016x}", std::process::id(), u64::from_le_bytes(random));
+        let name =
+            format!("wasm-hostmap.{}.{:016x}", std::process::id(), u64::from_le_bytes(random));
         let listener = CheckedFd::new(socket::listen(&name)?, Description::Ours)?;
-        let thread = std::thread::Builder::new().name("hostmap-share".to_owned()).stack_size(128 << 10);
+        let thread =
+            std::thread::Builder::new().name("hostmap-share".to_owned()).stack_size(128 << 10);
         let spawned = thread.spawn(move || listen(&listener));
         spawned.map_err(|error| SysError::from_io("clone", &error))?;
         Ok::<_, SysError>(name)
@@ -504,7 +515,8 @@ fn socket_name(offers: &mut Offers) -> String {
 /// Answers receivers, for good.
 fn listen(listener: &CheckedFd) {
     wake::block_signals();
-    // Its number is looked at before each wait: connections to somebody else's socket are not for us.
+    // Its number is looked at before each wait: connections to somebody else's socket are not for
+    // us.
     while let Ok(fd) = listener.get() {
         match socket::accept(fd) {
             Ok(stream) => {

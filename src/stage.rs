@@ -8,14 +8,17 @@
 //!  memory  | heap ...     [bbbbbbbbbbbb|rest] ...               a window: always at the same address
 //! ```
 //!
-//! A file's pages can't be mapped over others by one `mmap` without the danger of a hole (see `sys::mmap`), and two calls take twice as
-//! long. A range of the stage is moved over the window instead (MREMAP_DONTUNMAP: the stage keeps its area). Whoever
-//! touches pages in the stage before, on another thread, spares the module its page faults.
+//! A file's pages can't be mapped over others by one `mmap` without the danger of a hole (see
+//! `sys::mmap`), and two calls take twice as long. A range of the stage is moved over the window
+//! instead (MREMAP_DONTUNMAP: the stage keeps its area). Whoever touches pages in the stage before,
+//! on another thread, spares the module its page faults.
 //!
-//! All windows of a region that see it in the same way share a stage. It is never split: no call changes a part of its area.
+//! All windows of a region that see it in the same way share a stage. It is never split: no call
+//! changes a part of its area.
 //!
-//! There are two kinds. Where the page cache has folios of 2 MiB, the kernel maps them by one entry each; such an entry can be moved only as a whole, to an
-//! address that is congruent, and else is dropped with all that was brought in. So chunks that are not congruent, since they start with
+//! There are two kinds. Where the page cache has folios of 2 MiB, the kernel maps them by one entry
+//! each; such an entry can be moved only as a whole, to an address that is congruent, and else is
+//! dropped with all that was brought in. So chunks that are not congruent, since they start with
 //! what was kept of the last one, say, come from a stage of small pages.
 
 use crate::region::{RegionPages, keep_out_of_dumps};
@@ -27,7 +30,8 @@ use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-/// Page tables of what was brought in and moved away stay with a stage, 2 MiB for each GiB. After so many bytes it is replaced.
+/// Page tables of what was brought in and moved away stay with a stage, 2 MiB for each GiB. After
+/// so many bytes it is replaced.
 const USED_UP_BYTES: u64 = 32 << 30;
 
 /// All stages together may take one in so many parts of the address space.
@@ -42,8 +46,9 @@ pub enum Grain {
 }
 
 impl Grain {
-    /// What suits a part of a file that starts at `file_offset` and is shown at `address`: `Huge` if all of its entries for 2 MiB can be
-    /// moved as a whole. The last one of a region may be shorter.
+    /// What suits a part of a file that starts at `file_offset` and is shown at `address`: `Huge`
+    /// if all of its entries for 2 MiB can be moved as a whole. The last one of a region may be
+    /// shorter.
     pub fn of(address: u64, file_offset: u64, length: u64, is_last: bool) -> Self {
         let within = HUGE_PAGE_BYTES - 1;
         let is_congruent = (address ^ file_offset) & within == 0;

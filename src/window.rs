@@ -6,9 +6,10 @@
 //!  memory  | heap ... [bbbbbbbbbbbb|rest] ...                   the window: always at the same address
 //! ```
 //!
-//! A slide replaces pages as a mapping does, in one step: from a [stage](crate::stage) where the region has one, in place where that
-//! can't leave a hole. What the window does not show, past a region's end or when it is empty, is its *rest*: zeros, or
-//! inaccessible. Only a slide that shows less than the one before needs a second call, which lays the rest.
+//! A slide replaces pages as a mapping does, in one step: from a [stage](crate::stage) where the
+//! region has one, in place where that can't leave a hole. What the window does not show, past a
+//! region's end or when it is empty, is its *rest*: zeros, or inaccessible. Only a slide that shows
+//! less than the one before needs a second call, which lays the rest.
 
 use crate::error::{Code, Error, Result};
 use crate::fault::{self, Counts, Registration, Source};
@@ -21,7 +22,8 @@ use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan, host_page_bytes};
 use crate::sys::{SysError, SysResult};
 use std::sync::{Arc, LazyLock};
 
-/// Areas that a window takes at most: what it shows, its rest, and what it cuts off its surroundings.
+/// Areas that a window takes at most: what it shows, its rest, and what it cuts off its
+/// surroundings.
 const AREAS_OF_A_WINDOW: u64 = 3;
 
 /// What is where no region is shown.
@@ -104,20 +106,26 @@ impl Window {
         rest.map_or(Ok(()), |span| unsafe { fault::lay_zeros(span, self.kind.rest_sharing()) })
     }
 
-    /// Shows these pages at the window's start, and its rest behind. If it fails the window shows what it did, or less of it,
-    /// or nothing.
+    /// Shows these pages at the window's start, and its rest behind. If it fails the window shows
+    /// what it did, or less of it, or nothing.
     ///
     /// # Safety
     /// As [`mmap::replace`].
-    unsafe fn slide(&mut self, target: PageSpan, pages: Option<(&RegionPages<'_>, Access)>) -> SysResult<()> {
+    unsafe fn slide(
+        &mut self,
+        target: PageSpan,
+        pages: Option<(&RegionPages<'_>, Access)>,
+    ) -> SysResult<()> {
         let shown = pages.map_or(PageAligned::ZERO, |(pages, _)| pages.length());
         let before = self.shown;
         self.shown = shown.min(before);
         if shown < before || self.kind.rest_is_writable() {
-            // SAFETY: the caller's promise. Before anything else, so that the window never shows parts of two regions.
+            // SAFETY: the caller's promise. Before anything else, so that the window never shows
+            // parts of two regions.
             if let Err(sys) = unsafe { self.lay_rest(target) } {
                 if sys.removed {
-                    // SAFETY: the caller's promise. What stands there now can be written. Where this fails too, it stays.
+                    // SAFETY: the caller's promise. What stands there now can be written. Where
+                    // this fails too, it stays.
                     let _ = unsafe { self.lay_rest(target) };
                 } else {
                     self.shown = before;
@@ -130,7 +138,8 @@ impl Window {
             if let Err(sys) = unsafe { show(target.first(pages.length().get()), pages, access) } {
                 if sys.removed {
                     self.shown = PageAligned::ZERO;
-                    // SAFETY: the caller's promise. Where this fails too, anonymous zeros stand there.
+                    // SAFETY: the caller's promise. Where this fails too, anonymous zeros stand
+                    // there.
                     let _ = unsafe { self.lay_rest(target) };
                 }
                 return Err(sys);
@@ -179,12 +188,18 @@ impl Memory {
         self.open(&mut state, span, kind, from_free)
     }
 
-    /// Opens a window in space past the memory's original end that is ours. `None`: there is not enough, the memory must
-    /// grow.
+    /// Opens a window in space past the memory's original end that is ours. `None`: there is not
+    /// enough, the memory must grow.
     ///
-    /// `aligned`: at an address of the process that is a multiple of 2 MiB. A chunk that starts at such a multiple of its file is then
-    /// mapped by entries for 2 MiB where the page cache has them, and touched by as many fewer page faults.
-    pub fn window_in_free_space(&self, place: Place, kind: Kind, aligned: bool) -> Result<Option<Mapped>> {
+    /// `aligned`: at an address of the process that is a multiple of 2 MiB. A chunk that starts at
+    /// such a multiple of its file is then mapped by entries for 2 MiB where the page cache has
+    /// them, and touched by as many fewer page faults.
+    pub fn window_in_free_space(
+        &self,
+        place: Place,
+        kind: Kind,
+        aligned: bool,
+    ) -> Result<Option<Mapped>> {
         let mut state = self.lock_at(place)?;
         let free = match aligned {
             true => state.table.free().find_aligned(kind.length, self.base(), HUGE_PAGE_BYTES),
@@ -209,7 +224,8 @@ impl Memory {
     ) -> Result<Mapped> {
         let what = || format!("can't open a window of {} bytes", span.length().get());
         let target = self.addresses(span)?;
-        let areas = Areas::take(AREAS_OF_A_WINDOW).map_err(|full| Error::no_head_room(what(), full))?;
+        let areas =
+            Areas::take(AREAS_OF_A_WINDOW).map_err(|full| Error::no_head_room(what(), full))?;
         let guarded = fault::Target {
             span: target,
             memory_offset: Some(span.start()),
@@ -248,9 +264,11 @@ impl Memory {
         Ok(Mapped { start: span.start(), id })
     }
 
-    /// Makes a window show these pages of a region, or nothing. False: the window is not there any more.
+    /// Makes a window show these pages of a region, or nothing. False: the window is not there any
+    /// more.
     ///
-    /// If the kernel refuses, the window shows what it did, or less of it, or nothing; never parts of two regions.
+    /// If the kernel refuses, the window shows what it did, or less of it, or nothing; never parts
+    /// of two regions.
     pub fn slide(
         &self,
         place: Place,
@@ -289,7 +307,9 @@ impl Memory {
             check_slide(pages, access, window.kind)?;
         }
         let what = || match pages {
-            Some((pages, _)) => format!("can't slide a window to region \"{}\"", pages.region().name()),
+            Some((pages, _)) => {
+                format!("can't slide a window to region \"{}\"", pages.region().name())
+            }
             None => "can't empty a window".to_owned(),
         };
         held.registration.pause();
@@ -319,7 +339,8 @@ impl Memory {
         slid.map_err(|sys| Error::from_sys(Code::MapFailed, what(), sys))
     }
 
-    /// The faults that a mapping or window had so far, and in which file it shows pages now. `None`: it is not there any more.
+    /// The faults that a mapping or window had so far, and in which file it shows pages now.
+    /// `None`: it is not there any more.
     pub fn counts(&self, mapped: Mapped) -> Option<(Arc<Counts>, u64)> {
         let state = self.lock();
         let (entry, held) = state.table.get(mapped.start, mapped.id)?;

@@ -14,8 +14,9 @@ use wasm_hostmap::memory::{Mapped, Memory};
 use wasm_hostmap::region::{Part, Region};
 use wasm_hostmap::sys::page::PageAligned;
 
-/// One test at a time. Before the first one Rust's own handlers, which want to run on a small stack of their own (SA_ONSTACK),
-/// make way for the default action: a debug build needs more stack than that.
+/// One test at a time. Before the first one Rust's own handlers, which want to run on a small stack
+/// of their own (SA_ONSTACK), make way for the default action: a debug build needs more stack than
+/// that.
 fn serial() -> std::sync::MutexGuard<'static, ()> {
     static DEFAULT_ACTION: std::sync::Once = std::sync::Once::new();
     DEFAULT_ACTION.call_once(|| {
@@ -29,7 +30,8 @@ fn serial() -> std::sync::MutexGuard<'static, ()> {
 
 fn region(pages: u64, fill: u8) -> Region {
     let bytes = vec![fill; usize::try_from(pages * page_bytes()).unwrap()];
-    Region::copy_from(bytes.as_ptr() as u64, bytes.len() as u64, "test", PageKind::Ordinary).unwrap()
+    Region::copy_from(bytes.as_ptr() as u64, bytes.len() as u64, "test", PageKind::Ordinary)
+        .unwrap()
 }
 
 fn byte_of(region: &Region, offset: u64) -> u8 {
@@ -49,7 +51,8 @@ impl Mapping {
         let above_bytes = reserved.reservation().above_bytes;
         memory.set_guard(reserved.place(), above_bytes - page_bytes(), above_bytes).unwrap();
         let pages = region.pages(PageAligned::ZERO, region.byte_length()).unwrap();
-        let mapped = memory.map_at(reserved.place(), 3 * PAGE.get(), &pages, access, false).unwrap();
+        let mapped =
+            memory.map_at(reserved.place(), 3 * PAGE.get(), &pages, access, false).unwrap();
         Self { reserved, memory, mapped }
     }
 
@@ -69,7 +72,12 @@ impl TempFile {
     }
 
     fn truncate(&self, pages: u64) {
-        std::fs::File::options().write(true).open(&self.0).unwrap().set_len(pages * page_bytes()).unwrap();
+        std::fs::File::options()
+            .write(true)
+            .open(&self.0)
+            .unwrap()
+            .set_len(pages * page_bytes())
+            .unwrap();
     }
 }
 
@@ -89,8 +97,14 @@ fn a_stray_write_lands_on_a_private_page() {
     assert_eq!(byte_of(&region, page_bytes() + 1), 7);
     let (counts, _) = it.memory.counts(it.mapped).unwrap();
     let last = counts.last().unwrap();
-    assert_eq!((counts.stray_writes(), counts.faults(), last.region_offset), (1, 0, page_bytes() + 1));
-    assert_eq!((last.cause, last.outcome, last.write), (Cause::Readonly, Outcome::PrivatePage, true));
+    assert_eq!(
+        (counts.stray_writes(), counts.faults(), last.region_offset),
+        (1, 0, page_bytes() + 1)
+    );
+    assert_eq!(
+        (last.cause, last.outcome, last.write),
+        (Cause::Readonly, Outcome::PrivatePage, true)
+    );
     let reports = fault::take_reports();
     assert_eq!(reports.len(), 1);
     assert!(reports[0].stray_write && !reports[0].missing_page);
@@ -152,7 +166,8 @@ fn threads_that_fault_at_once_while_another_one_maps_and_unmaps() {
         for round in 0..2000_u64 {
             let pages = region.pages(PageAligned::ZERO, region.byte_length()).unwrap();
             let at = round % 64 * page_bytes();
-            let mapped = memory.map_at(reserved.place(), at, &pages, Access::Readonly, false).unwrap();
+            let mapped =
+                memory.map_at(reserved.place(), at, &pages, Access::Readonly, false).unwrap();
             memory.sync(reserved.place()).unwrap();
             memory.unmap(reserved.place(), mapped).unwrap().unwrap();
         }
@@ -184,7 +199,8 @@ fn threads_that_fault_at_once_while_another_one_maps_and_unmaps_in_the_same_plac
         }
         for _ in 0..20_000 {
             let pages = region.pages(PageAligned::ZERO, region.byte_length()).unwrap();
-            let mapped = memory.map_at(reserved.place(), 0, &pages, Access::Readonly, false).unwrap();
+            let mapped =
+                memory.map_at(reserved.place(), 0, &pages, Access::Readonly, false).unwrap();
             memory.unmap(reserved.place(), mapped).unwrap().unwrap();
         }
         done.store(true, std::sync::atomic::Ordering::Relaxed);
@@ -322,7 +338,8 @@ fn crash_missing_page_of_others() {
         let (protection, flags) =
             (nix::sys::mman::ProtFlags::PROT_READ, nix::sys::mman::MapFlags::MAP_PRIVATE);
         // SAFETY: a new mapping.
-        let at = unsafe { nix::sys::mman::mmap(None, length, protection, flags, &open, 0) }.unwrap();
+        let at =
+            unsafe { nix::sys::mman::mmap(None, length, protection, flags, &open, 0) }.unwrap();
         file.truncate(0);
         drop(file);
         support::read(at.as_ptr() as u64);

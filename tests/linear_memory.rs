@@ -1,4 +1,5 @@
-//! Mapping into linear memories, held against a model, on reservations made as V8 makes them. No Node involved.
+//! Mapping into linear memories, held against a model, on reservations made as V8 makes them. No
+//! Node involved.
 
 #![allow(clippy::arithmetic_side_effects)] // Tests may let arithmetic panic.
 
@@ -15,7 +16,8 @@ use wasm_hostmap::sys::page::PageAligned;
 
 fn region(pages: u64, fill: u8) -> Region {
     let bytes = vec![fill; usize::try_from(pages * page_bytes()).unwrap()];
-    Region::copy_from(bytes.as_ptr() as u64, bytes.len() as u64, "test", PageKind::Ordinary).unwrap()
+    Region::copy_from(bytes.as_ptr() as u64, bytes.len() as u64, "test", PageKind::Ordinary)
+        .unwrap()
 }
 
 #[test]
@@ -27,7 +29,8 @@ fn a_mapping_shows_the_region_and_unmapping_leaves_zeros_that_merge() {
     let areas = reserved.area_count();
     for access in [Access::Readonly, Access::Private, Access::Shared] {
         let pages = region.pages(PageAligned::ZERO, region.byte_length()).unwrap();
-        let mapped = memory.map_at(reserved.place(), 3 * PAGE.get(), &pages, access, false).unwrap();
+        let mapped =
+            memory.map_at(reserved.place(), 3 * PAGE.get(), &pages, access, false).unwrap();
         assert_eq!(reserved.read(3 * page_bytes()), 7);
         assert_eq!(reserved.read(5 * page_bytes() - 1), 7);
         assert_eq!(reserved.read(3 * page_bytes() - 1), 0);
@@ -51,14 +54,22 @@ fn nothing_is_mapped_outside_the_memory() {
     let region = region(4, 1);
     let pages = region.pages(PageAligned::ZERO, region.byte_length()).unwrap();
     let length = 16 * page_bytes();
-    for at in
-        [length, length - page_bytes(), length - 3 * page_bytes(), !(page_bytes() - 1), 1, page_bytes() + 8]
-    {
-        let error = memory.map_at(reserved.place(), at, &pages, Access::Readonly, false).unwrap_err();
+    for at in [
+        length,
+        length - page_bytes(),
+        length - 3 * page_bytes(),
+        !(page_bytes() - 1),
+        1,
+        page_bytes() + 8,
+    ] {
+        let error =
+            memory.map_at(reserved.place(), at, &pages, Access::Readonly, false).unwrap_err();
         assert_eq!(error.code, Code::OutOfRange, "at {at}");
     }
     assert!(reserved.is_guarded());
-    memory.map_at(reserved.place(), length - 4 * page_bytes(), &pages, Access::Readonly, false).unwrap();
+    memory
+        .map_at(reserved.place(), length - 4 * page_bytes(), &pages, Access::Readonly, false)
+        .unwrap();
     assert!(reserved.is_guarded());
 }
 
@@ -96,7 +107,11 @@ fn a_base_that_comes_back_starts_clean() {
     first.map_at(reserved.place(), 0, &pages, Access::Readonly, false).unwrap();
     first.add_free_space(reserved.place(), 8 * page_bytes(), 16 * page_bytes()).unwrap();
     let again = Memory::attach(reserved.place()).unwrap();
-    assert_eq!(again.entries().unwrap().len(), 1, "another handle on the same memory sees its mappings");
+    assert_eq!(
+        again.entries().unwrap().len(),
+        1,
+        "another handle on the same memory sees its mappings"
+    );
 
     // The memory dies and another one gets its address before any handle is dropped.
     reserved.renew();
@@ -166,7 +181,11 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        (0..3_usize, 0..64_u64, 0..3_u8).prop_map(|(region, at, access)| Step::MapAt { region, at, access }),
+        (0..3_usize, 0..64_u64, 0..3_u8).prop_map(|(region, at, access)| Step::MapAt {
+            region,
+            at,
+            access
+        }),
         (0..3_usize, 0..3_u8).prop_map(|(region, access)| Step::MapFree { region, access }),
         (0..8_usize).prop_map(|nth| Step::Unmap { nth }),
         (0..64_u64, 1..=255_u8).prop_map(|(at, value)| Step::Write { at, value }),
@@ -196,8 +215,8 @@ enum Page {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// Contents, errors and the process's map agree with a model after each step. With the feature `inject`, system
-    /// calls fail now and then, and then nothing may have changed.
+    /// Contents, errors and the process's map agree with a model after each step. With the feature
+    /// `inject`, system calls fail now and then, and then nothing may have changed.
     #[test]
     fn memories_agree_with_a_model(steps in steps(), failures in proptest::collection::vec(0..12_usize, 40)) {
         let _serial = support::serial();

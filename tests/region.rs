@@ -61,7 +61,8 @@ fn holes_of_a_file_stay_holes() {
     let handle = std::fs::File::options().write(true).open(&file.0).unwrap();
     handle.set_len(length).unwrap();
     nix::sys::uio::pwrite(&handle, b"end", i64::try_from(length - 3).unwrap()).unwrap();
-    let loaded = load(&file.0, Part::default(), None, PageKind::Ordinary, &LoadProgress::default()).unwrap();
+    let loaded =
+        load(&file.0, Part::default(), None, PageKind::Ordinary, &LoadProgress::default()).unwrap();
     let view = loaded.view(0, length).unwrap();
     assert_eq!(support::read(view.address()), b's');
     assert_eq!(support::read(view.address() + length - 1), b'd');
@@ -94,7 +95,8 @@ fn views_are_the_regions_bytes_until_it_is_sealed() {
     unsafe { std::ptr::write_volatile(one.address() as *mut u8, 43) };
     assert_eq!(support::read(two.address() + 5), 42);
     assert!(region.is_sealed() && !region.is_writable());
-    let other = Region::from_fd(region.duplicate_fd().unwrap().as_raw_fd(), Part::default()).unwrap();
+    let other =
+        Region::from_fd(region.duplicate_fd().unwrap().as_raw_fd(), Part::default()).unwrap();
     assert!(!other.is_writable() && other.is_sealed());
 }
 
@@ -112,9 +114,14 @@ fn what_is_no_file_is_refused() {
     assert_eq!(code(Region::from_fd(reader.as_raw_fd(), Part::default())), Code::NotAFile);
     assert_eq!(code(Region::from_fd(-1, Part::default())), Code::OpenFailed);
     let full = Temp::new("range", &[0; 100]);
-    for (byte_offset, byte_length) in
-        [(100, None), (101, None), (0, Some(101)), (0, Some(0)), (u64::MAX, None), (99, Some(u64::MAX))]
-    {
+    for (byte_offset, byte_length) in [
+        (100, None),
+        (101, None),
+        (0, Some(101)),
+        (0, Some(0)),
+        (u64::MAX, None),
+        (99, Some(u64::MAX)),
+    ] {
         let part = Part { byte_offset, byte_length };
         assert_eq!(
             code(load(&full.0, part, None, PageKind::Ordinary, &LoadProgress::default())),
@@ -146,9 +153,12 @@ mod injected {
         std::fs::read_dir("/proc/self/fd").unwrap().count()
     }
 
-    /// Runs an operation with each of its system calls failing in turn: it must fail with the kernel's errno, and
-    /// leave no descriptor and no mapping.
-    fn fails_cleanly<T>(calls: &[&str], operation: impl Fn() -> Result<T, wasm_hostmap::error::Error>) {
+    /// Runs an operation with each of its system calls failing in turn: it must fail with the
+    /// kernel's errno, and leave no descriptor and no mapping.
+    fn fails_cleanly<T>(
+        calls: &[&str],
+        operation: impl Fn() -> Result<T, wasm_hostmap::error::Error>,
+    ) {
         let here = Some(std::thread::current().id());
         for call in calls {
             let mut before = 0;
@@ -160,9 +170,13 @@ mod injected {
                     assert!(before > 0, "{call} was never called");
                     break;
                 }
-                let error =
-                    outcome.err().unwrap_or_else(|| panic!("{call}, {before} calls before, did not count"));
-                assert_eq!(error.sys.map(|sys| (sys.syscall, sys.errno)), Some((*call, Errno::EIO)));
+                let error = outcome
+                    .err()
+                    .unwrap_or_else(|| panic!("{call}, {before} calls before, did not count"));
+                assert_eq!(
+                    error.sys.map(|sys| (sys.syscall, sys.errno)),
+                    Some((*call, Errno::EIO))
+                );
                 assert_eq!((open_fds(), file_area_count()), (fds, maps), "after {call}");
                 before += 1;
             }
@@ -172,7 +186,8 @@ mod injected {
     /// Areas that are pages of a file. Others come and go with the test runner's threads.
     fn file_area_count() -> usize {
         let mut count = 0;
-        wasm_hostmap::sys::process_map::for_each(|vma| count += usize::from(vma.inode != 0)).unwrap();
+        wasm_hostmap::sys::process_map::for_each(|vma| count += usize::from(vma.inode != 0))
+            .unwrap();
         count
     }
 
@@ -191,9 +206,10 @@ mod injected {
         fails_cleanly(&["open", "fstat", "fstatfs", "fcntl", "mmap"], || {
             Region::open(&file.0, Part::default(), false)
         });
-        fails_cleanly(&["memfd_create", "open", "fstat", "lseek", "copy_file_range", "sendfile"], || {
-            load(&file.0, Part::default(), None, PageKind::Ordinary, &LoadProgress::default())
-        });
+        fails_cleanly(
+            &["memfd_create", "open", "fstat", "lseek", "copy_file_range", "sendfile"],
+            || load(&file.0, Part::default(), None, PageKind::Ordinary, &LoadProgress::default()),
+        );
         let region = Region::allocate(10_000, "t", PageKind::Ordinary).unwrap();
         fails_cleanly(&["mmap"], || region.view(0, 100));
         let view = region.view(0, 100).unwrap();

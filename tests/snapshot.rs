@@ -1,5 +1,6 @@
-//! Snapshots on reservations made as V8 makes them: what a kernel without PAGEMAP_SCAN, locked pages, huge pages and pages that were reclaimed do to
-//! a restore, and with failures injected. No Node involved.
+//! Snapshots on reservations made as V8 makes them: what a kernel without PAGEMAP_SCAN, locked
+//! pages, huge pages and pages that were reclaimed do to a restore, and with failures injected. No
+//! Node involved.
 
 #![allow(clippy::arithmetic_side_effects)] // Tests may let arithmetic panic.
 
@@ -45,8 +46,10 @@ impl One {
 
     fn map(&mut self, region: &Arc<Region>, page: u64, access: Access) {
         let shown = region.pages(PageAligned::ZERO, region.byte_length()).unwrap();
-        let mapped =
-            self.memory.map_at(self.reserved.place(), page * page_bytes(), &shown, access, false).unwrap();
+        let mapped = self
+            .memory
+            .map_at(self.reserved.place(), page * page_bytes(), &shown, access, false)
+            .unwrap();
         self.shown.push((mapped, Arc::clone(region), region.byte_length()));
     }
 
@@ -68,7 +71,8 @@ impl One {
             })
             .collect();
         let place = self.reserved.place();
-        let snapshot = self.memory.capture(place, "test", &regions, settings).map_err(|error| error.code)?;
+        let snapshot =
+            self.memory.capture(place, "test", &regions, settings).map_err(|error| error.code)?;
         snapshot.finish(About::default(), None).map_err(|error| error.code)?;
         Ok(snapshot)
     }
@@ -96,10 +100,15 @@ impl One {
 
     /// Its bytes.
     fn bytes(&self) -> Vec<u8> {
-        let mut bytes = vec![0; usize::try_from(self.reserved.place().byte_length().get()).unwrap()];
+        let mut bytes =
+            vec![0; usize::try_from(self.reserved.place().byte_length().get()).unwrap()];
         // SAFETY: all of the memory can be read; nobody writes it now.
         unsafe {
-            std::ptr::copy_nonoverlapping(self.reserved.base() as *const u8, bytes.as_mut_ptr(), bytes.len());
+            std::ptr::copy_nonoverlapping(
+                self.reserved.base() as *const u8,
+                bytes.as_mut_ptr(),
+                bytes.len(),
+            );
         }
         bytes
     }
@@ -126,8 +135,10 @@ impl One {
             return;
         }
         let page = usize::try_from(page_bytes()).unwrap();
-        let differs =
-            bytes.chunks(page).zip(expected.chunks(page)).position(|(page, expected)| page != expected);
+        let differs = bytes
+            .chunks(page)
+            .zip(expected.chunks(page))
+            .position(|(page, expected)| page != expected);
         panic!("page {differs:?} is not as it was, in {} bytes of {}", bytes.len(), expected.len());
     }
 
@@ -145,11 +156,13 @@ fn part(pages: std::ops::Range<u64>) -> std::ops::Range<usize> {
 fn region(count: u64, value: u8) -> Arc<Region> {
     let bytes = vec![value; usize::try_from(count * page_bytes()).unwrap()];
     Arc::new(
-        Region::copy_from(bytes.as_ptr() as u64, bytes.len() as u64, "test", PageKind::Ordinary).unwrap(),
+        Region::copy_from(bytes.as_ptr() as u64, bytes.len() as u64, "test", PageKind::Ordinary)
+            .unwrap(),
     )
 }
 
-/// Writes, restores and compares, many times over: two snapshots, a private mapping and one that is shared, resets in between.
+/// Writes, restores and compares, many times over: two snapshots, a private mapping and one that is
+/// shared, resets in between.
 fn exercise(settings: Settings, seed: u64, mut disturb: impl FnMut(&One)) {
     let mut numbers = Numbers(seed);
     let mut it = One::new(PAGES);
@@ -204,7 +217,8 @@ fn pages_that_were_reclaimed_come_back() {
     let _serial = serial();
     for settings in [KEEP_ALL, KEEP_NONE] {
         exercise(settings, 11, |it| {
-            // Without swap, pages that were written stay; those of the snapshot leave the page tables.
+            // Without swap, pages that were written stay; those of the snapshot leave the page
+            // tables.
             let _ = it.advise(0, PAGES, MmapAdvise::MADV_PAGEOUT);
             let _ = it.advise(50, 300, MmapAdvise::MADV_COLD);
         });
@@ -263,7 +277,8 @@ fn a_memory_keeps_no_more_than_it_may() {
     it.restore(&snapshot);
     let own = |it: &One| {
         let mut count = 0;
-        let span = PageSpan::new(it.reserved.place().base(), it.reserved.place().byte_length()).unwrap();
+        let span =
+            PageSpan::new(it.reserved.place().base(), it.reserved.place().byte_length()).unwrap();
         pagemap::read(span, |run| count += run.span.length().get() / page_bytes()).unwrap();
         count
     };
@@ -276,7 +291,8 @@ fn a_memory_keeps_no_more_than_it_may() {
     it.restore(&all);
     (10..20).for_each(|page| it.write(page, 2));
     it.restore(&all);
-    // Copied in place: no fault when they are written again. Where the kernel can't tell, all are dropped.
+    // Copied in place: no fault when they are written again. Where the kernel can't tell, all are
+    // dropped.
     assert!([0, 10].contains(&own(&it)), "{}", own(&it));
 }
 
@@ -355,8 +371,10 @@ fn windows_and_mappings_stand_where_they_did_or_are_refused() {
     let other = region(4, 1);
     let elsewhere = other.pages(PageAligned::ZERO, 4 * page_bytes()).unwrap();
     for page in [8, 7, 20] {
-        let wrong =
-            it.memory.map_at(place, page * page_bytes(), &elsewhere, Access::Readonly, false).unwrap();
+        let wrong = it
+            .memory
+            .map_at(place, page * page_bytes(), &elsewhere, Access::Readonly, false)
+            .unwrap();
         let before = it.bytes();
         assert_eq!(it.try_restore(&snapshot), Err(Code::Overlap));
         it.same(&before);
@@ -378,8 +396,8 @@ fn what_a_failed_growth_made_writable_is_put_back_and_protected() {
     let snapshot = it.capture(KEEP_ALL);
     it.restore(&snapshot);
     for reset in [false, true] {
-        // V8 grows by one mprotect over all of the memory, which goes upwards and may stop anywhere.
-        // SAFETY: pages of the memory.
+        // V8 grows by one mprotect over all of the memory, which goes upwards and may stop
+        // anywhere. SAFETY: pages of the memory.
         let made_writable = unsafe {
             let length = usize::try_from(26 * page_bytes()).unwrap();
             libc::mprotect(it.reserved.base() as *mut _, length, libc::PROT_READ | libc::PROT_WRITE)
@@ -392,7 +410,10 @@ fn what_a_failed_growth_made_writable_is_put_back_and_protected() {
         } else {
             it.restore(&snapshot);
         }
-        assert!(!it.reserved.is_writable(17 * page_bytes()) && !it.reserved.is_writable(24 * page_bytes()));
+        assert!(
+            !it.reserved.is_writable(17 * page_bytes())
+                && !it.reserved.is_writable(24 * page_bytes())
+        );
         assert_eq!(it.reserved.read(17 * page_bytes()), 7);
     }
 }
@@ -401,13 +422,17 @@ fn what_a_failed_growth_made_writable_is_put_back_and_protected() {
 fn free_space_goes_back_with_the_snapshot() {
     let _serial = serial();
     let (free, heap) = (One::new(64), One::new(64));
-    free.memory.add_free_space(free.reserved.place(), 32 * page_bytes(), 64 * page_bytes()).unwrap();
+    free.memory
+        .add_free_space(free.reserved.place(), 32 * page_bytes(), 64 * page_bytes())
+        .unwrap();
     (0..64).for_each(|page| heap.write(page, 1));
     let (snapshot_of_free, snapshot_of_heap) = (free.capture(KEEP_ALL), heap.capture(KEEP_ALL));
     let shown = region(4, 7);
     let shown = shown.pages(PageAligned::ZERO, 4 * page_bytes()).unwrap();
     let map = |it: &One| {
-        it.memory.map_in_free_space(it.reserved.place(), &shown, Access::Readonly, false, false).unwrap()
+        it.memory
+            .map_in_free_space(it.reserved.place(), &shown, Access::Readonly, false, false)
+            .unwrap()
     };
     for _ in 0..2 {
         // Where one has free space is the other one's heap.
@@ -456,7 +481,8 @@ fn a_snapshot_of_a_loaded_one_has_all_of_it() {
     let file = Temp::new("again", &[]);
     snapshot.save(&file.0, &Mac::default(), &AtomicBool::new(false)).unwrap();
     let saved = Snapshot::load(&file.0, KEEP_ALL, &AtomicBool::new(false)).unwrap().snapshot;
-    let shared = Snapshot::from_fd(snapshot.duplicate_fd().unwrap().as_raw_fd(), KEEP_ALL).unwrap().snapshot;
+    let shared =
+        Snapshot::from_fd(snapshot.duplicate_fd().unwrap().as_raw_fd(), KEEP_ALL).unwrap().snapshot;
     for loaded in [saved, shared] {
         loaded.set_mappings(snapshot.mappings().to_vec()).unwrap();
         it.restore(&loaded);
@@ -539,7 +565,8 @@ fn written_pages_outside_of_private_mappings_are_refused() {
     assert_eq!(refusal(&|kept| kept.access = Access::Readonly), Some(Code::SnapshotInvalid));
     // In the rest of a window.
     let past_end = |kept: &mut KeptMapping| {
-        kept.window = Some(Kind { length: pages(8), access: Access::Private, rest: Rest::Inaccessible });
+        kept.window =
+            Some(Kind { length: pages(8), access: Access::Private, rest: Rest::Inaccessible });
         kept.shown.as_mut().unwrap().byte_length = 2 * page_bytes();
     };
     assert_eq!(refusal(&past_end), Some(Code::SnapshotInvalid));
@@ -588,7 +615,8 @@ fn pages_that_were_only_read_are_dropped_in_the_end() {
     let small = |it: &One| {
         let all = PageSpan::new(it.reserved.place().base(), pages(4080)).unwrap();
         let mut count = 0;
-        let scanned = pagemap::scan(all, pagemap::Which::SmallClean, u64::MAX, |run| count += run.pages());
+        let scanned =
+            pagemap::scan(all, pagemap::Which::SmallClean, u64::MAX, |run| count += run.pages());
         scanned.is_ok().then_some(count)
     };
     let Some(before) = small(&it) else { return };
@@ -610,7 +638,9 @@ fn a_save_follows_links_but_not_those_of_others_where_all_may_put_some() {
     std::fs::create_dir(&directory).unwrap();
     let at = |name: &str| directory.join(name);
     let save = |name: &str| {
-        snapshot.save(&at(name), &Mac::default(), &AtomicBool::new(false)).map_err(|error| error.code)
+        snapshot
+            .save(&at(name), &Mac::default(), &AtomicBool::new(false))
+            .map_err(|error| error.code)
     };
     std::fs::write(at("target"), "precious").unwrap();
     symlink("target", at("link")).unwrap();
@@ -727,7 +757,8 @@ fn forbid_scan() {
 /// The descriptors of the process's pagemap, which the library keeps open.
 fn kept_pagemaps() -> Vec<i32> {
     let is_it = |fd: &i32| {
-        std::fs::read_link(format!("/proc/self/fd/{fd}")).is_ok_and(|path| path.ends_with("pagemap"))
+        std::fs::read_link(format!("/proc/self/fd/{fd}"))
+            .is_ok_and(|path| path.ends_with("pagemap"))
     };
     (0..1000).filter(is_it).collect()
 }
@@ -888,7 +919,8 @@ mod injected {
         it.restore(&snapshot);
         let place = it.reserved.place();
         let pages = shown.pages(PageAligned::ZERO, shown.byte_length()).unwrap();
-        let map = || it.memory.map_at(place, 16 * page_bytes(), &pages, Access::Readonly, false).is_err();
+        let map =
+            || it.memory.map_at(place, 16 * page_bytes(), &pages, Access::Readonly, false).is_err();
         assert_eq!(failing("hole", 0, map), Some(true));
         it.restore(&snapshot);
         it.same(&bytes);
@@ -905,7 +937,9 @@ mod injected {
         let bytes = it.bytes();
         let mut refused = 0;
         each(|syscall, before| {
-            let Some(outcome) = failing(syscall, before, || it.try_capture(KEEP_ALL)) else { return false };
+            let Some(outcome) = failing(syscall, before, || it.try_capture(KEEP_ALL)) else {
+                return false;
+            };
             it.same(&bytes);
             match outcome {
                 Ok(snapshot) => {
@@ -961,7 +995,10 @@ mod injected {
     fn standing(it: &One) -> Vec<(Mapped, Arc<Region>, u64)> {
         let region = region(1, 0);
         let entries = it.memory.entries().unwrap();
-        let of = |entry: &wasm_hostmap::mapping::Entry| Mapped { start: entry.span.start(), id: entry.id };
+        let of = |entry: &wasm_hostmap::mapping::Entry| Mapped {
+            start: entry.span.start(),
+            id: entry.id,
+        };
         entries.iter().map(|(entry, _)| (of(entry), Arc::clone(&region), page_bytes())).collect()
     }
 

@@ -1,4 +1,5 @@
-//! Reading ahead and leaving behind, as the process's map and the kernel's page cache show it. No Node involved.
+//! Reading ahead and leaving behind, as the process's map and the kernel's page cache show it. No
+//! Node involved.
 
 #![allow(clippy::arithmetic_side_effects)] // Tests may let arithmetic panic.
 
@@ -20,7 +21,8 @@ use wasm_hostmap::window::{Kind, Rest};
 
 const MIB: u64 = 1 << 20;
 
-/// Waits for what threads of ours do. The deadline is for a machine that does something else, and for a test that fails.
+/// Waits for what threads of ours do. The deadline is for a machine that does something else, and
+/// for a test that fails.
 fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let started = Instant::now();
     while !is_so() {
@@ -40,7 +42,8 @@ fn numbered(byte_length: u64) -> Vec<u8> {
     bytes
 }
 
-/// Bytes of a region's pages that the process has in its page tables: in the stage, and in this range of addresses.
+/// Bytes of a region's pages that the process has in its page tables: in the stage, and in this
+/// range of addresses.
 fn mapped_bytes(region: &Region, memory: std::ops::Range<u64>) -> (u64, u64) {
     let text = std::fs::read_to_string("/proc/self/smaps").unwrap();
     let (mut staged, mut shown) = (0, 0);
@@ -65,8 +68,9 @@ fn mapped_bytes(region: &Region, memory: std::ops::Range<u64>) -> (u64, u64) {
     (staged, shown)
 }
 
-/// Whether these bytes of a region are in the page tables of a stage, all of them. How many pages a stage has in all does not tell: the kernel maps
-/// all of a large folio of the page cache when one page of it is brought in.
+/// Whether these bytes of a region are in the page tables of a stage, all of them. How many pages a
+/// stage has in all does not tell: the kernel maps all of a large folio of the page cache when one
+/// page of it is brought in.
 fn is_staged(region: &Region, memory: &std::ops::Range<u64>, start: u64, end: u64) -> bool {
     use std::os::unix::fs::FileExt;
     const PRESENT: u64 = 1 << 63;
@@ -129,7 +133,8 @@ impl One {
     fn new(byte_length: u64) -> Self {
         let reserved = Reserved::new(4 * MIB / page_bytes());
         let memory = Memory::attach(reserved.place()).unwrap();
-        // As `window_in_free_space` places it: entries of page tables for 2 MiB are moved as they are there, and lost elsewhere.
+        // As `window_in_free_space` places it: entries of page tables for 2 MiB are moved as they
+        // are there, and lost elsewhere.
         let address = reserved.base().next_multiple_of(2 * MIB);
         let length = PageAligned::new(byte_length).unwrap();
         let kind = Kind { length, access: Access::Private, rest: Rest::Inaccessible };
@@ -138,9 +143,12 @@ impl One {
     }
 
     fn slide(&self, region: &Region, start: u64, end: u64, access: Access) {
-        let shown =
-            region.pages(PageAligned::round_down(start), end - PageAligned::round_down(start).get()).unwrap();
-        assert!(self.memory.slide(self.reserved.place(), self.window, Some((&shown, access))).unwrap());
+        let shown = region
+            .pages(PageAligned::round_down(start), end - PageAligned::round_down(start).get())
+            .unwrap();
+        assert!(
+            self.memory.slide(self.reserved.place(), self.window, Some((&shown, access))).unwrap()
+        );
     }
 
     fn staged_bytes(&self, region: &Region) -> u64 {
@@ -155,8 +163,9 @@ impl One {
     fn shows(&self, start: u64, byte_length: u64) -> bool {
         let first = start / page_bytes();
         (0..byte_length / page_bytes()).all(|page| {
-            let head =
-                std::array::from_fn(|at| support::read(self.address + page * page_bytes() + at as u64));
+            let head = std::array::from_fn(|at| {
+                support::read(self.address + page * page_bytes() + at as u64)
+            });
             u64::from_le_bytes(head) == first + page + 1
         })
     }
@@ -179,12 +188,15 @@ fn the_next_chunk_is_in_the_page_tables_before_it_is_touched_and_none_after_the_
     let bytes = numbered(8 * MIB);
     let file = Temp::new("next", &bytes);
     let in_memory =
-        Region::copy_from(bytes.as_ptr() as u64, bytes.len() as u64, "test", PageKind::Ordinary).unwrap();
+        Region::copy_from(bytes.as_ptr() as u64, bytes.len() as u64, "test", PageKind::Ordinary)
+            .unwrap();
     let regions = [&file.open(), &in_memory];
     // How many new bytes a step has, and how many old ones are shown again in front of them.
-    for (chunk, keep) in [(2 * MIB, 0), (MIB, 0), (MIB, page_bytes()), (MIB / 2 + page_bytes(), 5)] {
-        for (region, access) in
-            regions.iter().flat_map(|region| [(region, Access::Readonly), (region, Access::Private)])
+    for (chunk, keep) in [(2 * MIB, 0), (MIB, 0), (MIB, page_bytes()), (MIB / 2 + page_bytes(), 5)]
+    {
+        for (region, access) in regions
+            .iter()
+            .flat_map(|region| [(region, Access::Readonly), (region, Access::Private)])
         {
             let it = One::new(2 * MIB);
             let stream = stream(region, it.address, access, true, false);
@@ -197,7 +209,10 @@ fn the_next_chunk_is_in_the_page_tables_before_it_is_touched_and_none_after_the_
                 let (_, shown) = mapped_bytes(region, it.range());
                 // How much will be kept shows when the second chunk comes.
                 if round > 2 {
-                    assert!(shown >= chunk, "{shown} bytes of {chunk} are there, and nothing was touched");
+                    assert!(
+                        shown >= chunk,
+                        "{shown} bytes of {chunk} are there, and nothing was touched"
+                    );
                 }
                 stream.advance(start, end, end + chunk, round == 0);
                 assert!(it.shows(PageAligned::round_down(start).get(), end - start));
@@ -261,7 +276,8 @@ fn what_was_passed_leaves_the_page_cache_and_what_comes_is_read() {
         it.slide(&region, start, start + MIB, Access::Readonly);
         stream.advance(start, start + MIB, start + 2 * MIB, start == 0);
         assert!(it.shows(start, MIB));
-        // The kernel keeps pages in blocks of up to 2 MiB, and the one that the window shows a part of stays.
+        // The kernel keeps pages in blocks of up to 2 MiB, and the one that the window shows a part
+        // of stays.
         let most = region.byte_length() - start + 2 * MIB;
         eventually("a part of the file", || cached_bytes(&region) <= most);
     }
@@ -313,7 +329,8 @@ fn what_is_not_left_behind_stays_in_the_page_cache() {
 fn a_stream_with_nothing_to_do_is_idle() {
     let _serial = serial();
     let file = Temp::new("idle", &numbered(MIB));
-    let (in_file, in_memory) = (file.open(), Region::allocate(MIB, "test", PageKind::Ordinary).unwrap());
+    let (in_file, in_memory) =
+        (file.open(), Region::allocate(MIB, "test", PageKind::Ordinary).unwrap());
     for (region, access, read_ahead, leave_behind, is_idle) in [
         (&in_file, Access::Readonly, false, false, true),
         (&in_file, Access::Readonly, false, true, false),
@@ -352,7 +369,8 @@ fn streams_of_several_threads_over_one_region_leave_nothing() {
     let bytes = numbered(4 * MIB);
     let file = Temp::new("several", &bytes);
     let in_memory =
-        Region::copy_from(bytes.as_ptr() as u64, bytes.len() as u64, "test", PageKind::Ordinary).unwrap();
+        Region::copy_from(bytes.as_ptr() as u64, bytes.len() as u64, "test", PageKind::Ordinary)
+            .unwrap();
     for region in [&file.open(), &in_memory] {
         std::thread::scope(|scope| {
             for seed in 1..4_u64 {
@@ -402,8 +420,13 @@ fn a_region_that_is_dropped_while_a_thread_is_at_work_is_gone_soon() {
     };
     for round in 0..100_u64 {
         let region = file.open();
-        let stream =
-            stream(&region, 0, if round % 2 == 0 { Access::Readonly } else { Access::Private }, true, true);
+        let stream = stream(
+            &region,
+            0,
+            if round % 2 == 0 { Access::Readonly } else { Access::Private },
+            true,
+            true,
+        );
         stream.advance(0, 1, 4 * MIB, true);
         drop(region);
         stream.advance(MIB, 2 * MIB, 4 * MIB, round % 3 == 0);
@@ -461,7 +484,8 @@ fn a_region_whose_stage_is_read_ahead_can_be_sealed() {
     let _serial = serial();
     let bytes = numbered(2 * MIB);
     let region =
-        Region::copy_from(bytes.as_ptr() as u64, bytes.len() as u64, "test", PageKind::Ordinary).unwrap();
+        Region::copy_from(bytes.as_ptr() as u64, bytes.len() as u64, "test", PageKind::Ordinary)
+            .unwrap();
     let streams = [Access::Readonly, Access::Private, Access::Shared].map(|access| {
         let stream = stream(&region, 0, access, true, true);
         stream.advance(0, 1, 2 * MIB, true);

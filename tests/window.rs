@@ -1,5 +1,5 @@
-//! Windows, held against a model, on reservations made as V8 makes them; with failures injected, and with threads that look
-//! on. No Node involved.
+//! Windows, held against a model, on reservations made as V8 makes them; with failures injected,
+//! and with threads that look on. No Node involved.
 
 #![allow(clippy::arithmetic_side_effects)] // Tests may let arithmetic panic.
 
@@ -7,7 +7,9 @@ mod support;
 
 use std::os::unix::process::ExitStatusExt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use support::{Reserved, Temp, area_of, areas_of, fault_serial as serial, no_hole, page_bytes, pages};
+use support::{
+    Reserved, Temp, area_of, areas_of, fault_serial as serial, no_hole, page_bytes, pages,
+};
 use wasm_hostmap::error::Code;
 use wasm_hostmap::fault::{self, Cause, Outcome};
 use wasm_hostmap::huge::PageKind;
@@ -36,7 +38,8 @@ fn bytes(region: u8, count: u64) -> Vec<u8> {
 
 fn memfd(number: u8, count: u64) -> Region {
     let bytes = bytes(number, count);
-    Region::copy_from(bytes.as_ptr() as u64, bytes.len() as u64, "test", PageKind::Ordinary).unwrap()
+    Region::copy_from(bytes.as_ptr() as u64, bytes.len() as u64, "test", PageKind::Ordinary)
+        .unwrap()
 }
 
 /// What a test has at hand: a memory with a window in it at page 3.
@@ -103,7 +106,10 @@ fn a_window_shows_one_part_after_the_other_and_its_rest() {
             };
             assert!((0..4).all(is_rest), "it is opened empty");
             it.slide(&region, 5, 4, Access::Readonly).unwrap();
-            assert_eq!([0, 1, 2, 3].map(|page| it.read(page)), [5, 6, 7, 8].map(|page| fill_of(1, page)));
+            assert_eq!(
+                [0, 1, 2, 3].map(|page| it.read(page)),
+                [5, 6, 7, 8].map(|page| fill_of(1, page))
+            );
             it.slide(&region, 8, 4, Access::Readonly).unwrap();
             assert_eq!([0, 1].map(|page| it.read(page)), [8, 9].map(|page| fill_of(1, page)));
             assert!((2..4).all(is_rest));
@@ -164,7 +170,9 @@ fn what_a_slide_may_not() {
     }
     it.memory.unmap(it.reserved.place(), it.window).unwrap().unwrap();
     let pages = region.pages(PageAligned::ZERO, 1).unwrap();
-    assert!(!it.memory.slide(it.reserved.place(), it.window, Some((&pages, Access::Readonly))).unwrap());
+    assert!(
+        !it.memory.slide(it.reserved.place(), it.window, Some((&pages, Access::Readonly))).unwrap()
+    );
     assert!(!it.memory.slide(it.reserved.place(), it.window, None).unwrap());
 }
 
@@ -178,7 +186,8 @@ fn a_mapping_is_no_window() {
     let mapped = memory.map_at(reserved.place(), 0, &whole, Access::Readonly, false).unwrap();
     assert_eq!(memory.slide(reserved.place(), mapped, None).unwrap_err().code, Code::Internal);
     assert_eq!(reserved.read(0), fill_of(0, 0));
-    let error = memory.window_at(reserved.place(), 0, kind(1, Access::Readonly, Rest::Zeros)).unwrap_err();
+    let error =
+        memory.window_at(reserved.place(), 0, kind(1, Access::Readonly, Rest::Zeros)).unwrap_err();
     assert_eq!(error.code, Code::Overlap);
 }
 
@@ -350,7 +359,8 @@ fn areas_come_back_when_windows_and_regions_go() {
         let region = if round % 2 == 0 { memfd(1, 64) } else { file.open() };
         let at = round % 32 * page_bytes();
         let access = support::access(u8::try_from(round % 3).unwrap() % 2);
-        let window = memory.window_at(reserved.place(), at, kind(64, access, Rest::Inaccessible)).unwrap();
+        let window =
+            memory.window_at(reserved.place(), at, kind(64, access, Rest::Inaccessible)).unwrap();
         for region in [&kept, &region] {
             let shown = region.pages(PageAligned::ZERO, region.byte_length() / 2).unwrap();
             assert!(memory.slide(reserved.place(), window, Some((&shown, access))).unwrap());
@@ -373,7 +383,8 @@ fn a_used_up_stage_is_replaced_and_the_old_one_goes() {
     support::write(mark.address(), 77);
     drop(mark);
     let it = One::new(kind(4, Access::Readonly, Rest::Inaccessible));
-    let grain = region.pages(pages(4), pages(4).get()).unwrap().grain(it.reserved.base() + pages(3).get());
+    let grain =
+        region.pages(pages(4), pages(4).get()).unwrap().grain(it.reserved.base() + pages(3).get());
     let first = region.stage(Sharing::ReadOnly, grain, true).unwrap();
     let whole = PageSpan::new(PageAligned::ZERO, PageAligned::new(1 << 30).unwrap()).unwrap();
     for _ in 0..32 {
@@ -418,7 +429,8 @@ struct Numbers(u64);
 
 impl Numbers {
     fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % end
     }
 }
@@ -431,7 +443,8 @@ fn threads_that_read_and_write_a_window_while_it_slides_find_bytes_of_a_region_o
     let files = [1_u8, 2].map(|fill| Temp::new(&format!("threads-{fill}"), &vec![fill; 16 * page]));
     let in_memory = [3_u8, 4].map(|fill| {
         let bytes = vec![fill; 16 * page];
-        Region::copy_from(bytes.as_ptr() as u64, bytes.len() as u64, "test", PageKind::Ordinary).unwrap()
+        Region::copy_from(bytes.as_ptr() as u64, bytes.len() as u64, "test", PageKind::Ordinary)
+            .unwrap()
     });
     in_memory[1].seal().unwrap();
     let regions = [&files[0].open(), &files[1].open(), &in_memory[0], &in_memory[1]];
@@ -463,7 +476,9 @@ fn threads_that_read_and_write_a_window_while_it_slides_find_bytes_of_a_region_o
                 let count = (1 + numbers.below(8)).min(16 - first);
                 match round % 5 {
                     4 => it.empty(),
-                    nth => it.slide(regions[usize::try_from(nth).unwrap()], first, count, access).unwrap(),
+                    nth => it
+                        .slide(regions[usize::try_from(nth).unwrap()], first, count, access)
+                        .unwrap(),
                 }
             }
             done.store(true, Ordering::Relaxed);
@@ -474,7 +489,10 @@ fn threads_that_read_and_write_a_window_while_it_slides_find_bytes_of_a_region_o
                 assert_eq!(support::read(view.address() + page * page_bytes() + 5), fill);
             }
             it.slide(region, 0, 8, access).unwrap();
-            assert!((0..8).all(|page| it.read(page) == fill), "nothing of what was shown before is left");
+            assert!(
+                (0..8).all(|page| it.read(page) == fill),
+                "nothing of what was shown before is left"
+            );
         }
         no_hole(&it.reserved);
     }
@@ -503,11 +521,16 @@ fn threads_that_read_while_a_window_opens_slides_and_closes_in_one_place() {
         }
         for round in 0..1000 {
             let rest = if round % 2 == 0 { Rest::Inaccessible } else { Rest::Zeros };
-            let window = memory.window_at(reserved.place(), 0, kind(4, Access::Readonly, rest)).unwrap();
+            let window =
+                memory.window_at(reserved.place(), 0, kind(4, Access::Readonly, rest)).unwrap();
             for count in [2, 4, 1] {
                 let region = &regions[usize::try_from((round + count) % 2).unwrap()];
                 let shown = region.pages(PageAligned::ZERO, count * page_bytes()).unwrap();
-                assert!(memory.slide(reserved.place(), window, Some((&shown, Access::Readonly))).unwrap());
+                assert!(
+                    memory
+                        .slide(reserved.place(), window, Some((&shown, Access::Readonly)))
+                        .unwrap()
+                );
             }
             memory.unmap(reserved.place(), window).unwrap().unwrap();
         }
@@ -526,8 +549,8 @@ fn windows_of_several_threads_share_a_stage() {
     let _serial = serial();
     let file = Temp::new("share", &bytes(0, 60));
     for region in [&memfd(0, 60), &file.open()] {
-        let stages =
-            [Grain::Huge, Grain::Small].map(|grain| region.stage(Sharing::ReadOnly, grain, true).unwrap());
+        let stages = [Grain::Huge, Grain::Small]
+            .map(|grain| region.stage(Sharing::ReadOnly, grain, true).unwrap());
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
             // One that brings in and lets go, as reading ahead does.
@@ -535,7 +558,8 @@ fn windows_of_several_threads_share_a_stage() {
                 let mut numbers = Numbers(1);
                 while !done.load(Ordering::Relaxed) {
                     let first = numbers.below(60);
-                    let range = PageSpan::new(pages(first), pages(1 + numbers.below(60 - first))).unwrap();
+                    let range =
+                        PageSpan::new(pages(first), pages(1 + numbers.below(60 - first))).unwrap();
                     let stage = &stages[usize::try_from(numbers.below(2)).unwrap()];
                     if numbers.below(2) == 0 {
                         stage.bring_in(range, region.is_memory())
@@ -630,7 +654,8 @@ fn slide_under_limit(resource: nix::sys::resource::Resource, line: &str) {
     let mut fill = Vec::new();
     let mut refused = 0;
     for round in 0..200 {
-        // So that what is shown next needs more room than what it replaces gives back. It takes no room itself.
+        // So that what is shown next needs more room than what it replaces gives back. It takes no
+        // room itself.
         it.empty();
         limit(most);
         fill.extend(Mmap::new(PageAligned::new(512 << 10).unwrap(), Pages::Zeros).ok());
@@ -718,7 +743,10 @@ mod injected {
                         assert!(it.area(page).is_inaccessible() || it.read(page) == 0);
                     }
                     it.slide(region, 4, 4, Access::Readonly).unwrap();
-                    assert_eq!([0, 3].map(|page| it.read(page)), [4, 7].map(|page| fill_of(0, page)));
+                    assert_eq!(
+                        [0, 3].map(|page| it.read(page)),
+                        [4, 7].map(|page| fill_of(0, page))
+                    );
                     it.empty();
                     it.memory.unmap(it.reserved.place(), it.window).unwrap().unwrap();
                     assert_eq!(it.read(0), 0);

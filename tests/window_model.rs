@@ -1,4 +1,5 @@
-//! Windows beside mappings in a memory that grows, held against a model of pages, with failures injected. No Node involved.
+//! Windows beside mappings in a memory that grows, held against a model of pages, with failures
+//! injected. No Node involved.
 
 #![allow(clippy::arithmetic_side_effects)] // Tests may let arithmetic panic.
 
@@ -73,7 +74,11 @@ struct WindowNow {
 
 impl WindowNow {
     fn rest(self) -> Page {
-        if self.trap { Page::Inaccessible } else { Page::Zeros { ends: [0, 0], writable: self.access != 0 } }
+        if self.trap {
+            Page::Inaccessible
+        } else {
+            Page::Zeros { ends: [0, 0], writable: self.access != 0 }
+        }
     }
 }
 
@@ -125,7 +130,13 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let nth = 0..8_usize;
     let slide = (nth.clone(), 0..4_usize, 0..12_usize, 1..7 * page_bytes(), 0..3_u8).prop_map(
-        |(nth, region, first, byte_length, access)| Step::Slide { nth, region, first, byte_length, access },
+        |(nth, region, first, byte_length, access)| Step::Slide {
+            nth,
+            region,
+            first,
+            byte_length,
+            access,
+        },
     );
     let open = (proptest::option::of(0..40_usize), 1..8_usize, 0..3_u8, any::<bool>())
         .prop_map(|(at, size, access, trap)| Step::Open { at, size, access, trap });
@@ -190,9 +201,11 @@ impl Ground {
             (0..length).map(|at| from + u8::try_from(at / page).unwrap()).collect()
         };
         let copy = |bytes: &[u8]| {
-            Region::copy_from(bytes.as_ptr() as u64, bytes.len() as u64, "test", PageKind::Ordinary).unwrap()
+            Region::copy_from(bytes.as_ptr() as u64, bytes.len() as u64, "test", PageKind::Ordinary)
+                .unwrap()
         };
-        // No whole pages; sealed; a part of a file, with more bytes behind it; a file that can't be written.
+        // No whole pages; sealed; a part of a file, with more bytes behind it; a file that can't be
+        // written.
         let [first, second] = [bytes(10, 4 * page - 50), bytes(50, 8 * page)];
         let [third, fourth] = [bytes(100, 13 * page), bytes(150, 6 * page + 1)];
         let files = [Temp::new("model-part", &third), Temp::new("model-whole", &fourth)];
@@ -209,7 +222,8 @@ impl Ground {
             let ends = |page_of: &[u8]| [page_of[0], page_of.get(page - 1).copied().unwrap_or(0)];
             bytes.chunks(page).map(ends).collect()
         });
-        let views = regions.iter().map(|region| region.view(0, region.byte_length()).unwrap()).collect();
+        let views =
+            regions.iter().map(|region| region.view(0, region.byte_length()).unwrap()).collect();
         Self { regions, data: data.to_vec(), views, _files: files }
     }
 
@@ -244,7 +258,13 @@ impl Model {
     fn new() -> Self {
         let reserved = Reserved::new(16);
         let memory = Memory::attach(reserved.place()).unwrap();
-        Self { ground: Ground::new(), reserved, memory, pages: vec![Page::Own([0, 0]); 16], live: Vec::new() }
+        Self {
+            ground: Ground::new(),
+            reserved,
+            memory,
+            pages: vec![Page::Own([0, 0]); 16],
+            live: Vec::new(),
+        }
     }
 
     fn window(&self, nth: usize) -> Option<usize> {
@@ -307,7 +327,14 @@ impl Model {
         }
     }
 
-    fn open(&mut self, at: Option<usize>, size: usize, access: u8, trap: bool, injected: bool) -> Checked {
+    fn open(
+        &mut self,
+        at: Option<usize>,
+        size: usize,
+        access: u8,
+        trap: bool,
+        injected: bool,
+    ) -> Checked {
         let rest = if trap { Rest::Inaccessible } else { Rest::Zeros };
         let kind = Kind { length: pages(size as u64), access: support::access(access), rest };
         let place = self.reserved.place();
@@ -328,7 +355,8 @@ impl Model {
                 support::forget();
                 if start < 128 {
                     self.grow(None)?;
-                    let (start, end) = (pages(start as u64).get(), pages(self.pages.len() as u64).get());
+                    let (start, end) =
+                        (pages(start as u64).get(), pages(self.pages.len() as u64).get());
                     self.memory.add_free_space(self.reserved.place(), start, end).unwrap();
                 }
             }
@@ -339,7 +367,10 @@ impl Model {
 
     fn is_taken(&self, first: usize, size: usize) -> bool {
         first + size > self.pages.len()
-            || self.live.iter().any(|other| other.first < first + size && first < other.first + other.size)
+            || self
+                .live
+                .iter()
+                .any(|other| other.first < first + size && first < other.first + other.size)
     }
 
     fn check_refusal(&self, error: &Error, at: Option<(usize, usize)>, injected: bool) -> Checked {
@@ -348,7 +379,8 @@ impl Model {
             return Ok(());
         }
         let Some((first, size)) = at else { panic!("{error}") };
-        let expected = if first + size > self.pages.len() { Code::OutOfRange } else { Code::Overlap };
+        let expected =
+            if first + size > self.pages.len() { Code::OutOfRange } else { Code::Overlap };
         prop_assert!(self.is_taken(first, size) && error.code == expected, "{}", error);
         Ok(())
     }
@@ -357,7 +389,13 @@ impl Model {
         let shown = self.ground.pages(region, 0, u64::MAX);
         let size = usize::try_from(shown.length().get() / page_bytes()).unwrap();
         let asked = support::access(access);
-        match self.memory.map_at(self.reserved.place(), at as u64 * page_bytes(), &shown, asked, false) {
+        match self.memory.map_at(
+            self.reserved.place(),
+            at as u64 * page_bytes(),
+            &shown,
+            asked,
+            false,
+        ) {
             Ok(mapped) => {
                 prop_assert!(!self.is_taken(at, size));
                 self.live.push(Live { mapped, first: at, size, window: None });
@@ -371,7 +409,12 @@ impl Model {
         Ok(())
     }
 
-    fn slide(&mut self, index: usize, to: Option<(usize, usize, u64, u8)>, injected: bool) -> Checked {
+    fn slide(
+        &mut self,
+        index: usize,
+        to: Option<(usize, usize, u64, u8)>,
+        injected: bool,
+    ) -> Checked {
         let Live { mapped, first, size, window } = self.live[index];
         let before = window.unwrap();
         let shown = to.map(|(region, from, byte_length, access)| {
@@ -380,14 +423,15 @@ impl Model {
             (self.ground.pages(region, from, byte_length), region, from, access)
         });
         let pages = shown.as_ref().map(|(pages, _, _, access)| (pages, support::access(*access)));
-        let count =
-            pages.map_or(0, |(pages, _)| usize::try_from(pages.length().get() / page_bytes()).unwrap());
+        let count = pages
+            .map_or(0, |(pages, _)| usize::try_from(pages.length().get() / page_bytes()).unwrap());
         let slid = self.memory.slide(self.reserved.place(), mapped, pages);
         let to = shown.map(|(_, region, from, access)| (region, from, access));
         match slid {
             Ok(there) => {
                 prop_assert!(there);
-                // All that was not shown before stays as it was, where nobody can have written to it.
+                // All that was not shown before stays as it was, where nobody can have written to
+                // it.
                 if count < before.shown || before.access != 0 {
                     self.lay_rest(index, count);
                 }
@@ -470,7 +514,11 @@ impl Model {
             }
             Step::Stage { region, access, small } => {
                 let grain = if small { Grain::Small } else { Grain::Huge };
-                drop(self.ground.regions[region].stage(support::access(access).sharing(), grain, true));
+                drop(self.ground.regions[region].stage(
+                    support::access(access).sharing(),
+                    grain,
+                    true,
+                ));
             }
         }
         Ok(())
@@ -500,8 +548,13 @@ impl Model {
         let mut live: Vec<(u64, Option<PageAligned>)> =
             self.live.iter().map(|live| (live.mapped.id, shown(live))).collect();
         live.sort_unstable();
-        let mut entries: Vec<_> =
-            self.memory.entries().unwrap().iter().map(|(entry, shown)| (entry.id, *shown)).collect();
+        let mut entries: Vec<_> = self
+            .memory
+            .entries()
+            .unwrap()
+            .iter()
+            .map(|(entry, shown)| (entry.id, *shown))
+            .collect();
         entries.sort_unstable();
         prop_assert_eq!(entries, live);
         Ok(())
@@ -511,8 +564,9 @@ impl Model {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// Contents, protection, errors and the process's map agree with a model after each step. With the feature `inject`, system
-    /// calls fail now and then; then a mapping or window is what it was, or a window shows less, and there is never a hole.
+    /// Contents, protection, errors and the process's map agree with a model after each step. With
+    /// the feature `inject`, system calls fail now and then; then a mapping or window is what it
+    /// was, or a window shows less, and there is never a hole.
     #[test]
     fn windows_agree_with_a_model(steps in steps(), failures in failures()) {
         let _serial = fault_serial();

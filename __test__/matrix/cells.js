@@ -1,6 +1,7 @@
 'use strict'
 
-// The factors of the matrix, the cells that they span, and a choice of cells that has every pair of them.
+// The factors of the matrix, the cells that they span, and a choice of cells that has every pair of
+// them.
 
 const { createHash } = require('node:crypto')
 const { wasmAccesses } = require('./wasm-accesses')
@@ -16,9 +17,9 @@ const PAST_A_WINDOW = 'past a window'
 const VIEWS = ['view, sealed', 'view, then sealed', 'view, read-only file', 'view, writable file']
 
 /**
- * What is accessed, and what came before: nothing; the file under it has shrunk; the module has grown its memory.
- * A memfd can't shrink and a view can't grow. Or, past what a window shows, what its rest is: nothing, zeros that can be
- * read, zeros that can be written.
+ * What is accessed, and what came before: nothing; the file under it has shrunk; the module has
+ * grown its memory. A memfd can't shrink and a view can't grow. Or, past what a window shows, what
+ * its rest is: nothing, zeros that can be read, zeros that can be written.
  */
 const PLACES = [
   ...MAPPINGS.flatMap(target => ['present', 'shrunk', 'grown'].map(state => `${target}: ${state}`)),
@@ -36,8 +37,8 @@ const parsePlace = place => {
 const FACTORS = {
   access: [...accessNamed.keys()],
   place: PLACES,
-  // V8's compilers, of Wasm and of JavaScript: those that are fast to compile, and those that optimize; and V8 as it
-  // comes, but without its trap handler, which only matters to Wasm.
+  // V8's compilers, of Wasm and of JavaScript: those that are fast to compile, and those that
+  // optimize; and V8 as it comes, but without its trap handler, which only matters to Wasm.
   tier: ['liftoff', 'turbofan', 'trapless'],
   thread: ['main', 'worker'],
   // A view is in no memory.
@@ -54,7 +55,8 @@ function cellsOf({ name, side, memories = FACTORS.memory }) {
       if ((memory === 'none') !== isView) continue
       for (const tier of FACTORS.tier) {
         if (tier === 'trapless' && side !== 'wasm') continue
-        for (const thread of FACTORS.thread) cells.push({ access: name, place, tier, thread, memory })
+        for (const thread of FACTORS.thread)
+          cells.push({ access: name, place, tier, thread, memory })
       }
     }
   }
@@ -65,14 +67,16 @@ function cellsOf({ name, side, memories = FACTORS.memory }) {
 const allCells = () => accesses.flatMap(cellsOf)
 
 /** Whether this Node.js has what a cell needs. */
-const canRun = ({ access, memory }) => accessNamed.get(access).exists && (memory !== 'i64' || hasMemory64)
+const canRun = ({ access, memory }) =>
+  accessNamed.get(access).exists && (memory !== 'i64' || hasMemory64)
 
 const NAMES = Object.keys(FACTORS)
 
 function pairsOf(cell) {
   const pairs = []
   for (let i = 0; i < NAMES.length; i++)
-    for (let j = i + 1; j < NAMES.length; j++) pairs.push(`${i} ${cell[NAMES[i]]} ${j} ${cell[NAMES[j]]}`)
+    for (let j = i + 1; j < NAMES.length; j++)
+      pairs.push(`${i} ${cell[NAMES[i]]} ${j} ${cell[NAMES[j]]}`)
   return pairs
 }
 
@@ -80,9 +84,10 @@ function pairsOf(cell) {
 const lotOf = cell => createHash('sha1').update(Object.values(cell).join()).digest('latin1')
 
 /**
- * Cells such that each pair of values, of any two factors, that is in some cell is in one of these. Greedy, access by
- * access: the cell with most pairs that are new comes next, and lots are cast where there are several, so that the choice
- * does not favour a few combinations of the other factors. The same on each run.
+ * Cells such that each pair of values, of any two factors, that is in some cell is in one of these.
+ * Greedy, access by access: the cell with most pairs that are new comes next, and lots are cast
+ * where there are several, so that the choice does not favour a few combinations of the other
+ * factors. The same on each run.
  */
 function pairwiseCells() {
   const covered = new Set()
@@ -107,7 +112,10 @@ function pairwiseCells() {
   return chosen
 }
 
-/** Whether a mapping is what a window shows after some slides. Every other one is: nothing may depend on it. */
+/**
+ * Whether a mapping is what a window shows after some slides. Every other one is: nothing may
+ * depend on it.
+ */
 const isByWindow = cell => lotOf(cell).charCodeAt(1) % 2 === 0
 
 module.exports = {

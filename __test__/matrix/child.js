@@ -1,14 +1,17 @@
 'use strict'
 
-// Does the accesses of some cells, one after the other, and says before each which one it is, so that whoever started
-// this process knows which one ended it. Says what came of each, in one word, and what is not as it is promised.
+// Does the accesses of some cells, one after the other, and says before each which one it is, so
+// that whoever started this process knows which one ended it. Says what came of each, in one word,
+// and what is not as it is promised.
 
 const fs = require('node:fs')
 const path = require('node:path')
 const { isMainThread, Worker, workerData } = require('node:worker_threads')
 
 // `temporary` is a directory of this process alone, made and removed by the parent.
-const { temporary, thread, cells } = isMainThread ? JSON.parse(fs.readFileSync(0, 'utf8')) : workerData
+const { temporary, thread, cells } = isMainThread
+  ? JSON.parse(fs.readFileSync(0, 'utf8'))
+  : workerData
 
 if (isMainThread && thread === 'worker') {
   // The library is loaded in the worker alone.
@@ -45,7 +48,9 @@ const files = {
   empty: fs.openSync(path.join(temporary, 'empty'), 'w+')
 }
 
-/** All that an access needs to find the target in a buffer in which the region's bytes start here. */
+/**
+ * All that an access needs to find the target in a buffer in which the region's bytes start here.
+ */
 const bytesIn = (buffer, start) => ({ ...bytesFor(buffer, start + target - at), files })
 
 // Without the library.
@@ -65,7 +70,8 @@ async function plainGuest(kind) {
 
 async function runPlainly(access, memory, content) {
   const guest = await plainGuest(memory === 'none' ? 'i32' : memory)
-  const [buffer, start] = memory === 'none' ? [new ArrayBuffer(regionBytes), 0] : [guest.memory.buffer, at]
+  const [buffer, start] =
+    memory === 'none' ? [new ArrayBuffer(regionBytes), 0] : [guest.memory.buffer, at]
   const whole = new Uint8Array(buffer, start, regionBytes)
   whole.set(content)
   const bytes = bytesIn(buffer, start)
@@ -82,7 +88,10 @@ const compiler = process.execArgv.includes('--allow-natives-syntax')
 
 let last
 
-/** What an access does to plain bytes. JavaScript's code is warm then, and may be optimized on its next call. */
+/**
+ * What an access does to plain bytes. JavaScript's code is warm then, and may be optimized on its
+ * next call.
+ */
 async function plainOutcomes(access, memory) {
   const key = `${access.name} ${memory}`
   if (last?.key !== key) {
@@ -98,7 +107,9 @@ async function plainOutcomes(access, memory) {
 
 // With it.
 
-/** A region of the kind that a place needs, and the descriptor by which the test sees what it has. */
+/**
+ * A region of the kind that a place needs, and the descriptor by which the test sees what it has.
+ */
 function makeRegion(name, { target: where, state }) {
   if (!/file/.test(where) && state !== 'shrunk') {
     const region = HostRegion.copyFrom(noise, { name })
@@ -108,7 +119,9 @@ function makeRegion(name, { target: where, state }) {
   const file = path.join(temporary, name)
   const fd = fs.openSync(file, 'w+')
   fs.writeSync(fd, noise, 0, regionBytes, 0)
-  const region = HostRegion.open(file, { writable: where === 'shared' || where === 'view, writable file' })
+  const region = HostRegion.open(file, {
+    writable: where === 'shared' || where === 'view, writable file'
+  })
   fs.unlinkSync(file)
   const close = () => {
     region.close()
@@ -122,7 +135,10 @@ function contentOf(fd) {
   return bytes.subarray(0, fs.readSync(fd, bytes, 0, bytes.length, 0))
 }
 
-/** A window that shows the region, or the first page of it and its rest. It showed something else before. */
+/**
+ * A window that shows the region, or the first page of it and its rest. It showed something else
+ * before.
+ */
 function makeWindow(guarded, region, { target: where, state, isRest }) {
   const access = isRest ? (state === 'zeros' ? 'readonly' : 'private') : where
   const rest = isRest && state !== 'trap' ? 'zeros' : 'trap'
@@ -142,7 +158,12 @@ async function runCell(index, cell) {
   const { region, fd, close } = makeRegion(`cell ${index}`, { target: where, state })
   const kind = isView ? 'i32' : memory
   const { address, shared } = ground.MEMORIES[kind]
-  const guarded = new GuardedMemory({ initial: ground.MINIMUM, maximum: ground.MAXIMUM, shared, address })
+  const guarded = new GuardedMemory({
+    initial: ground.MINIMUM,
+    maximum: ground.MAXIMUM,
+    shared,
+    address
+  })
   const guest = await Guest.make(kind, guarded.memory)
   const makeMapping = () =>
     isRest || isByWindow(cell)
@@ -195,20 +216,33 @@ async function runCell(index, cell) {
       'a store after the next call into the library is not what it should be'
     )
     const counted = state === 'trap' || !traps
-    check(mapping.strayWrites + mapping.faults === counts + counted, 'it does not count as it should')
+    check(
+      mapping.strayWrites + mapping.faults === counts + counted,
+      'it does not count as it should'
+    )
     if (!traps && state === 'zeros') warnings.add('HOSTMAP_STRAY_WRITE')
-    check(contentOf(fd).equals(noise), 'the region changed by a store after the next call into the library')
+    check(
+      contentOf(fd).equals(noise),
+      'the region changed by a store after the next call into the library'
+    )
   }
   if (where === 'readonly') {
     GuardedMemory.from(guarded.memory)
     const counts = mapping.strayWrites
-    if (traps) check(guest.storeTraps(), 'a store after the next call into the library does not trap')
+    if (traps)
+      check(guest.storeTraps(), 'a store after the next call into the library does not trap')
     else {
       guest.storeTraps()
       warnings.add('HOSTMAP_STRAY_WRITE')
-      check(mapping.strayWrites === counts + 1, 'a store after the next call into the library does not count')
+      check(
+        mapping.strayWrites === counts + 1,
+        'a store after the next call into the library does not count'
+      )
     }
-    check(contentOf(fd).equals(noise), 'the region changed by a store after the next call into the library')
+    check(
+      contentOf(fd).equals(noise),
+      'the region changed by a store after the next call into the library'
+    )
   }
   if (trapped) {
     if (state === 'shrunk') fs.ftruncateSync(fd, pageBytes)
@@ -221,8 +255,8 @@ async function runCell(index, cell) {
   return problems.length === 0 ? { outcome } : { outcome, problems }
 }
 
-// Warnings come later, at the latest before the process ends, and no more than so many of a kind. The name of its region
-// tells which cell's one is. Past what a window shows there is no region.
+// Warnings come later, at the latest before the process ends, and no more than so many of a kind.
+// The name of its region tells which cell's one is. Past what a window shows there is no region.
 const MOST_WARNINGS = 100
 const PAST_END = 'HOSTMAP_PAST_END'
 const allWarnings = new Map()
@@ -236,7 +270,9 @@ function warningsOf(code) {
 process.on('warning', ({ name, code, message }) => {
   if (name !== 'HostmapWarning') return
   const { given } = warningsOf(code)
-  given.push(code === PAST_END ? `window ${given.length}` : Number(/region "cell (\d+)"/.exec(message)[1]))
+  given.push(
+    code === PAST_END ? `window ${given.length}` : Number(/region "cell (\d+)"/.exec(message)[1])
+  )
 })
 process.on('exit', () => {
   for (const [code, { expected, given }] of allWarnings) {

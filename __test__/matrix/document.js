@@ -97,7 +97,13 @@ const REST_TITLES = {
   'private zeros': "rest 'zeros', private or shared"
 }
 
-const VALUES = { i32: '32-bit', shared: 'shared', i64: '64-bit', main: 'main thread', worker: 'workers' }
+const VALUES = {
+  i32: '32-bit',
+  shared: 'shared',
+  i64: '64-bit',
+  main: 'main thread',
+  worker: 'workers'
+}
 
 /** What a tree says of V8 with its trap handler, or without it. */
 function pruned(tree, traps) {
@@ -105,7 +111,9 @@ function pruned(tree, traps) {
   const [[split, branches]] = Object.entries(tree)
   const left = new Map()
   for (const [names, branch] of Object.entries(branches)) {
-    const kept = names.split(', ').filter(name => split !== 'tier' || (name !== 'trapless') === traps)
+    const kept = names
+      .split(', ')
+      .filter(name => split !== 'tier' || (name !== 'trapless') === traps)
     if (kept.length === 0) continue
     const below = pruned(branch, traps)
     const key = JSON.stringify(below)
@@ -166,12 +174,25 @@ function tableOf(table, places) {
   return markdownTable(['Access', ...head], rows)
 }
 
-/** Accesses that end their process or come to something that has no name, `[[access, place, outcome], ...]`. */
+/**
+ * Accesses that end their process or come to something that has no name, `[[access, place,
+ * outcome], ...]`.
+ */
 function strangeIn(table) {
-  const names = new Set(['data', 'region', 'private page', 'zeros', 'trap', 'error:EFAULT', 'untouched'])
+  const names = new Set([
+    'data',
+    'region',
+    'private page',
+    'zeros',
+    'trap',
+    'error:EFAULT',
+    'untouched'
+  ])
   return table.accesses
     .flatMap(access =>
-      PLACES.flatMap(place => wordsOf(table.treeOf(access, place)).map(word => [access, place, word]))
+      PLACES.flatMap(place =>
+        wordsOf(table.treeOf(access, place)).map(word => [access, place, word])
+      )
     )
     .filter(([, , word]) => !names.has(word))
 }
@@ -206,7 +227,9 @@ function documentOf(table) {
   return [
     HEAD.replace('NODES', table.nodes.join(', ').replace(/, (?=\d+$)/, ' and ')),
     '## Accesses that end the process\n',
-    strange.length === 0 ? 'None.\n' : `${markdownTable(['Access', 'Where', 'Outcome'], strange)}\n`,
+    strange.length === 0
+      ? 'None.\n'
+      : `${markdownTable(['Access', 'Where', 'Outcome'], strange)}\n`,
     NO_TRAPS,
     '## Mappings, and what windows show\n',
     `${tableOf(table, ofMappings)}\n`,

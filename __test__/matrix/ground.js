@@ -23,7 +23,8 @@ const LENGTH = 64
 const SOURCE_AT = 1024
 const SCRATCH_AT = 2048
 
-// In Wasm pages, and enough for host pages of 64 KiB. Addresses below MINIMUM can be constants in code.
+// In Wasm pages, and enough for host pages of 64 KiB. Addresses below MINIMUM can be constants in
+// code.
 const MINIMUM = 8
 const MAXIMUM = 16
 
@@ -33,7 +34,8 @@ const MEMORIES = {
   i64: { address: 'i64', shared: false }
 }
 
-// A seed by which the numbers at the target, of every type, are neither so large nor so small that 49 more is no change.
+// A seed by which the numbers at the target, of every type, are neither so large nor so small that
+// 49 more is no change.
 const noise = makeNoise(regionBytes, 689)
 
 /** What the file has when it has shrunk. */

@@ -1,6 +1,7 @@
 'use strict'
 
-// A memory with a module over it that does the accesses, in one activation of Wasm with a read out of bounds.
+// A memory with a module over it that does the accesses, in one activation of Wasm with a read out
+// of bounds.
 
 const ground = require('./ground')
 const { compileAccesses } = require('./wasm-accesses')
@@ -37,8 +38,9 @@ class Guest {
   }
 
   /**
-   * Does an access, and then reads out of bounds: both in one activation of Wasm, which calls JavaScript where the access
-   * is JavaScript's. Gives what the access saw or threw, and whether the read was caught as the trap that it is.
+   * Does an access, and then reads out of bounds: both in one activation of Wasm, which calls
+   * JavaScript where the access is JavaScript's. Gives what the access saw or threw, and whether
+   * the read was caught as the trap that it is.
    */
   attempt(access, bytes) {
     const { exports } = this
@@ -57,7 +59,10 @@ class Guest {
     }
     // A trap of the access itself ends the activation.
     if (exports.stage.value === 0) return { error, trapsAfter: this.outOfBoundsTraps() }
-    return { seen: access.side === 'wasm' ? shown(exports.seen.value) : seen, trapsAfter: isTrap(error) }
+    return {
+      seen: access.side === 'wasm' ? shown(exports.seen.value) : seen,
+      trapsAfter: isTrap(error)
+    }
   }
 
   /** For accesses whose work is done on another thread. */
@@ -69,7 +74,10 @@ class Guest {
     return { ...outcome, trapsAfter: this.outOfBoundsTraps() }
   }
 
-  /** An access that traps, in a call out of Wasm through JavaScript: whether the caller can trap and be caught then. */
+  /**
+   * An access that traps, in a call out of Wasm through JavaScript: whether the caller can trap and
+   * be caught then.
+   */
   trapsRound(access) {
     let inner
     this.host = () => {

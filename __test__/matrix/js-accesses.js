@@ -1,7 +1,7 @@
 'use strict'
 
-// What JavaScript and Node's own C++ do to the bytes of a memory or a view: the calls, each under the name by which the
-// table knows it.
+// What JavaScript and Node's own C++ do to the bytes of a memory or a view: the calls, each under
+// the name by which the table knows it.
 
 const crypto = require('node:crypto')
 const fs = require('node:fs')
@@ -67,7 +67,8 @@ function bytesFor(arrayBuffer, where) {
   }
 }
 
-// A function of its own for each type, as scripts have it, so that the optimizing compiler sees one type.
+// A function of its own for each type, as scripts have it, so that the optimizing compiler sees one
+// type.
 const element = (type, code) => new Function('t', 'value', code.replaceAll('ARRAY', `t.${type}`))
 const valueOf = type => (/Big/.test(type) ? VALUE : 49)
 
@@ -127,19 +128,35 @@ const atomics = ATOMIC_TYPES.flatMap(type => {
   )
   const other = /Big/.test(type) ? there ^ 1n : there ^ 1
   const call = (method, operands = '') =>
-    new Function('t', 'x', 'y', `return Atomics.${method}(t.${type}, t.where / ${bytes}${operands})`)
+    new Function(
+      't',
+      'x',
+      'y',
+      `return Atomics.${method}(t.${type}, t.where / ${bytes}${operands})`
+    )
   const simple = ['add', 'sub', 'and', 'or', 'xor', 'exchange'].map(method => {
     const run = call(method, ', x')
-    return js('Atomics read-modify-write', `Atomics.${method}(${type})`, t => run(t, value), { inner: run })
+    return js('Atomics read-modify-write', `Atomics.${method}(${type})`, t => run(t, value), {
+      inner: run
+    })
   })
-  const [load, store, exchange] = [call('load'), call('store', ', x'), call('compareExchange', ', x, y')]
+  const [load, store, exchange] = [
+    call('load'),
+    call('store', ', x'),
+    call('compareExchange', ', x, y')
+  ]
   return [
     js('Atomics.load', `Atomics.load(${type})`, t => load(t), { inner: load }),
     js('Atomics.store', `Atomics.store(${type})`, t => void store(t, value), { inner: store }),
     ...simple,
-    js('Atomics read-modify-write', `Atomics.compareExchange(${type})`, t => exchange(t, there, value), {
-      inner: exchange
-    }),
+    js(
+      'Atomics read-modify-write',
+      `Atomics.compareExchange(${type})`,
+      t => exchange(t, there, value),
+      {
+        inner: exchange
+      }
+    ),
     js(
       'Atomics exchange that finds another value',
       `Atomics.compareExchange(${type}) that finds another value`,
@@ -155,11 +172,19 @@ const waiting = [
   ...[
     ['Atomics.wait(Int32Array)', t => Atomics.wait(t.Int32Array, t.where / 4, word, 0)],
     ['Atomics.wait(BigInt64Array)', t => Atomics.wait(t.BigInt64Array, t.where / 8, longWord, 0)],
-    ['Atomics.waitAsync(Int32Array)', t => Atomics.waitAsync(t.Int32Array, t.where / 4, word, 0).value]
+    [
+      'Atomics.waitAsync(Int32Array)',
+      t => Atomics.waitAsync(t.Int32Array, t.where / 4, word, 0).value
+    ]
   ].map(([name, run]) => js('Atomics.wait', name, run, { memories: ['shared'] })),
-  js('Atomics.notify', 'Atomics.notify(Int32Array)', t => Atomics.notify(t.Int32Array, t.where / 4, 1), {
-    touches: false
-  })
+  js(
+    'Atomics.notify',
+    'Atomics.notify(Int32Array)',
+    t => Atomics.notify(t.Int32Array, t.where / 4, 1),
+    {
+      touches: false
+    }
+  )
 ]
 
 const arrays = [
@@ -212,16 +237,33 @@ const arrays = [
   js('typed array, writing', 'set(Array)', t => t.part.set([...SOURCE])),
   js('typed array, writing', 'set(Uint8Array)', t => t.part.set(SOURCE)),
   js('typed array, writing', 'set(Float64Array)', t => t.part.set(Float64Array.from(SOURCE))),
-  js('typed array, writing', 'copyWithin', t => void t.whole.copyWithin(t.where, t.low, t.low + LENGTH)),
-  js('typed array, writing', 'copyWithin, reading and writing', t => void t.part.copyWithin(32, 0, 32)),
+  js(
+    'typed array, writing',
+    'copyWithin',
+    t => void t.whole.copyWithin(t.where, t.low, t.low + LENGTH)
+  ),
+  js(
+    'typed array, writing',
+    'copyWithin, reading and writing',
+    t => void t.part.copyWithin(32, 0, 32)
+  ),
   js('typed array, writing', 'setFromHex', t => void t.part.setFromHex(SOURCE.toString('hex')), {
     exists: has('setFromHex')
   }),
-  js('typed array, writing', 'setFromBase64', t => void t.part.setFromBase64(SOURCE.toString('base64')), {
-    exists: has('setFromBase64')
+  js(
+    'typed array, writing',
+    'setFromBase64',
+    t => void t.part.setFromBase64(SOURCE.toString('base64')),
+    {
+      exists: has('setFromBase64')
+    }
+  ),
+  js('typed array, sorting', 'subarray().sort()', t => void t.part.subarray().sort(), {
+    update: true
   }),
-  js('typed array, sorting', 'subarray().sort()', t => void t.part.subarray().sort(), { update: true }),
-  js('typed array, sorting', 'sort(compare)', t => void t.part.sort((a, b) => b - a), { update: true }),
+  js('typed array, sorting', 'sort(compare)', t => void t.part.sort((a, b) => b - a), {
+    update: true
+  }),
   js(
     'typed array, sorting',
     'sort of Float64Array',
@@ -263,7 +305,11 @@ const buffers = [
   js('Buffer, writing', 'Buffer write utf8', t => void t.bytes.write(text, 'utf8')),
   js('Buffer, writing', 'Buffer write utf16le', t => void t.bytes.write(text.slice(32), 'utf16le')),
   js('Buffer, writing', 'Buffer write hex', t => void t.bytes.write(SOURCE.toString('hex'), 'hex')),
-  js('Buffer, writing', 'Buffer write base64', t => void t.bytes.write(SOURCE.toString('base64'), 'base64')),
+  js(
+    'Buffer, writing',
+    'Buffer write base64',
+    t => void t.bytes.write(SOURCE.toString('base64'), 'base64')
+  ),
   js('Buffer, writing', 'Buffer fill(byte)', t => void t.bytes.fill(7)),
   js('Buffer, writing', 'Buffer fill(text)', t => void t.bytes.fill('ab')),
   js('Buffer, writing', 'Buffer writeUInt32LE', t => void t.bytes.writeUInt32LE(0x31726354)),
@@ -281,7 +327,8 @@ const decoders = [
   js('TextEncoder', 'TextEncoder encodeInto', t => void encoder.encodeInto(text, t.part))
 ]
 
-// Files by which the kernel itself reads and writes: `t.files` has descriptors of one with the source and an empty one.
+// Files by which the kernel itself reads and writes: `t.files` has descriptors of one with the
+// source and an empty one.
 const written = t => fs.readFileSync(`/proc/self/fd/${t.files.empty}`).subarray(0, LENGTH)
 const files = [
   js(
@@ -305,7 +352,11 @@ const files = [
     'fs.readSync',
     t => void fs.readSync(t.files.source, t.part, 0, LENGTH, 0)
   ),
-  js('system call, writing into it', 'fs.readvSync', t => void fs.readvSync(t.files.source, [t.part], 0)),
+  js(
+    'system call, writing into it',
+    'fs.readvSync',
+    t => void fs.readvSync(t.files.source, [t.part], 0)
+  ),
   js(
     'system call, writing into it',
     'fs.read, on another thread',
@@ -315,10 +366,18 @@ const files = [
 ]
 
 const cryptography = [
-  js('crypto, reading', 'createHash', t => crypto.createHash('sha256').update(t.part).digest('hex')),
-  js('crypto, reading', 'crypto.hash', t => crypto.hash('sha256', t.part), { exists: 'hash' in crypto }),
-  js('crypto, reading', 'createHmac', t => crypto.createHmac('sha256', KEY).update(t.part).digest('hex')),
-  js('crypto, reading', 'createCipheriv', t => crypto.createCipheriv('aes-128-ctr', KEY, KEY).update(t.part)),
+  js('crypto, reading', 'createHash', t =>
+    crypto.createHash('sha256').update(t.part).digest('hex')
+  ),
+  js('crypto, reading', 'crypto.hash', t => crypto.hash('sha256', t.part), {
+    exists: 'hash' in crypto
+  }),
+  js('crypto, reading', 'createHmac', t =>
+    crypto.createHmac('sha256', KEY).update(t.part).digest('hex')
+  ),
+  js('crypto, reading', 'createCipheriv', t =>
+    crypto.createCipheriv('aes-128-ctr', KEY, KEY).update(t.part)
+  ),
   js('crypto, reading', 'timingSafeEqual', t =>
     crypto.timingSafeEqual(t.part, noise.subarray(target - at, target - at + LENGTH))
   ),
@@ -328,8 +387,12 @@ const cryptography = [
     async t => Buffer.from(await crypto.subtle.digest('SHA-256', t.part)),
     { later: true, memories: ['i32', 'i64', 'none'] }
   ),
-  js('crypto, writing', 'randomFillSync', t => void crypto.randomFillSync(t.part), { random: true }),
-  js('crypto, writing', 'getRandomValues', t => void crypto.getRandomValues(t.part), { random: true }),
+  js('crypto, writing', 'randomFillSync', t => void crypto.randomFillSync(t.part), {
+    random: true
+  }),
+  js('crypto, writing', 'getRandomValues', t => void crypto.getRandomValues(t.part), {
+    random: true
+  }),
   js(
     'crypto, writing',
     'randomFill, on another thread',
@@ -341,9 +404,14 @@ const cryptography = [
   ),
   js('zlib, reading', 'zlib.crc32', t => zlib.crc32(t.part), { exists: 'crc32' in zlib }),
   js('zlib, reading', 'zlib.deflateRawSync', t => zlib.deflateRawSync(t.part)),
-  js('zlib, reading', 'zlib.deflateRaw, on another thread', t => promisify(zlib.deflateRaw)(t.part), {
-    later: true
-  })
+  js(
+    'zlib, reading',
+    'zlib.deflateRaw, on another thread',
+    t => promisify(zlib.deflateRaw)(t.part),
+    {
+      later: true
+    }
+  )
 ]
 
 const jsAccesses = [

@@ -17,7 +17,10 @@ const FLAGS = {
 // Far more than the slowest cell takes on the slowest machine.
 const HANGS_AFTER_MS = 60_000
 
-/** Starts one process on these cells, `[[index, cell], ...]`; gives how it ended, and what came of the cells it got to. */
+/**
+ * Starts one process on these cells, `[[index, cell], ...]`; gives how it ended, and what came of
+ * the cells it got to.
+ */
 async function runProcess(node, { tier, thread }, cells, env) {
   const temporary = fs.mkdtempSync(path.join(os.tmpdir(), 'wasm-hostmap-matrix-'))
   // A file takes every line at once, and keeps it when the process dies.
@@ -63,7 +66,10 @@ function endOf(child, progress) {
   })
 }
 
-/** What child.js said: what came of which cell, which one was run last, and whether it got to the end. */
+/**
+ * What child.js said: what came of which cell, which one was run last, and whether it got to the
+ * end.
+ */
 function readLog(file) {
   const came = new Map()
   let running
@@ -84,7 +90,10 @@ function readLog(file) {
   return { came, running, done }
 }
 
-/** Runs the cells of one tier and thread. A cell that ends its process is run once more, alone, to be sure that it was it. */
+/**
+ * Runs the cells of one tier and thread. A cell that ends its process is run once more, alone, to
+ * be sure that it was it.
+ */
 async function runTogether(node, environment, cells, env, onCell) {
   let left = cells
   while (left.length > 0) {
@@ -92,7 +101,8 @@ async function runTogether(node, environment, cells, env, onCell) {
     for (const [index, result] of came) onCell(index, result)
     if (died === null) break
     const { at, ended, errors } = died
-    if (at === undefined) throw new Error(`${node} ended before the first cell: ${ended}\n${errors}`)
+    if (at === undefined)
+      throw new Error(`${node} ended before the first cell: ${ended}\n${errors}`)
     const suspect = left.find(([index]) => index === at)
     if (came.has(at)) {
       // Between two cells, or at the end.
@@ -142,6 +152,8 @@ async function runCells(node, cells, { env = {}, processes = 2, onProgress } = {
 }
 
 const slices = (list, length) =>
-  Array.from({ length: Math.ceil(list.length / length) }, (_, i) => list.slice(i * length, (i + 1) * length))
+  Array.from({ length: Math.ceil(list.length / length) }, (_, i) =>
+    list.slice(i * length, (i + 1) * length)
+  )
 
 module.exports = { runCells }

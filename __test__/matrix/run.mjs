@@ -1,14 +1,17 @@
-// Runs the fault matrix: every access, in every place, with each compiler, on each kind of thread and memory.
+// Runs the fault matrix: every access, in every place, with each compiler, on each kind of thread
+// and memory.
 //
-//   node __test__/matrix/run.mjs                    compares all cells with the table, on the Node.js that runs it
-//   node __test__/matrix/run.mjs --node PATH ...    on these instead
-//   node __test__/matrix/run.mjs --only REGEX       only cells whose line ("access | place | tier | thread | memory") has this
-//   node __test__/matrix/run.mjs --pairwise         only the choice that the jest test makes
-//   node __test__/matrix/run.mjs --list             says what came of each cell
-//   node __test__/matrix/run.mjs --write            writes what came into outcomes.json and docs/faults.md
-//   node __test__/matrix/run.mjs --check-document   runs nothing: is docs/faults.md what outcomes.json says?
+//   node __test__/matrix/run.mjs                    compares all cells with the table, on the
+//   Node.js that runs it node __test__/matrix/run.mjs --node PATH ...    on these instead node
+//   __test__/matrix/run.mjs --only REGEX       only cells whose line ("access | place | tier |
+//   thread | memory") has this node __test__/matrix/run.mjs --pairwise         only the choice that
+//   the jest test makes node __test__/matrix/run.mjs --list             says what came of each cell
+//   node __test__/matrix/run.mjs --write            writes what came into outcomes.json and
+//   docs/faults.md node __test__/matrix/run.mjs --check-document   runs nothing: is docs/faults.md
+//   what outcomes.json says?
 //
-// A cell in which something does not hold that must hold in all of them is a failure, whatever the table says.
+// A cell in which something does not hold that must hold in all of them is a failure, whatever the
+// table says.
 
 import { spawn } from 'node:child_process'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -32,7 +35,8 @@ const { values: options } = parseArgs({
   }
 })
 
-const lineOf = ({ access, place, tier, thread, memory }) => [access, place, tier, thread, memory].join(' | ')
+const lineOf = ({ access, place, tier, thread, memory }) =>
+  [access, place, tier, thread, memory].join(' | ')
 
 /** On the Node.js that is to be tested: which cells there are depends on it. */
 async function runHere() {
@@ -43,7 +47,8 @@ async function runHere() {
     only.test(lineOf(cell))
   )
   const onProgress = done => {
-    if (process.stderr.isTTY && done % 100 === 0) process.stderr.write(`\r${done} of ${cells.length} cells `)
+    if (process.stderr.isTTY && done % 100 === 0)
+      process.stderr.write(`\r${done} of ${cells.length} cells `)
   }
   const results = await runCells(process.execPath, cells, { onProgress })
   if (process.stderr.isTTY) process.stderr.write('\r')
@@ -110,7 +115,8 @@ else {
     if (readFileSync(DOCUMENT, 'utf8') !== expected)
       throw new Error(`${DOCUMENT} is not what ${FILE} says: run with --write`)
   } else {
-    if (options.write && (options.only !== '' || options.pairwise)) throw new Error('--write needs all cells')
+    if (options.write && (options.only !== '' || options.pairwise))
+      throw new Error('--write needs all cells')
     const cells = await runAll(before)
     if (options.write) {
       const ran = new Set(cells.map(({ node }) => node))

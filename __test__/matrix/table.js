@@ -1,7 +1,7 @@
 'use strict'
 
-// The table of outcomes that is checked in: outcomes.json. Accesses that fare alike in every cell stand together, and an
-// outcome is split by a factor only where that factor matters:
+// The table of outcomes that is checked in: outcomes.json. Accesses that fare alike in every cell
+// stand together, and an outcome is split by a factor only where that factor matters:
 //
 //   { "accesses": ["i32.store", ...],
 //     "outcomes": { "readonly: present": { "tier": { "liftoff": "trap", "turbofan": ... } }, "readonly: grown": "private page" } }
@@ -15,7 +15,10 @@ const FILE = path.join(__dirname, 'outcomes.json')
 // What an outcome may be split by, what is easiest to explain first.
 const SPLITS = ['tier', 'memory', 'node', 'thread']
 
-/** The outcomes of cells, `[{ tier, thread, memory, node, outcome }, ...]`, as a tree with as few leaves as can be. */
+/**
+ * The outcomes of cells, `[{ tier, thread, memory, node, outcome }, ...]`, as a tree with as few
+ * leaves as can be.
+ */
 function treeOf(cells, splits = SPLITS) {
   const [{ outcome }] = cells
   if (cells.every(cell => cell.outcome === outcome)) return { tree: outcome, leaves: 1 }
@@ -42,7 +45,9 @@ function treeOf(cells, splits = SPLITS) {
     }
     if (values.size === 1 || (best !== undefined && best.leaves <= leaves)) continue
     const tree = {
-      [split]: Object.fromEntries([...values.values()].map(({ names, tree }) => [names.join(', '), tree]))
+      [split]: Object.fromEntries(
+        [...values.values()].map(({ names, tree }) => [names.join(', '), tree])
+      )
     }
     best = { tree, leaves }
   }
@@ -92,15 +97,22 @@ class Table {
     for (const [access, places] of byAccess) {
       if (places.size === 0) continue
       const outcomes = {}
-      for (const place of PLACES) if (places.has(place)) outcomes[place] = treeOf(places.get(place)).tree
+      for (const place of PLACES)
+        if (places.has(place)) outcomes[place] = treeOf(places.get(place)).tree
       const key = JSON.stringify(outcomes)
       if (!rows.has(key)) rows.set(key, { accesses: [], outcomes })
       rows.get(key).accesses.push(access)
     }
-    return new Table({ nodes: [...new Set(cells.map(({ node }) => node))].sort(), rows: [...rows.values()] })
+    return new Table({
+      nodes: [...new Set(cells.map(({ node }) => node))].sort(),
+      rows: [...rows.values()]
+    })
   }
 
-  /** What should come of a cell on this major of Node.js, or on the newest one that was run and is not newer. */
+  /**
+   * What should come of a cell on this major of Node.js, or on the newest one that was run and is
+   * not newer.
+   */
   outcomeOf(cell, node) {
     const known = this.nodes.filter(other => Number(other) <= Number(node)).at(-1) ?? this.nodes[0]
     return inTree(this.treeOf(cell.access, cell.place), { ...cell, node: known })
@@ -120,8 +132,8 @@ class Table {
 }
 
 /**
- * The cells that a table speaks of. Some of them don't exist on their Node.js; what is said of them is what is said of
- * the same cells elsewhere.
+ * The cells that a table speaks of. Some of them don't exist on their Node.js; what is said of them
+ * is what is said of the same cells elsewhere.
  */
 function expand(table) {
   return table.nodes.flatMap(node =>

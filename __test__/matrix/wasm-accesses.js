@@ -17,8 +17,8 @@ const {
 } = require('./ground')
 
 /**
- * `body` is WAT: what is left on the stack is an i64, by which a load shows what it saw. `ADDRESS` stands for the
- * address, `AT` for its type, `$v` is the value to store.
+ * `body` is WAT: what is left on the stack is an i64, by which a load shows what it saw. `ADDRESS`
+ * stands for the address, `AT` for its type, `$v` is the value to store.
  *
  * @param rest.memories the kinds of memories that it can be done to, if not all
  * @param rest.where the address, if not the target's
@@ -45,13 +45,15 @@ const extended = (type, value) => (type === 'i32' ? `(i64.extend_i32_u ${value})
 const wrapped = (type, value) => (type === 'i32' ? `(i32.wrap_i64 ${value})` : value)
 
 /** The bytes that stand at the target, as a constant of so many bits. */
-const expected = (type, bits) => `(${type}.const ${BigInt.asUintN(bits, noise.readBigUInt64LE(target - at))})`
+const expected = (type, bits) =>
+  `(${type}.const ${BigInt.asUintN(bits, noise.readBigUInt64LE(target - at))})`
 const unexpected = (type, bits) =>
   `(${type}.const ${BigInt.asUintN(bits, ~noise.readBigUInt64LE(target - at))})`
 
 /**
- * In both ways to give an address: as a value, and as a constant below the memory's least size. V8 knows that the
- * second one is in bounds, and does not note such an instruction as one that may trap.
+ * In both ways to give an address: as a value, and as a constant below the memory's least size. V8
+ * knows that the second one is in bounds, and does not note such an instruction as one that may
+ * trap.
  */
 const twice = (family, name, body, rest) => [
   wasm(family, name, body, { exact: true, ...rest }),
@@ -113,7 +115,9 @@ const atomics = ATOMIC_WIDTHS.flatMap(([type, bits, width, sign]) => {
   return [
     ...twice('atomic load', load, extended(type, `(${load} ADDRESS)`)),
     ...twice('atomic store', store, `(${store} ADDRESS ${value}) ${NOTHING}`),
-    ...['add', 'sub', 'and', 'or', 'xor'].flatMap(operation => rmw('atomic arithmetic', operation, value)),
+    ...['add', 'sub', 'and', 'or', 'xor'].flatMap(operation =>
+      rmw('atomic arithmetic', operation, value)
+    ),
     ...rmw('atomic exchange', 'xchg', value),
     ...rmw('atomic exchange', 'cmpxchg', `${expected(type, bits)} ${value}`),
     ...twice(
@@ -129,7 +133,11 @@ const length = count => `(AT.const ${count})`
 const THREE_PAGES = 2 * (target - edge)
 
 const bulk = [
-  wasm('memory.fill', 'memory.fill', `(memory.fill ADDRESS (i32.const 7) (local.get $n)) ${NOTHING}`),
+  wasm(
+    'memory.fill',
+    'memory.fill',
+    `(memory.fill ADDRESS (i32.const 7) (local.get $n)) ${NOTHING}`
+  ),
   wasm(
     'memory.fill',
     'memory.fill of 8 bytes',
@@ -144,7 +152,11 @@ const bulk = [
     `(memory.fill ADDRESS (i32.const 7) ${length(THREE_PAGES)}) ${NOTHING}`,
     { where: edge }
   ),
-  wasm('memory.init', 'memory.init', `(memory.init $bytes ADDRESS (i32.const 0) (i32.const 64)) ${NOTHING}`),
+  wasm(
+    'memory.init',
+    'memory.init',
+    `(memory.init $bytes ADDRESS (i32.const 0) (i32.const 64)) ${NOTHING}`
+  ),
   wasm(
     'memory.copy into it',
     'memory.copy into it',
@@ -196,14 +208,27 @@ const waiting = [
 const wasmAccesses = [
   ...loads.flatMap(([name, body]) => twice('plain load', name, body)),
   wasm('plain load', 'i64.load over the edge of a page', '(i64.load ADDRESS)', { where: edge - 3 }),
-  ...stores.flatMap(([name, value]) => twice('plain store', name, `(${name} ADDRESS ${value}) ${NOTHING}`)),
-  wasm('plain store', 'i64.store over the edge of a page', `(i64.store ADDRESS ${VALUE}) ${NOTHING}`, {
+  ...stores.flatMap(([name, value]) =>
+    twice('plain store', name, `(${name} ADDRESS ${value}) ${NOTHING}`)
+  ),
+  wasm(
+    'plain store',
+    'i64.store over the edge of a page',
+    `(i64.store ADDRESS ${VALUE}) ${NOTHING}`,
+    {
+      where: edge - 3
+    }
+  ),
+  ...twice('SIMD load', 'v128.load', wide('(v128.load ADDRESS)')),
+  wasm('SIMD load', 'v128.load over the edge of a page', wide('(v128.load ADDRESS)'), {
     where: edge - 3
   }),
-  ...twice('SIMD load', 'v128.load', wide('(v128.load ADDRESS)')),
-  wasm('SIMD load', 'v128.load over the edge of a page', wide('(v128.load ADDRESS)'), { where: edge - 3 }),
   ...[...VECTOR_LOADS, ...VECTOR_SPLATS].flatMap(form =>
-    twice('SIMD load that extends or splats', `v128.load${form}`, wide(`(v128.load${form} ADDRESS)`))
+    twice(
+      'SIMD load that extends or splats',
+      `v128.load${form}`,
+      wide(`(v128.load${form} ADDRESS)`)
+    )
   ),
   ...LANES.flatMap(([bits, lane]) =>
     twice(
@@ -213,9 +238,14 @@ const wasmAccesses = [
     )
   ),
   ...twice('SIMD store', 'v128.store', `(v128.store ADDRESS ${vector}) ${NOTHING}`),
-  wasm('SIMD store', 'v128.store over the edge of a page', `(v128.store ADDRESS ${vector}) ${NOTHING}`, {
-    where: edge - 3
-  }),
+  wasm(
+    'SIMD store',
+    'v128.store over the edge of a page',
+    `(v128.store ADDRESS ${vector}) ${NOTHING}`,
+    {
+      where: edge - 3
+    }
+  ),
   ...LANES.flatMap(([bits, lane]) =>
     twice(
       'SIMD store of a lane',
@@ -239,9 +269,9 @@ const wasmAccesses = [
 const hex = bytes => [...bytes].map(byte => `\\${byte.toString(16).padStart(2, '0')}`).join('')
 
 /**
- * `access(i, p, v, n)` does access i. `activate` does it too, and then reads out of bounds in the same activation.
- * `viaHost` calls the import `env.host` instead and then does the same. `stage` is 1 when the access is over, and
- * `seen` is what it gave.
+ * `access(i, p, v, n)` does access i. `activate` does it too, and then reads out of bounds in the
+ * same activation. `viaHost` calls the import `env.host` instead and then does the same. `stage` is
+ * 1 when the access is over, and `seen` is what it gave.
  */
 function wat({ address, shared }) {
   const type = `${address === 'i64' ? 'i64 ' : ''}${MINIMUM} ${MAXIMUM}${shared ? ' shared' : ''}`

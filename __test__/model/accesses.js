@@ -1,7 +1,8 @@
 'use strict'
 
-// Every way in which the model test reads and writes a memory: what is done, beside what it means to the model.
-// An access is plain data, so that a worker can do it too: `{ name, at, length, value, from }`, value a BigInt.
+// Every way in which the model test reads and writes a memory: what is done, beside what it means
+// to the model. An access is plain data, so that a worker can do it too: `{ name, at, length,
+// value, from }`, value a BigInt.
 
 const { compileWith } = require('../support/wasm')
 
@@ -12,7 +13,10 @@ const SEGMENT = Buffer.from('The quick brown fox jumps over the lazy dog, sixty-
 const OFFSET = 4096
 /** As far as an access can reach past its address. */
 const FAR = 4294967288
-/** The constant address of a store. V8 may leave it without protection, since it lies in every memory that is that large. */
+/**
+ * The constant address of a store. V8 may leave it without protection, since it lies in every
+ * memory that is that large.
+ */
 const CONSTANT = 1000
 
 function guestWat(memory, at) {
@@ -101,9 +105,10 @@ function toValue(bytes) {
   return word.readBigUInt64LE()
 }
 
-// How an access meets a page that refuses it: 'plain' traps, 'native' gets a page of its own, 'any' does the one or the
-// other. `either`: it may read or write first. `reads` and `writes` give
-// the ranges that are touched, in bytes; `effect` is what it does to the model, after they were touched.
+// How an access meets a page that refuses it: 'plain' traps, 'native' gets a page of its own, 'any'
+// does the one or the other. `either`: it may read or write first. `reads` and `writes` give the
+// ranges that are touched, in bytes; `effect` is what it does to the model, after they were
+// touched.
 
 const plainLoad = (size, offset = 0) => ({
   how: 'plain',
@@ -196,7 +201,8 @@ const WASM = {
     ...atomic(8),
     // The value that is there is passed, so that it writes on every processor.
     needsOld: 8,
-    perform: (guest, a) => mask(guest.exports.atomicCompare64(guest.pointer(a.at), a.old, a.value), 8)
+    perform: (guest, a) =>
+      mask(guest.exports.atomicCompare64(guest.pointer(a.at), a.old, a.value), 8)
   }
 }
 

@@ -26,15 +26,21 @@ async function run(runner, steps) {
 }
 
 /**
- * Checks until so many steps were done, or for so long. Throws what the first run that fails threw, with the fewest
- * steps that fail, and how to replay them.
+ * Checks until so many steps were done, or for so long. Throws what the first run that fails threw,
+ * with the fewest steps that fail, and how to replay them.
  *
- * @param options.isolate whether each run has its own process, so that one that ends is a failure like others
+ * @param options.isolate whether each run has its own process, so that one that ends is a failure
+ *   like others
  * @param options.onRun called before each run, with what replays it
  */
 async function check(options) {
   const { seed, path, replayPath, inject = false, isolate = false } = options
-  const { steps = Infinity, milliseconds = Infinity, shrinkFor = SHRINK_MS, onRun = () => {} } = options
+  const {
+    steps = Infinity,
+    milliseconds = Infinity,
+    shrinkFor = SHRINK_MS,
+    onRun = () => {}
+  } = options
   const start = performance.now()
   const isDone = () => done >= steps || performance.now() - start > milliseconds
   const counts = {}

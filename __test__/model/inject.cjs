@@ -16,7 +16,8 @@ function build() {
     stdio: 'pipe'
   })
   const built = path.join(target, 'debug/libwasm_hostmap.so')
-  // Under a name of its own for each build, since a process may have the last one loaded: what is written over is not.
+  // Under a name of its own for each build, since a process may have the last one loaded: what is
+  // written over is not.
   const addon = path.join(target, `model-${fs.statSync(built).mtimeMs.toString(36)}.node`)
   if (!fs.existsSync(addon)) {
     fs.copyFileSync(built, `${addon}.${process.pid}`)

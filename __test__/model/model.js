@@ -1,12 +1,13 @@
 'use strict'
 
-// The model: what files, regions, views and memories hold, page by page, in plain JavaScript. It knows nothing of the
-// library and makes no call into it; steps.js tells it what was done, and world.js compares the two.
+// The model: what files, regions, views and memories hold, page by page, in plain JavaScript. It
+// knows nothing of the library and makes no call into it; steps.js tells it what was done, and
+// world.js compares the two.
 //
-//   Backing   a file or memfd: bytes, and the windows through which they are seen
-//   Window    pages of a backing that stand somewhere: a mapping in a memory, or a view for JavaScript
-//   Sliding   the same for one after the other: what the library calls a window
-//   Memory    pages of its own, with windows in the place of some
+//   Backing   a file or memfd: bytes, and the windows through which they are seen Window    pages
+//   of a backing that stand somewhere: a mapping in a memory, or a view for JavaScript Sliding
+//   the same for one after the other: what the library calls a window Memory    pages of its own,
+//   with windows in the place of some
 
 const WASM_PAGE = 65536
 
@@ -16,14 +17,20 @@ const COPY = 1 // a private copy of it
 const ZEROS = 2 // what was put there when the file's page was missing
 const REST = 3 // zeros, or nothing, where a sliding window shows nothing
 
-/** Pages of a window that lose their protection one by one; the next so many times a block does, then one of twice the size. */
+/**
+ * Pages of a window that lose their protection one by one; the next so many times a block does,
+ * then one of twice the size.
+ */
 const STRAY_PAGES = 32
 const FIRST_BLOCK_PAGES = 16
 
 const roundUp = (bytes, unit) => Math.ceil(bytes / unit) * unit
 
 class Backing {
-  /** Past `size`, the rest of the last page. The kernel keeps what a shared mapping of a memfd writes there. */
+  /**
+   * Past `size`, the rest of the last page. The kernel keeps what a shared mapping of a memfd
+   * writes there.
+   */
   #bytes
   windows = new Set()
   sealed = false
@@ -74,7 +81,9 @@ class Tally {
   faults = 0
   /** Of the faults those that somebody has taken note of. */
   acknowledged = 0
-  /** Faults of the step that is run now: any of them may be the last one, as far as the model knows. */
+  /**
+   * Faults of the step that is run now: any of them may be the last one, as far as the model knows.
+   */
   happened = []
 
   get isFaulted() {
@@ -133,7 +142,10 @@ class Window {
     return this.sharing === 'readonly' && this.bare[index] === 0
   }
 
-  /** How many pages lose their protection one by one; then blocks do, and the order of the writes shows in the count. */
+  /**
+   * How many pages lose their protection one by one; then blocks do, and the order of the writes
+   * shows in the count.
+   */
   get strayPagesLeft() {
     return Math.max(0, STRAY_PAGES - this.#strayPages)
   }
@@ -181,12 +193,14 @@ class Window {
   #keep(index, state, bytes) {
     this.#copies ??= Buffer.alloc(this.length)
     const at = index * this.page
-    if (bytes) this.backing.bytes.copy(this.#copies, at, this.offset + at, this.offset + at + this.page)
+    if (bytes)
+      this.backing.bytes.copy(this.#copies, at, this.offset + at, this.offset + at + this.page)
     else this.#copies.fill(0, at, at + this.page)
     this.state[index] = state
   }
 
-  // The block that holds the page, as far as it looks the same to the kernel: protected, and of the file or of zeros.
+  // The block that holds the page, as far as it looks the same to the kernel: protected, and of the
+  // file or of zeros.
   #layBare(index) {
     const doublings = Math.floor(this.#strayPages++ / STRAY_PAGES)
     const block = doublings === 0 ? 1 : FIRST_BLOCK_PAGES << (doublings - 1)
@@ -201,8 +215,9 @@ class Window {
   }
 
   /**
-   * An access that V8 can't turn into a trap: it always gets a page that it may have. `first` and `last` are the bytes
-   * of the page that are accessed, `either` says that it may be a read or a write first.
+   * An access that V8 can't turn into a trap: it always gets a page that it may have. `first` and
+   * `last` are the bytes of the page that are accessed, `either` says that it may be a read or a
+   * write first.
    */
   touch({ index, first, last, write, either }) {
     if (write && this.isProtected(index)) {
@@ -218,7 +233,8 @@ class Window {
       this.warnings.add('HOSTMAP_MISSING_PAGE')
       this.#keep(index, ZEROS, false)
     }
-    if (write && this.sharing !== 'shared' && this.state[index] === FILE) this.#keep(index, COPY, true)
+    if (write && this.sharing !== 'shared' && this.state[index] === FILE)
+      this.#keep(index, COPY, true)
   }
 
   /** Whether an access that V8 can trap is one. */
@@ -242,7 +258,10 @@ class Window {
     this.tally.happened.push({ ...shown, first: at + first, last: at + last, ...fault })
   }
 
-  /** Whether a write would land in the part of a file's last page that is not the file's: the kernel promises nothing. */
+  /**
+   * Whether a write would land in the part of a file's last page that is not the file's: the kernel
+   * promises nothing.
+   */
   writesPastEnd(index, last) {
     if (this.sharing !== 'shared' || this.backing.memfd || this.state[index] !== FILE) return false
     const at = this.offset + index * this.page
@@ -263,7 +282,10 @@ const nothing = page => ({
   windows: new Set()
 })
 
-/** What the library calls a window: it shows one part of a region after the other, and behind it its rest. */
+/**
+ * What the library calls a window: it shows one part of a region after the other, and behind it its
+ * rest.
+ */
 class Sliding extends Window {
   /** How many pages show a region. */
   shownPages = 0
@@ -292,7 +314,13 @@ class Sliding extends Window {
   }
 
   /** @param region the model's, or null; `offset` in its file */
-  slide({ region, backing = nothing(this.page), offset = 0, shownPages = 0, sharing = this.sharing }) {
+  slide({
+    region,
+    backing = nothing(this.page),
+    offset = 0,
+    shownPages = 0,
+    sharing = this.sharing
+  }) {
     // Nobody can have written to a rest that is protected, as far as the library knows.
     if (shownPages < this.shownPages || this.restIsWritable) {
       this.layRest(Math.min(shownPages, this.shownPages))
@@ -321,7 +349,8 @@ class Sliding extends Window {
 
   loseProtection() {
     for (let index = 0; index < this.pages; index++) {
-      const isWritable = this.state[index] === REST ? this.restIsWritable : this.sharing !== 'readonly'
+      const isWritable =
+        this.state[index] === REST ? this.restIsWritable : this.sharing !== 'readonly'
       if (!isWritable) this.bare[index] = 1
     }
   }
@@ -418,7 +447,8 @@ class Memory {
   /**
    * What a call into the library does: it protects what was laid bare, since it asks the kernel.
    *
-   * @param known the memory's size, as far as the library knows it. It does not see what lies beyond
+   * @param known the memory's size, as far as the library knows it. It does not see what lies
+   *   beyond
    */
   protect(known = this.byteLength) {
     for (const { window, end } of this.mappings) if (end <= known) window.protect()
@@ -462,7 +492,8 @@ class Memory {
 
   map(mapping) {
     mapping.fromFree = this.isFree(mapping.start, mapping.end)
-    for (let at = mapping.start; at < mapping.end; at += this.page) this.#free[at / this.page] = false
+    for (let at = mapping.start; at < mapping.end; at += this.page)
+      this.#free[at / this.page] = false
     this.mappings.push(mapping)
     this.mappings.sort((a, b) => a.start - b.start)
   }
@@ -517,7 +548,10 @@ class Memory {
   }
 }
 
-/** The same for a range of a window. A page that can't be read has no bytes: `visit` is not called for it. */
+/**
+ * The same for a range of a window. A page that can't be read has no bytes: `visit` is not called
+ * for it.
+ */
 function eachRunOf(window, at, length, visit) {
   const { page } = window
   const end = at + length

@@ -2,12 +2,14 @@
 //
 //   node --expose-gc __test__/model/run.mjs [--steps 1000000] [--seed N] [--inject]
 //
-// Prints its seed, how often each step was done, and the steps per second. It runs in a child process, so that the end
-// of the process is a failure that is reported. What it prints for a failure replays it: with --path and --replay.
+// Prints its seed, how often each step was done, and the steps per second. It runs in a child
+// process, so that the end of the process is a failure that is reported. What it prints for a
+// failure replays it: with --path and --replay.
 //
-//   --steps N       how many steps (100,000 if not given), or --seconds N for how long
-//   --inject        system calls of the library fail now and then; takes a build that can be told to: see inject.cjs
-//   --isolate       each run in a process of its own; so a failure that ends the process can be made shorter
+//   --steps N       how many steps (100,000 if not given), or --seconds N for how long --inject
+//   system calls of the library fail now and then; takes a build that can be told to: see
+//   inject.cjs --isolate       each run in a process of its own; so a failure that ends the process
+//   can be made shorter
 
 import { spawn } from 'node:child_process'
 import fs from 'node:fs'
@@ -59,7 +61,10 @@ async function child() {
   // At once, not when the event loop turns.
   const onRun = run => fs.writeSync(PROGRESS, `${JSON.stringify(run)}\n`)
   try {
-    const { steps, counts, milliseconds } = await check({ ...checkOptions(Number(options.seed)), onRun })
+    const { steps, counts, milliseconds } = await check({
+      ...checkOptions(Number(options.seed)),
+      onRun
+    })
     const { user, system } = process.cpuUsage(start)
     console.log(table(counts))
     const perSecond = (steps / milliseconds) * 1000
@@ -85,13 +90,19 @@ async function parent() {
   const env = { ...process.env }
   if (options.inject) env.NAPI_RS_NATIVE_LIBRARY_PATH ??= require('./inject.cjs').build()
   console.log(`seed ${seed}`)
-  const args = process.argv.slice(2).filter((arg, i, all) => arg !== '--seed' && all[i - 1] !== '--seed')
+  const args = process.argv
+    .slice(2)
+    .filter((arg, i, all) => arg !== '--seed' && all[i - 1] !== '--seed')
   const flags = ['--expose-gc', '--no-warnings', ...process.execArgv]
   const file = fileURLToPath(import.meta.url)
-  const running = spawn(process.execPath, [...flags, file, '--child', '--seed', String(seed), ...args], {
-    env,
-    stdio: ['ignore', 'inherit', 'inherit', 'pipe']
-  })
+  const running = spawn(
+    process.execPath,
+    [...flags, file, '--child', '--seed', String(seed), ...args],
+    {
+      env,
+      stdio: ['ignore', 'inherit', 'inherit', 'pipe']
+    }
+  )
   let progress = ''
   running.stdio[PROGRESS].on('data', text => (progress = `${progress}${text}`.slice(-1000)))
   const { code, signal } = await new Promise(resolve =>

@@ -1,6 +1,7 @@
 'use strict'
 
-// Who does the steps: this process, or another one, whose end is seen as a failure and not as one's own.
+// Who does the steps: this process, or another one, whose end is seen as a failure and not as one's
+// own.
 
 const { fork } = require('node:child_process')
 const path = require('node:path')
@@ -55,7 +56,10 @@ class RemoteRunner {
   steps = 0
 
   constructor(setup) {
-    this.#child = fork(SERVE, ['--serve'], { serialization: 'advanced', execArgv: process.execArgv })
+    this.#child = fork(SERVE, ['--serve'], {
+      serialization: 'advanced',
+      execArgv: process.execArgv
+    })
     this.#child.on('message', ({ value, error }) => {
       const { resolve, reject } = this.#waiting.shift()
       if (error) reject(Object.assign(new Error(error), { stack: error }))

@@ -1,7 +1,7 @@
 'use strict'
 
-// A worker that has the shared memories too. It does one thing at a time, when it is told, so that the model, which
-// knows one order of events only, holds for both threads.
+// A worker that has the shared memories too. It does one thing at a time, when it is told, so that
+// the model, which knows one order of events only, holds for both threads.
 
 const { Worker, isMainThread, parentPort } = require('node:worker_threads')
 const { makeGuest, perform } = require('./accesses')
@@ -15,7 +15,9 @@ class Thread {
     this.#worker = new Worker(__filename)
     this.#exit = new Promise(resolve => this.#worker.once('exit', resolve))
     this.#worker.on('message', answer => this.#answers.shift().resolve(answer))
-    this.#worker.on('error', error => this.#answers.splice(0).forEach(({ reject }) => reject(error)))
+    this.#worker.on('error', error =>
+      this.#answers.splice(0).forEach(({ reject }) => reject(error))
+    )
     this.#worker.unref()
   }
 

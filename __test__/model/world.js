@@ -77,7 +77,10 @@ class World {
   /** Those that the worker made: this thread is warned of them when it has ended. */
   windowsOnThread = []
 
-  /** @param layoutEvery steps between two looks at all layouts, which protect read-only mappings again; 0: never */
+  /**
+   * @param layoutEvery steps between two looks at all layouts, which protect read-only mappings
+   *   again; 0: never
+   */
   constructor({ layoutEvery, onDisk, injects = false, counts = {}, closely = false }) {
     this.stepsPerMap = closely ? 1 : STEPS_PER_MAP
     this.layoutEvery = layoutEvery
@@ -86,7 +89,9 @@ class World {
     // Both are file systems that people map files of, and their kernels' code differs.
     const memoryDirectory = '/dev/shm'
     this.directory =
-      onDisk || !fs.existsSync(memoryDirectory) ? directory : (sharedDirectory ??= makeSharedDirectory())
+      onDisk || !fs.existsSync(memoryDirectory)
+        ? directory
+        : (sharedDirectory ??= makeSharedDirectory())
   }
 
   newFile(bytes) {
@@ -115,7 +120,8 @@ class World {
     }
     for (const memory of this.memories) {
       memory.onThread = false
-      for (const mapping of memory.model.mappings) if (mapping.thread === 'worker') mapping.thread = null
+      for (const mapping of memory.model.mappings)
+        if (mapping.thread === 'worker') mapping.thread = null
     }
   }
 
@@ -136,7 +142,10 @@ class World {
     return (sinkFile ??= new File(path.join(directory, 'sink'), Buffer.alloc(0))).fd
   }
 
-  /** A call that protects what was laid bare, where the documentation leaves open whether another did. */
+  /**
+   * A call that protects what was laid bare, where the documentation leaves open whether another
+   * did.
+   */
   resync(memory) {
     if (memory.detached) return
     const { hidden, byFunction, buffer, guest } = memory
@@ -188,7 +197,8 @@ class World {
       for (const memory of this.memories) this.compareLayout(memory)
     }
     if (this.steps % this.stepsPerMap === 0) this.compareMap()
-    for (const memory of this.memories) if (memory.onThread) await this.compareCountsOnThread(memory)
+    for (const memory of this.memories)
+      if (memory.onThread) await this.compareCountsOnThread(memory)
   }
 
   /** Once for each mapping and view, as long as there are not too many. */
@@ -203,7 +213,8 @@ class World {
     // A thread of their own brings them: it may have to wait for a processor.
     const late = performance.now() + WARNINGS_LATE_MS
     while (all.some(differs) && performance.now() < late) await sleep(1)
-    const show = key => Object.entries(warned).map(([code, counts]) => `${counts[key]} times ${code}`)
+    const show = key =>
+      Object.entries(warned).map(([code, counts]) => `${counts[key]} times ${code}`)
     const [expected, real] = [show('expected'), show('real')]
     if (all.some(differs)) {
       throw new Difference(`The process was warned ${real}, and in the model ${expected}`)
@@ -279,7 +290,8 @@ class World {
     }
     const { last } = entry
     const isAsBefore = last ? fits(lastFault, entry, last) : lastFault === null
-    if (!isAsBefore) throw new Difference(`${entry.name}: lastFault is ${JSON.stringify(lastFault)}`)
+    if (!isAsBefore)
+      throw new Difference(`${entry.name}: lastFault is ${JSON.stringify(lastFault)}`)
   }
 
   async compareCountsOnThread(memory) {
@@ -314,11 +326,19 @@ class World {
     const expected = this.expectedRanges(memory, ranges, from)
     const show = ({ kind, start, end, access, region, byteOffset, windowBytes }) =>
       `${kind} ${start} ${end} ${access} ${region ? 'region' : '-'} ${byteOffset} ${windowBytes}`
-    same(`layout of memory ${memory.id}`, ranges.map(show).join('\n'), expected.map(show).join('\n'))
+    same(
+      `layout of memory ${memory.id}`,
+      ranges.map(show).join('\n'),
+      expected.map(show).join('\n')
+    )
     if (from === 'worker') return
     ranges.forEach(({ region, start }, i) => {
       if (region === null) return
-      same(`layout of memory ${memory.id}: region at ${start}`, region === expected[i].region.deref(), true)
+      same(
+        `layout of memory ${memory.id}: region at ${start}`,
+        region === expected[i].region.deref(),
+        true
+      )
     })
   }
 
@@ -326,9 +346,18 @@ class World {
     const { model, address, hidden, known } = memory
     const byteLength = hidden && from === 'main' ? known : model.byteLength
     const reservation = reservationOf(address, real)
-    const most = (from === 'main' ? memory.knownMaximum : undefined) ?? WASM_LIMITS[MAX_PAGES[address]]
+    const most =
+      (from === 'main' ? memory.knownMaximum : undefined) ?? WASM_LIMITS[MAX_PAGES[address]]
     const ranges = []
-    const add = (kind, start, end, access, region = null, byteOffset = 0, windowBytes = undefined) => {
+    const add = (
+      kind,
+      start,
+      end,
+      access,
+      region = null,
+      byteOffset = 0,
+      windowBytes = undefined
+    ) => {
       if (start < end) ranges.push({ kind, start, end, access, region, byteOffset, windowBytes })
     }
     add('guard', -reservation.below, 0, 'none')
@@ -346,7 +375,10 @@ class World {
     return ranges
   }
 
-  /** By the kernel's account: what stands in each reservation, with which rights, and that nothing is open beyond. */
+  /**
+   * By the kernel's account: what stands in each reservation, with which rights, and that nothing
+   * is open beyond.
+   */
   compareMap() {
     if (this.memories.length === 0) return
     const lines = fs.readFileSync('/proc/self/maps', 'latin1').trimEnd().split('\n')
@@ -400,7 +432,11 @@ function fits(real, entry, fault) {
   const skew = real.byteOffset - (offset - (region?.offset ?? 0))
   const isClosed = entry.regionClosed ?? entry.region?.closed
   const causes =
-    cause !== 'missing' ? [cause] : shown ? causesNow(fault, shown, skew) : [causeOf(fault, skew, isClosed)]
+    cause !== 'missing'
+      ? [cause]
+      : shown
+        ? causesNow(fault, shown, skew)
+        : [causeOf(fault, skew, isClosed)]
   return (
     real.outcome === outcome &&
     (either || real.operation === (write ? 'write' : 'read')) &&
@@ -417,7 +453,10 @@ function causeOf({ backing, offset }, skew, regionClosed) {
   return !regionClosed && !backing.isPresent(page) ? 'file-shrunk' : 'unavailable'
 }
 
-/** The same for a window, which may have slid on: of a file that it does not show nobody looks at the size. */
+/**
+ * The same for a window, which may have slid on: of a file that it does not show nobody looks at
+ * the size.
+ */
 function causesNow(fault, { region }, skew) {
   if (region === null || region.backing !== fault.backing) return ['unavailable']
   const cause = causeOf(fault, skew, region.closed)
@@ -444,7 +483,10 @@ const turn = () => new Promise(resolve => setImmediate(resolve))
 /** Files that the model opens once, and keeps. */
 const isKept = file => file === sourceFile?.path || file === sinkFile?.path
 
-/** What the descriptors of the process are of: memfds and files of the model. A worker has others of its own. */
+/**
+ * What the descriptors of the process are of: memfds and files of the model. A worker has others of
+ * its own.
+ */
 function openFiles() {
   const links = fs.readdirSync('/proc/self/fd').map(fd => {
     try {
@@ -459,7 +501,8 @@ function openFiles() {
 const isOfModel = text => text.includes('/memfd:') || text.includes('wasm-hostmap-model-')
 
 /**
- * When a world has ended: once all is collected, nothing of it is there any more. Without `--expose-gc` nobody can say.
+ * When a world has ended: once all is collected, nothing of it is there any more. Without
+ * `--expose-gc` nobody can say.
  */
 async function expectNothingLeft() {
   if (typeof globalThis.gc !== 'function') return
@@ -509,14 +552,16 @@ function rightsOf(window, index) {
 }
 
 function same(what, real, expected) {
-  if (!Object.is(real, expected)) throw new Difference(`${what} is\n${real}\nand in the model\n${expected}`)
+  if (!Object.is(real, expected))
+    throw new Difference(`${what} is\n${real}\nand in the model\n${expected}`)
 }
 
 function sameBytes(what, real, at, buffer, offset, length) {
   if (real.compare(buffer, offset, offset + length, at, at + length) === 0) return
   let i = 0
   while (real[at + i] === buffer[offset + i]) i++
-  const show = (bytes, from) => bytes.subarray(from, from + Math.min(16, length - i)).toString('hex')
+  const show = (bytes, from) =>
+    bytes.subarray(from, from + Math.min(16, length - i)).toString('hex')
   throw new Difference(
     `${what} at ${at + i} (page ${Math.floor((at + i) / PAGE)}) is ${show(real, at + i)}, and in the model ${show(buffer, offset + i)}`
   )

@@ -1,7 +1,7 @@
 'use strict'
 
-// Holds what the library makes of one module against what V8 makes of it. Runs in a child process of run.mjs, which is told
-// where it is by a file, so that the module that ends it is known.
+// Holds what the library makes of one module against what V8 makes of it. Runs in a child process
+// of run.mjs, which is told where it is by a file, so that the module that ends it is known.
 
 const fs = require('node:fs')
 const { performance } = require('node:perf_hooks')
@@ -96,7 +96,8 @@ function checkSurface(bytes, made, fail) {
   for (const list of [WebAssembly.Module.exports, WebAssembly.Module.imports]) {
     const key = ({ module, name, kind }) => JSON.stringify([module, name, kind])
     const there = new Set(list(after).map(key))
-    for (const it of list(before)) if (!there.has(key(it))) fail(`instrumentGrowth: ${key(it)} is gone`)
+    for (const it of list(before))
+      if (!there.has(key(it))) fail(`instrumentGrowth: ${key(it)} is gone`)
   }
 }
 
@@ -105,7 +106,8 @@ async function checkPool(bytes, { count, fail, counts }) {
     const step = growth === undefined ? 'pool' : 'pool with growth'
     let pool, error
     const started = performance.now()
-    const make = () => InstancePool.create(bytes, { growth, max: 1, imports: () => importsFor(bytes) })
+    const make = () =>
+      InstancePool.create(bytes, { growth, max: 1, imports: () => importsFor(bytes) })
     try {
       pool = await make()
       const pooled = performance.now() - started
@@ -121,7 +123,8 @@ async function checkPool(bytes, { count, fail, counts }) {
     pool?.close()
     if (isOfV8(error)) counts[`${step}: ${error.name} of V8`] = 1
     else count(step, error)
-    if (error === undefined && !WebAssembly.validate(bytes)) fail(`${step}: of a module that V8 refuses`)
+    if (error === undefined && !WebAssembly.validate(bytes))
+      fail(`${step}: of a module that V8 refuses`)
   }
 }
 
@@ -142,7 +145,10 @@ function importsFor(bytes) {
   return imports
 }
 
-/** `file`: the modules; `place`: where the number of the one at hand is written; `from`: the first one to check. */
+/**
+ * `file`: the modules; `place`: where the number of the one at hand is written; `from`: the first
+ * one to check.
+ */
 async function main(file, place, from) {
   const where = fs.openSync(place, 'w')
   const totals = {}

@@ -1,5 +1,6 @@
-// Random modules, and valid ones with random bytes changed: none ends the process, each error has a code, what V8 takes it
-// takes after it was rewritten, and nothing takes more than 100 times as long as V8's compilation.
+// Random modules, and valid ones with random bytes changed: none ends the process, each error has a
+// code, what V8 takes it takes after it was rewritten, and nothing takes more than 100 times as
+// long as V8's compilation.
 
 import { execFileSync, spawn } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -87,7 +88,10 @@ function build() {
   return join(TARGET, 'debug/random-modules')
 }
 
-/** What a file's modules do in a child process; in another one from the next module on, where one ends it. */
+/**
+ * What a file's modules do in a child process; in another one from the next module on, where one
+ * ends it.
+ */
 async function check(file, folder) {
   const place = join(folder, 'place')
   const total = [...modulesIn(file)].length
@@ -120,7 +124,10 @@ function inChild(file, place, from) {
   return new Promise((resolve, reject) => {
     child.on('error', reject)
     child.on('close', (code, signal) => {
-      resolve({ ...text, end: code === 0 ? null : signal === null ? `with code ${code}` : `by ${signal}` })
+      resolve({
+        ...text,
+        end: code === 0 ? null : signal === null ? `with code ${code}` : `by ${signal}`
+      })
     })
   })
 }

@@ -1,6 +1,7 @@
 'use strict'
 
-// Tokens whose descriptors' numbers were given to others on purpose: a receiver gets what was shared, or an error.
+// Tokens whose descriptors' numbers were given to others on purpose: a receiver gets what was
+// shared, or an error.
 //
 //   node __test__/share/reuse.js [tries]
 //
@@ -23,14 +24,18 @@ async function reuse(tries) {
         const region = HostRegion.copyFrom(Buffer.from(name.padEnd(20)), { name })
         const token = region.share(i % 3 === 0 ? { access: 'readonly' } : undefined)
         if (i % 2 === 0) {
-          // Its numbers are free, and the next ones get them: a region, a proof and a file of others.
+          // Its numbers are free, and the next ones get them: a region, a proof and a file of
+          // others.
           HostRegion.unshare(token)
           region.close()
         } else if (i % 5 === 0) live.push(region)
         else region.close()
         return token
       })
-      const forged = tokens.map((token, i) => ({ ...token, proof: tokens[(i + 1) % tokens.length].proof }))
+      const forged = tokens.map((token, i) => ({
+        ...token,
+        proof: tokens[(i + 1) % tokens.length].proof
+      }))
       receiver.send([...forged, ...tokens])
       const [counts] = await once(receiver, 'message')
       for (const name of Object.keys(sum)) sum[name] += counts[name]

@@ -1,5 +1,5 @@
-// Snapshot files that were altered, by the thousand: see mutations.js. In child processes, so that the end of one is a failure that is
-// reported, with the mutation that it was.
+// Snapshot files that were altered, by the thousand: see mutations.js. In child processes, so that
+// the end of one is a failure that is reported, with the mutation that it was.
 
 import { spawn } from 'node:child_process'
 import { createRequire } from 'node:module'
@@ -47,7 +47,12 @@ async function child() {
   try {
     const onStep = index => process.send({ index })
     process.send({
-      outcomes: await check({ seed: number('seed'), from: number('from'), count: number('count'), onStep })
+      outcomes: await check({
+        seed: number('seed'),
+        from: number('from'),
+        count: number('count'),
+        onStep
+      })
     })
   } catch (error) {
     console.error(error)
@@ -85,7 +90,9 @@ async function parent() {
     for (const [outcome, times] of Object.entries(counts))
       console.log(`${String(times).padStart(9)}  ${outcome}`)
   }
-  console.log(`${end - first} mutations: no abort, no error without a code, no access that was not granted`)
+  console.log(
+    `${end - first} mutations: no abort, no error without a code, no access that was not granted`
+  )
 }
 
 function run({ seed, from, count }) {
@@ -100,6 +107,8 @@ function run({ seed, from, count }) {
     outcomes = message.outcomes ?? outcomes
   })
   return new Promise((resolve, reject) =>
-    running.once('error', reject).once('close', (code, signal) => resolve({ code, signal, last, outcomes }))
+    running
+      .once('error', reject)
+      .once('close', (code, signal) => resolve({ code, signal, last, outcomes }))
   )
 }

@@ -1,7 +1,8 @@
 'use strict'
 
-// Snapshot files that were altered: loaded, restored and written to. What they may do is nothing but to fail with an error that has a
-// code, or to be a snapshot with at most the access that was granted, in time and memory like those of an intact one.
+// Snapshot files that were altered: loaded, restored and written to. What they may do is nothing
+// but to fail with an error that has a code, or to be a snapshot with at most the access that was
+// granted, in time and memory like those of an intact one.
 
 const fs = require('node:fs')
 const os = require('node:os')
@@ -57,7 +58,8 @@ async function shapes(dataset) {
   const { instance } = await WebAssembly.instantiate(module)
   const { exports } = instance
   exports.functions.set(7, exports.one)
-  for (const [at, value] of [NaN, 'text', 2n ** 70n, true, undefined].entries()) exports.things.set(at, value)
+  for (const [at, value] of [NaN, 'text', 2n ** 70n, true, undefined].entries())
+    exports.things.set(at, value)
   exports.thing.value = -0
   return {
     plain: plain.snapshot(),
@@ -133,7 +135,8 @@ function changeOne(random, root) {
       owner[key] = random.pick(VALUES)
       break
     case 1:
-      if (Array.isArray(owner)) owner.splice(Number(key), random.below(3), structuredClone(owner[key]))
+      if (Array.isArray(owner))
+        owner.splice(Number(key), random.below(3), structuredClone(owner[key]))
       else delete owner[key]
       break
     case 2:
@@ -187,7 +190,11 @@ const KINDS = {
   'a larger memory': (random, { bytes, description }) => {
     const { dataOffset, byteLength, tailAt } = format.partsOf(bytes)
     const more = WASM_PAGE * random.sizeUpTo(256)
-    const larger = Buffer.concat([bytes.subarray(0, tailAt), Buffer.alloc(more), bytes.subarray(tailAt)])
+    const larger = Buffer.concat([
+      bytes.subarray(0, tailAt),
+      Buffer.alloc(more),
+      bytes.subarray(tailAt)
+    ])
     larger.writeBigUInt64LE(BigInt(byteLength + more), 64 + 16)
     larger.writeBigUInt64LE(BigInt(dataOffset + byteLength + more), 64 + 24 + 8)
     const metadata = structuredClone(description.metadata)
@@ -251,7 +258,10 @@ async function check({ seed, from, count, onStep = () => {} }) {
       const saved = fs.readFileSync(file)
       const original = { name, bytes, description, saved, ms: 0 }
       for (let round = 0; round < 3; round++) {
-        original.ms = Math.max(original.ms, await timed(() => use(dataset, view, original.bytes, 'shared')))
+        original.ms = Math.max(
+          original.ms,
+          await timed(() => use(dataset, view, original.bytes, 'shared'))
+        )
         view.set(intact)
       }
       originals.push(original)
@@ -272,19 +282,26 @@ async function check({ seed, from, count, onStep = () => {} }) {
         fs.writeFileSync(file, KINDS[kind](random, { ...original, bytes: original.saved }))
         ms = await timed(
           async () =>
-            (outcome = await outcomeOf(() => Snapshot.load(file, { regions: regionsOf(dataset, granted) })))
+            (outcome = await outcomeOf(() =>
+              Snapshot.load(file, { regions: regionsOf(dataset, granted) })
+            ))
         )
       } else {
         const bytes = KINDS[kind](random, original)
-        ms = await timed(async () => (outcome = await outcomeOf(() => use(dataset, view, bytes, granted))))
+        ms = await timed(
+          async () => (outcome = await outcomeOf(() => use(dataset, view, bytes, granted)))
+        )
       }
-      if (outcome instanceof Error) throw new Error(`${where}: ${outcome.stack}`, { cause: outcome })
-      if (granted !== 'shared' && !view.equals(intact)) throw new Error(`${where}: the dataset was written`)
+      if (outcome instanceof Error)
+        throw new Error(`${where}: ${outcome.stack}`, { cause: outcome })
+      if (granted !== 'shared' && !view.equals(intact))
+        throw new Error(`${where}: the dataset was written`)
       view.set(intact)
       const most = MOST_TIMES * Math.max(original.ms, LEAST_MS)
       if (ms > most) throw new Error(`${where}: took ${ms} ms; an intact one takes ${original.ms}`)
       const grown = process.memoryUsage.rss() - before
-      if (grown > MOST_RSS_BYTES) throw new Error(`${where}: the process has grown by ${grown} bytes`)
+      if (grown > MOST_RSS_BYTES)
+        throw new Error(`${where}: the process has grown by ${grown} bytes`)
       note(kind, outcome)
     }
   } finally {
@@ -313,7 +330,9 @@ async function outcomeOf(call) {
 
 const regionsOf = (dataset, access) => mapping => {
   const region = mapping.regionName === null ? undefined : dataset
-  return access === undefined && region !== undefined ? region : { region, access: access ?? 'private' }
+  return access === undefined && region !== undefined
+    ? region
+    : { region, access: access ?? 'private' }
 }
 
 /** All that can be done with a snapshot of these bytes. */

@@ -1,7 +1,7 @@
 'use strict'
 
-// Random patterns: memories are written in all the ways that there are, put back, and compared byte by byte with copies
-// that JavaScript made. The copies know nothing of pages.
+// Random patterns: memories are written in all the ways that there are, put back, and compared byte
+// by byte with copies that JavaScript made. The copies know nothing of pages.
 
 const assert = require('node:assert/strict')
 const fs = require('node:fs')
@@ -18,7 +18,10 @@ const PAGE = limits().pageSize
 const WASM_PAGE = 65536
 const MOST_PAGES = 5000
 const PATTERNS_PER_WORLD = 25
-/** Random steps that change nothing count for none; if so many are needed for a pattern, they are not what they were. */
+/**
+ * Random steps that change nothing count for none; if so many are needed for a pattern, they are
+ * not what they were.
+ */
 const MOST_STEPS_PER_PATTERN = 3
 const MOST = { memories: 3, snapshots: 3 }
 
@@ -55,7 +58,10 @@ function sourceFile() {
   return file
 }
 
-/** What stands in a memory: `shown` bytes from the start are the region's, the rest of a window is zeros or inaccessible. */
+/**
+ * What stands in a memory: `shown` bytes from the start are the region's, the rest of a window is
+ * zeros or inaccessible.
+ */
 const describe = mapping => ({
   mapping,
   isWindow: mapping.shownBytes !== undefined,
@@ -69,7 +75,10 @@ const describe = mapping => ({
 })
 const shownEndOf = ({ address, shown, byteOffset }) =>
   shown === 0 ? address : address + roundUp(shown + (byteOffset % PAGE))
-/** Any call may forget what was written to the rest of a window that is read-only: it is not looked at. */
+/**
+ * Any call may forget what was written to the rest of a window that is read-only: it is not looked
+ * at.
+ */
 const withoutStrays = it => (it.isWindow && it.access === 'readonly' ? { ...it, rest: 'trap' } : it)
 const roundUp = length => Math.ceil(length / PAGE) * PAGE
 
@@ -174,11 +183,15 @@ class World {
         const window = guarded.window({ at, byteLength: size, access, rest })
         if (!random.oneIn(5)) window.slide(region, byteOffset)
       } else {
-        const byteLength = random.oneIn(2) ? undefined : 1 + random.below(region.byteLength - byteOffset)
+        const byteLength = random.oneIn(2)
+          ? undefined
+          : 1 + random.below(region.byteLength - byteOffset)
         guarded.map(region, { at, byteOffset, byteLength, access })
       }
     } catch (error) {
-      if (!['ERR_HOSTMAP_OVERLAP', 'ERR_OUT_OF_RANGE', 'ERR_HOSTMAP_MEMORY_FULL'].includes(error.code))
+      if (
+        !['ERR_HOSTMAP_OVERLAP', 'ERR_OUT_OF_RANGE', 'ERR_HOSTMAP_MEMORY_FULL'].includes(error.code)
+      )
         throw error
     }
   }
@@ -384,7 +397,9 @@ class World {
     return !before.equals(expected)
   }
 
-  /** As on a kernel that can't tell which pages were written: each way to find out fails at once. */
+  /**
+   * As on a kernel that can't tell which pages were written: each way to find out fails at once.
+   */
   #failNext() {
     if (!this.#fails) return
     for (let i = 0; i < 40; i++) native.injectFailure('ioctl_pagemap', 0, os.constants.errno.ENOTTY)
@@ -397,7 +412,9 @@ class World {
       if (bytes.compare(expected, start, end, start, end) === 0) return
       let at = start
       while (bytes[at] === expected[at]) at++
-      assert.fail(`${what}: byte ${at} (page ${Math.floor(at / PAGE)}) is ${bytes[at]}, not ${expected[at]}`)
+      assert.fail(
+        `${what}: byte ${at} (page ${Math.floor(at / PAGE)}) is ${bytes[at]}, not ${expected[at]}`
+      )
     })
   }
 }
@@ -412,13 +429,15 @@ function isKept(mapping, mappings) {
       kept.isWindow === it.isWindow &&
       (it.isWindow
         ? kept.rest === it.rest
-        : kept.region === it.region && kept.byteOffset === it.byteOffset && kept.access === it.access)
+        : kept.region === it.region &&
+          kept.byteOffset === it.byteOffset &&
+          kept.access === it.access)
   )
 }
 
 /**
- * What a mapping shows that is not the memory's to keep: its region, as it is now, unless that was private; and zeros in the
- * rest of a window.
+ * What a mapping shows that is not the memory's to keep: its region, as it is now, unless that was
+ * private; and zeros in the rest of a window.
  */
 function overlay(
   expected,
@@ -447,10 +466,12 @@ function checkFailures() {
 }
 
 /**
- * Runs patterns until so many have changed something that was put back. Throws at the first that fails, with what repeats it.
+ * Runs patterns until so many have changed something that was put back. Throws at the first that
+ * fails, with what repeats it.
  *
  * @param options.only the number of the one world to run
- * @param options.fails whether the kernel can't tell which pages were written; takes a build that can be told to
+ * @param options.fails whether the kernel can't tell which pages were written; takes a build that
+ *   can be told to
  */
 async function check({ patterns, seed, only, fails = false, onWorld = () => {} }) {
   if (fails) checkFailures()
@@ -459,7 +480,11 @@ async function check({ patterns, seed, only, fails = false, onWorld = () => {} }
   for (let number = only ?? 0; only === undefined ? done < patterns : number === only; number++) {
     const world = await World.make(new Random(seed + number), { fails })
     try {
-      for (let i = 0; i < PATTERNS_PER_WORLD && (only !== undefined || done < patterns); i++, steps++) {
+      for (
+        let i = 0;
+        i < PATTERNS_PER_WORLD && (only !== undefined || done < patterns);
+        i++, steps++
+      ) {
         if (await world.pattern()) done++
       }
     } catch (error) {
@@ -467,7 +492,10 @@ async function check({ patterns, seed, only, fails = false, onWorld = () => {} }
     }
     world.end()
     onWorld(done)
-    assert(done * MOST_STEPS_PER_PATTERN >= steps - 10 * PATTERNS_PER_WORLD, 'most steps change nothing')
+    assert(
+      done * MOST_STEPS_PER_PATTERN >= steps - 10 * PATTERNS_PER_WORLD,
+      'most steps change nothing'
+    )
   }
   return done
 }

@@ -1,5 +1,6 @@
-// The long run of the snapshot patterns: memories are written in all the ways that there are, put back, and compared byte by byte.
-// It runs in a child process, so that the end of that is a failure that is reported.
+// The long run of the snapshot patterns: memories are written in all the ways that there are, put
+// back, and compared byte by byte. It runs in a child process, so that the end of that is a failure
+// that is reported.
 
 import { spawn } from 'node:child_process'
 import { createRequire } from 'node:module'
@@ -72,7 +73,8 @@ async function child(numbers) {
 
 async function parent({ patterns, seed, only }) {
   const env = { ...process.env, NODE_OPTIONS: '' }
-  if (options['without-scan']) env.NAPI_RS_NATIVE_LIBRARY_PATH ??= require('../model/inject.cjs').build()
+  if (options['without-scan'])
+    env.NAPI_RS_NATIVE_LIBRARY_PATH ??= require('../model/inject.cjs').build()
   console.log(`seed ${seed}`)
   const args = [fileURLToPath(import.meta.url), '--child', '--seed', String(seed)]
   args.push('--patterns', String(patterns))

@@ -1,10 +1,10 @@
-// Whether what a process holds grows: the medians of the last quarter of its samples against those of the second. The
-// first is left out: code is being compiled then, and heaps find their size.
+// Whether what a process holds grows: the medians of the last quarter of its samples against those
+// of the second. The first is left out: code is being compiled then, and heaps find their size.
 
 const MiB = 2 ** 20
 
-// By how much each may come and go with nothing being kept. What is ours is counted; V8's heap and malloc have their own
-// ups and downs, in steps of dozens of areas.
+// By how much each may come and go with nothing being kept. What is ours is counted; V8's heap and
+// malloc have their own ups and downs, in steps of dozens of areas.
 const QUANTITIES = {
   rss: { title: 'RSS MiB', allowed: before => Math.max(16 * MiB, before * 0.1), unit: MiB },
   heap: { title: 'JS heap MiB', allowed: before => Math.max(2 * MiB, before * 0.1), unit: MiB },

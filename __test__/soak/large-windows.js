@@ -1,10 +1,10 @@
 'use strict'
 
-// Files much larger than memory, seen through a window by a module that checks what it is shown. For stream.mjs and
-// 38-large-windows.slow.test.js.
+// Files much larger than memory, seen through a window by a module that checks what it is shown.
+// For stream.mjs and 38-large-windows.slow.test.js.
 //
-// A mark is a 64-bit integer that is made of its place. Marks stand at both ends of the file and on both sides of each border of
-// chunks; all else is a hole.
+// A mark is a 64-bit integer that is made of its place. Marks stand at both ends of the file and on
+// both sides of each border of chunks; all else is a hole.
 
 const fs = require('node:fs')
 const path = require('node:path')
@@ -120,7 +120,10 @@ function sparseFile(directory, byteLength, chunk) {
   }
 }
 
-/** The module over a window, and the window's source; `onChunk` is called before each slide but the first. */
+/**
+ * The module over a window, and the window's source; `onChunk` is called before each slide but the
+ * first.
+ */
 async function reader(region, windowBytes, options, onChunk) {
   const guarded = new GuardedMemory({ initial: 2 + Math.ceil(windowBytes / WASM_PAGE) })
   const window = guarded.window({ at: WASM_PAGE, byteLength: windowBytes })
@@ -140,9 +143,17 @@ async function reader(region, windowBytes, options, onChunk) {
   return { window, exports }
 }
 
-/** What the module found: bytes, chunks, marks that are not as they must be, and the sum of all bytes. */
+/**
+ * What the module found: bytes, chunks, marks that are not as they must be, and the sum of all
+ * bytes.
+ */
 function found({ position, chunks, wrong }, sum) {
-  return { byteLength: Number(position.value), chunks: chunks.value, wrong: wrong.value, sum: Number(sum) }
+  return {
+    byteLength: Number(position.value),
+    chunks: chunks.value,
+    wrong: wrong.value,
+    sum: Number(sum)
+  }
 }
 
 /** What a process holds of memory now, in bytes. */
@@ -150,13 +161,17 @@ function holdings() {
   return { rss: process.memoryUsage().rss, pss: smapsRollup('Pss'), pageTables: status('VmPTE') }
 }
 
-/** The largest chunks that fit into a window wherever they start in a page: all borders but the first are unaligned. */
+/**
+ * The largest chunks that fit into a window wherever they start in a page: all borders but the
+ * first are unaligned.
+ */
 const chunkOf = windowBytes => windowBytes - limits().pageSize + 1
 
 /**
  * Reads every byte of a sparse file through a window.
  *
- * @param onSample called before each slide, when all of the chunk was read, with what the process holds and how far it is
+ * @param onSample called before each slide, when all of the chunk was read, with what the process
+ *   holds and how far it is
  * @returns what was found, what should be, and the samples
  */
 async function streamInFull({ directory, byteLength, windowBytes, onSample, ...options }) {
@@ -165,10 +180,15 @@ async function streamInFull({ directory, byteLength, windowBytes, onSample, ...o
   const region = HostRegion.open(file)
   const before = holdings()
   const samples = []
-  const { window, exports } = await reader(region, windowBytes, { chunk, ...options }, ({ position }) => {
-    samples.push({ position, ...holdings() })
-    onSample?.(samples.at(-1))
-  })
+  const { window, exports } = await reader(
+    region,
+    windowBytes,
+    { chunk, ...options },
+    ({ position }) => {
+      samples.push({ position, ...holdings() })
+      onSample?.(samples.at(-1))
+    }
+  )
   const startMs = performance.now()
   const total = exports.stream(1)
   const seconds = (performance.now() - startMs) / 1000
@@ -184,7 +204,10 @@ async function streamInFull({ directory, byteLength, windowBytes, onSample, ...o
   }
 }
 
-/** Slides over all of a sparse file, or of a memfd, and touches its marks only. Nothing is read ahead: that would touch all of it. */
+/**
+ * Slides over all of a sparse file, or of a memfd, and touches its marks only. Nothing is read
+ * ahead: that would touch all of it.
+ */
 async function slideOver({ directory, backing, byteLength, windowBytes }) {
   const chunk = chunkOf(windowBytes)
   const file = backing === 'file' ? sparseFile(directory, byteLength, chunk).file : null
@@ -214,13 +237,14 @@ async function slideOver({ directory, backing, byteLength, windowBytes }) {
 const median = values => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)]
 
 /**
- * What grew while a file was streamed. `most`: more than a few chunks at any time. `drift`: the last quarter holds
- * more than the second; the first is left out, since the window and the read-ahead find their pages there.
+ * What grew while a file was streamed. `most`: more than a few chunks at any time. `drift`: the
+ * last quarter holds more than the second; the first is left out, since the window and the
+ * read-ahead find their pages there.
  */
 function growth({ before, samples }, windowBytes) {
   const MiB = 2 ** 20
-  // The chunk that is shown, the one that is read ahead, one that is on its way out, and what else goes on. Page tables of
-  // what was read ahead stay for 32 GiB, 2 MiB for each.
+  // The chunk that is shown, the one that is read ahead, one that is on its way out, and what else
+  // goes on. Page tables of what was read ahead stay for 32 GiB, 2 MiB for each.
   const allowedMost = {
     rss: 3 * windowBytes + 64 * MiB,
     pss: 3 * windowBytes + 64 * MiB,

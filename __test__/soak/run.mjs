@@ -1,12 +1,13 @@
-// Maps, slides, streams, faults, grows, views, closes and collects on all cores for a while, checks every byte that it reads, and watches
-// what the process holds: nothing of it may grow with the rounds.
+// Maps, slides, streams, faults, grows, views, closes and collects on all cores for a while, checks
+// every byte that it reads, and watches what the process holds: nothing of it may grow with the
+// rounds.
 //
 //   node __test__/soak/run.mjs                         10 minutes
 //   node __test__/soak/run.mjs --minutes 1 --seed 7    others
 //   --threads N                                        default: as many as there are cores
 //
-// Every few seconds all threads let go of everything and collect; what is left then is measured. Exits with code 1 if
-// some of it grows, or some byte or count was wrong.
+// Every few seconds all threads let go of everything and collect; what is left then is measured.
+// Exits with code 1 if some of it grows, or some byte or count was wrong.
 
 import { randomInt } from 'node:crypto'
 import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
@@ -154,7 +155,8 @@ const STREAMER = `
       while (source.next() > 0);
     }`
 
-const field = (status, name) => Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(status)[1]) * 1024
+const field = (status, name) =>
+  Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(status)[1]) * 1024
 
 /** What the process holds now, its threads' JavaScript heaps apart. */
 function measure() {
@@ -172,11 +174,13 @@ function measure() {
     // Of regions, and the pages of zeros that took the place of lost ones.
     mapped: areas.filter(area => /memfd:|\/lost-\d|\/dev\/zero/.test(area)).length,
     // No memory has a smaller one above it, and nobody else has any.
-    reservations: areas.filter(area => area.includes(' ---p ') && bytesOf(area) > 4 * 2 ** 30).length
+    reservations: areas.filter(area => area.includes(' ---p ') && bytesOf(area) > 4 * 2 ** 30)
+      .length
   }
 }
 
-const line = cells => console.log(cells.map((cell, i) => String(cell).padStart(i ? 13 : 8)).join(''))
+const line = cells =>
+  console.log(cells.map((cell, i) => String(cell).padStart(i ? 13 : 8)).join(''))
 
 console.log(
   `${minutes} minutes on ${threads} threads, Node.js ${process.version}, seed ${seed}; ${JSON.stringify(limits().faultGuard)}`

@@ -1,14 +1,14 @@
-// Files that are much larger than memory, through a window: every byte of a sparse file, while what the process holds is
-// watched; then a larger file and a memfd from end to end, reading only the marks at both ends and on both sides of
-// every border of chunks.
+// Files that are much larger than memory, through a window: every byte of a sparse file, while what
+// the process holds is watched; then a larger file and a memfd from end to end, reading only the
+// marks at both ends and on both sides of every border of chunks.
 //
-//   node __test__/soak/stream.mjs                                  64 GiB in full, and 1 TiB twice, by windows of 1 GiB
-//   node __test__/soak/stream.mjs --full 4 --over 64 --window 0.25    others, in GiB
-//   --directory PATH     where the sparse files are made; default: the system's temporary directory
-//   --no-read-ahead      without it
+//   node __test__/soak/stream.mjs                                  64 GiB in full, and 1 TiB twice,
+//   by windows of 1 GiB node __test__/soak/stream.mjs --full 4 --over 64 --window 0.25    others,
+//   in GiB --directory PATH     where the sparse files are made; default: the system's temporary
+//   directory --no-read-ahead      without it
 //
-// Exits with code 1 if a mark or the sum was wrong, or what the process holds grew with what was read. The directory must
-// be on a disk: on a tmpfs, the holes that are read would take memory.
+// Exits with code 1 if a mark or the sum was wrong, or what the process holds grew with what was
+// read. The directory must be on a disk: on a tmpfs, the holes that are read would take memory.
 
 import { mkdtempSync, rmSync, statfsSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -54,7 +54,9 @@ function check({ found, expected }) {
   return `${found.chunks} chunks, ${found.wrong} wrong marks`
 }
 
-console.log(`${options.full} GiB in full, by a window of ${options.window} GiB, Node.js ${process.version}`)
+console.log(
+  `${options.full} GiB in full, by a window of ${options.window} GiB, Node.js ${process.version}`
+)
 line(['read GiB', 'RSS MiB', 'PSS MiB', 'tables MiB'])
 const fullBytes = Number(options.full) * GiB
 let nextLine = 0
@@ -80,7 +82,12 @@ for (const { name, most, drift, isConstant } of growth(full, windowBytes)) {
 }
 
 for (const backing of ['file', 'memfd']) {
-  const over = await slideOver({ directory, backing, byteLength: Number(options.over) * GiB, windowBytes })
+  const over = await slideOver({
+    directory,
+    backing,
+    byteLength: Number(options.over) * GiB,
+    windowBytes
+  })
   console.log(
     `\n${options.over} GiB of a sparse ${backing} slid over: ${check(over)}; ${over.seconds.toFixed(3)} s, ${inMiB(over.heldBytes)} MiB held`
   )

@@ -1,4 +1,5 @@
-// One thread of the soak: random rounds, each of which checks all that it reads and leaves nothing that it still needs.
+// One thread of the soak: random rounds, each of which checks all that it reads and leaves nothing
+// that it still needs.
 
 import { ftruncateSync, openSync, writeSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -52,7 +53,8 @@ function checkBytes(array, start, expected, what) {
   check(Buffer.from(array.buffer, array.byteOffset + start, expected.length).equals(expected), what)
 }
 
-const isZero = (array, start, length) => Buffer.alloc(length).equals(Buffer.from(array.buffer, start, length))
+const isZero = (array, start, length) =>
+  Buffer.alloc(length).equals(Buffer.from(array.buffer, start, length))
 
 /** Whether it was a trap, which is counted. */
 function traps(call) {
@@ -127,7 +129,12 @@ function checkStrayWrites(guarded, exports, mapping, source) {
     if (touched.has(page)) continue
     const rest = Math.min(PAGE, mapping.byteLength - page * PAGE)
     const from = mapping.byteOffset + page * PAGE
-    checkBytes(array, start + page * PAGE, source.subarray(from, from + rest), 'a page that was not written')
+    checkBytes(
+      array,
+      start + page * PAGE,
+      source.subarray(from, from + rest),
+      'a page that was not written'
+    )
   }
   if (exports !== undefined && faultGuard.traps && random(3) === 0) {
     GuardedMemory.from(guarded.memory)
@@ -159,7 +166,12 @@ const ROUNDS = {
       else exports.grow(random(3))
       counts.grown++
       if (random(2))
-        checkStrayWrites(GuardedMemory.from(guarded.memory), exports, mapping, bytesNow(guarded, mapping))
+        checkStrayWrites(
+          GuardedMemory.from(guarded.memory),
+          exports,
+          mapping,
+          bytesNow(guarded, mapping)
+        )
     }
     mapping.unmap()
     check(isZero(new Uint8Array(guarded.buffer), mapping.address, byteLength), 'zeros after unmap')
@@ -302,11 +314,21 @@ const ROUNDS = {
     const overlap = pick([0, 0, 8, 100])
     const access = pick(['readonly', 'private'])
     const from = random(source.length)
-    const stream = window.source(region, { byteOffset: from, overlap, access, leaveBehind: random(2) === 0 })
+    const stream = window.source(region, {
+      byteOffset: from,
+      overlap,
+      access,
+      leaveBehind: random(2) === 0
+    })
     const array = new Uint8Array(guarded.buffer)
     const chunks = random(2) ? Infinity : random(10)
     for (let i = 0; i < chunks && stream.next() > 0; i++) {
-      checkBytes(array, stream.pointer, source.subarray(stream.start, stream.position), 'bytes of a chunk')
+      checkBytes(
+        array,
+        stream.pointer,
+        source.subarray(stream.start, stream.position),
+        'bytes of a chunk'
+      )
       if (random(20) === 0) stream.seek(from + random(source.length - from))
     }
     if (chunks === Infinity) checkEqual(stream.position, source.length, 'where a source ended')
@@ -359,7 +381,8 @@ const ROUNDS = {
       }
       checkBytes(new Uint8Array(other.buffer), 0, before, 'a restored memory')
       const now = Buffer.from(other.buffer)
-      for (let page = random(40); page < now.length / PAGE; page += 1 + random(40)) now[page * PAGE + 7] ^= 85
+      for (let page = random(40); page < now.length / PAGE; page += 1 + random(40))
+        now[page * PAGE + 7] ^= 85
     }
     if (random(4) === 0) {
       guarded.reset({ exclusive })

@@ -35,7 +35,8 @@ Promise.resolve(body({ ...support, require, args: JSON.parse(args) })).then(
   result => process.stdout.write(`\n${JSON.stringify(result ?? null)}\n`),
   error => {
     console.error(error)
-    // Workers and timers of a body that failed would keep the process, and the test waits for its end.
+    // Workers and timers of a body that failed would keep the process, and the test waits for its
+    // end.
     process.exit(1)
   }
 )

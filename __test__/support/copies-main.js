@@ -15,7 +15,8 @@ function loadInRealm(directory) {
   const loaded = new Map()
   const requireIn = from => name => {
     const file = path.resolve(from, name)
-    if (!name.startsWith('.') || file.endsWith('.json')) return require(name.startsWith('.') ? file : name)
+    if (!name.startsWith('.') || file.endsWith('.json'))
+      return require(name.startsWith('.') ? file : name)
     if (!loaded.has(file)) {
       const module = { exports: {} }
       loaded.set(file, module)
@@ -30,7 +31,10 @@ function loadInRealm(directory) {
   return requireIn(directory)('./index.js')
 }
 
-/** Runs a function in a worker and gives what it gives or throws. `wait`: keeps the worker until `end` is called. */
+/**
+ * Runs a function in a worker and gives what it gives or throws. `wait`: keeps the worker until
+ * `end` is called.
+ */
 async function inWorker(body, data, { wait = false } = {}) {
   const text = `
     const { parentPort, workerData } = require('node:worker_threads')

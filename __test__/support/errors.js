@@ -68,7 +68,10 @@ function possessions() {
   }
 }
 
-/** Checks that nothing was mapped or opened since. What other tests have left may be gone by now: it was collected. */
+/**
+ * Checks that nothing was mapped or opened since. What other tests have left may be gone by now: it
+ * was collected.
+ */
 function expectNothingNew(before) {
   const after = possessions()
   const newFiles = Object.entries(after.files).filter(([fd, file]) => before.files[fd] !== file)

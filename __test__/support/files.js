@@ -31,7 +31,10 @@ function temporaryDirectory() {
   }
 }
 
-/** Bytes without a period that a wrong offset could hide behind: the same for the same seed, on every machine. */
+/**
+ * Bytes without a period that a wrong offset could hide behind: the same for the same seed, on
+ * every machine.
+ */
 function noise(byteLength, seed = 1) {
   const words = new Uint32Array(Math.ceil(byteLength / 4))
   let state = seed >>> 0 || 1

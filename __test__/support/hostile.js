@@ -1,12 +1,16 @@
 'use strict'
 
-// Values that a caller should not pass, and what comes of passing each to everything that is public.
+// Values that a caller should not pass, and what comes of passing each to everything that is
+// public.
 
 const fs = require('node:fs')
 const os = require('node:os')
 const path = require('node:path')
 
-/** What a hostile value throws when it is touched. It is the caller's own, and may come out as it is. */
+/**
+ * What a hostile value throws when it is touched. It is the caller's own, and may come out as it
+ * is.
+ */
 const thrown = Object.assign(new Error('thrown by a hostile value'), { isOfCaller: true })
 const fail = () => {
   throw thrown
@@ -73,8 +77,11 @@ const values = {
     valueOf: fail,
     [Symbol.toPrimitive]: fail
   }),
-  'an object whose toStringTag throws': () => Object.defineProperty({}, Symbol.toStringTag, { get: fail }),
-  'an object that throws when inspected': () => ({ [Symbol.for('nodejs.util.inspect.custom')]: fail }),
+  'an object whose toStringTag throws': () =>
+    Object.defineProperty({}, Symbol.toStringTag, { get: fail }),
+  'an object that throws when inspected': () => ({
+    [Symbol.for('nodejs.util.inspect.custom')]: fail
+  }),
   'a thenable that throws': () => Object.defineProperty({}, 'then', { get: fail }),
   'a URL-like whose href throws': () => Object.defineProperty({}, 'href', { get: fail }),
   'a URL-like whose href is no URL': () => ({ href: '::', protocol: 'file:' }),
@@ -97,12 +104,12 @@ const values = {
 
 // (module (memory (export "memory") 1) (func (export "f")))
 const MODULE = Uint8Array.from([
-  0, 97, 115, 109, 1, 0, 0, 0, 1, 4, 1, 96, 0, 0, 3, 2, 1, 0, 5, 3, 1, 0, 1, 7, 14, 2, 6, 109, 101, 109, 111,
-  114, 121, 2, 0, 1, 102, 0, 0, 10, 4, 1, 2, 0, 11
+  0, 97, 115, 109, 1, 0, 0, 0, 1, 4, 1, 96, 0, 0, 3, 2, 1, 0, 5, 3, 1, 0, 1, 7, 14, 2, 6, 109, 101,
+  109, 111, 114, 121, 2, 0, 1, 102, 0, 0, 10, 4, 1, 2, 0, 11
 ])
 
-// What V8 says where a caller's own class is called as a function, one of ours without `new`, or a getter of V8's
-// prototypes is read.
+// What V8 says where a caller's own class is called as a function, one of ours without `new`, or a
+// getter of V8's prototypes is read.
 const OF_V8 = /cannot be invoked without 'new'|Receiver is not a WebAssembly/
 
 /** An error that a caller may get: one with a code, or the caller's own. */
@@ -111,9 +118,13 @@ const isProper = error =>
   (/^(ERR_[A-Z0-9_]+|ABORT_ERR)$/.test(error?.code) && error.code !== 'ERR_HOSTMAP_INTERNAL') ||
   (error?.name === 'TypeError' && OF_V8.test(error.message))
 
-/** Calls all that is public with each value in each place; gives what came out that should not, in words. */
+/**
+ * Calls all that is public with each value in each place; gives what came out that should not, in
+ * words.
+ */
 async function attack(hostmap) {
-  const { HostRegion, GuardedMemory, Snapshot, InstancePool, exposeState, instrumentGrowth } = hostmap
+  const { HostRegion, GuardedMemory, Snapshot, InstancePool, exposeState, instrumentGrowth } =
+    hostmap
   const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'wasm-hostmap-hostile-'))
   const file = path.join(directory, 'file')
   // Some of the values are names of files that can be written.
@@ -157,11 +168,30 @@ async function attack(hostmap) {
   const pooled = await pool.acquire()
   const layout = guarded.layout()
   const instrumented = instrumentGrowth(MODULE)
-  const objects = { instrumented, region, guarded, window, mapping, source, snapshot, pool, pooled, layout }
+  const objects = {
+    instrumented,
+    region,
+    guarded,
+    window,
+    mapping,
+    source,
+    snapshot,
+    pool,
+    pooled,
+    layout
+  }
 
   // Functions with what they want in each place, and the options that they know.
   const snapshotOptions = ['exclusive', 'globals', 'name', 'keepResidentBytes', 'hugePages']
-  const sourceOptions = ['chunk', 'overlap', 'byteOffset', 'byteLength', 'access', 'readAhead', 'leaveBehind']
+  const sourceOptions = [
+    'chunk',
+    'overlap',
+    'byteOffset',
+    'byteLength',
+    'access',
+    'readAhead',
+    'leaveBehind'
+  ]
   const fileOptions = ['byteOffset', 'byteLength']
   const functions = {
     'HostRegion.allocate': [HostRegion.allocate, [1], ['name', 'hugePages']],
@@ -180,7 +210,11 @@ async function attack(hostmap) {
       ['initial', 'maximum', 'shared', 'address']
     ],
     'GuardedMemory.from': [GuardedMemory.from, [guarded.memory], ['address']],
-    'GuardedMemory.from(function)': [value => GuardedMemory.from(() => value), [guarded.buffer], []],
+    'GuardedMemory.from(function)': [
+      value => GuardedMemory.from(() => value),
+      [guarded.buffer],
+      []
+    ],
     'guarded.grow': [guarded.grow.bind(guarded), [0], []],
     'guarded.map': [
       (...args) => {
@@ -220,9 +254,17 @@ async function attack(hostmap) {
     'region.split': [region.split.bind(region), [2], [...fileOptions, 'align']],
     'region.share': [region.share?.bind(region), [], ['access']],
     'Snapshot.of': [Snapshot.of, [instance], [...snapshotOptions, 'module', 'accept']],
-    'Snapshot.load': [Snapshot.load, [file], ['regions', 'signal', 'keepResidentBytes', 'hugePages', 'key']],
+    'Snapshot.load': [
+      Snapshot.load,
+      [file],
+      ['regions', 'signal', 'keepResidentBytes', 'hugePages', 'key']
+    ],
     'Snapshot.fromFd': [Snapshot.fromFd, [0], ['regions', 'keepResidentBytes']],
-    'snapshot.save': [snapshot.save.bind(snapshot), [path.join(directory, 'saved')], ['signal', 'key']],
+    'snapshot.save': [
+      snapshot.save.bind(snapshot),
+      [path.join(directory, 'saved')],
+      ['signal', 'key']
+    ],
     'snapshot.restoreTo': [snapshot.restoreTo.bind(snapshot), [instance], ['exclusive', 'accept']],
     'snapshot.instantiate': [snapshot.instantiate.bind(snapshot), [MODULE, {}], ['accept']],
     exposeState: [exposeState, [MODULE], []],
@@ -231,7 +273,18 @@ async function attack(hostmap) {
     'InstancePool.create': [
       InstancePool.create,
       [MODULE],
-      ['imports', 'bind', 'init', 'snapshot', 'size', 'max', 'keepResidentBytes', 'accept', 'reset', 'growth']
+      [
+        'imports',
+        'bind',
+        'init',
+        'snapshot',
+        'size',
+        'max',
+        'keepResidentBytes',
+        'accept',
+        'reset',
+        'growth'
+      ]
     ],
     'pool.acquire': [async options => (await pool.acquire(options)).release(), [], ['signal']],
     'pool.run': [pool.run.bind(pool), [() => 1], ['signal']],
@@ -243,7 +296,8 @@ async function attack(hostmap) {
     if (call === undefined) continue
     for (const [kind, make] of Object.entries(values)) {
       for (let place = 0; place <= proper.length; place++) {
-        // A path that a long string or an empty object makes is none; `undefined` is what is left out.
+        // A path that a long string or an empty object makes is none; `undefined` is what is left
+        // out.
         const args = [...proper.slice(0, place), make(), ...proper.slice(place + 1)]
         await attempt(`${name}, argument ${place + 1}: ${kind}`, () => call(...args))
       }
@@ -282,7 +336,8 @@ async function attack(hostmap) {
           await (get ?? value).call(receiver, region, {})
           bad.add(`${what}: no error`)
         } catch (error) {
-          if (error?.code !== 'ERR_INVALID_THIS') bad.add(`${what}: ${error?.code} ${error?.message}`)
+          if (error?.code !== 'ERR_INVALID_THIS')
+            bad.add(`${what}: ${error?.code} ${error?.message}`)
         }
       }
     }

@@ -12,7 +12,8 @@ const POOL = '/sys/kernel/mm/hugepages/hugepages-2048kB'
 const count = name => Number(fs.readFileSync(`${POOL}/${name}`, 'latin1'))
 
 /** Pages that nobody has and nobody was promised; -1: this system has no such pool. */
-const freePages = () => (fs.existsSync(POOL) ? count('free_hugepages') - count('resv_hugepages') : -1)
+const freePages = () =>
+  fs.existsSync(POOL) ? count('free_hugepages') - count('resv_hugepages') : -1
 
 /** Whether there is a program that makes holes in files. */
 const canPunch = () => spawnSync('fallocate', ['--version']).status === 0
@@ -20,7 +21,14 @@ const canPunch = () => spawnSync('fallocate', ['--version']).status === 0
 /** Takes pages of a region away, as whoever has its descriptor can. */
 function punchHole(region, offset, byteLength) {
   const fd = fs.openSync(`/proc/self/fd/${fdOf(region)}`, 'r+')
-  const hole = ['--punch-hole', '--offset', String(offset), '--length', String(byteLength), '/proc/self/fd/3']
+  const hole = [
+    '--punch-hole',
+    '--offset',
+    String(offset),
+    '--length',
+    String(byteLength),
+    '/proc/self/fd/3'
+  ]
   execFileSync('fallocate', hole, { stdio: ['ignore', 'ignore', 'inherit', fd] })
   fs.closeSync(fd)
 }

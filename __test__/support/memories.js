@@ -31,8 +31,8 @@ function wrapped({ address = 'i32', shared = false, bufferOnly = false }) {
 }
 
 /**
- * `make(initial, maximum)` gives a guarded memory of so many Wasm pages and a probe in it; `grows` is whether the
- * library can grow it.
+ * `make(initial, maximum)` gives a guarded memory of so many Wasm pages and a probe in it; `grows`
+ * is whether the library can grow it.
  */
 const kinds = [
   { kind: 'own', make: own({}), grows: true },
@@ -66,7 +66,10 @@ const kinds = [
     : [])
 ].map(kind => ({ address: 'i32', shared: false, ...kind }))
 
-/** Where in the process a memory starts, found by a page of our own that is put at `at` for a moment. */
+/**
+ * Where in the process a memory starts, found by a page of our own that is put at `at` for a
+ * moment.
+ */
 function baseOf(guarded, at = 0) {
   const beacon = HostRegion.allocate(1)
   const mapping = guarded.map(beacon, { at })
@@ -76,7 +79,10 @@ function baseOf(guarded, at = 0) {
   return start - at
 }
 
-/** The process's mappings in a memory's reservation, from its start; adjacent ones of one kind as one. */
+/**
+ * The process's mappings in a memory's reservation, from its start; adjacent ones of one kind as
+ * one.
+ */
 function reservationMap(guarded, base) {
   const { ranges } = guarded.layout()
   const first = base + ranges[0].start

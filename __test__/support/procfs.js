@@ -81,7 +81,9 @@ function countOpen(name) {
 
 /** One field of a /proc file in `Name: 123 kB` lines, in bytes. */
 function field(file, name) {
-  const [, kibibytes] = new RegExp(`^${name}:\\s+(\\d+) kB$`, 'm').exec(fs.readFileSync(file, 'latin1'))
+  const [, kibibytes] = new RegExp(`^${name}:\\s+(\\d+) kB$`, 'm').exec(
+    fs.readFileSync(file, 'latin1')
+  )
   return Number(kibibytes) * 1024
 }
 
@@ -91,7 +93,10 @@ const smapsRollup = name => field('/proc/self/smaps_rollup', name)
 /** A field of the process's status, in bytes: `VmSize`, `VmRSS`, ... */
 const status = name => field('/proc/self/status', name)
 
-/** The kernel's flags (`dd`: not in core dumps, `wr`: writable, ...) of each mapping whose name contains this. */
+/**
+ * The kernel's flags (`dd`: not in core dumps, `wr`: writable, ...) of each mapping whose name
+ * contains this.
+ */
 function flagsOfMappingsNamed(name) {
   const found = []
   let wanted = false

@@ -32,10 +32,15 @@ function partsOf(bytes) {
   }
 }
 
-/** A snapshot's bytes with other descriptions. Both may be bytes, too. Its checksum and authentication code stay as they are. */
+/**
+ * A snapshot's bytes with other descriptions. Both may be bytes, too. Its checksum and
+ * authentication code stay as they are.
+ */
 function forge(bytes, metadata, state) {
   const { tailAt, dataOffset, byteLength } = partsOf(bytes)
-  const encoded = [metadata, state].map(it => (it === undefined || Buffer.isBuffer(it) ? it : encode(it)))
+  const encoded = [metadata, state].map(it =>
+    it === undefined || Buffer.isBuffer(it) ? it : encode(it)
+  )
   const [first, second = Buffer.alloc(0)] = encoded
   const forged = Buffer.concat([bytes.subarray(0, tailAt), first, second])
   const sections = [
@@ -60,7 +65,8 @@ function encode(value) {
   const parts = []
   const head = (short, most, code, count) => {
     if (count < most) return parts.push(Buffer.from([short | count]))
-    const [size, bytes] = count < 256 && code[0] ? [code[0], 1] : count < 65536 ? [code[1], 2] : [code[2], 4]
+    const [size, bytes] =
+      count < 256 && code[0] ? [code[0], 1] : count < 65536 ? [code[1], 2] : [code[2], 4]
     const head = Buffer.alloc(1 + bytes, size)
     head.writeUIntBE(count, 1, bytes)
     return parts.push(head)
@@ -68,7 +74,8 @@ function encode(value) {
   const number = value => {
     if (Number.isInteger(value) && value >= 0 && value < 2 ** 32)
       return head(0, 128, [0xcc, 0xcd, 0xce], value)
-    if (Number.isInteger(value) && value >= -32 && value < 0) return parts.push(Buffer.from([256 + value]))
+    if (Number.isInteger(value) && value >= -32 && value < 0)
+      return parts.push(Buffer.from([256 + value]))
     const wide = Buffer.alloc(9, Number.isInteger(value) ? 0xcf : 0xcb)
     if (!Number.isInteger(value)) wide.writeDoubleBE(value, 1)
     else if (value < 0) wide.writeBigInt64BE(BigInt(value), 1)

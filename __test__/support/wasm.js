@@ -7,7 +7,13 @@ const fs = require('node:fs')
 const path = require('node:path')
 
 const CACHE = path.join(__dirname, '../../node_modules/.cache/wasm-hostmap-test')
-const FEATURES = { simd: true, threads: true, memory64: true, bulk_memory: true, sign_extension: true }
+const FEATURES = {
+  simd: true,
+  threads: true,
+  memory64: true,
+  bulk_memory: true,
+  sign_extension: true
+}
 
 const WASM_PAGE = 65536
 const KiB = 1024
@@ -45,8 +51,8 @@ async function assembleCached(wat, file) {
 }
 
 /**
- * A module that touches its memory in each way that a trap can stop. `memory` is its memory clause, `at` the type of
- * its addresses.
+ * A module that touches its memory in each way that a trap can stop. `memory` is its memory clause,
+ * `at` the type of its addresses.
  */
 function probeWat(memory, at) {
   // Nothing but an offset can reach past 4 GiB from a 32-bit address.
@@ -109,15 +115,21 @@ function probeWat(memory, at) {
 
 const compiled = new Map()
 
-/** What `watOf(memory, address)` gives, compiled. Without `initial` it imports its memory as `env.memory`, with it it exports one of its own. */
+/**
+ * What `watOf(memory, address)` gives, compiled. Without `initial` it imports its memory as
+ * `env.memory`, with it it exports one of its own.
+ */
 async function compileWith(watOf, { address = 'i32', shared = false, initial, maximum } = {}) {
   const is64 = address === 'i64'
-  // A shared memory's type needs a maximum, and any memory fits under the largest; without one, any unshared memory fits.
+  // A shared memory's type needs a maximum, and any memory fits under the largest; without one, any
+  // unshared memory fits.
   const largest = shared ? (is64 ? 262144 : 65536) : ''
   const limits = initial === undefined ? `0 ${largest}` : `${initial} ${maximum ?? largest}`
   const type = `${is64 ? 'i64 ' : ''}${limits}${shared ? ' shared' : ''}`
   const clause =
-    initial === undefined ? `(import "env" "memory" (memory ${type}))` : `(memory (export "memory") ${type})`
+    initial === undefined
+      ? `(import "env" "memory" (memory ${type}))`
+      : `(memory (export "memory") ${type})`
   const wat = watOf(clause, address)
   if (!compiled.has(wat)) compiled.set(wat, new WebAssembly.Module(await assemble(wat)))
   return compiled.get(wat)
@@ -125,7 +137,10 @@ async function compileWith(watOf, { address = 'i32', shared = false, initial, ma
 
 const compileProbe = options => compileWith(probeWat, options)
 
-/** The probe's functions, with addresses as numbers whatever the memory's kind, and bytes in words as BigInts. */
+/**
+ * The probe's functions, with addresses as numbers whatever the memory's kind, and bytes in words
+ * as BigInts.
+ */
 class Probe {
   constructor(instance, address) {
     this.exports = instance.exports
@@ -158,7 +173,9 @@ class Probe {
     return this.exports.sum(this.pointer(start), this.pointer(end))
   }
   mismatch(start, end, stride, first) {
-    return Number(this.exports.mismatch(this.pointer(start), this.pointer(end), this.pointer(stride), first))
+    return Number(
+      this.exports.mismatch(this.pointer(start), this.pointer(end), this.pointer(stride), first)
+    )
   }
   mark(start, end, stride, first) {
     this.exports.mark(this.pointer(start), this.pointer(end), this.pointer(stride), first)

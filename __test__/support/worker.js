@@ -1,6 +1,7 @@
 'use strict'
 
-// A worker that runs functions for a test, one after the other, and keeps what they put into `state`.
+// A worker that runs functions for a test, one after the other, and keeps what they put into
+// `state`.
 
 const { Worker, isMainThread, parentPort } = require('node:worker_threads')
 
@@ -10,7 +11,9 @@ class TestWorker {
   #exit
 
   constructor() {
-    this.#exit = new Promise((resolve, reject) => this.#worker.once('exit', resolve).once('error', reject))
+    this.#exit = new Promise((resolve, reject) =>
+      this.#worker.once('exit', resolve).once('error', reject)
+    )
     this.#worker.on('message', ({ result, error }) => {
       const { resolve, reject } = this.#answers.shift()
       if (error) reject(Object.assign(new Error(error.message), error))
@@ -18,7 +21,9 @@ class TestWorker {
     })
   }
 
-  /** Runs `body({ state, hostmap, probe, failure, ... }, args)` there. The function is sent as text. */
+  /**
+   * Runs `body({ state, hostmap, probe, failure, ... }, args)` there. The function is sent as text.
+   */
   run(body, args) {
     this.#worker.postMessage({ body: String(body), args })
     return new Promise((resolve, reject) => this.#answers.push({ resolve, reject }))

@@ -1,8 +1,10 @@
-// Type-checks the consumer projects beside this file against the package's declarations, as users' compilers do:
+// Type-checks the consumer projects beside this file against the package's declarations, as users'
+// compilers do:
 //
 //   node __test__/types/check.mjs [PACKAGE_DIRECTORY]
 //
-// The package (by default this working copy) is put into a node_modules directory, so that `exports` is obeyed.
+// The package (by default this working copy) is put into a node_modules directory, so that
+// `exports` is obeyed.
 
 import { spawnSync } from 'node:child_process'
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs'
@@ -33,15 +35,20 @@ function check(name, consumer, ...options) {
 try {
   const installed = path.join(project, 'node_modules', 'wasm-hostmap')
   mkdirSync(installed, { recursive: true })
-  for (const file of PACKAGE_FILES) cpSync(path.join(packageDirectory, file), path.join(installed, file))
+  for (const file of PACKAGE_FILES)
+    cpSync(path.join(packageDirectory, file), path.join(installed, file))
   for (const dependency of ['@types', 'undici-types']) {
-    symlinkSync(path.join(ROOT, 'node_modules', dependency), path.join(project, 'node_modules', dependency))
+    symlinkSync(
+      path.join(ROOT, 'node_modules', dependency),
+      path.join(project, 'node_modules', dependency)
+    )
   }
   for (const consumer of ['cjs', 'esm']) {
     const directory = path.join(project, consumer)
     mkdirSync(directory)
     for (const file of readdirSync(path.join(HERE, consumer))) {
-      if (!file.includes('.dom.')) cpSync(path.join(HERE, consumer, file), path.join(directory, file))
+      if (!file.includes('.dom.'))
+        cpSync(path.join(HERE, consumer, file), path.join(directory, file))
     }
     check(`${consumer}, nodenext, without lib dom`, consumer)
     check(`${consumer}, node16, without lib dom`, consumer, '--module', 'node16')

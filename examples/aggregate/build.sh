@@ -1,8 +1,8 @@
 #!/bin/sh
 # Builds aggregate.wasm from aggregate.c.
 #
-#   examples/aggregate/build.sh           builds aggregate.wasm
-#   examples/aggregate/build.sh --check   builds it elsewhere and compares it with the aggregate.wasm that is here
+#   examples/aggregate/build.sh           builds aggregate.wasm examples/aggregate/build.sh --check
+#   builds it elsewhere and compares it with the aggregate.wasm that is here
 set -eu
 
 # No C library. The host makes the memory, so that a window stands in it before the module starts.

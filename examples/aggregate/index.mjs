@@ -1,5 +1,5 @@
-// Group by, sum and count over a log that is far larger than memory. Workers share it: each has a part, and a module that
-// pulls it through a window.
+// Group by, sum and count over a log that is far larger than memory. Workers share it: each has a
+// part, and a module that pulls it through a window.
 
 import assert from 'node:assert/strict'
 import { availableParallelism } from 'node:os'
@@ -91,7 +91,9 @@ function printGroups(groups) {
     colAligns: ['right', 'right', 'right'],
     style: { head: [], border: [] }
   })
-  const found = groups.map((group, district) => ({ district, ...group })).filter(({ count }) => count > 0n)
+  const found = groups
+    .map((group, district) => ({ district, ...group }))
+    .filter(({ count }) => count > 0n)
   const districts = found.filter(({ district }) => district !== 0)
   const row = (name, { count, wattHours }) =>
     table.push([name, cli.formatCount(count), cli.formatCount(wattHours)])

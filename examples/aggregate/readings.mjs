@@ -1,7 +1,9 @@
-// The log of electricity meters that the example reads. It is a row of segments, each filled from its front by whoever took it:
-// the rest of a segment is a hole of the file, whose slots read as zeros.
+// The log of electricity meters that the example reads. It is a row of segments, each filled from
+// its front by whoever took it: the rest of a segment is a hole of the file, whose slots read as
+// zeros.
 //
-// A reading follows from the number of its slot, so what comes of all of them can be calculated without reading one.
+// A reading follows from the number of its slot, so what comes of all of them can be calculated
+// without reading one.
 
 import { readSync } from 'node:fs'
 import { open } from 'node:fs/promises'
@@ -17,7 +19,8 @@ const wattHoursOf = slot => 5 * slot + 1
 
 /** The slots that are written, segment by segment: `[from, to)`. */
 function* filledRanges(slots) {
-  for (let from = 0; from < slots; from += SEGMENT_SLOTS) yield [from, Math.min(from + FILLED_SLOTS, slots)]
+  for (let from = 0; from < slots; from += SEGMENT_SLOTS)
+    yield [from, Math.min(from + FILLED_SLOTS, slots)]
 }
 
 /** Writes a log of so many slots: for `dataset`. */

@@ -32,5 +32,8 @@ function openSource() {
 /** The groups of the module: see aggregate.c. */
 function readGroups(address) {
   const words = new BigUint64Array(memory.buffer, address, GROUP_COUNT * 2)
-  return Array.from({ length: GROUP_COUNT }, (_, i) => ({ count: words[2 * i], wattHours: words[2 * i + 1] }))
+  return Array.from({ length: GROUP_COUNT }, (_, i) => ({
+    count: words[2 * i],
+    wattHours: words[2 * i + 1]
+  }))
 }

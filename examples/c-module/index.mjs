@@ -1,5 +1,6 @@
-// A C program, compiled to wasm32-wasi with a malloc of its own, counts the words of a text file that it never loads:
-// the file's pages are mapped into its linear memory, past the end or in a block of that malloc.
+// A C program, compiled to wasm32-wasi with a malloc of its own, counts the words of a text file
+// that it never loads: the file's pages are mapped into its linear memory, past the end or in a
+// block of that malloc.
 
 import assert from 'node:assert/strict'
 import { closeSync, readSync } from 'node:fs'
@@ -16,8 +17,9 @@ const usage = `Usage: node examples/c-module/index.mjs [FILE] [--size MIB]
 
 Counts the words of FILE, which is smaller than 2 GiB, or of a text of MIB mebibytes (default 64) that is made on the first run.`
 
-// Next to memories as large as these, V8's fast calls into node:wasi may collect garbage where V8 does not allow it, and
-// the process dies (nodejs/node#46777). Without them a program's calls of WASI take the ordinary way.
+// Next to memories as large as these, V8's fast calls into node:wasi may collect garbage where V8
+// does not allow it, and the process dies (nodejs/node#46777). Without them a program's calls of
+// WASI take the ordinary way.
 setFlagsFromString('--no-turbo-fast-api-calls')
 
 async function main() {
@@ -32,7 +34,8 @@ async function main() {
 
   const region = HostRegion.open(path)
   try {
-    // The copy needs a block of malloc, whose large blocks are powers of two, in a memory of 4 GiB at most.
+    // The copy needs a block of malloc, whose large blocks are powers of two, in a memory of 4 GiB
+    // at most.
     if (region.byteLength > 2047 * cli.MiB) {
       throw new cli.UsageError(
         `takes a FILE smaller than 2 GiB, and ${path} has ${cli.formatBytes(region.byteLength)}`
@@ -54,12 +57,15 @@ async function start(module) {
   return instance.exports
 }
 
-// Three ways to bring the text to the program. Each gives the address where it stands, and a function that undoes it.
+// Three ways to bring the text to the program. Each gives the address where it stands, and a
+// function that undoes it.
 
 function copyIn(program, region) {
   const address = program.malloc(region.byteLength) >>> 0
   if (address === 0)
-    throw new cli.UsageError(`malloc has no ${cli.formatBytes(region.byteLength)} for a copy of the text`)
+    throw new cli.UsageError(
+      `malloc has no ${cli.formatBytes(region.byteLength)} for a copy of the text`
+    )
   const block = new Uint8Array(program.memory.buffer, address, region.byteLength)
   const fd = region.duplicateFd()
   for (let done = 0; done < block.length;) {
@@ -109,7 +115,9 @@ async function compareWays(module, region) {
       digest: program.tally_digest(tally)
     }
     if (first === undefined) {
-      console.log(`The most frequent words of ${region.name}, ${cli.formatBytes(region.byteLength)}:`)
+      console.log(
+        `The most frequent words of ${region.name}, ${cli.formatBytes(region.byteLength)}:`
+      )
       if (!program.tally_print(tally, 5)) throw new cli.UsageError('malloc has no more memory')
     }
     first ??= counted
@@ -129,7 +137,10 @@ async function compareWays(module, region) {
   console.log(`\nOne program, one text, three ways to it:\n${table}`)
 }
 
-/** Counts the words at the text's start, so that V8 has optimized the program before its time is taken. */
+/**
+ * Counts the words at the text's start, so that V8 has optimized the program before its time is
+ * taken.
+ */
 async function warmUp(module, region) {
   const program = await start(module)
   const byteLength = Math.min(region.byteLength, 4 * cli.MiB)
@@ -145,8 +156,9 @@ function countWords(program, address, byteLength) {
 }
 
 /**
- * malloc takes more memory from memory.grow when it needs some, and never looks at pages that it did not ask for. So a
- * mapping past the end and the allocator live side by side, whichever came first.
+ * malloc takes more memory from memory.grow when it needs some, and never looks at pages that it
+ * did not ask for. So a mapping past the end and the allocator live side by side, whichever came
+ * first.
  */
 async function showMallocNextToMapping(module, region) {
   const program = await start(module)
@@ -163,7 +175,11 @@ async function showMallocNextToMapping(module, region) {
   const mappingEnd = mapping.address + mapping.byteLength
   const beyond = blocks.countFrom(mappingEnd)
   assert(beyond > 0, 'malloc had to grow the memory past the mapping')
-  assert.equal(blocks.countIn(mapping.address, mappingEnd), 0, 'malloc gave a block inside the mapping')
+  assert.equal(
+    blocks.countIn(mapping.address, mappingEnd),
+    0,
+    'malloc gave a block inside the mapping'
+  )
   blocks.check()
   const mapped = Buffer.from(program.memory.buffer, mapping.address, mapping.byteLength)
   assert(mapped.equals(Buffer.from(region.view())), 'the mapping does not show the file')
@@ -185,7 +201,10 @@ None lies in the mapping, each kept what was written to it, and the mapping show
   console.log('\nUnmapped and mapped again: the same address, and the memory did not grow.')
 }
 
-/** Blocks of malloc, each filled with a byte of its own: whoever writes into one that is not his is found out. */
+/**
+ * Blocks of malloc, each filled with a byte of its own: whoever writes into one that is not his is
+ * found out.
+ */
 class MarkedBlocks {
   #program
   #blocks = []
@@ -209,8 +228,9 @@ class MarkedBlocks {
   }
 
   countIn(start, end) {
-    return this.#blocks.filter(block => block.address < end && block.address + block.byteLength > start)
-      .length
+    return this.#blocks.filter(
+      block => block.address < end && block.address + block.byteLength > start
+    ).length
   }
 
   check() {

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Builds join.wasm from join.c.
 #
-#   examples/hash-join/build.sh           builds join.wasm
-#   examples/hash-join/build.sh --check   builds it elsewhere and compares it with the join.wasm that is here
+#   examples/hash-join/build.sh           builds join.wasm examples/hash-join/build.sh --check
+#   builds it elsewhere and compares it with the join.wasm that is here
 set -eu
 
 # A reactor has no main: its exports are called after _initialize.

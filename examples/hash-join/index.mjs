@@ -1,5 +1,5 @@
-// A hash join of two files in one module: the customers come through one window, the orders through another, and only
-// the hash table takes memory of the module's.
+// A hash join of two files in one module: the customers come through one window, the orders through
+// another, and only the hash table takes memory of the module's.
 
 import assert from 'node:assert/strict'
 import { Worker } from 'node:worker_threads'
@@ -8,7 +8,13 @@ import { HostRegion } from 'wasm-hostmap'
 import * as cli from '../support/cli.mjs'
 import { openOnce } from '../support/dataset.mjs'
 import { startProgress } from '../support/progress.mjs'
-import { calculateGroups, joinInJavaScript, makeCustomers, makeOrders, tablesOf } from './tables.mjs'
+import {
+  calculateGroups,
+  joinInJavaScript,
+  makeCustomers,
+  makeOrders,
+  tablesOf
+} from './tables.mjs'
 
 const MOST_TO_CHECK = 2 ** 23
 
@@ -36,11 +42,18 @@ async function main() {
     )
   }
 
-  const customers = await openOnce(`customers-${sizeMiB}.bin`, makeCustomers(tables), HostRegion.open)
+  const customers = await openOnce(
+    `customers-${sizeMiB}.bin`,
+    makeCustomers(tables),
+    HostRegion.open
+  )
   const orders = await openOnce(`orders-${sizeMiB}.bin`, makeOrders(tables), HostRegion.open)
   try {
     const begin = performance.now()
-    const { passes, groups } = await joinInWorker(customers, orders, tables, { windowBytes, tableCustomers })
+    const { passes, groups } = await joinInWorker(customers, orders, tables, {
+      windowBytes,
+      tableCustomers
+    })
     const seconds = (performance.now() - begin) / 1000
     const peakBytes = process.resourceUsage().maxRSS * 1024
 
@@ -94,7 +107,9 @@ function printGroups(groups, tables) {
     colAligns: ['right', 'right', 'right'],
     style: { head: [], border: [] }
   })
-  const found = groups.map((group, country) => ({ country, ...group })).filter(({ orders }) => orders > 0)
+  const found = groups
+    .map((group, country) => ({ country, ...group }))
+    .filter(({ orders }) => orders > 0)
   const total = (list, field) => list.reduce((sum, group) => sum + group[field], 0)
   const row = (name, orders, cents) =>
     table.push([name, cli.formatCount(orders), cents === undefined ? '' : cli.formatCount(cents)])
@@ -108,7 +123,12 @@ function printGroups(groups, tables) {
 function checkInJavaScript(customers, orders, tables, groups) {
   const progress = startProgress('joining them in plain JavaScript')
   try {
-    const expected = joinInJavaScript(customers.duplicateFd(), orders.duplicateFd(), tables, progress.update)
+    const expected = joinInJavaScript(
+      customers.duplicateFd(),
+      orders.duplicateFd(),
+      tables,
+      progress.update
+    )
     assert.deepEqual(groups, expected, 'plain JavaScript came to other groups')
   } finally {
     progress.stop()

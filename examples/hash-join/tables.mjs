@@ -1,8 +1,8 @@
 // The customers and orders that the example joins.
 //
-// Rows follow from their numbers, so what a join must find can be calculated without one. Orders come in rounds. In each,
-// every number below `numbers` has one order, in an order of its own; the first `customers` of these numbers are customers, so
-// the others' orders match nobody.
+// Rows follow from their numbers, so what a join must find can be calculated without one. Orders
+// come in rounds. In each, every number below `numbers` has one order, in an order of its own; the
+// first `customers` of these numbers are customers, so the others' orders match nobody.
 
 import { readSync } from 'node:fs'
 import { open } from 'node:fs/promises'

@@ -7,7 +7,8 @@ import { GROUP_COUNT } from './tables.mjs'
 
 const { customersToken, ordersToken, windowBytes, tableCustomers } = workerData
 
-// The module exports its memory, and windows need the memory. So what it imports is bound when there are windows.
+// The module exports its memory, and windows need the memory. So what it imports is bound when
+// there are windows.
 let customers, orders
 const imports = {
   customers: importsOf(() => customers),
@@ -23,7 +24,8 @@ const open = token => guarded.window({ byteLength: windowBytes }).source(HostReg
 customers = open(customersToken)
 orders = open(ordersToken)
 
-if (!start(tableCustomers)) throw new Error('the module has no memory for so many customers at once')
+if (!start(tableCustomers))
+  throw new Error('the module has no memory for so many customers at once')
 let passes = 0
 for (; build() > 0; passes++) {
   orders.rewind()

@@ -1,5 +1,5 @@
-// A server for small scripts of strangers: each runs in a JavaScript interpreter that is as clean as if no other had ever run.
-// Ways to have such an interpreter are compared.
+// A server for small scripts of strangers: each runs in a JavaScript interpreter that is as clean
+// as if no other had ever run. Ways to have such an interpreter are compared.
 
 import assert from 'node:assert/strict'
 import { fork } from 'node:child_process'

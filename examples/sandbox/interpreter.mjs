@@ -1,5 +1,6 @@
-// QuickJS in WebAssembly, driven by the module's own exports. All of its state is in the instance and none is in JavaScript,
-// so an instance that is put back to an earlier state is an interpreter that is put back to it.
+// QuickJS in WebAssembly, driven by the module's own exports. All of its state is in the instance
+// and none is in JavaScript, so an instance that is put back to an earlier state is an interpreter
+// that is put back to it.
 
 import { readFile } from 'node:fs/promises'
 import { prelude } from './requests.mjs'
@@ -26,8 +27,9 @@ export const imports = {
     host_get_timezone_offset: () => 0
   },
   wasi_snapshot_preview1: {
-    // The clock stands still and nothing is random, so that answers can be compared. Where scripts need random numbers, they
-    // must be seeded after each acquire: all instances start from one state, Math.random()'s included.
+    // The clock stands still and nothing is random, so that answers can be compared. Where scripts
+    // need random numbers, they must be seeded after each acquire: all instances start from one
+    // state, Math.random()'s included.
     clock_time_get(_clock, _precision, address) {
       new DataView(running.memory.buffer).setBigUint64(address, 1_700_000_000_000_000_000n, true)
       return 0
@@ -56,7 +58,8 @@ export function initialize(exports) {
   exports.qjs_set_interrupt_handler(1)
   run(exports, prelude, Infinity)
   exports.qjs_set_memory_limit(MOST_BYTES)
-  // What requests need is grown now: a memory never shrinks, so those of them that grow it can't be cleaned up after.
+  // What requests need is grown now: a memory never shrinks, so those of them that grow it can't be
+  // cleaned up after.
   exports.wasm_free(exports.wasm_malloc(USUAL_BYTES))
 }
 
@@ -77,7 +80,8 @@ function run(exports, source, steps) {
   const file = writeText(exports, 'request.js')
   const text = writeText(exports, source)
   const value = exports.qjs_eval(text.address, text.byteLength, file.address, 0)
-  if (exports.qjs_is_exception(value)) throw new Error(readText(exports, exports.qjs_get_exception()))
+  if (exports.qjs_is_exception(value))
+    throw new Error(readText(exports, exports.qjs_get_exception()))
   return readText(exports, value)
 }
 

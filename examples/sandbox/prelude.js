@@ -1,4 +1,5 @@
-// What the interpreter evaluates once: the library that all requests use. A shop's products, and an index of their words.
+// What the interpreter evaluates once: the library that all requests use. A shop's products, and an
+// index of their words.
 
 globalThis.shop = (() => {
   const qualities = 'small large plain folding light sturdy round quiet spare blue red'.split(' ')
@@ -19,7 +20,13 @@ globalThis.shop = (() => {
       pick(makers, id, 4799),
       `model-${id % 977}`
     ]
-    products.push({ id, name: words.join(' '), words, cents: 100 + ((id * 3571) % 90000), stock: id % 23 })
+    products.push({
+      id,
+      name: words.join(' '),
+      words,
+      cents: 100 + ((id * 3571) % 90000),
+      stock: id % 23
+    })
     for (const word of words) {
       const ids = idsByWord.get(word)
       if (ids) ids.push(id)

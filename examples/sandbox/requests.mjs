@@ -1,5 +1,5 @@
-// The requests: small scripts with an input, as strangers might send them. Each looks for what an earlier one has left, and
-// leaves something behind.
+// The requests: small scripts with an input, as strangers might send them. Each looks for what an
+// earlier one has left, and leaves something behind.
 
 import { readFileSync } from 'node:fs'
 import vm from 'node:vm'
@@ -73,7 +73,8 @@ const leave = i => `
 
 /**
  * @param random what Math.random() gives in the state that all requests start from
- * @returns `{ name, source, expected }` for each: `expected` is the text that is right, or matches the error's
+ * @returns `{ name, source, expected }` for each: `expected` is the text that is right, or matches
+ *   the error's
  */
 export function makeRequests(random) {
   const context = vm.createContext()

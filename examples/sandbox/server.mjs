@@ -1,4 +1,5 @@
-// A process that serves requests in one way, in workers: `server.mjs WAY WORKERS SECONDS`, forked by index.mjs.
+// A process that serves requests in one way, in workers: `server.mjs WAY WORKERS SECONDS`, forked
+// by index.mjs.
 
 import { once } from 'node:events'
 import { createHistogram } from 'node:perf_hooks'

@@ -1,16 +1,23 @@
-// Ways to have a clean interpreter for each request. `prepare` runs once, in the main thread; `open` is given what it made, in
-// each worker, and gives `acquire` and `release`. Between the two, an instance is nobody else's.
+// Ways to have a clean interpreter for each request. `prepare` runs once, in the main thread;
+// `open` is given what it made, in each worker, and gives `acquire` and `release`. Between the two,
+// an instance is nobody else's.
 
 import { InstancePool, Snapshot } from 'wasm-hostmap'
 import { imports, initialize, wasm } from './interpreter.mjs'
 
 const PAGE_BYTES = 65536
 
-/** One interpreter is initialised. All instances, of all workers, show its pages, and copy those that they write to. */
+/**
+ * One interpreter is initialised. All instances, of all workers, show its pages, and copy those
+ * that they write to.
+ */
 const pool = {
   async prepare() {
     // It is kept, since the descriptor is closed with its snapshot.
-    this.first = await InstancePool.create(wasm, { imports, init: instance => initialize(instance.exports) })
+    this.first = await InstancePool.create(wasm, {
+      imports,
+      init: instance => initialize(instance.exports)
+    })
     return this.first.snapshot.duplicateFd()
   },
   async open(fd) {
@@ -19,7 +26,10 @@ const pool = {
   }
 }
 
-/** Each request has an instance of its own, which is initialised for it and then left to the garbage collector. */
+/**
+ * Each request has an instance of its own, which is initialised for it and then left to the garbage
+ * collector.
+ */
 const fresh = {
   prepare() {},
   open() {
@@ -28,7 +38,10 @@ const fresh = {
   }
 }
 
-/** One interpreter is initialised. All of its memory is copied over that of each instance that was used. */
+/**
+ * One interpreter is initialised. All of its memory is copied over that of each instance that was
+ * used.
+ */
 const copied = {
   prepare() {
     const { exports } = makeInitialized(new WebAssembly.Module(wasm))
@@ -62,7 +75,10 @@ const copied = {
   }
 }
 
-/** One interpreter serves all requests, each as the one before has left it. It shows that the checks can fail. */
+/**
+ * One interpreter serves all requests, each as the one before has left it. It shows that the checks
+ * can fail.
+ */
 const unrestored = {
   prepare() {},
   open() {

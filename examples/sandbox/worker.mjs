@@ -15,7 +15,10 @@ const { way, prepared, requests, seconds } = workerData
 const { acquire, release } = await ways[way].open(prepared)
 const wrong = []
 
-/** Gives milliseconds: all that the request took, and how much of it went to making or cleaning its instance. */
+/**
+ * Gives milliseconds: all that the request took, and how much of it went to making or cleaning its
+ * instance.
+ */
 async function serve({ name, source, expected }) {
   await setImmediate() // Requests come with turns of the event loop; instances that were dropped are freed in them.
   const begin = performance.now()
@@ -44,7 +47,8 @@ for (const request of requests.slice(0, FIRST_REQUESTS)) await serve(request)
 
 const latencies = createHistogram()
 const cleanings = createHistogram()
-const record = (histogram, milliseconds) => histogram.record(Math.max(1, Math.round(milliseconds * 1e6)))
+const record = (histogram, milliseconds) =>
+  histogram.record(Math.max(1, Math.round(milliseconds * 1e6)))
 const begin = performance.now()
 let served = 0
 let elapsed = 0
@@ -66,7 +70,10 @@ parentPort.postMessage({
 // This message comes when the other workers are gone.
 parentPort.once('message', async () => parentPort.postMessage(await measureInstances()))
 
-/** How much more memory the process takes for an instance that has served a request. Pages that are shared count once. */
+/**
+ * How much more memory the process takes for an instance that has served a request. Pages that are
+ * shared count once.
+ */
 async function measureInstances() {
   const instances = []
   await settle()

@@ -1,4 +1,5 @@
-// The database of the example: an archive of messages, with an index. Made by SQLite's own module, the same each time.
+// The database of the example: an archive of messages, with an index. Made by SQLite's own module,
+// the same each time.
 
 import { writeFile } from 'node:fs/promises'
 import { setImmediate } from 'node:timers/promises'
@@ -61,7 +62,12 @@ export async function makeDatabase(path, byteLength, onProgress) {
 
     const size = () => db.selectValue('PRAGMA page_count') * db.selectValue('PRAGMA page_size')
     for (let first = 0; size() < byteLength; first += MESSAGES_PER_BATCH) {
-      const bind = { $first: first, $count: MESSAGES_PER_BATCH, $authors: AUTHORS, $sentences: SENTENCES }
+      const bind = {
+        $first: first,
+        $count: MESSAGES_PER_BATCH,
+        $authors: AUTHORS,
+        $sentences: SENTENCES
+      }
       db.exec({ sql: insertMessages, bind })
       onProgress(size() / byteLength)
       await setImmediate() // Lets Ctrl-C through.

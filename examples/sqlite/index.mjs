@@ -1,5 +1,5 @@
-// Opens a database of some hundred MiB in SQLite's Wasm module, once copied into linear memory and once mapped, and
-// compares time, memory and results.
+// Opens a database of some hundred MiB in SQLite's Wasm module, once copied into linear memory and
+// once mapped, and compares time, memory and results.
 
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
@@ -79,7 +79,12 @@ function report(runs, byteLength) {
   row('ready for the first query after', cli.formatMilliseconds, best, run => run.readyTime)
   row('  median', cli.formatMilliseconds, median, run => run.readyTime)
   row('memory when ready (PSS)', cli.formatBytes, median, run => run.memoryWhenReady.proportional)
-  row('memory after all queries (PSS)', cli.formatBytes, median, run => run.memoryAfterQueries.proportional)
+  row(
+    'memory after all queries (PSS)',
+    cli.formatBytes,
+    median,
+    run => run.memoryAfterQueries.proportional
+  )
   row('  of it not page cache', cli.formatBytes, median, run => run.memoryAfterQueries.anonymous)
   for (const [i, { name }] of queries.entries())
     row(name, cli.formatMilliseconds, best, run => run.queryTimes[i])
@@ -97,7 +102,10 @@ Mapped, the database is ready ${timesSooner('copied', best)} times sooner than c
 and ${timesSooner('read', best)} times sooner than read (${timesSooner('read', median)}).`)
 }
 
-/** What other work on the machine and V8's garbage collector add to a time, they add in some of the runs only. */
+/**
+ * What other work on the machine and V8's garbage collector add to a time, they add in some of the
+ * runs only.
+ */
 function best(times) {
   return Math.min(...times)
 }

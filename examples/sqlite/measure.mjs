@@ -1,5 +1,5 @@
-// Opens a database in one way and sends the parent what it took. Runs in a process of its own, so that neither memory
-// nor compiled code is left over from another way.
+// Opens a database in one way and sends the parent what it took. Runs in a process of its own, so
+// that neither memory nor compiled code is left over from another way.
 
 import { readFileSync } from 'node:fs'
 import sqlite3InitModule from '@sqlite.org/sqlite-wasm'
@@ -8,14 +8,20 @@ import { queries } from './queries.mjs'
 
 const ways = { copied: openCopied, read: openRead, mapped: openMapped }
 
-/** What this process has in memory, in bytes. Pages that several processes share are divided among them. */
+/**
+ * What this process has in memory, in bytes. Pages that several processes share are divided among
+ * them.
+ */
 function residentMemory() {
   const rollup = readFileSync('/proc/self/smaps_rollup', 'latin1')
   const bytes = field => Number(rollup.match(new RegExp(`^${field}:\\s+(\\d+) kB`, 'm'))[1]) * 1024
   return { proportional: bytes('Pss'), anonymous: bytes('Pss_Anon') }
 }
 
-/** Opens a tiny database: V8 compiles a function when it is first called, and that is not to be measured here. */
+/**
+ * Opens a tiny database: V8 compiles a function when it is first called, and that is not to be
+ * measured here.
+ */
 function rehearse({ capi, oo1, wasm }) {
   const tiny = new oo1.DB()
   tiny.exec('CREATE TABLE t (a)')
@@ -48,7 +54,13 @@ async function measure(way, path) {
     queryTimes.push(performance.now() - queryBegin)
   }
   const memoryAfterQueries = residentMemory()
-  const refusal = sqlite3.capi.sqlite3_exec(db, 'UPDATE message SET subject = upper(subject)', 0, 0, 0)
+  const refusal = sqlite3.capi.sqlite3_exec(
+    db,
+    'UPDATE message SET subject = upper(subject)',
+    0,
+    0,
+    0
+  )
   results.push(['an UPDATE', sqlite3.capi.sqlite3_js_rc_str(refusal)])
   close()
 

@@ -1,5 +1,5 @@
-// Three ways to open a database file in SQLite's Wasm module. All end the same: the file's image stands in the module's
-// linear memory, and sqlite3_deserialize is told where.
+// Three ways to open a database file in SQLite's Wasm module. All end the same: the file's image
+// stands in the module's linear memory, and sqlite3_deserialize is told where.
 
 import { closeSync, fstatSync, openSync, readFileSync, readSync } from 'node:fs'
 import { GuardedMemory, HostRegion } from 'wasm-hostmap'
@@ -9,14 +9,19 @@ export function openMapped(sqlite3, path) {
   const { malloc, free } = sqlite3.wasm.exports
   const region = HostRegion.open(path)
   try {
-    const mapping = GuardedMemory.from(sqlite3.wasm.memory).map(region, { allocator: { malloc, free } })
+    const mapping = GuardedMemory.from(sqlite3.wasm.memory).map(region, {
+      allocator: { malloc, free }
+    })
     return openImage(sqlite3, mapping.pointer, mapping.byteLength, () => mapping.unmap())
   } finally {
     region.close() // The mapping stays.
   }
 }
 
-/** Two copies, as SQLite's documentation shows it: the file into a JavaScript buffer, the buffer into linear memory. */
+/**
+ * Two copies, as SQLite's documentation shows it: the file into a JavaScript buffer, the buffer
+ * into linear memory.
+ */
 export function openCopied(sqlite3, path) {
   const { wasm } = sqlite3
   const { buffer, byteOffset, byteLength } = readFileSync(path)
@@ -24,7 +29,10 @@ export function openCopied(sqlite3, path) {
   return openImage(sqlite3, address, byteLength, () => wasm.dealloc(address))
 }
 
-/** One copy, the least that can be had without a mapping: the file is read straight into linear memory. */
+/**
+ * One copy, the least that can be had without a mapping: the file is read straight into linear
+ * memory.
+ */
 export function openRead(sqlite3, path) {
   const { wasm } = sqlite3
   const fd = openSync(path)
@@ -44,8 +52,9 @@ export function openRead(sqlite3, path) {
 }
 
 /**
- * SQLite never writes to an image that is SQLITE_DESERIALIZE_READONLY. If it did, the file would not change either: a
- * store into a read-only mapping traps, or lands on a private copy of the page once the module has grown its memory.
+ * SQLite never writes to an image that is SQLITE_DESERIALIZE_READONLY. If it did, the file would
+ * not change either: a store into a read-only mapping traps, or lands on a private copy of the page
+ * once the module has grown its memory.
  */
 function openImage(sqlite3, address, byteLength, release) {
   const { capi, oo1 } = sqlite3

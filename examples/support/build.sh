@@ -1,8 +1,9 @@
 #!/bin/sh
 # Compiles the C module of an example with zig. Called by the build.sh of each.
 #
-#   examples/support/build.sh DIRECTORY NAME '' FLAGS...        builds examples/DIRECTORY/NAME.wasm from NAME.c
-#   examples/support/build.sh DIRECTORY NAME --check FLAGS...   builds it elsewhere and compares it with the one that is here
+#   examples/support/build.sh DIRECTORY NAME '' FLAGS...        builds examples/DIRECTORY/NAME.wasm
+#   from NAME.c examples/support/build.sh DIRECTORY NAME --check FLAGS...   builds it elsewhere and
+#   compares it with the one that is here
 set -eu
 
 directory=$1

@@ -13,7 +13,10 @@ export class UsageError extends Error {}
  * @param options as in `parseArgs`, without --help
  */
 export function parseCommandLine(usage, options, allowPositionals = false) {
-  const config = { options: { ...options, help: { type: 'boolean', short: 'h' } }, allowPositionals }
+  const config = {
+    options: { ...options, help: { type: 'boolean', short: 'h' } },
+    allowPositionals
+  }
   let parsed
   try {
     parsed = parseArgs(config)
@@ -37,15 +40,16 @@ export function wholeNumber(option, text, least, most) {
 }
 
 /**
- * Runs `main`. What the user or the system is to blame for (a UsageError, or any error with a code) ends the process
- * with one line; everything else is a defect and keeps its stack.
+ * Runs `main`. What the user or the system is to blame for (a UsageError, or any error with a code)
+ * ends the process with one line; everything else is a defect and keeps its stack.
  */
 export async function run(main) {
   try {
     await main()
   } catch (error) {
     const expected =
-      error instanceof UsageError || (typeof error?.code === 'string' && error.code !== 'ERR_ASSERTION')
+      error instanceof UsageError ||
+      (typeof error?.code === 'string' && error.code !== 'ERR_ASSERTION')
     console.error(expected ? `${scriptName()}: ${error.message}` : error)
     process.exitCode = error instanceof UsageError ? 2 : 1
   }

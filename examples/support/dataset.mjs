@@ -11,8 +11,9 @@ const directory = new URL('../data/', import.meta.url)
  * The path of a file in examples/data, which is made if it is not there yet.
  *
  * @param name Says all that the content depends on, so that a file is never taken for another.
- * @param make Writes the file at the path it is given, and calls `onProgress` with a share from 0 to 1. The file gets
- * its name when it is whole: a run that was cut short leaves nothing that a later run would take for it.
+ * @param make Writes the file at the path it is given, and calls `onProgress` with a share from 0
+ *   to 1. The file gets its name when it is whole: a run that was cut short leaves nothing that a
+ *   later run would take for it.
  */
 export async function dataset(name, make) {
   const path = fileURLToPath(new URL(name, directory))
@@ -38,7 +39,10 @@ export async function dataset(name, make) {
   return path
 }
 
-/** What `open` makes of such a file, which is gone with the process, however that ends: it has no name any more. */
+/**
+ * What `open` makes of such a file, which is gone with the process, however that ends: it has no
+ * name any more.
+ */
 export async function openOnce(name, make, open) {
   const path = await dataset(name, make)
   try {

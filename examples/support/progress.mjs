@@ -21,5 +21,8 @@ export function startProgress(title) {
     clearOnComplete: true
   })
   bar.start(100, 0)
-  return { update: share => bar.update(Math.min(100, Math.floor(share * 100))), stop: () => bar.stop() }
+  return {
+    update: share => bar.update(Math.min(100, Math.floor(share * 100))),
+    stop: () => bar.stop()
+  }
 }

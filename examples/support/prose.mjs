@@ -1,5 +1,5 @@
-// English-looking sentences: a vocabulary whose words are as unevenly frequent as those of a real language, the same
-// on each run.
+// English-looking sentences: a vocabulary whose words are as unevenly frequent as those of a real
+// language, the same on each run.
 
 const VOCABULARY = 20_000
 const ONSETS = [

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Builds words.wasm from words.c.
 #
-#   examples/word-count/build.sh           builds words.wasm
-#   examples/word-count/build.sh --check   builds it elsewhere and compares it with the words.wasm that is here
+#   examples/word-count/build.sh           builds words.wasm examples/word-count/build.sh --check
+#   builds it elsewhere and compares it with the words.wasm that is here
 set -eu
 
 # A reactor has no main: its exports are called after _initialize.

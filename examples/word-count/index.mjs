@@ -1,4 +1,5 @@
-// Counts the words of a text of any size. Workers share it: each has a part, and a module that reads it through a small window.
+// Counts the words of a text of any size. Workers share it: each has a part, and a module that
+// reads it through a small window.
 
 import assert from 'node:assert/strict'
 import { closeSync, createReadStream, readSync } from 'node:fs'
@@ -63,7 +64,9 @@ const inWord = Array.from({ length: 256 }, (_, byte) =>
   /[A-Za-z0-9\x80-\xff]/.test(String.fromCharCode(byte))
 )
 
-/** The parts, with each border that would cut a word moved to its end: else both halves would count. */
+/**
+ * The parts, with each border that would cut a word moved to its end: else both halves would count.
+ */
 function moveToWordBorders(region, parts) {
   const fd = region.duplicateFd()
   const ends = parts.map(({ byteOffset, byteLength }) =>
@@ -125,7 +128,8 @@ async function countInJavaScript(path, byteLength) {
   let doneBytes = 0
   try {
     for await (const bytes of createReadStream(path, { highWaterMark: cli.MiB })) {
-      for (let i = 0; i < bytes.length; i++) if (bytes[i] >= 0x41 && bytes[i] <= 0x5a) bytes[i] |= 0x20
+      for (let i = 0; i < bytes.length; i++)
+        if (bytes[i] >= 0x41 && bytes[i] <= 0x5a) bytes[i] |= 0x20
       const found = (unfinished + bytes.toString('latin1')).split(/[^a-z0-9\x80-\xff]+/)
       unfinished = found.pop()
       found.filter(word => word !== '').forEach(add)

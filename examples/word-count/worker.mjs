@@ -6,7 +6,8 @@ import { GuardedMemory, HostRegion } from 'wasm-hostmap'
 
 const { token, windowBytes, part } = workerData
 
-// The module exports its memory, and a window needs the memory. So what it imports is bound when there is a window.
+// The module exports its memory, and a window needs the memory. So what it imports is bound when
+// there is a window.
 let source
 const text = {
   next(keep) {

@@ -1,5 +1,5 @@
-//! The iterators over a source that shows its chunks as a window does: skewed into a page, each at the same place, and with
-//! nothing left of the chunk before.
+//! The iterators over a source that shows its chunks as a window does: skewed into a page, each at
+//! the same place, and with nothing left of the chunk before.
 
 use hostmap::{Chunks, Plain, Records, Source, Text};
 use std::alloc::{Layout, alloc, dealloc};
@@ -48,7 +48,8 @@ unsafe impl Source for Fake<'_> {
         let shown = &self.region[self.start..self.position];
         let skew = self.start % HOST_PAGE;
         assert!(skew + shown.len() <= WINDOW_BYTES, "the window has no room for the record");
-        // SAFETY: inside the window, which nobody else refers to while the source is borrowed mutably.
+        // SAFETY: inside the window, which nobody else refers to while the source is borrowed
+        // mutably.
         unsafe {
             self.window.write_bytes(0xa5, WINDOW_BYTES);
             self.window.add(skew).copy_from_nonoverlapping(shown.as_ptr(), shown.len());
@@ -123,7 +124,9 @@ fn structs_are_read_in_place() {
     unsafe impl Plain for Order {}
 
     let region: Vec<u8> = (0..1000u32)
-        .flat_map(|i| [i.to_ne_bytes().as_slice(), &[0; 4], &u64::from(i * i).to_ne_bytes()].concat())
+        .flat_map(|i| {
+            [i.to_ne_bytes().as_slice(), &[0; 4], &u64::from(i * i).to_ne_bytes()].concat()
+        })
         .collect();
     let mut source = Fake::new(&region, 16, 100);
     let mut records = Records::<_, Order>::new(&mut source);
@@ -149,14 +152,18 @@ fn records_that_are_not_aligned_are_refused() {
 fn text_is_split_as_a_slice_is() {
     let text = b"one two  three\n\n four\nfive\n";
     let long = [&noise(9000)[..], b"\n", b"end"].concat();
-    for (region, unterminated) in [(&text[..], false), (&text[..12], true), (&long, true), (b"", false)] {
+    for (region, unterminated) in
+        [(&text[..], false), (&text[..12], true), (&long, true), (b"", false)]
+    {
         // As the delimiter says, and what follows the last one only if it is something.
         let mut lines: Vec<&[u8]> = region.split(|&byte| byte == b'\n').collect();
         if lines.last() == Some(&&b""[..]) {
             lines.pop();
         }
-        let words: Vec<&[u8]> =
-            region.split(|byte| !byte.is_ascii_lowercase()).filter(|word| !word.is_empty()).collect();
+        let words: Vec<&[u8]> = region
+            .split(|byte| !byte.is_ascii_lowercase())
+            .filter(|word| !word.is_empty())
+            .collect();
         for chunk in [1, 2, 3, 5, 4096, 20000] {
             if takes_long(region, chunk) {
                 continue;

@@ -2,8 +2,9 @@
 //!
 //! # Two kinds of faults, two ways out
 //!
-//! A *stray write* hits a read-only page (SIGSEGV). A *missing page* is one whose contents can't be had (SIGBUS): its
-//! file was made shorter, the disk failed, or there is no memory. Without a handler each ends the process. With ours:
+//! A *stray write* hits a read-only page (SIGSEGV). A *missing page* is one whose contents can't be
+//! had (SIGBUS): its file was made shorter, the disk failed, or there is no memory. Without a
+//! handler each ends the process. With ours:
 //!
 //! ```text
 //!  the thread was in                            the way out
@@ -13,34 +14,40 @@
 //!                                                 missing page   zeros are put in its place
 //! ```
 //!
-//! The second way is silent for the program, so it is counted, and reported once for each mapping. A mapping that lost
-//! its protection so gets it back at the next call into the library.
+//! The second way is silent for the program, so it is counted, and reported once for each mapping.
+//! A mapping that lost its protection so gets it back at the next call into the library.
 //!
 //! # What the handler may believe
 //!
-//! It finds an address in the [`Registry`], which says what we mapped there. That may be history: V8 unmaps a memory
-//! that dies before anybody tells us, and something else may lie at the address by now. So before a page is changed
-//! the kernel is asked what lies there: the file, and where in it, must be what we mapped ([`Guarded::is_ours`]). What we
-//! are about to put there, or take away, on another thread, [`Registration::pause`] keeps handlers off: they come back to the
-//! same instruction until it is done. And a fault may be history itself: if the access would succeed by now, since another thread
-//! has just unmapped what was there, it is done again.
+//! It finds an address in the [`Registry`], which says what we mapped there. That may be history:
+//! V8 unmaps a memory that dies before anybody tells us, and something else may lie at the address
+//! by now. So before a page is changed the kernel is asked what lies there: the file, and where in
+//! it, must be what we mapped ([`Guarded::is_ours`]). What we are about to put there, or take away,
+//! on another thread, [`Registration::pause`] keeps handlers off: they come back to the same
+//! instruction until it is done. And a fault may be history itself: if the access would succeed by
+//! now, since another thread has just unmapped what was there, it is done again.
 //!
-//! Where the process's map is text, the kernel is asked only where nothing else will do ([`Guarded::handle_by_proof`]): a system call
-//! tells whether the access would succeed by now, the [`Mark`] of the memory whether it lives, and the page itself whether it is a
-//! file's. V8 may always be asked. What is past that, somebody else's page in our range among it, the text decides.
+//! Where the process's map is text, the kernel is asked only where nothing else will do
+//! ([`Guarded::handle_by_proof`]): a system call tells whether the access would succeed by now, the
+//! [`Mark`] of the memory whether it lives, and the page itself whether it is a file's. V8 may
+//! always be asked. What is past that, somebody else's page in our range among it, the text
+//! decides.
 //!
-//! Everything else is handed on to the handler that was there before, so a real crash crashes as it did.
+//! Everything else is handed on to the handler that was there before, so a real crash crashes as it
+//! did.
 //!
 //! # Huge pages of the system's pool
 //!
-//! They can't be protected or replaced in parts, and a copy-on-write of one wants another of the pool, which may be empty. So where one of them is
-//! written, ordinary pages with a copy of it are put in its place ([`Guarded::make_copy`]). What is `/dev/zero`'s for the kernel is ours
-//! to protect by host pages from then on.
+//! They can't be protected or replaced in parts, and a copy-on-write of one wants another of the
+//! pool, which may be empty. So where one of them is written, ordinary pages with a copy of it are
+//! put in its place ([`Guarded::make_copy`]). What is `/dev/zero`'s for the kernel is ours to
+//! protect by host pages from then on.
 //!
 //! # Areas
 //!
-//! Each page that is changed cuts its area in three, and a module could so use up the areas of the process by a store to
-//! every second page. So only the first few pages of a mapping are changed one by one, then larger and larger blocks.
+//! Each page that is changed cuts its area in three, and a module could so use up the areas of the
+//! process by a store to every second page. So only the first few pages of a mapping are changed
+//! one by one, then larger and larger blocks.
 
 mod registry;
 
@@ -70,8 +77,8 @@ static UNTOLD: AtomicU64 = AtomicU64::new(0);
 /// Called when something is to be reported.
 pub static REPORTS: Wake = Wake::new();
 
-/// Pages of a mapping that are made copy-on-write one by one. The next so many faults do it for a block of [`FIRST_BLOCK_PAGES`]
-/// each, the next for a block of twice as many, and so on.
+/// Pages of a mapping that are made copy-on-write one by one. The next so many faults do it for a
+/// block of [`FIRST_BLOCK_PAGES`] each, the next for a block of twice as many, and so on.
 const STRAY_PAGES: u32 = 32;
 const FIRST_BLOCK_PAGES: u64 = 16;
 
@@ -81,13 +88,15 @@ const AREAS_OF_A_PAGE: u64 = 2;
 /// Whether any window ever had an inaccessible rest.
 static INACCESSIBLE: AtomicBool = AtomicBool::new(false);
 
-/// `/dev/zero`. Where it can't be had, a missing page is not replaced, and ends the process as it did without us.
+/// `/dev/zero`. Where it can't be had, a missing page is not replaced, and ends the process as it
+/// did without us.
 static ZEROS: OnceLock<ZeroFile> = OnceLock::new();
 
 struct ZeroFile {
     /// Kept, so that a handler need not open it when the process has no descriptor left.
     file: std::fs::File,
-    /// As the process's map shows it: by this the pages can be told from anybody's anonymous memory.
+    /// As the process's map shows it: by this the pages can be told from anybody's anonymous
+    /// memory.
     inode: u64,
 }
 
@@ -97,14 +106,16 @@ const SWITCH: &str = "WASM_HOSTMAP_FAULT_GUARD";
 /// Whether the handler is there, and all that it needs is open.
 static READY: AtomicBool = AtomicBool::new(false);
 
-/// Installs the handler, once. `Err` says why there is none. What can't be had now, for want of descriptors say, is tried
-/// again at the next call: until then a handler opens it for each fault.
+/// Installs the handler, once. `Err` says why there is none. What can't be had now, for want of
+/// descriptors say, is tried again at the next call: until then a handler opens it for each fault.
 pub fn ensure() -> Result<(), &'static str> {
     if READY.load(Ordering::Acquire) && process_map::is_prepared_for_handler() {
         return Ok(());
     }
     static IS_OFF: OnceLock<bool> = OnceLock::new();
-    if *IS_OFF.get_or_init(|| std::env::var_os(SWITCH).is_some_and(|value| value == "off" || value == "0")) {
+    if *IS_OFF.get_or_init(|| {
+        std::env::var_os(SWITCH).is_some_and(|value| value == "off" || value == "0")
+    }) {
         return Err("it was turned off by WASM_HOSTMAP_FAULT_GUARD");
     }
     static INSTALLING: Mutex<()> = Mutex::new(());
@@ -139,9 +150,11 @@ pub unsafe fn lay_zeros(span: PageSpan, sharing: Sharing) -> SysResult<()> {
 fn open_zeros() {
     fn open() -> Option<ZeroFile> {
         let file = std::fs::File::open("/dev/zero").ok()?;
-        let trial =
-            Mmap::new(PageAligned::round_up(1)?, zeros(file.as_fd(), PageAligned::ZERO, Sharing::ReadOnly))
-                .ok()?;
+        let trial = Mmap::new(
+            PageAligned::round_up(1)?,
+            zeros(file.as_fd(), PageAligned::ZERO, Sharing::ReadOnly),
+        )
+        .ok()?;
         let vma = process_map::at_or_after(trial.address()).ok()??;
         (vma.start <= trial.address()).then_some(ZeroFile { file, inode: vma.inode })
     }
@@ -189,7 +202,8 @@ pub enum Outcome {
 }
 
 impl LastFault {
-    // One word, so that several threads may write it without a lock: 1, write, cause, outcome, offset.
+    // One word, so that several threads may write it without a lock: 1, write, cause, outcome,
+    // offset.
     const OFFSET_BITS: u32 = 56;
 
     fn pack(self) -> u64 {
@@ -235,7 +249,8 @@ pub struct Counts {
     stray_writes: AtomicU64,
     faults: AtomicU64,
     last: AtomicU64,
-    /// Of the last one, where in the mapping. Two threads that fault at once may leave it the other's.
+    /// Of the last one, where in the mapping. Two threads that fault at once may leave it the
+    /// other's.
     last_skew: AtomicU64,
     last_inode: AtomicU64,
     /// How many of `faults` somebody has taken note of.
@@ -301,7 +316,8 @@ pub struct Target {
     pub laid_bare: Arc<AtomicBool>,
     /// Why the registry may be believed without the process's map.
     pub proof: Proof,
-    /// The smallest piece that can be protected or replaced, where no zeros were laid yet. The span begins and ends with one.
+    /// The smallest piece that can be protected or replaced, where no zeros were laid yet. The span
+    /// begins and ends with one.
     pub page_bytes: u64,
 }
 
@@ -337,7 +353,8 @@ pub struct Source<'a> {
     pub region_name: &'a Arc<str>,
 }
 
-/// A [`Source`] as handlers read it. Written while they are kept off, so they never see halves of two.
+/// A [`Source`] as handlers read it. Written while they are kept off, so they never see halves of
+/// two.
 #[derive(Debug)]
 struct SourceNow {
     inode: AtomicU64,
@@ -376,7 +393,9 @@ impl SourceNow {
 
     fn name_to_tell(&self) -> Arc<str> {
         let kept = self.untold_name.lock().unwrap_or_else(PoisonError::into_inner).take();
-        kept.unwrap_or_else(|| Arc::clone(&self.region_name.lock().unwrap_or_else(PoisonError::into_inner)))
+        kept.unwrap_or_else(|| {
+            Arc::clone(&self.region_name.lock().unwrap_or_else(PoisonError::into_inner))
+        })
     }
 }
 
@@ -422,10 +441,12 @@ pub enum What {
     PastEnd = 4,
 }
 
-/// The handler's decision. Only atomics and system calls from here on, down to the end of `impl Guarded`.
+/// The handler's decision. Only atomics and system calls from here on, down to the end of `impl
+/// Guarded`.
 fn on_fault(fault: &Fault) -> bool {
     if fault.kind == Kind::Other {
-        // The probe's fault is on an address of V8's guard, which has no page rights at all: SEGV_ACCERR.
+        // The probe's fault is on an address of V8's guard, which has no page rights at all:
+        // SEGV_ACCERR.
         return false;
     }
     if fault.signal == Signal::Segv && v8_trap::probe(fault) {
@@ -439,11 +460,12 @@ fn on_fault(fault: &Fault) -> bool {
     verdict != Verdict::NotOurs || is_history(fault, first)
 }
 
-/// How often a fault is looked at while other threads map and unmap. Each look takes about as long as one of their calls.
+/// How often a fault is looked at while other threads map and unmap. Each look takes about as long
+/// as one of their calls.
 const LOOKS: usize = 64;
 
-/// Whether a fault that is not ours to handle tells of what was there before: then the access is done again, and meets what is there
-/// now. `found` is what was registered when it was looked at.
+/// Whether a fault that is not ours to handle tells of what was there before: then the access is
+/// done again, and meets what is there now. `found` is what was registered when it was looked at.
 fn is_history(fault: &Fault, found: u64) -> bool {
     let taker = TAKER.load(Ordering::Acquire);
     if taker == 0 || taker == signal::this_thread() {
@@ -455,7 +477,8 @@ fn is_history(fault: &Fault, found: u64) -> bool {
         if registered() != found || is_over(fault) || registered() != found {
             return true;
         }
-        // Else a mapping may have come and gone between these looks, and what they saw belong to two moments.
+        // Else a mapping may have come and gone between these looks, and what they saw belong to
+        // two moments.
         if TAKES.load(Ordering::Acquire) == takes {
             return false;
         }
@@ -473,7 +496,8 @@ enum Verdict {
     Again,
 }
 
-/// Looks at what is registered for an address: its id, or 0 for nothing, and what `look` says of it.
+/// Looks at what is registered for an address: its id, or 0 for nothing, and what `look` says of
+/// it.
 fn find<R: Default>(address: u64, look: impl FnOnce(&Guarded) -> R) -> (u64, R) {
     REGISTRY.find(address, |guarded| (guarded.id, look(guarded))).unwrap_or_default()
 }
@@ -485,17 +509,20 @@ const SEVERAL: usize = usize::MAX;
 /// How often pages were begun to be taken away, or had been.
 static TAKES: AtomicU64 = AtomicU64::new(1);
 
-/// Where that was: a bit for each gibibyte of addresses, several of which share one. Bits are never cleared.
+/// Where that was: a bit for each gibibyte of addresses, several of which share one. Bits are never
+/// cleared.
 static TAKEN_FROM: [AtomicU64; 64] = [const { AtomicU64::new(0) }; 64];
 
-/// For the threads that were here last, which thread it was and `TAKES` when it last did an access again: half a word each.
+/// For the threads that were here last, which thread it was and `TAKES` when it last did an access
+/// again: half a word each.
 static RETRIED_AT: [AtomicU64; 64] = [const { AtomicU64::new(0) }; 64];
 
 /// For the threads that were here last, what they did an access again for: see `may_be_history`.
 static LOOKED_AT: [AtomicU64; 64] = [const { AtomicU64::new(0) }; 64];
 
 fn place_of(number: u64) -> (usize, u64) {
-    // The upper bits of a product with a large odd number are well spread (Knuth's multiplicative hashing).
+    // The upper bits of a product with a large odd number are well spread (Knuth's multiplicative
+    // hashing).
     let hash = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 52;
     (usize::try_from(hash >> 6).unwrap_or(0) & 63, 1 << (hash & 63))
 }
@@ -521,9 +548,10 @@ fn remember_take(span: PageSpan) {
     TAKES.fetch_add(1, Ordering::AcqRel);
 }
 
-/// Whether the access would succeed by now: between the fault and this handler another thread unmapped what was there.
-/// Then it is done again. Asked only where another thread ever did so near this address, and about no reads, which
-/// only a missing page can stop: so V8's own traps stay as fast.
+/// Whether the access would succeed by now: between the fault and this handler another thread
+/// unmapped what was there. Then it is done again. Asked only where another thread ever did so near
+/// this address, and about no reads, which only a missing page can stop: so V8's own traps stay as
+/// fast.
 fn is_over(fault: &Fault) -> bool {
     let this = signal::this_thread();
     let taker = TAKER.load(Ordering::Acquire);
@@ -531,7 +559,8 @@ fn is_over(fault: &Fault) -> bool {
     if taker == 0 || taker == this || TAKEN_FROM[word].load(Ordering::Acquire) & bit == 0 {
         return false;
     }
-    // A fault that comes again though nothing was taken away meanwhile is not over, whatever it looks like.
+    // A fault that comes again though nothing was taken away meanwhile is not over, whatever it
+    // looks like.
     let takes = TAKES.load(Ordering::Acquire);
     let this = to_u64(this);
     let (slot, _) = place_of(this);
@@ -563,22 +592,27 @@ fn is_over(fault: &Fault) -> bool {
 /// Whether the access would succeed now, by what single system calls tell. Safe for any address.
 fn succeeds_now(fault: &Fault) -> bool {
     match (fault.kind, fault.is_write()) {
-        (Kind::Protection | Kind::Unavailable, Some(true)) => page_query::is_writable(fault.address),
-        (Kind::Protection | Kind::Unavailable, Some(false)) => page_query::is_readable(fault.address),
+        (Kind::Protection | Kind::Unavailable, Some(true)) => {
+            page_query::is_writable(fault.address)
+        }
+        (Kind::Protection | Kind::Unavailable, Some(false)) => {
+            page_query::is_readable(fault.address)
+        }
         _ => false,
     }
 }
 
 impl Guarded {
-    /// Handles a fault while the range stays as it is; or lets the access be done again, if its owner or another handler is
-    /// changing pages of it.
+    /// Handles a fault while the range stays as it is; or lets the access be done again, if its
+    /// owner or another handler is changing pages of it.
     fn handle(&self, fault: &Fault) -> Verdict {
-        // Looked at first, so that many threads that come again and again don't keep the owner waiting.
+        // Looked at first, so that many threads that come again and again don't keep the owner
+        // waiting.
         let is_paused = self.pins.load(Ordering::Relaxed) & PAUSED != 0;
         if !is_paused {
             if self.pins.fetch_add(1, Ordering::AcqRel) & PAUSED == 0
-                // One handler at a time changes pages of a range. Another one that came for the same page would undo what the
-                // first thread has written to it since.
+                // One handler at a time changes pages of a range. Another one that came for the
+                // same page would undo what the first thread has written to it since.
                 && !self.busy.swap(true, Ordering::Acquire)
             {
                 let handled = self.handle_alone(fault);
@@ -597,15 +631,16 @@ impl Guarded {
         {
             return handled;
         }
-        let vma =
-            process_map::holding_in_handler(fault.address).filter(|vma| self.is_ours(vma, fault.address));
+        let vma = process_map::holding_in_handler(fault.address)
+            .filter(|vma| self.is_ours(vma, fault.address));
         vma.is_some_and(|vma| match fault.signal {
             Signal::Segv => self.stray_write(fault, &vma),
             Signal::Bus => self.missing_page(fault, &vma),
         })
     }
 
-    /// What needs no look at the process's map, which takes as long as it has VMAs where it is text. `None`: it is to be looked at.
+    /// What needs no look at the process's map, which takes as long as it has VMAs where it is
+    /// text. `None`: it is to be looked at.
     fn handle_by_proof(&self, fault: &Fault) -> Option<bool> {
         // Poisoned memory is not to be touched. Of a huge page parts may be ordinary ones by now.
         if fault.kind == Kind::BrokenMemory || self.target.page_bytes > host_page_bytes() {
@@ -619,8 +654,12 @@ impl Guarded {
             return None;
         }
         match (fault.signal, fault.kind, fault.is_write()) {
-            (Signal::Segv, Kind::Protection, Some(is_write)) => self.stray_access_by_proof(fault, is_write),
-            (Signal::Bus, Kind::Unavailable, Some(is_write)) => self.missing_page_by_proof(fault, is_write),
+            (Signal::Segv, Kind::Protection, Some(is_write)) => {
+                self.stray_access_by_proof(fault, is_write)
+            }
+            (Signal::Bus, Kind::Unavailable, Some(is_write)) => {
+                self.missing_page_by_proof(fault, is_write)
+            }
             _ => None,
         }
     }
@@ -643,7 +682,8 @@ impl Guarded {
             self.note(fault, Cause::Readonly, Outcome::Trap);
             return Some(true);
         }
-        // Of what somebody else put into our range, or we did as zeros, the map tells; of a page that its file has lost, too.
+        // Of what somebody else put into our range, or we did as zeros, the map tells; of a page
+        // that its file has lost, too.
         if !is_readable || !page_query::is_file_page(fault.address) {
             return None;
         }
@@ -653,14 +693,17 @@ impl Guarded {
             (true, _) => page,
             // Its end is not the region's to show, and where that begins the map tells.
             (false, true) => return None,
-            (false, false) => self.block_of(fault.address, self.stray_pages.load(Ordering::Relaxed))?,
+            (false, false) => {
+                self.block_of(fault.address, self.stray_pages.load(Ordering::Relaxed))?
+            }
         };
         // Where the process has no room for more VMAs, the map tells how far this one goes.
         if !areas::take_in_handler(AREAS_OF_A_PAGE) {
             return None;
         }
-        // SAFETY: pages of a mapping of ours, which nobody can have unmapped: the range is registered, its proof holds, and its
-        // owner does not change it while a handler is at work. They are private, as all that we map read-only.
+        // SAFETY: pages of a mapping of ours, which nobody can have unmapped: the range is
+        // registered, its proof holds, and its owner does not change it while a handler is at work.
+        // They are private, as all that we map read-only.
         if unsafe { mmap::unprotect_private(block) }.is_err() {
             areas::give_back(AREAS_OF_A_PAGE);
             return None;
@@ -680,7 +723,8 @@ impl Guarded {
             self.note(fault, Cause::Unavailable, Outcome::Trap);
             return Some(true);
         }
-        // Where a growth has made a read-only mapping writable, that is undone for this page: a write to it is a stray write.
+        // Where a growth has made a read-only mapping writable, that is undone for this page: a
+        // write to it is a stray write.
         let is_writable = is_write || self.target.access != Access::Readonly;
         let sharing = if is_writable { Sharing::CopyOnWrite } else { Sharing::ReadOnly };
         let page = PageSpan::page_of(fault.address)?.within(self.target.span)?;
@@ -700,8 +744,8 @@ impl Guarded {
         Some(true)
     }
 
-    /// On how many sides of a page the last zeros are. They are one area with it. What came before them is not known any more, and counted
-    /// twice until all are counted again.
+    /// On how many sides of a page the last zeros are. They are one area with it. What came before
+    /// them is not known any more, and counted twice until all are counted again.
     fn is_beside_zeros(&self, page: PageSpan) -> u64 {
         let last = self.last_zeros.swap(page.start().get(), Ordering::Relaxed);
         u64::from(last.abs_diff(page.start().get()) == host_page_bytes())
@@ -712,7 +756,8 @@ impl Guarded {
         if is_zeros(vma, address) {
             return true;
         }
-        let here = address.checked_sub(vma.start).and_then(|skew| vma.file_offset.checked_add(skew));
+        let here =
+            address.checked_sub(vma.start).and_then(|skew| vma.file_offset.checked_add(skew));
         let expected = address
             .checked_sub(self.target.span.start().get())
             .and_then(|skew| self.now.file_offset.load(Ordering::Relaxed).checked_add(skew));
@@ -759,8 +804,8 @@ impl Guarded {
     fn stray_write_done(&self, fault: &Fault) {
         self.target.counts.stray_writes.fetch_add(1, Ordering::AcqRel);
         self.note(fault, Cause::Readonly, Outcome::PrivatePage);
-        // After the page lost its protection: whoever clears it restores the protection then. This one first, since the
-        // other one is looked at first.
+        // After the page lost its protection: whoever clears it restores the protection then. This
+        // one first, since the other one is looked at first.
         self.laid_bare.store(true, Ordering::Release);
         self.target.laid_bare.store(true, Ordering::Release);
         self.report(What::StrayWrite);
@@ -816,7 +861,8 @@ impl Guarded {
         self.target.page_bytes > host_page_bytes() && !is_zeros(vma, address)
     }
 
-    /// Puts writable pages with the same bytes in the place of the huge page that holds an address; of all, where the process has no areas left.
+    /// Puts writable pages with the same bytes in the place of the huge page that holds an address;
+    /// of all, where the process has no areas left.
     fn make_copy(&self, address: u64, vma: &Vma, area: PageSpan) -> bool {
         self.changed.store(true, Ordering::Release);
         let copied = |missing: u64| {
@@ -841,16 +887,18 @@ impl Guarded {
         if let Ok(missing) = copy_to_zeros(area, self.target.page_bytes) {
             return copied(missing);
         }
-        // There is no memory for it, or no address space: the kernel makes a copy, if the pool has a page.
-        // SAFETY: ours, by the process's map, and private, as all that we map read-only.
+        // There is no memory for it, or no address space: the kernel makes a copy, if the pool has
+        // a page. SAFETY: ours, by the process's map, and private, as all that we map read-only.
         !vma.writable && unsafe { mmap::unprotect_private(area) }.is_ok()
     }
 
     fn part_of(&self, vma: &Vma) -> Option<PageSpan> {
-        PageSpan::between(PageAligned::new(vma.start)?, PageAligned::new(vma.end)?)?.within(self.target.span)
+        PageSpan::between(PageAligned::new(vma.start)?, PageAligned::new(vma.end)?)?
+            .within(self.target.span)
     }
 
-    /// The block that holds an address, after so many stray writes. Blocks lie side by side from the start of the range on.
+    /// The block that holds an address, after so many stray writes. Blocks lie side by side from
+    /// the start of the range on.
     fn block_of(&self, address: u64, strays: u32) -> Option<PageSpan> {
         let span = self.target.span;
         let page = host_page_bytes();
@@ -872,14 +920,16 @@ impl Guarded {
             Kind::Protection | Kind::Other => return false,
         };
         if is_zeros(vma, fault.address) || self.may_be_history() {
-            // Another thread was here first; or perhaps it was, and the page that is missing is not there any more.
+            // Another thread was here first; or perhaps it was, and the page that is missing is not
+            // there any more.
             return true;
         }
         if self.target.access == Access::Readonly
             && fault.is_write() == Some(true)
             && self.is_in_huge_page(vma, fault.address)
         {
-            // A memory that grew made it writable, and the pool has none for its copy. Where we have none either, zeros are left.
+            // A memory that grew made it writable, and the pool has none for its copy. Where we
+            // have none either, zeros are left.
             if self.stray_write_unprotected(fault, vma) {
                 return true;
             }
@@ -906,8 +956,9 @@ impl Guarded {
         true
     }
 
-    /// Whether a window may have been slid on between a missing page's fault and now, by another thread: then what stands here now is
-    /// not what was missing. The access is done again, once for each slide. (The map tells of a page's rights, not whether it is there.)
+    /// Whether a window may have been slid on between a missing page's fault and now, by another
+    /// thread: then what stands here now is not what was missing. The access is done again, once
+    /// for each slide. (The map tells of a page's rights, not whether it is there.)
     fn may_be_history(&self) -> bool {
         let this = signal::this_thread();
         let taker = TAKER.load(Ordering::Acquire);
@@ -918,7 +969,8 @@ impl Guarded {
         let (slot, _) = place_of(to_u64(this));
         // This thread, this range, since this slide: equal by chance once in 2^32.
         let looked = (to_u64(this) >> 12 << 32)
-            ^ self.id.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(slides) & u64::from(u32::MAX);
+            ^ self.id.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(slides)
+                & u64::from(u32::MAX);
         slides > 0 && LOOKED_AT[slot].swap(looked, Ordering::AcqRel) != looked
     }
 
@@ -937,8 +989,8 @@ impl Guarded {
             }
             areas::give_back(AREAS_OF_A_PAGE);
         }
-        // The process has no room for more areas: all of this one, from here on. A file that ends before a page ends before
-        // all that follow.
+        // The process has no room for more areas: all of this one, from here on. A file that ends
+        // before a page ends before all that follow.
         let rest = self.part_of(vma).and_then(|area| PageSpan::between(page.start(), area.end()));
         rest.is_some_and(|rest| replace_by_zeros(rest, sharing).is_ok())
     }
@@ -960,7 +1012,10 @@ impl Guarded {
             outcome,
         };
         self.target.counts.last_skew.store(skew, Ordering::Relaxed);
-        self.target.counts.last_inode.store(self.now.inode.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.target
+            .counts
+            .last_inode
+            .store(self.now.inode.load(Ordering::Relaxed), Ordering::Relaxed);
         self.target.counts.last.store(last.pack(), Ordering::Release);
     }
 
@@ -1004,7 +1059,8 @@ fn replace_by_zeros(span: PageSpan, sharing: Sharing) -> SysResult<()> {
     with_zeros(|zero| unsafe { mmap::replace(span, zeros(zero, span.start(), sharing)) })
 }
 
-/// Writable zeros, and in them what the span shows. Gives how many pages of this size could not be had.
+/// Writable zeros, and in them what the span shows. Gives how many pages of this size could not be
+/// had.
 fn copy_to_zeros(span: PageSpan, page_bytes: u64) -> SysResult<u64> {
     // SAFETY: the pages are ours, by the process's map.
     with_zeros(|zero| unsafe {
@@ -1014,7 +1070,8 @@ fn copy_to_zeros(span: PageSpan, page_bytes: u64) -> SysResult<u64> {
 
 fn with_zeros<R>(put: impl FnOnce(BorrowedFd<'_>) -> SysResult<R>) -> SysResult<R> {
     let kept = ZEROS.get().ok_or(SysError::new("open", Errno::ENXIO))?;
-    // A script may have closed a descriptor that was not its own, and the number be another file's by now.
+    // A script may have closed a descriptor that was not its own, and the number be another file's
+    // by now.
     if file::is_zero_device(&kept.file) {
         return put(kept.file.as_fd());
     }
@@ -1025,7 +1082,9 @@ fn with_zeros<R>(put: impl FnOnce(BorrowedFd<'_>) -> SysResult<R>) -> SysResult<
 /// Whether it is a page of zeros that a handler put there.
 pub fn is_zeros(vma: &Vma, address: u64) -> bool {
     let offset = address.checked_sub(vma.start).and_then(|skew| vma.file_offset.checked_add(skew));
-    ZEROS.get().is_some_and(|kept| vma.inode == kept.inode) && !vma.shared && offset == Some(address)
+    ZEROS.get().is_some_and(|kept| vma.inode == kept.inode)
+        && !vma.shared
+        && offset == Some(address)
 }
 
 /// Something to tell the user.
@@ -1046,7 +1105,8 @@ pub struct Report {
 
 const MOST_LEFT: usize = 1000;
 
-/// Threads whose programs are told of what happened. What happened to the mappings of all others is told to any of them.
+/// Threads whose programs are told of what happened. What happened to the mappings of all others is
+/// told to any of them.
 static LISTENERS: Mutex<BTreeSet<u64>> = Mutex::new(BTreeSet::new());
 
 pub fn listen(listening: bool) {
@@ -1070,7 +1130,8 @@ pub fn this_thread() -> u64 {
     NUMBER.with(|number| *number)
 }
 
-/// What happened to ranges that this thread mapped, or a thread that has ended. Cost: a look at each range that is guarded.
+/// What happened to ranges that this thread mapped, or a thread that has ended. Cost: a look at
+/// each range that is guarded.
 pub fn take_reports() -> Vec<Report> {
     let this = this_thread();
     let listeners = LISTENERS.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -1097,8 +1158,8 @@ pub struct Registration {
 }
 
 impl Registration {
-    /// Before the pages are put there; [`Self::resume`] says that they are. Where there is no handler, nothing is guarded and
-    /// all counts stay 0.
+    /// Before the pages are put there; [`Self::resume`] says that they are. Where there is no
+    /// handler, nothing is guarded and all counts stay 0.
     pub fn new(target: Target, source: Source<'_>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let span = target.span;
@@ -1129,13 +1190,14 @@ impl Registration {
         &self.guarded.target.counts
     }
 
-    /// Whether a page lost its protection since this was last asked. Stray writes count from the start again: the caller
-    /// protects all pages.
+    /// Whether a page lost its protection since this was last asked. Stray writes count from the
+    /// start again: the caller protects all pages.
     pub fn take_laid_bare(&self) -> bool {
         let laid_bare = self.guarded.laid_bare.swap(false, Ordering::AcqRel);
         if laid_bare {
             self.guarded.stray_pages.store(0, Ordering::Relaxed);
-            // Areas that don't merge again, since their copies of pages are kept apart, are found when all are counted.
+            // Areas that don't merge again, since their copies of pages are kept apart, are found
+            // when all are counted.
             areas::give_back(self.guarded.stray_areas.swap(0, Ordering::Relaxed));
         }
         laid_bare
@@ -1151,8 +1213,8 @@ impl Registration {
         self.guarded.changed.store(true, Ordering::Release);
     }
 
-    /// Keeps handlers off until [`Self::resume`], or for good when this is dropped. A handler that is at work is waited
-    /// for: it makes a few system calls.
+    /// Keeps handlers off until [`Self::resume`], or for good when this is dropped. A handler that
+    /// is at work is waited for: it makes a few system calls.
     pub fn pause(&self) {
         remember_take(self.guarded.target.span);
         self.guarded.pins.fetch_or(PAUSED, Ordering::AcqRel);
@@ -1172,7 +1234,8 @@ impl Registration {
         self.pages_are_back();
     }
 
-    /// The pages that were changed one by one are gone, and what stood there before stands there again. Call it while paused.
+    /// The pages that were changed one by one are gone, and what stood there before stands there
+    /// again. Call it while paused.
     pub fn pages_are_back(&self) {
         self.guarded.changed.store(false, Ordering::Release);
         self.guarded.stray_pages.store(0, Ordering::Relaxed);

@@ -1,8 +1,9 @@
 //! A map from address ranges to values that a signal handler can read.
 //!
-//! A handler may interrupt any instruction of any thread, one that holds a lock included, so it must neither wait nor
-//! allocate. So a version of the map is a tree that never changes. A writer makes a new version, which shares all but
-//! one path with the old one, and puts it in the place of the old one by a single store.
+//! A handler may interrupt any instruction of any thread, one that holds a lock included, so it
+//! must neither wait nor allocate. So a version of the map is a tree that never changes. A writer
+//! makes a new version, which shares all but one path with the old one, and puts it in the place of
+//! the old one by a single store.
 //!
 //! ```text
 //!  root --> version 8:  d'          version 7:  d        a reader that came before the store still walks version 7,
@@ -12,9 +13,9 @@
 //!             new-> a   c <------------------/ \c
 //! ```
 //!
-//! Readers are counted. A writer that sees none after it stored the new root may free all that was retired: whoever
-//! comes later finds the new root. A writer that sees one leaves the freeing to the next writer. So nobody ever waits
-//! for a reader, and a reader for nobody.
+//! Readers are counted. A writer that sees none after it stored the new root may free all that was
+//! retired: whoever comes later finds the new root. A writer that sees one leaves the freeing to
+//! the next writer. So nobody ever waits for a reader, and a reader for nobody.
 //!
 //! Kept apart from the rest of the crate, so that it can be checked by loom: see tests/loom.
 
@@ -59,8 +60,8 @@ pub struct Registry<T> {
     /// The root of the newest version, null if it is empty.
     ///
     /// # Safety
-    /// What it points to, and everything reachable from there, is kept by `writer` until `readers` was seen to be 0
-    /// after another root was stored.
+    /// What it points to, and everything reachable from there, is kept by `writer` until `readers`
+    /// was seen to be 0 after another root was stored.
     root: AtomicPtr<Node<T>>,
     /// How many handlers are reading now.
     readers: AtomicUsize,
@@ -88,12 +89,12 @@ impl<T> Registry<T> {
         }
     }
 
-    /// Looks up an address and lets `look` see what it belongs to. Takes no lock and allocates nothing; steps grow with
-    /// the logarithm of the number of ranges. `look` must not panic.
+    /// Looks up an address and lets `look` see what it belongs to. Takes no lock and allocates
+    /// nothing; steps grow with the logarithm of the number of ranges. `look` must not panic.
     pub fn find<R>(&self, address: u64, look: impl FnOnce(&T) -> R) -> Option<R> {
         self.readers.fetch_add(1, Ordering::Relaxed);
-        // Orders the count before the load, as the writer's fence orders its store before it looks at the count: one of
-        // the two sees the other.
+        // Orders the count before the load, as the writer's fence orders its store before it looks
+        // at the count: one of the two sees the other.
         fence(Ordering::SeqCst);
         let mut at = self.root.load(Ordering::Acquire).cast_const();
         let mut found = None;
@@ -113,7 +114,8 @@ impl<T> Registry<T> {
         found
     }
 
-    /// Adds a range. Ranges that it overlaps are taken out: whoever has the addresses now, the old owner lost them.
+    /// Adds a range. Ranges that it overlaps are taken out: whoever has the addresses now, the old
+    /// owner lost them.
     ///
     /// # Panics
     /// If the range is empty.
@@ -155,7 +157,8 @@ impl<T> Registry<T> {
     }
 
     fn write(&self) -> MutexGuard<'_, Writer<T>> {
-        // A version is published whole or not at all, so a panic of another writer left nothing half done.
+        // A version is published whole or not at all, so a panic of another writer left nothing
+        // half done.
         self.writer.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 

@@ -1,13 +1,13 @@
 //! One native part for a process, whoever loads it.
 //!
-//! Two copies of this library, from two installs of the package say, would each have a mapping table and
-//! a signal handler, and neither would know what the other put into a memory. So each copy carries an
-//! ELF note that says which build it is and where its entry stands. A copy that is loaded asks for the
-//! notes: the first in the dynamic linker's order serves all, in every thread, and no file is needed for
-//! it. lib/binding.js takes that one's exports instead of its own.
+//! Two copies of this library, from two installs of the package say, would each have a mapping
+//! table and a signal handler, and neither would know what the other put into a memory. So each
+//! copy carries an ELF note that says which build it is and where its entry stands. A copy that is
+//! loaded asks for the notes: the first in the dynamic linker's order serves all, in every thread,
+//! and no file is needed for it. lib/binding.js takes that one's exports instead of its own.
 //!
-//! The linker adds libraries one at a time and never takes ours away (`-z nodelete`). So threads that
-//! race agree on which is the first, and a copy that was refused is still there to be seen.
+//! The linker adds libraries one at a time and never takes ours away (`-z nodelete`). So threads
+//! that race agree on which is the first, and a copy that was refused is still there to be seen.
 
 use super::internal;
 use crate::error::{Code, Error};
@@ -60,9 +60,10 @@ fn copies() -> Vec<Copy> {
             return ControlFlow::Continue(());
         };
         // The distance of the entry from where it stands.
-        let address = (bytes.as_ptr() as usize).wrapping_add_signed(isize::from_ne_bytes(*distance));
-        // SAFETY: a note of ours: its distance leads to the entry of its library, and a library that has such
-        // a note is never unloaded.
+        let address =
+            (bytes.as_ptr() as usize).wrapping_add_signed(isize::from_ne_bytes(*distance));
+        // SAFETY: a note of ours: its distance leads to the entry of its library, and a library
+        // that has such a note is never unloaded.
         let entry = unsafe { mem::transmute::<usize, Entry>(address) };
         copies.push(Copy { path, identity: String::from_utf8_lossy(identity).into_owned(), entry });
         ControlFlow::Continue(())
@@ -71,7 +72,8 @@ fn copies() -> Vec<Copy> {
 }
 
 thread_local! {
-    /// This copy's exports in this thread, as long as the environment that they were made for is there.
+    /// This copy's exports in this thread, as long as the environment that they were made for is
+    /// there.
     static EXPORTS: Cell<sys::napi_ref> = const { Cell::new(ptr::null_mut()) };
 }
 
@@ -80,7 +82,8 @@ pub(super) fn keep(env: Env, exports: &Object<'_>) -> napi::Result<()> {
     if EXPORTS.get().is_null() {
         let mut reference = ptr::null_mut();
         // SAFETY: `exports` is a live handle of this call's scope.
-        let status = unsafe { sys::napi_create_reference(env.raw(), exports.raw(), 1, &raw mut reference) };
+        let status =
+            unsafe { sys::napi_create_reference(env.raw(), exports.raw(), 1, &raw mut reference) };
         napi::check_status!(status)?;
         EXPORTS.set(reference);
         env.add_env_cleanup_hook((), |()| EXPORTS.set(ptr::null_mut()))?;
@@ -91,7 +94,8 @@ pub(super) fn keep(env: Env, exports: &Object<'_>) -> napi::Result<()> {
 /// This copy's exports in this thread; made in `exports` if there are none. What other copies call.
 ///
 /// # Safety
-/// `env` is an environment of this thread, in a call from JavaScript, and `exports` an object of it.
+/// `env` is an environment of this thread, in a call from JavaScript, and `exports` an object of
+/// it.
 unsafe extern "C" fn entry(env: sys::napi_env, exports: sys::napi_value) -> sys::napi_value {
     let reference = EXPORTS.get();
     if reference.is_null() {
@@ -127,7 +131,8 @@ pub fn loaded_copies() -> Vec<NativeCopy> {
 /// The exports of the copy that was loaded first, which must be of the same build.
 #[napi(catch_unwind, ts_return_type = "object")]
 pub fn exports_of_first(env: Env) -> napi::Result<Unknown<'static>> {
-    let first = copies().into_iter().next().ok_or_else(|| internal("no copy of this library is loaded"))?;
+    let first =
+        copies().into_iter().next().ok_or_else(|| internal("no copy of this library is loaded"))?;
     let is_own = ptr::fn_addr_eq(first.entry, entry as Entry);
     if !is_own && first.identity != IDENTITY {
         return Err(Error::new(Code::TwoVersions, "another version was loaded first").into());

@@ -1,10 +1,11 @@
-//! Functions that are called so often that the way through napi-rs shows: about 150 ns a call of borrow scopes and conversions
-//! (measured on 3.16), a tenth of the system call that they are for. They speak Node-API themselves: a handle, a
-//! Uint8Array over the whole of the memory's buffer, then numbers.
+//! Functions that are called so often that the way through napi-rs shows: about 150 ns a call of
+//! borrow scopes and conversions (measured on 3.16), a tenth of the system call that they are for.
+//! They speak Node-API themselves: a handle, a Uint8Array over the whole of the memory's buffer,
+//! then numbers.
 //!
-//! Base and length are V8's answer about that array, asked in the same call. A memory can move even though it has
-//! guards (V8 11 copies it where `mprotect` fails), so no base that was right earlier is believed, and no length comes
-//! from JavaScript. The question costs some 10 ns.
+//! Base and length are V8's answer about that array, asked in the same call. A memory can move even
+//! though it has guards (V8 11 copies it where `mprotect` fails), so no base that was right earlier
+//! is believed, and no length comes from JavaScript. The question costs some 10 ns.
 
 use super::internal;
 use crate::error::Error;
@@ -61,7 +62,8 @@ pub fn register(mut exports: Object<'_>, env: Env) -> napi::Result<()> {
 
 fn define(exports: &mut Object<'_>, env: Env, name: &CStr, callback: Callback) -> napi::Result<()> {
     let mut function = ptr::null_mut();
-    // SAFETY: the name is a C string, and the callback lives as long as the addon, which is never unloaded.
+    // SAFETY: the name is a C string, and the callback lives as long as the addon, which is never
+    // unloaded.
     let status = unsafe {
         sys::napi_create_function(
             env.raw(),
@@ -124,8 +126,8 @@ unsafe extern "C" fn reset(env: sys::napi_env, info: sys::napi_callback_info) ->
     unsafe { call(env, info, super::snapshot::reset) }
 }
 
-/// Calls `work` with the memory's handle and place and the numbers of this call, and gives its answer; what fails is
-/// thrown, and no panic gets out.
+/// Calls `work` with the memory's handle and place and the numbers of this call, and gives its
+/// answer; what fails is thrown, and no panic gets out.
 ///
 /// # Safety
 /// `env` and `info` are those of a call of Node-API's that has not returned.
@@ -208,8 +210,8 @@ unsafe fn given<const N: usize>(
     let mut number = |value| {
         let mut number = 0.0;
         // SAFETY: a value of this call, and `undefined` is no number.
-        is_right &=
-            unsafe { sys::napi_get_value_double(env, value, &raw mut number) } == sys::Status::napi_ok;
+        is_right &= unsafe { sys::napi_get_value_double(env, value, &raw mut number) }
+            == sys::Status::napi_ok;
         number
     };
     let [memory, array, rest @ ..] = values;
@@ -219,8 +221,9 @@ unsafe fn given<const N: usize>(
         *place = number(value);
     }
     let (mut byte_length, mut data) = (0_usize, ptr::null_mut());
-    // SAFETY: a value of this call; what is no typed array is refused, and results that have no place are not asked
-    // for. An array of larger elements counts fewer of them than it has bytes, so the length is never too large.
+    // SAFETY: a value of this call; what is no typed array is refused, and results that have no
+    // place are not asked for. An array of larger elements counts fewer of them than it has bytes,
+    // so the length is never too large.
     is_right &= unsafe {
         sys::napi_get_typedarray_info(
             env,

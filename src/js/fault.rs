@@ -44,13 +44,15 @@ pub fn traps() -> String {
     text.to_owned()
 }
 
-/// Makes ready for a Wasm load of the first byte after this memory's end. False: no probe is to be made now.
+/// Makes ready for a Wasm load of the first byte after this memory's end. False: no probe is to be
+/// made now.
 #[napi(catch_unwind)]
 pub fn begin_probe(env: Env, array: Unknown<'_>) -> napi::Result<bool> {
     let (base, byte_length) = bytes_of(env, array)?;
     let begun = v8_trap::begin_probe(base.saturating_add(byte_length));
     if begun {
-        // A worker may be ended in the middle of anything, and what comes after in JavaScript is not run then.
+        // A worker may be ended in the middle of anything, and what comes after in JavaScript is
+        // not run then.
         env.add_env_cleanup_hook((), |()| v8_trap::abandon_probe())?;
     }
     Ok(begun)
@@ -61,10 +63,12 @@ pub fn end_probe() {
     v8_trap::end_probe();
 }
 
-/// `[stray writes, faults, unacknowledged faults]`, and of the last fault, if there was one, `region offset, write, cause, outcome, offset in
-/// the mapping, whether the file it was in is the one that is shown`, numbered as in lib/faults.js.
+/// `[stray writes, faults, unacknowledged faults]`, and of the last fault, if there was one,
+/// `region offset, write, cause, outcome, offset in the mapping, whether the file it was in is the
+/// one that is shown`, numbered as in lib/faults.js.
 pub(super) fn flat(counts: &Counts, shown_inode: Option<u64>) -> Vec<f64> {
-    let mut flat = [counts.stray_writes(), counts.faults(), counts.unacknowledged()].map(from_count).to_vec();
+    let mut flat =
+        [counts.stray_writes(), counts.faults(), counts.unacknowledged()].map(from_count).to_vec();
     if let Some(LastFault { region_offset, skew, write, cause, outcome }) = counts.last() {
         flat.push(from_count(region_offset));
         flat.push(f64::from(u8::from(write)));
@@ -93,7 +97,8 @@ pub fn faults_of(memory: u32, start: f64, id: f64) -> napi::Result<Option<Vec<f6
 }
 
 fn counts_of(memory: u32, start: f64, id: f64) -> napi::Result<Option<(Arc<Counts>, u64)>> {
-    let start = PageAligned::new(to_count(start)?).ok_or_else(|| internal("a mapping starts at a page"))?;
+    let start =
+        PageAligned::new(to_count(start)?).ok_or_else(|| internal("a mapping starts at a page"))?;
     Ok(memory_of(memory)?.counts(Mapped { start, id: to_count(id)? }))
 }
 
@@ -115,7 +120,8 @@ pub fn gone_faults(memory: u32) -> napi::Result<f64> {
     Ok(from_count(memory_of(memory)?.gone_faults()))
 }
 
-/// Where mappings and windows of a memory start that have unacknowledged faults, and how many: two numbers each.
+/// Where mappings and windows of a memory start that have unacknowledged faults, and how many: two
+/// numbers each.
 #[napi(catch_unwind)]
 pub fn faulted_in(memory: u32) -> napi::Result<Vec<f64>> {
     let faulted = memory_of(memory)?.faulted()?;
@@ -168,8 +174,11 @@ static LISTENERS: Mutex<BTreeMap<u64, Arc<Listener>>> = Mutex::new(BTreeMap::new
 /// Calls back on this thread when there may be reports. Does not keep the event loop alive.
 #[napi(catch_unwind)]
 pub fn on_faults(env: Env, callback: Function<'_, (), ()>) -> napi::Result<()> {
-    let listener =
-        callback.build_threadsafe_function::<()>().callee_handled::<false>().weak::<true>().build()?;
+    let listener = callback
+        .build_threadsafe_function::<()>()
+        .callee_handled::<false>()
+        .weak::<true>()
+        .build()?;
     let thread = fault::this_thread();
     let mut listeners = LISTENERS.lock().unwrap_or_else(PoisonError::into_inner);
     let is_new = listeners.insert(thread, Arc::new(listener)).is_none();
@@ -185,13 +194,14 @@ pub fn on_faults(env: Env, callback: Function<'_, (), ()>) -> napi::Result<()> {
     Ok(())
 }
 
-/// Starts the thread that passes reports on. Where none can be had nobody is told until the next look, and counts are right all the
-/// same; whoever listens next tries again.
+/// Starts the thread that passes reports on. Where none can be had nobody is told until the next
+/// look, and counts are right all the same; whoever listens next tries again.
 fn watch_once() {
     static IS_WATCHED: Mutex<bool> = Mutex::new(false);
     let mut is_watched = IS_WATCHED.lock().unwrap_or_else(PoisonError::into_inner);
     if !*is_watched {
-        let thread = std::thread::Builder::new().name("hostmap-faults".to_owned()).stack_size(128 << 10);
+        let thread =
+            std::thread::Builder::new().name("hostmap-faults".to_owned()).stack_size(128 << 10);
         *is_watched = thread.spawn(watch).is_ok();
     }
 }

@@ -1,8 +1,9 @@
 //! Numbers for native objects, by which the calls that must be fast name them.
 //!
-//! A method of a #[napi] class finds its object through checks and locks of napi-rs, about 1 us a call (measured);
-//! that is as much as the system call that it is for. A number is looked up in a list of this thread, without a lock.
-//! The class object owns the [`Slot`]: lib/ holds it for as long as it uses the number.
+//! A method of a #[napi] class finds its object through checks and locks of napi-rs, about 1 us a
+//! call (measured); that is as much as the system call that it is for. A number is looked up in a
+//! list of this thread, without a lock. The class object owns the [`Slot`]: lib/ holds it for as
+//! long as it uses the number.
 
 use super::internal;
 use crate::alloc;
@@ -32,7 +33,8 @@ impl<T> Handles<T> {
             *slot = object;
             return Ok(number);
         }
-        let number = u32::try_from(self.slots.len()).map_err(|_| internal("there are too many objects"))?;
+        let number =
+            u32::try_from(self.slots.len()).map_err(|_| internal("there are too many objects"))?;
         // Room for its number to come back, too, so that giving it back can't fail.
         let given = self.slots.len().saturating_add(1).saturating_sub(self.empty.len());
         self.empty.try_reserve(given).map_err(alloc::Refused::from)?;
@@ -66,7 +68,10 @@ pub(super) struct Slot<T: 'static> {
 }
 
 impl<T> Slot<T> {
-    pub(super) fn new(list: &'static LocalKey<RefCell<Handles<T>>>, object: T) -> Result<Self, Error> {
+    pub(super) fn new(
+        list: &'static LocalKey<RefCell<Handles<T>>>,
+        object: T,
+    ) -> Result<Self, Error> {
         let number = list.with_borrow_mut(|objects| objects.add(object))?;
         Ok(Self { list, number, of_this_thread: PhantomData })
     }
@@ -83,7 +88,8 @@ impl<T> Slot<T> {
 
 impl<T> Drop for Slot<T> {
     fn drop(&mut self) {
-        // The object is dropped when the list is not borrowed any more. The list may be gone when a thread ends.
+        // The object is dropped when the list is not borrowed any more. The list may be gone when a
+        // thread ends.
         drop(self.list.try_with(|objects| objects.borrow_mut().remove(self.number)));
     }
 }

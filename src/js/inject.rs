@@ -6,7 +6,8 @@ use crate::alloc;
 use crate::sys::inject;
 use napi_derive::napi;
 
-/// Makes a system call of this name fail with this errno, after `calls_before` that succeed, on any thread.
+/// Makes a system call of this name fail with this errno, after `calls_before` that succeed, on any
+/// thread.
 #[napi]
 pub fn inject_failure(syscall: String, calls_before: u32, errno: i32) {
     inject::arm(&syscall, calls_before, errno, None);

@@ -19,13 +19,15 @@ pub struct NativeLimits {
     pub overcommit: String,
     pub map_count_used: f64,
     pub map_count_limit: f64,
-    /// How many reservations of the given size still fit, each with the Wasm page more that V8 asks for to align it.
+    /// How many reservations of the given size still fit, each with the Wasm page more that V8 asks
+    /// for to align it.
     pub room_for: f64,
 }
 
 #[napi(catch_unwind)]
 pub fn limits(reservation_bytes: f64) -> napi::Result<NativeLimits> {
-    let refused = |sys| Error::from_sys(Code::MapFailed, "can't read the limits of the process", sys);
+    let refused =
+        |sys| Error::from_sys(Code::MapFailed, "can't read the limits of the process", sys);
     let space = limits::address_space().map_err(refused)?;
     let rlimit = limits::rlimit_address_space().map_err(refused)?;
     let overcommit = match limits::overcommit() {

@@ -1,7 +1,8 @@
 //! Linear memories and their mappings.
 //!
-//! `array` is always a Uint8Array over the whole of the memory's buffer, made by lib/ from a memory that it holds:
-//! V8 tells its base and length from it, and the memory is alive as long as the call lasts.
+//! `array` is always a Uint8Array over the whole of the memory's buffer, made by lib/ from a memory
+//! that it holds: V8 tells its base and length from it, and the memory is alive as long as the call
+//! lasts.
 
 use super::handles::{Handles, Slot};
 use super::region::region_of;
@@ -54,18 +55,22 @@ impl NativeMapBefore {
     #[napi(constructor, catch_unwind)]
     pub fn new() -> napi::Result<Self> {
         let before = MapBefore::take().map_err(|sys| {
-            Error::from_sys(Code::MemoryRefused, "can't read the process's own map, /proc/self/maps", sys)
+            Error::from_sys(
+                Code::MemoryRefused,
+                "can't read the process's own map, /proc/self/maps",
+                sys,
+            )
         })?;
         Ok(Self { before })
     }
 
-    /// What the memory that was made since reserves: `[bytes below its base, bytes from its base on]`.
+    /// What the memory that was made since reserves: `[bytes below its base, bytes from its base
+    /// on]`.
     #[napi(catch_unwind)]
     pub fn reservation_of(&self, env: Env, array: Unknown<'_>) -> napi::Result<Vec<f64>> {
-        let reservation = self
-            .before
-            .reservation_of(place_of(env, array)?)
-            .map_err(|sys| Error::from_sys(Code::MemoryRefused, "can't read the process's own map", sys))?;
+        let reservation = self.before.reservation_of(place_of(env, array)?).map_err(|sys| {
+            Error::from_sys(Code::MemoryRefused, "can't read the process's own map", sys)
+        })?;
         Ok(vec![from_count(reservation.below_bytes), from_count(reservation.above_bytes)])
     }
 }
@@ -73,27 +78,34 @@ impl NativeMapBefore {
 /// Refuses a memory that is about to be made, if it would take V8's last mappings.
 #[napi(catch_unwind)]
 pub fn check_head_room() -> napi::Result<()> {
-    let taken =
-        Areas::take(AREAS_OF_A_MEMORY).map_err(|full| Error::no_head_room("can't make a memory", full))?;
+    let taken = Areas::take(AREAS_OF_A_MEMORY)
+        .map_err(|full| Error::no_head_room("can't make a memory", full))?;
     drop(taken);
     Ok(())
 }
 
 /// Whether everything round a memory that lies in such a reservation is inaccessible.
 #[napi(catch_unwind)]
-pub fn is_guarded(env: Env, array: Unknown<'_>, below_bytes: f64, above_bytes: f64) -> napi::Result<bool> {
+pub fn is_guarded(
+    env: Env,
+    array: Unknown<'_>,
+    below_bytes: f64,
+    above_bytes: f64,
+) -> napi::Result<bool> {
     let reservation =
         Reservation { below_bytes: to_count(below_bytes)?, above_bytes: to_count(above_bytes)? };
-    let guarded = memory::is_guarded(place_of(env, array)?, reservation)
-        .map_err(|sys| Error::from_sys(Code::MemoryRefused, "can't read the process's own map", sys))?;
+    let guarded = memory::is_guarded(place_of(env, array)?, reservation).map_err(|sys| {
+        Error::from_sys(Code::MemoryRefused, "can't read the process's own map", sys)
+    })?;
     Ok(guarded)
 }
 
 /// Whether the bytes of a buffer may be those of a linear memory.
 #[napi(catch_unwind)]
 pub fn may_be_linear(env: Env, array: Unknown<'_>) -> napi::Result<bool> {
-    let linear = memory::may_be_linear(place_of(env, array)?)
-        .map_err(|sys| Error::from_sys(Code::MemoryRefused, "can't read the process's own map", sys))?;
+    let linear = memory::may_be_linear(place_of(env, array)?).map_err(|sys| {
+        Error::from_sys(Code::MemoryRefused, "can't read the process's own map", sys)
+    })?;
     Ok(linear)
 }
 
@@ -114,7 +126,9 @@ thread_local! {
 }
 
 pub(super) fn memory_of(handle: u32) -> Result<Arc<Memory>, Error> {
-    MEMORIES.with_borrow(|memories| memories.get(handle)).ok_or_else(|| internal("there is no such memory"))
+    MEMORIES
+        .with_borrow(|memories| memories.get(handle))
+        .ok_or_else(|| internal("there is no such memory"))
 }
 
 /// Owns a handle on the mapping table of a memory. The functions below take its number.
@@ -137,7 +151,8 @@ impl NativeMemory {
     }
 }
 
-/// Of a memory that was found to have guards: how large one of its kind may be, and how much is reserved from its base on.
+/// Of a memory that was found to have guards: how large one of its kind may be, and how much is
+/// reserved from its base on.
 #[napi(catch_unwind)]
 pub fn set_guard(
     memory: u32,
@@ -157,7 +172,8 @@ pub fn is_at(memory: u32, env: Env, array: Unknown<'_>) -> napi::Result<bool> {
     Ok(memory_of(memory)?.is_still_at(place_of(env, array)?))
 }
 
-/// Whether the kernel has none of the mappings of the table any more: the memory was moved, or is dead.
+/// Whether the kernel has none of the mappings of the table any more: the memory was moved, or is
+/// dead.
 #[napi(catch_unwind)]
 pub fn is_lost(memory: u32) -> napi::Result<bool> {
     Ok(memory_of(memory)?.is_lost())
@@ -177,20 +193,21 @@ pub fn sync(memory: u32, env: Env, array: Unknown<'_>) -> napi::Result<()> {
 
 /// A mapping or window.
 pub(super) fn mapped(start: f64, id: f64) -> Result<Mapped, Error> {
-    let start = PageAligned::new(to_count(start)?).ok_or_else(|| internal("a mapping starts at a page"))?;
+    let start =
+        PageAligned::new(to_count(start)?).ok_or_else(|| internal("a mapping starts at a page"))?;
     Ok(Mapped { start, id: to_count(id)? })
 }
 
-/// For what was just made: calls on it must fail while it has unacknowledged faults. Part of the call that makes it, since
-/// a second one could fail.
+/// For what was just made: calls on it must fail while it has unacknowledged faults. Part of the
+/// call that makes it, since a second one could fail.
 pub(super) fn set_strict(memory: &Memory, mapped: Mapped, strict: bool) {
     if strict && let Some((counts, _)) = memory.counts(mapped) {
         counts.make_strict();
     }
 }
 
-/// Maps at an offset and gives the mapping's id, by `[region, at, byte offset, byte length, access, whether to populate,
-/// whether it is strict]`.
+/// Maps at an offset and gives the mapping's id, by `[region, at, byte offset, byte length, access,
+/// whether to populate, whether it is strict]`.
 pub(super) fn map_at(
     memory: &Memory,
     place: Place,
@@ -223,7 +240,8 @@ pub fn map_in_free_space(
     let pages = region.pages(aligned_offset(byte_offset)?, to_count(byte_length)?)?;
     let place = place_of(env, array)?;
     let memory = memory_of(memory)?;
-    let mapped = memory.map_in_free_space(place, &pages, to_access(access)?, populate, congruent)?;
+    let mapped =
+        memory.map_in_free_space(place, &pages, to_access(access)?, populate, congruent)?;
     if let Some(mapped) = mapped {
         set_strict(&memory, mapped, strict);
     }
@@ -253,18 +271,35 @@ pub fn next_place(memory: u32, at: f64, region: u32) -> napi::Result<f64> {
 }
 
 #[napi(catch_unwind)]
-pub fn add_free_space(memory: u32, env: Env, array: Unknown<'_>, start: f64, end: f64) -> napi::Result<()> {
-    Ok(memory_of(memory)?.add_free_space(place_of(env, array)?, to_count(start)?, to_count(end)?)?)
+pub fn add_free_space(
+    memory: u32,
+    env: Env,
+    array: Unknown<'_>,
+    start: f64,
+    end: f64,
+) -> napi::Result<()> {
+    Ok(memory_of(memory)?.add_free_space(
+        place_of(env, array)?,
+        to_count(start)?,
+        to_count(end)?,
+    )?)
 }
 
-/// Unmaps, if the mapping is still there, by `[start, id]`. Gives the faults that it had, as `faults_of` does, or `None` if
-/// it had none.
-pub(super) fn unmap(memory: &Memory, place: Place, [start, id]: [f64; 2]) -> Result<Option<Vec<f64>>, Error> {
+/// Unmaps, if the mapping is still there, by `[start, id]`. Gives the faults that it had, as
+/// `faults_of` does, or `None` if it had none.
+pub(super) fn unmap(
+    memory: &Memory,
+    place: Place,
+    [start, id]: [f64; 2],
+) -> Result<Option<Vec<f64>>, Error> {
     let counts = memory.unmap(place, mapped(start, id)?)?;
-    Ok(counts.filter(|counts| counts.last().is_some()).map(|counts| super::fault::flat(&counts, None)))
+    Ok(counts
+        .filter(|counts| counts.last().is_some())
+        .map(|counts| super::fault::flat(&counts, None)))
 }
 
-/// The mappings in order, five numbers each: start, end, access, offset in the region, bytes that a window shows, or -1.
+/// The mappings in order, five numbers each: start, end, access, offset in the region, bytes that a
+/// window shows, or -1.
 #[napi(catch_unwind)]
 pub fn entries(memory: u32) -> napi::Result<Vec<f64>> {
     let entries = memory_of(memory)?.entries()?;
@@ -315,6 +350,7 @@ pub fn prefetch(
     let part = PageAligned::round_up(to_count(to)?)
         .and_then(|to| PageSpan::between(PageAligned::round_down(to_count(from).ok()?), to))
         .ok_or_else(|| internal("no such part of a mapping"))?;
-    let prefetch = move |progress: &LoadProgress| memory.prefetch(mapped, part, is_file, &progress.cancelled);
+    let prefetch =
+        move |progress: &LoadProgress| memory.prefetch(mapped, part, is_file, &progress.cancelled);
     Ok(task.run(prefetch, Ok))
 }

@@ -1,5 +1,6 @@
-//! The Node-API face of the core: converts arguments, calls the core, and nothing else. lib/ is its only caller; it
-//! has checked types, and holds the JavaScript objects whose lives matter (the memory, its buffer, the region).
+//! The Node-API face of the core: converts arguments, calls the core, and nothing else. lib/ is its
+//! only caller; it has checked types, and holds the JavaScript objects whose lives matter (the
+//! memory, its buffer, the region).
 
 mod copies;
 mod direct;
@@ -21,7 +22,8 @@ use crate::error::{Code, Error};
 use napi::bindgen_prelude::{JsValue, Unknown};
 use napi::{Env, sys};
 
-/// Carries an error to lib/errors.js, which makes the Error that users see: `CODE SYSCALL ERRNO`, then the message.
+/// Carries an error to lib/errors.js, which makes the Error that users see: `CODE SYSCALL ERRNO`,
+/// then the message.
 impl From<Error> for napi::Error {
     fn from(error: Error) -> Self {
         let (syscall, errno) = error.sys.map_or(("-", 0), |sys| (sys.syscall, sys.errno as i32));
@@ -52,14 +54,14 @@ fn from_count(value: u64) -> f64 {
     value as f64
 }
 
-/// Where the bytes of a Uint8Array lie and how many they are. Works over SharedArrayBuffers on every Node version,
-/// which `napi_get_arraybuffer_info` does not.
+/// Where the bytes of a Uint8Array lie and how many they are. Works over SharedArrayBuffers on
+/// every Node version, which `napi_get_arraybuffer_info` does not.
 fn bytes_of(env: Env, array: Unknown<'_>) -> Result<(u64, u64), Error> {
     let mut kind = 0;
     let mut length = 0_usize;
     let mut data = std::ptr::null_mut();
-    // SAFETY: `array` is a live handle of this call's scope, and every result has a place or is not asked for. What is
-    // no typed array is refused.
+    // SAFETY: `array` is a live handle of this call's scope, and every result has a place or is not
+    // asked for. What is no typed array is refused.
     let status = unsafe {
         sys::napi_get_typedarray_info(
             env.raw(),

@@ -9,8 +9,8 @@ use napi::Env;
 use napi::bindgen_prelude::{AsyncTask, Uint8Array, Unknown};
 use napi_derive::napi;
 
-/// What an instance shows of its state, and what can't be reached. Its size depends on no count of the module's, but for
-/// the text of `added`.
+/// What an instance shows of its state, and what can't be reached. Its size depends on no count of
+/// the module's, but for the text of `added`.
 #[napi(object)]
 pub struct NativeReport {
     pub memory_count: u32,
@@ -105,14 +105,16 @@ pub fn read_report(env: Env, section: Unknown<'_>) -> napi::Result<Option<Native
 fn copy_of(bytes: &[u8]) -> Result<Vec<u8>, Error> {
     let mut copy = Vec::new();
     copy.try_reserve_exact(bytes.len()).map_err(|_| {
-        let message = format!("there is no memory for a copy of the module's {} bytes", bytes.len());
+        let message =
+            format!("there is no memory for a copy of the module's {} bytes", bytes.len());
         Error::new(Code::OutOfMemory, message)
     })?;
     copy.extend_from_slice(bytes);
     Ok(copy)
 }
 
-/// The bytes of a Uint8Array, for this call. lib/ passes none over a SharedArrayBuffer, which others might write meanwhile.
+/// The bytes of a Uint8Array, for this call. lib/ passes none over a SharedArrayBuffer, which
+/// others might write meanwhile.
 fn slice_of<'a>(env: Env, array: &'a Unknown<'_>) -> napi::Result<&'a [u8]> {
     let (address, byte_length) = bytes_of(env, *array)?;
     if byte_length == 0 {
@@ -121,8 +123,9 @@ fn slice_of<'a>(env: Env, array: &'a Unknown<'_>) -> napi::Result<&'a [u8]> {
     if address == 0 {
         return Err(internal("a Uint8Array with bytes has no address").into());
     }
-    // SAFETY: V8 has just told where the bytes of this array are and how many. `array` is a live handle that keeps them,
-    // no JavaScript of this thread runs while the slice is in use, and no other thread can reach them.
+    // SAFETY: V8 has just told where the bytes of this array are and how many. `array` is a live
+    // handle that keeps them, no JavaScript of this thread runs while the slice is in use, and no
+    // other thread can reach them.
     Ok(unsafe { std::slice::from_raw_parts(to_usize(address) as *const u8, to_usize(byte_length)) })
 }
 
@@ -169,8 +172,9 @@ impl From<Exposed> for NativeExposed {
 
 impl From<Report> for NativeReport {
     fn from(report: Report) -> Self {
-        let unreadable =
-            |few| words(few, |it: &module::Unreadable| format!("{} ({})", short(&it.export), it.ty));
+        let unreadable = |few| {
+            words(few, |it: &module::Unreadable| format!("{} ({})", short(&it.export), it.ty))
+        };
         let mut added = String::new();
         for name in report.added.iter().map(Added::name) {
             added.push_str(&name);

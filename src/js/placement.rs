@@ -9,7 +9,8 @@ thread_local! {
     static FILLERS: RefCell<Vec<Filler>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Until `memory_is_placed` is called: a memory of V8's with such a reservation begins at a multiple of 2 MiB, if that can be had. May be called for several.
+/// Until `memory_is_placed` is called: a memory of V8's with such a reservation begins at a
+/// multiple of 2 MiB, if that can be had. May be called for several.
 #[napi(catch_unwind)]
 pub fn place_next_memory(below_bytes: f64, above_bytes: f64) -> napi::Result<()> {
     let fillers = placement::prepare(to_count(below_bytes)?, to_count(above_bytes)?);

@@ -27,14 +27,18 @@ pub(super) fn region_of(handle: u32) -> Result<Arc<Region>, Error> {
         .ok_or_else(|| Error::new(Code::RegionClosed, "the region was closed"))
 }
 
-/// Owns a region as long as it is open. Closing it, or its collection, closes the descriptor; views that are left keep their pages.
+/// Owns a region as long as it is open. Closing it, or its collection, closes the descriptor; views
+/// that are left keep their pages.
 #[napi]
 pub struct NativeRegion {
     slot: Slot<Region>,
 }
 
 fn part(byte_offset: f64, byte_length: Option<f64>) -> Result<Part, Error> {
-    Ok(Part { byte_offset: to_count(byte_offset)?, byte_length: byte_length.map(to_count).transpose()? })
+    Ok(Part {
+        byte_offset: to_count(byte_offset)?,
+        byte_length: byte_length.map(to_count).transpose()?,
+    })
 }
 
 /// As lib/arguments.js numbers them.
@@ -59,7 +63,12 @@ impl NativeRegion {
     }
 
     #[napi(factory, catch_unwind)]
-    pub fn copy_from(env: Env, source: Unknown<'_>, name: String, huge_pages: u32) -> napi::Result<Self> {
+    pub fn copy_from(
+        env: Env,
+        source: Unknown<'_>,
+        name: String,
+        huge_pages: u32,
+    ) -> napi::Result<Self> {
         let (address, byte_length) = bytes_of(env, source)?;
         Self::new(Region::copy_from(address, byte_length, &name, to_kind(huge_pages)?)?)
     }
@@ -166,7 +175,8 @@ impl NativeRegion {
         self.get().is_ok_and(|region| region.keeps_size())
     }
 
-    /// Bytes of the region that its file holds now; `undefined` where that is not known. Cost: one `fstat`.
+    /// Bytes of the region that its file holds now; `undefined` where that is not known. Cost: one
+    /// `fstat`.
     #[napi(getter, catch_unwind)]
     pub fn bytes_in_file(&self) -> Option<f64> {
         let region = self.get().ok()?;
@@ -200,26 +210,33 @@ impl NativeRegion {
     }
 
     #[napi(catch_unwind)]
-    pub fn view<'env>(&self, env: Env, byte_offset: f64, byte_length: f64) -> napi::Result<Unknown<'env>> {
+    pub fn view<'env>(
+        &self,
+        env: Env,
+        byte_offset: f64,
+        byte_length: f64,
+    ) -> napi::Result<Unknown<'env>> {
         let view = self.get()?.view(to_count(byte_offset)?, to_count(byte_length)?)?;
         Ok(external_array_buffer(env, view)?)
     }
 }
 
-/// An ArrayBuffer over a view. The view is unmapped when both of its owners are gone: the bytes, which another
-/// ArrayBuffer may have taken over (`ArrayBuffer.prototype.transfer`), and this object, which whoever still works on
-/// the address holds even when the buffer was detached meanwhile.
+/// An ArrayBuffer over a view. The view is unmapped when both of its owners are gone: the bytes,
+/// which another ArrayBuffer may have taken over (`ArrayBuffer.prototype.transfer`), and this
+/// object, which whoever still works on the address holds even when the buffer was detached
+/// meanwhile.
 ///
-/// V8 counts the length of an external buffer as external memory as long as the buffer lives. That can't be corrected:
-/// `napi_adjust_external_memory` would have to make the count negative for a moment when the buffer is collected, and
-/// V8 13 and later end the process then ("Check failed: amount_before >= -delta").
+/// V8 counts the length of an external buffer as external memory as long as the buffer lives. That
+/// can't be corrected: `napi_adjust_external_memory` would have to make the count negative for a
+/// moment when the buffer is collected, and V8 13 and later end the process then ("Check failed:
+/// amount_before >= -delta").
 fn external_array_buffer<'env>(env: Env, view: Arc<View>) -> Result<Unknown<'env>, Error> {
     let address = crate::sys::to_usize(view.address()) as *mut std::ffi::c_void;
     let byte_length = view.byte_length();
     let bytes_owner = Box::into_raw(Box::new(Arc::clone(&view)));
     let mut buffer = std::ptr::null_mut();
-    // SAFETY: `address` is valid for `byte_length` bytes as long as `bytes_owner` lives, which `release_view` ends; it
-    // is called once, on this thread, when V8 lets go of the bytes.
+    // SAFETY: `address` is valid for `byte_length` bytes as long as `bytes_owner` lives, which
+    // `release_view` ends; it is called once, on this thread, when V8 lets go of the bytes.
     let status = unsafe {
         sys::napi_create_external_arraybuffer(
             env.raw(),
@@ -248,7 +265,8 @@ fn external_array_buffer<'env>(env: Env, view: Arc<View>) -> Result<Unknown<'env
         });
     }
     let object_owner = Box::into_raw(Box::new(view));
-    // SAFETY: `buffer` is a handle of this scope; `release_view` is called once, when the object is collected.
+    // SAFETY: `buffer` is a handle of this scope; `release_view` is called once, when the object is
+    // collected.
     let status = unsafe {
         sys::napi_add_finalizer(
             env.raw(),
@@ -260,7 +278,8 @@ fn external_array_buffer<'env>(env: Env, view: Arc<View>) -> Result<Unknown<'env
         )
     };
     if status != sys::Status::napi_ok {
-        // SAFETY: the finalizer was not added, so nobody else has it. The buffer goes when it is collected.
+        // SAFETY: the finalizer was not added, so nobody else has it. The buffer goes when it is
+        // collected.
         drop(unsafe { Box::from_raw(object_owner) });
         return Err(internal("napi_add_finalizer failed"));
     }
@@ -268,7 +287,8 @@ fn external_array_buffer<'env>(env: Env, view: Arc<View>) -> Result<Unknown<'env
     Ok(unsafe { Unknown::from_raw_unchecked(env.raw(), buffer) })
 }
 
-/// Whether an environment is ending: then no JavaScript can run in it, and a call that might run some says so.
+/// Whether an environment is ending: then no JavaScript can run in it, and a call that might run
+/// some says so.
 fn is_ending(env: sys::napi_env) -> bool {
     let (mut value, mut result) = (std::ptr::null_mut(), std::ptr::null_mut());
     // SAFETY: Node calls finalizers in a handle scope of a live environment.
@@ -280,15 +300,17 @@ fn is_ending(env: sys::napi_env) -> bool {
 
 /// For `napi_create_external_arraybuffer`, which passes the owner as the hint.
 ///
-/// When a worker ends, Node calls this for every buffer that was made there, even if another thread has the bytes by
-/// now: `ArrayBuffer.prototype.transfer` takes them out of the buffer that Node marked as not to be posted, and puts
-/// them into one that can be. Nothing tells the two apart then, so the addresses are left alone.
+/// When a worker ends, Node calls this for every buffer that was made there, even if another thread
+/// has the bytes by now: `ArrayBuffer.prototype.transfer` takes them out of the buffer that Node
+/// marked as not to be posted, and puts them into one that can be. Nothing tells the two apart
+/// then, so the addresses are left alone.
 unsafe extern "C" fn release_view(
     env: sys::napi_env,
     _address: *mut std::ffi::c_void,
     owner: *mut std::ffi::c_void,
 ) {
-    // SAFETY: `owner` is what `external_array_buffer` boxed for this finalizer, which is called once.
+    // SAFETY: `owner` is what `external_array_buffer` boxed for this finalizer, which is called
+    // once.
     let view = unsafe { Box::from_raw(owner.cast::<Arc<View>>()) };
     if !view.is_stand_in() && is_ending(env) {
         view.abandon();
@@ -301,11 +323,13 @@ unsafe extern "C" fn release_owner(
     owner: *mut std::ffi::c_void,
     _hint: *mut std::ffi::c_void,
 ) {
-    // SAFETY: `owner` is what `external_array_buffer` boxed for this finalizer, which is called once.
+    // SAFETY: `owner` is what `external_array_buffer` boxed for this finalizer, which is called
+    // once.
     drop(unsafe { Box::from_raw(owner.cast::<Arc<View>>()) });
 }
 
-/// An ArrayBuffer of zeros that take no memory, to be counted and never given to anybody: writing it is a fault.
+/// An ArrayBuffer of zeros that take no memory, to be counted and never given to anybody: writing
+/// it is a fault.
 #[napi(catch_unwind)]
 pub fn stand_in<'env>(env: Env, byte_length: f64) -> napi::Result<Unknown<'env>> {
     Ok(external_array_buffer(env, View::stand_in(to_count(byte_length)?)?)?)
@@ -317,7 +341,7 @@ pub fn detach(env: Env, buffer: Unknown<'_>) -> napi::Result<()> {
     use napi::bindgen_prelude::JsValue;
     // SAFETY: a live handle of this call's scope; Node refuses what is no detachable ArrayBuffer.
     let status = unsafe { sys::napi_detach_arraybuffer(env.raw(), buffer.raw()) };
-    let detached =
-        status == sys::Status::napi_ok || status == sys::Status::napi_detachable_arraybuffer_expected;
+    let detached = status == sys::Status::napi_ok
+        || status == sys::Status::napi_detachable_arraybuffer_expected;
     if detached { Ok(()) } else { Err(internal("napi_detach_arraybuffer failed").into()) }
 }

@@ -7,7 +7,8 @@ use crate::region::Region;
 use crate::share::{self, Kind, ShareAccess, Terms, Token};
 use napi_derive::napi;
 
-/// A [`Token`]. What has 64 bits is text: device and inode in decimal digits, the nonce in hexadecimal ones.
+/// A [`Token`]. What has 64 bits is text: device and inode in decimal digits, the nonce in
+/// hexadecimal ones.
 #[napi(object)]
 pub struct NativeToken {
     pub pid: u32,

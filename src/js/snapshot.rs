@@ -42,11 +42,17 @@ pub(super) fn restore(memory: &Memory, place: Place, [snapshot]: [f64; 1]) -> Re
 }
 
 /// The same for zeros, by `[bytes to keep resident]`.
-pub(super) fn reset(memory: &Memory, place: Place, [keep_resident_bytes]: [f64; 1]) -> Result<bool, Error> {
+pub(super) fn reset(
+    memory: &Memory,
+    place: Place,
+    [keep_resident_bytes]: [f64; 1],
+) -> Result<bool, Error> {
     memory.reset(place, to_count(keep_resident_bytes)?)
 }
 
-/// Makes a memory show a snapshot, or zeros without one. `strict`: of each of the snapshot's mappings. Gives the mappings that were made, two numbers each: which of the snapshot's, and its id.
+/// Makes a memory show a snapshot, or zeros without one. `strict`: of each of the snapshot's
+/// mappings. Gives the mappings that were made, two numbers each: which of the snapshot's, and its
+/// id.
 #[napi(catch_unwind)]
 pub fn lay(
     memory: u32,
@@ -63,8 +69,9 @@ pub fn lay(
     for (index, mapped) in &made {
         set_strict(&memory, *mapped, strict.get(*index).copied().unwrap_or_default());
     }
-    let numbers =
-        |(index, mapped): (usize, crate::memory::Mapped)| [from_count(to_u64(index)), from_count(mapped.id)];
+    let numbers = |(index, mapped): (usize, crate::memory::Mapped)| {
+        [from_count(to_u64(index)), from_count(mapped.id)]
+    };
     Ok(alloc::collected(made.into_iter().flat_map(numbers)).map_err(Error::from)?)
 }
 
@@ -215,8 +222,12 @@ impl NativeSnapshot {
             });
         }
         let place = place_of(env, array)?;
-        let snapshot =
-            memory_of(memory)?.capture(place, &name, &regions, settings(keep_resident_bytes, huge_pages)?)?;
+        let snapshot = memory_of(memory)?.capture(
+            place,
+            &name,
+            &regions,
+            settings(keep_resident_bytes, huge_pages)?,
+        )?;
         Self::new(snapshot, None)
     }
 
@@ -241,8 +252,9 @@ impl NativeSnapshot {
         huge_pages: bool,
     ) -> napi::Result<AsyncTask<Job<Loaded, Self>>> {
         let settings = settings(keep_resident_bytes, huge_pages)?;
-        let load =
-            move |progress: &LoadProgress| Snapshot::load(Path::new(&path), settings, &progress.cancelled);
+        let load = move |progress: &LoadProgress| {
+            Snapshot::load(Path::new(&path), settings, &progress.cancelled)
+        };
         Ok(task.run(load, Self::from_loaded))
     }
 
@@ -250,8 +262,8 @@ impl NativeSnapshot {
         snapshot_of(self.slot.number())
     }
 
-    /// Completes a snapshot that was captured. The state is given in three lists, as in [`NativeState`]; `null`: there is none. Gives why it
-    /// can't be saved, if so.
+    /// Completes a snapshot that was captured. The state is given in three lists, as in
+    /// [`NativeState`]; `null`: there is none. Gives why it can't be saved, if so.
     #[napi(catch_unwind)]
     pub fn finish(
         &self,
@@ -362,7 +374,10 @@ impl NativeSnapshot {
         let mut list = alloc::with_room(grants.len() as usize).map_err(Error::from)?;
         for index in 0..grants.len() {
             let it: NativeGrant = item(&grants, index)?;
-            list.push(Grant { region: it.region.map(region_of).transpose()?, access: to_access(it.access)? });
+            list.push(Grant {
+                region: it.region.map(region_of).transpose()?,
+                access: to_access(it.access)?,
+            });
         }
         Ok(self.get()?.grant(&list)?)
     }
@@ -394,10 +409,15 @@ impl NativeHeldSnapshot {
 
     /// A part of what an authentication code covers. 0 begins.
     #[napi(catch_unwind)]
-    pub fn part(&self, task: &NativeTask, from: f64) -> napi::Result<AsyncTask<Job<Part, NativePart>>> {
+    pub fn part(
+        &self,
+        task: &NativeTask,
+        from: f64,
+    ) -> napi::Result<AsyncTask<Job<Part, NativePart>>> {
         let (snapshot, from) = (self.get()?, to_count(from)?);
-        let to_js =
-            |Part { bytes, next }: Part| Ok(NativePart { bytes: bytes.into(), next: next.map(from_count) });
+        let to_js = |Part { bytes, next }: Part| {
+            Ok(NativePart { bytes: bytes.into(), next: next.map(from_count) })
+        };
         Ok(task.run(move |_: &LoadProgress| snapshot.part(from), to_js))
     }
 
@@ -411,10 +431,14 @@ impl NativeHeldSnapshot {
     ) -> napi::Result<AsyncTask<Job<(), ()>>> {
         let snapshot = self.get()?;
         let mac = match mac {
-            Some(mac) => *mac.first_chunk().ok_or_else(|| internal("an authentication code has 32 bytes"))?,
+            Some(mac) => {
+                *mac.first_chunk().ok_or_else(|| internal("an authentication code has 32 bytes"))?
+            }
             None => Mac::default(),
         };
-        let save = move |progress: &LoadProgress| snapshot.save(Path::new(&path), &mac, &progress.cancelled);
+        let save = move |progress: &LoadProgress| {
+            snapshot.save(Path::new(&path), &mac, &progress.cancelled)
+        };
         Ok(task.run(save, Ok))
     }
 }
@@ -447,7 +471,11 @@ fn kept_to(saved: SavedMapping) -> NativeKept {
 /// The state in a form for files, or why no file can hold it. `None` for none.
 type StateOrWhy = Option<std::result::Result<State, &'static str>>;
 
-fn state_from(values: &Array<'_>, globals: &Array<'_>, tables: &Array<'_>) -> napi::Result<StateOrWhy> {
+fn state_from(
+    values: &Array<'_>,
+    globals: &Array<'_>,
+    tables: &Array<'_>,
+) -> napi::Result<StateOrWhy> {
     const TOO_MUCH: &str =
         "a global or table has a name or value that is too long for a file, or there are too many";
     let refused = Error::from;
@@ -472,7 +500,9 @@ fn state_from(values: &Array<'_>, globals: &Array<'_>, tables: &Array<'_>) -> na
         let (name, runs) = (Text::new(name), List::new(runs_of(&entries).map_err(refused)?));
         let length = u32::try_from(entries.len()).ok();
         match (name, runs, length) {
-            (Some(name), Some(runs), Some(length)) => kept_tables.push(SavedTable { name, length, runs }),
+            (Some(name), Some(runs), Some(length)) => {
+                kept_tables.push(SavedTable { name, length, runs })
+            }
             _ => return Ok(Some(Err(TOO_MUCH))),
         }
     }
@@ -543,7 +573,10 @@ fn runs_of(entries: &[u32]) -> Result<Vec<SavedRun>, alloc::Refused> {
         if run.first().is_some_and(|first| *first > 0) {
             let values = alloc::collected(run.iter().map(|entry| entry.saturating_sub(1)))?;
             let start = u32::try_from(at).map_err(|_| alloc::Refused)?;
-            alloc::push(&mut runs, SavedRun { at: start, values: List::new(values).unwrap_or_default() })?;
+            alloc::push(
+                &mut runs,
+                SavedRun { at: start, values: List::new(values).unwrap_or_default() },
+            )?;
         }
         at = at.saturating_add(run.len());
     }
@@ -552,7 +585,8 @@ fn runs_of(entries: &[u32]) -> Result<Vec<SavedRun>, alloc::Refused> {
 
 fn state_to(state: State) -> Result<NativeState> {
     let globals = state.globals.into_vec().into_iter();
-    let globals = globals.map(|SavedGlobal { name, value }| NativeGlobal { name: name.into_string(), value });
+    let globals =
+        globals.map(|SavedGlobal { name, value }| NativeGlobal { name: name.into_string(), value });
     let mut tables = alloc::with_room(state.tables.len())?;
     for SavedTable { name, length, runs } in state.tables.into_vec() {
         let mut entries: Vec<u32> = alloc::with_room(to_usize(length.into()))?;

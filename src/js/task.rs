@@ -1,7 +1,8 @@
 //! Work that takes long, on a thread of Node's pool.
 //!
-//! Node ends no environment while such work is under way: it waits for it before it runs any cleanup hook (seen in Node 20 to 26). So what
-//! the work leads to is there when it is done, and nothing tells that it is not wanted any more but [`NativeTask::cancel`].
+//! Node ends no environment while such work is under way: it waits for it before it runs any
+//! cleanup hook (seen in Node 20 to 26). So what the work leads to is there when it is done, and
+//! nothing tells that it is not wanted any more but [`NativeTask::cancel`].
 
 use super::{from_count, internal};
 use crate::error::Error;
@@ -13,7 +14,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// A task, from before it starts until after it ends: can be cancelled, and some tell their progress.
+/// A task, from before it starts until after it ends: can be cancelled, and some tell their
+/// progress.
 #[napi]
 pub struct NativeTask {
     progress: Arc<LoadProgress>,

@@ -15,7 +15,8 @@ use napi_derive::napi;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A word of a region, for one wait or notification. When it is collected, or its environment ends, the wait is cancelled.
+/// A word of a region, for one wait or notification. When it is collected, or its environment ends,
+/// the wait is cancelled.
 #[napi]
 pub struct NativeWord {
     word: Arc<Mapped>,
@@ -37,10 +38,12 @@ impl NativeWord {
         let byte_offset = to_count(byte_offset)?;
         let what = || format!("can't map a word of region \"{}\"", region.name());
         let skew = byte_offset.checked_rem(region.page_bytes()).unwrap_or(0);
-        let start = PageAligned::new(byte_offset.saturating_sub(skew)).ok_or_else(|| internal("a page"))?;
+        let start =
+            PageAligned::new(byte_offset.saturating_sub(skew)).ok_or_else(|| internal("a page"))?;
         let pages = region.pages(start, skew.saturating_add(4))?;
         let areas = Areas::take(1).map_err(|full| Error::no_head_room(what(), full))?;
-        // Read-only, it is copy-on-write, of which nothing is ever written: the kernel knows the word by its file.
+        // Read-only, it is copy-on-write, of which nothing is ever written: the kernel knows the
+        // word by its file.
         let sharing = if region.is_writable() { Sharing::Shared } else { Sharing::ReadOnly };
         let mmap = pages
             .as_pages(sharing)
@@ -66,9 +69,15 @@ impl NativeWord {
         Ok(ended.map(code).map_err(|sys| self.failed(sys))?)
     }
 
-    /// Waits on a thread of its own, and calls back with what came of it: as `wait_here` gives it, or a negative errno.
+    /// Waits on a thread of its own, and calls back with what came of it: as `wait_here` gives it,
+    /// or a negative errno.
     #[napi(catch_unwind)]
-    pub fn wait(&self, expected: u32, milliseconds: f64, done: Function<'_, i32, ()>) -> napi::Result<()> {
+    pub fn wait(
+        &self,
+        expected: u32,
+        milliseconds: f64,
+        done: Function<'_, i32, ()>,
+    ) -> napi::Result<()> {
         let done = done.build_threadsafe_function::<i32>().callee_handled::<false>().build()?;
         let (word, cancel) = (Arc::clone(&self.word), Arc::clone(&self.cancel));
         let deadline = deadline(milliseconds);
@@ -107,8 +116,10 @@ impl NativeWord {
 
 impl NativeWord {
     fn failed(&self, sys: SysError) -> Error {
-        let what = format!("can't wait for, or notify, a word of region \"{}\"", self.word.region_name);
-        let code = if sys.errno == nix::errno::Errno::EFAULT { Code::FileShrunk } else { Code::MapFailed };
+        let what =
+            format!("can't wait for, or notify, a word of region \"{}\"", self.word.region_name);
+        let code =
+            if sys.errno == nix::errno::Errno::EFAULT { Code::FileShrunk } else { Code::MapFailed };
         Error::from_sys(code, what, sys)
     }
 }

@@ -64,8 +64,8 @@ pub fn window_in_free_space(
     Ok(opened.map(|opened| vec![from_count(opened.start.get()), from_count(opened.id)]))
 }
 
-/// Slides a window; to nothing without a length. False: it is not there any more. Takes `[start, id, region, offset,
-/// length, access]`.
+/// Slides a window; to nothing without a length. False: it is not there any more. Takes `[start,
+/// id, region, offset, length, access]`.
 pub(super) fn slide(
     memory: &Memory,
     place: Place,
@@ -107,7 +107,9 @@ impl NativeStream {
         let address = memory_of(memory)?.base().get().saturating_add(to_count(start)?);
         let region = region_of(region)?;
         let sharing = to_access(access)?.sharing();
-        Ok(Self { stream: Arc::new(Stream::new(&region, address, sharing, read_ahead, leave_behind)) })
+        Ok(Self {
+            stream: Arc::new(Stream::new(&region, address, sharing, read_ahead, leave_behind)),
+        })
     }
 
     /// See [`Stream::advance`].

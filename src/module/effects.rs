@@ -12,8 +12,8 @@ pub(super) enum Effect {
     Uses(Segment),
 }
 
-/// How many memories of a module can have their growth watched. More could be made by no process: each takes gigabytes of
-/// address space.
+/// How many memories of a module can have their growth watched. More could be made by no process:
+/// each takes gigabytes of address space.
 pub(super) const MOST_GROWN: usize = 1000;
 
 #[derive(Debug, Default)]
@@ -73,7 +73,9 @@ impl Effects {
             | Operator::TableCopy { dst_table: table, .. }
             | Operator::TableAtomicSet { table_index: table, .. }
             | Operator::TableAtomicRmwXchg { table_index: table, .. }
-            | Operator::TableAtomicRmwCmpxchg { table_index: table, .. } => Effect::ChangesTable(table),
+            | Operator::TableAtomicRmwCmpxchg { table_index: table, .. } => {
+                Effect::ChangesTable(table)
+            }
             Operator::TableInit { elem_index, table } => {
                 push(&mut self.effects, (function, Effect::Uses(Segment::Element(elem_index))))?;
                 Effect::ChangesTable(table)
@@ -82,7 +84,9 @@ impl Effects {
             Operator::DataDrop { data_index } => Effect::Drops(Segment::Data(data_index)),
             Operator::MemoryInit { data_index: index, .. }
             | Operator::ArrayNewData { array_data_index: index, .. }
-            | Operator::ArrayInitData { array_data_index: index, .. } => Effect::Uses(Segment::Data(index)),
+            | Operator::ArrayInitData { array_data_index: index, .. } => {
+                Effect::Uses(Segment::Data(index))
+            }
             Operator::ArrayNewElem { array_elem_index: index, .. }
             | Operator::ArrayInitElem { array_elem_index: index, .. } => {
                 Effect::Uses(Segment::Element(index))
@@ -101,21 +105,22 @@ impl Effects {
         Ok(())
     }
 
-    /// What functions do that may be called when the start function is through, ordered. Every instance has run that
-    /// one, so what it alone does is the same in all.
+    /// What functions do that may be called when the start function is through, ordered. Every
+    /// instance has run that one, so what it alone does is the same in all.
     pub(super) fn after_start(&self, function_count: usize) -> Result<Vec<Effect>> {
         let mut reached = Vec::new();
         reserve(&mut reached, function_count)?;
         reached.resize(function_count, false);
         let mut next = Vec::new();
         // Each function goes into `next` once.
-        let mut reach = |next: &mut Vec<u32>, function: u32| match reached.get_mut(function as usize) {
-            Some(is_reached) if !*is_reached => {
-                *is_reached = true;
-                push(next, function)
-            }
-            _ => Ok(()),
-        };
+        let mut reach =
+            |next: &mut Vec<u32>, function: u32| match reached.get_mut(function as usize) {
+                Some(is_reached) if !*is_reached => {
+                    *is_reached = true;
+                    push(next, function)
+                }
+                _ => Ok(()),
+            };
         for &function in &self.escaping {
             reach(&mut next, function)?;
         }

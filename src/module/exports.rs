@@ -1,4 +1,5 @@
-//! The export section that is written: the module's own exports as they are, and those that are added.
+//! The export section that is written: the module's own exports as they are, and those that are
+//! added.
 
 use super::parse::Parsed;
 use super::report::Added;
@@ -68,8 +69,14 @@ impl<'a> Exports<'a> {
     fn without(bytes: &'a [u8], module: &Parsed<'a>, before: &[String]) -> Result<Self> {
         let has_section = !module.exports.is_empty();
         let entries = Vec::new();
-        let mut exports =
-            Self { count: 0, has_section, entries, taken: Vec::new(), own: Vec::new(), added: Vec::new() };
+        let mut exports = Self {
+            count: 0,
+            has_section,
+            entries,
+            taken: Vec::new(),
+            own: Vec::new(),
+            added: Vec::new(),
+        };
         for section in &module.exports {
             let range = section.range();
             reserve(&mut exports.entries, slice(bytes, &range)?.len())?;
@@ -112,7 +119,10 @@ impl<'a> Exports<'a> {
     /// By what name the module itself exports a thing first.
     pub(super) fn own_name(&self, kind: Kind, index: u32) -> Option<&'a str> {
         let at = self.own.partition_point(|&(other, it, _)| (other, it) < (kind, index));
-        self.own.get(at).filter(|&&(other, it, _)| (other, it) == (kind, index)).map(|&(_, _, name)| name)
+        self.own
+            .get(at)
+            .filter(|&&(other, it, _)| (other, it) == (kind, index))
+            .map(|&(_, _, name)| name)
     }
 
     /// Whether the module has an export of a name that starts with [`PREFIX`].

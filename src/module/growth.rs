@@ -11,11 +11,13 @@
 //!     (else (local.get $answer))))                   ;; the host has grown it, or -1
 //! ```
 //!
-//! The second way is there because the host doesn't have the memory while the start function runs, if the module makes it
-//! itself. The host decides then all the same, and no mapping is there yet that a growth could leave unprotected.
+//! The second way is there because the host doesn't have the memory while the start function runs,
+//! if the module makes it itself. The host decides then all the same, and no mapping is there yet
+//! that a growth could leave unprotected.
 //!
-//! Imports come before a module's own functions, so the indices of those shift; types and the functions here come last.
-//! wasm-encoder's `reencode` finds the places, those of the name section included. What it can't read is refused.
+//! Imports come before a module's own functions, so the indices of those shift; types and the
+//! functions here come last. wasm-encoder's `reencode` finds the places, those of the name section
+//! included. What it can't read is refused.
 
 use super::effects::MOST_GROWN;
 use super::exports::{Exports, Kind};
@@ -25,8 +27,8 @@ use super::{PREFIX, expose_state, reserve};
 use crate::error::{Code, Error, Result};
 use wasm_encoder::reencode::{self, Reencode, utils};
 use wasm_encoder::{
-    BlockType, CodeSection, EntityType, ExportKind, ExportSection, Function, FunctionSection, ImportSection,
-    Instruction, Module, SectionId, TypeSection, ValType,
+    BlockType, CodeSection, EntityType, ExportKind, ExportSection, Function, FunctionSection,
+    ImportSection, Instruction, Module, SectionId, TypeSection, ValType,
 };
 use wasmparser::{CustomSectionReader, KnownCustom, Operator, Parser};
 
@@ -103,7 +105,9 @@ fn grown_memories(module: &Parsed<'_>, exports: &Exports<'_>) -> Result<Vec<Grow
     for &index in &module.effects.grown {
         let at = index as usize;
         let Some(&is_64) = module.memories_64.get(at) else {
-            return Err(unsuitable(&format!("its code grows memory {index}, which it doesn't have")));
+            return Err(unsuitable(&format!(
+                "its code grows memory {index}, which it doesn't have"
+            )));
         };
         let own = exports.own_name(Kind::Memory, index).map(str::to_owned);
         let added = own.is_none();
@@ -121,7 +125,8 @@ fn grown_memories(module: &Parsed<'_>, exports: &Exports<'_>) -> Result<Vec<Grow
 
 /// As `expose_state` calls the first one.
 fn free_export(exports: &Exports<'_>, index: u32) -> String {
-    let name = if index == 0 { format!("{PREFIX}memory") } else { format!("{PREFIX}memory-{index}") };
+    let name =
+        if index == 0 { format!("{PREFIX}memory") } else { format!("{PREFIX}memory-{index}") };
     first_free(&name, |name| exports.is_taken(name))
 }
 
@@ -195,7 +200,11 @@ impl Rewrite<'_> {
         self.has_imports = true;
         for memory in self.memories {
             let (ty, _) = self.types_of(memory);
-            imports.import(self.import_module, &format!("grow:{}", memory.index), EntityType::Function(ty));
+            imports.import(
+                self.import_module,
+                &format!("grow:{}", memory.index),
+                EntityType::Function(ty),
+            );
         }
     }
 
@@ -208,7 +217,8 @@ impl Rewrite<'_> {
 
     fn body(&self, at: u32, memory: &GrownMemory) -> Function {
         let ty = address_type(memory);
-        let [size, grow] = [Instruction::MemorySize(memory.index), Instruction::MemoryGrow(memory.index)];
+        let [size, grow] =
+            [Instruction::MemorySize(memory.index), Instruction::MemoryGrow(memory.index)];
         let [here, equal] = if memory.is_64 {
             [Instruction::I64Const(GROW_HERE.into()), Instruction::I64Eq]
         } else {
@@ -252,7 +262,9 @@ impl Reencode for Rewrite<'_> {
     }
 
     fn instruction<'a>(&mut self, operator: Operator<'a>) -> Outcome<Instruction<'a>> {
-        let Operator::MemoryGrow { mem } = operator else { return utils::instruction(self, operator) };
+        let Operator::MemoryGrow { mem } = operator else {
+            return utils::instruction(self, operator);
+        };
         let at = self.memories.binary_search_by_key(&mem, |memory| memory.index).ok();
         let at = at.and_then(|at| u32::try_from(at).ok());
         let missing = || reencode::Error::UserError(unsuitable("it was not read as it is"));
@@ -329,7 +341,8 @@ impl Reencode for Rewrite<'_> {
             self.add_imports(&mut imports);
             module.section(&imports);
         }
-        let is_past_exports = matches!(before, None | Some(Start | Element | DataCount | Code | Data));
+        let is_past_exports =
+            matches!(before, None | Some(Start | Element | DataCount | Code | Data));
         if !self.has_exports && is_past_exports && before != Some(Export) {
             let mut exports = ExportSection::new();
             self.add_exports(&mut exports);
@@ -340,7 +353,11 @@ impl Reencode for Rewrite<'_> {
         Ok(())
     }
 
-    fn parse_custom_section(&mut self, module: &mut Module, section: CustomSectionReader<'_>) -> Outcome<()> {
+    fn parse_custom_section(
+        &mut self,
+        module: &mut Module,
+        section: CustomSectionReader<'_>,
+    ) -> Outcome<()> {
         // Hints for places in code, which moved. An engine may do without.
         if section.name().starts_with("metadata.code.") {
             return Ok(());

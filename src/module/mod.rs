@@ -1,15 +1,17 @@
 //! Modules: which of their state can be reached from outside, and ways to reach more of it.
 //!
-//! What an instance keeps between two calls is its memory, its mutable globals, its tables, which of its passive
-//! segments were dropped, and whatever references in globals and tables lead to. JavaScript reaches what is exported,
-//! and compilers export little: hardly any module shows its stack pointer. So [`expose_state`] rewrites the export
-//! section. All other sections stay as they are, byte for byte; what it found, the [`Report`], goes into a custom
-//! section, since of a compiled module nothing else is left to look at. [`instrument_growth`] rewrites the
+//! What an instance keeps between two calls is its memory, its mutable globals, its tables, which
+//! of its passive segments were dropped, and whatever references in globals and tables lead to.
+//! JavaScript reaches what is exported, and compilers export little: hardly any module shows its
+//! stack pointer. So [`expose_state`] rewrites the export section. All other sections stay as they
+//! are, byte for byte; what it found, the [`Report`], goes into a custom section, since of a
+//! compiled module nothing else is left to look at. [`instrument_growth`] rewrites the
 //! `memory.grow` of a module's code.
 //!
-//! The bytes are anybody's, and nobody has validated them: that is V8's work. What is wrong with them is an error here
-//! only where it can't be read. Time and memory are linear in the size of the module whatever its headers claim, nothing
-//! here recurses, and counts above the [limits](limits) that all engines share are refused before they are believed.
+//! The bytes are anybody's, and nobody has validated them: that is V8's work. What is wrong with
+//! them is an error here only where it can't be read. Time and memory are linear in the size of the
+//! module whatever its headers claim, nothing here recurses, and counts above the [limits](limits)
+//! that all engines share are refused before they are believed.
 //!
 //! ```text
 //! parse.rs    reads a module, and keeps of it what the others need, a few bytes for each thing
@@ -47,7 +49,8 @@ const EXPORT_SECTION: u8 = 7;
 /// Start, element, code, data and data count: what may follow the export section.
 const AFTER_EXPORTS: [u8; 5] = [8, 9, 10, 11, 12];
 
-/// The most of each thing that any engine takes: those of the JavaScript interface's specification, which V8 has too.
+/// The most of each thing that any engine takes: those of the JavaScript interface's specification,
+/// which V8 has too.
 mod limits {
     pub const MODULE_BYTES: usize = 1 << 30;
     pub const TYPES: u32 = 1_000_000;
@@ -60,8 +63,8 @@ mod limits {
     pub const TABLES: u32 = 100_000;
 }
 
-/// The most exports that are added: as many as each V8 takes (Node 20 and 22 take no more in all, later ones a million).
-/// Each becomes a JavaScript object in every instance.
+/// The most exports that are added: as many as each V8 takes (Node 20 and 22 take no more in all,
+/// later ones a million). Each becomes a JavaScript object in every instance.
 pub const MOST_ADDED: u32 = 100_000;
 
 /// A module that shows its state.
@@ -71,8 +74,8 @@ pub struct Exposed {
     pub report: Report,
 }
 
-/// Exports the memory, if there is just one, the mutable globals and the tables that can change, as far as they are not
-/// exported. What was exposed already comes out as it went in.
+/// Exports the memory, if there is just one, the mutable globals and the tables that can change, as
+/// far as they are not exported. What was exposed already comes out as it went in.
 pub fn expose_state(bytes: &[u8]) -> Result<Exposed> {
     let module = Parsed::read(bytes)?;
     let mut exports = Exports::own_of(bytes, &module)?;
@@ -111,8 +114,8 @@ const PER_SECTION: usize = 6;
 
 fn write_section(out: &mut Vec<u8>, id: u8, parts: &[&[u8]]) -> Result<()> {
     let length = parts.iter().map(|part| part.len()).fold(0, usize::saturating_add);
-    let length_field =
-        u32::try_from(length).map_err(|_| Error::new(Code::InvalidValue, "a section of more than 4 GiB"))?;
+    let length_field = u32::try_from(length)
+        .map_err(|_| Error::new(Code::InvalidValue, "a section of more than 4 GiB"))?;
     // Grows only where the first guess was too low: lengths may be written longer here than there.
     if out.capacity().saturating_sub(out.len()) < length.saturating_add(PER_SECTION) {
         reserve(out, length.saturating_add(PER_SECTION))?;
@@ -140,8 +143,8 @@ fn push<T>(list: &mut Vec<T>, item: T) -> Result<()> {
     Ok(())
 }
 
-/// What libraries allocate while they read or write so many bytes can't fail but by ending the process. So room for `times`
-/// as much is taken here once, and given back.
+/// What libraries allocate while they read or write so many bytes can't fail but by ending the
+/// process. So room for `times` as much is taken here once, and given back.
 fn room_for(byte_length: usize, times: usize) -> Result<()> {
     reserve(&mut Vec::<u8>::new(), byte_length.saturating_mul(times))
 }
@@ -154,10 +157,9 @@ fn no_memory(errno: Errno) -> Error {
 fn slice<'a>(bytes: &'a [u8], range: &Range<u64>) -> Result<&'a [u8]> {
     let start = usize::try_from(range.start).ok();
     let end = usize::try_from(range.end).ok();
-    start
-        .zip(end)
-        .and_then(|(start, end)| bytes.get(start..end))
-        .ok_or_else(|| Error::new(Code::InvalidValue, format!("{CANT_READ}: a section ends past its end")))
+    start.zip(end).and_then(|(start, end)| bytes.get(start..end)).ok_or_else(|| {
+        Error::new(Code::InvalidValue, format!("{CANT_READ}: a section ends past its end"))
+    })
 }
 
 const CANT_READ: &str = "the bytes are no WebAssembly module that can be read";

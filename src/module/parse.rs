@@ -1,4 +1,5 @@
-//! Reads a module, and keeps what the rest of this room needs: a few bytes for each thing in it, whatever it is.
+//! Reads a module, and keeps what the rest of this room needs: a few bytes for each thing in it,
+//! whatever it is.
 
 use super::effects::Effects;
 use super::growth::IMPORT_MODULE;
@@ -8,8 +9,8 @@ use crate::error::{Code, Error, Result};
 use std::ops::Range;
 use wasmparser::{
     AbstractHeapType, CompositeInnerType, ConstExpr, DataKind, ElementItems, ElementKind, Encoding,
-    ExportSectionReader, ExternalKind, HeapType, Operator, Parser, Payload, RefType, TableInit, TypeRef,
-    TypeSectionReader, UnpackedIndex, ValType,
+    ExportSectionReader, ExternalKind, HeapType, Operator, Parser, Payload, RefType, TableInit,
+    TypeRef, TypeSectionReader, UnpackedIndex, ValType,
 };
 
 /// What type index stands for, as far as it matters.
@@ -116,7 +117,10 @@ impl<'a> Parsed<'a> {
                             at_most("functions", self.imported_functions, limits::FUNCTIONS)?;
                         }
                         TypeRef::Table(table) => {
-                            push(&mut self.tables, Table { ty: table.element_type, imported: true })?;
+                            push(
+                                &mut self.tables,
+                                Table { ty: table.element_type, imported: true },
+                            )?;
                         }
                         TypeRef::Memory(memory) => {
                             push(&mut self.imported_memories, (import.module, import.name))?;
@@ -221,7 +225,11 @@ impl<'a> Parsed<'a> {
         Ok(())
     }
 
-    fn add_memory(&mut self, import: Option<(&str, &str)>, ty: &wasmparser::MemoryType) -> Result<()> {
+    fn add_memory(
+        &mut self,
+        import: Option<(&str, &str)>,
+        ty: &wasmparser::MemoryType,
+    ) -> Result<()> {
         self.memory_count = self.memory_count.saturating_add(1);
         push(&mut self.memories_64, ty.memory64)?;
         if self.memory.is_some() {
@@ -342,7 +350,8 @@ fn at_most(what: &str, count: u32, limit: u32) -> Result<()> {
     if count <= limit {
         return Ok(());
     }
-    let message = format!("{CANT_READ}: it has {count} {what}, and no engine takes more than {limit}");
+    let message =
+        format!("{CANT_READ}: it has {count} {what}, and no engine takes more than {limit}");
     Err(Error::new(Code::InvalidValue, message))
 }
 

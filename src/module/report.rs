@@ -11,7 +11,8 @@ use wasmparser::{BinaryReader, ValType};
 
 const VERSION: u8 = 2;
 
-/// The state of a module's instances. As small for a module with a million globals as for one with ten.
+/// The state of a module's instances. As small for a module with a million globals as for one with
+/// ten.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
     /// How many memories it has, imported ones included.
@@ -24,12 +25,14 @@ pub struct Report {
     pub added: Vec<Added>,
     /// How many globals can be written.
     pub global_count: u32,
-    /// How many tables may change after the start function, by code of the module or by a host that they are shown to.
+    /// How many tables may change after the start function, by code of the module or by a host that
+    /// they are shown to.
     pub table_count: u32,
     /// Those of the globals that JavaScript has no values for.
     pub unreadable_globals: Few<Unreadable>,
     pub unreadable_tables: Few<Unreadable>,
-    /// Passive segments that may be dropped after the start function, and that somebody could miss then.
+    /// Passive segments that may be dropped after the start function, and that somebody could miss
+    /// then.
     pub dropped_segments: Few<Segment>,
     /// Whether globals or tables may hold objects with fields that can be written.
     pub gc_objects: bool,
@@ -111,8 +114,8 @@ pub enum What {
     Memory,
     Global(u32),
     Table(u32),
-    /// The memory once more. The name says of any instance that it may drop segments, since nothing leads from an
-    /// instance to its module.
+    /// The memory once more. The name says of any instance that it may drop segments, since nothing
+    /// leads from an instance to its module.
     DroppedSegments,
     /// The same for objects with fields that can be written.
     GcObjects,
@@ -134,9 +137,15 @@ impl What {
     }
 
     fn from_code(code: u8, index: u32) -> Option<Self> {
-        [Self::Memory, Self::Global(index), Self::Table(index), Self::DroppedSegments, Self::GcObjects]
-            .into_iter()
-            .find(|what| what.code() == (code, index))
+        [
+            Self::Memory,
+            Self::Global(index),
+            Self::Table(index),
+            Self::DroppedSegments,
+            Self::GcObjects,
+        ]
+        .into_iter()
+        .find(|what| what.code() == (code, index))
     }
 }
 
@@ -229,9 +238,14 @@ fn add_tables(
             || effects.binary_search(&Effect::ChangesTable(index)).is_ok()
     };
     let tables = || (0..).zip(&module.tables);
-    // Functions may come from tables that don't change into others, and are found again by where they were.
-    let carries_functions = tables().any(|(index, table)| is_changeable(exports, index, table.imported))
-        || module.globals.iter().any(|global| global.mutable && module.may_hold_functions(global.ty));
+    // Functions may come from tables that don't change into others, and are found again by where
+    // they were.
+    let carries_functions = tables()
+        .any(|(index, table)| is_changeable(exports, index, table.imported))
+        || module
+            .globals
+            .iter()
+            .any(|global| global.mutable && module.may_hold_functions(global.ty));
     for (index, table) in tables() {
         // What nobody can change stays hidden: who was shown it could change it.
         if !carries_functions && !is_changeable(exports, index, table.imported) {
@@ -254,7 +268,8 @@ impl Report {
     /// The contents of the custom section.
     pub fn encode(&self) -> Result<Vec<u8>> {
         let mut out = Vec::new();
-        // Each of them takes at most 11 bytes. All else is bounded but for names, which the module has, too.
+        // Each of them takes at most 11 bytes. All else is bounded but for names, which the module
+        // has, too.
         reserve(&mut out, self.added.len().saturating_mul(11).saturating_add(1 << 12))?;
         out.push(VERSION);
         self.memory_count.encode(&mut out);
@@ -317,8 +332,11 @@ impl Report {
         }
         let mut report = Self { memory_count: reader.read_var_u32().ok()?, ..Self::default() };
         if read_flag(reader)? {
-            let mut memory =
-                Memory { export: read_text(reader)?, added: read_flag(reader)?, ..Memory::default() };
+            let mut memory = Memory {
+                export: read_text(reader)?,
+                added: read_flag(reader)?,
+                ..Memory::default()
+            };
             if read_flag(reader)? {
                 memory.import = Some((read_text(reader)?, read_text(reader)?));
             }

@@ -14,7 +14,8 @@ fn exposed(text: &str) -> Exposed {
     assert_eq!(expose_state(&exposed.bytes).unwrap(), exposed);
     assert_eq!(Report::decode(&exposed.report.encode().unwrap()).as_ref(), Some(&exposed.report));
     assert_eq!(exposed.report.export_count as usize, exports(&exposed.bytes).len());
-    let others = |bytes: &[u8]| sections(bytes, |id, name| id != EXPORT_SECTION && name != Some(SECTION));
+    let others =
+        |bytes: &[u8]| sections(bytes, |id, name| id != EXPORT_SECTION && name != Some(SECTION));
     assert_eq!(others(&exposed.bytes), others(&bytes));
     exposed
 }
@@ -85,10 +86,12 @@ fn what_is_hidden_is_exported() {
         ("hostmap:table:0", ExternalKind::Table, 0),
         ("hostmap:table:1", ExternalKind::Table, 1),
     ];
-    let expected: Vec<_> = expected.map(|(name, kind, index)| (name.to_owned(), kind, index)).into();
+    let expected: Vec<_> =
+        expected.map(|(name, kind, index)| (name.to_owned(), kind, index)).into();
     assert_eq!(exports(&exposed.bytes), expected);
 
-    let Report { memory_count, memory, global_count, table_count, unreadable_globals, .. } = exposed.report;
+    let Report { memory_count, memory, global_count, table_count, unreadable_globals, .. } =
+        exposed.report;
     let memory = memory.unwrap();
     assert_eq!((memory_count, memory.initial, memory.maximum), (1, 1, Some(10)));
     assert!(memory.added && memory.import.is_none() && !memory.shared && !memory.is_64);
@@ -203,15 +206,16 @@ fn objects_count_where_something_keeps_them() {
     assert!(!objects("(type $s (struct (field i32))) (global (mut (ref null $s)) (ref.null $s))"));
     assert!(objects("(type $s (struct (field (mut i32)))) (global (ref null $s) (ref.null $s))"));
     assert!(objects("(type $a (array (mut i8))) (table 1 anyref)"));
-    assert!(!objects("(type $a (array (mut i8))) (type $f (func)) (table 1 (ref null $f)) (table 1 i31ref)"));
+    assert!(!objects(
+        "(type $a (array (mut i8))) (type $f (func)) (table 1 (ref null $f)) (table 1 i31ref)"
+    ));
     assert!(objects(
         "(type $s (struct (field (mut i32)))) (elem (ref $s) (item (struct.new $s (i32.const 7))))"
     ));
     let unreadable = report("(module (table (export \"t\") 1 exnref))").unreadable_tables;
     assert_eq!(unreadable.first, [Unreadable { export: "t".to_owned(), ty: "exnref".to_owned() }]);
     // Any instance tells, by a name of its memory.
-    let module =
-        "(module (memory 1) (type $s (struct (field (mut i32)))) (global (mut anyref) (ref.null any)))";
+    let module = "(module (memory 1) (type $s (struct (field (mut i32)))) (global (mut anyref) (ref.null any)))";
     assert_eq!(names(&report(module), "gc"), ["hostmap:gc-objects"]);
 }
 
@@ -257,8 +261,7 @@ fn code_that_cannot_be_read_may_do_anything() {
 
 #[test]
 fn a_forged_report_changes_nothing() {
-    let text =
-        r#"(module (memory (export "hostmap:memory") 1) (global (export "g") (mut i32) (i32.const 0)))"#;
+    let text = r#"(module (memory (export "hostmap:memory") 1) (global (export "g") (mut i32) (i32.const 0)))"#;
     let bytes = wasm(text);
     let with = |data: &[u8]| {
         let mut forged = bytes.clone();
@@ -357,7 +360,8 @@ fn many(section: u8, count: u32, entry: &[u8]) -> Vec<u8> {
 fn what_no_engine_takes_is_refused_before_it_is_believed() {
     let global = [0x7f, 1, 0x41, 0, 0x0b];
     for (section, entry) in [(6, &global[..]), (2, &[0, 0, 3, 0x7f, 1]), (4, &[0x70, 0, 0])] {
-        let Error { code, message, .. } = expose_state(&many(section, 1_000_001, entry)).unwrap_err();
+        let Error { code, message, .. } =
+            expose_state(&many(section, 1_000_001, entry)).unwrap_err();
         assert_eq!(code, Code::InvalidValue);
         assert!(message.contains("1000001") && message.contains("no engine"), "{message}");
     }
@@ -396,7 +400,8 @@ fn memory_that_is_not_there_is_an_error_at_each_step() {
     }
 }
 
-/// The text of what each function does, by wasmparser's names of operators, for functions of the module's own.
+/// The text of what each function does, by wasmparser's names of operators, for functions of the
+/// module's own.
 fn code(bytes: &[u8]) -> Vec<Vec<String>> {
     let mut found = Vec::new();
     for payload in Parser::new(0).parse_all(bytes) {
@@ -466,7 +471,8 @@ fn growth_becomes_a_call_and_all_functions_are_found_where_they_are() {
 
 #[test]
 fn a_module_that_does_not_grow_stays_as_it_is() {
-    let bytes = wasm(r#"(module (memory (export "m") 1) (func (export "size") (result i32) memory.size))"#);
+    let bytes =
+        wasm(r#"(module (memory (export "m") 1) (func (export "size") (result i32) memory.size))"#);
     let made = instrument_growth(&bytes).unwrap();
     assert_eq!((made.bytes, made.memories), (bytes, vec![]));
 }

@@ -30,13 +30,15 @@ pub struct MappedRegion {
     pub strict: bool,
 }
 
-/// Zeros between two stretches of data that are laid with them: cheaper than two more areas for each memory that shows them.
+/// Zeros between two stretches of data that are laid with them: cheaper than two more areas for
+/// each memory that shows them.
 const SMALL_GAP_BYTES: u64 = 1 << 20;
 
 impl Memory {
     /// Keeps the memory as it is. [`Snapshot::finish`] completes it.
     ///
-    /// The caller holds the memory, and no thread is in it. Cost: grows with the pages that were ever written.
+    /// The caller holds the memory, and no thread is in it. Cost: grows with the pages that were
+    /// ever written.
     pub fn capture(
         &self,
         place: Place,
@@ -68,7 +70,8 @@ impl Memory {
         }
         let mut written = Vec::new();
         for mapping in mappings.iter().filter(|mapping| mapping.access == Access::Private) {
-            let Some(target) = mapping.shown_part().map(|span| self.addresses(span)).transpose()? else {
+            let Some(target) = mapping.shown_part().map(|span| self.addresses(span)).transpose()?
+            else {
                 continue;
             };
             for own in own_pages(target, Which::OwnOfFile).map_err(failed)? {
@@ -96,7 +99,8 @@ impl KeptMapping {
     }
 }
 
-/// What stands in the table, with the regions that the caller knows of. Where the two don't fit, another thread was there, and nothing tells what it shows.
+/// What stands in the table, with the regions that the caller knows of. Where the two don't fit,
+/// another thread was there, and nothing tells what it shows.
 fn keep_mappings(table: &MappingTable<Held>, regions: &[MappedRegion]) -> Result<Vec<KeptMapping>> {
     let mut known: Vec<&MappedRegion> = alloc::collected(regions)?;
     known.sort_unstable_by_key(|known| known.start);
@@ -110,7 +114,8 @@ fn keep_mappings(table: &MappingTable<Held>, regions: &[MappedRegion]) -> Result
             Error::new(Code::RegionClosed, message)
         };
         let shown_length = held.window.as_ref().map_or(entry.span.length(), Window::shown);
-        let index = known.binary_search_by_key(&start, |known| known.start).map_err(|_| unknown())?;
+        let index =
+            known.binary_search_by_key(&start, |known| known.start).map_err(|_| unknown())?;
         let known = known.get(index).ok_or_else(unknown)?;
         let shown = known.region.as_ref().map(|region| KeptRegion {
             region: Arc::clone(region),
@@ -185,10 +190,13 @@ pub(super) fn areas_in(target: PageSpan) -> SysResult<Vec<Area>> {
     let mut areas = Vec::new();
     let mut at = target.start();
     while let Some(rest) = PageSpan::between(at, target.end()) {
-        let Some(vma) = process_map::at_or_after(at.get())?.filter(|vma| vma.start < rest.end().get()) else {
+        let Some(vma) =
+            process_map::at_or_after(at.get())?.filter(|vma| vma.start < rest.end().get())
+        else {
             break;
         };
-        let (Some(start), Some(end)) = (PageAligned::new(vma.start), PageAligned::new(vma.end)) else {
+        let (Some(start), Some(end)) = (PageAligned::new(vma.start), PageAligned::new(vma.end))
+        else {
             break;
         };
         let span = PageSpan::between(start, end).and_then(|area| area.within(rest));
@@ -204,8 +212,9 @@ pub(super) fn areas_in(target: PageSpan) -> SysResult<Vec<Area>> {
     Ok(areas)
 }
 
-/// Pages of a memory's own that may hold something: in anonymous memory those that were written. Where an earlier snapshot is laid, also what
-/// its file holds; its holes are not looked at, which would fill them. Of another file's pages, all.
+/// Pages of a memory's own that may hold something: in anonymous memory those that were written.
+/// Where an earlier snapshot is laid, also what its file holds; its holes are not looked at, which
+/// would fill them. Of another file's pages, all.
 fn written_pages(target: PageSpan, content: Option<&Content>) -> SysResult<Vec<PageSpan>> {
     let mut pages = Vec::new();
     for area in areas_in(target)? {
@@ -243,7 +252,8 @@ impl Content {
                 let in_memory = |bytes: u64| bytes.checked_sub(header.data_offset.get());
                 let start = in_memory(from).map(PageAligned::round_down);
                 let stop = in_memory(to).and_then(PageAligned::round_up);
-                if let Some(found) = start.zip(stop).and_then(|(start, stop)| PageSpan::between(start, stop))
+                if let Some(found) =
+                    start.zip(stop).and_then(|(start, stop)| PageSpan::between(start, stop))
                 {
                     alloc::push(&mut data, found)?;
                 }
@@ -255,7 +265,8 @@ impl Content {
 
     /// The addresses of what the file holds in an area that shows it from an offset on.
     fn in_area(&self, area: PageSpan, offset: u64) -> Result<Vec<PageSpan>, alloc::Refused> {
-        let shown = PageAligned::new(offset).and_then(|offset| offset.checked_sub(self.data_offset));
+        let shown =
+            PageAligned::new(offset).and_then(|offset| offset.checked_sub(self.data_offset));
         let Some(shown) = shown.and_then(|start| PageSpan::new(start, area.length())) else {
             // Not as a snapshot is laid.
             return alloc::copied(&[area]);
@@ -264,7 +275,8 @@ impl Content {
         let inside = self.data.iter().skip(first).map_while(|data| data.within(shown));
         let address = |at: PageAligned| area.start().checked_add(at.checked_sub(shown.start())?);
         alloc::collected(
-            inside.filter_map(|data| PageSpan::between(address(data.start())?, address(data.end())?)),
+            inside
+                .filter_map(|data| PageSpan::between(address(data.start())?, address(data.end())?)),
         )
     }
 }
@@ -302,7 +314,9 @@ impl Copy<'_> {
     fn data_of(&self, range: PageSpan, data: &mut Vec<PageSpan>) -> SysResult<()> {
         let mut run: Option<PageSpan> = None;
         let mut at = range.start();
-        while let Some(page) = PageSpan::between(at, range.end()).map(|rest| rest.first(host_page_bytes())) {
+        while let Some(page) =
+            PageSpan::between(at, range.end()).map(|rest| rest.first(host_page_bytes()))
+        {
             // SAFETY: a page of the memory's own, below its length, which the caller holds.
             if unsafe { contents::is_zero(page) } {
                 self.add(run.take(), data)?;
@@ -330,7 +344,8 @@ impl Copy<'_> {
     }
 }
 
-/// What is laid from the file: the data, joined over gaps that are small, and further over the smallest ones until there are few pieces.
+/// What is laid from the file: the data, joined over gaps that are small, and further over the
+/// smallest ones until there are few pieces.
 fn pieces_of(data: &[PageSpan]) -> Result<Vec<PageSpan>, alloc::Refused> {
     let mut gaps: Vec<u64> = alloc::collected(data.windows(2).map(gap))?;
     // Gaps that stay: the largest, and none that is small.

@@ -1,4 +1,5 @@
-//! How a snapshot lies in its file. A memfd and a saved file hold the same bytes, but for the digests, which only a saved one has.
+//! How a snapshot lies in its file. A memfd and a saved file hold the same bytes, but for the
+//! digests, which only a saved one has.
 //!
 //! ```text
 //!  0        256       data_offset                    data_offset + byte_length
@@ -15,11 +16,13 @@
 //!   64  the sections, 24 bytes each: name, offset, length; then zeros
 //! ```
 //!
-//! Byte N of the memory is byte `data_offset + N` of the file. `data_offset` leaves the same rest modulo 2 MiB as the memory's address,
-//! so that huge pages of the memfd can be mapped as such. Other sections are described in `metadata.rs`.
+//! Byte N of the memory is byte `data_offset + N` of the file. `data_offset` leaves the same rest
+//! modulo 2 MiB as the memory's address, so that huge pages of the memfd can be mapped as such.
+//! Other sections are described in `metadata.rs`.
 //!
-//! What the digests cover is the same for both ([`pages_of`]): the header, metadata and state, and each page of the memory that
-//! is not all zeros, after its number. So holes are not read, and it does not matter which zeros are holes.
+//! What the digests cover is the same for both ([`pages_of`]): the header, metadata and state, and
+//! each page of the memory that is not all zeros, after its number. So holes are not read, and it
+//! does not matter which zeros are holes.
 
 use super::metadata::{self, Metadata};
 use super::wire;
@@ -97,7 +100,8 @@ impl Header {
         let sections = sections.flat_map(|(name, offset, length)| {
             name.into_iter().chain(offset.to_le_bytes()).chain(length.to_le_bytes())
         });
-        let head = MAGIC.into_iter().chain(VERSION.to_le_bytes()).chain(self.checksum.to_le_bytes());
+        let head =
+            MAGIC.into_iter().chain(VERSION.to_le_bytes()).chain(self.checksum.to_le_bytes());
         let mut bytes = [0; HEADER_BYTES];
         let fields = head.chain(self.mac).chain(sections);
         bytes.iter_mut().zip(fields).for_each(|(byte, value)| *byte = value);
@@ -155,10 +159,13 @@ impl Header {
         }
         let is_sound = header.byte_length.get().is_multiple_of(WASM_PAGE_BYTES)
             && header.byte_length.get() <= MOST_BYTES
-            && (WASM_PAGE_BYTES..=HUGE_PAGE_BYTES.saturating_mul(2)).contains(&header.data_offset.get())
-            && (1..=metadata::most_metadata_bytes(header.byte_length)).contains(&header.metadata_bytes)
+            && (WASM_PAGE_BYTES..=HUGE_PAGE_BYTES.saturating_mul(2))
+                .contains(&header.data_offset.get())
+            && (1..=metadata::most_metadata_bytes(header.byte_length))
+                .contains(&header.metadata_bytes)
             && header.state_bytes <= metadata::MOST_STATE_BYTES;
-        // Written as it would be written here: other sections, another order, or gaps between them are no part of this version.
+        // Written as it would be written here: other sections, another order, or gaps between them
+        // are no part of this version.
         if !is_sound || header.encode()[..] != *bytes { Err(damaged()) } else { Ok(header) }
     }
 
@@ -181,7 +188,8 @@ impl Kept {
         Ok(kept)
     }
 
-    /// All that the file holds of the memory, in order. A piece may go over a private mapping, whose written pages are not its own.
+    /// All that the file holds of the memory, in order. A piece may go over a private mapping,
+    /// whose written pages are not its own.
     pub(super) fn all(&self) -> Result<Vec<PageSpan>, alloc::Refused> {
         united(alloc::collected(self.pieces.iter().chain(&self.written).copied())?)
     }
@@ -202,7 +210,8 @@ pub(super) fn united(mut spans: Vec<PageSpan>) -> Result<Vec<PageSpan>, alloc::R
     for span in spans {
         match united.last_mut() {
             Some(last) if last.end() >= span.start() => {
-                *last = PageSpan::between(last.start(), last.end().max(span.end())).unwrap_or(*last);
+                *last =
+                    PageSpan::between(last.start(), last.end().max(span.end())).unwrap_or(*last);
             }
             _ => united.push(span),
         }
@@ -223,11 +232,16 @@ pub(super) fn begin_mac(header: &Header) -> [u8; HEADER_BYTES] {
     header.digested(false)
 }
 
-/// The pages of a part of the memory that are not all zeros, each with what a digest covers of it: its number, then its bytes.
-pub(super) fn pages_of(start: PageAligned, bytes: &[u8]) -> impl Iterator<Item = (u64, [u8; 8], &[u8])> {
+/// The pages of a part of the memory that are not all zeros, each with what a digest covers of it:
+/// its number, then its bytes.
+pub(super) fn pages_of(
+    start: PageAligned,
+    bytes: &[u8],
+) -> impl Iterator<Item = (u64, [u8; 8], &[u8])> {
     let unit = crate::sys::to_usize(metadata::UNIT_BYTES);
     let offsets = (start.get()..).step_by(unit);
-    let pages = bytes.chunks(unit).zip(offsets).filter(|(page, _)| page.iter().any(|byte| *byte != 0));
+    let pages =
+        bytes.chunks(unit).zip(offsets).filter(|(page, _)| page.iter().any(|byte| *byte != 0));
     pages.map(|(page, offset)| (offset, (offset / metadata::UNIT_BYTES).to_le_bytes(), page))
 }
 
@@ -239,7 +253,9 @@ pub(super) fn invalid(why: impl Into<String>) -> Error {
 mod tests {
     use super::*;
     use crate::mapping::Access;
-    use crate::snapshot::metadata::{About, SavedMapping, SavedPart, SavedWindow, Spans, State, Value};
+    use crate::snapshot::metadata::{
+        About, SavedMapping, SavedPart, SavedWindow, Spans, State, Value,
+    };
     use crate::snapshot::wire::{List, Text};
     use crate::sys::page::host_page_bytes;
     use proptest::prelude::*;
@@ -266,7 +282,11 @@ mod tests {
     }
 
     fn kept() -> Kept {
-        Kept { pieces: vec![span(0, 3), span(9, 64)], written: vec![span(4, 5)], free: vec![span(5, 8)] }
+        Kept {
+            pieces: vec![span(0, 3), span(9, 64)],
+            written: vec![span(4, 5)],
+            free: vec![span(5, 8)],
+        }
     }
 
     fn mapping(start: u64, end: u64, access: Access) -> SavedMapping {
@@ -322,7 +342,8 @@ mod tests {
             let mut other = header().encode();
             other[8] = version;
             assert!(
-                refusal(&other).contains(&format!("version {version}, and this package reads version 2"))
+                refusal(&other)
+                    .contains(&format!("version {version}, and this package reads version 2"))
             );
         }
     }
@@ -335,7 +356,10 @@ mod tests {
             let mut changed = sound;
             changed[at] ^= 1;
             let decoded = Header::decode(&changed);
-            assert!(decoded.is_err() || decoded.unwrap().file_bytes() != header().file_bytes(), "byte {at}");
+            assert!(
+                decoded.is_err() || decoded.unwrap().file_bytes() != header().file_bytes(),
+                "byte {at}"
+            );
         }
     }
 
@@ -346,14 +370,18 @@ mod tests {
             decode_metadata(&encoded(&metadata), pages(1 << 30)).is_err()
         };
         assert!(!refused(kept()));
-        assert!(refused(Kept { pieces: vec![span(0, (1 << 14) + 1)], ..kept() }), "past the memory's end");
+        assert!(
+            refused(Kept { pieces: vec![span(0, (1 << 14) + 1)], ..kept() }),
+            "past the memory's end"
+        );
         assert!(
             refused(Kept { pieces: (0..17).map(|i| span(2 * i, 2 * i + 1)).collect(), ..kept() }),
             "many"
         );
         assert!(refused(Kept { written: vec![span(4, 7)], ..kept() }), "past the mapping's end");
         assert!(refused(Kept { written: vec![span(7, 8)], ..kept() }), "outside of mappings");
-        let free = |count: u64| (0..count).map(|i| PageSpan::page_of(2 * i * host_page_bytes()).unwrap());
+        let free =
+            |count: u64| (0..count).map(|i| PageSpan::page_of(2 * i * host_page_bytes()).unwrap());
         let free_refused = |count| refused(Kept { free: free(count).collect(), ..kept() });
         assert!(!free_refused(4096) && free_refused(4097));
     }
@@ -374,10 +402,16 @@ mod tests {
             let region_name = Text::new("region".into()).unwrap();
             Some(SavedPart { region_name, byte_offset, byte_length })
         };
-        assert!(refused(vec![SavedMapping { shown: part(0, (2 << 16) + 1), ..usual() }]), "of too much");
+        assert!(
+            refused(vec![SavedMapping { shown: part(0, (2 << 16) + 1), ..usual() }]),
+            "of too much"
+        );
         assert!(refused(vec![SavedMapping { shown: part(1, 2 << 16), ..usual() }]), "of too much");
         assert!(refused(vec![SavedMapping { shown: part(0, 0), ..usual() }]), "of no bytes");
-        assert!(refused(vec![SavedMapping { shown: part(u64::MAX, 1 << 16), ..usual() }]), "of 2^64");
+        assert!(
+            refused(vec![SavedMapping { shown: part(u64::MAX, 1 << 16), ..usual() }]),
+            "of 2^64"
+        );
         let window = |access, within| SavedMapping {
             shown: part(4096, 5),
             access,
@@ -385,7 +419,10 @@ mod tests {
             ..usual()
         };
         assert!(!refused(vec![window(Access::Private, Access::Private)]));
-        assert!(refused(vec![window(Access::Shared, Access::Private)]), "more than the window allows");
+        assert!(
+            refused(vec![window(Access::Shared, Access::Private)]),
+            "more than the window allows"
+        );
         let about = About { module: Text::new("sha256-x".into()), ..About::default() };
         let odd = Metadata { about, ..metadata(&Kept::default(), Vec::new()) };
         assert!(decode_metadata(&encoded(&odd), pages(LENGTH)).is_err());
@@ -395,12 +432,18 @@ mod tests {
     fn metadata_has_one_encoding_and_no_other_fields() {
         let sound = encoded(&usual());
         let refused = |bytes: &[u8]| decode_metadata(bytes, pages(LENGTH)).is_err();
-        assert!(refused(&[]) && refused(&[&sound[..], &[0]].concat()) && refused(&sound[..sound.len() - 1]));
+        assert!(
+            refused(&[])
+                && refused(&[&sound[..], &[0]].concat())
+                && refused(&sound[..sound.len() - 1])
+        );
         // One more field, and the same one twice.
         for field in ["odd", "free"] {
             let mut more = sound.clone();
             more[0] += 1;
-            more.extend([&[0xa0 + u8::try_from(field.len()).unwrap()], field.as_bytes(), &[0xc0]].concat());
+            more.extend(
+                [&[0xa0 + u8::try_from(field.len()).unwrap()], field.as_bytes(), &[0xc0]].concat(),
+            );
             assert!(refused(&more));
         }
         // A positional form, which serde would take.
@@ -413,12 +456,18 @@ mod tests {
 
     #[test]
     fn values_come_back_to_the_bit() {
-        let state =
-            |number| State { values: List::new(vec![Value::Number(number)]).unwrap(), ..State::default() };
-        for number in [0.0, -0.0, 1.5, f64::INFINITY, f64::NEG_INFINITY, f64::MIN_POSITIVE, f64::MAX] {
+        let state = |number| State {
+            values: List::new(vec![Value::Number(number)]).unwrap(),
+            ..State::default()
+        };
+        for number in
+            [0.0, -0.0, 1.5, f64::INFINITY, f64::NEG_INFINITY, f64::MIN_POSITIVE, f64::MAX]
+        {
             let bytes = wire::encode(&state(number), 100).unwrap().unwrap();
             let State { values, .. } = wire::decode(&bytes, "state").unwrap();
-            assert!(matches!(values[..], [Value::Number(back)] if back.to_bits() == number.to_bits()));
+            assert!(
+                matches!(values[..], [Value::Number(back)] if back.to_bits() == number.to_bits())
+            );
         }
         assert_eq!(wire::encode(&state(1.0), 8), Ok(None), "more bytes than there may be");
         let digits = |text: &str| State {

@@ -1,8 +1,9 @@
 //! What a snapshot's file says besides the bytes of the memory, and what of it can be so.
 //!
-//! Two sections hold it. The *metadata* says which pages the file holds, what was mapped, and for which module it is. The *state* is what
-//! the instance keeps outside of its memory: mutable globals and tables. The types here are the format: a field that is renamed, added or
-//! removed is another version of it (see `format.rs`).
+//! Two sections hold it. The *metadata* says which pages the file holds, what was mapped, and for
+//! which module it is. The *state* is what the instance keeps outside of its memory: mutable
+//! globals and tables. The types here are the format: a field that is renamed, added or removed is
+//! another version of it (see `format.rs`).
 
 use super::format::invalid;
 use super::wire::{List, Text};
@@ -12,7 +13,8 @@ use crate::mapping::Access;
 use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan};
 use serde::{Deserialize, Serialize};
 
-/// Each costs every memory that shows them an area or two; a hostile file could ask for as many as there are.
+/// Each costs every memory that shows them an area or two; a hostile file could ask for as many as
+/// there are.
 pub(super) const MOST_PIECES: usize = 16;
 /// More free spans than that are forgotten: they go into a restored memory's table one by one.
 pub(super) const MOST_FREE: usize = 4096;
@@ -33,14 +35,15 @@ pub(super) const UNIT_BYTES: u64 = 4096;
 /// As many as the largest memory has.
 const MOST_UNITS: usize = 1 << 24;
 
-/// How many bytes the metadata may take: the more, the more pages and mappings a memory can have. The spans of one list never take more
-/// than a byte for each page of the memory.
+/// How many bytes the metadata may take: the more, the more pages and mappings a memory can have.
+/// The spans of one list never take more than a byte for each page of the memory.
 pub(super) fn most_metadata_bytes(byte_length: PageAligned) -> u64 {
     let in_proportion = byte_length.get() / 8;
     in_proportion.min(31 << 20).saturating_add(1 << 20)
 }
 
-/// How many the state may take: enough for a table of 300,000 functions. A file can make some ten times as much of objects.
+/// How many the state may take: enough for a table of 300,000 functions. A file can make some ten
+/// times as much of objects.
 pub(super) const MOST_STATE_BYTES: u64 = 16 << 20;
 
 pub type Name = Text<MOST_NAME_BYTES>;
@@ -207,7 +210,8 @@ impl Spans {
             let bytes = to.get().saturating_sub(from.get());
             u32::try_from(bytes / UNIT_BYTES).unwrap_or(u32::MAX)
         };
-        let (mut gaps, mut lengths) = (alloc::with_room(spans.len())?, alloc::with_room(spans.len())?);
+        let (mut gaps, mut lengths) =
+            (alloc::with_room(spans.len())?, alloc::with_room(spans.len())?);
         let mut at = PageAligned::ZERO;
         for span in spans {
             gaps.push(units(at, span.start()));
@@ -256,7 +260,9 @@ impl SavedMapping {
                 let rest = span.length().checked_sub(pages);
                 rest.is_some_and(|rest| self.window.is_some() || rest.get() < HUGE_PAGE_BYTES)
             });
-            shown && part.byte_length > 0 && part.byte_offset.checked_add(part.byte_length).is_some()
+            shown
+                && part.byte_length > 0
+                && part.byte_offset.checked_add(part.byte_length).is_some()
         };
         match (&self.shown, self.window) {
             (None, window) => window.is_some(),
@@ -297,7 +303,8 @@ impl Metadata {
     pub(super) fn check(&self, byte_length: PageAligned, written: &[PageSpan]) -> Result<()> {
         let is_digest = |digest: &str| {
             digest.strip_prefix("sha256-").is_some_and(|digits| {
-                digits.len() == 64 && digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+                digits.len() == 64
+                    && digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
             })
         };
         if self.about.module.as_deref().is_some_and(|digest| !is_digest(digest)) {
@@ -305,7 +312,8 @@ impl Metadata {
         }
         let mut at = PageAligned::ZERO;
         for mapping in self.mappings.iter() {
-            let span = mapping.span().filter(|span| span.start() >= at && span.end() <= byte_length);
+            let span =
+                mapping.span().filter(|span| span.start() >= at && span.end() <= byte_length);
             let Some(span) = span.filter(|_| mapping.is_sound()) else {
                 return Err(invalid("its mappings lie over each other or outside of the memory"));
             };
@@ -360,7 +368,8 @@ impl State {
                 at = end;
             }
         }
-        let names = self.globals.iter().map(|it| &it.name).chain(self.tables.iter().map(|it| &it.name));
+        let names =
+            self.globals.iter().map(|it| &it.name).chain(self.tables.iter().map(|it| &it.name));
         let mut names: Vec<&str> = alloc::collected(names.map(|name| &**name))?;
         names.sort_unstable();
         if names.windows(2).any(|pair| matches!(pair, [first, second] if first == second)) {
@@ -374,5 +383,7 @@ impl State {
 fn is_integer(text: &str) -> bool {
     let digits = text.strip_prefix('-').unwrap_or(text);
     let is_plain = !digits.starts_with('0') || text == "0";
-    (1..=40).contains(&digits.len()) && is_plain && digits.bytes().all(|digit| digit.is_ascii_digit())
+    (1..=40).contains(&digits.len())
+        && is_plain
+        && digits.bytes().all(|digit| digit.is_ascii_digit())
 }

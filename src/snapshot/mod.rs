@@ -8,19 +8,22 @@
 //!  memfd    |header|dddddd    dd                                      dd  |tail|    sealed; holes take no memory
 //! ```
 //!
-//! Mappings of regions are kept as what they are: which region, where, with what access. Of private ones, the pages that were
-//! written are kept too.
+//! Mappings of regions are kept as what they are: which region, where, with what access. Of private
+//! ones, the pages that were written are kept too.
 //!
 //! # Putting it back
 //!
-//! The first restore of a memory *lays* the pieces: private mappings of the memfd, one `mmap` each, whatever their size. From
-//! then on the kernel knows which pages differ from the snapshot: those that were written, which are the process's own pages
-//! (`sys/pagemap.rs`); all others are still the memfd's, and shared by all memories that show it. The next restores *clean*: they find the
+//! The first restore of a memory *lays* the pieces: private mappings of the memfd, one `mmap` each,
+//! whatever their size. From then on the kernel knows which pages differ from the snapshot: those
+//! that were written, which are the process's own pages (`sys/pagemap.rs`); all others are still
+//! the memfd's, and shared by all memories that show it. The next restores *clean*: they find the
 //! own pages and either copy the snapshot's bytes over them, or drop them.
 //!
-//! Copying a page takes about 0.1 us, and the next write to it nothing. Dropping it costs as much, and the next write a page fault,
-//! which is 1 to 2 us. So the first [`Settings::keep_resident_bytes`] are copied, and what is beyond is dropped, so that no memory keeps more than that
-//! once it is clean. Where the kernel can't tell own pages (before 6.7), all are dropped.
+//! Copying a page takes about 0.1 us, and the next write to it nothing. Dropping it costs as much,
+//! and the next write a page fault, which is 1 to 2 us. So the first
+//! [`Settings::keep_resident_bytes`] are copied, and what is beyond is dropped, so that no memory
+//! keeps more than that once it is clean. Where the kernel can't tell own pages (before 6.7), all
+//! are dropped.
 
 mod capture;
 mod format;
@@ -32,8 +35,8 @@ mod wire;
 pub use capture::MappedRegion;
 pub use format::Mac;
 pub use metadata::{
-    About, AddressType, Name, SavedFunction, SavedGlobal, SavedMapping, SavedPart, SavedRun, SavedTable,
-    SavedWindow, State, Value, Whose, rank,
+    About, AddressType, Name, SavedFunction, SavedGlobal, SavedMapping, SavedPart, SavedRun,
+    SavedTable, SavedWindow, State, Value, Whose, rank,
 };
 pub(crate) use restore::Laid;
 pub use store::{Loaded, Part};
@@ -129,7 +132,8 @@ pub struct Snapshot {
     image: OnceLock<Image>,
 }
 
-/// Where a snapshot's memfd is not all zeros: for a later snapshot of a memory that shows it, since reading its holes would fill them.
+/// Where a snapshot's memfd is not all zeros: for a later snapshot of a memory that shows it, since
+/// reading its holes would fill them.
 #[derive(Debug)]
 pub(crate) struct Content {
     inode: u64,
@@ -242,8 +246,9 @@ impl Snapshot {
         Ok(self.saved_form::<{ usize::MAX }>()?.into_vec())
     }
 
-    /// Completes a snapshot that was captured: from now on nobody can write it. `about` and `state` are what the caller wants to know again
-    /// when it is loaded elsewhere. Gives why that can't be, if so: then it serves this thread alone.
+    /// Completes a snapshot that was captured: from now on nobody can write it. `about` and `state`
+    /// are what the caller wants to know again when it is loaded elsewhere. Gives why that can't
+    /// be, if so: then it serves this thread alone.
     pub fn finish(&self, about: About, state: Option<&State>) -> Result<Option<String>> {
         let mut about = about;
         let mut state_bytes = Vec::new();
@@ -252,7 +257,9 @@ impl Snapshot {
                 Some(bytes) => state_bytes = bytes,
                 None => {
                     let most = metadata::MOST_STATE_BYTES;
-                    let why = format!("its globals and tables would take more than {most} bytes of a file");
+                    let why = format!(
+                        "its globals and tables would take more than {most} bytes of a file"
+                    );
                     about.unsaveable = Text::new(why);
                 }
             }
@@ -267,8 +274,9 @@ impl Snapshot {
         };
         let most = metadata::most_metadata_bytes(self.byte_length);
         let description = wire::encode(&metadata, most)?.ok_or_else(|| {
-            let message =
-                format!("the mappings of the memory would take more than {most} bytes in a snapshot");
+            let message = format!(
+                "the mappings of the memory would take more than {most} bytes in a snapshot"
+            );
             Error::new(Code::OutOfRange, message)
         })?;
         let header = Header {
@@ -329,12 +337,15 @@ impl Snapshot {
             });
         }
         List::new(saved).ok_or_else(|| {
-            Error::new(Code::OutOfRange, format!("a snapshot keeps at most {MOST} mappings and windows"))
+            Error::new(
+                Code::OutOfRange,
+                format!("a snapshot keeps at most {MOST} mappings and windows"),
+            )
         })
     }
 
-    /// Gathers the memfd's pages in huge ones where they are dense. What a memory has read of them is one entry of its page tables
-    /// then for 2 MiB, and costs a restore nothing. Best effort.
+    /// Gathers the memfd's pages in huge ones where they are dense. What a memory has read of them
+    /// is one entry of its page tables then for 2 MiB, and costs a restore nothing. Best effort.
     fn gather(&self) {
         let Some(image) = self.image() else { return };
         // Only blocks that hold data are looked at: a hostile file may be one large hole.
@@ -343,7 +354,8 @@ impl Snapshot {
         let mut held = 0_u64;
         let collapse = |block: Option<PageSpan>, held: u64| {
             // Where a quarter is missing, the memory that it would take is worth more.
-            let Some(block) = block.filter(|_| held.saturating_mul(4) >= HUGE_PAGE_BYTES.saturating_mul(3))
+            let Some(block) =
+                block.filter(|_| held.saturating_mul(4) >= HUGE_PAGE_BYTES.saturating_mul(3))
             else {
                 return true;
             };
@@ -351,13 +363,16 @@ impl Snapshot {
             !mmap::advise(block, Advice::Collapse).is_err_and(|sys| sys.errno == Errno::EINVAL)
         };
         for span in &self.content.data {
-            let Some(mut part) = image.of(*span).and_then(|start| PageSpan::new(start, span.length())) else {
+            let Some(mut part) =
+                image.of(*span).and_then(|start| PageSpan::new(start, span.length()))
+            else {
                 return;
             };
             loop {
                 let start = part.start().get().saturating_sub(part.start().get() % HUGE_PAGE_BYTES);
-                let block =
-                    PageAligned::new(start).zip(huge).and_then(|(start, huge)| PageSpan::new(start, huge));
+                let block = PageAligned::new(start)
+                    .zip(huge)
+                    .and_then(|(start, huge)| PageSpan::new(start, huge));
                 let Some(block) = block else { return };
                 if block_of != Some(block) {
                     if !collapse(block_of, held) {
@@ -377,8 +392,8 @@ impl Snapshot {
         collapse(block_of, held);
     }
 
-    /// Gives the mappings of a loaded snapshot their regions. It has none before. What a mapping or window may do is the lesser of what it
-    /// could and what is granted.
+    /// Gives the mappings of a loaded snapshot their regions. It has none before. What a mapping or
+    /// window may do is the lesser of what it could and what is granted.
     pub fn grant(&self, grants: &[Grant]) -> Result<()> {
         if grants.len() != self.saved.len() {
             return Err(Error::new(Code::Internal, "each saved mapping needs a grant"));
@@ -391,7 +406,8 @@ impl Snapshot {
     }
 
     fn granted(&self, saved: &SavedMapping, grant: &Grant) -> Result<KeptMapping> {
-        let at_most = |access: Access| if rank(access) <= rank(grant.access) { access } else { grant.access };
+        let at_most =
+            |access: Access| if rank(access) <= rank(grant.access) { access } else { grant.access };
         let span = saved.span().ok_or_else(|| format::invalid("a mapping lies nowhere"))?;
         let access = at_most(saved.access);
         let mismatch = |why: String| {
@@ -409,7 +425,8 @@ impl Snapshot {
                 };
                 let pages = shown.pages()?;
                 crate::memory::check_mappable(&pages, access)?;
-                if pages.length() > span.length() || saved.window.is_none() && pages.length() < span.length()
+                if pages.length() > span.length()
+                    || saved.window.is_none() && pages.length() < span.length()
                 {
                     let (has, takes) = (span.length().get(), pages.length().get());
                     return Err(mismatch(format!(

@@ -30,9 +30,10 @@ pub(crate) struct Laid {
     _areas: Areas,
 }
 
-/// Pages that a memory has only read stay in its page tables, and each costs every restore 11 ns. Nothing tells whether they will be read
-/// again, which would cost a page fault for 16 of them, about as much as 17 restores. So from so many on they are dropped after so
-/// many restores; and where they come back, after twice as many the next time.
+/// Pages that a memory has only read stay in its page tables, and each costs every restore 11 ns.
+/// Nothing tells whether they will be read again, which would cost a page fault for 16 of them,
+/// about as much as 17 restores. So from so many on they are dropped after so many restores; and
+/// where they come back, after twice as many the next time.
 const MANY_SMALL_PAGES: u64 = 1024;
 const FIRST_PATIENCE: u32 = 32;
 const MOST_PATIENCE: u32 = 1 << 16;
@@ -44,25 +45,26 @@ const ZEROS: u64 = 0;
 const AREAS_OF_A_PIECE: u64 = 2;
 
 impl Memory {
-    /// Puts the memory back, if it shows this snapshot already and has the same mappings: cost grows with what was written since.
-    /// False, and nothing is done, if not: see [`Memory::lay`].
+    /// Puts the memory back, if it shows this snapshot already and has the same mappings: cost
+    /// grows with what was written since. False, and nothing is done, if not: see [`Memory::lay`].
     ///
     /// The caller holds the memory, and no thread is in it.
     pub fn restore(&self, place: Place, snapshot: &Snapshot) -> Result<bool> {
         self.clean(place, Some(snapshot), snapshot.settings.keep_resident_bytes)
     }
 
-    /// Makes the memory's own pages zeros, if they show zeros but for what was written. False, and nothing is done, if not.
-    /// As [`Memory::restore`].
+    /// Makes the memory's own pages zeros, if they show zeros but for what was written. False, and
+    /// nothing is done, if not. As [`Memory::restore`].
     pub fn reset(&self, place: Place, keep_resident_bytes: u64) -> Result<bool> {
         self.clean(place, None, keep_resident_bytes)
     }
 
-    /// Makes a memory show a snapshot, whatever it showed before, or zeros. Gives the mappings that were made, by their
-    /// place among the snapshot's.
+    /// Makes a memory show a snapshot, whatever it showed before, or zeros. Gives the mappings that
+    /// were made, by their place among the snapshot's.
     ///
-    /// Fails before it changes anything, unless the kernel refuses it memory or a mapping; then the memory holds some of both. The caller holds the
-    /// memory, which is as large as the snapshot at least, and no thread is in it.
+    /// Fails before it changes anything, unless the kernel refuses it memory or a mapping; then the
+    /// memory holds some of both. The caller holds the memory, which is as large as the snapshot at
+    /// least, and no thread is in it.
     pub fn lay(
         &self,
         place: Place,
@@ -79,7 +81,10 @@ impl Memory {
             }
             check_mappings(&state.table, snapshot.mappings())?;
             check_files(snapshot)?;
-            for kept in snapshot.mappings().iter().filter(|kept| state.table.overlapping(kept.span).is_none())
+            for kept in snapshot
+                .mappings()
+                .iter()
+                .filter(|kept| state.table.overlapping(kept.span).is_none())
             {
                 let Some(pages) = kept.region_pages()? else { continue };
                 check_mappable(&pages, kept.access)?;
@@ -134,8 +139,12 @@ impl Memory {
                 let pages = kept.region_pages()?;
                 let mapped = match (kept.window, &pages) {
                     (Some(kind), _) => self.open(state, kept.span, kind, kept.from_free)?,
-                    (None, Some(pages)) => self.put(state, kept.span, pages, kept.access, kept.from_free)?,
-                    (None, None) => return Err(Error::new(Code::Internal, "a kept mapping shows no region")),
+                    (None, Some(pages)) => {
+                        self.put(state, kept.span, pages, kept.access, kept.from_free)?
+                    }
+                    (None, None) => {
+                        return Err(Error::new(Code::Internal, "a kept mapping shows no region"));
+                    }
                 };
                 made.push((index, mapped));
             }
@@ -162,12 +171,20 @@ impl Memory {
         Ok(own)
     }
 
-    fn clean(&self, place: Place, snapshot: Option<&Snapshot>, keep_resident_bytes: u64) -> Result<bool> {
+    fn clean(
+        &self,
+        place: Place,
+        snapshot: Option<&Snapshot>,
+        keep_resident_bytes: u64,
+    ) -> Result<bool> {
         let mut state = self.lock_at(place)?;
         let (id, version) = (snapshot.map_or(ZEROS, |snapshot| snapshot.id), state.table.version());
-        // A length that differs is one that nothing has proven, and a memory that grew may have been moved, and back.
+        // A length that differs is one that nothing has proven, and a memory that grew may have
+        // been moved, and back.
         let is_known = |laid: &mut Laid| {
-            laid.id == id && laid.table_version == version && laid.byte_length == place.byte_length()
+            laid.id == id
+                && laid.table_version == version
+                && laid.byte_length == place.byte_length()
         };
         let Some(mut laid) = state.laid.take_if(is_known) else {
             return Ok(false);
@@ -213,7 +230,8 @@ impl Memory {
         laid.restores = 0;
         let mut left = MANY_SMALL_PAGES;
         let private = kept.iter().filter(|kept| kept.access == Access::Private);
-        let private = private.filter_map(KeptMapping::shown_part).map(|shown| self.addresses(shown));
+        let private =
+            private.filter_map(KeptMapping::shown_part).map(|shown| self.addresses(shown));
         for target in laid.own.iter().map(|(part, _)| Ok(*part)).chain(private) {
             // Where the kernel can't tell, all is dropped in any case.
             let _ = pagemap::scan(target?, Which::SmallClean, left, |run| {
@@ -239,8 +257,9 @@ impl Memory {
         let target = self.addresses(kept.span)?;
         let pages = kept.region_pages()?;
         if let Some(window) = &held.window {
-            let shows =
-                pages.as_ref().map(|pages| (pages.inode(), pages.file_offset(), pages.length(), kept.access));
+            let shows = pages
+                .as_ref()
+                .map(|pages| (pages.inode(), pages.file_offset(), pages.length(), kept.access));
             let showed = (window.shown() > PageAligned::ZERO)
                 .then(|| (entry.inode, entry.file_offset, window.shown(), entry.access));
             if shows != showed || held.registration.is_changed() || window.rest_is_writable() {
@@ -269,7 +288,13 @@ impl Memory {
         }
     }
 
-    fn slide_kept(&self, place: Place, entry: &mut Entry, held: &mut Held, kept: &KeptMapping) -> Result<()> {
+    fn slide_kept(
+        &self,
+        place: Place,
+        entry: &mut Entry,
+        held: &mut Held,
+        kept: &KeptMapping,
+    ) -> Result<()> {
         let pages = kept.region_pages()?;
         self.slide_held(place, entry, held, pages.as_ref().map(|pages| (pages, kept.access)))
     }
@@ -323,7 +348,9 @@ fn check_files(snapshot: &Snapshot) -> Result<()> {
         let index = mappings.partition_point(|kept| kept.span.end() <= span.start());
         let Some(kept) = mappings.get(index) else { return Ok(()) };
         kept.region_pages()?.map_or(Ok(()), |pages| pages.check_file_size())?;
-        at = written.partition_point(|span| span.start() < kept.span.end()).max(at.saturating_add(1));
+        at = written
+            .partition_point(|span| span.start() < kept.span.end())
+            .max(at.saturating_add(1));
     }
     Ok(())
 }
@@ -331,7 +358,8 @@ fn check_files(snapshot: &Snapshot) -> Result<()> {
 /// Refuses to put back pages of regions that are gone.
 fn check_open(table: &MappingTable<Held>) -> Result<()> {
     let is_lost = |held: &Held| {
-        held.registration.is_changed() && held.hugetlb.as_ref().is_some_and(|fd| fd.strong_count() == 0)
+        held.registration.is_changed()
+            && held.hugetlb.as_ref().is_some_and(|fd| fd.strong_count() == 0)
     };
     if table.held().any(|(_, held)| is_lost(held)) { Err(closed()) } else { Ok(()) }
 }
@@ -345,12 +373,13 @@ fn incomplete(sys: crate::sys::SysError, snapshot: Option<&Snapshot>) -> Error {
     let what = snapshot.map_or("can't reset the memory".to_owned(), |snapshot| {
         format!("can't restore snapshot \"{}\"", snapshot.name)
     });
-    let what = format!("{what}; the memory holds a part of it now: try again, or use another memory");
+    let what =
+        format!("{what}; the memory holds a part of it now: try again, or use another memory");
     Error::from_sys(Code::MapFailed, what, sys)
 }
 
-/// One restore. Spans are addresses in a memory that the caller of [`Memory::restore`] holds, below its length, and nobody is in it: that
-/// is why all of this is sound.
+/// One restore. Spans are addresses in a memory that the caller of [`Memory::restore`] holds, below
+/// its length, and nobody is in it: that is why all of this is sound.
 struct PutBack<'a> {
     base: PageAligned,
     snapshot: Option<&'a Snapshot>,
@@ -399,16 +428,18 @@ impl<'a> PutBack<'a> {
 
     /// Makes pages show the snapshot, whatever they showed.
     fn lay(&self, target: PageSpan) -> SysResult<()> {
-        self.for_parts(target, self.pieces(), |part, is_piece| match self.snapshot.filter(|_| is_piece) {
-            Some(snapshot) => {
-                let pages = snapshot.pages(self.offsets(part)?, Sharing::CopyOnWrite)?;
-                // SAFETY: see PutBack.
-                unsafe { mmap::replace(part, pages) }?;
-                // As V8 marks its own.
-                let _ = mmap::advise(part, Advice::DontFork);
-                Ok(())
+        self.for_parts(target, self.pieces(), |part, is_piece| {
+            match self.snapshot.filter(|_| is_piece) {
+                Some(snapshot) => {
+                    let pages = snapshot.pages(self.offsets(part)?, Sharing::CopyOnWrite)?;
+                    // SAFETY: see PutBack.
+                    unsafe { mmap::replace(part, pages) }?;
+                    // As V8 marks its own.
+                    let _ = mmap::advise(part, Advice::DontFork);
+                    Ok(())
+                }
+                None => lay_zeros(part),
             }
-            None => lay_zeros(part),
         })
     }
 
@@ -426,7 +457,8 @@ impl<'a> PutBack<'a> {
         }
     }
 
-    /// A private mapping that shows its region: what was written is put back, to what had been written when the snapshot was taken.
+    /// A private mapping that shows its region: what was written is put back, to what had been
+    /// written when the snapshot was taken.
     fn clean_private(&self, target: PageSpan) -> SysResult<()> {
         let mut put = Ok(());
         let is_known = !self.drops_all
@@ -454,21 +486,19 @@ impl<'a> PutBack<'a> {
         })
     }
 
-    /// A private mapping that was just laid: what had been written when the snapshot was taken is written again.
+    /// A private mapping that was just laid: what had been written when the snapshot was taken is
+    /// written again.
     fn write_kept(&self, target: PageSpan) -> SysResult<()> {
-        self.for_parts(
-            target,
-            self.written(),
-            |part, was_written| {
-                if was_written { self.write_from_file(part) } else { Ok(()) }
-            },
-        )
+        self.for_parts(target, self.written(), |part, was_written| {
+            if was_written { self.write_from_file(part) } else { Ok(()) }
+        })
     }
 
     fn write_from_file(&self, target: PageSpan) -> SysResult<()> {
         let overflow = crate::sys::SysError::new("pread", nix::errno::Errno::EOVERFLOW);
         let snapshot = self.snapshot.ok_or(overflow)?;
-        let offset = snapshot.data_offset.checked_add(self.offsets(target)?.start()).ok_or(overflow)?;
+        let offset =
+            snapshot.data_offset.checked_add(self.offsets(target)?.start()).ok_or(overflow)?;
         let fd = snapshot.fd.get()?;
         // SAFETY: see PutBack.
         unsafe { file::read_all_to(fd, offset.get(), target) }
@@ -479,7 +509,9 @@ impl<'a> PutBack<'a> {
         for (entry, held) in state.table.held() {
             let target = entry.span.at_base(self.base);
             let (shown, rest) = match (&held.window, target) {
-                (Some(window), Some(target)) => (window.shown_part(target), window.rest_part(target)),
+                (Some(window), Some(target)) => {
+                    (window.shown_part(target), window.rest_part(target))
+                }
                 (None, target) => (target, None),
                 (Some(_), None) => (None, None),
             };
@@ -538,11 +570,12 @@ impl<'a> PutBack<'a> {
         let first = spans.partition_point(|span| span.end() <= range.start());
         let inside = spans.iter().skip(first).map_while(|span| span.within(range));
         let mut at = range.start();
-        let mut see_part =
-            |part: Option<PageSpan>, is_inside| match part.and_then(|part| part.at_base(self.base)) {
-                Some(part) => see(part, is_inside),
-                None => Ok(()),
-            };
+        let mut see_part = |part: Option<PageSpan>, is_inside| match part
+            .and_then(|part| part.at_base(self.base))
+        {
+            Some(part) => see(part, is_inside),
+            None => Ok(()),
+        };
         for span in inside {
             see_part(PageSpan::between(at, span.start()), false)?;
             see_part(Some(span), true)?;

@@ -40,8 +40,9 @@ pub struct Part {
 }
 
 impl Snapshot {
-    /// Writes the snapshot to a file, which takes the place of one that is there when it is complete. Holes stay holes. A symbolic link
-    /// is followed. Once `cancelled` is set it ends, with an error, and leaves nothing.
+    /// Writes the snapshot to a file, which takes the place of one that is there when it is
+    /// complete. Holes stay holes. A symbolic link is followed. Once `cancelled` is set it ends,
+    /// with an error, and leaves nothing.
     ///
     /// `mac`: the authentication code of what [`Snapshot::part`] gives; zeros: none.
     pub fn save(&self, path: &Path, mac: &Mac, cancelled: &AtomicBool) -> Result<()> {
@@ -67,7 +68,13 @@ impl Snapshot {
         saved
     }
 
-    fn write_to(&self, to: BorrowedFd<'_>, mac: &Mac, cancelled: &AtomicBool, what: &str) -> Result<()> {
+    fn write_to(
+        &self,
+        to: BorrowedFd<'_>,
+        mac: &Mac,
+        cancelled: &AtomicBool,
+        what: &str,
+    ) -> Result<()> {
         let failed = |sys| Error::from_sys(Code::WriteFailed, what, sys);
         let mut header = Header { mac: *mac, ..*self.header()? };
         // What looks for data moves the position, so it has one of its own.
@@ -87,8 +94,8 @@ impl Snapshot {
         self.header.get().ok_or_else(|| Error::new(Code::Internal, "the snapshot is not complete"))
     }
 
-    /// A part of what an authentication code covers, from the snapshot's own pages, which nobody can write: what is authenticated is what
-    /// memories show. 0 begins.
+    /// A part of what an authentication code covers, from the snapshot's own pages, which nobody
+    /// can write: what is authenticated is what memories show. 0 begins.
     pub fn part(&self, from: u64) -> Result<Part> {
         let failed = |sys| Error::from_sys(Code::ReadFailed, "can't read a snapshot", sys);
         let header = self.header()?;
@@ -131,14 +138,16 @@ impl Snapshot {
         Ok(Part { bytes, next: Some(next) })
     }
 
-    /// A snapshot from a file that [`Snapshot::save`] wrote, copied into memory of its own. Cancelled as a save is.
+    /// A snapshot from a file that [`Snapshot::save`] wrote, copied into memory of its own.
+    /// Cancelled as a save is.
     pub fn load(path: &Path, settings: Settings, cancelled: &AtomicBool) -> Result<Loaded> {
         let what = format!("can't load a snapshot from {}", file::absolute(path).display());
         let named = |error: Error| Error { message: format!("{what}: {}", error.message), ..error };
         let read_failed = |sys| Error::from_sys(Code::ReadFailed, &what, sys);
         check_cancelled(cancelled)?;
         let from = crate::region::open_regular(path, false)?;
-        let Ends { header, description, metadata, kept, state } = read_ends(from.as_fd()).map_err(named)?;
+        let Ends { header, description, metadata, kept, state } =
+            read_ends(from.as_fd()).map_err(named)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let name: String = name.chars().take(50).collect();
         let refused = |sys| Error::from_sys(Code::OutOfMemory, &what, sys);
@@ -146,8 +155,17 @@ impl Snapshot {
         file::set_length(&fd, header.metadata_offset()).map_err(refused)?;
         let mut checksum = format::begin_checksum(&header, &description);
         let all = kept.all().map_err(|no| named(no.into()))?;
-        copy_kept(from.as_fd(), fd.as_fd(), &header, &all, &mut checksum, cancelled, &read_failed, &refused)
-            .map_err(|error| if error.code == Code::SnapshotInvalid { named(error) } else { error })?;
+        copy_kept(
+            from.as_fd(),
+            fd.as_fd(),
+            &header,
+            &all,
+            &mut checksum,
+            cancelled,
+            &read_failed,
+            &refused,
+        )
+        .map_err(|error| if error.code == Code::SnapshotInvalid { named(error) } else { error })?;
         if checksum.finish_128() != header.checksum {
             let message = "its checksum does not fit: the file was damaged or altered; take and save the snapshot again";
             return Err(named(invalid(message)));
@@ -161,20 +179,23 @@ impl Snapshot {
         Ok(Loaded { snapshot, about, state, mac })
     }
 
-    /// The snapshot of another thread of this process, by its descriptor, which is duplicated: the same pages.
+    /// The snapshot of another thread of this process, by its descriptor, which is duplicated: the
+    /// same pages.
     pub fn from_fd(fd: RawFd, settings: Settings) -> Result<Loaded> {
         let what = format!("can't use file descriptor {fd} as a snapshot");
         let named = |error: Error| Error { message: format!("{what}: {}", error.message), ..error };
-        let fd = file::duplicate(fd).map_err(|sys| Error::from_sys(Code::OpenFailed, &what, sys))?;
+        let fd =
+            file::duplicate(fd).map_err(|sys| Error::from_sys(Code::OpenFailed, &what, sys))?;
         let sealed = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE;
         if !memfd::is_memfd(fd.as_fd())
             || !memfd::seals(fd.as_fd()).is_some_and(|seals| seals.contains(sealed))
         {
-            let message =
-                "it is no sealed memfd; pass what `duplicateFd` of a Snapshot gives, or load a saved one";
+            let message = "it is no sealed memfd; pass what `duplicateFd` of a Snapshot gives, or load a saved one";
             return Err(named(invalid(message)));
         }
-        if file::huge_page_bytes(&fd).map_err(|sys| Error::from_sys(Code::OpenFailed, &what, sys))?.is_some()
+        if file::huge_page_bytes(&fd)
+            .map_err(|sys| Error::from_sys(Code::OpenFailed, &what, sys))?
+            .is_some()
         {
             return Err(named(invalid("its pages are of hugetlb, which no snapshot's are")));
         }
@@ -228,8 +249,11 @@ fn read_ends(fd: BorrowedFd<'_>) -> Result<Ends> {
         .split_at_checked(to_usize(header.metadata_bytes))
         .ok_or_else(|| invalid("it was cut off"))?;
     let (metadata, kept) = format::decode_metadata(metadata, header.byte_length)?;
-    let state: Option<State> =
-        if state.is_empty() { None } else { Some(wire::decode(state, "list of globals and tables")?) };
+    let state: Option<State> = if state.is_empty() {
+        None
+    } else {
+        Some(wire::decode(state, "list of globals and tables")?)
+    };
     state.as_ref().map_or(Ok(()), State::check)?;
     Ok(Ends { header, description, metadata, kept, state })
 }
@@ -238,7 +262,9 @@ fn read_ends(fd: BorrowedFd<'_>) -> Result<Ends> {
 fn read_description(fd: BorrowedFd<'_>, header: &Header) -> Result<Vec<u8>> {
     let failed = |sys| Error::from_sys(Code::ReadFailed, "it can't be read", sys);
     let mut description = alloc::zeroed(to_usize(header.description_bytes()))?;
-    if file::read_up_to(fd, header.metadata_offset(), &mut description).map_err(failed)? < description.len() {
+    if file::read_up_to(fd, header.metadata_offset(), &mut description).map_err(failed)?
+        < description.len()
+    {
         return Err(invalid("it was cut off"));
     }
     Ok(description)
@@ -262,7 +288,8 @@ impl<'a> Steps<'a> {
     /// The next step, and where the one after it begins.
     fn next(&mut self) -> SysResult<Option<(PageSpan, PageAligned)>> {
         loop {
-            let rest = self.span.and_then(|span| PageSpan::between(self.at.max(span.start()), span.end()));
+            let rest =
+                self.span.and_then(|span| PageSpan::between(self.at.max(span.start()), span.end()));
             let Some(rest) = rest else {
                 self.span = self.kept.next().copied();
                 if self.span.is_none() {
@@ -273,8 +300,11 @@ impl<'a> Steps<'a> {
             let offset = |at: PageAligned| self.data_offset.saturating_add(at.get());
             // Holes are not read: a large one takes long.
             let data = file::first_data(self.fd, offset(rest.start()), offset(rest.end()))?;
-            let start = data.and_then(|data| data.checked_sub(self.data_offset)).map(PageAligned::round_down);
-            let Some(rest) = start.and_then(|start| PageSpan::between(start.max(rest.start()), rest.end()))
+            let start = data
+                .and_then(|data| data.checked_sub(self.data_offset))
+                .map(PageAligned::round_down);
+            let Some(rest) =
+                start.and_then(|start| PageSpan::between(start.max(rest.start()), rest.end()))
             else {
                 self.at = rest.end();
                 continue;
@@ -286,7 +316,8 @@ impl<'a> Steps<'a> {
     }
 }
 
-/// Copies what a file holds of the memory to the same offsets of another, but for zeros, and sums it.
+/// Copies what a file holds of the memory to the same offsets of another, but for zeros, and sums
+/// it.
 #[allow(clippy::too_many_arguments)]
 fn copy_kept(
     from: BorrowedFd<'_>,
@@ -328,7 +359,8 @@ fn write_data(to: BorrowedFd<'_>, offset: u64, bytes: &[u8]) -> SysResult<()> {
     Ok(())
 }
 
-/// A new file in the same directory, and its name, which no other save of this process has. One that a process of the same number left is passed over.
+/// A new file in the same directory, and its name, which no other save of this process has. One
+/// that a process of the same number left is passed over.
 fn temporary_beside(path: &Path) -> SysResult<(PathBuf, OwnedFd)> {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     loop {

@@ -1,7 +1,9 @@
-//! How descriptions of snapshots are written and read: MessagePack, in which each field has its name.
+//! How descriptions of snapshots are written and read: MessagePack, in which each field has its
+//! name.
 //!
-//! Reading is strict. A list or text longer than its bound is refused before memory is taken for it, an unknown field is refused, and so
-//! is every encoding but the one that is written here, which leaves one sequence of bytes for each value.
+//! Reading is strict. A list or text longer than its bound is refused before memory is taken for
+//! it, an unknown field is refused, and so is every encoding but the one that is written here,
+//! which leaves one sequence of bytes for each value.
 
 use super::format::invalid;
 use crate::alloc;

@@ -1,11 +1,11 @@
 //! Head room: how many more areas (VMAs) the process may have.
 //!
-//! The kernel lets a process have `vm.max_map_count` areas, 65,530 by default. At the limit it is V8 or an allocator
-//! that gets no memory and ends the process, long before one of our calls is the one that fails. So new areas of
-//! ours are refused while plenty are left for everybody else.
+//! The kernel lets a process have `vm.max_map_count` areas, 65,530 by default. At the limit it is
+//! V8 or an allocator that gets no memory and ends the process, long before one of our calls is the
+//! one that fails. So new areas of ours are refused while plenty are left for everybody else.
 //!
-//! Ours are counted as they come and go. All others are counted by reading the process's map, once for every so many
-//! of ours, so that a call costs no more than an atomic addition.
+//! Ours are counted as they come and go. All others are counted by reading the process's map, once
+//! for every so many of ours, so that a call costs no more than an atomic addition.
 
 use super::{limits, process_map};
 use std::sync::OnceLock;
@@ -24,10 +24,12 @@ static OURS: AtomicU64 = AtomicU64::new(0);
 static OTHERS: AtomicU64 = AtomicU64::new(0);
 /// `OURS` when `OTHERS` is to be counted again.
 static COUNT_AT: AtomicU64 = AtomicU64::new(0);
-/// How many areas there may be for a signal handler to make more: `limit` less what is left to others.
+/// How many areas there may be for a signal handler to make more: `limit` less what is left to
+/// others.
 static MOST_IN_HANDLER: AtomicU64 = AtomicU64::new(0);
 
-/// `vm.max_map_count`. Read until it could be: a process without descriptors can't, and is told the kernel's default until then.
+/// `vm.max_map_count`. Read until it could be: a process without descriptors can't, and is told the
+/// kernel's default until then.
 fn limit() -> u64 {
     static LIMIT: OnceLock<u64> = OnceLock::new();
     if let Some(limit) = LIMIT.get() {
@@ -84,12 +86,13 @@ impl Areas {
     }
 }
 
-/// Takes `count` areas in a signal handler: by what was counted last, since the map can't be read there. Where it says
-/// true, the areas must be given back to [`give_back`].
+/// Takes `count` areas in a signal handler: by what was counted last, since the map can't be read
+/// there. Where it says true, the areas must be given back to [`give_back`].
 pub fn take_in_handler(count: u64) -> bool {
     let ours = OURS.fetch_add(count, Ordering::Relaxed).saturating_add(count);
     let used = ours.saturating_add(OTHERS.load(Ordering::Relaxed));
-    // Not `limit()`, which might have to be read first: before any mapping was made it is 0, and all is refused.
+    // Not `limit()`, which might have to be read first: before any mapping was made it is 0, and
+    // all is refused.
     let most = MOST_IN_HANDLER.load(Ordering::Relaxed);
     let taken = used <= most;
     if !taken {
@@ -112,7 +115,8 @@ fn count_others(ours: u64) {
     let mut all = 0_u64;
     // If the map can't be read, nothing is known to be in the way.
     let _ = process_map::for_each(|_| all = all.saturating_add(1));
-    // Ours may have merged with their neighbours, so this is at most too small by what we count too many.
+    // Ours may have merged with their neighbours, so this is at most too small by what we count too
+    // many.
     OTHERS.store(all.saturating_sub(ours), Ordering::Relaxed);
     COUNT_AT.store(ours.saturating_add(COUNTED_FOR), Ordering::Relaxed);
 }

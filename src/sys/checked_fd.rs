@@ -1,17 +1,20 @@
 //! Descriptors that are kept for long, and their numbers.
 //!
-//! Any code of a process can close any number. A double close elsewhere takes a descriptor of ours away,
-//! and the next file that is opened gets its number: a mapping would show that file, and if it has huge
-//! pages, the kernel would round the mapping up, over a memory's guard region. So a descriptor that is kept
+//! Any code of a process can close any number. A double close elsewhere takes a descriptor of ours
+//! away, and the next file that is opened gets its number: a mapping would show that file, and if
+//! it has huge pages, the kernel would round the mapping up, over a memory's guard region. So a
+//! descriptor that is kept
 //!
 //! - is told to nobody: whoever wants one gets a [duplicate](CheckedFd::duplicate) that is his;
-//! - has a high number, which ordinary files of the process don't reach, and loops over small ones neither;
+//! - has a high number, which ordinary files of the process don't reach, and loops over small ones
+//!   neither;
 //! - is checked at each use, and before it is closed.
 //!
-//! The check is one `lseek` (0.17 us where `fstat` takes 0.4). An open file description has a position, which
-//! nothing here ever needs, since all reads and writes give an offset. So it holds a random number: a
-//! descriptor of another description, even one of the same file, has another position. A description that
-//! others have too can't be marked so, and is told by device and inode.
+//! The check is one `lseek` (0.17 us where `fstat` takes 0.4). An open file description has a
+//! position, which nothing here ever needs, since all reads and writes give an offset. So it holds
+//! a random number: a descriptor of another description, even one of the same file, has another
+//! position. A description that others have too can't be marked so, and is told by device and
+//! inode.
 
 use super::{SysError, SysResult, file, inject};
 use nix::errno::Errno;
@@ -23,8 +26,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-/// Numbers from here on are for kept descriptors. The kernel's table of descriptors takes 10 bytes for
-/// each number, so it is not higher.
+/// Numbers from here on are for kept descriptors. The kernel's table of descriptors takes 10 bytes
+/// for each number, so it is not higher.
 const HIGH_NUMBERS: u64 = 8192;
 
 /// Bits of a random position. Not every file system lets a position be past 2^31.
@@ -81,7 +84,11 @@ impl CheckedFd {
     /// The descriptor, if it still is what was kept; else EBADF.
     pub fn get(&self) -> SysResult<BorrowedFd<'_>> {
         inject::trip("lseek_checked")?;
-        if self.is_there() { Ok(self.fd.as_fd()) } else { Err(SysError::new(LOST_AT, Errno::EBADF)) }
+        if self.is_there() {
+            Ok(self.fd.as_fd())
+        } else {
+            Err(SysError::new(LOST_AT, Errno::EBADF))
+        }
     }
 
     pub fn device(&self) -> u64 {
@@ -101,20 +108,20 @@ impl CheckedFd {
             .is_ok_and(|stat| stat.st_ino == self.inode && to_device(stat.st_dev) == self.device)
     }
 
-    /// Another descriptor of the same file, which allows as much, with a position of its own where that can
-    /// be had. It is the caller's: what he does to it does nothing to this one.
+    /// Another descriptor of the same file, which allows as much, with a position of its own where
+    /// that can be had. It is the caller's: what he does to it does nothing to this one.
     pub fn duplicate(&self) -> SysResult<OwnedFd> {
         let fd = self.get()?;
         reopen(fd, file::status(fd)?).or_else(|_| {
-            // The file was opened with rights that the process has not any more, or there is no /proc.
-            // A plain duplicate has the same position, which tells nothing from then on.
+            // The file was opened with rights that the process has not any more, or there is no
+            // /proc. A plain duplicate has the same position, which tells nothing from then on.
             self.position.store(UNMARKED, Ordering::Release);
             fd.try_clone_to_owned().map_err(|error| SysError::from_io("fcntl", &error))
         })
     }
 
-    /// Another descriptor of the same file that allows reading alone. The kernel refuses writes through it,
-    /// and writable shared mappings of it.
+    /// Another descriptor of the same file that allows reading alone. The kernel refuses writes
+    /// through it, and writable shared mappings of it.
     pub fn reopen_readonly(&self) -> SysResult<OwnedFd> {
         let fd = self.get()?;
         let (_, writable) = file::access(fd)?;
@@ -128,7 +135,8 @@ impl CheckedFd {
 impl Drop for CheckedFd {
     fn drop(&mut self) {
         if self.is_there() {
-            // SAFETY: it is dropped here alone, once. A number that is another file's by now is left to it.
+            // SAFETY: it is dropped here alone, once. A number that is another file's by now is
+            // left to it.
             unsafe { ManuallyDrop::drop(&mut self.fd) };
         }
     }
@@ -199,14 +207,19 @@ mod tests {
     /// Puts another file in the place of a descriptor, as a double close and an open do.
     fn replace(checked: &CheckedFd, by: &impl AsRawFd) {
         // SAFETY: both are open; `checked` is what is being tested.
-        assert!(unsafe { libc::dup3(by.as_raw_fd(), checked.fd.as_raw_fd(), libc::O_CLOEXEC) } >= 0);
+        assert!(
+            unsafe { libc::dup3(by.as_raw_fd(), checked.fd.as_raw_fd(), libc::O_CLOEXEC) } >= 0
+        );
     }
 
     #[test]
     fn a_kept_descriptor_has_a_high_number_and_is_closed_on_exec() {
         let checked = checked();
         let (most, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-        assert!(u64::try_from(checked.get().unwrap().as_raw_fd()).unwrap() >= (most / 2).min(HIGH_NUMBERS));
+        assert!(
+            u64::try_from(checked.get().unwrap().as_raw_fd()).unwrap()
+                >= (most / 2).min(HIGH_NUMBERS)
+        );
         assert_eq!(fcntl(checked.get().unwrap(), FcntlArg::F_GETFD), Ok(libc::FD_CLOEXEC));
     }
 
@@ -235,7 +248,8 @@ mod tests {
     #[test]
     fn what_a_caller_does_to_his_descriptor_does_nothing_to_ours() {
         let mut given = File::from(memfd::create("given", 10_000).unwrap());
-        let checked = CheckedFd::new(given.try_clone().unwrap().into(), Description::Shared).unwrap();
+        let checked =
+            CheckedFd::new(given.try_clone().unwrap().into(), Description::Shared).unwrap();
         given.seek(SeekFrom::Start(77)).unwrap();
         assert_eq!(file::status(checked.get().unwrap()).unwrap().inode, checked.inode());
         assert_eq!(given.stream_position().unwrap(), 77, "his position is his");

@@ -1,7 +1,7 @@
 //! Time that is cheap to ask for.
 
-/// Which tick of its clock the kernel is in: one takes 1 to 10 ms. Costs a few nanoseconds, and no system call where the kernel has
-/// a vDSO. 0: it does not tell.
+/// Which tick of its clock the kernel is in: one takes 1 to 10 ms. Costs a few nanoseconds, and no
+/// system call where the kernel has a vDSO. 0: it does not tell.
 pub fn tick() -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the kernel writes one timespec.

@@ -1,5 +1,5 @@
-//! Reading and writing the bytes of a linear memory's pages. Wasm and JavaScript see the same bytes, so no reference into them is ever
-//! made.
+//! Reading and writing the bytes of a linear memory's pages. Wasm and JavaScript see the same
+//! bytes, so no reference into them is ever made.
 
 use super::page::{PageAligned, PageSpan};
 use super::to_usize;
@@ -14,7 +14,8 @@ pub unsafe fn is_zero(span: PageSpan) -> bool {
     const WORD_BYTES: usize = 8;
     let words = (span.start().get()..span.end().get()).step_by(WORD_BYTES);
     words.into_iter().all(|at| {
-        // SAFETY: inside the span, which starts at a page. Another thread may be writing there: nothing is torn.
+        // SAFETY: inside the span, which starts at a page. Another thread may be writing there:
+        // nothing is torn.
         let word = unsafe { AtomicU64::from_ptr(to_usize(at) as *mut u64) };
         word.load(Ordering::Relaxed) == 0
     })
@@ -26,7 +27,8 @@ pub unsafe fn is_zero(span: PageSpan) -> bool {
 /// The pages at `from` can be read, those of `to` written, and no thread is in `to`.
 pub unsafe fn copy(from: PageAligned, to: PageSpan) {
     let (from, target) = (to_usize(from.get()) as *const u8, to_usize(to.start().get()) as *mut u8);
-    // SAFETY: the caller's promise. They don't overlap: one is a mapping of ours, the other a linear memory.
+    // SAFETY: the caller's promise. They don't overlap: one is a mapping of ours, the other a
+    // linear memory.
     unsafe { ptr::copy_nonoverlapping(from, target, to_usize(to.length().get())) };
 }
 
@@ -36,5 +38,7 @@ pub unsafe fn copy(from: PageAligned, to: PageSpan) {
 /// The pages can be written, and no thread is in them.
 pub unsafe fn clear(span: PageSpan) {
     // SAFETY: the caller's promise.
-    unsafe { ptr::write_bytes(to_usize(span.start().get()) as *mut u8, 0, to_usize(span.length().get())) };
+    unsafe {
+        ptr::write_bytes(to_usize(span.start().get()) as *mut u8, 0, to_usize(span.length().get()))
+    };
 }

@@ -3,7 +3,9 @@
 use super::page::PageSpan;
 use super::{SysError, SysResult, inject, to_u64, to_usize};
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, PosixFadviseAdvice, copy_file_range, fcntl, open, posix_fadvise};
+use nix::fcntl::{
+    FcntlArg, OFlag, PosixFadviseAdvice, copy_file_range, fcntl, open, posix_fadvise,
+};
 use nix::sys::sendfile::sendfile;
 use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::sys::uio::pread;
@@ -33,8 +35,8 @@ pub enum FileKind {
     Other,
 }
 
-/// Opens a file, close-on-exec. O_NONBLOCK lets a pipe without a writer be refused later instead of waited for; on
-/// regular files it has no effect (open(2)).
+/// Opens a file, close-on-exec. O_NONBLOCK lets a pipe without a writer be refused later instead of
+/// waited for; on regular files it has no effect (open(2)).
 pub fn open_file(path: &Path, writable: bool) -> SysResult<OwnedFd> {
     inject::trip("open")?;
     let access = if writable { OFlag::O_RDWR } else { OFlag::O_RDONLY };
@@ -42,8 +44,8 @@ pub fn open_file(path: &Path, writable: bool) -> SysResult<OwnedFd> {
     open(path, flags, Mode::empty()).map_err(|errno| SysError::new("open", errno))
 }
 
-/// A path as messages show it: it may be relative to a folder that the reader doesn't know. `..` stays, since it may follow
-/// a symbolic link.
+/// A path as messages show it: it may be relative to a folder that the reader doesn't know. `..`
+/// stays, since it may follow a symbolic link.
 pub fn absolute(path: &Path) -> std::path::PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
@@ -66,10 +68,13 @@ pub fn open_in_handler(path: &std::ffi::CStr) -> SysResult<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Lets pages of the page cache go that nobody has mapped and that are not dirty. Advice: the kernel may keep them.
+/// Lets pages of the page cache go that nobody has mapped and that are not dirty. Advice: the
+/// kernel may keep them.
 pub fn drop_cached(fd: impl AsFd, start: u64, length: u64) -> SysResult<()> {
     inject::trip("fadvise64")?;
-    let (Ok(start), Ok(length)) = (i64::try_from(start), i64::try_from(length)) else { return Ok(()) };
+    let (Ok(start), Ok(length)) = (i64::try_from(start), i64::try_from(length)) else {
+        return Ok(());
+    };
     posix_fadvise(fd, start, length, PosixFadviseAdvice::POSIX_FADV_DONTNEED)
         .map_err(|errno| SysError::new("fadvise64", errno))
 }
@@ -153,8 +158,8 @@ pub fn access(fd: impl AsFd) -> SysResult<(bool, bool)> {
     Ok((mode != OFlag::O_WRONLY && !names_only, mode == OFlag::O_RDWR && !names_only))
 }
 
-/// Bytes of its pages, if they are huge ones of the system's pool (hugetlbfs, MFD_HUGETLB). The kernel rounds a mapping of such a file up to
-/// whole huge pages, whatever length was asked for.
+/// Bytes of its pages, if they are huge ones of the system's pool (hugetlbfs, MFD_HUGETLB). The
+/// kernel rounds a mapping of such a file up to whole huge pages, whatever length was asked for.
 pub fn huge_page_bytes(fd: impl AsFd) -> SysResult<Option<u64>> {
     inject::trip("fstatfs")?;
     let found = nix::sys::statfs::fstatfs(fd).map_err(|errno| SysError::new("fstatfs", errno))?;
@@ -166,7 +171,8 @@ pub fn huge_page_bytes(fd: impl AsFd) -> SysResult<Option<u64>> {
 
 /// Takes the memory of a part of a file, or its place on the disk, as zeros where there was none.
 pub fn allocate(fd: impl AsFd, offset: u64, length: u64) -> SysResult<()> {
-    let signed = |bytes: u64| i64::try_from(bytes).map_err(|_| SysError::new("fallocate", Errno::EFBIG));
+    let signed =
+        |bytes: u64| i64::try_from(bytes).map_err(|_| SysError::new("fallocate", Errno::EFBIG));
     let (offset, length) = (signed(offset)?, signed(length)?);
     loop {
         inject::trip("fallocate")?;
@@ -182,8 +188,8 @@ pub fn path_of(fd: impl AsFd) -> Option<std::path::PathBuf> {
     std::fs::read_link(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())).ok()
 }
 
-/// The next range of `[from, end)` that holds data, so that holes need not be copied. `None`: only a hole is left.
-/// A file system that knows no holes calls the whole rest data (lseek(2)).
+/// The next range of `[from, end)` that holds data, so that holes need not be copied. `None`: only
+/// a hole is left. A file system that knows no holes calls the whole rest data (lseek(2)).
 ///
 /// Looks at all pages up to the next hole: for a start alone there is [`first_data`].
 pub fn next_data(fd: impl AsFd, from: u64, end: u64) -> SysResult<Option<(u64, u64)>> {
@@ -212,11 +218,11 @@ fn seek(fd: impl AsFd, at: u64, whence: Whence, otherwise: u64) -> SysResult<Opt
     }
 }
 
-/// Copies up to `length` bytes between two files inside the kernel, at offsets of their own, and says how many it
-/// did: 0 at the end of the source.
+/// Copies up to `length` bytes between two files inside the kernel, at offsets of their own, and
+/// says how many it did: 0 at the end of the source.
 ///
-/// `copy_file_range` where both lie on one file system that can share blocks, else `sendfile`. Which of the two was
-/// refused is remembered in `ranged`.
+/// `copy_file_range` where both lie on one file system that can share blocks, else `sendfile`.
+/// Which of the two was refused is remembered in `ranged`.
 pub fn copy(
     from: BorrowedFd<'_>,
     from_offset: u64,
@@ -225,28 +231,32 @@ pub fn copy(
     length: u64,
     ranged: &mut bool,
 ) -> SysResult<u64> {
-    let signed = |bytes: u64| i64::try_from(bytes).map_err(|_| SysError::new("sendfile", Errno::EOVERFLOW));
+    let signed =
+        |bytes: u64| i64::try_from(bytes).map_err(|_| SysError::new("sendfile", Errno::EOVERFLOW));
     let length = to_usize(length);
     while *ranged {
         inject::trip("copy_file_range")?;
         let (mut source, mut target) = (signed(from_offset)?, signed(to_offset)?);
         match copy_file_range(from, Some(&mut source), to, Some(&mut target), length) {
-            // Some file systems claim the end too early (procfs, old FUSE): let sendfile have the last word.
+            // Some file systems claim the end too early (procfs, old FUSE): let sendfile have the
+            // last word.
             Ok(0) => *ranged = false,
             Ok(copied) => return Ok(super::to_u64(copied)),
             Err(Errno::EINTR) => {}
-            Err(Errno::EXDEV | Errno::EINVAL | Errno::ENOSYS | Errno::EOPNOTSUPP | Errno::EPERM) => {
-                *ranged = false
-            }
+            Err(
+                Errno::EXDEV | Errno::EINVAL | Errno::ENOSYS | Errno::EOPNOTSUPP | Errno::EPERM,
+            ) => *ranged = false,
             Err(errno) => return Err(SysError::new("copy_file_range", errno)),
         }
     }
     loop {
         inject::trip("sendfile")?;
         let mut source = signed(from_offset)?;
-        let move_to =
-            |position, whence| lseek(to, position, whence).map_err(|errno| SysError::new("lseek", errno));
-        // The position of a descriptor that is kept tells that it is ours (`checked_fd`), so it is put back.
+        let move_to = |position, whence| {
+            lseek(to, position, whence).map_err(|errno| SysError::new("lseek", errno))
+        };
+        // The position of a descriptor that is kept tells that it is ours (`checked_fd`), so it is
+        // put back.
         let before = move_to(0, Whence::SeekCur)?;
         move_to(signed(to_offset)?, Whence::SeekSet)?;
         let sent = sendfile(to, from, Some(&mut source), length);
@@ -261,8 +271,8 @@ pub fn copy(
 
 /// Writes `length` bytes of the process at `source` to a file at `offset`.
 ///
-/// The bytes may change meanwhile, or be no memory at all (then the answer is EFAULT): the kernel reads them, not
-/// Rust, so the caller promises nothing.
+/// The bytes may change meanwhile, or be no memory at all (then the answer is EFAULT): the kernel
+/// reads them, not Rust, so the caller promises nothing.
 pub fn write_all_from(fd: BorrowedFd<'_>, offset: u64, source: u64, length: u64) -> SysResult<()> {
     until_done("pwrite", offset, length, Errno::ENOSPC, |done, rest, at| {
         let from = to_usize(source.saturating_add(done)) as *const libc::c_void;
@@ -292,11 +302,17 @@ pub fn read_up_to(fd: impl AsFd, offset: u64, bytes: &mut [u8]) -> SysResult<usi
     Ok(done)
 }
 
-/// Reads up to `length` bytes of a file to an address of the process, and says how many: 0 at the file's end.
+/// Reads up to `length` bytes of a file to an address of the process, and says how many: 0 at the
+/// file's end.
 ///
 /// # Safety
 /// Rust relies on nothing that is there.
-pub unsafe fn read_to(fd: BorrowedFd<'_>, offset: u64, address: u64, length: u64) -> SysResult<u64> {
+pub unsafe fn read_to(
+    fd: BorrowedFd<'_>,
+    offset: u64,
+    address: u64,
+    length: u64,
+) -> SysResult<u64> {
     use std::os::fd::AsRawFd;
     let at = i64::try_from(offset).map_err(|_| SysError::new("pread", Errno::EOVERFLOW))?;
     loop {
@@ -312,8 +328,8 @@ pub unsafe fn read_to(fd: BorrowedFd<'_>, offset: u64, address: u64, length: u64
     }
 }
 
-/// Reads a file from `offset` on into pages of the process, all of them. EFAULT where such a page can't be had, a file's that got shorter, say: the kernel
-/// writes them, so that it is no signal.
+/// Reads a file from `offset` on into pages of the process, all of them. EFAULT where such a page
+/// can't be had, a file's that got shorter, say: the kernel writes them, so that it is no signal.
 ///
 /// # Safety
 /// No thread is in these pages, and Rust relies on nothing in them.
@@ -325,8 +341,9 @@ pub unsafe fn read_all_to(fd: BorrowedFd<'_>, offset: u64, target: PageSpan) -> 
     })
 }
 
-/// Calls what moves so many bytes from or to an offset in a file, until all of them are moved. `call` is told how many are, how many are left,
-/// and where in the file these begin; what it gives is the kernel's answer. `at_none`: the error where it moves none.
+/// Calls what moves so many bytes from or to an offset in a file, until all of them are moved.
+/// `call` is told how many are, how many are left, and where in the file these begin; what it gives
+/// is the kernel's answer. `at_none`: the error where it moves none.
 fn until_done(
     syscall: &'static str,
     offset: u64,
@@ -352,7 +369,8 @@ fn until_done(
     Ok(())
 }
 
-/// Whether a link may be followed by the rule of `fs.protected_symlinks`: not one that another user put into a directory where everybody may put some.
+/// Whether a link may be followed by the rule of `fs.protected_symlinks`: not one that another user
+/// put into a directory where everybody may put some.
 fn may_follow(path: &Path, link: &std::fs::Metadata) -> bool {
     const STICKY_FOR_ALL: u32 = 0o1002;
     let here = Path::new(".");
@@ -363,7 +381,8 @@ fn may_follow(path: &Path, link: &std::fs::Metadata) -> bool {
         })
 }
 
-/// Where a file of this name is to be put: where a symbolic link leads. `None`: something is there that is no regular file.
+/// Where a file of this name is to be put: where a symbolic link leads. `None`: something is there
+/// that is no regular file.
 pub fn place_for(path: &Path) -> SysResult<Option<std::path::PathBuf>> {
     /// As many as the kernel follows.
     const MOST_LINKS: u32 = 40;
@@ -382,7 +401,8 @@ pub fn place_for(path: &Path) -> SysResult<Option<std::path::PathBuf>> {
         if !is_link {
             return Ok(Some(path));
         }
-        let target = std::fs::read_link(&path).map_err(|error| SysError::from_io("readlink", &error))?;
+        let target =
+            std::fs::read_link(&path).map_err(|error| SysError::from_io("readlink", &error))?;
         path = path.with_file_name("").join(target);
     }
     Err(SysError::new("readlink", Errno::ELOOP))
@@ -397,7 +417,8 @@ pub fn create_new(path: &Path) -> SysResult<OwnedFd> {
 
 pub fn set_length(fd: impl AsFd, byte_length: u64) -> SysResult<()> {
     inject::trip("ftruncate")?;
-    let length = i64::try_from(byte_length).map_err(|_| SysError::new("ftruncate", Errno::EFBIG))?;
+    let length =
+        i64::try_from(byte_length).map_err(|_| SysError::new("ftruncate", Errno::EFBIG))?;
     ftruncate(fd, length).map_err(|errno| SysError::new("ftruncate", errno))
 }
 
@@ -407,7 +428,8 @@ pub fn sync(fd: impl AsFd) -> SysResult<()> {
     fsync(fd).map_err(|errno| SysError::new("fsync", errno))
 }
 
-/// Gives a file another name, in place of the file that had it: one step, and nobody ever sees half of it.
+/// Gives a file another name, in place of the file that had it: one step, and nobody ever sees half
+/// of it.
 pub fn rename(from: &Path, to: &Path) -> SysResult<()> {
     inject::trip("rename")?;
     std::fs::rename(from, to).map_err(|error| SysError::from_io("rename", &error))

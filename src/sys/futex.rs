@@ -1,5 +1,5 @@
-//! Waiting for a word that another thread or process changes (futex(2)): the kernel knows it by its file and offset, whoever
-//! has it mapped.
+//! Waiting for a word that another thread or process changes (futex(2)): the kernel knows it by its
+//! file and offset, whoever has it mapped.
 
 use super::mmap::Mmap;
 use super::wake::Wake;
@@ -61,13 +61,21 @@ impl Word {
         }
         let most = i32::try_from(most).unwrap_or(i32::MAX);
         inject::trip("futex")?;
-        // SAFETY: the kernel checks the address, which is in our own mapping, and changes nothing there.
-        let woken = unsafe { libc::syscall(libc::SYS_futex, self.address(), libc::FUTEX_WAKE, most) };
+        // SAFETY: the kernel checks the address, which is in our own mapping, and changes nothing
+        // there.
+        let woken =
+            unsafe { libc::syscall(libc::SYS_futex, self.address(), libc::FUTEX_WAKE, most) };
         u64::try_from(woken).map_err(|_| SysError::new("futex", Errno::last()))
     }
 
-    /// Waits while the word is `expected`, until somebody wakes it, until the deadline, or until `cancel` was called.
-    pub fn wait(&self, expected: u32, deadline: Option<Instant>, cancel: &Wake) -> SysResult<Ended> {
+    /// Waits while the word is `expected`, until somebody wakes it, until the deadline, or until
+    /// `cancel` was called.
+    pub fn wait(
+        &self,
+        expected: u32,
+        deadline: Option<Instant>,
+        cancel: &Wake,
+    ) -> SysResult<Ended> {
         // A deadline of CLOCK_MONOTONIC, like `Instant`.
         let timeout = match deadline.map(monotonic) {
             Some(None) => None,
@@ -75,7 +83,12 @@ impl Word {
             None => None,
         };
         let waiters = [
-            Waiter { value: expected.into(), address: self.address(), flags: FUTEX2_SIZE_U32, reserved: 0 },
+            Waiter {
+                value: expected.into(),
+                address: self.address(),
+                flags: FUTEX2_SIZE_U32,
+                reserved: 0,
+            },
             Waiter {
                 value: 0,
                 address: cancel.address(),
@@ -86,7 +99,8 @@ impl Word {
         inject::trip("futex")?;
         let mut waited = false;
         loop {
-            // SAFETY: the array has two valid entries, the time is valid or null, and the kernel changes nothing of theirs.
+            // SAFETY: the array has two valid entries, the time is valid or null, and the kernel
+            // changes nothing of theirs.
             let woken = unsafe {
                 libc::syscall(
                     libc::SYS_futex_waitv,
@@ -103,15 +117,21 @@ impl Word {
                 (_, Errno::EINTR) => waited = true,
                 (_, Errno::ETIMEDOUT) => return Ok(Ended::TimedOut),
                 (_, Errno::EAGAIN) if cancel.calls() != 0 => return Ok(Ended::Cancelled),
-                // Interrupted, it may have missed whoever woke it; that the word has changed says as much.
-                (_, Errno::EAGAIN) => return Ok(if waited { Ended::Woken } else { Ended::Changed }),
-                (_, Errno::ENOSYS | Errno::EPERM) => return self.wait_in_slices(expected, deadline, cancel),
+                // Interrupted, it may have missed whoever woke it; that the word has changed says
+                // as much.
+                (_, Errno::EAGAIN) => {
+                    return Ok(if waited { Ended::Woken } else { Ended::Changed });
+                }
+                (_, Errno::ENOSYS | Errno::EPERM) => {
+                    return self.wait_in_slices(expected, deadline, cancel);
+                }
                 (_, errno) => return Err(SysError::new("futex_waitv", errno)),
             }
         }
     }
 
-    /// The same without futex_waitv. Whoever wakes it between two slices without changing the word is missed.
+    /// The same without futex_waitv. Whoever wakes it between two slices without changing the word
+    /// is missed.
     pub fn wait_in_slices(
         &self,
         expected: u32,
@@ -129,13 +149,22 @@ impl Word {
             let mut timeout: libc::timespec = unsafe { std::mem::zeroed() };
             // Less than a second.
             timeout.tv_nsec = slice.subsec_nanos().into();
-            // SAFETY: the kernel checks the address, which is in our own mapping; the time is valid.
+            // SAFETY: the kernel checks the address, which is in our own mapping; the time is
+            // valid.
             let ended = unsafe {
-                libc::syscall(libc::SYS_futex, self.address(), libc::FUTEX_WAIT, expected, &raw const timeout)
+                libc::syscall(
+                    libc::SYS_futex,
+                    self.address(),
+                    libc::FUTEX_WAIT,
+                    expected,
+                    &raw const timeout,
+                )
             };
             match (ended, Errno::last()) {
                 (0, _) => return Ok(Ended::Woken),
-                (_, Errno::EAGAIN) => return Ok(if waited { Ended::Woken } else { Ended::Changed }),
+                (_, Errno::EAGAIN) => {
+                    return Ok(if waited { Ended::Woken } else { Ended::Changed });
+                }
                 (_, Errno::ETIMEDOUT) if left.is_some_and(|left| left <= SLICE) => {
                     return Ok(Ended::TimedOut);
                 }
@@ -173,7 +202,8 @@ mod tests {
     const WAYS: [Wait; 2] = [Word::wait, Word::wait_in_slices];
 
     fn word(fd: &OwnedFd, sharing: Sharing) -> Word {
-        let pages = Pages::File { fd: fd.as_fd(), offset: PageAligned::ZERO, sharing, is_memfd: true };
+        let pages =
+            Pages::File { fd: fd.as_fd(), offset: PageAligned::ZERO, sharing, is_memfd: true };
         Word::new(Mmap::new(PageAligned::round_up(1).unwrap(), pages).unwrap(), 8).unwrap()
     }
 

@@ -1,7 +1,7 @@
 //! Failure injection: tests name a system call of `sys/` and the error it is to give.
 //!
-//! Every function of `sys/` that calls the kernel asks [`trip`] first. Without the feature `inject`, which no
-//! published build has, `trip` is empty and costs nothing.
+//! Every function of `sys/` that calls the kernel asks [`trip`] first. Without the feature
+//! `inject`, which no published build has, `trip` is empty and costs nothing.
 
 use super::SysResult;
 
@@ -59,9 +59,9 @@ mod armed {
     pub fn trip(syscall: &'static str) -> SysResult<()> {
         let mut list = armed();
         let here = std::thread::current().id();
-        let found = list
-            .iter()
-            .position(|entry| entry.syscall == syscall && entry.thread.is_none_or(|thread| thread == here));
+        let found = list.iter().position(|entry| {
+            entry.syscall == syscall && entry.thread.is_none_or(|thread| thread == here)
+        });
         let Some(index) = found else { return Ok(()) };
         match list[index].calls_before.checked_sub(1) {
             Some(left) => {

@@ -1,9 +1,10 @@
-//! Descriptors that are kept for the life of the process, so that a signal handler need not open a file when the
-//! process has none left.
+//! Descriptors that are kept for the life of the process, so that a signal handler need not open a
+//! file when the process has none left.
 //!
-//! A script that closes descriptors by number may close one of them, and its number may come back as another file's.
-//! So whoever uses one can ask whether it still is what it was. And a file that could not be opened is tried again at
-//! the next call: nothing is remembered of a process that had no descriptor left for a moment.
+//! A script that closes descriptors by number may close one of them, and its number may come back
+//! as another file's. So whoever uses one can ask whether it still is what it was. And a file that
+//! could not be opened is tried again at the next call: nothing is remembered of a process that had
+//! no descriptor left for a moment.
 
 use super::file::open_in_handler;
 use super::{SysError, SysResult};
@@ -58,7 +59,8 @@ impl KeptFile {
         let fd = open_in_handler(self.path)?;
         let (device, inode) = identity(&fd).ok_or(SysError::new("fstat", Errno::EBADF))?;
         let opened = Box::into_raw(Box::new(Opened { fd: fd.into_raw_fd(), device, inode }));
-        let swapped = self.opened.compare_exchange(before, opened, Ordering::AcqRel, Ordering::Acquire);
+        let swapped =
+            self.opened.compare_exchange(before, opened, Ordering::AcqRel, Ordering::Acquire);
         if swapped.is_err() {
             // Another thread was first. SAFETY: nobody else has seen this box or its descriptor.
             unsafe {
@@ -70,7 +72,8 @@ impl KeptFile {
         Ok(())
     }
 
-    /// Whether the kept descriptor still is the file that was opened. One system call; safe in a handler.
+    /// Whether the kept descriptor still is the file that was opened. One system call; safe in a
+    /// handler.
     pub fn is_same(&self) -> bool {
         self.checked().is_some()
     }
@@ -88,7 +91,8 @@ impl KeptFile {
     /// The descriptor, for calls that fail on any other file.
     pub fn unchecked(&self) -> Option<BorrowedFd<'static>> {
         let opened = self.opened()?;
-        // SAFETY: it is ours for good. If a script closed it all the same, the kernel says so, or `checked` does.
+        // SAFETY: it is ours for good. If a script closed it all the same, the kernel says so, or
+        // `checked` does.
         Some(unsafe { BorrowedFd::borrow_raw(opened.fd) })
     }
 
@@ -122,7 +126,8 @@ mod tests {
         KEPT.prepare().unwrap();
         assert_eq!(KEPT.unchecked().unwrap().as_raw_fd(), kept);
         let null = std::fs::File::open("/dev/null").unwrap();
-        // SAFETY: what a script does that closes the descriptors of others: the number is another file's.
+        // SAFETY: what a script does that closes the descriptors of others: the number is another
+        // file's.
         assert_eq!(unsafe { libc::dup2(null.as_raw_fd(), kept) }, kept);
         assert!(!KEPT.is_same());
         assert_eq!(KEPT.with(rdev).unwrap(), zero);

@@ -53,7 +53,8 @@ pub fn address_space() -> SysResult<AddressSpace> {
             space.inaccessible_bytes = space.inaccessible_bytes.saturating_add(bytes);
         }
     })?;
-    // The stack lies near the top, so the top is the next power of two: 2^47 on x64, 2^39 to 2^52 on arm64.
+    // The stack lies near the top, so the top is the next power of two: 2^47 on x64, 2^39 to 2^52
+    // on arm64.
     space.total_bytes = at.checked_next_power_of_two().unwrap_or(u64::MAX);
     kept?;
     alloc::push(&mut space.gaps, space.total_bytes.saturating_sub(at))?;
@@ -72,8 +73,9 @@ pub fn rlimit_data() -> SysResult<Option<u64>> {
     rlimit(Resource::RLIMIT_DATA)
 }
 
-/// Whether address space is bounded at this moment, or, if `private_data`, private writable memory. For hot paths: this system
-/// call takes less than half of the time of `prlimit64`, which `getrlimit` of glibc is.
+/// Whether address space is bounded at this moment, or, if `private_data`, private writable memory.
+/// For hot paths: this system call takes less than half of the time of `prlimit64`, which
+/// `getrlimit` of glibc is.
 pub fn is_bounded_now(private_data: bool) -> bool {
     let is_bounded = |resource: libc::c_long| {
         let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
@@ -115,7 +117,8 @@ pub fn commit_left_bytes() -> Option<u64> {
     kib("CommitLimit:")?.saturating_sub(kib("Committed_AS:")?).checked_mul(1024)
 }
 
-/// `vm.max_map_count`: how many areas a process may have. Where it can't be read, the kernel's default.
+/// `vm.max_map_count`: how many areas a process may have. Where it can't be read, the kernel's
+/// default.
 pub fn max_map_count() -> u64 {
     read_max_map_count().unwrap_or(65_530)
 }
@@ -132,7 +135,11 @@ pub fn huge_page_bytes() -> Vec<u64> {
         .flatten()
         .filter_map(|entry| {
             let name = entry.file_name().into_string().ok()?;
-            name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse::<u64>().ok()?.checked_mul(1024)
+            name.strip_prefix("hugepages-")?
+                .strip_suffix("kB")?
+                .parse::<u64>()
+                .ok()?
+                .checked_mul(1024)
         })
         .collect();
     sizes.extend(read_number("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size"));

@@ -1,13 +1,16 @@
-//! Proof that a reservation of V8's is still the one that it was: a secret number in a page of its guard.
+//! Proof that a reservation of V8's is still the one that it was: a secret number in a page of its
+//! guard.
 //!
-//! The registry of mappings is wrong in one case only: the memory died, V8 unmapped its reservation with all that
-//! is in it, and nobody has told us yet. With PROCMAP_QUERY the kernel is asked what lies at an address now. Without it the
-//! question costs as much as the process has VMAs, so another one is asked: does the page that V8 never makes accessible still hold the
-//! number that was written there for this memory? Who can unmap it has unmapped the mappings too.
+//! The registry of mappings is wrong in one case only: the memory died, V8 unmapped its reservation
+//! with all that is in it, and nobody has told us yet. With PROCMAP_QUERY the kernel is asked what
+//! lies at an address now. Without it the question costs as much as the process has VMAs, so
+//! another one is asked: does the page that V8 never makes accessible still hold the number that
+//! was written there for this memory? Who can unmap it has unmapped the mappings too.
 //!
-//! The page stays inaccessible: `/proc/self/mem` writes past its protection (FOLL_FORCE), so no mapping is made, no
-//! VMA added and nothing left that a module could read. It is beyond the largest memory of its kind, so no growth reaches it. What it
-//! takes is a page, and one or two of page tables, for each memory that was mapped into.
+//! The page stays inaccessible: `/proc/self/mem` writes past its protection (FOLL_FORCE), so no
+//! mapping is made, no VMA added and nothing left that a module could read. It is beyond the
+//! largest memory of its kind, so no growth reaches it. What it takes is a page, and one or two of
+//! page tables, for each memory that was mapped into.
 
 use super::page::host_page_bytes;
 use super::page_query::{MEMORY, is_readable, read_past_protection};
@@ -31,12 +34,13 @@ pub struct Mark {
 }
 
 impl Mark {
-    /// Marks the page at this address, which must be of the guard of a living memory, for as long as that lives. A page that is
-    /// marked already keeps its mark. `None`: it can't be marked, and the text tells what is known.
+    /// Marks the page at this address, which must be of the guard of a living memory, for as long
+    /// as that lives. A page that is marked already keeps its mark. `None`: it can't be marked, and
+    /// the text tells what is known.
     ///
     /// # Safety
-    /// The page is inaccessible, and stays so while its memory lives: whoever made it accessible would find bytes that
-    /// are not zero.
+    /// The page is inaccessible, and stays so while its memory lives: whoever made it accessible
+    /// would find bytes that are not zero.
     pub unsafe fn put(address: u64) -> Option<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         // One at a time: two threads that mark a shared memory get the same mark.
@@ -64,8 +68,8 @@ impl Mark {
         without_huge_pages(|| write_past_protection(address, &mark.bytes()?)).then_some(mark)
     }
 
-    /// Whether it is where it was put: what was mapped in its reservation since is mapped still. `None`: nothing can be told
-    /// now. Safe in a handler.
+    /// Whether it is where it was put: what was mapped in its reservation since is mapped still.
+    /// `None`: nothing can be told now. Safe in a handler.
     pub fn stands(self) -> Option<bool> {
         let mut found = [0; MARK_BYTES];
         let is_read = read_past_protection(self.address, &mut found)?;
@@ -93,11 +97,13 @@ fn write_past_protection(address: u64, bytes: &[u8; MARK_BYTES]) -> Option<()> {
     // Not kept: a descriptor that writes anywhere is not for others to find.
     let memory = std::fs::OpenOptions::new().write(true).open("/proc/self/mem").ok()?;
     // SAFETY: it changes the marked page alone, which the caller of `put` answers for.
-    let written = unsafe { libc::pwrite(memory.as_raw_fd(), bytes.as_ptr().cast(), MARK_BYTES, position) };
+    let written =
+        unsafe { libc::pwrite(memory.as_raw_fd(), bytes.as_ptr().cast(), MARK_BYTES, position) };
     (usize::try_from(written) == Ok(MARK_BYTES)).then_some(())
 }
 
-/// Where transparent huge pages are on for all, the first touch of a page takes 2 MiB. Not here: they are off for the moment.
+/// Where transparent huge pages are on for all, the first touch of a page takes 2 MiB. Not here:
+/// they are off for the moment.
 fn without_huge_pages(write: impl FnOnce() -> Option<()>) -> bool {
     let is_off = |value: Option<libc::c_ulong>| {
         let (call, value) = match value {
@@ -118,7 +124,8 @@ fn without_huge_pages(write: impl FnOnce() -> Option<()>) -> bool {
     written
 }
 
-/// Where in a reservation the mark is: behind the largest memory of the kind. `None`: the reservation ends there.
+/// Where in a reservation the mark is: behind the largest memory of the kind. `None`: the
+/// reservation ends there.
 pub fn address_in(base: u64, largest_memory_bytes: u64, above_bytes: u64) -> Option<u64> {
     let end = largest_memory_bytes.checked_add(host_page_bytes())?;
     if end > above_bytes {
@@ -167,7 +174,10 @@ mod tests {
         let page = host_page_bytes();
         assert_eq!(address_in(1 << 40, 4 << 30, 8 << 30), Some((1 << 40) + (4 << 30)));
         assert_eq!(address_in(1 << 40, 16 << 30, 16 << 30), None);
-        assert_eq!(address_in(1 << 40, (8 << 30) - page, 8 << 30), Some((1 << 40) + (8 << 30) - page));
+        assert_eq!(
+            address_in(1 << 40, (8 << 30) - page, 8 << 30),
+            Some((1 << 40) + (8 << 30) - page)
+        );
         assert_eq!(address_in(u64::MAX - 10, 4 << 30, 8 << 30), None);
     }
 }

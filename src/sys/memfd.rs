@@ -6,8 +6,8 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// A memfd of this size, all zeros: close-on-exec, sealed against shrinking, so that no mapping of it can ever
-/// fault for want of a page behind it, and against growing.
+/// A memfd of this size, all zeros: close-on-exec, sealed against shrinking, so that no mapping of
+/// it can ever fault for want of a page behind it, and against growing.
 pub fn create(name: &str, byte_length: u64) -> SysResult<OwnedFd> {
     let fd = create_growing(name)?;
     file::set_length(&fd, byte_length)?;
@@ -60,8 +60,8 @@ pub fn keeps_size(fd: BorrowedFd<'_>) -> bool {
     seals(fd).is_some_and(|seals| seals.contains(SealFlag::F_SEAL_SHRINK))
 }
 
-/// Forbids every write from now on, in all processes. EBUSY while a writable shared mapping stands, EPERM where
-/// seals can't be added.
+/// Forbids every write from now on, in all processes. EBUSY while a writable shared mapping stands,
+/// EPERM where seals can't be added.
 pub fn seal_write(fd: impl AsFd) -> SysResult<()> {
     add_seals(fd, SealFlag::F_SEAL_WRITE)
 }

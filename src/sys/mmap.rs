@@ -2,12 +2,14 @@
 //!
 //! # A hole is the one thing that must not happen
 //!
-//! A linear memory lies in a reservation of V8's: 8 to 16 GiB of address space that nothing else may enter, because
-//! compiled Wasm code checks no bounds and trusts the inaccessible pages around the memory. Whatever takes the place
-//! of some of its pages must do so in one step: a hole is filled by the next mmap of any thread, a stack or a heap or
-//! somebody's file, and the module can reach it.
+//! A linear memory lies in a reservation of V8's: 8 to 16 GiB of address space that nothing else
+//! may enter, because compiled Wasm code checks no bounds and trusts the inaccessible pages around
+//! the memory. Whatever takes the place of some of its pages must do so in one step: a hole is
+//! filled by the next mmap of any thread, a stack or a heap or somebody's file, and the module can
+//! reach it.
 //!
-//! `mmap(MAP_FIXED)` is such a step when it succeeds. What a failure leaves depends on where it comes:
+//! `mmap(MAP_FIXED)` is such a step when it succeeds. What a failure leaves depends on where it
+//! comes:
 //!
 //! ```text
 //! before the old pages are removed       nothing has changed
@@ -16,20 +18,23 @@
 //! anywhere else, on kernels before 6.12  a hole: there, the old pages are removed first of all
 //! ```
 //!
-//! So `mmap(MAP_FIXED)` is used where no operation of a file can fail: for zeros, and for private mappings of memfds,
-//! on kernels from 6.12 on. All else is mapped somewhere else first, where a failure harms nobody, and then moved over
-//! the old pages with `mremap(MREMAP_FIXED)`. Moving pages that were never touched allocates next to nothing, and what
-//! else can fail (the number of areas) is checked before the old pages are removed.
+//! So `mmap(MAP_FIXED)` is used where no operation of a file can fail: for zeros, and for private
+//! mappings of memfds, on kernels from 6.12 on. All else is mapped somewhere else first, where a
+//! failure harms nobody, and then moved over the old pages with `mremap(MREMAP_FIXED)`. Moving
+//! pages that were never touched allocates next to nothing, and what else can fail (the number of
+//! areas) is checked before the old pages are removed.
 //!
-//! What remains is a kernel that has no memory for an area of some hundred bytes and can kill nobody to get some. Then the hole is
-//! [plugged](plug) at once, with zeros; where that can't be, the process ends, since a sandbox with a hole must not go on.
+//! What remains is a kernel that has no memory for an area of some hundred bytes and can kill
+//! nobody to get some. Then the hole is [plugged](plug) at once, with zeros; where that can't be,
+//! the process ends, since a sandbox with a hole must not go on.
 
 use super::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan, host_page_bytes};
 use super::{SysError, SysResult, inject, limits, process_map, to_u64, to_usize};
 use crate::alloc;
 use nix::errno::Errno;
 use nix::sys::mman::{
-    MRemapFlags, MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, mprotect, mremap, munmap,
+    MRemapFlags, MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, mprotect, mremap,
+    munmap,
 };
 use std::ffi::c_void;
 use std::num::NonZeroUsize;
@@ -41,8 +46,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// How the pages of a file are seen through a mapping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sharing {
-    /// Reads see the file; a write is refused by the processor. Made copy-on-write, so that whoever makes the
-    /// pages writable all the same (V8 does when a memory grows) still can't change the file.
+    /// Reads see the file; a write is refused by the processor. Made copy-on-write, so that whoever
+    /// makes the pages writable all the same (V8 does when a memory grows) still can't change the
+    /// file.
     ReadOnly,
     /// Reads see the file; a write goes to a copy of the page.
     CopyOnWrite,
@@ -75,8 +81,8 @@ impl Sharing {
 /// What is put in the place of pages.
 #[derive(Debug, Clone, Copy)]
 pub enum Pages<'fd> {
-    /// Pages of a file, from this offset on. `is_memfd`: of a memfd of ordinary pages, whose mmap operation does nothing that
-    /// can fail when the mapping is private. `/dev/zero` counts as one.
+    /// Pages of a file, from this offset on. `is_memfd`: of a memfd of ordinary pages, whose mmap
+    /// operation does nothing that can fail when the mapping is private. `/dev/zero` counts as one.
     File { fd: BorrowedFd<'fd>, offset: PageAligned, sharing: Sharing, is_memfd: bool },
     /// Pages of a memfd of huge pages of the system's pool.
     Hugetlb { fd: BorrowedFd<'fd>, offset: PageAligned, sharing: Sharing },
@@ -122,7 +128,8 @@ fn strategy_of_kernel() -> Strategy {
 }
 
 fn kernel_version() -> Option<(u32, u32)> {
-    let release = nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned());
+    let release =
+        nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned());
     release.ok().as_deref().and_then(parse_release)
 }
 
@@ -133,12 +140,12 @@ fn parse_release(release: &str) -> Option<(u32, u32)> {
 
 /// Replaces the pages of an address range, in one step or not at all.
 ///
-/// Cost: one `mmap` for zeros and private mappings of memfds; otherwise, and on kernels before 6.12, an `mmap` and an
-/// `mremap`.
+/// Cost: one `mmap` for zeros and private mappings of memfds; otherwise, and on kernels before
+/// 6.12, an `mmap` and an `mremap`.
 ///
 /// # Safety
-/// Every page of `span` must be the caller's to replace: part of a live linear memory's accessible range or of an
-/// `Mmap`, with no Rust reference into it.
+/// Every page of `span` must be the caller's to replace: part of a live linear memory's accessible
+/// range or of an `Mmap`, with no Rust reference into it.
 pub unsafe fn replace(span: PageSpan, pages: Pages<'_>) -> SysResult<()> {
     // SAFETY: passed on.
     unsafe { replace_and_plug(strategy(pages), span, pages) }
@@ -152,12 +159,17 @@ unsafe fn replace_and_plug(strategy: Strategy, span: PageSpan, pages: Pages<'_>)
     replaced.map_err(|sys| SysError { removed: plug(span), ..sys })
 }
 
-/// Puts a copy of what a span shows in its place, on these pages, in one step or not at all: they are filled somewhere else first. What can't be
-/// read stays as these pages are; gives how many pieces of `piece_bytes` that is. Safe in a signal handler.
+/// Puts a copy of what a span shows in its place, on these pages, in one step or not at all: they
+/// are filled somewhere else first. What can't be read stays as these pages are; gives how many
+/// pieces of `piece_bytes` that is. Safe in a signal handler.
 ///
 /// # Safety
 /// As [`replace`]; and the pages are private and writable.
-pub unsafe fn replace_by_copy(span: PageSpan, pages: Pages<'_>, piece_bytes: u64) -> SysResult<u64> {
+pub unsafe fn replace_by_copy(
+    span: PageSpan,
+    pages: Pages<'_>,
+    piece_bytes: u64,
+) -> SysResult<u64> {
     let scratch = Mmap::new(span.length(), pages)?;
     // So that what fails later is what is copied. Kernels before 5.14 know no such advice.
     match advise(scratch.span(), Advice::PopulateWrite) {
@@ -179,7 +191,8 @@ pub unsafe fn replace_by_copy(span: PageSpan, pages: Pages<'_>, piece_bytes: u64
     Ok(missing)
 }
 
-/// Copies a span to pages of ours. The kernel does it, since a page that is missing would be a signal; false: one is.
+/// Copies a span to pages of ours. The kernel does it, since a page that is missing would be a
+/// signal; false: one is.
 fn copy_in_kernel(from: PageSpan, to: u64) -> SysResult<bool> {
     inject::trip("process_vm_readv")?;
     let length = to_usize(from.length().get());
@@ -191,8 +204,9 @@ fn copy_in_kernel(from: PageSpan, to: u64) -> SysResult<bool> {
         };
         let (source, target) = (part(from.start().get()), part(to));
         // SAFETY: the target is ours, and nobody knows it; the kernel checks the source.
-        let copied =
-            unsafe { libc::process_vm_readv(libc::getpid(), &raw const target, 1, &raw const source, 1, 0) };
+        let copied = unsafe {
+            libc::process_vm_readv(libc::getpid(), &raw const target, 1, &raw const source, 1, 0)
+        };
         match (usize::try_from(copied), Errno::last()) {
             (Ok(0), _) | (Err(_), Errno::EFAULT) => return Ok(false),
             (Ok(copied), _) => done = done.saturating_add(copied),
@@ -201,11 +215,16 @@ fn copy_in_kernel(from: PageSpan, to: u64) -> SysResult<bool> {
                 return match advise(from, Advice::PopulateRead) {
                     Ok(()) => {
                         let (source, target) = (to_usize(from.start().get()), to_usize(to));
-                        // SAFETY: it is there. What other threads write to it meanwhile may be seen or not; it is bytes.
-                        unsafe { libc::memcpy(target as *mut c_void, source as *const c_void, length) };
+                        // SAFETY: it is there. What other threads write to it meanwhile may be seen
+                        // or not; it is bytes.
+                        unsafe {
+                            libc::memcpy(target as *mut c_void, source as *const c_void, length)
+                        };
                         Ok(true)
                     }
-                    Err(sys) if matches!(sys.errno, Errno::EFAULT | Errno::EHWPOISON | Errno::EIO) => {
+                    Err(sys)
+                        if matches!(sys.errno, Errno::EFAULT | Errno::EHWPOISON | Errno::EIO) =>
+                    {
                         Ok(false)
                     }
                     Err(sys) => Err(sys),
@@ -216,7 +235,8 @@ fn copy_in_kernel(from: PageSpan, to: u64) -> SysResult<bool> {
     Ok(true)
 }
 
-/// Whether the kernel moves huge pages of the system's pool: since 5.16 (hugetlb_mremap, in mm/mremap.c).
+/// Whether the kernel moves huge pages of the system's pool: since 5.16 (hugetlb_mremap, in
+/// mm/mremap.c).
 pub fn can_move_huge_pages() -> bool {
     kernel_version().is_some_and(|version| version >= (5, 16))
 }
@@ -224,23 +244,28 @@ pub fn can_move_huge_pages() -> bool {
 /// How often the kernel is asked for an area before the process is given up.
 const PLUG_ATTEMPTS: usize = 10_000;
 
-/// After a failure: zeros in a span of the caller's, if its pages were removed; whether they were. Safe in a signal handler.
+/// After a failure: zeros in a span of the caller's, if its pages were removed; whether they were.
+/// Safe in a signal handler.
 ///
-/// Nobody else can be in the hole but by an `mmap` that came between the two calls, and had the memory that ours had not.
+/// Nobody else can be in the hole but by an `mmap` that came between the two calls, and had the
+/// memory that ours had not.
 fn plug(span: PageSpan) -> bool {
     let (Ok(start), length) = (pointer(span.start().get()), to_usize(span.length().get())) else {
         return false;
     };
-    // SAFETY: MS_ASYNC changes nothing, since Linux 2.6.19 (msync(2)). It fails with ENOMEM where pages are not mapped.
+    // SAFETY: MS_ASYNC changes nothing, since Linux 2.6.19 (msync(2)). It fails with ENOMEM where
+    // pages are not mapped.
     let is_whole = || unsafe { libc::msync(start.as_ptr(), length, libc::MS_ASYNC) } == 0;
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
+    let flags =
+        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
     for _ in 0..PLUG_ATTEMPTS {
         if is_whole() {
             return false;
         }
         // SAFETY: it replaces nothing, and the span is the caller's.
-        let at =
-            unsafe { libc::mmap(start.as_ptr(), length, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+        let at = unsafe {
+            libc::mmap(start.as_ptr(), length, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0)
+        };
         if at == start.as_ptr() {
             return true;
         }
@@ -262,7 +287,8 @@ fn trip_with_hole(_span: PageSpan) -> SysResult<()> {
     #[cfg(feature = "inject")]
     if let Err(failure) = inject::trip("hole") {
         // SAFETY: every caller owns the span that it is about to replace.
-        let unmapped = unsafe { munmap(pointer(_span.start().get())?, to_usize(_span.length().get())) };
+        let unmapped =
+            unsafe { munmap(pointer(_span.start().get())?, to_usize(_span.length().get())) };
         return unmapped.and(Err(failure.errno)).map_err(|errno| SysError::new("mremap", errno));
     }
     Ok(())
@@ -276,7 +302,11 @@ unsafe fn replace_by(strategy: Strategy, span: PageSpan, pages: Pages<'_>) -> Sy
             trip_with_hole(span)?;
             // SAFETY: the caller owns the span.
             let at = unsafe { raw_mmap(Some(span), span.length(), pages)? };
-            assert_eq!(address_of(at), span.start().get(), "MAP_FIXED gives the address that was asked for");
+            assert_eq!(
+                address_of(at),
+                span.start().get(),
+                "MAP_FIXED gives the address that was asked for"
+            );
             Ok(())
         }
         Strategy::MoveOver => {
@@ -290,8 +320,9 @@ unsafe fn replace_by(strategy: Strategy, span: PageSpan, pages: Pages<'_>) -> Sy
     }
 }
 
-/// Touches a page in each gibibyte of addresses. Where a page table for one is missing, `mremap` of huge pages may fail with ENOMEM after it has removed the
-/// target (seen on 6.18, from 3.1 GiB on, by where the two lie).
+/// Touches a page in each gibibyte of addresses. Where a page table for one is missing, `mremap` of
+/// huge pages may fail with ENOMEM after it has removed the target (seen on 6.18, from 3.1 GiB on,
+/// by where the two lie).
 fn make_page_tables(span: PageSpan) {
     const TABLE_BYTES: u64 = 1 << 30;
     let mut next = Some(span);
@@ -318,7 +349,11 @@ unsafe fn move_over(scratch: Mmap, span: PageSpan) -> SysResult<()> {
     let moved = moved.map_err(|errno| SysError::new("mremap", errno))?;
     // What was the scratch mapping stands at the target now: nothing is left to unmap.
     std::mem::forget(scratch);
-    assert_eq!(address_of(moved), span.start().get(), "MREMAP_FIXED gives the address that was asked for");
+    assert_eq!(
+        address_of(moved),
+        span.start().get(),
+        "MREMAP_FIXED gives the address that was asked for"
+    );
     Ok(())
 }
 
@@ -330,19 +365,26 @@ unsafe fn raw_mmap(
     pages: Pages<'_>,
 ) -> SysResult<NonNull<c_void>> {
     inject::trip("mmap")?;
-    let size = NonZeroUsize::new(to_usize(length.get())).ok_or(SysError::new("mmap", Errno::EINVAL))?;
+    let size =
+        NonZeroUsize::new(to_usize(length.get())).ok_or(SysError::new("mmap", Errno::EINVAL))?;
     let address = fixed.and_then(|span| NonZeroUsize::new(to_usize(span.start().get())));
     let fixed = if fixed.is_some() { MapFlags::MAP_FIXED } else { MapFlags::empty() };
     let mapped = match pages {
         Pages::File { fd, offset, sharing, .. } | Pages::Hugetlb { fd, offset, sharing } => {
-            let offset = i64::try_from(offset.get()).map_err(|_| SysError::new("mmap", Errno::EOVERFLOW))?;
+            let offset =
+                i64::try_from(offset.get()).map_err(|_| SysError::new("mmap", Errno::EOVERFLOW))?;
             // SAFETY: the caller owns what MAP_FIXED replaces.
-            unsafe { mmap(address, size, sharing.protection(), sharing.flags() | fixed, fd, offset) }
+            unsafe {
+                mmap(address, size, sharing.protection(), sharing.flags() | fixed, fd, offset)
+            }
         }
         Pages::Zeros | Pages::ReadonlyZeros => {
             let writable = matches!(pages, Pages::Zeros);
-            let protection =
-                if writable { ProtFlags::PROT_READ | ProtFlags::PROT_WRITE } else { ProtFlags::PROT_READ };
+            let protection = if writable {
+                ProtFlags::PROT_READ | ProtFlags::PROT_WRITE
+            } else {
+                ProtFlags::PROT_READ
+            };
             let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE | fixed;
             // SAFETY: the caller owns what MAP_FIXED replaces.
             unsafe { mmap_anonymous(address, size, protection, flags) }
@@ -366,8 +408,10 @@ fn address_of(pointer: NonNull<c_void>) -> u64 {
 pub unsafe fn protect_readonly(span: PageSpan) -> SysResult<()> {
     inject::trip("mprotect")?;
     // SAFETY: the caller owns the span.
-    unsafe { mprotect(pointer(span.start().get())?, to_usize(span.length().get()), ProtFlags::PROT_READ) }
-        .map_err(|errno| SysError::new("mprotect", errno))
+    unsafe {
+        mprotect(pointer(span.start().get())?, to_usize(span.length().get()), ProtFlags::PROT_READ)
+    }
+    .map_err(|errno| SysError::new("mprotect", errno))
 }
 
 /// Makes private pages writable: what is written goes to copies.
@@ -382,7 +426,8 @@ pub unsafe fn unprotect_private(span: PageSpan) -> SysResult<()> {
         .map_err(|errno| SysError::new("mprotect", errno))
 }
 
-/// Drops what was written to private pages: a file's pages are the file's again, others zeros. Cheap for what was never touched.
+/// Drops what was written to private pages: a file's pages are the file's again, others zeros.
+/// Cheap for what was never touched.
 ///
 /// EINVAL where pages are locked (`mlockall`) and the kernel is older than 5.18.
 ///
@@ -408,9 +453,9 @@ pub unsafe fn discard(span: PageSpan) -> SysResult<()> {
 const MADV_DONTNEED_LOCKED: libc::c_int = 24;
 const MADV_COLLAPSE: libc::c_int = 25;
 
-/// Whether a page can be written, by the process's map. Where that is text it costs more the more VMAs there
-/// are, but any call that tries it out makes a copy of the page, which can't be dropped again without
-/// losing what another thread writes to it meanwhile.
+/// Whether a page can be written, by the process's map. Where that is text it costs more the more
+/// VMAs there are, but any call that tries it out makes a copy of the page, which can't be dropped
+/// again without losing what another thread writes to it meanwhile.
 pub fn is_writable(page: PageSpan) -> bool {
     let vma = process_map::at_or_after(page.start().get());
     !matches!(vma, Ok(Some(vma)) if vma.start <= page.start().get() && !vma.writable)
@@ -421,23 +466,27 @@ pub fn is_writable(page: PageSpan) -> bool {
 pub enum Advice {
     /// Leave the range out of core dumps.
     DontDump,
-    /// Leave the range out of child processes, as V8 does with linear memories: areas that differ in this don't merge.
+    /// Leave the range out of child processes, as V8 does with linear memories: areas that differ
+    /// in this don't merge.
     DontFork,
     /// Bring the pages in and map them, as if each was read (kernel 5.14 and later).
     PopulateRead,
     /// Start to read the pages of a file, and don't wait for it.
     WillNeed,
-    /// Bring the pages in and map them, as if each was written with what it holds (kernel 5.14 and later).
+    /// Bring the pages in and map them, as if each was written with what it holds (kernel 5.14 and
+    /// later).
     PopulateWrite,
     /// Use huge pages from now on, where the system allows it by advice.
     HugePage,
     /// Map no page by an entry for 2 MiB.
     NoHugePage,
-    /// Bring the pages in, gather them in huge pages, and map them by entries for 2 MiB (kernel 6.1 and later). EINVAL where that can't be.
+    /// Bring the pages in, gather them in huge pages, and map them by entries for 2 MiB (kernel 6.1
+    /// and later). EINVAL where that can't be.
     Collapse,
 }
 
-/// Gives the kernel advice on a range. It can't change what stands there, so it is safe on any range.
+/// Gives the kernel advice on a range. It can't change what stands there, so it is safe on any
+/// range.
 pub fn advise(span: PageSpan, advice: Advice) -> SysResult<()> {
     inject::trip("madvise")?;
     let at = pointer(span.start().get())?;
@@ -447,9 +496,11 @@ pub fn advise(span: PageSpan, advice: Advice) -> SysResult<()> {
         Advice::DontDump => unsafe { madvise(at, length, MmapAdvise::MADV_DONTDUMP) },
         // SAFETY: MADV_DONTFORK changes neither contents nor access in this process.
         Advice::DontFork => unsafe { madvise(at, length, MmapAdvise::MADV_DONTFORK) },
-        // SAFETY: MADV_POPULATE_READ only reads; where a page can't be read it gives EFAULT instead of a signal.
+        // SAFETY: MADV_POPULATE_READ only reads; where a page can't be read it gives EFAULT instead
+        // of a signal.
         Advice::PopulateRead => unsafe { madvise(at, length, MmapAdvise::MADV_POPULATE_READ) },
-        // SAFETY: MADV_POPULATE_WRITE changes no contents, though private pages become the process's own.
+        // SAFETY: MADV_POPULATE_WRITE changes no contents, though private pages become the
+        // process's own.
         Advice::PopulateWrite => unsafe { madvise(at, length, MmapAdvise::MADV_POPULATE_WRITE) },
         // SAFETY: MADV_HUGEPAGE changes how memory is taken from now on, and no contents.
         Advice::HugePage => unsafe { madvise(at, length, MmapAdvise::MADV_HUGEPAGE) },
@@ -466,12 +517,13 @@ pub fn advise(span: PageSpan, advice: Advice) -> SysResult<()> {
     .map_err(|errno| SysError::new("madvise", errno))
 }
 
-/// Puts the pages of a range of `stage` in the place of others, by one system call: what was touched of them is touched
-/// already. The stage keeps its own pages there, untouched ones.
+/// Puts the pages of a range of `stage` in the place of others, by one system call: what was
+/// touched of them is touched already. The stage keeps its own pages there, untouched ones.
 ///
-/// `mremap` removes the old pages early (`mremap_to` in mm/mremap.c) and may fail after that for reasons that plain
-/// moves don't have. Each is kept away from here: that the kernel can't do it at all ([`can_move_from`]), that the range is in two areas (nobody ever
-/// splits a stage), that it may not have so much address space or memory ([`can_stage`]).
+/// `mremap` removes the old pages early (`mremap_to` in mm/mremap.c) and may fail after that for
+/// reasons that plain moves don't have. Each is kept away from here: that the kernel can't do it at
+/// all ([`can_move_from`]), that the range is in two areas (nobody ever splits a stage), that it
+/// may not have so much address space or memory ([`can_stage`]).
 ///
 /// # Safety
 /// As [`replace`].
@@ -491,12 +543,17 @@ pub unsafe fn move_from(stage: &Mmap, from: PageSpan, target: PageSpan) -> SysRe
             .map_err(|errno| SysError::new("mremap", errno))
     });
     let moved = moved.map_err(|sys| SysError { removed: plug(target), ..sys })?;
-    assert_eq!(address_of(moved), target.start().get(), "MREMAP_FIXED gives the address that was asked for");
+    assert_eq!(
+        address_of(moved),
+        target.start().get(),
+        "MREMAP_FIXED gives the address that was asked for"
+    );
     Ok(())
 }
 
-/// Whether the kernel moves such pages and leaves their area behind (MREMAP_DONTUNMAP, from 5.13 on for files). Tries it with one
-/// page, to where the kernel likes: that removes nothing if it fails, as it does on older ones.
+/// Whether the kernel moves such pages and leaves their area behind (MREMAP_DONTUNMAP, from 5.13 on
+/// for files). Tries it with one page, to where the kernel likes: that removes nothing if it fails,
+/// as it does on older ones.
 pub fn can_move_from(first_page: Pages<'_>) -> bool {
     let Some(page) = PageAligned::round_up(1) else { return false };
     let Ok(stage) = Mmap::new(page, first_page) else { return false };
@@ -515,8 +572,8 @@ pub fn can_move_from(first_page: Pages<'_>) -> bool {
     }
 }
 
-/// Whether pages of this kind may be moved from a stage: not where the kernel accounts for them, since it does so after it
-/// has removed what was there.
+/// Whether pages of this kind may be moved from a stage: not where the kernel accounts for them,
+/// since it does so after it has removed what was there.
 pub fn can_stage(sharing: Sharing) -> bool {
     let is_bounded = |limit: SysResult<Option<u64>>| limit.map_or(true, |limit| limit.is_some());
     let private_data_is_bounded =
@@ -525,8 +582,9 @@ pub fn can_stage(sharing: Sharing) -> bool {
         || sharing == Sharing::CopyOnWrite && private_data_is_bounded())
 }
 
-/// Whether pages of this kind may be moved from a stage now. A limit may have come since the stage was made (prlimit(1)); the
-/// kernel would find it passed when the old pages are gone, and then have no address space for others either.
+/// Whether pages of this kind may be moved from a stage now. A limit may have come since the stage
+/// was made (prlimit(1)); the kernel would find it passed when the old pages are gone, and then
+/// have no address space for others either.
 pub fn can_move_now(sharing: Sharing) -> bool {
     !limits::is_bounded_now(sharing == Sharing::CopyOnWrite)
 }
@@ -556,7 +614,8 @@ impl Mmap {
         Ok(Self { pointer, length, abandoned: AtomicBool::new(false) })
     }
 
-    /// The same at an address that leaves the same rest modulo 2 MiB as this offset: there, huge pages can be mapped as such.
+    /// The same at an address that leaves the same rest modulo 2 MiB as this offset: there, huge
+    /// pages can be mapped as such.
     pub fn new_congruent(length: PageAligned, pages: Pages<'_>, offset: u64) -> SysResult<Self> {
         let too_large = SysError::new("mmap", Errno::ENOMEM);
         let slack = PageAligned::new(HUGE_PAGE_BYTES).ok_or(too_large)?;
@@ -571,19 +630,24 @@ impl Mmap {
             PageSpan::between(span.end(), room.span().end()),
         ] {
             let Some(rest) = rest else { continue };
-            // SAFETY: as above. Where the process has no areas left for the cut it stays, as address space.
+            // SAFETY: as above. Where the process has no areas left for the cut it stays, as
+            // address space.
             let _ = unsafe { munmap(pointer(rest.start().get())?, to_usize(rest.length().get())) };
         }
         std::mem::forget(room);
-        Ok(Self { pointer: pointer(span.start().get())?, length, abandoned: AtomicBool::new(false) })
+        Ok(Self {
+            pointer: pointer(span.start().get())?,
+            length,
+            abandoned: AtomicBool::new(false),
+        })
     }
 
     pub fn address(&self) -> u64 {
         address_of(self.pointer)
     }
 
-    /// Somebody who can't be told may go on using the range: it stays mapped for good, with zeros in it that take no
-    /// memory until they are written.
+    /// Somebody who can't be told may go on using the range: it stays mapped for good, with zeros
+    /// in it that take no memory until they are written.
     pub fn abandon(&self) {
         self.abandoned.store(true, Ordering::Release);
         // SAFETY: the range is ours. If it fails, what is there stays there.
@@ -594,26 +658,33 @@ impl Mmap {
     /// A byte for each page: its lowest bit tells.
     pub fn resident(&self, span: PageSpan) -> Vec<u8> {
         let Some(span) = span.within(self.span()) else { return Vec::new() };
-        let pages = to_usize(span.length().get()).checked_div(to_usize(host_page_bytes())).unwrap_or(0);
+        let pages =
+            to_usize(span.length().get()).checked_div(to_usize(host_page_bytes())).unwrap_or(0);
         // None is known to be there where nothing can be kept.
         let Ok(mut resident) = alloc::zeroed(pages) else { return Vec::new() };
         let Ok(start) = pointer(span.start().get()) else { return Vec::new() };
         // SAFETY: mincore writes a byte for each page of the range.
-        let asked =
-            unsafe { libc::mincore(start.as_ptr(), to_usize(span.length().get()), resident.as_mut_ptr()) };
+        let asked = unsafe {
+            libc::mincore(start.as_ptr(), to_usize(span.length().get()), resident.as_mut_ptr())
+        };
         if asked != 0 {
             return Vec::new();
         }
         resident
     }
 
-    /// Unmaps the pages of a range, which are mapped again when they are touched. Of private ones, what was written is lost.
+    /// Unmaps the pages of a range, which are mapped again when they are touched. Of private ones,
+    /// what was written is lost.
     pub fn drop_pages(&self, span: PageSpan) -> SysResult<()> {
         inject::trip("madvise")?;
         let Some(span) = span.within(self.span()) else { return Ok(()) };
         // SAFETY: it is a mapping of ours, and no reference into it is ever made.
         unsafe {
-            madvise(pointer(span.start().get())?, to_usize(span.length().get()), MmapAdvise::MADV_DONTNEED)
+            madvise(
+                pointer(span.start().get())?,
+                to_usize(span.length().get()),
+                MmapAdvise::MADV_DONTNEED,
+            )
         }
         .map_err(|errno| SysError::new("madvise", errno))
     }
@@ -629,8 +700,9 @@ impl Drop for Mmap {
         if self.abandoned.load(Ordering::Acquire) {
             return;
         }
-        // SAFETY: the range is ours since `new`, and nobody can name it after this. It can fail only for want of
-        // VMAs when a neighbour merged with it; then the range stays mapped, which harms nobody.
+        // SAFETY: the range is ours since `new`, and nobody can name it after this. It can fail
+        // only for want of VMAs when a neighbour merged with it; then the range stays mapped, which
+        // harms nobody.
         let _ = unsafe { munmap(self.pointer, to_usize(self.length.get())) };
     }
 }
@@ -669,7 +741,8 @@ mod tests {
                 let whole = Mmap::new(pages(4), Pages::Zeros).unwrap();
                 let span = inner(&whole);
                 write(span.start().get(), b'z');
-                let file = Pages::File { fd: fd.as_fd(), offset: pages(1), sharing, is_memfd: true };
+                let file =
+                    Pages::File { fd: fd.as_fd(), offset: pages(1), sharing, is_memfd: true };
                 // SAFETY: inside `whole`.
                 unsafe { replace_by(strategy, span, file) }.unwrap();
                 assert_eq!(read(span.start().get()), b'A');
@@ -709,7 +782,8 @@ mod tests {
         assert!(vma.start <= span.start().get() && vma.end >= span.end().get() && vma.writable);
     }
 
-    /// The kernel calls a file's own mmap operation when the old pages are gone already. This file's always fails.
+    /// The kernel calls a file's own mmap operation when the old pages are gone already. This
+    /// file's always fails.
     #[test]
     fn a_file_that_refuses_to_be_mapped_leaves_what_was_there() {
         let Ok(file) = std::fs::File::open("/sys/kernel/notes") else { return };
@@ -717,7 +791,12 @@ mod tests {
         let span = inner(&whole);
         write(span.start().get(), b'z');
         for sharing in [Sharing::ReadOnly, Sharing::CopyOnWrite] {
-            let pages = Pages::File { fd: file.as_fd(), offset: PageAligned::ZERO, sharing, is_memfd: false };
+            let pages = Pages::File {
+                fd: file.as_fd(),
+                offset: PageAligned::ZERO,
+                sharing,
+                is_memfd: false,
+            };
             // SAFETY: inside `whole`.
             unsafe { replace(span, pages) }.unwrap_err();
             assert_eq!(read(span.start().get()), b'z');
@@ -768,9 +847,11 @@ mod tests {
     #[test]
     fn an_injected_failure_at_each_call_leaves_what_was_there() {
         let here = Some(std::thread::current().id());
-        for (strategy, call) in
-            [(Strategy::InPlace, "mmap"), (Strategy::MoveOver, "mmap"), (Strategy::MoveOver, "mremap")]
-        {
+        for (strategy, call) in [
+            (Strategy::InPlace, "mmap"),
+            (Strategy::MoveOver, "mmap"),
+            (Strategy::MoveOver, "mremap"),
+        ] {
             let whole = Mmap::new(pages(4), Pages::Zeros).unwrap();
             write(inner(&whole).start().get(), b'z');
             inject::arm(call, 0, libc::ENOMEM, here);

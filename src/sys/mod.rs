@@ -1,5 +1,6 @@
-//! Everything that calls the kernel. The rest of the crate makes no system call and holds no `unsafe` but where it
-//! says which pages may be replaced; a port to another kernel is a port of this folder.
+//! Everything that calls the kernel. The rest of the crate makes no system call and holds no
+//! `unsafe` but where it says which pages may be replaced; a port to another kernel is a port of
+//! this folder.
 //!
 //! - `page`: host pages, Wasm pages, and the types that keep bytes and pages apart
 //! - `mmap`: mappings, and replacing the pages of an address range without ever leaving a hole

@@ -1,7 +1,7 @@
 //! ELF notes of what is loaded into this process, in the order in which it was loaded.
 //!
-//! A library that carries a note of ours says what it is by that. The dynamic linker has the note in
-//! memory, so it can be read when the file is deleted or replaced, and under any C library.
+//! A library that carries a note of ours says what it is by that. The dynamic linker has the note
+//! in memory, so it can be read when the file is deleted or replaced, and under any C library.
 
 use super::to_usize;
 use libc::{c_int, c_void, dl_phdr_info, size_t};
@@ -53,10 +53,12 @@ unsafe extern "C" fn one(info: *mut dl_phdr_info, _: size_t, search: *mut c_void
             continue;
         }
         let start = info.dlpi_addr.wrapping_add(header.p_vaddr);
-        // SAFETY: the linker mapped all of this segment's file part, readable, and keeps it while it calls:
-        // unloading waits for the lock that it holds.
+        // SAFETY: the linker mapped all of this segment's file part, readable, and keeps it while
+        // it calls: unloading waits for the lock that it holds.
         let bytes = unsafe { slice::from_raw_parts(start as *const u8, to_usize(header.p_memsz)) };
-        for bytes in parse(bytes, if header.p_align == 8 { 8 } else { 4 }, search.owner, search.kind) {
+        for bytes in
+            parse(bytes, if header.p_align == 8 { 8 } else { 4 }, search.owner, search.kind)
+        {
             let path = if info.dlpi_name.is_null() {
                 String::new()
             } else {

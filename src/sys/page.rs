@@ -11,7 +11,10 @@ pub fn host_page_bytes() -> u64 {
     *BYTES.get_or_init(|| {
         let bytes = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten();
         let bytes = bytes.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(4096);
-        assert!(bytes.is_power_of_two() && bytes <= WASM_PAGE_BYTES, "a Wasm page holds whole host pages");
+        assert!(
+            bytes.is_power_of_two() && bytes <= WASM_PAGE_BYTES,
+            "a Wasm page holds whole host pages"
+        );
         bytes
     })
 }
@@ -55,8 +58,8 @@ fn host_page_mask() -> u64 {
     host_page_bytes().wrapping_sub(1)
 }
 
-/// What one entry of a page table maps at most where host pages are 4 KiB: a huge page of x64 and arm64. Elsewhere it is a
-/// number like others, good for nothing and bad for nothing.
+/// What one entry of a page table maps at most where host pages are 4 KiB: a huge page of x64 and
+/// arm64. Elsewhere it is a number like others, good for nothing and bad for nothing.
 pub const HUGE_PAGE_BYTES: u64 = 2 << 20;
 
 /// A non-empty range of whole host pages: offsets into a linear memory, or addresses.
@@ -92,8 +95,8 @@ impl PageSpan {
 
     /// Its first pages, at most so many bytes of them, and at least one page.
     pub fn first(self, bytes: u64) -> Self {
-        let length =
-            PageAligned::round_down(bytes).max(PageAligned::new(host_page_bytes()).unwrap_or_default());
+        let length = PageAligned::round_down(bytes)
+            .max(PageAligned::new(host_page_bytes()).unwrap_or_default());
         let end = self.start.checked_add(length).unwrap_or(self.end).min(self.end);
         Self { start: self.start, end }
     }

@@ -1,7 +1,8 @@
-//! What single system calls tell about one page, however many VMAs the process has. All are safe in a signal handler, and
-//! change nothing.
+//! What single system calls tell about one page, however many VMAs the process has. All are safe in
+//! a signal handler, and change nothing.
 //!
-//! They are for kernels without PROCMAP_QUERY, where the VMA of an address is known by the text of the whole map only.
+//! They are for kernels without PROCMAP_QUERY, where the VMA of an address is known by the text of
+//! the whole map only.
 
 use super::kept::KeptFile;
 use super::page::host_page_bytes;
@@ -10,7 +11,8 @@ use nix::errno::Errno;
 use std::os::fd::AsRawFd;
 use std::ptr;
 
-/// Addressed by position, and so one description for all threads. Reads of it pass over protection (FOLL_FORCE).
+/// Addressed by position, and so one description for all threads. Reads of it pass over protection
+/// (FOLL_FORCE).
 pub(super) static MEMORY: KeptFile = KeptFile::new(c"/proc/self/mem");
 static PAGEMAP: KeptFile = KeptFile::new(c"/proc/self/pagemap");
 
@@ -28,9 +30,11 @@ pub fn is_prepared_for_handler() -> bool {
 pub fn is_readable(address: u64) -> bool {
     const SIGNAL_SET_BYTES: usize = 8;
     const NO_SUCH_HOW: libc::c_int = -1;
-    // The kernel copies the set in before it looks at what is to be done with it (kernel/signal.c): EFAULT or EINVAL.
+    // The kernel copies the set in before it looks at what is to be done with it (kernel/signal.c):
+    // EFAULT or EINVAL.
     let aligned = to_usize(address & !7);
-    // SAFETY: there is no such operation, so nothing is done but reading eight bytes, which the kernel checks.
+    // SAFETY: there is no such operation, so nothing is done but reading eight bytes, which the
+    // kernel checks.
     let result = unsafe {
         libc::syscall(
             libc::SYS_rt_sigprocmask,
@@ -43,13 +47,16 @@ pub fn is_readable(address: u64) -> bool {
     result == -1 && Errno::last() == Errno::EINVAL
 }
 
-/// Whether a write to this address would succeed now. A private page becomes the process's own by it, as by the write.
+/// Whether a write to this address would succeed now. A private page becomes the process's own by
+/// it, as by the write.
 pub fn is_writable(address: u64) -> bool {
-    // Adds 0 to the word, then wakes nobody who waits for it: its value would have to be -1, and that nobody waits for.
+    // Adds 0 to the word, then wakes nobody who waits for it: its value would have to be -1, and
+    // that nobody waits for.
     let operation = (libc::FUTEX_OP_ADD << 28) | (libc::FUTEX_OP_CMP_EQ << 24) | 0xfff;
     let unused = 0_u32;
     let aligned = to_usize(address & !3);
-    // SAFETY: the word keeps its value, atomically, whoever writes it; the kernel checks the access. `unused` is ours.
+    // SAFETY: the word keeps its value, atomically, whoever writes it; the kernel checks the
+    // access. `unused` is ours.
     let result = unsafe {
         libc::syscall(
             libc::SYS_futex,
@@ -64,7 +71,8 @@ pub fn is_writable(address: u64) -> bool {
     result >= 0
 }
 
-/// Reads bytes of the process's memory past its protection; false: they are not there. `None`: that can't be told now.
+/// Reads bytes of the process's memory past its protection; false: they are not there. `None`: that
+/// can't be told now.
 pub(super) fn read_past_protection(address: u64, bytes: &mut [u8]) -> Option<bool> {
     let position = i64::try_from(address).ok()?;
     let read = MEMORY.with(|memory| {
@@ -74,12 +82,14 @@ pub(super) fn read_past_protection(address: u64, bytes: &mut [u8]) -> Option<boo
     read.ok().map(|read| usize::try_from(read) == Ok(bytes.len()))
 }
 
-/// Whether there is a page at this address, accessible or not, and its contents can be had. Brings it in.
+/// Whether there is a page at this address, accessible or not, and its contents can be had. Brings
+/// it in.
 pub fn is_there(address: u64) -> bool {
     read_past_protection(address, &mut [0]) == Some(true)
 }
 
-/// Whether the page at this address is there and is a file's: not a copy, nor anonymous memory. Brings it in.
+/// Whether the page at this address is there and is a file's: not a copy, nor anonymous memory.
+/// Brings it in.
 pub fn is_file_page(address: u64) -> bool {
     const ENTRY_BYTES: usize = 8;
     const FILE_OR_SHARED: u64 = 1 << 61;
@@ -88,12 +98,15 @@ pub fn is_file_page(address: u64) -> bool {
         return false;
     }
     let index = address.checked_div(host_page_bytes()).unwrap_or(0);
-    let position = index.checked_mul(super::to_u64(ENTRY_BYTES)).and_then(|at| i64::try_from(at).ok());
+    let position =
+        index.checked_mul(super::to_u64(ENTRY_BYTES)).and_then(|at| i64::try_from(at).ok());
     let Some(position) = position else { return false };
     let mut entry = [0_u8; ENTRY_BYTES];
     let read = PAGEMAP.with(|pagemap| {
         // SAFETY: the kernel writes at most so many bytes into `entry`.
-        unsafe { libc::pread(pagemap.as_raw_fd(), entry.as_mut_ptr().cast(), ENTRY_BYTES, position) }
+        unsafe {
+            libc::pread(pagemap.as_raw_fd(), entry.as_mut_ptr().cast(), ENTRY_BYTES, position)
+        }
     });
     let entry = u64::from_ne_bytes(entry);
     read.is_ok_and(|read| usize::try_from(read) == Ok(ENTRY_BYTES))
@@ -113,8 +126,12 @@ mod tests {
         prepare_for_handler();
         let page = PageAligned::round_up(1).unwrap();
         let fd = crate::sys::memfd::create("asked", page.get()).unwrap();
-        let file =
-            |sharing| Pages::File { fd: fd.as_fd(), offset: PageAligned::ZERO, sharing, is_memfd: true };
+        let file = |sharing| Pages::File {
+            fd: fd.as_fd(),
+            offset: PageAligned::ZERO,
+            sharing,
+            is_memfd: true,
+        };
         for (pages, readable, writable, is_file) in [
             (file(Sharing::ReadOnly), true, false, true),
             (file(Sharing::Shared), true, true, true),
@@ -132,11 +149,18 @@ mod tests {
             }
         }
         // Past the end of its file, a page is neither. And nothing is, where nothing is mapped.
-        let map = Mmap::new(PageAligned::round_up(page.get() + 1).unwrap(), file(Sharing::Shared)).unwrap();
+        let map = Mmap::new(PageAligned::round_up(page.get() + 1).unwrap(), file(Sharing::Shared))
+            .unwrap();
         let past = map.address() + page.get();
-        assert_eq!((is_readable(past), is_writable(past), is_file_page(past)), (false, false, false));
+        assert_eq!(
+            (is_readable(past), is_writable(past), is_file_page(past)),
+            (false, false, false)
+        );
         drop(map);
-        assert_eq!((is_readable(past), is_writable(past), is_file_page(past)), (false, false, false));
+        assert_eq!(
+            (is_readable(past), is_writable(past), is_file_page(past)),
+            (false, false, false)
+        );
     }
 
     #[test]

@@ -1,12 +1,13 @@
-//! Which pages of a range are this process's own: in anonymous memory those that were ever written, in a private mapping of
-//! a file those that were written since it was mapped.
+//! Which pages of a range are this process's own: in anonymous memory those that were ever written,
+//! in a private mapping of a file those that were written since it was mapped.
 //!
-//! PAGEMAP_SCAN (kernel 6.7) walks the page tables and tells. What it costs (measured on 6.18): some 1.5 us for each
-//! 2 MiB in which any page is mapped, and about 11 ns for each file page that is; nothing for what was never touched, and next
-//! to nothing for what is mapped by entries for 2 MiB.
+//! PAGEMAP_SCAN (kernel 6.7) walks the page tables and tells. What it costs (measured on 6.18):
+//! some 1.5 us for each 2 MiB in which any page is mapped, and about 11 ns for each file page that
+//! is; nothing for what was never touched, and next to nothing for what is mapped by entries for 2
+//! MiB.
 //!
-//! A page that was swapped out is as much the process's own as one in memory, but not "present": both are asked for.
-//! (wasmtime left the first kind out for a year; its pull request 14357.)
+//! A page that was swapped out is as much the process's own as one in memory, but not "present":
+//! both are asked for. (wasmtime left the first kind out for a year; its pull request 14357.)
 
 use super::page::{PageAligned, PageSpan, host_page_bytes};
 use super::{SysError, SysResult, inject, to_u64};
@@ -62,10 +63,11 @@ const REGIONS: usize = 256;
 /// Which pages are looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Which {
-    /// The process's own in anonymous memory: not the kernel's page of zeros, and there, in memory or swapped out.
+    /// The process's own in anonymous memory: not the kernel's page of zeros, and there, in memory
+    /// or swapped out.
     Own,
-    /// The process's own in a private mapping of a file: not the file's. Here the page of zeros is one that was written (samepage merging puts
-    /// it there).
+    /// The process's own in a private mapping of a file: not the file's. Here the page of zeros is
+    /// one that was written (samepage merging puts it there).
     OwnOfFile,
     /// What was only read, mapped one by one: a file's, or the page of zeros.
     SmallClean,
@@ -112,10 +114,12 @@ impl Run {
     }
 }
 
-/// Scans by the descriptor that is kept. A script that closes descriptors by number may have closed it, and another file may have
-/// its number now: where that one knows no such call, it is opened anew, and the number left to whom it belongs to.
+/// Scans by the descriptor that is kept. A script that closes descriptors by number may have closed
+/// it, and another file may have its number now: where that one knows no such call, it is opened
+/// anew, and the number left to whom it belongs to.
 fn scan_kept(argument: &mut ScanArgument) -> SysResult<c_int> {
-    // SAFETY: the kernel writes into `argument` and at most `vec_len` of the regions at `vec`, which the caller holds. No flag is set, so no page changes.
+    // SAFETY: the kernel writes into `argument` and at most `vec_len` of the regions at `vec`,
+    // which the caller holds. No flag is set, so no page changes.
     let mut scan = |fd: RawFd| unsafe { pagemap_scan(fd, argument) };
     let kept = PAGEMAP.load(Ordering::Acquire);
     if kept >= 0 {
@@ -126,7 +130,10 @@ fn scan_kept(argument: &mut ScanArgument) -> SysResult<c_int> {
     }
     let fresh = open_pagemap()?;
     let found = scan(fresh.as_raw_fd()).map_err(|errno| SysError::new("ioctl", errno))?;
-    if PAGEMAP.compare_exchange(kept, fresh.as_raw_fd(), Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+    if PAGEMAP
+        .compare_exchange(kept, fresh.as_raw_fd(), Ordering::AcqRel, Ordering::Relaxed)
+        .is_ok()
+    {
         let _ = fresh.into_raw_fd();
     }
     Ok(found)
@@ -135,8 +142,9 @@ fn scan_kept(argument: &mut ScanArgument) -> SysResult<c_int> {
 /// Cleared where the kernel does not know the call, or a sandbox forbids it.
 static SCAN_WORKS: AtomicBool = AtomicBool::new(true);
 
-/// Shows all runs of a range in order, until `most_pages` pages were shown. Gives up to where it has looked: the end, unless there
-/// may be more. An error: the kernel can't tell, and of the rest of the range nothing is known.
+/// Shows all runs of a range in order, until `most_pages` pages were shown. Gives up to where it
+/// has looked: the end, unless there may be more. An error: the kernel can't tell, and of the rest
+/// of the range nothing is known.
 pub fn scan(
     span: PageSpan,
     which: Which,
@@ -169,7 +177,8 @@ pub fn scan(
             Ok(found) => found,
             Err(SysError { errno: Errno::EINTR, .. }) => continue,
             Err(sys) => {
-                if matches!(sys.errno, Errno::ENOTTY | Errno::EINVAL | Errno::EPERM | Errno::ENOSYS) {
+                if matches!(sys.errno, Errno::ENOTTY | Errno::EINVAL | Errno::EPERM | Errno::ENOSYS)
+                {
                     SCAN_WORKS.store(false, Ordering::Relaxed);
                 }
                 return Err(sys);
@@ -191,8 +200,8 @@ pub fn scan(
     Ok(at)
 }
 
-/// The process's own by reading the pagemap (any kernel), a page after the other: for calls that may take long. The kernel's page of zeros
-/// counts as the process's own here.
+/// The process's own by reading the pagemap (any kernel), a page after the other: for calls that
+/// may take long. The kernel's page of zeros counts as the process's own here.
 pub fn read(span: PageSpan, mut show: impl FnMut(Run)) -> SysResult<()> {
     const FILE_OR_SHARED: u64 = 1 << 61;
     const SWAPPED: u64 = 1 << 62;
@@ -290,7 +299,8 @@ mod tests {
             assert!((5..=40).contains(&walked), "{walked}");
             let mut by_reading = Vec::new();
             read(map.span(), |run| by_reading.push(run.span)).unwrap();
-            let own: Vec<PageSpan> = [3, 4, 40].into_iter().map(|index| page(&map, index)).collect();
+            let own: Vec<PageSpan> =
+                [3, 4, 40].into_iter().map(|index| page(&map, index)).collect();
             assert!(own.iter().all(|page| by_reading.contains(page)));
         }
     }
@@ -298,7 +308,8 @@ mod tests {
     #[test]
     fn more_runs_than_one_call_gives_are_all_found() {
         let pages = 4 * REGIONS as u64;
-        let map = Mmap::new(PageAligned::new(pages * host_page_bytes()).unwrap(), Pages::Zeros).unwrap();
+        let map =
+            Mmap::new(PageAligned::new(pages * host_page_bytes()).unwrap(), Pages::Zeros).unwrap();
         let own: Vec<u64> = (0..pages).step_by(2).collect();
         own.iter().for_each(|index| write(&map, *index));
         let Some(all) = found(&map, u64::MAX) else { return };

@@ -1,8 +1,9 @@
 //! Where V8's next reservation will be.
 //!
-//! A file's huge pages can be mapped as such only where host address and offset in the file leave the same rest modulo 2 MiB. V8 takes what the
-//! kernel gives it and keeps 64 KiB of alignment, so a memory may begin at any Wasm page. But the kernel gives the top of the highest
-//! gap that is large enough, so whoever fills a little of that gap's top moves what comes next:
+//! A file's huge pages can be mapped as such only where host address and offset in the file leave
+//! the same rest modulo 2 MiB. V8 takes what the kernel gives it and keeps 64 KiB of alignment, so
+//! a memory may begin at any Wasm page. But the kernel gives the top of the highest gap that is
+//! large enough, so whoever fills a little of that gap's top moves what comes next:
 //!
 //! ```text
 //!      gap |                                              | in use      the top of the gap is at any page
@@ -22,15 +23,18 @@ use std::ffi::c_void;
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 
-/// How many gaps are tried: one that is just large enough for a reservation is not for the filler too.
+/// How many gaps are tried: one that is just large enough for a reservation is not for the filler
+/// too.
 const ATTEMPTS: usize = 4;
 
-/// Makes the kernel give a reservation to come, `below_bytes` and `above_bytes` around its base, such a place that the base is at a multiple of 2 MiB,
-/// for as long as what is returned lives. `None`: there is no room for it, and fillers would be in its way.
+/// Makes the kernel give a reservation to come, `below_bytes` and `above_bytes` around its base,
+/// such a place that the base is at a multiple of 2 MiB, for as long as what is returned lives.
+/// `None`: there is no room for it, and fillers would be in its way.
 pub fn prepare(below_bytes: u64, above_bytes: u64) -> Option<Vec<Filler>> {
     // V8 asks for as much more as aligning it to a Wasm page may take, and gives the rest back.
     let asked = [above_bytes, WASM_PAGE_BYTES.saturating_sub(host_page_bytes())];
-    let asked = asked.into_iter().try_fold(below_bytes, u64::checked_add).and_then(PageAligned::new);
+    let asked =
+        asked.into_iter().try_fold(below_bytes, u64::checked_add).and_then(PageAligned::new);
     let mut fillers = Vec::new();
     for _ in 0..=ATTEMPTS {
         let trial = Filler::new(asked?).ok()?;
@@ -54,7 +58,8 @@ impl Filler {
     /// Address space of so many bytes, where the kernel gives it.
     fn new(length: PageAligned) -> SysResult<Self> {
         inject::trip("mmap_filler")?;
-        let size = NonZeroUsize::new(to_usize(length.get())).ok_or(SysError::new("mmap", Errno::EINVAL))?;
+        let size = NonZeroUsize::new(to_usize(length.get()))
+            .ok_or(SysError::new("mmap", Errno::EINVAL))?;
         // As V8 asks for its own.
         let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE;
         // SAFETY: without a fixed address nothing is replaced.
@@ -86,7 +91,8 @@ impl Filler {
 
 impl Drop for Filler {
     fn drop(&mut self) {
-        // SAFETY: the range is ours since `new`, and nobody knows it. If it fails, it stays address space that nobody uses.
+        // SAFETY: the range is ours since `new`, and nobody knows it. If it fails, it stays address
+        // space that nobody uses.
         let _ = unsafe { munmap(self.pointer, to_usize(self.length.get())) };
     }
 }
@@ -107,9 +113,12 @@ mod tests {
         let mut held = Vec::new();
         let mut filled = 0;
         for wasm_pages in 1..40 {
-            // The tests of other threads map and unmap meanwhile: it is the way that is tested, not the luck.
+            // The tests of other threads map and unmap meanwhile: it is the way that is tested, not
+            // the luck.
             let placed = (0..100).any(|_| {
-                held.push(Filler::new(PageAligned::new(wasm_pages * WASM_PAGE_BYTES).unwrap()).unwrap());
+                held.push(
+                    Filler::new(PageAligned::new(wasm_pages * WASM_PAGE_BYTES).unwrap()).unwrap(),
+                );
                 let fillers = prepare(below, above);
                 filled += fillers.as_ref().map_or(0, Vec::len);
                 let reservation = reserve(below, above);
@@ -129,7 +138,8 @@ mod tests {
         let in_one_of_many = (0..100).any(|_| {
             // Of three side by side, at no multiple, the first and last stay.
             let _skew = Filler::new(PageAligned::new(3 * WASM_PAGE_BYTES).unwrap()).unwrap();
-            let reservations = [reserve(below, above), reserve(below, above), reserve(below, above)];
+            let reservations =
+                [reserve(below, above), reserve(below, above), reserve(below, above)];
             let [_first, gap, _last] = reservations;
             let is_skewed = !gap.base(below).unwrap().is_multiple_of(HUGE_PAGE_BYTES);
             drop(gap);

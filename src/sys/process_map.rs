@@ -1,15 +1,16 @@
 //! What lies where in this process, by the kernel's own account.
 //!
-//! One address is looked up with the ioctl PROCMAP_QUERY (kernel 6.11), which costs the same however many VMAs the process
-//! has. Where it is not there, `/proc/self/maps` is read as text.
+//! One address is looked up with the ioctl PROCMAP_QUERY (kernel 6.11), which costs the same
+//! however many VMAs the process has. Where it is not there, `/proc/self/maps` is read as text.
 //!
 //! # How the text is read without tearing
 //!
-//! The kernel keeps in each open file description where a reader is: the address of the next VMA, and what of the last line
-//! was not fetched yet. Who reads on at the offset where that reader left off gets whole lines, whatever has
-//! changed meanwhile. At any other offset the kernel counts bytes from the start through a map that may be another one by
-//! now (`traverse` in fs/seq_file.c), and lines tear. So a description belongs to one reader from its first read to its
-//! last: there is a pool of them, each claimed by a flag, and where all are taken one is opened.
+//! The kernel keeps in each open file description where a reader is: the address of the next VMA,
+//! and what of the last line was not fetched yet. Who reads on at the offset where that reader left
+//! off gets whole lines, whatever has changed meanwhile. At any other offset the kernel counts
+//! bytes from the start through a map that may be another one by now (`traverse` in fs/seq_file.c),
+//! and lines tear. So a description belongs to one reader from its first read to its last: there is
+//! a pool of them, each claimed by a flag, and where all are taken one is opened.
 
 use super::kept::KeptFile;
 use super::page_query;
@@ -43,7 +44,8 @@ impl Vma {
     }
 }
 
-/// For tests: set in the environment to `text`, the map is read as on kernels before 6.11. Read once.
+/// For tests: set in the environment to `text`, the map is read as on kernels before 6.11. Read
+/// once.
 const SWITCH: &str = "WASM_HOSTMAP_PROCESS_MAP";
 
 /// How the kernel is asked; a [`Way`].
@@ -114,11 +116,14 @@ pub fn for_each(mut look: impl FnMut(&Vma)) -> SysResult<()> {
     })
 }
 
-/// Looks at the VMAs from the one that holds an address on, or the next one above it, for as long as `look` wants more.
+/// Looks at the VMAs from the one that holds an address on, or the next one above it, for as long
+/// as `look` wants more.
 pub fn for_each_from(address: u64, mut look: impl FnMut(&Vma) -> ControlFlow<()>) -> SysResult<()> {
     if way_found() == Way::Text {
         prepared();
-        return read_text(|vma| if vma.end > address { look(vma) } else { ControlFlow::Continue(()) });
+        return read_text(
+            |vma| if vma.end > address { look(vma) } else { ControlFlow::Continue(()) },
+        );
     }
     let mut at = address;
     while let Some(vma) = at_or_after(at)? {
@@ -194,14 +199,15 @@ nix::ioctl_readwrite!(procmap_query, b'f', 17, ProcmapQuery);
 
 const PATH: &std::ffi::CStr = c"/proc/self/maps";
 
-/// For queries, which don't depend on where a reader is: one for all threads. It stands for this process's memory as long as
-/// the process lives.
+/// For queries, which don't depend on where a reader is: one for all threads. It stands for this
+/// process's memory as long as the process lives.
 static MAP: KeptFile = KeptFile::new(PATH);
 
 /// `None`: the kernel can't be asked this way, now or ever. Safe in a handler.
 fn query(address: u64) -> Option<SysResult<Option<Vma>>> {
     let answer = match MAP.unchecked().map(|map| query_by(map, address)) {
-        // Somebody closed a descriptor that was not theirs, and its number may be another file's; or there never was one.
+        // Somebody closed a descriptor that was not theirs, and its number may be another file's;
+        // or there never was one.
         None | Some(Err(SysError { errno: Errno::EBADF | Errno::ENOTTY | Errno::EINVAL, .. }))
             if !MAP.is_same() =>
         {
@@ -237,7 +243,8 @@ fn query_by(map: BorrowedFd<'_>, address: u64) -> SysResult<Option<Vma>> {
         query_addr: address,
         ..ProcmapQuery::default()
     };
-    // SAFETY: the kernel writes into `query` alone, whose size it was told; no name or build id is asked for.
+    // SAFETY: the kernel writes into `query` alone, whose size it was told; no name or build id is
+    // asked for.
     match unsafe { procmap_query(map.as_raw_fd(), &raw mut query) } {
         Ok(_) => Ok(Some(Vma {
             start: query.vma_start,
@@ -259,12 +266,14 @@ pub fn is_prepared_for_handler() -> bool {
     match way() {
         Way::Query => MAP.is_ready(),
         Way::Text => {
-            page_query::is_prepared_for_handler() && READERS.iter().all(|reader| reader.map.is_ready())
+            page_query::is_prepared_for_handler()
+                && READERS.iter().all(|reader| reader.map.is_ready())
         }
     }
 }
 
-/// Opens what [`holding_in_handler`] asks, so that it need not. An error: the process has no descriptor left now.
+/// Opens what [`holding_in_handler`] asks, so that it need not. An error: the process has no
+/// descriptor left now.
 pub fn prepare_for_handler() -> SysResult<()> {
     // Finds out which way works.
     at_or_after(0)?;
@@ -277,8 +286,8 @@ pub fn prepare_for_handler() -> SysResult<()> {
     }
 }
 
-/// The VMA that holds an address, asked in a signal handler: no lock, no allocation. `None`: there is none, or the
-/// kernel would not tell.
+/// The VMA that holds an address, asked in a signal handler: no lock, no allocation. `None`: there
+/// is none, or the kernel would not tell.
 pub fn holding_in_handler(address: u64) -> Option<Vma> {
     let holds = |vma: &Vma| vma.start <= address && address < vma.end;
     if way() == Way::Query
@@ -313,8 +322,9 @@ struct Reader {
     buffer: UnsafeCell<[u8; READ_BYTES]>,
 }
 
-// SAFETY: `buffer` is touched by one thread at a time: the one that has claimed the reader. (Which interrupts itself by no
-// handler that would wait: a handler that finds it claimed takes another reader.)
+// SAFETY: `buffer` is touched by one thread at a time: the one that has claimed the reader. (Which
+// interrupts itself by no handler that would wait: a handler that finds it claimed takes another
+// reader.)
 unsafe impl Sync for Reader {}
 
 static READERS: [Reader; POOL] = [const {
@@ -328,19 +338,22 @@ static READERS: [Reader; POOL] = [const {
 /// Has a description of the text kept, where many will be read. Without one each reading opens it.
 fn prepared() {
     if way() == Way::Text
-        && let Some(reader) = READERS.iter().find(|reader| !reader.is_claimed.load(Ordering::Relaxed))
+        && let Some(reader) =
+            READERS.iter().find(|reader| !reader.is_claimed.load(Ordering::Relaxed))
         && !reader.map.is_ready()
     {
         let _ = reader.map.prepare();
     }
 }
 
-/// Shows the VMAs in order of address, for as long as `look` wants more. Safe in a handler, if `look` is. `look` must not panic.
+/// Shows the VMAs in order of address, for as long as `look` wants more. Safe in a handler, if
+/// `look` is. `look` must not panic.
 fn read_text(look: impl FnMut(&Vma) -> ControlFlow<()>) -> SysResult<()> {
     inject::trip("open_map")?;
     let claim = |reader: &&Reader| !reader.is_claimed.swap(true, Ordering::Acquire);
     if let Some(reader) = READERS.iter().find(claim) {
-        // SAFETY: this thread has just claimed it, and nobody else touches it until the flag is cleared.
+        // SAFETY: this thread has just claimed it, and nobody else touches it until the flag is
+        // cleared.
         let buffer = unsafe { &mut *reader.buffer.get() };
         let done = reader.map.with(|map| read_lines(map, buffer, look));
         reader.is_claimed.store(false, Ordering::Release);
@@ -367,7 +380,9 @@ fn read_lines(
     loop {
         inject::trip("pread_map")?;
         // SAFETY: the kernel writes at most the buffer's length into it.
-        let read = unsafe { libc::pread(map.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), offset) };
+        let read = unsafe {
+            libc::pread(map.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), offset)
+        };
         let Ok(read) = usize::try_from(read) else {
             match Errno::last() {
                 Errno::EINTR => continue,
@@ -405,8 +420,8 @@ fn read_lines(
     }
 }
 
-/// Whether every byte of `[start, end)` is mapped and inaccessible. VMAs that touch and have the same access are
-/// one to the kernel, so their edges say nothing: the range is walked.
+/// Whether every byte of `[start, end)` is mapped and inaccessible. VMAs that touch and have the
+/// same access are one to the kernel, so their edges say nothing: the range is walked.
 pub fn is_inaccessible(start: u64, end: u64) -> SysResult<bool> {
     Ok(inaccessible_until(start, end)? >= end)
 }
@@ -488,7 +503,9 @@ mod tests {
             173_521
         );
         assert!(parse_line(b"7ffc0-7ffd0 ---p 00000000 00:00 0").unwrap().is_inaccessible());
-        for torn in ["nonsense", "-7ffd0 ---p 00000000 00:00 0", "7ffc0-7ffd0 ---p 0000", "7ffc0-7ffd0"] {
+        for torn in
+            ["nonsense", "-7ffd0 ---p 00000000 00:00 0", "7ffc0-7ffd0 ---p 0000", "7ffc0-7ffd0"]
+        {
             assert!(parse_line(torn.as_bytes()).is_none(), "{torn}");
         }
         let mut count = 0;
@@ -500,15 +517,20 @@ mod tests {
     fn readers_of_the_text_at_once_see_no_torn_line_while_the_map_changes() {
         let page = PageAligned::round_up(1).unwrap();
         let fd = crate::sys::memfd::create("constant", 1 << 20).unwrap();
-        let file =
-            |sharing| Pages::File { fd: fd.as_fd(), offset: PageAligned::ZERO, sharing, is_memfd: true };
+        let file = |sharing| Pages::File {
+            fd: fd.as_fd(),
+            offset: PageAligned::ZERO,
+            sharing,
+            is_memfd: true,
+        };
         let constant = Mmap::new(page, file(Sharing::ReadOnly)).unwrap();
         let inode = crate::sys::file::status(&fd).unwrap().inode;
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
-                    let maps: Vec<Mmap> = (0..40).map(|_| Mmap::new(page, Pages::Zeros).unwrap()).collect();
+                    let maps: Vec<Mmap> =
+                        (0..40).map(|_| Mmap::new(page, Pages::Zeros).unwrap()).collect();
                     let others: Vec<Mmap> =
                         (0..40).map(|_| Mmap::new(page, file(Sharing::Shared)).unwrap()).collect();
                     drop((maps, others));

@@ -1,8 +1,8 @@
-//! The handler for SIGSEGV and SIGBUS: above whatever handler there is, Node's to begin with, and handing on every
-//! fault that is not ours.
+//! The handler for SIGSEGV and SIGBUS: above whatever handler there is, Node's to begin with, and
+//! handing on every fault that is not ours.
 //!
-//! Code that runs in it may have interrupted anything: it uses atomics and system calls, never a lock, an allocation
-//! or std's I/O. It takes little stack: a few KiB.
+//! Code that runs in it may have interrupted anything: it uses atomics and system calls, never a
+//! lock, an allocation or std's I/O. It takes little stack: a few KiB.
 
 use super::{SysError, SysResult, inject};
 use nix::errno::Errno;
@@ -68,7 +68,8 @@ impl Fault {
     pub fn program_counter(&self) -> u64 {
         let context = self.context.cast::<libc::ucontext_t>();
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: the kernel made this context for the handler that `self` lives in; SA_SIGINFO is set.
+        // SAFETY: the kernel made this context for the handler that `self` lives in; SA_SIGINFO is
+        // set.
         return unsafe { (*context).uc_mcontext.gregs }
             .get(usize::try_from(libc::REG_RIP).unwrap_or(0))
             .copied()
@@ -82,10 +83,12 @@ impl Fault {
     /// Whether it was an access that writes. `None`: the processor does not say.
     #[cfg(target_arch = "x86_64")]
     pub fn is_write(&self) -> Option<bool> {
-        // The processor's error code: bit 1 is set for a write, bit 4 for the fetch of an instruction (Intel SDM, 4.7).
+        // The processor's error code: bit 1 is set for a write, bit 4 for the fetch of an
+        // instruction (Intel SDM, 4.7).
         const WRITE: i64 = 1 << 1;
         const FETCH: i64 = 1 << 4;
-        // SAFETY: the kernel made this context for the handler that `self` lives in; SA_SIGINFO is set.
+        // SAFETY: the kernel made this context for the handler that `self` lives in; SA_SIGINFO is
+        // set.
         let error = unsafe { (*self.context.cast::<libc::ucontext_t>()).uc_mcontext.gregs };
         let error = error.get(usize::try_from(libc::REG_ERR).unwrap_or(0)).copied()?;
         (error & FETCH == 0).then_some(error & WRITE != 0)
@@ -97,23 +100,29 @@ impl Fault {
         // `struct esr_context` of asm/sigcontext.h, somewhere in the records after the registers.
         const ESR_MAGIC: u32 = 0x4553_5201;
         const RECORDS_BYTES: usize = 4096;
-        // Bits of the syndrome (Arm ARM, ESR_EL1): the class, 0x24 for a data abort of the process; bit 6 for a write.
+        // Bits of the syndrome (Arm ARM, ESR_EL1): the class, 0x24 for a data abort of the process;
+        // bit 6 for a write.
         const CLASS_SHIFT: u32 = 26;
         const CLASS: u64 = 0x3f;
         const DATA_ABORT: u64 = 0x24;
         const WRITE: u64 = 1 << 6;
-        // SAFETY: the kernel made this context for the handler that `self` lives in; SA_SIGINFO is set.
-        let pstate = unsafe { &raw const (*self.context.cast::<libc::ucontext_t>()).uc_mcontext.pstate };
-        let records = (pstate as usize).checked_add(size_of_val(&0_u64))?.checked_next_multiple_of(16)?;
+        // SAFETY: the kernel made this context for the handler that `self` lives in; SA_SIGINFO is
+        // set.
+        let pstate =
+            unsafe { &raw const (*self.context.cast::<libc::ucontext_t>()).uc_mcontext.pstate };
+        let records =
+            (pstate as usize).checked_add(size_of_val(&0_u64))?.checked_next_multiple_of(16)?;
         let mut offset = 0_usize;
         while offset.checked_add(16)? <= RECORDS_BYTES {
             let record = records.checked_add(offset)? as *const u32;
-            // SAFETY: inside the records, whose end was just compared; each starts with a magic number and its size.
+            // SAFETY: inside the records, whose end was just compared; each starts with a magic
+            // number and its size.
             let (magic, size) = unsafe { (record.read(), record.add(1).read()) };
             if magic == ESR_MAGIC {
                 // SAFETY: as above; the syndrome follows the head.
                 let syndrome = unsafe { record.add(2).cast::<u64>().read_unaligned() };
-                return (syndrome >> CLASS_SHIFT & CLASS == DATA_ABORT).then_some(syndrome & WRITE != 0);
+                return (syndrome >> CLASS_SHIFT & CLASS == DATA_ABORT)
+                    .then_some(syndrome & WRITE != 0);
             }
             if magic == 0 || size < 8 {
                 return None;
@@ -124,8 +133,8 @@ impl Fault {
     }
 }
 
-/// Decides on a fault. True: it was seen to, and the thread goes on, at the same instruction or where the context says
-/// by now. False: it is somebody else's.
+/// Decides on a fault. True: it was seen to, and the thread goes on, at the same instruction or
+/// where the context says by now. False: it is somebody else's.
 pub type Decide = fn(&Fault) -> bool;
 
 /// The decision, once a handler is there to ask for it.
@@ -135,7 +144,8 @@ static DECIDE: OnceLock<Decide> = OnceLock::new();
 ///
 /// # Safety
 /// Points to a leaked box, which is never freed or changed.
-static PREVIOUS: [AtomicPtr<libc::sigaction>; 2] = [const { AtomicPtr::new(std::ptr::null_mut()) }; 2];
+static PREVIOUS: [AtomicPtr<libc::sigaction>; 2] =
+    [const { AtomicPtr::new(std::ptr::null_mut()) }; 2];
 
 /// Whether a handler that wants to be called once only (SA_RESETHAND) was called.
 static WAS_CALLED: [AtomicBool; 2] = [const { AtomicBool::new(false) }; 2];
@@ -145,8 +155,8 @@ const BOTH: [Signal; 2] = [Signal::Segv, Signal::Bus];
 /// Whether the handler was put there, for each signal.
 static IS_INSTALLED: [AtomicBool; 2] = [const { AtomicBool::new(false) }; 2];
 
-/// Puts the handler above those that are there. Once: a second time it would find itself below. One that failed is tried again at
-/// the next call. Not by two threads at once.
+/// Puts the handler above those that are there. Once: a second time it would find itself below. One
+/// that failed is tried again at the next call. Not by two threads at once.
 pub fn install(decide: Decide) -> SysResult<()> {
     DECIDE.get_or_init(|| decide);
     for signal in BOTH {
@@ -163,8 +173,8 @@ pub fn install(decide: Decide) -> SysResult<()> {
     Ok(())
 }
 
-/// Installs it again where the default action is there instead: Node puts that back when a script takes away the last
-/// listener that it had for the signal.
+/// Installs it again where the default action is there instead: Node puts that back when a script
+/// takes away the last listener that it had for the signal.
 pub fn reinstall() -> SysResult<()> {
     for signal in BOTH {
         let is_ours = IS_INSTALLED[signal.index()].load(Ordering::Acquire);
@@ -190,8 +200,8 @@ fn previous(signal: Signal) -> Option<&'static libc::sigaction> {
     unsafe { PREVIOUS[signal.index()].load(Ordering::Acquire).as_ref() }
 }
 
-/// Whether ours is the first handler that the kernel calls. Not so, if somebody installed one later; that one must
-/// hand on to us.
+/// Whether ours is the first handler that the kernel calls. Not so, if somebody installed one
+/// later; that one must hand on to us.
 pub fn is_first() -> bool {
     BOTH.into_iter().all(|signal| current(signal).is_ok_and(|action| is_our_handler(&action)))
 }
@@ -213,14 +223,16 @@ fn put(signal: Signal) -> SysResult<libc::sigaction> {
     // SAFETY: all-zero is a value of this C struct; what matters is set below.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = on_signal as *const () as usize;
-    // SA_SIGINFO: the handler needs the address. SA_ONSTACK: as before. Node's handler goes without, and ours has no use
-    // for it, since a thread that faults in a mapping has stack left; but a crash reporter's handler below ours may be
-    // there for stack overflows. No SA_NODEFER: a fault in the handler itself ends the process at once, as it should.
+    // SA_SIGINFO: the handler needs the address. SA_ONSTACK: as before. Node's handler goes
+    // without, and ours has no use for it, since a thread that faults in a mapping has stack left;
+    // but a crash reporter's handler below ours may be there for stack overflows. No SA_NODEFER: a
+    // fault in the handler itself ends the process at once, as it should.
     let before = previous(signal).map_or(0, |previous| previous.sa_flags);
     action.sa_flags = libc::SA_SIGINFO | (before & libc::SA_ONSTACK);
     // SAFETY: all-zero is a value of this C struct, and the kernel fills it.
     let mut replaced: libc::sigaction = unsafe { std::mem::zeroed() };
-    // SAFETY: `on_signal` has the signature that SA_SIGINFO asks for and is never unloaded (build.rs).
+    // SAFETY: `on_signal` has the signature that SA_SIGINFO asks for and is never unloaded
+    // (build.rs).
     match unsafe { libc::sigaction(signal.number(), &raw const action, &raw mut replaced) } {
         0 => Ok(replaced),
         _ => Err(SysError::new("sigaction", Errno::last())),
@@ -261,7 +273,8 @@ fn hand_on(fault: &Fault, number: c_int, code: c_int) {
     match previous.sa_sigaction {
         _ if was_called => crash(number, code),
         libc::SIG_DFL => crash(number, code),
-        // What the processor raises can't be ignored: the kernel ends the process then, and so do we.
+        // What the processor raises can't be ignored: the kernel ends the process then, and so do
+        // we.
         libc::SIG_IGN if is_synchronous(code) => crash(number, code),
         libc::SIG_IGN => {}
         handler => {
@@ -277,16 +290,18 @@ fn hand_on(fault: &Fault, number: c_int, code: c_int) {
                 handler(number);
             }
             // SAFETY: the mask that was in force before.
-            unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut()) };
+            unsafe {
+                libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut())
+            };
         }
     }
 }
 
-/// Blocks the signals that a handler wants to be blocked while it runs, and not its own if it says so. Gives the mask that
-/// was in force.
+/// Blocks the signals that a handler wants to be blocked while it runs, and not its own if it says
+/// so. Gives the mask that was in force.
 fn mask_as(action: &libc::sigaction, number: c_int) -> libc::sigset_t {
-    // SAFETY: all-zero is a signal set; these calls change this thread's mask only, and are safe in handlers
-    // (signal-safety(7)).
+    // SAFETY: all-zero is a signal set; these calls change this thread's mask only, and are safe in
+    // handlers (signal-safety(7)).
     unsafe {
         let mut before: libc::sigset_t = std::mem::zeroed();
         libc::pthread_sigmask(libc::SIG_BLOCK, &raw const action.sa_mask, &raw mut before);
@@ -309,19 +324,21 @@ fn is_synchronous(code: c_int) -> bool {
 fn crash(number: c_int, code: c_int) {
     // SAFETY: all-zero is SIG_DFL without flags.
     let action: libc::sigaction = unsafe { std::mem::zeroed() };
-    // SAFETY: it takes away our own handler; sigaction and raise are safe in handlers (signal-safety(7)).
+    // SAFETY: it takes away our own handler; sigaction and raise are safe in handlers
+    // (signal-safety(7)).
     unsafe {
         libc::sigaction(number, &raw const action, std::ptr::null_mut());
-        // A fault comes again when its instruction runs again, and the core shows the place. A signal that somebody sent
-        // does not: it is pending until this handler returns.
+        // A fault comes again when its instruction runs again, and the core shows the place. A
+        // signal that somebody sent does not: it is pending until this handler returns.
         if !is_synchronous(code) {
             libc::raise(number);
         }
     }
 }
 
-/// An address of this thread's own, as good as its name while it lives, and at a distance from its static thread-local
-/// storage that is the same in all threads: glibc and musl both keep the thread's descriptor there. Safe in handlers.
+/// An address of this thread's own, as good as its name while it lives, and at a distance from its
+/// static thread-local storage that is the same in all threads: glibc and musl both keep the
+/// thread's descriptor there. Safe in handlers.
 pub fn this_thread() -> usize {
     // SAFETY: it takes nothing.
     let descriptor = unsafe { libc::pthread_self() };

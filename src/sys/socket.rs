@@ -1,4 +1,5 @@
-//! Unix sockets in the abstract namespace: they have no file, so nothing is left of them when a process ends.
+//! Unix sockets in the abstract namespace: they have no file, so nothing is left of them when a
+//! process ends.
 
 use super::{SysError, SysResult, inject};
 use nix::errno::Errno;
@@ -16,7 +17,8 @@ const MOST_FDS: usize = 2;
 
 pub fn listen(name: &str) -> SysResult<OwnedFd> {
     inject::trip("bind")?;
-    let listener = SocketAddr::from_abstract_name(name).and_then(|address| UnixListener::bind_addr(&address));
+    let listener =
+        SocketAddr::from_abstract_name(name).and_then(|address| UnixListener::bind_addr(&address));
     listener.map(OwnedFd::from).map_err(|error| SysError::from_io("bind", &error))
 }
 
@@ -47,7 +49,8 @@ pub fn connect(name: &str) -> SysResult<UnixStream> {
     let length = head.saturating_add(1).saturating_add(name.len());
     let length = libc::socklen_t::try_from(length).unwrap_or(0);
     // SAFETY: the address is a local with at least `length` bytes.
-    let connected = unsafe { libc::connect(stream.as_raw_fd(), (&raw const address).cast(), length) };
+    let connected =
+        unsafe { libc::connect(stream.as_raw_fd(), (&raw const address).cast(), length) };
     if connected == 0 { Ok(stream) } else { Err(failed()) }
 }
 
@@ -56,7 +59,9 @@ pub fn accept(listener: BorrowedFd<'_>) -> SysResult<UnixStream> {
     inject::trip("accept4")?;
     let null = std::ptr::null_mut();
     // SAFETY: no address is asked for, so nothing is written.
-    let fd = unsafe { libc::accept4(listener.as_raw_fd(), null, std::ptr::null_mut(), libc::SOCK_CLOEXEC) };
+    let fd = unsafe {
+        libc::accept4(listener.as_raw_fd(), null, std::ptr::null_mut(), libc::SOCK_CLOEXEC)
+    };
     if fd < 0 {
         return Err(SysError::new("accept4", Errno::last()));
     }
@@ -112,8 +117,8 @@ pub fn send(stream: &UnixStream, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> SysRes
     debug_assert!(fds.len() <= MOST_FDS && control_bytes(MOST_FDS) <= size_of::<Control>());
     let mut control = Control([0; 64]);
     let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-    // SAFETY: all-zero is an empty message. The pointers are to locals, and hold for as long as the call takes;
-    // the one control message has room for all descriptors.
+    // SAFETY: all-zero is an empty message. The pointers are to locals, and hold for as long as the
+    // call takes; the one control message has room for all descriptors.
     let sent = unsafe {
         let mut message: libc::msghdr = zeroed();
         message.msg_iov = &raw mut part;
@@ -141,14 +146,15 @@ pub fn send(stream: &UnixStream, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> SysRes
     }
 }
 
-/// Receives a message, and the descriptors that came with it, close-on-exec. 0 bytes: the other end is closed.
+/// Receives a message, and the descriptors that came with it, close-on-exec. 0 bytes: the other end
+/// is closed.
 pub fn receive(stream: &UnixStream, bytes: &mut [u8]) -> SysResult<(usize, Vec<OwnedFd>)> {
     inject::trip("recvmsg")?;
     let mut control = Control([0; 64]);
     let mut part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
     let mut fds = Vec::new();
-    // SAFETY: as in `send`; the kernel writes no more than it was told there is room for. Each descriptor
-    // that it gives is owned once.
+    // SAFETY: as in `send`; the kernel writes no more than it was told there is room for. Each
+    // descriptor that it gives is owned once.
     let received = unsafe {
         let mut message: libc::msghdr = zeroed();
         message.msg_iov = &raw mut part;
@@ -159,8 +165,11 @@ pub fn receive(stream: &UnixStream, bytes: &mut [u8]) -> SysResult<(usize, Vec<O
         let length = control_bytes(MOST_FDS) as _;
         message.msg_controllen = length;
         let received = libc::recvmsg(stream.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC);
-        let mut head =
-            if received < 0 { std::ptr::null_mut() } else { libc::CMSG_FIRSTHDR(&raw const message) };
+        let mut head = if received < 0 {
+            std::ptr::null_mut()
+        } else {
+            libc::CMSG_FIRSTHDR(&raw const message)
+        };
         while !head.is_null() {
             if (*head).cmsg_level == libc::SOL_SOCKET && (*head).cmsg_type == libc::SCM_RIGHTS {
                 let bytes = ((*head).cmsg_len as usize).saturating_sub(libc::CMSG_LEN(0) as usize);

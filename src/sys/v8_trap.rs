@@ -1,29 +1,35 @@
 //! Asking V8 to turn a fault into a `WebAssembly.RuntimeError`.
 //!
-//! V8 exports the function by which embedders do so, `v8::TryHandleWebAssemblyTrapPosix`. It takes a fault if the
-//! instruction is a load or store of Wasm code that V8 compiled without a bounds check, whatever the address.
+//! V8 exports the function by which embedders do so, `v8::TryHandleWebAssemblyTrapPosix`. It takes
+//! a fault if the instruction is a load or store of Wasm code that V8 compiled without a bounds
+//! check, whatever the address.
 //!
 //! # The flag that a refusal clears
 //!
-//! V8 up to 13 keeps, for each thread, a flag that says "in Wasm code". The function clears it at its start and sets it
-//! again only if it takes the fault. After a refusal the thread goes on in Wasm code without its flag, and the next
-//! access out of bounds of the same activation ends the process. Bulk operations, atomics, and stores whose address is a
-//! constant (V8 checks those when it compiles) are refused, so the flag must be put back.
+//! V8 up to 13 keeps, for each thread, a flag that says "in Wasm code". The function clears it at
+//! its start and sets it again only if it takes the fault. After a refusal the thread goes on in
+//! Wasm code without its flag, and the next access out of bounds of the same activation ends the
+//! process. Bulk operations, atomics, and stores whose address is a constant (V8 checks those when
+//! it compiles) are refused, so the flag must be put back.
 //!
-//! The flag has no public name. But V8 shows where it is: [`probe`] is run once, in a fault of a Wasm load that V8 will
-//! surely take, and passes V8 the wrong signal first. V8 refuses that after it cleared the flag, so the flag is the one
-//! word of V8's thread-local storage that changed from 1 to 0. Its distance from the thread's own address is the same in
-//! every thread, if V8 was there when the process started (static TLS; checked). V8 from 14 on has no flag, and nothing changes.
-//! Anything else, and V8 is never asked: then writes land on private pages where they could have trapped.
+//! The flag has no public name. But V8 shows where it is: [`probe`] is run once, in a fault of a
+//! Wasm load that V8 will surely take, and passes V8 the wrong signal first. V8 refuses that after
+//! it cleared the flag, so the flag is the one word of V8's thread-local storage that changed from
+//! 1 to 0. Its distance from the thread's own address is the same in every thread, if V8 was there
+//! when the process started (static TLS; checked). V8 from 14 on has no flag, and nothing changes.
+//! Anything else, and V8 is never asked: then writes land on private pages where they could have
+//! trapped.
 //!
 //! # What V8 need not be asked
 //!
-//! Before it declines, V8 looks at all functions it ever compiled, about 4 ns each. So it is not asked about instructions
-//! of the module that V8 is in, or of libc: bulk operations, JavaScript's builtins. Atomics can't be told so: the handler may not
-//! look at the instruction, since V8 puts its code under a memory protection key where the processor has them, and the kernel
-//! enters handlers with all keys but the first locked (pkeys(7)).
+//! Before it declines, V8 looks at all functions it ever compiled, about 4 ns each. So it is not
+//! asked about instructions of the module that V8 is in, or of libc: bulk operations, JavaScript's
+//! builtins. Atomics can't be told so: the handler may not look at the instruction, since V8 puts
+//! its code under a memory protection key where the processor has them, and the kernel enters
+//! handlers with all keys but the first locked (pkeys(7)).
 //!
-//! Source: V8's src/trap-handler/handler-inside-posix.cc, `TryHandleSignal`; measured on V8 11.3, 12.4, 13.6 and 14.6.
+//! Source: V8's src/trap-handler/handler-inside-posix.cc, `TryHandleSignal`; measured on V8 11.3,
+//! 12.4, 13.6 and 14.6.
 
 use super::signal::{Fault, this_thread};
 use super::{SysError, SysResult, inject, to_usize};
@@ -31,7 +37,8 @@ use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicIsize, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 /// Code that is no Wasm: `[start, end)` of V8's own module and of libc. Never unloaded.
-static NATIVE: [(AtomicUsize, AtomicUsize); 2] = [const { (AtomicUsize::new(0), AtomicUsize::new(0)) }; 2];
+static NATIVE: [(AtomicUsize, AtomicUsize); 2] =
+    [const { (AtomicUsize::new(0), AtomicUsize::new(0)) }; 2];
 
 type TryHandle = unsafe extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void) -> bool;
 
@@ -84,8 +91,8 @@ fn set(state: State) {
     STATE.store(state as u8, Ordering::Release);
 }
 
-/// Makes ready for the fault at this address, which a Wasm load on this thread will cause. False: no probe is needed any
-/// more, or another thread makes one.
+/// Makes ready for the fault at this address, which a Wasm load on this thread will cause. False:
+/// no probe is needed any more, or another thread makes one.
 pub fn begin_probe(address: u64) -> bool {
     let free = STATE.compare_exchange(
         State::Untried as u8,
@@ -146,13 +153,17 @@ pub fn abandon_probe() {
 /// The probe, in the handler. True: V8 took the fault. False: it is no probe.
 pub fn probe(fault: &Fault) -> bool {
     let expected = PROBE_ADDRESS.load(Ordering::Acquire);
-    if expected != fault.address || expected == 0 || PROBE_THREAD.load(Ordering::Acquire) != this_thread() {
+    if expected != fault.address
+        || expected == 0
+        || PROBE_THREAD.load(Ordering::Acquire) != this_thread()
+    {
         return false;
     }
     PROBE_ADDRESS.store(0, Ordering::Release);
     set(find_flag(fault));
     if !offer(fault) {
-        // V8 would have taken it had we not asked: let it have the fault the usual way, and never ask again.
+        // V8 would have taken it had we not asked: let it have the fault the usual way, and never
+        // ask again.
         set(State::Unclear);
         return false;
     }
@@ -169,7 +180,8 @@ fn find_flag(fault: &Fault) -> State {
     let start = PROBE_TLS.load(Ordering::Acquire) as *mut i32;
     let mut before = [0_i32; MOST];
     for (index, word) in before.iter_mut().enumerate().take(words) {
-        // SAFETY: inside this thread's own storage: the probe's fault comes on the thread that began it.
+        // SAFETY: inside this thread's own storage: the probe's fault comes on the thread that
+        // began it.
         *word = unsafe { start.wrapping_add(index).read_volatile() };
     }
     if ask(fault, libc::SIGBUS) {
@@ -195,7 +207,8 @@ fn find_flag(fault: &Fault) -> State {
     state
 }
 
-/// Offers V8 a fault. True: V8 took it, and the thread goes on in V8's trap. False: nothing has changed.
+/// Offers V8 a fault. True: V8 took it, and the thread goes on in V8's trap. False: nothing has
+/// changed.
 pub fn offer(fault: &Fault) -> bool {
     let instruction = to_usize(fault.program_counter());
     let is_in = |(start, end): &(AtomicUsize, AtomicUsize)| {
@@ -207,7 +220,8 @@ pub fn offer(fault: &Fault) -> bool {
     match state() {
         State::NoFlag => ask(fault, libc::SIGSEGV),
         State::Flag => {
-            let flag = this_thread().wrapping_add_signed(FLAG_OFFSET.load(Ordering::Acquire)) as *mut i32;
+            let flag =
+                this_thread().wrapping_add_signed(FLAG_OFFSET.load(Ordering::Acquire)) as *mut i32;
             // SAFETY: this thread's flag of V8's, see the head of this file.
             let was = unsafe { flag.read_volatile() };
             let taken = ask(fault, libc::SIGSEGV);
@@ -226,7 +240,8 @@ fn ask(fault: &Fault, signal: c_int) -> bool {
     if function.is_null() {
         return false;
     }
-    // SAFETY: FUNCTION holds V8's function of this signature, which is made to be called in a handler.
+    // SAFETY: FUNCTION holds V8's function of this signature, which is made to be called in a
+    // handler.
     let function: TryHandle = unsafe { std::mem::transmute(function) };
     let (info, context) = fault.raw();
     // SAFETY: both are the kernel's, of the fault that is being handled on this thread.
@@ -240,9 +255,9 @@ fn find_function() -> Option<*mut c_void> {
     (!function.is_null()).then_some(function)
 }
 
-/// This thread's storage of the module with this code, if it is static: as far from the thread's own address in every
-/// thread. A library that was loaded later has storage wherever there was room. An error: no thread can be made now to
-/// compare with.
+/// This thread's storage of the module with this code, if it is static: as far from the thread's
+/// own address in every thread. A library that was loaded later has storage wherever there was
+/// room. An error: no thread can be made now to compare with.
 fn static_storage_of(code: usize) -> SysResult<Option<(usize, usize)>> {
     let storage = move || {
         let (start, bytes) = module_of(code)?.thread_local?;
@@ -275,16 +290,20 @@ fn module_of(code: usize) -> Option<Module> {
         // SAFETY: dl_iterate_phdr passes a valid record, and the pointer that it was given.
         let (info, search) = unsafe { (&*info, &mut *search.cast::<Search>()) };
         // SAFETY: the record says where its headers are and how many.
-        let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };
+        let headers =
+            unsafe { std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };
         let range_of = |header: &libc::Elf64_Phdr| {
             let start = to_usize(info.dlpi_addr.wrapping_add(header.p_vaddr));
             start..start.saturating_add(to_usize(header.p_memsz))
         };
         let loaded = headers.iter().filter(|header| header.p_type == libc::PT_LOAD).map(range_of);
-        let Some(code) = loaded.into_iter().find(|range| range.contains(&search.code)) else { return 0 };
+        let Some(code) = loaded.into_iter().find(|range| range.contains(&search.code)) else {
+            return 0;
+        };
         let storage = headers.iter().find(|header| header.p_type == libc::PT_TLS);
         let storage = storage.filter(|_| !info.dlpi_tls_data.is_null());
-        let thread_local = storage.map(|header| (info.dlpi_tls_data as usize, to_usize(header.p_memsz)));
+        let thread_local =
+            storage.map(|header| (info.dlpi_tls_data as usize, to_usize(header.p_memsz)));
         search.found = Some(Module { code, thread_local });
         1
     }

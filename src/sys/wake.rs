@@ -41,7 +41,8 @@ impl Wake {
             if calls != seen {
                 return calls;
             }
-            // SAFETY: the counter is valid; a null timeout waits for good. Whatever it returns, the counter is looked at again.
+            // SAFETY: the counter is valid; a null timeout waits for good. Whatever it returns, the
+            // counter is looked at again.
             unsafe {
                 libc::syscall(
                     libc::SYS_futex,
@@ -55,18 +56,22 @@ impl Wake {
     }
 }
 
-/// Makes the calling thread one that does not interrupt others when it wakes (sched(7)): whoever woke it goes on first.
+/// Makes the calling thread one that does not interrupt others when it wakes (sched(7)): whoever
+/// woke it goes on first.
 pub fn give_way() {
-    // SAFETY: all-zero is a parameter without a priority, as SCHED_BATCH wants it; 0 is the calling thread.
+    // SAFETY: all-zero is a parameter without a priority, as SCHED_BATCH wants it; 0 is the calling
+    // thread.
     unsafe {
         let parameter: libc::sched_param = std::mem::zeroed();
         libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const parameter);
     }
 }
 
-/// Blocks all signals on the calling thread that a process sends: they are for threads that expect them.
+/// Blocks all signals on the calling thread that a process sends: they are for threads that expect
+/// them.
 pub fn block_signals() {
-    // SAFETY: all-zero is a signal set; sigfillset and pthread_sigmask change this thread's mask only.
+    // SAFETY: all-zero is a signal set; sigfillset and pthread_sigmask change this thread's mask
+    // only.
     unsafe {
         let mut all: libc::sigset_t = std::mem::zeroed();
         libc::sigfillset(&raw mut all);

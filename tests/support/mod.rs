@@ -21,8 +21,9 @@ pub fn serial() -> MutexGuard<'static, ()> {
     SERIAL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The same for tests with faults. Before the first one Rust's own handlers, which want to run on a small stack of their own
-/// (SA_ONSTACK), make way for the default action: a debug build needs more stack than that.
+/// The same for tests with faults. Before the first one Rust's own handlers, which want to run on a
+/// small stack of their own (SA_ONSTACK), make way for the default action: a debug build needs more
+/// stack than that.
 pub fn fault_serial() -> MutexGuard<'static, ()> {
     static DEFAULT_ACTION: Once = Once::new();
     DEFAULT_ACTION.call_once(|| {
@@ -37,7 +38,10 @@ pub fn fault_serial() -> MutexGuard<'static, ()> {
 /// Runs one of the calling file's ignored tests in a process of its own, which may end by a signal.
 pub fn run_ignored(test: &str) -> Output {
     let this = std::env::current_exe().unwrap();
-    let ran = Command::new(this).args(["--ignored", "--exact", test, "--test-threads=1"]).output().unwrap();
+    let ran = Command::new(this)
+        .args(["--ignored", "--exact", test, "--test-threads=1"])
+        .output()
+        .unwrap();
     let said = String::from_utf8_lossy(&ran.stdout);
     assert!(said.contains("running 1 test"), "there is no {test}: {said}");
     ran
@@ -51,7 +55,8 @@ pub fn pages(count: u64) -> PageAligned {
     PageAligned::new(count * page_bytes()).unwrap()
 }
 
-pub static PAGE: LazyLock<PageAligned> = LazyLock::new(|| PageAligned::new(host_page_bytes()).unwrap());
+pub static PAGE: LazyLock<PageAligned> =
+    LazyLock::new(|| PageAligned::new(host_page_bytes()).unwrap());
 
 pub fn access(code: u8) -> Access {
     [Access::Readonly, Access::Private, Access::Shared][usize::from(code)]
@@ -90,7 +95,8 @@ pub struct Numbers(pub u64);
 
 impl Numbers {
     pub fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % end
     }
 }
@@ -167,9 +173,10 @@ impl Reserved {
     pub fn new(pages: u64) -> Self {
         let length = (BELOW_PAGES + ABOVE_PAGES) * page_bytes();
         let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE;
-        // An inaccessible page of our own on either side, taken back at once, keeps other mappings from touching it.
-        // SAFETY: a new mapping.
-        let start = unsafe { mmap_anonymous(None, size(length), ProtFlags::PROT_NONE, flags) }.unwrap();
+        // An inaccessible page of our own on either side, taken back at once, keeps other mappings
+        // from touching it. SAFETY: a new mapping.
+        let start =
+            unsafe { mmap_anonymous(None, size(length), ProtFlags::PROT_NONE, flags) }.unwrap();
         let reserved = Self { start, pages };
         reserved.prepare();
         reserved
@@ -186,7 +193,11 @@ impl Reserved {
         let at = NonNull::new(address as *mut c_void).unwrap();
         // SAFETY: inside the reservation.
         unsafe {
-            mprotect(at, size(pages * page_bytes()).get(), ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)
+            mprotect(
+                at,
+                size(pages * page_bytes()).get(),
+                ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
+            )
         }
         .unwrap();
     }
@@ -200,7 +211,10 @@ impl Reserved {
     }
 
     pub fn reservation(&self) -> Reservation {
-        Reservation { below_bytes: BELOW_PAGES * page_bytes(), above_bytes: ABOVE_PAGES * page_bytes() }
+        Reservation {
+            below_bytes: BELOW_PAGES * page_bytes(),
+            above_bytes: ABOVE_PAGES * page_bytes(),
+        }
     }
 
     pub fn is_guarded(&self) -> bool {
@@ -244,7 +258,8 @@ impl Reserved {
     pub fn area_count(&self) -> usize {
         let (start, end) = (self.base(), self.base() + self.pages * page_bytes());
         let mut count = 0;
-        process_map::for_each(|vma| count += usize::from(vma.start < end && vma.end > start)).unwrap();
+        process_map::for_each(|vma| count += usize::from(vma.start < end && vma.end > start))
+            .unwrap();
         count
     }
 }

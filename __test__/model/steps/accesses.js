@@ -8,7 +8,16 @@ const { noise } = require('../../support/files')
 const { WASM, SCRIPT, ACCESSES, perform, toValue } = require('../accesses')
 const { FILE, PAST_END, readView, writeView } = require('../model')
 const { PAGE, Difference, hasGuard, same } = require('../world')
-const { newSteps, MOST_BYTES, pick, flag, place, longLength, value, choose } = require('./arguments')
+const {
+  newSteps,
+  MOST_BYTES,
+  pick,
+  flag,
+  place,
+  longLength,
+  value,
+  choose
+} = require('./arguments')
 
 const { steps, step } = newSteps()
 
@@ -18,8 +27,10 @@ function placeIn({ model }, { anchor, which, page, delta }) {
   const bases = {
     mapping: () => mapping && mapping.start + (page % mapping.window.pages) * PAGE,
     'end of mapping': () => mapping?.end,
-    'end of file': () => mapping && mapping.start + mapping.window.backing.size - mapping.window.offset,
-    'end of what is shown': () => mapping && mapping.start + (mapping.window.shownPages ?? 0) * PAGE,
+    'end of file': () =>
+      mapping && mapping.start + mapping.window.backing.size - mapping.window.offset,
+    'end of what is shown': () =>
+      mapping && mapping.start + (mapping.window.shownPages ?? 0) * PAGE,
     'end of memory': () => model.byteLength,
     anywhere: () => page * 64
   }
@@ -29,9 +40,15 @@ function placeIn({ model }, { anchor, which, page, delta }) {
 const isMissing = ({ window, index }) => window.isUnreadable(index)
 const refuses = part => isMissing(part) || (part.write && part.window.isProtected(part.index))
 
-/** Whether a store that traps at its other half may have made a copy of this page: that, too, the processor decides. */
+/**
+ * Whether a store that traps at its other half may have made a copy of this page: that, too, the
+ * processor decides.
+ */
 const mayBeCopied = part =>
-  part.write && !refuses(part) && part.window.sharing !== 'shared' && part.window.state[part.index] === FILE
+  part.write &&
+  !refuses(part) &&
+  part.window.sharing !== 'shared' &&
+  part.window.state[part.index] === FILE
 
 /** The pages of windows that these ranges touch. */
 function partsOf(space, ranges, write, either = false) {
@@ -43,9 +60,13 @@ function partsOf(space, ranges, write, either = false) {
 /** Whether a copy may start with its last byte: where it overlaps what is copied. */
 const movesBackwards = ({ from, at, length }) => from < at && at < from + length
 
-/** Whether it is left open which bytes will stand there: neither the kernel nor C's memmove promises anything then. */
+/**
+ * Whether it is left open which bytes will stand there: neither the kernel nor C's memmove promises
+ * anything then.
+ */
 function isUndefined(parts) {
-  if (parts.some(({ window, index, last, write }) => write && window.writesPastEnd(index, last))) return true
+  if (parts.some(({ window, index, last, write }) => write && window.writesPastEnd(index, last)))
+    return true
   // One page of a file at two addresses, written at one: which is accessed first shows.
   const shown = parts.filter(({ window, index }) => window.state[index] === FILE)
   const fileOffset = ({ window, index }) => window.offset + index * PAGE
@@ -76,18 +97,24 @@ function accessPlan(space, name, access, act) {
   const outside = [...reads, ...writes].some(([at, length]) => at + length > space.byteLength)
   if (outside && spec.script && !spec.outside) return null
   const inside = ([at, length]) => [at, Math.max(0, Math.min(length, space.byteLength - at))]
-  // Half outside, and half on a page that refuses it: which of the two is met first, the processor decides.
+  // Half outside, and half on a page that refuses it: which of the two is met first, the processor
+  // decides.
   if (
     outside &&
     spec.how !== 'native' &&
-    [...partsOf(space, reads.map(inside), false), ...partsOf(space, writes.map(inside), true)].some(refuses)
+    [...partsOf(space, reads.map(inside), false), ...partsOf(space, writes.map(inside), true)].some(
+      refuses
+    )
   ) {
     return null
   }
-  const parts = outside ? [] : [...partsOf(space, reads, false), ...partsOf(space, writes, true, spec.either)]
+  const parts = outside
+    ? []
+    : [...partsOf(space, reads, false), ...partsOf(space, writes, true, spec.either)]
   // A copy onto itself may touch nothing.
   if (isUndefined(parts) || access.from === access.at) return null
-  // Over the memory's end, beginning in a page that refuses it: which of the two is met first, the processor decides.
+  // Over the memory's end, beginning in a page that refuses it: which of the two is met first, the
+  // processor decides.
   const cut = ranges => ranges.map(([at, length]) => [at, Math.min(length, space.byteLength - at)])
   const begun = ranges => cut(ranges).filter(([, length]) => length > 0)
   if (outside && spec.how === 'plain') {
@@ -100,13 +127,19 @@ function accessPlan(space, name, access, act) {
   const refused = parts.filter(refuses)
   if (spec.how === 'plain' && refused.length > 0 && parts.some(mayBeCopied)) return null
   const [first, ...others] = refused
-  if (!hasGuard && refused.length > 0 && (spec.how !== 'plain' || refused.some(isMissing))) return null
+  if (!hasGuard && refused.length > 0 && (spec.how !== 'plain' || refused.some(isMissing)))
+    return null
   // Which of two pages is met first, the processor decides.
-  if (spec.how !== 'native' && others.some(other => isMissing(other) || isMissing(first))) return null
+  if (spec.how !== 'native' && others.some(other => isMissing(other) || isMissing(first)))
+    return null
   if (spec.how !== 'native' && others.some(({ window }) => window !== first.window)) return null
   // Read or write first: it shows in what is counted.
-  if (refused.some(part => part.either && isMissing(part) && part.window.isProtected(part.index))) return null
-  if (movesBackwards(access) && refused.some(({ window }) => refused.length > window.strayPagesLeft))
+  if (refused.some(part => part.either && isMissing(part) && part.window.isProtected(part.index)))
+    return null
+  if (
+    movesBackwards(access) &&
+    refused.some(({ window }) => refused.length > window.strayPagesLeft)
+  )
     return null
   const outOfBounds = !spec.script && (outside || Boolean(spec.traps?.(access)))
   if (spec.needsOld) {
@@ -121,19 +154,23 @@ function accessPlan(space, name, access, act) {
       const { error, trap, value } = await act(access)
       if (error) throw new Difference(`${access.name}: ${error.stack}`)
       if (trap === undefined ? mustTrap : !mayTrap) {
-        throw new Difference(`${access.name} ${trap === undefined ? 'did not trap' : `trapped: ${trap}`}`)
+        throw new Difference(
+          `${access.name} ${trap === undefined ? 'did not trap' : `trapped: ${trap}`}`
+        )
       }
       if (trap !== undefined) {
         if (!outOfBounds) tellTrap(first, others)
       } else if (outside) same(`${access.name} outside`, value, undefined)
       else {
-        // Which page of a rest is met first, and opens all of it, shows in what is told of the fault.
+        // Which page of a rest is met first, and opens all of it, shows in what is told of the
+        // fault.
         const hidden = parts.filter(({ window, index }) => window.isHidden?.(index))
         for (const part of parts) part.window.touch(part)
         for (const part of hidden) part.window.note({ ...part, ...PAST_END })
         same(`${access.name} gives`, value, spec.effect(access, space))
       }
-      const outcome = trap !== undefined ? 'trapped' : refused.length > 0 ? 'replaced pages' : 'done'
+      const outcome =
+        trap !== undefined ? 'trapped' : refused.length > 0 ? 'replaced pages' : 'done'
       return `${kindOf(access.name)}: ${outcome}`
     }
   }
@@ -181,11 +218,18 @@ function planAccess(world, args) {
   if (spec.long || spec.most) access.length = Math.min(args.length, spec.most ?? Infinity)
   if (spec.long && spec.reads && spec.writes) access.from = placeIn(memory, args.from)
   // JavaScript of this thread writes where it can.
-  if (spec.long && spec.script) access.length = Math.min(access.length, memory.model.byteLength - access.at)
+  if (spec.long && spec.script)
+    access.length = Math.min(access.length, memory.model.byteLength - access.at)
   if (access.length < 0) return null
   const inThread = args.thread && memory.onThread
-  return accessPlan(memory.model, `${memory.name}${inThread ? ' in the worker' : ''}`, access, access =>
-    inThread ? world.thread.do('access', { id: memory.id, access }) : perform(memory.guest, access)
+  return accessPlan(
+    memory.model,
+    `${memory.name}${inThread ? ' in the worker' : ''}`,
+    access,
+    access =>
+      inThread
+        ? world.thread.do('access', { id: memory.id, access })
+        : perform(memory.guest, access)
   )
 }
 
@@ -202,8 +246,18 @@ const accessArguments = names => ({
 })
 
 const isPlain = ({ how, align }) => how !== 'native' && !align
-step('wasm load', 12, accessArguments(namesOf(WASM, spec => isPlain(spec) && !spec.writes)), planAccess)
-step('wasm store', 16, accessArguments(namesOf(WASM, spec => isPlain(spec) && spec.writes)), planAccess)
+step(
+  'wasm load',
+  12,
+  accessArguments(namesOf(WASM, spec => isPlain(spec) && !spec.writes)),
+  planAccess
+)
+step(
+  'wasm store',
+  16,
+  accessArguments(namesOf(WASM, spec => isPlain(spec) && spec.writes)),
+  planAccess
+)
 step('wasm bulk', 12, accessArguments(namesOf(WASM, ({ long, most }) => long || most)), planAccess)
 step('wasm atomic', 8, accessArguments(namesOf(WASM, ({ align }) => align)), planAccess)
 step('script', 14, accessArguments(Object.keys(SCRIPT)), planAccess)
@@ -231,7 +285,8 @@ step('script on a view', 14, viewArguments, (world, args) => {
     access.length = Math.min(access.length, most - access.from)
   }
   // The view of any byte offset starts where no number of 64 bits does.
-  if (spec.align && (view.bytes.byteOffset % spec.align !== 0 || access.at + spec.size > most)) return null
+  if (spec.align && (view.bytes.byteOffset % spec.align !== 0 || access.at + spec.size > most))
+    return null
   const space = {
     byteLength: most,
     parts: (at, length) => model.parts(at, length),
@@ -247,7 +302,10 @@ const source = noise(MOST_BYTES, 7)
 
 const syscallArguments = { memory: pick, place, length: longLength, at: pick }
 
-/** The range, or null where only its later pages refuse: how much the kernel has done by then, it does not promise. */
+/**
+ * The range, or null where only its later pages refuse: how much the kernel has done by then, it
+ * does not promise.
+ */
 function syscallRange(world, args, write) {
   const memory = choose(world.memories, args.memory)
   if (!memory) return null
@@ -258,7 +316,10 @@ function syscallRange(world, args, write) {
   const parts = partsOf(model, [[at, length]], write)
   if (isUndefined(parts)) return null
   const refused = parts.filter(refuses)
-  if (refused.length > 0 && (refused[0] !== parts[0] || model.mappingAt(at)?.window !== parts[0].window))
+  if (
+    refused.length > 0 &&
+    (refused[0] !== parts[0] || model.mappingAt(at)?.window !== parts[0].window)
+  )
     return null
   return { memory, model, at, length, parts, fails: refused.length > 0 }
 }
@@ -281,7 +342,9 @@ step('read a file into memory', 5, syscallArguments, (world, args) => {
   return {
     text: `fs.readSync of ${length} bytes to ${at} of ${memory.name}`,
     run: () => {
-      const read = codeOf(() => fs.readSync(world.sourceFile(source), memory.guest.bytes, at, length, from))
+      const read = codeOf(() =>
+        fs.readSync(world.sourceFile(source), memory.guest.bytes, at, length, from)
+      )
       same('fs.readSync', read, fails ? 'EFAULT' : count)
       if (fails) return 'read a file into memory: EFAULT'
       for (const part of parts) part.window.touch(part)

@@ -5,7 +5,8 @@
 const fc = require('fast-check')
 const { PAGE } = require('../world')
 
-// What fits in a memory of a few Wasm pages several times, and has more pages than lose their protection one by one.
+// What fits in a memory of a few Wasm pages several times, and has more pages than lose their
+// protection one by one.
 const MOST_BYTES = 75 * PAGE
 const MOST = { regions: 6, views: 6, files: 3, memories: 3, mappings: 10, wasmPages: 24 }
 
@@ -43,7 +44,11 @@ const place = fc.record({
   ),
   which: pick,
   page: pick,
-  delta: fc.oneof(fc.integer({ min: -20, max: 20 }), fc.integer({ min: 0, max: 2 * PAGE }), fc.constant(0))
+  delta: fc.oneof(
+    fc.integer({ min: -20, max: 20 }),
+    fc.integer({ min: 0, max: 2 * PAGE }),
+    fc.constant(0)
+  )
 })
 const longLength = fc.oneof(fc.nat(100), fc.nat(3 * PAGE), fc.nat(40 * PAGE))
 const value = fc.bigInt({ min: 0n, max: 2n ** 64n - 1n })
@@ -68,7 +73,10 @@ function numberCodes(value, min, max, multipleOf = 1) {
 
 const part = { offset: number, length: number }
 
-/** A part of a file, as `open`, `load` and `fromFd` take it: the options, and what is wrong with them. */
+/**
+ * A part of a file, as `open`, `load` and `fromFd` take it: the options, and what is wrong with
+ * them.
+ */
 function partOf(size, args, multipleOf) {
   const byteOffset = numberFrom(
     args.offset,
@@ -85,9 +93,13 @@ function partOf(size, args, multipleOf) {
   return { byteOffset, byteLength, codes, start, length: byteLength ?? rest }
 }
 
-const showPart = ({ byteOffset, byteLength }) => `byteOffset ${byteOffset}, byteLength ${byteLength}`
+const showPart = ({ byteOffset, byteLength }) =>
+  `byteOffset ${byteOffset}, byteLength ${byteLength}`
 
-/** A list of steps, and what adds to it: a name, how often it is to be chosen, its arguments, and its plan. */
+/**
+ * A list of steps, and what adds to it: a name, how often it is to be chosen, its arguments, and
+ * its plan.
+ */
 function newSteps() {
   const steps = []
   const step = (name, weight, args, plan) => steps.push({ name, weight, args, plan })

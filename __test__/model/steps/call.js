@@ -8,8 +8,8 @@ const { Difference, native, same } = require('../world')
 const { pick, choose } = require('./arguments')
 
 /**
- * For each call the codes that the documentation names for the time when a system call fails, and the system calls that
- * it makes.
+ * For each call the codes that the documentation names for the time when a system call fails, and
+ * the system calls that it makes.
  */
 const CALLS = {
   allocate: {
@@ -22,7 +22,16 @@ const CALLS = {
   },
   load: {
     codes: ['OUT_OF_MEMORY', 'TOO_MANY_FILES', 'OPEN_FAILED', 'READ_FAILED'],
-    syscalls: ['open', 'fstat', 'memfd_create', 'ftruncate', 'fcntl', 'lseek', 'copy_file_range', 'sendfile']
+    syscalls: [
+      'open',
+      'fstat',
+      'memfd_create',
+      'ftruncate',
+      'fcntl',
+      'lseek',
+      'copy_file_range',
+      'sendfile'
+    ]
   },
   share: {
     codes: [
@@ -62,7 +71,10 @@ const CALLS = {
     codes: ['OUT_OF_MEMORY', 'MAP_COUNT', 'MAP_FAILED'],
     syscalls: ['mmap', 'mremap', 'madvise', 'mprotect']
   },
-  window: { codes: ['OUT_OF_MEMORY', 'MAP_COUNT', 'MAP_FAILED'], syscalls: ['mmap', 'mremap', 'mprotect'] },
+  window: {
+    codes: ['OUT_OF_MEMORY', 'MAP_COUNT', 'MAP_FAILED'],
+    syscalls: ['mmap', 'mremap', 'mprotect']
+  },
   slide: {
     codes: ['OUT_OF_MEMORY', 'MAP_COUNT', 'MAP_FAILED'],
     syscalls: ['mmap', 'mmap', 'mremap', 'mremap', 'madvise', 'mprotect', 'fcntl']
@@ -109,7 +121,16 @@ function failureOf(documented, failure) {
  * @param plan.memory the memory that it concerns
  */
 async function libraryCall(world, name, plan, failing) {
-  const { text, call, codes = [], documented, maybe = [], done = () => {}, failed = () => {}, memory } = plan
+  const {
+    text,
+    call,
+    codes = [],
+    documented,
+    maybe = [],
+    done = () => {},
+    failed = () => {},
+    memory
+  } = plan
   const failure = failureOf(documented, failing)
   if (failure) native.injectFailure(failure.syscall, failure.before, constants.errno[failure.errno])
   let error = null
@@ -128,15 +149,19 @@ async function libraryCall(world, name, plan, failing) {
   const expected = [...codes, ...maybe, ...(wentOff ? documentedCodes(documented) : [])]
   if (error && (!expected.includes(error.code) || error.code === undefined)) {
     const wanted = expected.length > 0 ? expected.join(' or ') : 'none'
-    throw new Difference(`${text}: the error is ${error.stack}\nand in the model ${wanted}`, { cause: error })
+    throw new Difference(`${text}: the error is ${error.stack}\nand in the model ${wanted}`, {
+      cause: error
+    })
   }
   if (error && wentOff && error.syscall !== undefined && !codes.includes(error.code)) {
     same(`${text}: syscall of ${error.message}`, error.syscall, failure.syscall)
     same(`${text}: errno of ${error.message}`, error.errno, -constants.errno[failure.errno])
   }
-  if (!error && codes.length > 0) throw new Difference(`${text}: no error, and in the model ${codes}`)
+  if (!error && codes.length > 0)
+    throw new Difference(`${text}: no error, and in the model ${codes}`)
   await (error ? failed(error, wentOff) : done(value))
-  // Whether a call that failed, or whose mprotect failed, has protected what was laid bare, the documentation leaves open.
+  // Whether a call that failed, or whose mprotect failed, has protected what was laid bare, the
+  // documentation leaves open.
   if (memory && (error || wentOff)) world.resync(memory)
 }
 

@@ -1,8 +1,8 @@
 'use strict'
 
-// The steps of the model test. Each is plain data that fast-check makes up and shrinks: which step, and numbers that
-// choose among what there is when it is run. Its plan finds out what is to be done, and what the model says to it;
-// where the step makes no sense at that moment, there is none.
+// The steps of the model test. Each is plain data that fast-check makes up and shrinks: which step,
+// and numbers that choose among what there is when it is run. Its plan finds out what is to be
+// done, and what the model says to it; where the step makes no sense at that moment, there is none.
 
 const fc = require('fast-check')
 const { sometimes } = require('./arguments')
@@ -42,7 +42,9 @@ function anyStep({ inject }) {
   const failure = inject ? sometimes(FAILURE, 3) : fc.constant(null)
   const choices = Array.from(specs.values(), ({ name, weight, args }) => ({
     weight,
-    arbitrary: fc.tuple(fc.record(args), failure).map(([args, failure]) => new Step(name, args, failure))
+    arbitrary: fc
+      .tuple(fc.record(args), failure)
+      .map(([args, failure]) => new Step(name, args, failure))
   }))
   return fc.oneof(...choices)
 }

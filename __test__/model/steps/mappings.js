@@ -51,7 +51,8 @@ function requestOf(world, args) {
   if (part.byteOffset !== undefined) options.byteOffset = part.byteOffset
   if (part.byteLength !== undefined) options.byteLength = part.byteLength
   let given = region.real
-  if (args.wrong) codes.push(args.wrong === 'access' ? 'ERR_INVALID_ARG_VALUE' : 'ERR_INVALID_ARG_TYPE')
+  if (args.wrong)
+    codes.push(args.wrong === 'access' ? 'ERR_INVALID_ARG_VALUE' : 'ERR_INVALID_ARG_TYPE')
   if (args.wrong === 'access') options.access = 'readwrite'
   if (args.wrong === 'populate') options.populate = 1
   if (args.wrong === 'region') given = { byteLength: size }
@@ -145,7 +146,11 @@ step('map at', 16, { ...mapArguments, at }, (world, args) => {
   const request = requestOf(world, args)
   if (!canMap(memory) || !request) return null
   const address = addressOf(memory, request.pages, args.at)
-  const codes = [...request.codes, ...memoryCodes(memory), ...addressCodes(memory, address, request.pages)]
+  const codes = [
+    ...request.codes,
+    ...memoryCodes(memory),
+    ...addressCodes(memory, address, request.pages)
+  ]
   const options = args.wrong === 'options' ? [] : { ...request.options, at: address }
   return {
     text: `map ${request.region.name} at ${String(address)} of ${memory.name}, ${showRequest(request)}`,
@@ -237,7 +242,11 @@ step(
     else if (!isAddress || given + blockBytes > length) {
       codes.push('ERR_HOSTMAP_ALLOCATOR_FAILED')
     } else if (model.overlaps(start, start + request.pages)) codes.push('ERR_HOSTMAP_OVERLAP')
-    if (args.gives === 2 && memory.address === 'i32' && !codes.includes('ERR_HOSTMAP_ALLOCATOR_FAILED'))
+    if (
+      args.gives === 2 &&
+      memory.address === 'i32' &&
+      !codes.includes('ERR_HOSTMAP_ALLOCATOR_FAILED')
+    )
       return null
     codes.push(...memoryCodes(memory))
     const free = mapping => {
@@ -264,18 +273,27 @@ step(
       memory,
       codes,
       call: () =>
-        memory.guarded.map(request.given, args.wrong === 'options' ? [] : { ...request.options, allocator }),
+        memory.guarded.map(
+          request.given,
+          args.wrong === 'options' ? [] : { ...request.options, allocator }
+        ),
       done: real => {
         afterwards()
         same('calls of malloc', calls.malloc.length, 1)
         same('calls of free', calls.free.length, 0)
-        addMapping(world, memory, start, request, { real, block: { calls, pointer, throws: args.throws } })
+        addMapping(world, memory, start, request, {
+          real,
+          block: { calls, pointer, throws: args.throws }
+        })
       },
       failed: ({ code }) => {
         afterwards()
-        // What was a block is given back. Past the end of what is known of a shared memory there may be one.
+        // What was a block is given back. Past the end of what is known of a shared memory there
+        // may be one.
         const isBlock =
-          code === 'ERR_HOSTMAP_ALLOCATOR_FAILED' ? (hidden || byFunction) && shared : code !== 'TEST_MALLOC'
+          code === 'ERR_HOSTMAP_ALLOCATOR_FAILED'
+            ? (hidden || byFunction) && shared
+            : code !== 'TEST_MALLOC'
         const given = calls.malloc.length > 0 && isAddress && isBlock
         same('calls of free', calls.free.length, given ? 1 : 0)
       }
@@ -285,7 +303,9 @@ step(
 
 const mappingOf = (memory, which, thread) =>
   choose(
-    memory.model.mappings.filter(mapping => mapping.thread === thread && (thread !== 'main' || mapping.real)),
+    memory.model.mappings.filter(
+      mapping => mapping.thread === thread && (thread !== 'main' || mapping.real)
+    ),
     which
   )
 
@@ -338,7 +358,8 @@ const FAULTED = 'ERR_HOSTMAP_FAULTED'
 
 /** Those of a mapping that nobody took note of before it was unmapped are the memory's. */
 const faultsIn = ({ model }) =>
-  model.unseenFaults + model.mappings.reduce((sum, { tally }) => sum + tally.faults - tally.acknowledged, 0)
+  model.unseenFaults +
+  model.mappings.reduce((sum, { tally }) => sum + tally.faults - tally.acknowledged, 0)
 
 step('check faults', 6, { memory: pick }, (world, args) => {
   const memory = choose(world.memories, args.memory)
@@ -367,23 +388,28 @@ step('acknowledge faults', 3, { memory: pick }, (world, args) => {
   }
 })
 
-step('faults of one', 8, { memory: pick, mapping: pick, region: flag, acknowledge: flag }, (world, args) => {
-  const memory = choose(world.memories, args.memory)
-  const of = args.region
-    ? choose(world.regions, args.mapping)
-    : memory && mappingOf(memory, args.mapping, 'main')
-  if (!of?.real) return null
-  const { real, tally, name } = of
-  return {
-    text: `${args.acknowledge ? 'acknowledge' : 'check'} faults of ${name}`,
-    documented: 'faults',
-    codes: !args.acknowledge && tally.isFaulted ? [FAULTED] : [],
-    call: () => (args.acknowledge ? real.acknowledgeFaults() : real.checkFaults()),
-    done: count => {
-      if (args.acknowledge) same('faults acknowledged', count, tally.acknowledge())
+step(
+  'faults of one',
+  8,
+  { memory: pick, mapping: pick, region: flag, acknowledge: flag },
+  (world, args) => {
+    const memory = choose(world.memories, args.memory)
+    const of = args.region
+      ? choose(world.regions, args.mapping)
+      : memory && mappingOf(memory, args.mapping, 'main')
+    if (!of?.real) return null
+    const { real, tally, name } = of
+    return {
+      text: `${args.acknowledge ? 'acknowledge' : 'check'} faults of ${name}`,
+      documented: 'faults',
+      codes: !args.acknowledge && tally.isFaulted ? [FAULTED] : [],
+      call: () => (args.acknowledge ? real.acknowledgeFaults() : real.checkFaults()),
+      done: count => {
+        if (args.acknowledge) same('faults acknowledged', count, tally.acknowledge())
+      }
     }
   }
-})
+)
 
 module.exports = {
   FAULTED,

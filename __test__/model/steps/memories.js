@@ -35,7 +35,8 @@ step(
     const shared = kind.includes('shared')
     const size = address === 'i64' ? n => (n === undefined ? n : BigInt(n)) : n => n
     const known = !/wrapped|buffer|function/.test(kind)
-    // Compiled code names the sizes of a memory that its module exports: few of them, so that few modules are compiled.
+    // Compiled code names the sizes of a memory that its module exports: few of them, so that few
+    // modules are compiled.
     const initial = known ? wasmPages : wasmPages || 1
     const maximum = more === undefined || (more < 0 && !known) ? undefined : initial + more
     const type = { address, shared, initial, maximum }
@@ -54,7 +55,12 @@ step(
         if (hidden) return GuardedMemory.from(guest.memory.buffer, { address })
         if (byFunction) return GuardedMemory.from(bufferOf(guest), { address })
         if (guest) return GuardedMemory.from(guest.memory)
-        return new GuardedMemory({ initial: size(initial), maximum: size(maximum), shared, address })
+        return new GuardedMemory({
+          initial: size(initial),
+          maximum: size(maximum),
+          shared,
+          address
+        })
       },
       done: async guarded => {
         guest ??= await makeGuest(type, guarded.memory)
@@ -83,7 +89,9 @@ step(
   }
 )
 
-/** As a module's loader shows its buffer. It keeps nothing alive but the guest, as the memory does. */
+/**
+ * As a module's loader shows its buffer. It keeps nothing alive but the guest, as the memory does.
+ */
 const bufferOf = guest => () => guest.memory.buffer
 
 /** Takes note of what the library knows of a memory whose buffer alone was given. */
@@ -150,8 +158,12 @@ const growth = fc.oneof(
   { weight: 1, arbitrary: wrong }
 )
 
-/** Whether the test lets it grow so far. A memory without a maximum can become larger than what is compared in time. */
-const mayGrow = (model, wasmPages) => wasmPages > 65536 || model.wasmPages + wasmPages <= MOST.wasmPages
+/**
+ * Whether the test lets it grow so far. A memory without a maximum can become larger than what is
+ * compared in time.
+ */
+const mayGrow = (model, wasmPages) =>
+  wasmPages > 65536 || model.wasmPages + wasmPages <= MOST.wasmPages
 
 step(
   'grow',
@@ -186,7 +198,12 @@ step(
 step('grow by the module', 4, { memory: pick, wasmPages: growth, script: flag }, (world, args) => {
   const memory = choose(world.memories, args.memory)
   const { wasmPages } = args
-  if (!memory || !Number.isSafeInteger(wasmPages) || wasmPages < 0 || !mayGrow(memory.model, wasmPages))
+  if (
+    !memory ||
+    !Number.isSafeInteger(wasmPages) ||
+    wasmPages < 0 ||
+    !mayGrow(memory.model, wasmPages)
+  )
     return null
   return guestGrowth(memory, wasmPages, args.script ? 'JavaScript' : 'the module', () => {
     if (!args.script) return memory.guest.grow(wasmPages)

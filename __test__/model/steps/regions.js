@@ -27,7 +27,16 @@ const { steps, step } = newSteps()
 function addRegion(world, real, { backing, offset = 0, byteLength, opened, kind }) {
   same('byteLength', real.byteLength, byteLength)
   same('backing', real.backing, kind)
-  const region = { real, ref: new WeakRef(real), backing, offset, byteLength, opened, kind, closed: false }
+  const region = {
+    real,
+    ref: new WeakRef(real),
+    backing,
+    offset,
+    byteLength,
+    opened,
+    kind,
+    closed: false
+  }
   region.name = `region ${world.regions.length} of ${byteLength} bytes`
   region.region = region
   region.tally = new Tally()
@@ -58,44 +67,54 @@ step('allocate', 4, { byteLength, wrong: sometimes(wrong, 20) }, (world, { byteL
   }
 })
 
-step('copyFrom', 6, { byteLength, seed: pick, empty: rarely }, (world, { byteLength, seed, empty }) => {
-  if (!canAddRegion(world)) return null
-  const bytes = noise(empty ? 0 : byteLength, seed + 1)
-  return {
-    text: `copyFrom(${bytes.length} bytes)`,
-    documented: 'allocate',
-    codes: empty ? ['ERR_INVALID_ARG_VALUE'] : [],
-    call: () => HostRegion.copyFrom(bytes),
-    done: real => {
-      const backing = memfd(real, byteLength)
-      backing.write(0, bytes)
-      addRegion(world, real, { backing, byteLength, opened: true, kind: 'memfd' })
+step(
+  'copyFrom',
+  6,
+  { byteLength, seed: pick, empty: rarely },
+  (world, { byteLength, seed, empty }) => {
+    if (!canAddRegion(world)) return null
+    const bytes = noise(empty ? 0 : byteLength, seed + 1)
+    return {
+      text: `copyFrom(${bytes.length} bytes)`,
+      documented: 'allocate',
+      codes: empty ? ['ERR_INVALID_ARG_VALUE'] : [],
+      call: () => HostRegion.copyFrom(bytes),
+      done: real => {
+        const backing = memfd(real, byteLength)
+        backing.write(0, bytes)
+        addRegion(world, real, { backing, byteLength, opened: true, kind: 'memfd' })
+      }
     }
   }
-})
+)
 
-step('open', 6, { file: pick, ...part, writable: flag }, (world, { file: which, writable, ...args }) => {
-  const file = choose(world.files, which)
-  if (!file || !canAddRegion(world)) return null
-  const part = partOf(file.backing.size, args, PAGE)
-  const { byteOffset, byteLength } = part
-  return {
-    text: `open(file of ${file.backing.size} bytes, ${showPart(part)}, writable ${writable})`,
-    documented: 'open',
-    codes: file.linked ? part.codes : ['ERR_HOSTMAP_OPEN_FAILED', ...part.codes],
-    call: () => HostRegion.open(file.path, { byteOffset, byteLength, writable }),
-    done: real => {
-      const { start: offset, length } = part
-      addRegion(world, real, {
-        backing: file.backing,
-        offset,
-        byteLength: length,
-        opened: writable,
-        kind: 'file'
-      })
+step(
+  'open',
+  6,
+  { file: pick, ...part, writable: flag },
+  (world, { file: which, writable, ...args }) => {
+    const file = choose(world.files, which)
+    if (!file || !canAddRegion(world)) return null
+    const part = partOf(file.backing.size, args, PAGE)
+    const { byteOffset, byteLength } = part
+    return {
+      text: `open(file of ${file.backing.size} bytes, ${showPart(part)}, writable ${writable})`,
+      documented: 'open',
+      codes: file.linked ? part.codes : ['ERR_HOSTMAP_OPEN_FAILED', ...part.codes],
+      call: () => HostRegion.open(file.path, { byteOffset, byteLength, writable }),
+      done: real => {
+        const { start: offset, length } = part
+        addRegion(world, real, {
+          backing: file.backing,
+          offset,
+          byteLength: length,
+          opened: writable,
+          kind: 'file'
+        })
+      }
     }
   }
-})
+)
 
 step('fromFd', 6, { region: pick, file: flag, readonly: flag, ...part }, (world, args) => {
   if (!canAddRegion(world)) return null
@@ -220,7 +239,8 @@ step('view', 10, { region: pick, ...part }, (world, { region: which, ...args }) 
     done: buffer => {
       const { start, length } = part
       same('length of the view', buffer.byteLength, length)
-      const sharing = region.opened && !backing.sealed ? 'shared' : hasGuard ? 'readonly' : 'private'
+      const sharing =
+        region.opened && !backing.sealed ? 'shared' : hasGuard ? 'readonly' : 'private'
       const model = new View(backing, offset + start, length, sharing, region.tally)
       model.window.region = region
       world.windows.push(model.window)
@@ -240,7 +260,9 @@ step('seal', 2, { region: pick }, (world, { region: which }) => {
   if (closed) codes.push('ERR_HOSTMAP_REGION_CLOSED')
   else if (!backing.sealed) {
     if (!backing.memfd || !opened) codes.push('ERR_HOSTMAP_REGION_READONLY')
-    const others = Array.from(backing.windows).filter(window => isShared(window) && window.region !== region)
+    const others = Array.from(backing.windows).filter(
+      window => isShared(window) && window.region !== region
+    )
     if (others.length > 0) codes.push('ERR_HOSTMAP_REGION_BUSY')
     if (backing.maybeInUse) maybe.push('ERR_HOSTMAP_REGION_BUSY')
   }

@@ -52,7 +52,11 @@ step('share with the worker', 6, { memory: pick }, (world, { memory: which }) =>
     text: `share ${memory.name} with the worker`,
     run: async () => {
       const thread = world.startThread()
-      const answer = await thread.do('attach', { id, memory: guest.memory, type: { address, shared: true } })
+      const answer = await thread.do('attach', {
+        id,
+        memory: guest.memory,
+        type: { address, shared: true }
+      })
       checkCode('attach', answer, [])
       memory.onThread = true
       // Nothing stands there that proves whose free space it is: see the head of src/memory.rs.
@@ -69,7 +73,10 @@ step('map in the worker', 12, { ...mapArguments, at, sane: flag, close: flag }, 
   const { region, part, options } = request
   const address = addressOf(memory, request.pages, args.at)
   // All is known there, whatever is known here.
-  const codes = [...request.codes, ...addressCodes({ ...memory, hidden: false }, address, request.pages)]
+  const codes = [
+    ...request.codes,
+    ...addressCodes({ ...memory, hidden: false }, address, request.pages)
+  ]
   const { offset, byteLength } = region
   const text = `map ${region.name} at ${String(address)} of ${memory.name} in the worker, ${showRequest(request)}`
   // What is left of a file that got shorter is less than the region.
@@ -86,7 +93,8 @@ step('map in the worker', 12, { ...mapArguments, at, sane: flag, close: flag }, 
         close: args.close,
         options: { ...options, at: address }
       })
-      if (gone && answer.error?.code !== undefined) codes.push('ERR_OUT_OF_RANGE', 'ERR_HOSTMAP_EMPTY_FILE')
+      if (gone && answer.error?.code !== undefined)
+        codes.push('ERR_OUT_OF_RANGE', 'ERR_HOSTMAP_EMPTY_FILE')
       checkCode(text, answer, codes)
       if (answer.error) {
         await resync(world, memory)
@@ -116,33 +124,48 @@ step('unmap in the worker', 8, { memory: pick, mapping: pick }, (world, args) =>
   }
 })
 
-step('grow in the worker', 3, { memory: pick, wasmPages: growth }, (world, { memory: which, wasmPages }) => {
-  const memory = sharedMemory(world, which)
-  if (!memory || !Number.isSafeInteger(wasmPages) || wasmPages < 0 || !mayGrow(memory.model, wasmPages))
-    return null
-  const { model } = memory
-  const fits = wasmPages <= model.maximum - model.wasmPages
-  if (fits && wasmPages > 65536) return null
-  return {
-    text: `${memory.name}.grow(${wasmPages}) in the worker`,
-    run: async () => {
-      const answer = await world.thread.do('grow', { id: memory.id, wasmPages })
-      checkCode('grow', answer, fits ? [] : ['ERR_HOSTMAP_MEMORY_FULL'])
-      if (!fits) {
-        await resync(world, memory)
-        return 'grow in the worker: refused'
+step(
+  'grow in the worker',
+  3,
+  { memory: pick, wasmPages: growth },
+  (world, { memory: which, wasmPages }) => {
+    const memory = sharedMemory(world, which)
+    if (
+      !memory ||
+      !Number.isSafeInteger(wasmPages) ||
+      wasmPages < 0 ||
+      !mayGrow(memory.model, wasmPages)
+    )
+      return null
+    const { model } = memory
+    const fits = wasmPages <= model.maximum - model.wasmPages
+    if (fits && wasmPages > 65536) return null
+    return {
+      text: `${memory.name}.grow(${wasmPages}) in the worker`,
+      run: async () => {
+        const answer = await world.thread.do('grow', { id: memory.id, wasmPages })
+        checkCode('grow', answer, fits ? [] : ['ERR_HOSTMAP_MEMORY_FULL'])
+        if (!fits) {
+          await resync(world, memory)
+          return 'grow in the worker: refused'
+        }
+        same('grow', answer.was, model.wasmPages)
+        model.grow(wasmPages)
+        model.protect()
       }
-      same('grow', answer.was, model.wasmPages)
-      model.grow(wasmPages)
-      model.protect()
     }
   }
-})
+)
 
 step('grow by the module in the worker', 3, { memory: pick, wasmPages: growth }, (world, args) => {
   const memory = sharedMemory(world, args.memory)
   const { wasmPages } = args
-  if (!memory || !Number.isSafeInteger(wasmPages) || wasmPages < 0 || !mayGrow(memory.model, wasmPages))
+  if (
+    !memory ||
+    !Number.isSafeInteger(wasmPages) ||
+    wasmPages < 0 ||
+    !mayGrow(memory.model, wasmPages)
+  )
     return null
   return guestGrowth(memory, wasmPages, 'the module in the worker', async () => {
     const { was } = await world.thread.do('guestGrow', { id: memory.id, wasmPages })
@@ -167,7 +190,10 @@ step('from in the worker', 3, { memory: pick }, (world, { memory: which }) => {
 step('layout in the worker', 2, { memory: pick }, (world, { memory: which }) => {
   const memory = sharedMemory(world, which)
   if (!memory) return null
-  return { text: `layout of ${memory.name} in the worker`, run: () => world.compareLayoutOnThread(memory) }
+  return {
+    text: `layout of ${memory.name} in the worker`,
+    run: () => world.compareLayoutOnThread(memory)
+  }
 })
 
 step('collect in the worker', 1, {}, world => {

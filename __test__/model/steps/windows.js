@@ -38,10 +38,17 @@ const windowArguments = {
 
 function windowRequest(args) {
   const byteLength =
-    args.wrong === 'byteLength' ? args.wrongLength : args.pages * PAGE - (args.odd && args.pages > 1 ? 5 : 0)
+    args.wrong === 'byteLength'
+      ? args.wrongLength
+      : args.pages * PAGE - (args.odd && args.pages > 1 ? 5 : 0)
   const codes = numberCodes(byteLength, PAGE, Number.MAX_SAFE_INTEGER)
   const { strict } = args
-  const options = { byteLength, access: ACCESS[args.access], rest: args.zeros ? 'zeros' : 'trap', strict }
+  const options = {
+    byteLength,
+    access: ACCESS[args.access],
+    rest: args.zeros ? 'zeros' : 'trap',
+    strict
+  }
   if (args.wrong === 'access') options.access = 'readwrite'
   if (args.wrong === 'rest') options.rest = 'ones'
   if (args.wrong === 'access' || args.wrong === 'rest') codes.push('ERR_INVALID_ARG_VALUE')
@@ -94,7 +101,11 @@ step('open a window at', 8, { ...windowArguments, at }, (world, args) => {
     text: `open a window at ${String(address)} of ${memory.name}, ${showWindow(request.options)}`,
     documented: 'window',
     memory,
-    codes: [...request.codes, ...memoryCodes(memory), ...addressCodes(memory, address, request.bytes)],
+    codes: [
+      ...request.codes,
+      ...memoryCodes(memory),
+      ...addressCodes(memory, address, request.bytes)
+    ],
     call: () => memory.guarded.window({ ...request.options, at: address }),
     done: real => addWindow(world, memory, Number(address), request, real)
   }
@@ -154,13 +165,17 @@ function showCodes(memory, mapping, region, access) {
   const codes = [...memoryCodes(memory), ...strictCodes(mapping)]
   if (region.closed) codes.push('ERR_HOSTMAP_REGION_CLOSED')
   const { most } = mapping.window
-  if (access !== most && access !== 'readonly' && most !== 'shared') codes.push('ERR_INVALID_ARG_VALUE')
+  if (access !== most && access !== 'readonly' && most !== 'shared')
+    codes.push('ERR_INVALID_ARG_VALUE')
   if (access === 'shared' && !(region.opened && !region.backing.sealed))
     codes.push('ERR_HOSTMAP_REGION_READONLY')
   return codes
 }
 
-/** A growth that the library is not told of: whether a slide asks the kernel depends on the time since the last one. */
+/**
+ * A growth that the library is not told of: whether a slide asks the kernel depends on the time
+ * since the last one.
+ */
 function protectAtSlide(world, memory) {
   if (memory.hidden && memory.shared) world.resync(memory)
   else world.protect(memory)
@@ -189,7 +204,10 @@ function showNothing(mapping) {
   })
 }
 
-/** Tells it what comes of a slide to so many pages that failed in a system call: it shows what it did, or the beginning of it. */
+/**
+ * Tells it what comes of a slide to so many pages that failed in a system call: it shows what it
+ * did, or the beginning of it.
+ */
 function checkRefused(world, memory, mapping, asked) {
   if (memory.detached) return
   const { window, start, name, shown } = mapping
@@ -198,7 +216,9 @@ function checkRefused(world, memory, mapping, asked) {
   const before = window.shownPages
   const now = windowBytes / PAGE
   if (now !== before && now !== Math.min(asked, before)) {
-    throw new Difference(`${name} shows ${now} pages after a slide from ${before} to ${asked} that failed`)
+    throw new Difference(
+      `${name} shows ${now} pages after a slide from ${before} to ${asked} that failed`
+    )
   }
   // Whether a rest that can be written was laid anew shows only in what is there.
   const rest = start + now * PAGE
@@ -237,7 +257,8 @@ step('slide', 24, slideArguments, (world, args) => {
   const given = args.access === undefined ? undefined : ACCESS[args.access]
   const access = given ?? window.most
   codes.push(...showCodes(memory, mapping, region, access))
-  if (args.wrong) codes.push(args.wrong === 'access' ? 'ERR_INVALID_ARG_VALUE' : 'ERR_INVALID_ARG_TYPE')
+  if (args.wrong)
+    codes.push(args.wrong === 'access' ? 'ERR_INVALID_ARG_VALUE' : 'ERR_INVALID_ARG_TYPE')
   const options = { byteLength, access: args.wrong === 'access' ? 'readwrite' : given }
   const length = byteLength ?? most
   const shownRegion = args.wrong === 'region' ? { byteLength: region.byteLength } : region.real
@@ -296,7 +317,10 @@ const sourceArguments = {
   leaveBehind: flag
 }
 
-/** As many bytes as fit wherever a chunk starts in its page, in whole pages where there is room for some. */
+/**
+ * As many bytes as fit wherever a chunk starts in its page, in whole pages where there is room for
+ * some.
+ */
 function defaultChunk(length, overlap, from) {
   const mod = at => ((at % PAGE) + PAGE) % PAGE
   const room = length - overlap - Math.max(mod(from), mod(from - overlap))
@@ -314,7 +338,8 @@ step('make a source', 8, sourceArguments, (world, args) => {
   const overlap = args.overlap === undefined ? undefined : args.overlap % (window.length - PAGE + 1)
   const most = window.length - (overlap ?? 0)
   const chunk = args.chunk === undefined ? undefined : 1 + (args.chunk % most)
-  const byteOffset = args.byteOffset === undefined ? undefined : args.byteOffset % (region.byteLength + 1)
+  const byteOffset =
+    args.byteOffset === undefined ? undefined : args.byteOffset % (region.byteLength + 1)
   const start = byteOffset ?? 0
   const rest = region.byteLength - start
   const byteLength = args.byteLength === undefined ? undefined : args.byteLength % (rest + 1)
@@ -386,28 +411,41 @@ step('next', 24, nextArguments, (world, args) => {
       if (isEnd) return
       protectAtSlide(world, memory)
       show(mapping, region, start, end - start, access)
-      Object.assign(source, { position: end, start, pointer: guest.pointer(mapping.start + (start % PAGE)) })
+      Object.assign(source, {
+        position: end,
+        start,
+        pointer: guest.pointer(mapping.start + (start % PAGE))
+      })
       same('pointer for the module', source.real.imports.pointer(), source.pointer)
     },
     failed: (error, wentOff) => {
-      if (wentOff) checkRefused(world, memory, mapping, Math.ceil(((start % PAGE) + end - start) / PAGE))
+      if (wentOff)
+        checkRefused(world, memory, mapping, Math.ceil(((start % PAGE) + end - start) / PAGE))
     }
   }
 })
 
-step('seek', 3, { memory: pick, mapping: pick, source: pick, to: number, rewind: rarely }, (world, args) => {
-  const memory = choose(world.memories, args.memory)
-  const { mapping, source } = sourceOf(memory, args)
-  if (!source) return null
-  const { from, to } = source
-  const place = args.rewind ? from : numberFrom(args.to, to, sane => from + (sane % (to - from + 1)))
-  return {
-    text: `${args.rewind ? 'rewind' : `seek(${String(place)})`} a source for ${mapping.name}`,
-    documented: 'layout',
-    codes: args.rewind ? [] : numberCodes(place, from, to),
-    call: () => (args.rewind ? source.real.rewind() : source.real.seek(place)),
-    done: () => Object.assign(source, { position: place, start: place, pointer: mapping.real.pointer })
+step(
+  'seek',
+  3,
+  { memory: pick, mapping: pick, source: pick, to: number, rewind: rarely },
+  (world, args) => {
+    const memory = choose(world.memories, args.memory)
+    const { mapping, source } = sourceOf(memory, args)
+    if (!source) return null
+    const { from, to } = source
+    const place = args.rewind
+      ? from
+      : numberFrom(args.to, to, sane => from + (sane % (to - from + 1)))
+    return {
+      text: `${args.rewind ? 'rewind' : `seek(${String(place)})`} a source for ${mapping.name}`,
+      documented: 'layout',
+      codes: args.rewind ? [] : numberCodes(place, from, to),
+      call: () => (args.rewind ? source.real.rewind() : source.real.seek(place)),
+      done: () =>
+        Object.assign(source, { position: place, start: place, pointer: mapping.real.pointer })
+    }
   }
-})
+)
 
 module.exports = { steps }

@@ -1,5 +1,5 @@
-//! Calls all of guest/hostmap.rs, which is dropped in here, and reports to the host what it was given. The exports are those of
-//! fixture.c.
+//! Calls all of guest/hostmap.rs, which is dropped in here, and reports to the host what it was
+//! given. The exports are those of fixture.c.
 //!
 //! Each ends with the digest of the bytes that it read itself, in order.
 
@@ -70,8 +70,9 @@ fn records_of<T: Plain>() -> u32 {
     while let Some(block) = records.next() {
         report(block.as_ptr().cast(), block.len(), size_of::<T>());
         // SAFETY: the block's own bytes, of a type that has no padding.
-        read =
-            digest(read, unsafe { core::slice::from_raw_parts(block.as_ptr().cast(), size_of_val(block)) });
+        read = digest(read, unsafe {
+            core::slice::from_raw_parts(block.as_ptr().cast(), size_of_val(block))
+        });
     }
     take(&mut read, records.left_over());
     read
@@ -154,7 +155,9 @@ extern "C" fn join() -> u64 {
     let mut orders = Records::<_, Order>::new(&mut right);
     let (mut item_block, mut order_block) = (items.next(), orders.next());
     let mut total = 0;
-    while let (Some([item, more_items @ ..]), Some([order, more_orders @ ..])) = (item_block, order_block) {
+    while let (Some([item, more_items @ ..]), Some([order, more_orders @ ..])) =
+        (item_block, order_block)
+    {
         if item.key < order.key {
             item_block = if more_items.is_empty() { items.next() } else { Some(more_items) };
         } else {

@@ -1,4 +1,5 @@
-// A CommonJS project. The whole module by `import = require`, names by a dynamic import and by `import type`.
+// A CommonJS project. The whole module by `import = require`, names by a dynamic import and by
+// `import type`.
 
 import hostmap = require('wasm-hostmap')
 import type { Access, Layout, Limits, MapOptions } from 'wasm-hostmap'
@@ -21,7 +22,8 @@ const memory = new GuardedMemory({ initial: 1, maximum: 16 })
 mapInto(memory, region).unmap()
 
 const layout: Layout = memory.layout()
-for (const { kind, start, end, region: mapped } of layout) console.log(kind, end - start, mapped?.name ?? '-')
+for (const { kind, start, end, region: mapped } of layout)
+  console.log(kind, end - start, mapped?.name ?? '-')
 
 const limits: Limits = hostmap.limits()
 const wasmPageSize: 65536 = limits.wasm.pageSize

@@ -11,10 +11,17 @@ import type {
 } from 'wasm-hostmap'
 
 const accept: AcceptedState[] = ['grown-memory', 'gc-objects']
-const options: InstancePoolOptions = { init: (_, memory) => console.log(memory.byteLength), size: 2, accept }
+const options: InstancePoolOptions = {
+  init: (_, memory) => console.log(memory.byteLength),
+  size: 2,
+  accept
+}
 
 async function serve(): Promise<number> {
-  const pool: InstancePool = await hostmap.InstancePool.create(fs.readFileSync('module.wasm'), options)
+  const pool: InstancePool = await hostmap.InstancePool.create(
+    fs.readFileSync('module.wasm'),
+    options
+  )
   const one: PooledInstance = await pool.acquire()
   one.release()
   const sum: number = await pool.run(({ exports }): number => exports['add'](1, 2))

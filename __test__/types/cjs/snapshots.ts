@@ -17,7 +17,8 @@ memory.restore(snapshot, { globals: {}, exclusive: true })
 memory.reset({ keepResidentBytes: 0 })
 const standing: readonly (Mapping | Window)[] = memory.mappings
 const kept: readonly SnapshotMapping[] = snapshot.mappings
-for (const { kind, address, regionName } of kept) console.log(kind === 'window', address, regionName ?? '-')
+for (const { kind, address, regionName } of kept)
+  console.log(kind === 'window', address, regionName ?? '-')
 const digest: string | null = snapshot.moduleDigest
 console.log(standing.length, digest, snapshot instanceof hostmap.Snapshot)
 

@@ -13,12 +13,18 @@ const options: SourceOptions = { chunk: 65_536, overlap: 24 }
 const orders: WindowSource = window.source(region, options)
 const imports: Record<string, Record<string, Function>> = { orders: { ...orders.imports } }
 const { address }: Shown = window.slide(region, 12_345)
-console.log(imports, address, orders instanceof hostmap.WindowSource, window instanceof hostmap.Window)
+console.log(
+  imports,
+  address,
+  orders instanceof hostmap.WindowSource,
+  window instanceof hostmap.Window
+)
 
 async function count(): Promise<number> {
   let bytes = 0
   for await (const { byteLength } of window.chunks(region)) bytes += byteLength
-  for (const { byteLength } of window.chunks(region, { signal: AbortSignal.abort() })) bytes += byteLength
+  for (const { byteLength } of window.chunks(region, { signal: AbortSignal.abort() }))
+    bytes += byteLength
   return bytes
 }
 count().then(console.log)

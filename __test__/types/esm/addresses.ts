@@ -1,4 +1,5 @@
-// Addresses have the type that the memory's address type gives them, and the package has a default export.
+// Addresses have the type that the memory's address type gives them, and the package has a default
+// export.
 
 import hostmap, { GuardedMemory, HostRegion } from 'wasm-hostmap'
 import type {

@@ -1,4 +1,5 @@
-// An ES module project: `import {}`, a namespace, and what needs the language's newer parts (AbortSignal, dispose, for-of).
+// An ES module project: `import {}`, a namespace, and what needs the language's newer parts
+// (AbortSignal, dispose, for-of).
 
 import { readFile } from 'node:fs/promises'
 import { pathToFileURL } from 'node:url'
@@ -52,13 +53,19 @@ const pagesBefore: number = own.grow(1) + wrapped.grow(1n)
 console.log(GuardedMemory.from(memory) === own, memory.buffer.byteLength, pagesBefore, own.guarded)
 
 // Mappings, with an allocator of a 32-bit and of a 64-bit module.
-declare const exports32: { malloc(size: number): number; free(pointer: number): void; memory: WasmMemory }
+declare const exports32: {
+  malloc(size: number): number
+  free(pointer: number): void
+  memory: WasmMemory
+}
 declare const exports64: { malloc(size: bigint): bigint; free(pointer: bigint): void }
 const allocator: GuestAllocator = exports64
 const mapping: Mapping = GuardedMemory.from(exports32.memory).map(loaded, { allocator: exports32 })
 own.map(loaded, { allocator, access: 'readonly' })[Symbol.dispose]()
-const fault: Fault | null = mapping.faults + mapping.strayWrites > 0 ? mapping.lastFault : loaded.lastFault
-if (fault?.outcome === 'zeros' && fault.cause !== 'readonly') console.log(fault.address ?? fault.byteOffset)
+const fault: Fault | null =
+  mapping.faults + mapping.strayWrites > 0 ? mapping.lastFault : loaded.lastFault
+if (fault?.outcome === 'zeros' && fault.cause !== 'readonly')
+  console.log(fault.address ?? fault.byteOffset)
 const disposables: Disposable[] = [mapping, loaded]
 for (const disposable of disposables) disposable[Symbol.dispose]()
 

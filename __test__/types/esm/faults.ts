@@ -2,7 +2,11 @@
 
 import { GuardedMemory, HostRegion, type FaultedError } from 'wasm-hostmap'
 
-declare const Module: { HEAPU8: Uint8Array; _malloc(bytes: number): number; _free(block: number): void }
+declare const Module: {
+  HEAPU8: Uint8Array
+  _malloc(bytes: number): number
+  _free(block: number): void
+}
 
 const guarded = GuardedMemory.from(() => Module.HEAPU8.buffer, { address: 'i32' })
 const region = HostRegion.allocate(65536)

@@ -30,7 +30,9 @@ const instance = await made.instantiate()
 console.log(code, from, imports, instance.exports['grow'])
 
 InstancePool.create(bytes, { growth })
-Snapshot.of(instance, { accept: ['dropped-segments'] }).restoreTo(instance, { accept: ['gc-objects'] })
+Snapshot.of(instance, { accept: ['dropped-segments'] }).restoreTo(instance, {
+  accept: ['gc-objects']
+})
 await Snapshot.of(instance).instantiate(bytes, {}, { accept: ['v128-globals'] })
 
 // @ts-expect-error: only `instrumentGrowth` makes them

@@ -7,7 +7,9 @@ const bytes = exposeState(new Uint8Array(8))
 const module: WebAssembly.Module = await WebAssembly.compile(bytes)
 const same: WasmModule = new WebAssembly.Module(exposeState(bytes))
 const pool = await InstancePool.create(module, {
-  imports: { env: { memory: new WebAssembly.Memory({ initial: 1 }) } } satisfies WebAssembly.Imports,
+  imports: {
+    env: { memory: new WebAssembly.Memory({ initial: 1 }) }
+  } satisfies WebAssembly.Imports,
   init(instance) {
     const { exports }: WebAssembly.Instance = instance
     ;(exports['init'] as () => void)()

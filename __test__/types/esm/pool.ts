@@ -1,6 +1,13 @@
 // Pools, in an ES module project: every type by its name, every option and member.
 
-import { exposeState, GuardedMemory, HostRegion, InstancePool, PooledInstance, Snapshot } from 'wasm-hostmap'
+import {
+  exposeState,
+  GuardedMemory,
+  HostRegion,
+  InstancePool,
+  PooledInstance,
+  Snapshot
+} from 'wasm-hostmap'
 import type {
   AcceptedState,
   HostmapErrorCode,

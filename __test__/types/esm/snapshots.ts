@@ -1,7 +1,14 @@
 // Snapshots, in an ES module project.
 
 import * as hostmap from 'wasm-hostmap'
-import type { Mapping, Snapshot, SnapshotGrant, SnapshotMapping, SnapshotOptions, Window } from 'wasm-hostmap'
+import type {
+  Mapping,
+  Snapshot,
+  SnapshotGrant,
+  SnapshotMapping,
+  SnapshotOptions,
+  Window
+} from 'wasm-hostmap'
 
 const { GuardedMemory, HostRegion } = hostmap
 
@@ -17,7 +24,8 @@ memory.restore(snapshot, { globals: {}, exclusive: true })
 memory.reset({ keepResidentBytes: 0 })
 const standing: readonly (Mapping | Window)[] = memory.mappings
 const kept: readonly SnapshotMapping[] = snapshot.mappings
-for (const { kind, address, regionName } of kept) console.log(kind === 'window', address, regionName ?? '-')
+for (const { kind, address, regionName } of kept)
+  console.log(kind === 'window', address, regionName ?? '-')
 const digest: string | null = snapshot.moduleDigest
 console.log(standing.length, digest, snapshot instanceof hostmap.Snapshot)
 

@@ -1,5 +1,5 @@
-// Where the project has TypeScript's library `dom`, `guarded.memory` is that library's WebAssembly.Memory:
-// it goes into imports and comes out of exports without a cast.
+// Where the project has TypeScript's library `dom`, `guarded.memory` is that library's
+// WebAssembly.Memory: it goes into imports and comes out of exports without a cast.
 
 import { GuardedMemory } from 'wasm-hostmap'
 

@@ -1,4 +1,5 @@
-// Windows, in an ES module project: every type by its name, both loops, and what a module gets as imports.
+// Windows, in an ES module project: every type by its name, both loops, and what a module gets as
+// imports.
 
 import { GuardedMemory, HostRegion, Window, WindowSource } from 'wasm-hostmap'
 import type {

@@ -71,7 +71,10 @@ fn two_readers_and_a_writer_that_replaces() {
         registry.insert(15..30, Watched::new(2));
         for reader in readers {
             let seen = reader.join().unwrap();
-            assert!(matches!(seen, Some((1, 1) | (2, 2))), "at every moment one of them is there: {seen:?}");
+            assert!(
+                matches!(seen, Some((1, 1) | (2, 2))),
+                "at every moment one of them is there: {seen:?}"
+            );
         }
         assert_eq!(registry.find(12, |value| value.id), None);
     });

@@ -1,5 +1,6 @@
-//! Writes random valid modules (wasm-smith) to a file, one behind another, each with its length before it (32 bits, little
-//! endian). What module a number gives does not depend on how many are asked for.
+//! Writes random valid modules (wasm-smith) to a file, one behind another, each with its length
+//! before it (32 bits, little endian). What module a number gives does not depend on how many are
+//! asked for.
 //!
 //! `cargo run -- FILE SEED COUNT`
 
