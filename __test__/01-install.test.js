@@ -7,7 +7,7 @@ const { spawnSync } = require('node:child_process')
 const fs = require('node:fs')
 const path = require('node:path')
 const hostmap = require('..')
-const { target, unsupported } = require('../lib/platform')
+const { target, unsupported } = require('../lib/platform/platform')
 const manifest = require('../package.json')
 const { temporaryDirectory } = require('./support/files')
 
@@ -112,9 +112,9 @@ describe('the files of the package agree', () => {
   })
 
   test('on the oldest Node.js, and the oldest Rust', () => {
-    expect(manifest.engines.node).toBe(`>=${require('../lib/platform').OLDEST_NODE}`)
+    expect(manifest.engines.node).toBe(`>=${require('../lib/platform/platform').OLDEST_NODE}`)
     expect(/^rust-version = "(.+)"$/m.exec(read('Cargo.toml'))[1]).toBe(
-      require('../lib/platform').RUST_VERSION
+      require('../lib/platform/platform').RUST_VERSION
     )
   })
 
@@ -258,7 +258,7 @@ describe('loading', () => {
     const place = fs.mkdtempSync(path.join(directory.path, 'bundle-'))
     fs.mkdirSync(path.join(place, 'dist'))
     const bundle = path.join(place, 'dist', 'bundle.js')
-    fs.writeFileSync(bundle, bundled('lib/binding.js'))
+    fs.writeFileSync(bundle, bundled('lib/platform/binding.js'))
     const { code, message } = load(bundle)
     expect(code).toBe('ERR_HOSTMAP_LOAD_FAILED')
     expect(message).toMatch(

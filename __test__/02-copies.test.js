@@ -5,7 +5,7 @@
 
 const fs = require('node:fs')
 const path = require('node:path')
-const { target } = require('../lib/platform')
+const { target } = require('../lib/platform/platform')
 const manifest = require('../package.json')
 const { inChild } = require('./support/child')
 const { temporaryDirectory } = require('./support/files')
@@ -154,7 +154,7 @@ describe('copies of one version', () => {
         GuardedMemory.from(memory).map(HostRegion.copyFrom(Buffer.alloc(65536, index + 1)), {
           at: index * 65536
         })
-        const { loadedCopies } = require(`${copy}/lib/binding.js`)
+        const { loadedCopies } = require(`${copy}/lib/platform/binding.js`)
         return loadedCopies()[0].path
       }
       const workers = await Promise.all(
@@ -185,7 +185,7 @@ describe('copies of one version', () => {
         const guarded = new GuardedMemory({ initial: 1, maximum: 2 })
         const mapping = guarded.map(HostRegion.copyFrom(Buffer.from('abc')))
         const again = await inWorker(body, second)
-        const [{ path, isOwn }] = require(`${second}/lib/binding.js`).loadedCopies()
+        const [{ path, isOwn }] = require(`${second}/lib/platform/binding.js`).loadedCopies()
         return {
           pages: [worker.value, again.value],
           text: Buffer.from(guarded.buffer, mapping.address, 3).toString(),

@@ -39,7 +39,7 @@ const PRELUDE = `
   }
   const codeOf = async call => (await failure(call))?.code ?? null
 `
-const binding = require.resolve('../lib/binding.js')
+const binding = require.resolve('../lib/platform/binding.js')
 
 /** Runs a body in a child after the prelude. */
 const inMovingChild = (body, address, options = copies) =>

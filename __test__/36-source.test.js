@@ -280,7 +280,7 @@ describe('a source', () => {
   })
 
   test('does without what reads ahead where the system refuses it, and hides no mistake', () => {
-    const native = require('../lib/binding.js')
+    const native = require('../lib/platform/binding.js')
     const { NativeStream } = native
     const source = makeWindow().source(makeRegion(), { chunk: HOST_PAGE })
     const broken = error =>

@@ -84,7 +84,7 @@ test('memories at addresses that come back are not taken for those that showed a
   const seen = await inChild(
     async ({ hostmap, collect, require }) => {
       const { GuardedMemory } = hostmap
-      const native = require('../../lib/binding.js')
+      const native = require('../../lib/platform/binding.js')
       const origin = new GuardedMemory({ initial: 8 })
       const bytes = new Uint8Array(origin.buffer)
       for (let at = 0; at < bytes.length; at += 97) bytes[at] = at

@@ -179,7 +179,7 @@ describe('memories, mappings, regions and views that end in any order, faulting 
 // The address space is filled up with memories first, so that the next one gets the place of the
 // last that died. All are V8's own, as the library would choose another place for some.
 const crowded = `
-  const native = require('../../lib/binding.js')
+  const native = require('../../lib/platform/binding.js')
   const { HostRegion, GuardedMemory } = hostmap
   const { pageSize: page } = hostmap.limits()
   const AT = 65536
@@ -346,7 +346,7 @@ describe('a base address that comes back before the dead memory was heard of', (
   test("of views: an address that was another region's view has the new one's faults", async () => {
     const seen = await inChild(async ({ hostmap, collect, assert, require }) => {
       const { HostRegion } = hostmap
-      const native = require('../../lib/binding.js')
+      const native = require('../../lib/platform/binding.js')
       const addresses = new Map()
       let again = 0
       for (let i = 0; i < 40; i++) {
@@ -688,7 +688,7 @@ describe('loaded in a worker alone', () => {
   })
 
   test('and ended while it is learning how V8 can be asked, the next thread learns it', async () => {
-    const native = JSON.stringify(path.join(ROOT, 'lib/binding.js'))
+    const native = JSON.stringify(path.join(ROOT, 'lib/platform/binding.js'))
     const seen = await resultOf(
       `const { Worker } = require('node:worker_threads')
       const source = ${JSON.stringify(`

@@ -21,7 +21,7 @@ const {
   binaryPath,
   RUST_VERSION,
   isWorkingCopy
-} = require('../lib/platform.js')
+} = require('../lib/platform/platform.js')
 
 function fail(message) {
   process.stderr.write(`\n${message}\n\n`)
@@ -138,11 +138,11 @@ function main() {
   // What counts is the package's own binary.
   delete process.env.NAPI_RS_NATIVE_LIBRARY_PATH
   try {
-    require('../lib/binding.js')
+    require('../lib/platform/binding.js')
   } catch (loadError) {
     buildDependency(loadError)
     try {
-      require('../lib/binding.js')
+      require('../lib/platform/binding.js')
     } catch (error) {
       fail(error.message)
     }

@@ -18,7 +18,7 @@ import { parseArgs } from 'node:util'
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
 const require = createRequire(import.meta.url)
-const { target } = require('../lib/platform.js')
+const { target } = require('../lib/platform/platform.js')
 
 const { values: options } = parseArgs({
   options: { 'no-build': { type: 'boolean', default: false } }

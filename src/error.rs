@@ -1,8 +1,8 @@
 //! The one error type of the crate. Its codes are those that users see, documented in index.d.ts.
 
 use crate::sys::SysError;
-use crate::sys::areas::NoHeadRoom;
 use crate::sys::checked_fd;
+use crate::sys::vma_budget::NoHeadRoom;
 use nix::errno::Errno;
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -10,7 +10,7 @@
 //!  window.rs           mappings that slide over regions larger than a memory
 //!  huge.rs             filling memfds with huge pages that the kernel gathers, and counting them
 //!  hugetlb.rs          regions of huge pages of the system's pool
-//!  stage.rs ahead.rs   what makes slides one call, and brings pages in before the module asks for them
+//!  mirror.rs ahead.rs   what makes slides one call, and brings pages in before the module asks for them
 //!  snapshot/           a memory's state at one moment, and putting it back
 //!  mapping.rs          the mapping table of a memory: what is mapped where, and what is free
 //!  module/             modules: exports for the state that they hide
@@ -33,21 +33,17 @@
     )
 )]
 
-pub mod ahead;
 pub mod alloc;
 pub mod error;
 pub mod fault;
-pub mod huge;
-pub mod hugetlb;
 // The registration of its classes is left out of test builds, so they would be dead code there.
 #[cfg(all(feature = "addon", not(test)))]
 mod js;
-pub mod mapping;
 pub mod memory;
 pub mod module;
 pub mod region;
 pub mod share;
 pub mod snapshot;
-pub mod stage;
 pub mod sys;
+pub mod v8;
 pub mod window;

@@ -8,9 +8,9 @@ use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use support::{PAGE, Reserved, page_bytes, write};
 use wasm_hostmap::fault::{self, Cause, Outcome};
-use wasm_hostmap::huge::PageKind;
-use wasm_hostmap::mapping::Access;
+use wasm_hostmap::memory::table::Access;
 use wasm_hostmap::memory::{Mapped, Memory};
+use wasm_hostmap::region::thp::PageKind;
 use wasm_hostmap::region::{Part, Region};
 use wasm_hostmap::sys::page::PageAligned;
 

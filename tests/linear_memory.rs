@@ -8,10 +8,10 @@ mod support;
 use proptest::prelude::*;
 use support::{PAGE, Reserved, page_bytes};
 use wasm_hostmap::error::Code;
-use wasm_hostmap::huge::PageKind;
-use wasm_hostmap::mapping::Access;
+use wasm_hostmap::memory::table::Access;
 use wasm_hostmap::memory::{MapBefore, Mapped, Memory, is_guarded};
 use wasm_hostmap::region::Region;
+use wasm_hostmap::region::thp::PageKind;
 use wasm_hostmap::sys::page::PageAligned;
 
 fn region(pages: u64, fill: u8) -> Region {

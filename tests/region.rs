@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use support::page_bytes;
 use wasm_hostmap::error::Code;
-use wasm_hostmap::huge::PageKind;
+use wasm_hostmap::region::thp::PageKind;
 use wasm_hostmap::region::{Backing, LoadProgress, Part, Region, load};
 
 /// A file that is removed when dropped.
@@ -183,7 +183,7 @@ mod injected {
         }
     }
 
-    /// Areas that are pages of a file. Others come and go with the test runner's threads.
+    /// VmaClaim that are pages of a file. Others come and go with the test runner's threads.
     fn file_area_count() -> usize {
         let mut count = 0;
         wasm_hostmap::sys::process_map::for_each(|vma| count += usize::from(vma.inode != 0))

@@ -14,14 +14,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use support::{Numbers, Reserved, Temp, no_hole, page_bytes, pages, serial};
 use wasm_hostmap::error::Code;
-use wasm_hostmap::huge::PageKind;
-use wasm_hostmap::mapping::Access;
+use wasm_hostmap::memory::table::Access;
 use wasm_hostmap::memory::{Mapped, Memory, Place};
 use wasm_hostmap::region::Region;
+use wasm_hostmap::region::thp::PageKind;
 use wasm_hostmap::snapshot::{About, KeptMapping, Mac, MappedRegion, Settings, Snapshot};
 use wasm_hostmap::sys::page::{PageAligned, PageSpan};
 use wasm_hostmap::sys::pagemap;
-use wasm_hostmap::window::{Kind, Rest};
+use wasm_hostmap::window::{Kind, Tail};
 
 /// A multiple of a Wasm page, with a place for 2 MiB that are aligned.
 const PAGES: u64 = 1008;
@@ -343,7 +343,7 @@ fn windows_and_mappings_stand_where_they_did_or_are_refused() {
     let file = Arc::new(file.open());
     let mut it = One::new(64);
     it.map(&file, 8, Access::Readonly);
-    let kind = Kind { length: pages(4), access: Access::Private, rest: Rest::Zeros };
+    let kind = Kind { length: pages(4), access: Access::Private, rest: Tail::Zeros };
     let window = it.memory.window_at(it.reserved.place(), 32 * page_bytes(), kind).unwrap();
     let shown = file.pages(pages(1), 2 * page_bytes()).unwrap();
     it.memory.slide(it.reserved.place(), window, Some((&shown, Access::Private))).unwrap();
@@ -390,7 +390,7 @@ fn what_a_failed_growth_made_writable_is_put_back_and_protected() {
     let _serial = serial();
     let mut it = One::new(64);
     it.map(&region(8, 7), 16, Access::Readonly);
-    let kind = Kind { length: pages(4), access: Access::Private, rest: Rest::Inaccessible };
+    let kind = Kind { length: pages(4), access: Access::Private, rest: Tail::Inaccessible };
     let window = it.memory.window_at(it.reserved.place(), 24 * page_bytes(), kind).unwrap();
     it.shown.push((window, region(1, 0), 0));
     let snapshot = it.capture(KEEP_ALL);
@@ -502,7 +502,7 @@ fn what_another_thread_shows_is_not_kept_as_something_else() {
     let _serial = serial();
     let mut it = One::new(64);
     let (shown, stale) = (region(4, 8), region(4, 1));
-    let kind = Kind { length: pages(4), access: Access::Private, rest: Rest::Zeros };
+    let kind = Kind { length: pages(4), access: Access::Private, rest: Tail::Zeros };
     let place = it.reserved.place();
     let window = it.memory.window_at(place, 32 * page_bytes(), kind).unwrap();
     let slide = |count: u64| {
@@ -531,7 +531,7 @@ fn what_another_thread_shows_is_not_kept_as_something_else() {
 fn a_reset_clears_the_rest_of_windows() {
     let _serial = serial();
     let it = One::new(64);
-    let kind = Kind { length: pages(4), access: Access::Private, rest: Rest::Zeros };
+    let kind = Kind { length: pages(4), access: Access::Private, rest: Tail::Zeros };
     let place = it.reserved.place();
     let window = it.memory.window_at(place, 32 * page_bytes(), kind).unwrap();
     let shown = region(1, 8);
@@ -566,7 +566,7 @@ fn written_pages_outside_of_private_mappings_are_refused() {
     // In the rest of a window.
     let past_end = |kept: &mut KeptMapping| {
         kept.window =
-            Some(Kind { length: pages(8), access: Access::Private, rest: Rest::Inaccessible });
+            Some(Kind { length: pages(8), access: Access::Private, rest: Tail::Inaccessible });
         kept.shown.as_mut().unwrap().byte_length = 2 * page_bytes();
     };
     assert_eq!(refusal(&past_end), Some(Code::SnapshotInvalid));
@@ -995,7 +995,7 @@ mod injected {
     fn standing(it: &One) -> Vec<(Mapped, Arc<Region>, u64)> {
         let region = region(1, 0);
         let entries = it.memory.entries().unwrap();
-        let of = |entry: &wasm_hostmap::mapping::Entry| Mapped {
+        let of = |entry: &wasm_hostmap::memory::table::Entry| Mapped {
             start: entry.span.start(),
             id: entry.id,
         };

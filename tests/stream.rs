@@ -7,17 +7,17 @@ mod support;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use support::{Reserved, Temp, areas_of, fault_serial as serial, page_bytes, pages};
-use wasm_hostmap::ahead::Stream;
-use wasm_hostmap::huge::PageKind;
-use wasm_hostmap::mapping::Access;
+use support::{Reserved, Temp, fault_serial as serial, page_bytes, pages, vmas_of};
+use wasm_hostmap::memory::table::Access;
 use wasm_hostmap::memory::{Mapped, Memory};
+use wasm_hostmap::region::mirror::Grain;
+use wasm_hostmap::region::thp::PageKind;
 use wasm_hostmap::region::{Part, Region};
-use wasm_hostmap::stage::Grain;
 use wasm_hostmap::sys::mmap::{Mmap, Sharing};
 use wasm_hostmap::sys::page::{PageAligned, PageSpan};
 use wasm_hostmap::sys::{file, process_map};
-use wasm_hostmap::window::{Kind, Rest};
+use wasm_hostmap::window::readahead::Stream;
+use wasm_hostmap::window::{Kind, Tail};
 
 const MIB: u64 = 1 << 20;
 
@@ -42,11 +42,11 @@ fn numbered(byte_length: u64) -> Vec<u8> {
     bytes
 }
 
-/// Bytes of a region's pages that the process has in its page tables: in the stage, and in this
+/// Bytes of a region's pages that the process has in its page tables: in the mirror, and in this
 /// range of addresses.
 fn mapped_bytes(region: &Region, memory: std::ops::Range<u64>) -> (u64, u64) {
     let text = std::fs::read_to_string("/proc/self/smaps").unwrap();
-    let (mut staged, mut shown) = (0, 0);
+    let (mut mirrored, mut shown) = (0, 0);
     let mut inside = None;
     for line in text.lines() {
         let mut words = line.split_ascii_whitespace();
@@ -60,16 +60,16 @@ fn mapped_bytes(region: &Region, memory: std::ops::Range<u64>) -> (u64, u64) {
             let bytes = second.parse::<u64>().unwrap() << 10;
             match inside {
                 Some(true) => shown += bytes,
-                Some(false) => staged += bytes,
+                Some(false) => mirrored += bytes,
                 None => {}
             }
         }
     }
-    (staged, shown)
+    (mirrored, shown)
 }
 
-/// Whether these bytes of a region are in the page tables of a stage, all of them. How many pages a
-/// stage has in all does not tell: the kernel maps all of a large folio of the page cache when one
+/// Whether these bytes of a region are in the page tables of a mirror, all of them. How many pages a
+/// mirror has in all does not tell: the kernel maps all of a large folio of the page cache when one
 /// page of it is brought in.
 fn is_staged(region: &Region, memory: &std::ops::Range<u64>, start: u64, end: u64) -> bool {
     use std::os::unix::fs::FileExt;
@@ -137,7 +137,7 @@ impl One {
         // are there, and lost elsewhere.
         let address = reserved.base().next_multiple_of(2 * MIB);
         let length = PageAligned::new(byte_length).unwrap();
-        let kind = Kind { length, access: Access::Private, rest: Rest::Inaccessible };
+        let kind = Kind { length, access: Access::Private, rest: Tail::Inaccessible };
         let window = memory.window_at(reserved.place(), address - reserved.base(), kind).unwrap();
         Self { reserved, memory, window, address, byte_length }
     }
@@ -220,7 +220,7 @@ fn the_next_chunk_is_in_the_page_tables_before_it_is_touched_and_none_after_the_
                 eventually("the next chunk", || is_staged(region, &it.range(), end, next));
             }
             stream.end();
-            eventually("an empty stage", || it.staged_bytes(region) == 0);
+            eventually("an empty mirror", || it.staged_bytes(region) == 0);
             assert!(it.shows(PageAligned::round_down(start).get(), end - start));
         }
     }
@@ -241,7 +241,7 @@ fn holes_of_memfds_stay_holes() {
     eventually("all that there is", || staged_bytes(&region) == 4 * page_bytes());
     assert_eq!(region.held_bytes(), 4 * page_bytes());
     stream.end();
-    eventually("an empty stage", || staged_bytes(&region) == 0);
+    eventually("an empty mirror", || staged_bytes(&region) == 0);
     assert_eq!(region.held_bytes(), 4 * page_bytes(), "what was passed is the only copy");
 }
 
@@ -261,7 +261,7 @@ fn nothing_is_left_of_a_region_of_no_whole_pages_or_of_one_that_was_begun_in_a_p
         eventually("something", || it.staged_bytes(&region) > 0);
         stream.advance(length - 5, length, length, false);
         stream.end();
-        eventually("an empty stage", || it.staged_bytes(&region) == 0);
+        eventually("an empty mirror", || it.staged_bytes(&region) == 0);
     }
 }
 
@@ -284,7 +284,7 @@ fn what_was_passed_leaves_the_page_cache_and_what_comes_is_read() {
     it.slide(&region, 8 * MIB, 8 * MIB + 100, Access::Readonly);
     stream.end();
     eventually("no more than the window shows", || cached_bytes(&region) <= 2 * MIB);
-    eventually("an empty stage", || it.staged_bytes(&region) == 0);
+    eventually("an empty mirror", || it.staged_bytes(&region) == 0);
 }
 
 #[test]
@@ -321,7 +321,7 @@ fn what_is_not_left_behind_stays_in_the_page_cache() {
     let before = cached_bytes(&region);
     stream.advance(3 * MIB, 4 * MIB, 4 * MIB, false);
     stream.end();
-    eventually("an empty stage", || it.staged_bytes(&region) == 0);
+    eventually("an empty mirror", || it.staged_bytes(&region) == 0);
     assert_eq!(cached_bytes(&region), before);
 }
 
@@ -359,7 +359,7 @@ fn a_restart_in_the_middle_of_a_step_leaves_nothing() {
         }
         stream.advance(4 * MIB - page_bytes(), 4 * MIB, 4 * MIB, true);
         stream.end();
-        eventually("an empty stage", || staged_bytes(&region) == 0);
+        eventually("an empty mirror", || staged_bytes(&region) == 0);
     }
 }
 
@@ -404,7 +404,7 @@ fn streams_of_several_threads_over_one_region_leave_nothing() {
                 });
             }
         });
-        eventually("an empty stage", || staged_bytes(region) == 0);
+        eventually("an empty mirror", || staged_bytes(region) == 0);
     }
 }
 
@@ -450,7 +450,7 @@ fn a_stream_over_a_file_that_was_cut_ends_as_any_other() {
     assert!(it.shows(MIB, 0));
     assert_eq!(support::read(it.address + page_bytes()), 0);
     stream.end();
-    eventually("an empty stage", || it.staged_bytes(&region) == 0);
+    eventually("an empty mirror", || it.staged_bytes(&region) == 0);
 }
 
 #[test]
@@ -462,7 +462,7 @@ fn a_used_up_stage_is_replaced_under_a_stream() {
     let stream = stream(&region, it.address, Access::Readonly, true, false);
     it.slide(&region, 0, 2 * MIB, Access::Readonly);
     stream.advance(0, 2 * MIB, 4 * MIB, true);
-    let now = || region.stage(Sharing::ReadOnly, Grain::Huge, false).unwrap();
+    let now = || region.mirror(Sharing::ReadOnly, Grain::Huge, false).unwrap();
     let first = now();
     let whole = PageSpan::new(PageAligned::ZERO, pages(4 * MIB / page_bytes())).unwrap();
     // What it counts is what it was asked for: 32 GiB.
@@ -475,8 +475,8 @@ fn a_used_up_stage_is_replaced_under_a_stream() {
     stream.advance(2 * MIB, 4 * MIB, 4 * MIB, false);
     assert!(it.shows(2 * MIB, 2 * MIB));
     stream.end();
-    eventually("an empty stage", || it.staged_bytes(&region) == 0);
-    eventually("one stage and a window", || areas_of(&region) == 2);
+    eventually("an empty mirror", || it.staged_bytes(&region) == 0);
+    eventually("one mirror and a window", || vmas_of(&region) == 2);
 }
 
 #[test]
@@ -495,5 +495,5 @@ fn a_region_whose_stage_is_read_ahead_can_be_sealed() {
     for stream in streams {
         stream.end();
     }
-    eventually("empty stages", || staged_bytes(&region) == 0);
+    eventually("empty mirrors", || staged_bytes(&region) == 0);
 }

@@ -8,22 +8,22 @@ mod support;
 use std::os::unix::process::ExitStatusExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use support::{
-    Reserved, Temp, area_of, areas_of, fault_serial as serial, no_hole, page_bytes, pages,
+    Reserved, Temp, area_of, fault_serial as serial, no_hole, page_bytes, pages, vmas_of,
 };
 use wasm_hostmap::error::Code;
 use wasm_hostmap::fault::{self, Cause, Outcome};
-use wasm_hostmap::huge::PageKind;
-use wasm_hostmap::mapping::Access;
+use wasm_hostmap::memory::table::Access;
 use wasm_hostmap::memory::{Mapped, Memory};
 use wasm_hostmap::region::Region;
-use wasm_hostmap::stage::Grain;
-use wasm_hostmap::sys::areas::Areas;
+use wasm_hostmap::region::mirror::Grain;
+use wasm_hostmap::region::thp::PageKind;
 use wasm_hostmap::sys::mmap::{Mmap, Pages, Sharing};
 use wasm_hostmap::sys::page::{PageAligned, PageSpan};
 use wasm_hostmap::sys::process_map::Vma;
-use wasm_hostmap::window::{Kind, Rest};
+use wasm_hostmap::sys::vma_budget::VmaClaim;
+use wasm_hostmap::window::{Kind, Tail};
 
-fn kind(count: u64, access: Access, rest: Rest) -> Kind {
+fn kind(count: u64, access: Access, rest: Tail) -> Kind {
     Kind { length: pages(count), access, rest }
 }
 
@@ -95,16 +95,16 @@ fn a_window_shows_one_part_after_the_other_and_its_rest() {
     let _serial = serial();
     let file = Temp::new("shows", &bytes(1, 10));
     for region in [memfd(1, 10), file.open()] {
-        for rest in [Rest::Inaccessible, Rest::Zeros] {
+        for rest in [Tail::Inaccessible, Tail::Zeros] {
             let it = One::new(kind(4, Access::Readonly, rest));
-            let is_rest = |page| {
+            let is_tail = |page| {
                 let area = it.area(page);
                 match rest {
-                    Rest::Inaccessible => area.is_inaccessible(),
-                    Rest::Zeros => area.readable && !area.writable && it.read(page) == 0,
+                    Tail::Inaccessible => area.is_inaccessible(),
+                    Tail::Zeros => area.readable && !area.writable && it.read(page) == 0,
                 }
             };
-            assert!((0..4).all(is_rest), "it is opened empty");
+            assert!((0..4).all(is_tail), "it is opened empty");
             it.slide(&region, 5, 4, Access::Readonly).unwrap();
             assert_eq!(
                 [0, 1, 2, 3].map(|page| it.read(page)),
@@ -112,10 +112,10 @@ fn a_window_shows_one_part_after_the_other_and_its_rest() {
             );
             it.slide(&region, 8, 4, Access::Readonly).unwrap();
             assert_eq!([0, 1].map(|page| it.read(page)), [8, 9].map(|page| fill_of(1, page)));
-            assert!((2..4).all(is_rest));
+            assert!((2..4).all(is_tail));
             assert_eq!(it.memory.entries().unwrap()[0].1, Some(pages(2)));
             it.empty();
-            assert!((0..4).all(is_rest));
+            assert!((0..4).all(is_tail));
             assert_eq!(it.faults(), (0, 0));
             no_hole(&it.reserved);
         }
@@ -123,19 +123,19 @@ fn a_window_shows_one_part_after_the_other_and_its_rest() {
 }
 
 #[test]
-fn slides_take_no_areas_and_a_region_two_stages_at_most() {
+fn slides_take_no_areas_and_a_region_two_mirrors_at_most() {
     let _serial = serial();
     let file = Temp::new("areas", &bytes(0, 16));
     for region in [memfd(0, 16), file.open()] {
-        let it = One::new(kind(4, Access::Private, Rest::Inaccessible));
+        let it = One::new(kind(4, Access::Private, Tail::Inaccessible));
         for first in 0..3 {
             it.slide(&region, first, 4, Access::Private).unwrap();
         }
-        let (here, everywhere) = (it.reserved.area_count(), areas_of(&region));
+        let (here, everywhere) = (it.reserved.area_count(), vmas_of(&region));
         for round in 0..200 {
             it.slide(&region, round % 12, 4, Access::Private).unwrap();
         }
-        assert_eq!((it.reserved.area_count(), areas_of(&region)), (here, everywhere));
+        assert_eq!((it.reserved.area_count(), vmas_of(&region)), (here, everywhere));
         assert!(everywhere <= 3);
         it.memory.unmap(it.reserved.place(), it.window).unwrap().unwrap();
         drop(region);
@@ -149,7 +149,7 @@ fn what_a_slide_may_not() {
     sealed.seal().unwrap();
     let file = Temp::new("may-not", &bytes(2, 8));
     let readonly_file = file.open();
-    let it = One::new(kind(4, Access::Shared, Rest::Zeros));
+    let it = One::new(kind(4, Access::Shared, Tail::Zeros));
     it.slide(&region, 2, 2, Access::Shared).unwrap();
     for other in [&sealed, &readonly_file] {
         assert_eq!(it.slide(other, 0, 4, Access::Shared), Err(Code::RegionReadonly));
@@ -165,7 +165,7 @@ fn what_a_slide_may_not() {
         (Access::Readonly, Access::Shared),
         (Access::Private, Access::Shared),
     ] {
-        let it = One::new(kind(4, most, Rest::Zeros));
+        let it = One::new(kind(4, most, Tail::Zeros));
         assert_eq!(it.slide(&region, 0, 4, asked), Err(Code::InvalidValue));
     }
     it.memory.unmap(it.reserved.place(), it.window).unwrap().unwrap();
@@ -187,17 +187,17 @@ fn a_mapping_is_no_window() {
     assert_eq!(memory.slide(reserved.place(), mapped, None).unwrap_err().code, Code::Internal);
     assert_eq!(reserved.read(0), fill_of(0, 0));
     let error =
-        memory.window_at(reserved.place(), 0, kind(1, Access::Readonly, Rest::Zeros)).unwrap_err();
+        memory.window_at(reserved.place(), 0, kind(1, Access::Readonly, Tail::Zeros)).unwrap_err();
     assert_eq!(error.code, Code::Overlap);
 }
 
 #[test]
 fn a_dead_memory_s_empty_window_is_not_the_next_memory_s() {
     let _serial = serial();
-    for rest in [Rest::Inaccessible, Rest::Zeros] {
+    for rest in [Tail::Inaccessible, Tail::Zeros] {
         let reserved = Reserved::new(16);
         let first = Memory::attach(reserved.place()).unwrap();
-        // At the start, where an area of V8's starts as well.
+        // At the start, where a VMA of V8's starts as well.
         first.window_at(reserved.place(), 0, kind(4, Access::Readonly, rest)).unwrap();
         assert_eq!(Memory::attach(reserved.place()).unwrap().entries().unwrap().len(), 1);
         reserved.renew();
@@ -213,7 +213,7 @@ fn a_dead_memory_s_empty_window_is_not_the_next_memory_s() {
 fn a_window_that_is_found_again_shows_what_it_did() {
     let _serial = serial();
     let region = memfd(0, 8);
-    let it = One::new(kind(4, Access::Readonly, Rest::Inaccessible));
+    let it = One::new(kind(4, Access::Readonly, Tail::Inaccessible));
     for is_shown in [false, true, true] {
         if is_shown {
             it.slide(&region, 3, 2, Access::Readonly).unwrap();
@@ -229,7 +229,7 @@ fn a_window_that_is_found_again_shows_what_it_did() {
 fn growing_opens_windows_and_the_next_call_closes_them() {
     let _serial = serial();
     let region = memfd(0, 8);
-    for rest in [Rest::Inaccessible, Rest::Zeros] {
+    for rest in [Tail::Inaccessible, Tail::Zeros] {
         let it = One::new(kind(4, Access::Readonly, rest));
         it.slide(&region, 0, 2, Access::Readonly).unwrap();
         let mut reserved = it.reserved;
@@ -241,8 +241,8 @@ fn growing_opens_windows_and_the_next_call_closes_them() {
         assert!((3..7).all(|page| !reserved.is_writable(page * page_bytes())));
         let shown = area_of(reserved.base() + 3 * page_bytes());
         let hidden = area_of(reserved.base() + 5 * page_bytes());
-        assert!(shown.readable && hidden.readable == (rest == Rest::Zeros));
-        if rest == Rest::Zeros {
+        assert!(shown.readable && hidden.readable == (rest == Tail::Zeros));
+        if rest == Tail::Zeros {
             assert_eq!(
                 reserved.read(5 * page_bytes()),
                 0,
@@ -258,7 +258,7 @@ fn growing_opens_windows_and_the_next_call_closes_them() {
 fn what_was_written_to_a_rest_stays_until_the_next_slide_whatever_else_happens() {
     let _serial = serial();
     let region = memfd(0, 8);
-    let it = One::new(kind(4, Access::Private, Rest::Zeros));
+    let it = One::new(kind(4, Access::Private, Tail::Zeros));
     it.slide(&region, 0, 2, Access::Readonly).unwrap();
     it.write(3, 99);
     // A stray write, which the next call takes note of.
@@ -278,7 +278,7 @@ fn what_was_written_to_a_rest_stays_until_the_next_slide_whatever_else_happens()
 fn a_native_access_past_the_end_finds_zeros_until_the_next_call() {
     let _serial = serial();
     let region = memfd(0, 8);
-    let it = One::new(kind(4, Access::Readonly, Rest::Inaccessible));
+    let it = One::new(kind(4, Access::Readonly, Tail::Inaccessible));
     it.slide(&region, 6, 4, Access::Readonly).unwrap();
     assert_eq!((it.read(1), it.read(3), it.read(2)), (fill_of(0, 7), 0, 0));
     assert_eq!(it.faults(), (0, 1), "the rest is opened once");
@@ -304,7 +304,7 @@ fn a_file_that_is_cut_under_a_window_is_zeros_until_the_next_slide() {
     let file = Temp::new("cut", &bytes(0, 8));
     let region = file.open();
     for access in [Access::Readonly, Access::Private] {
-        let it = One::new(kind(4, access, Rest::Inaccessible));
+        let it = One::new(kind(4, access, Tail::Inaccessible));
         it.slide(&region, 4, 4, access).unwrap();
         file.set_bytes(5 * page_bytes());
         assert_eq!([0, 1, 3].map(|page| it.read(page)), [fill_of(0, 4), 0, 0]);
@@ -325,7 +325,7 @@ fn a_file_that_is_cut_under_a_window_is_zeros_until_the_next_slide() {
 fn a_region_can_be_sealed_once_no_window_shows_it_shared() {
     let _serial = serial();
     let region = memfd(0, 8);
-    let it = One::new(kind(4, Access::Shared, Rest::Zeros));
+    let it = One::new(kind(4, Access::Shared, Tail::Zeros));
     it.slide(&region, 0, 4, Access::Shared).unwrap();
     it.write(0, 99);
     assert_eq!(region.seal().unwrap_err().code, Code::RegionBusy);
@@ -351,20 +351,20 @@ fn areas_come_back_when_windows_and_regions_go() {
     let reserved = Reserved::new(128);
     let memory = Memory::attach(reserved.place()).unwrap();
     // All that there are but 200: one that does not come back shows.
-    let full = Areas::take(u64::MAX >> 8).unwrap_err();
+    let full = VmaClaim::take(u64::MAX >> 8).unwrap_err();
     let most = full.limit - full.left_to_others - (full.used - (u64::MAX >> 8));
-    let _taken = Areas::take(most - 200).unwrap();
+    let _taken = VmaClaim::take(most - 200).unwrap();
     let kept = file.open();
     for round in 0..300 {
         let region = if round % 2 == 0 { memfd(1, 64) } else { file.open() };
         let at = round % 32 * page_bytes();
         let access = support::access(u8::try_from(round % 3).unwrap() % 2);
         let window =
-            memory.window_at(reserved.place(), at, kind(64, access, Rest::Inaccessible)).unwrap();
+            memory.window_at(reserved.place(), at, kind(64, access, Tail::Inaccessible)).unwrap();
         for region in [&kept, &region] {
             let shown = region.pages(PageAligned::ZERO, region.byte_length() / 2).unwrap();
             assert!(memory.slide(reserved.place(), window, Some((&shown, access))).unwrap());
-            // Pages that are changed one by one take areas of their own.
+            // Pages that are changed one by one take VMAs of their own.
             for page in 0..8 {
                 reserved.write(at + page * 3 * page_bytes(), 9);
             }
@@ -382,25 +382,25 @@ fn a_used_up_stage_is_replaced_and_the_old_one_goes() {
     let mark = region.view(5 * page_bytes(), 1).unwrap();
     support::write(mark.address(), 77);
     drop(mark);
-    let it = One::new(kind(4, Access::Readonly, Rest::Inaccessible));
+    let it = One::new(kind(4, Access::Readonly, Tail::Inaccessible));
     let grain =
         region.pages(pages(4), pages(4).get()).unwrap().grain(it.reserved.base() + pages(3).get());
-    let first = region.stage(Sharing::ReadOnly, grain, true).unwrap();
+    let first = region.mirror(Sharing::ReadOnly, grain, true).unwrap();
     let whole = PageSpan::new(PageAligned::ZERO, PageAligned::new(1 << 30).unwrap()).unwrap();
     for _ in 0..32 {
         it.slide(&region, 4, 4, Access::Readonly).unwrap();
-        let now = region.stage(Sharing::ReadOnly, grain, false).unwrap();
+        let now = region.mirror(Sharing::ReadOnly, grain, false).unwrap();
         assert!(std::sync::Arc::ptr_eq(&first, &now));
         first.bring_in(whole, true);
     }
     assert_eq!(region.held_bytes(), page_bytes(), "holes stay holes");
     it.slide(&region, 4, 4, Access::Readonly).unwrap();
     assert_eq!([0, 1].map(|page| it.read(page)), [0, 77]);
-    let second = region.stage(Sharing::ReadOnly, grain, false).unwrap();
+    let second = region.mirror(Sharing::ReadOnly, grain, false).unwrap();
     assert!(!std::sync::Arc::ptr_eq(&first, &second));
-    assert_eq!(areas_of(&region), 3, "two stages and a window");
+    assert_eq!(vmas_of(&region), 3, "two mirrors and a window");
     drop(first);
-    assert_eq!(areas_of(&region), 2);
+    assert_eq!(vmas_of(&region), 2);
     drop((second, region));
     it.slide(&memfd(0, 4), 0, 4, Access::Readonly).unwrap();
 }
@@ -415,13 +415,13 @@ fn stages_together_take_a_part_of_the_address_space_and_slides_do_without_the_re
     let middle = space_bytes / 12 / page_bytes();
     let mark = second.view(middle * page_bytes(), 1).unwrap();
     support::write(mark.address(), 77);
-    assert!(first.stage(Sharing::ReadOnly, Grain::Huge, true).is_some());
-    assert!(second.stage(Sharing::ReadOnly, Grain::Huge, true).is_none());
-    let it = One::new(kind(4, Access::Readonly, Rest::Inaccessible));
+    assert!(first.mirror(Sharing::ReadOnly, Grain::Huge, true).is_some());
+    assert!(second.mirror(Sharing::ReadOnly, Grain::Huge, true).is_none());
+    let it = One::new(kind(4, Access::Readonly, Tail::Inaccessible));
     it.slide(&second, middle, 4, Access::Readonly).unwrap();
     assert_eq!(it.read(0), 77);
     drop(first);
-    assert!(second.stage(Sharing::ReadOnly, Grain::Huge, true).is_some(), "there is room again");
+    assert!(second.mirror(Sharing::ReadOnly, Grain::Huge, true).is_some(), "there is room again");
 }
 
 /// Counts in a way that looks random and is the same each time.
@@ -449,9 +449,9 @@ fn threads_that_read_and_write_a_window_while_it_slides_find_bytes_of_a_region_o
     in_memory[1].seal().unwrap();
     let regions = [&files[0].open(), &files[1].open(), &in_memory[0], &in_memory[1]];
     for (access, rest) in [
-        (Access::Readonly, Rest::Inaccessible),
-        (Access::Private, Rest::Inaccessible),
-        (Access::Private, Rest::Zeros),
+        (Access::Readonly, Tail::Inaccessible),
+        (Access::Private, Tail::Inaccessible),
+        (Access::Private, Tail::Zeros),
     ] {
         let it = One::new(kind(8, access, rest));
         let start = it.reserved.base() + 3 * page_bytes();
@@ -520,7 +520,7 @@ fn threads_that_read_while_a_window_opens_slides_and_closes_in_one_place() {
             });
         }
         for round in 0..1000 {
-            let rest = if round % 2 == 0 { Rest::Inaccessible } else { Rest::Zeros };
+            let rest = if round % 2 == 0 { Tail::Inaccessible } else { Tail::Zeros };
             let window =
                 memory.window_at(reserved.place(), 0, kind(4, Access::Readonly, rest)).unwrap();
             for count in [2, 4, 1] {
@@ -549,8 +549,8 @@ fn windows_of_several_threads_share_a_stage() {
     let _serial = serial();
     let file = Temp::new("share", &bytes(0, 60));
     for region in [&memfd(0, 60), &file.open()] {
-        let stages = [Grain::Huge, Grain::Small]
-            .map(|grain| region.stage(Sharing::ReadOnly, grain, true).unwrap());
+        let mirrors = [Grain::Huge, Grain::Small]
+            .map(|grain| region.mirror(Sharing::ReadOnly, grain, true).unwrap());
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
             // One that brings in and lets go, as reading ahead does.
@@ -560,11 +560,11 @@ fn windows_of_several_threads_share_a_stage() {
                     let first = numbers.below(60);
                     let range =
                         PageSpan::new(pages(first), pages(1 + numbers.below(60 - first))).unwrap();
-                    let stage = &stages[usize::try_from(numbers.below(2)).unwrap()];
+                    let mirror = &mirrors[usize::try_from(numbers.below(2)).unwrap()];
                     if numbers.below(2) == 0 {
-                        stage.bring_in(range, region.is_memory())
+                        mirror.bring_in(range, region.is_memory())
                     } else {
-                        stage.leave(range)
+                        mirror.leave(range)
                     }
                 }
             });
@@ -572,7 +572,7 @@ fn windows_of_several_threads_share_a_stage() {
                 .map(|seed| {
                     scope.spawn(move || {
                         let mut numbers = Numbers(seed);
-                        let it = One::new(kind(8, Access::Readonly, Rest::Inaccessible));
+                        let it = One::new(kind(8, Access::Readonly, Tail::Inaccessible));
                         for _ in 0..2000 {
                             let first = numbers.below(60);
                             let count = (1 + numbers.below(8)).min(60 - first);
@@ -591,7 +591,7 @@ fn windows_of_several_threads_share_a_stage() {
             done.store(true, Ordering::Relaxed);
             ahead.join().unwrap();
         });
-        assert_eq!(areas_of(region), 2, "the stages alone, each in one piece");
+        assert_eq!(vmas_of(region), 2, "the mirrors alone, each in one piece");
     }
 }
 
@@ -612,7 +612,7 @@ fn crash_where_an_empty_window_was() {
     let _serial = serial();
     let reserved = Reserved::new(16);
     let memory = Memory::attach(reserved.place()).unwrap();
-    memory.window_at(reserved.place(), 0, kind(4, Access::Readonly, Rest::Zeros)).unwrap();
+    memory.window_at(reserved.place(), 0, kind(4, Access::Readonly, Tail::Zeros)).unwrap();
     // The memory dies, and its pages are somebody's who wants them read-only.
     reserved.renew();
     let first = std::ptr::NonNull::new(reserved.base() as *mut std::ffi::c_void).unwrap();
@@ -640,7 +640,7 @@ fn slide_under_limit(resource: nix::sys::resource::Resource, line: &str) {
     let _serial = serial();
     let file = Temp::new(line, &[1]);
     file.set_bytes(64 << 20);
-    let it = One::new(kind(64, Access::Private, Rest::Inaccessible));
+    let it = One::new(kind(64, Access::Private, Tail::Inaccessible));
     let (_, hard) = nix::sys::resource::getrlimit(resource).unwrap();
     let used_bytes = || {
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -648,7 +648,7 @@ fn slide_under_limit(resource: nix::sys::resource::Resource, line: &str) {
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
     };
     let limit = |bytes| nix::sys::resource::setrlimit(resource, bytes, hard).unwrap();
-    // There is room for a stage, and for little besides.
+    // There is room for a mirror, and for little besides.
     let most = used_bytes() + (66 << 20);
     let region = file.open();
     let mut fill = Vec::new();
@@ -695,19 +695,19 @@ mod injected {
     #[test]
     fn without_stages_files_are_slid_over_all_the_same() {
         let _serial = serial();
-        let file = Temp::new("no-stages", &bytes(0, 16));
+        let file = Temp::new("no-mirrors", &bytes(0, 16));
         let region = file.open();
-        let it = One::new(kind(4, Access::Readonly, Rest::Inaccessible));
+        let it = One::new(kind(4, Access::Readonly, Tail::Inaccessible));
         for grain in [Grain::Huge, Grain::Small] {
             // The trial with one page.
             arm("mremap", 0);
-            assert!(region.stage(Sharing::ReadOnly, grain, true).is_none());
+            assert!(region.mirror(Sharing::ReadOnly, grain, true).is_none());
             assert!(!support::forget());
         }
         for page in 0..4 {
             it.slide(&region, page, 4, Access::Readonly).unwrap();
             assert_eq!(it.read(3), fill_of(0, page + 3));
-            assert_eq!(areas_of(&region), 1, "it is not tried again");
+            assert_eq!(vmas_of(&region), 1, "it is not tried again");
         }
         arm("mremap", 0);
         assert_eq!(it.slide(&region, 9, 4, Access::Readonly), Err(Code::OutOfMemory));
@@ -723,7 +723,7 @@ mod injected {
         let file = Temp::new("lost", &bytes(0, 16));
         let mut lost = 0;
         for region in [&memfd(0, 16), &file.open()] {
-            for rest in [Rest::Inaccessible, Rest::Zeros] {
+            for rest in [Tail::Inaccessible, Tail::Zeros] {
                 for (holes, count) in [(1, 2), (1, 3), (1, 4), (2, 2), (2, 3), (2, 4)] {
                     let it = One::new(kind(4, Access::Private, rest));
                     it.slide(region, 0, 3, Access::Private).unwrap();

@@ -10,13 +10,13 @@ use std::sync::Arc;
 use support::{Reserved, Temp, fault_serial, no_hole, page_bytes, pages};
 use wasm_hostmap::error::{Code, Error};
 use wasm_hostmap::fault;
-use wasm_hostmap::huge::PageKind;
 use wasm_hostmap::memory::{Mapped, Memory};
+use wasm_hostmap::region::mirror::Grain;
+use wasm_hostmap::region::thp::PageKind;
 use wasm_hostmap::region::{Part, Region, RegionPages, View};
-use wasm_hostmap::stage::Grain;
 use wasm_hostmap::sys::page::PageAligned;
 use wasm_hostmap::sys::process_map;
-use wasm_hostmap::window::{Kind, Rest};
+use wasm_hostmap::window::{Kind, Tail};
 
 /// The first and the last byte of a page: all that the model looks at.
 type Ends = [u8; 2];
@@ -120,7 +120,7 @@ enum Step {
     /// The last handle goes and another one comes.
     Attach,
     /// As reading ahead does.
-    Stage {
+    Mirror {
         region: usize,
         access: u8,
         small: bool,
@@ -149,7 +149,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => (0..48_usize, 0..2_usize, 1..=255_u8).prop_map(|(at, end, value)| Step::Write { at, end, value }),
         1 => proptest::option::of((0..48_usize, 1..=255_u8)).prop_map(|write| Step::Grow { write }),
         1 => Just(Step::Attach),
-        1 => (0..4_usize, 0..2_u8, any::<bool>()).prop_map(|(region, access, small)| Step::Stage { region, access, small }),
+        1 => (0..4_usize, 0..2_u8, any::<bool>()).prop_map(|(region, access, small)| Step::Mirror { region, access, small }),
     ];
     proptest::collection::vec(step, 1..60)
 }
@@ -291,7 +291,7 @@ impl Model {
         }
     }
 
-    fn lay_rest(&mut self, index: usize, shown: usize) {
+    fn fill_tail(&mut self, index: usize, shown: usize) {
         let Live { first, size, window, .. } = self.live[index];
         let rest = window.unwrap().rest();
         self.pages[first + shown..first + size].fill(rest);
@@ -335,7 +335,7 @@ impl Model {
         trap: bool,
         injected: bool,
     ) -> Checked {
-        let rest = if trap { Rest::Inaccessible } else { Rest::Zeros };
+        let rest = if trap { Tail::Inaccessible } else { Tail::Zeros };
         let kind = Kind { length: pages(size as u64), access: support::access(access), rest };
         let place = self.reserved.place();
         let opened = match at {
@@ -348,7 +348,7 @@ impl Model {
                 prop_assert!(at.is_none_or(|at| at == first) && !self.is_taken(first, size));
                 let window = WindowNow { access, trap, shown: 0 };
                 self.live.push(Live { mapped, first, size, window: Some(window) });
-                self.lay_rest(self.live.len() - 1, 0);
+                self.fill_tail(self.live.len() - 1, 0);
             }
             Ok(None) => {
                 let start = self.pages.len();
@@ -433,7 +433,7 @@ impl Model {
                 // All that was not shown before stays as it was, where nobody can have written to
                 // it.
                 if count < before.shown || before.access != 0 {
-                    self.lay_rest(index, count);
+                    self.fill_tail(index, count);
                 }
                 self.live[index].window = Some(WindowNow { shown: count, ..before });
                 if let Some((region, from, access)) = to {
@@ -453,7 +453,7 @@ impl Model {
                     && (first + now..first + size)
                         .all(|page| self.expected(page).is_none_or(|ends| self.read(page) == ends));
                 if !is_kept {
-                    self.lay_rest(index, now);
+                    self.fill_tail(index, now);
                 }
             }
             Err(error) => {
@@ -512,9 +512,9 @@ impl Model {
                 self.memory = Memory::attach(self.reserved.place()).unwrap();
                 prop_assert_eq!(self.memory.entries().unwrap(), entries);
             }
-            Step::Stage { region, access, small } => {
+            Step::Mirror { region, access, small } => {
                 let grain = if small { Grain::Small } else { Grain::Huge };
-                drop(self.ground.regions[region].stage(
+                drop(self.ground.regions[region].mirror(
                     support::access(access).sharing(),
                     grain,
                     true,

@@ -19,7 +19,7 @@ function build() {
 function inChild(main) {
   const source = `
     const hostmap = require(${JSON.stringify(root)})
-    const native = require(${JSON.stringify(path.join(root, 'lib/binding.js'))})
+    const native = require(${JSON.stringify(path.join(root, 'lib/platform/binding.js'))})
     const fs = require('node:fs')
     const EIO = 5, ENOMEM = 12, EACCES = 13
     // Installs the fault guard, whose own calls are not the ones that are to fail.

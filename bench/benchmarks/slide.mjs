@@ -10,7 +10,7 @@ import { hasNative, runNative } from '../lib/native.mjs'
 import { temporaryFile } from '../lib/stream.mjs'
 import { formatBytes, ratioOf } from '../lib/table.mjs'
 
-const native = createRequire(import.meta.url)('../../lib/binding.js')
+const native = createRequire(import.meta.url)('../../lib/platform/binding.js')
 
 export const title = 'Slide'
 export const measures =

@@ -43,25 +43,26 @@
 //! put in its place ([`Guarded::make_copy`]). What is `/dev/zero`'s for the kernel is ours to
 //! protect by host pages from then on.
 //!
-//! # Areas
+//! # VmaClaim
 //!
-//! Each page that is changed cuts its area in three, and a module could so use up the areas of the
+//! Each page that is changed cuts its VMA in three, and a module could so use up the VMAs of the
 //! process by a store to every second page. So only the first few pages of a mapping are changed
 //! one by one, then larger and larger blocks.
 
 mod registry;
 
-use crate::hugetlb;
-use crate::mapping::Access;
-use crate::sys::areas;
+use crate::memory::table::Access;
+use crate::region::hugetlb;
 use crate::sys::mark::Mark;
 use crate::sys::mmap::{self, Mmap, Pages, Sharing};
 use crate::sys::page::{PageAligned, PageSpan, host_page_bytes};
 use crate::sys::page_query;
 use crate::sys::process_map::{self, Vma};
 use crate::sys::signal::{self, Fault, Kind, Signal};
+use crate::sys::vma_budget;
 use crate::sys::wake::Wake;
-use crate::sys::{SysError, SysResult, file, to_u64, v8_trap};
+use crate::sys::{SysError, SysResult, file, to_u64};
+use crate::v8::trap;
 use nix::errno::Errno;
 use registry::Registry;
 use std::collections::BTreeSet;
@@ -82,8 +83,8 @@ pub static REPORTS: Wake = Wake::new();
 const STRAY_PAGES: u32 = 32;
 const FIRST_BLOCK_PAGES: u64 = 16;
 
-/// Areas that one changed page adds.
-const AREAS_OF_A_PAGE: u64 = 2;
+/// VmaClaim that one changed page adds.
+const VMAS_OF_A_PAGE: u64 = 2;
 
 /// Whether any window ever had an inaccessible rest.
 static INACCESSIBLE: AtomicBool = AtomicBool::new(false);
@@ -165,7 +166,7 @@ fn open_zeros() {
     }
 }
 
-/// Zeros for an address. Their offset is the address, so that neighbours are one area.
+/// Zeros for an address. Their offset is the address, so that neighbours are one VMA.
 fn zeros(zero: BorrowedFd<'_>, address: PageAligned, sharing: Sharing) -> Pages<'_> {
     Pages::File { fd: zero, offset: address, sharing, is_memfd: true }
 }
@@ -313,7 +314,7 @@ pub struct Target {
     pub access: Access,
     pub counts: Arc<Counts>,
     /// Set when a page lost its protection: one for all mappings of a memory.
-    pub laid_bare: Arc<AtomicBool>,
+    pub unprotected: Arc<AtomicBool>,
     /// Why the registry may be believed without the process's map.
     pub proof: Proof,
     /// The smallest piece that can be protected or replaced, where no zeros were laid yet. The span
@@ -336,7 +337,7 @@ impl Proof {
     fn holds(self) -> bool {
         match self {
             Self::Owned => true,
-            Self::Marked(mark) => mark.stands() == Some(true),
+            Self::Marked(mark) => mark.is_intact() == Some(true),
             Self::Absent => false,
         }
     }
@@ -411,15 +412,15 @@ struct Guarded {
     /// Whether one of them is changing pages.
     busy: AtomicBool,
     /// Whether a page lost its protection since it was last protected.
-    laid_bare: AtomicBool,
+    unprotected: AtomicBool,
     /// Whether some of its pages may not show the region: zeros were laid, or the owner says so.
     changed: AtomicBool,
     /// How often other pages came to stand there.
     slides: AtomicU64,
     stray_pages: AtomicU32,
-    /// Areas that pages without protection added, and that zeros did.
-    stray_areas: AtomicU64,
-    zero_areas: AtomicU64,
+    /// VmaClaim that pages without protection added, and that zeros did.
+    stray_vmas: AtomicU64,
+    zero_vmas: AtomicU64,
     /// Where zeros were laid last without a look at the map.
     last_zeros: AtomicU64,
     /// What happened that is worth a report, and what of it was reported: bits of [`What`].
@@ -449,7 +450,7 @@ fn on_fault(fault: &Fault) -> bool {
         // SEGV_ACCERR.
         return false;
     }
-    if fault.signal == Signal::Segv && v8_trap::probe(fault) {
+    if fault.signal == Signal::Segv && trap::probe(fault) {
         return true;
     }
     let (first, verdict) = find(fault.address, |guarded| guarded.handle(fault));
@@ -668,7 +669,7 @@ impl Guarded {
         // V8 would take it from anybody: what it was makes no difference but to the counts.
         let is_readable = page_query::is_readable(fault.address);
         if !is_readable && self.target.is_window && page_query::is_there(fault.address) {
-            if v8_trap::offer(fault) {
+            if trap::offer(fault) {
                 self.target.counts.faults.fetch_add(1, Ordering::AcqRel);
                 self.note(fault, Cause::PastEnd, Outcome::Trap);
                 return Some(true);
@@ -678,7 +679,7 @@ impl Guarded {
         if !is_write || self.target.access == Access::Shared {
             return None;
         }
-        if v8_trap::offer(fault) {
+        if trap::offer(fault) {
             self.note(fault, Cause::Readonly, Outcome::Trap);
             return Some(true);
         }
@@ -698,18 +699,18 @@ impl Guarded {
             }
         };
         // Where the process has no room for more VMAs, the map tells how far this one goes.
-        if !areas::take_in_handler(AREAS_OF_A_PAGE) {
+        if !vma_budget::take_in_handler(VMAS_OF_A_PAGE) {
             return None;
         }
         // SAFETY: pages of a mapping of ours, which nobody can have unmapped: the range is
         // registered, its proof holds, and its owner does not change it while a handler is at work.
         // They are private, as all that we map read-only.
         if unsafe { mmap::unprotect_private(block) }.is_err() {
-            areas::give_back(AREAS_OF_A_PAGE);
+            vma_budget::give_back(VMAS_OF_A_PAGE);
             return None;
         }
         self.stray_pages.fetch_add(1, Ordering::Relaxed);
-        self.stray_areas.fetch_add(AREAS_OF_A_PAGE, Ordering::Relaxed);
+        self.stray_vmas.fetch_add(VMAS_OF_A_PAGE, Ordering::Relaxed);
         self.stray_write_done(fault);
         Some(true)
     }
@@ -718,7 +719,7 @@ impl Guarded {
         if self.may_be_history() {
             return Some(true);
         }
-        if v8_trap::offer(fault) {
+        if trap::offer(fault) {
             self.target.counts.faults.fetch_add(1, Ordering::AcqRel);
             self.note(fault, Cause::Unavailable, Outcome::Trap);
             return Some(true);
@@ -730,11 +731,11 @@ impl Guarded {
         let page = PageSpan::page_of(fault.address)?.within(self.target.span)?;
         self.changed.store(true, Ordering::Release);
         // As above: how far the rest goes, the map tells.
-        if !areas::take_in_handler(AREAS_OF_A_PAGE) {
+        if !vma_budget::take_in_handler(VMAS_OF_A_PAGE) {
             return None;
         }
         if replace_by_zeros(page, sharing).is_err() {
-            areas::give_back(AREAS_OF_A_PAGE);
+            vma_budget::give_back(VMAS_OF_A_PAGE);
             return None;
         }
         self.count_zeros(self.is_beside_zeros(page));
@@ -744,7 +745,7 @@ impl Guarded {
         Some(true)
     }
 
-    /// On how many sides of a page the last zeros are. They are one area with it. What came before
+    /// On how many sides of a page the last zeros are. They are one VMA with it. What came before
     /// them is not known any more, and counted twice until all are counted again.
     fn is_beside_zeros(&self, page: PageSpan) -> u64 {
         let last = self.last_zeros.swap(page.start().get(), Ordering::Relaxed);
@@ -790,7 +791,7 @@ impl Guarded {
             // Never made by us. Making it writable would let the write through to the file.
             return false;
         }
-        if v8_trap::offer(fault) {
+        if trap::offer(fault) {
             self.note(fault, Cause::Readonly, Outcome::Trap);
             return true;
         }
@@ -806,19 +807,19 @@ impl Guarded {
         self.note(fault, Cause::Readonly, Outcome::PrivatePage);
         // After the page lost its protection: whoever clears it restores the protection then. This
         // one first, since the other one is looked at first.
-        self.laid_bare.store(true, Ordering::Release);
-        self.target.laid_bare.store(true, Ordering::Release);
+        self.unprotected.store(true, Ordering::Release);
+        self.target.unprotected.store(true, Ordering::Release);
         self.report(What::StrayWrite);
     }
 
     /// The rest of a window, past what it shows.
     fn past_end(&self, fault: &Fault, vma: &Vma) -> bool {
-        if v8_trap::offer(fault) {
+        if trap::offer(fault) {
             self.target.counts.faults.fetch_add(1, Ordering::AcqRel);
             self.note(fault, Cause::PastEnd, Outcome::Trap);
             return true;
         }
-        // All of it: it is one area, and a loop that runs past the end does not stop after a page.
+        // All of it: it is one VMA, and a loop that runs past the end does not stop after a page.
         let rest = PageAligned::new(vma.start.max(self.target.span.start().get()))
             .zip(PageAligned::new(vma.end.min(self.target.span.end().get())))
             .and_then(|(start, end)| PageSpan::between(start, end));
@@ -829,30 +830,30 @@ impl Guarded {
         }
         self.target.counts.faults.fetch_add(1, Ordering::AcqRel);
         self.note(fault, Cause::PastEnd, Outcome::Zeros);
-        self.laid_bare.store(true, Ordering::Release);
-        self.target.laid_bare.store(true, Ordering::Release);
+        self.unprotected.store(true, Ordering::Release);
+        self.target.unprotected.store(true, Ordering::Release);
         self.report(What::PastEnd);
         true
     }
 
     fn make_private(&self, address: u64, vma: &Vma) -> bool {
-        // All of the area that is in our range is ours: its offsets in the file run on.
+        // All of the VMA that is in our range is ours: its offsets in the file run on.
         let Some(area) = self.part_of(vma) else { return false };
         if self.is_in_huge_page(vma, address) {
             return self.make_copy(address, vma, area);
         }
         let block = self.block_of(address, self.stray_pages.fetch_add(1, Ordering::Relaxed));
         if let Some(block) = block.and_then(|block| block.within(area))
-            && areas::take_in_handler(AREAS_OF_A_PAGE)
+            && vma_budget::take_in_handler(VMAS_OF_A_PAGE)
         {
             // SAFETY: ours, by the process's map, and private, as all that we map read-only.
             if unsafe { mmap::unprotect_private(block) }.is_ok() {
-                self.stray_areas.fetch_add(AREAS_OF_A_PAGE, Ordering::Relaxed);
+                self.stray_vmas.fetch_add(VMAS_OF_A_PAGE, Ordering::Relaxed);
                 return true;
             }
-            areas::give_back(AREAS_OF_A_PAGE);
+            vma_budget::give_back(VMAS_OF_A_PAGE);
         }
-        // The whole area: that takes none more. SAFETY: as above.
+        // The whole VMA: that takes none more. SAFETY: as above.
         unsafe { mmap::unprotect_private(area) }.is_ok()
     }
 
@@ -862,7 +863,7 @@ impl Guarded {
     }
 
     /// Puts writable pages with the same bytes in the place of the huge page that holds an address;
-    /// of all, where the process has no areas left.
+    /// of all, where the process has no VMAs left.
     fn make_copy(&self, address: u64, vma: &Vma, area: PageSpan) -> bool {
         self.changed.store(true, Ordering::Release);
         let copied = |missing: u64| {
@@ -875,15 +876,15 @@ impl Guarded {
         };
         let block = hugetlb::page_of(address).and_then(|block| block.within(area));
         if let Some(block) = block
-            && areas::take_in_handler(AREAS_OF_A_PAGE)
+            && vma_budget::take_in_handler(VMAS_OF_A_PAGE)
         {
             if let Ok(missing) = copy_to_zeros(block, self.target.page_bytes) {
-                self.zero_areas.fetch_add(AREAS_OF_A_PAGE, Ordering::Relaxed);
+                self.zero_vmas.fetch_add(VMAS_OF_A_PAGE, Ordering::Relaxed);
                 return copied(missing);
             }
-            areas::give_back(AREAS_OF_A_PAGE);
+            vma_budget::give_back(VMAS_OF_A_PAGE);
         }
-        // The whole area: that leaves as many as there are.
+        // The whole VMA: that leaves as many as there are.
         if let Ok(missing) = copy_to_zeros(area, self.target.page_bytes) {
             return copied(missing);
         }
@@ -934,7 +935,7 @@ impl Guarded {
                 return true;
             }
         }
-        if v8_trap::offer(fault) {
+        if trap::offer(fault) {
             self.target.counts.faults.fetch_add(1, Ordering::AcqRel);
             self.note(fault, cause, Outcome::Trap);
             return true;
@@ -976,9 +977,9 @@ impl Guarded {
 
     fn lay_zeros(&self, page: PageSpan, vma: &Vma, sharing: Sharing) -> bool {
         self.changed.store(true, Ordering::Release);
-        if areas::take_in_handler(AREAS_OF_A_PAGE) {
+        if vma_budget::take_in_handler(VMAS_OF_A_PAGE) {
             if replace_by_zeros(page, sharing).is_ok() {
-                // Zeros beside zeros are one area with them.
+                // Zeros beside zeros are one VMA with them.
                 let here = process_map::holding_in_handler(page.start().get());
                 let joined = here.map_or(0, |zeros| {
                     u64::from(zeros.start < page.start().get())
@@ -987,19 +988,19 @@ impl Guarded {
                 self.count_zeros(joined);
                 return true;
             }
-            areas::give_back(AREAS_OF_A_PAGE);
+            vma_budget::give_back(VMAS_OF_A_PAGE);
         }
-        // The process has no room for more areas: all of this one, from here on. A file that ends
+        // The process has no room for more VMAs: all of this one, from here on. A file that ends
         // before a page ends before all that follow.
         let rest = self.part_of(vma).and_then(|area| PageSpan::between(page.start(), area.end()));
         rest.is_some_and(|rest| replace_by_zeros(rest, sharing).is_ok())
     }
 
-    /// Zeros were laid for a page, whose areas were taken, beside so many others.
+    /// Zeros were laid for a page, whose VMAs were taken, beside so many others.
     fn count_zeros(&self, joined: u64) {
-        areas::give_back(joined.saturating_mul(AREAS_OF_A_PAGE));
-        self.zero_areas.fetch_add(AREAS_OF_A_PAGE, Ordering::Relaxed);
-        self.zero_areas.fetch_sub(joined.saturating_mul(AREAS_OF_A_PAGE), Ordering::Relaxed);
+        vma_budget::give_back(joined.saturating_mul(VMAS_OF_A_PAGE));
+        self.zero_vmas.fetch_add(VMAS_OF_A_PAGE, Ordering::Relaxed);
+        self.zero_vmas.fetch_sub(joined.saturating_mul(VMAS_OF_A_PAGE), Ordering::Relaxed);
     }
 
     fn note(&self, fault: &Fault, cause: Cause, outcome: Outcome) {
@@ -1169,12 +1170,12 @@ impl Registration {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             pins: AtomicU32::new(PAUSED),
             busy: AtomicBool::new(false),
-            laid_bare: AtomicBool::new(false),
+            unprotected: AtomicBool::new(false),
             changed: AtomicBool::new(false),
             slides: AtomicU64::new(0),
             stray_pages: AtomicU32::new(0),
-            stray_areas: AtomicU64::new(0),
-            zero_areas: AtomicU64::new(0),
+            stray_vmas: AtomicU64::new(0),
+            zero_vmas: AtomicU64::new(0),
             last_zeros: AtomicU64::new(0),
             happened: AtomicU8::new(0),
             reported: AtomicU8::new(0),
@@ -1192,15 +1193,15 @@ impl Registration {
 
     /// Whether a page lost its protection since this was last asked. Stray writes count from the
     /// start again: the caller protects all pages.
-    pub fn take_laid_bare(&self) -> bool {
-        let laid_bare = self.guarded.laid_bare.swap(false, Ordering::AcqRel);
-        if laid_bare {
+    pub fn take_unprotected(&self) -> bool {
+        let unprotected = self.guarded.unprotected.swap(false, Ordering::AcqRel);
+        if unprotected {
             self.guarded.stray_pages.store(0, Ordering::Relaxed);
-            // Areas that don't merge again, since their copies of pages are kept apart, are found
+            // VmaClaim that don't merge again, since their copies of pages are kept apart, are found
             // when all are counted.
-            areas::give_back(self.guarded.stray_areas.swap(0, Ordering::Relaxed));
+            vma_budget::give_back(self.guarded.stray_vmas.swap(0, Ordering::Relaxed));
         }
-        laid_bare
+        unprotected
     }
 
     /// Whether some of its pages may not show the region since other ones were last put there.
@@ -1239,9 +1240,9 @@ impl Registration {
     pub fn pages_are_back(&self) {
         self.guarded.changed.store(false, Ordering::Release);
         self.guarded.stray_pages.store(0, Ordering::Relaxed);
-        for areas in [&self.guarded.stray_areas, &self.guarded.zero_areas] {
-            if areas.load(Ordering::Relaxed) > 0 {
-                areas::give_back(areas.swap(0, Ordering::Relaxed));
+        for vmas in [&self.guarded.stray_vmas, &self.guarded.zero_vmas] {
+            if vmas.load(Ordering::Relaxed) > 0 {
+                vma_budget::give_back(vmas.swap(0, Ordering::Relaxed));
             }
         }
     }
@@ -1257,8 +1258,8 @@ impl Drop for Registration {
         self.pause();
         REGISTRY.remove(self.guarded.target.span.start().get(), &self.guarded);
         TAKES.fetch_add(1, Ordering::AcqRel);
-        areas::give_back(self.guarded.stray_areas.load(Ordering::Relaxed));
-        areas::give_back(self.guarded.zero_areas.load(Ordering::Relaxed));
+        vma_budget::give_back(self.guarded.stray_vmas.load(Ordering::Relaxed));
+        vma_budget::give_back(self.guarded.zero_vmas.load(Ordering::Relaxed));
         if let Some(report) = self.guarded.take_report() {
             let mut left = LEFT.lock().unwrap_or_else(PoisonError::into_inner);
             // Where nobody is told, nothing is kept for long.

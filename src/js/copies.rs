@@ -4,7 +4,7 @@
 //! table and a signal handler, and neither would know what the other put into a memory. So each
 //! copy carries an ELF note that says which build it is and where its entry stands. A copy that is
 //! loaded asks for the notes: the first in the dynamic linker's order serves all, in every thread,
-//! and no file is needed for it. lib/binding.js takes that one's exports instead of its own.
+//! and no file is needed for it. lib/platform/binding.js takes that one's exports instead of its own.
 //!
 //! The linker adds libraries one at a time and never takes ours away (`-z nodelete`). So threads
 //! that race agree on which is the first, and a copy that was refused is still there to be seen.

@@ -5,11 +5,11 @@ use super::{bytes_of, from_count, internal, to_count};
 use crate::alloc;
 use crate::error::Error;
 use crate::fault::{self, Cause, Counts, LastFault, Outcome};
-use crate::mapping::Access;
 use crate::memory::Mapped;
+use crate::memory::table::Access;
 use crate::sys::page::PageAligned;
-use crate::sys::v8_trap::{self, State};
 use crate::sys::{signal, wake};
+use crate::v8::trap::{self, State};
 use napi::Env;
 use napi::bindgen_prelude::{Function, Unknown};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
@@ -34,7 +34,7 @@ pub fn fault_handler() -> String {
 /// What is known of V8's traps: `untried`, `probing`, `yes`, or why not.
 #[napi(catch_unwind)]
 pub fn traps() -> String {
-    let text = match v8_trap::state() {
+    let text = match trap::state() {
         State::Untried => "untried",
         State::Probing => "probing",
         State::NoFlag | State::Flag => "yes",
@@ -49,23 +49,23 @@ pub fn traps() -> String {
 #[napi(catch_unwind)]
 pub fn begin_probe(env: Env, array: Unknown<'_>) -> napi::Result<bool> {
     let (base, byte_length) = bytes_of(env, array)?;
-    let begun = v8_trap::begin_probe(base.saturating_add(byte_length));
+    let begun = trap::begin_probe(base.saturating_add(byte_length));
     if begun {
         // A worker may be ended in the middle of anything, and what comes after in JavaScript is
         // not run then.
-        env.add_env_cleanup_hook((), |()| v8_trap::abandon_probe())?;
+        env.add_env_cleanup_hook((), |()| trap::abandon_probe())?;
     }
     Ok(begun)
 }
 
 #[napi(catch_unwind)]
 pub fn end_probe() {
-    v8_trap::end_probe();
+    trap::end_probe();
 }
 
 /// `[stray writes, faults, unacknowledged faults]`, and of the last fault, if there was one,
 /// `region offset, write, cause, outcome, offset in the mapping, whether the file it was in is the
-/// one that is shown`, numbered as in lib/faults.js.
+/// one that is shown`, numbered as in lib/fault/faults.js.
 pub(super) fn flat(counts: &Counts, shown_inode: Option<u64>) -> Vec<f64> {
     let mut flat =
         [counts.stray_writes(), counts.faults(), counts.unacknowledged()].map(from_count).to_vec();

@@ -11,11 +11,11 @@ use super::window::to_number;
 use super::{bytes_of, from_count, internal, to_count};
 use crate::alloc;
 use crate::error::{Code, Error};
-use crate::mapping::Access;
+use crate::memory::table::Access;
 use crate::memory::{self, MapBefore, Mapped, Memory, Place, Reservation};
 use crate::region::LoadProgress;
-use crate::sys::areas::{AREAS_OF_A_MEMORY, Areas};
 use crate::sys::page::{PageAligned, PageSpan};
+use crate::sys::vma_budget::{VMAS_OF_A_MEMORY, VmaClaim};
 use napi::Env;
 use napi::bindgen_prelude::{AsyncTask, Unknown};
 use napi_derive::napi;
@@ -78,7 +78,7 @@ impl NativeMapBefore {
 /// Refuses a memory that is about to be made, if it would take V8's last mappings.
 #[napi(catch_unwind)]
 pub fn check_head_room() -> napi::Result<()> {
-    let taken = Areas::take(AREAS_OF_A_MEMORY)
+    let taken = VmaClaim::take(VMAS_OF_A_MEMORY)
         .map_err(|full| Error::no_head_room("can't make a memory", full))?;
     drop(taken);
     Ok(())

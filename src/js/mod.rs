@@ -3,7 +3,7 @@
 //! memory, its buffer, the region).
 
 mod copies;
-mod direct;
+mod fast_call;
 mod fault;
 mod handles;
 mod inject;
@@ -22,7 +22,7 @@ use crate::error::{Code, Error};
 use napi::bindgen_prelude::{JsValue, Unknown};
 use napi::{Env, sys};
 
-/// Carries an error to lib/errors.js, which makes the Error that users see: `CODE SYSCALL ERRNO`,
+/// Carries an error to lib/support/errors.js, which makes the Error that users see: `CODE SYSCALL ERRNO`,
 /// then the message.
 impl From<Error> for napi::Error {
     fn from(error: Error) -> Self {

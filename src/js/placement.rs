@@ -1,7 +1,7 @@
 //! Where the next memory of V8's begins.
 
 use super::to_count;
-use crate::sys::placement::{self, Filler};
+use crate::v8::placement::{self, Filler};
 use napi_derive::napi;
 use std::cell::RefCell;
 

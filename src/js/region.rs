@@ -5,7 +5,7 @@ use super::share::NativeToken;
 use super::task::{Job, NativeTask};
 use super::{bytes_of, from_count, internal, to_count};
 use crate::error::{Code, Error};
-use crate::huge::PageKind;
+use crate::region::thp::PageKind;
 use crate::region::{self, Backing, LoadProgress, Part, Region, View};
 use crate::share::ShareAccess;
 use napi::bindgen_prelude::{AsyncTask, Unknown};
@@ -41,7 +41,7 @@ fn part(byte_offset: f64, byte_length: Option<f64>) -> Result<Part, Error> {
     })
 }
 
-/// As lib/arguments.js numbers them.
+/// As lib/support/arguments.js numbers them.
 fn to_kind(huge_pages: u32) -> Result<PageKind, Error> {
     match huge_pages {
         0 => Ok(PageKind::Ordinary),
@@ -196,7 +196,7 @@ impl NativeRegion {
         self.get().is_ok_and(|region| region.is_huge())
     }
 
-    /// How many of its bytes are in huge pages now, and why not all. Cost: see `huge::bytes_of`.
+    /// How many of its bytes are in huge pages now, and why not all. Cost: see `thp::bytes_of`.
     #[napi(catch_unwind)]
     pub fn huge_pages(&self) -> napi::Result<(f64, Option<String>)> {
         let (bytes, why_not) = self.get()?.huge_pages();

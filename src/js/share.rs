@@ -1,4 +1,4 @@
-//! Tokens of regions and snapshots. lib/share.js makes plain objects of them.
+//! Tokens of regions and snapshots. lib/region/share.js makes plain objects of them.
 
 use super::region::NativeRegion;
 use super::{from_count, to_count};

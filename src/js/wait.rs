@@ -3,10 +3,10 @@
 use super::region::region_of;
 use super::{from_count, internal, to_count};
 use crate::error::{Code, Error};
-use crate::sys::areas::Areas;
 use crate::sys::futex::{Ended, Word};
 use crate::sys::mmap::{Mmap, Sharing};
 use crate::sys::page::PageAligned;
+use crate::sys::vma_budget::VmaClaim;
 use crate::sys::wake::{self, Wake};
 use crate::sys::{SysError, SysResult};
 use napi::bindgen_prelude::Function;
@@ -26,7 +26,7 @@ pub struct NativeWord {
 struct Mapped {
     word: Word,
     region_name: Arc<str>,
-    _areas: Areas,
+    _vmas: VmaClaim,
 }
 
 #[napi]
@@ -41,7 +41,7 @@ impl NativeWord {
         let start =
             PageAligned::new(byte_offset.saturating_sub(skew)).ok_or_else(|| internal("a page"))?;
         let pages = region.pages(start, skew.saturating_add(4))?;
-        let areas = Areas::take(1).map_err(|full| Error::no_head_room(what(), full))?;
+        let vmas = VmaClaim::take(1).map_err(|full| Error::no_head_room(what(), full))?;
         // Read-only, it is copy-on-write, of which nothing is ever written: the kernel knows the
         // word by its file.
         let sharing = if region.is_writable() { Sharing::Shared } else { Sharing::ReadOnly };
@@ -51,7 +51,7 @@ impl NativeWord {
             .map_err(|sys| Error::from_sys(Code::MapFailed, what(), sys))?;
         let word = Word::new(mmap, skew).ok_or_else(|| internal("a word is in its page"))?;
         let region_name = Arc::clone(pages.source().region_name);
-        let word = Arc::new(Mapped { word, region_name, _areas: areas });
+        let word = Arc::new(Mapped { word, region_name, _vmas: vmas });
         Ok(Self { word, cancel: Arc::default() })
     }
 
@@ -136,7 +136,7 @@ fn deadline(milliseconds: f64) -> Option<Instant> {
     Instant::now().checked_add(left)
 }
 
-/// As lib/wait.js numbers them.
+/// As lib/region/wait.js numbers them.
 fn code(ended: Ended) -> u32 {
     match ended {
         Ended::Woken => 0,

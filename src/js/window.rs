@@ -3,11 +3,11 @@
 use super::memory::{aligned_offset, mapped, memory_of, place_of, set_strict, to_access};
 use super::region::region_of;
 use super::{from_count, internal, to_count};
-use crate::ahead::Stream;
 use crate::error::Error;
 use crate::memory::{Memory, Place};
 use crate::sys::page::PageAligned;
-use crate::window::{Kind, Rest};
+use crate::window::readahead::Stream;
+use crate::window::{Kind, Tail};
 use napi::Env;
 use napi::bindgen_prelude::Unknown;
 use napi_derive::napi;
@@ -18,7 +18,7 @@ pub(super) fn kind(byte_length: f64, access: u32, trap: bool) -> Result<Kind, Er
     let length = PageAligned::new(to_count(byte_length)?)
         .filter(|length| *length > PageAligned::ZERO)
         .ok_or_else(|| internal("a window has whole pages"))?;
-    let rest = if trap { Rest::Inaccessible } else { Rest::Zeros };
+    let rest = if trap { Tail::Inaccessible } else { Tail::Zeros };
     Ok(Kind { length, access: to_access(access)?, rest })
 }
 

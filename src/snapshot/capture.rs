@@ -5,7 +5,7 @@ use super::metadata::{MOST_FREE, MOST_PIECES};
 use super::{Content, KeptMapping, KeptRegion, Settings, Snapshot, data_offset_for};
 use crate::alloc;
 use crate::error::{Code, Error, Result};
-use crate::mapping::{Access, MappingTable};
+use crate::memory::table::{Access, MappingTable};
 use crate::memory::{Held, Memory, Place};
 use crate::region::Region;
 use crate::sys::checked_fd::Description;
@@ -30,7 +30,7 @@ pub struct MappedRegion {
     pub strict: bool,
 }
 
-/// Zeros between two stretches of data that are laid with them: cheaper than two more areas for
+/// Zeros between two stretches of data that are laid with them: cheaper than two more VMAs for
 /// each memory that shows them.
 const SMALL_GAP_BYTES: u64 = 1 << 20;
 
@@ -104,7 +104,7 @@ impl KeptMapping {
 fn keep_mappings(table: &MappingTable<Held>, regions: &[MappedRegion]) -> Result<Vec<KeptMapping>> {
     let mut known: Vec<&MappedRegion> = alloc::collected(regions)?;
     known.sort_unstable_by_key(|known| known.start);
-    let keep = |(entry, held): (&crate::mapping::Entry, &Held)| {
+    let keep = |(entry, held): (&crate::memory::table::Entry, &Held)| {
         let start = entry.span.start();
         let unknown = || {
             let message = format!(
@@ -170,14 +170,14 @@ pub(super) fn own_stretches(
     Ok(stretches)
 }
 
-/// What of an area of the process lies in a range.
+/// What of a VMA of the process lies in a range.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Area {
     pub(super) span: PageSpan,
     pub(super) file: Option<AreaFile>,
 }
 
-/// The file that an area shows.
+/// The file that a VMA shows.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AreaFile {
     inode: u64,
@@ -185,9 +185,9 @@ pub(super) struct AreaFile {
     offset: u64,
 }
 
-/// The areas of the process that lie in a range.
-pub(super) fn areas_in(target: PageSpan) -> SysResult<Vec<Area>> {
-    let mut areas = Vec::new();
+/// The VMAs of the process that lie in a range.
+pub(super) fn vmas_in(target: PageSpan) -> SysResult<Vec<Area>> {
+    let mut vmas = Vec::new();
     let mut at = target.start();
     while let Some(rest) = PageSpan::between(at, target.end()) {
         let Some(vma) =
@@ -205,11 +205,11 @@ pub(super) fn areas_in(target: PageSpan) -> SysResult<Vec<Area>> {
             AreaFile { inode: vma.inode, offset: vma.file_offset.saturating_add(skew) }
         };
         if let Some(span) = span {
-            alloc::push(&mut areas, Area { span, file: (vma.inode != 0).then(|| file(span)) })?;
+            alloc::push(&mut vmas, Area { span, file: (vma.inode != 0).then(|| file(span)) })?;
         }
         at = end;
     }
-    Ok(areas)
+    Ok(vmas)
 }
 
 /// Pages of a memory's own that may hold something: in anonymous memory those that were written.
@@ -217,7 +217,7 @@ pub(super) fn areas_in(target: PageSpan) -> SysResult<Vec<Area>> {
 /// would fill them. Of another file's pages, all.
 fn written_pages(target: PageSpan, content: Option<&Content>) -> SysResult<Vec<PageSpan>> {
     let mut pages = Vec::new();
-    for area in areas_in(target)? {
+    for area in vmas_in(target)? {
         let which = if area.file.is_some() { Which::OwnOfFile } else { Which::Own };
         // Where nothing can be told, all of it is looked at.
         let own = own_pages(area.span, which).or_else(|_| alloc::copied(&[area.span]))?;
@@ -263,7 +263,7 @@ impl Content {
         Ok(Self { inode, data_offset: header.data_offset, data: united(data)? })
     }
 
-    /// The addresses of what the file holds in an area that shows it from an offset on.
+    /// The addresses of what the file holds in a VMA that shows it from an offset on.
     fn in_area(&self, area: PageSpan, offset: u64) -> Result<Vec<PageSpan>, alloc::Refused> {
         let shown =
             PageAligned::new(offset).and_then(|offset| offset.checked_sub(self.data_offset));

@@ -9,11 +9,11 @@ use super::format::invalid;
 use super::wire::{List, Text};
 use crate::alloc::{self, Refused};
 use crate::error::Result;
-use crate::mapping::Access;
+use crate::memory::table::Access;
 use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan};
 use serde::{Deserialize, Serialize};
 
-/// Each costs every memory that shows them an area or two; a hostile file could ask for as many as
+/// Each costs every memory that shows them a VMA or two; a hostile file could ask for as many as
 /// there are.
 pub(super) const MOST_PIECES: usize = 16;
 /// More free spans than that are forgotten: they go into a restored memory's table one by one.

@@ -44,14 +44,14 @@ pub use wire::{List, Text};
 
 use crate::alloc;
 use crate::error::{Code, Error, Result};
-use crate::mapping::Access;
+use crate::memory::table::Access;
 use crate::region::{Region, RegionPages};
 use crate::share::{self, ShareAccess, Token};
 use crate::sys::checked_fd::{CheckedFd, Description};
 use crate::sys::mmap::{self, Advice, Mmap, Pages, Sharing};
 use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan, WASM_PAGE_BYTES};
 use crate::sys::{SysResult, file, memfd};
-use crate::window::{Kind, Rest};
+use crate::window::{Kind, Tail};
 use format::{Header, Kept};
 use metadata::{Metadata, Spans};
 use nix::errno::Errno;
@@ -330,7 +330,7 @@ impl Snapshot {
                 shown: shown.transpose()?,
                 window: kept.window.map(|kind| SavedWindow {
                     access: kind.access,
-                    tail_traps: kind.rest == Rest::Inaccessible,
+                    tail_traps: kind.rest == Tail::Inaccessible,
                 }),
                 from_free: kept.from_free,
                 strict: kept.strict,
@@ -447,7 +447,7 @@ impl Snapshot {
         let kind = |window: SavedWindow| Kind {
             length: span.length(),
             access: at_most(window.access),
-            rest: if window.tail_traps { Rest::Inaccessible } else { Rest::Zeros },
+            rest: if window.tail_traps { Tail::Inaccessible } else { Tail::Zeros },
         };
         Ok(KeptMapping {
             span,

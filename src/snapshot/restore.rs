@@ -1,15 +1,15 @@
 //! Putting a memory back.
 
-use super::capture::{areas_in, own_stretches};
+use super::capture::{own_stretches, vmas_in};
 use super::{KeptMapping, Snapshot};
 use crate::error::{Code, Error, Result};
-use crate::mapping::{Access, Entry, MappingTable};
+use crate::memory::table::{Access, Entry, MappingTable};
 use crate::memory::{Held, Mapped, Memory, Place, State, check_mappable};
 use crate::region::{RegionPages, keep_out_of_dumps};
-use crate::sys::areas::Areas;
 use crate::sys::mmap::{self, Advice, Pages, Sharing};
 use crate::sys::page::{PageAligned, PageSpan, host_page_bytes};
 use crate::sys::pagemap::{self, Which};
+use crate::sys::vma_budget::VmaClaim;
 use crate::sys::{SysResult, contents, file};
 use crate::window::Window;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ pub(crate) struct Laid {
     /// Restores since all pages were last dropped or looked at, and after how many that is done.
     restores: u32,
     patience: u32,
-    _areas: Areas,
+    _vmas: VmaClaim,
 }
 
 /// Pages that a memory has only read stay in its page tables, and each costs every restore 11 ns.
@@ -41,8 +41,8 @@ const MOST_PATIENCE: u32 = 1 << 16;
 /// The id of no snapshot.
 const ZEROS: u64 = 0;
 
-/// Areas that a piece takes at most: itself, and what it cuts off its surroundings.
-const AREAS_OF_A_PIECE: u64 = 2;
+/// VmaClaim that a piece takes at most: itself, and what it cuts off its surroundings.
+const VMAS_OF_A_PIECE: u64 = 2;
 
 impl Memory {
     /// Puts the memory back, if it shows this snapshot already and has the same mappings: cost
@@ -74,7 +74,7 @@ impl Memory {
         let mut state = self.lock_at(place)?;
         let put_back = PutBack::new(self, snapshot, keep_resident_bytes);
         let mut made = Vec::new();
-        let mut areas = Areas::none();
+        let mut vmas = VmaClaim::none();
         if let Some(snapshot) = snapshot {
             if snapshot.byte_length > place.byte_length() {
                 return Err(Error::new(Code::Internal, "the memory is smaller than the snapshot"));
@@ -94,7 +94,7 @@ impl Memory {
                 kept.region_pages()?.map_or(Ok(()), |pages| pages.region().check_slides())?;
             }
             let pieces = crate::sys::to_u64(snapshot.kept.pieces.len());
-            areas = Areas::take(pieces.saturating_mul(AREAS_OF_A_PIECE))
+            vmas = VmaClaim::take(pieces.saturating_mul(VMAS_OF_A_PIECE))
                 .map_err(|full| Error::no_head_room("can't restore a snapshot", full))?;
         }
         if snapshot.is_none() {
@@ -115,7 +115,7 @@ impl Memory {
             own,
             restores: 0,
             patience: FIRST_PATIENCE,
-            _areas: areas,
+            _vmas: vmas,
         });
         if let Some(snapshot) = snapshot {
             // What is free in the memory that it was taken of; beyond, as it was.
@@ -262,7 +262,7 @@ impl Memory {
                 .map(|pages| (pages.inode(), pages.file_offset(), pages.length(), kept.access));
             let showed = (window.shown() > PageAligned::ZERO)
                 .then(|| (entry.inode, entry.file_offset, window.shown(), entry.access));
-            if shows != showed || held.registration.is_changed() || window.rest_is_writable() {
+            if shows != showed || held.registration.is_changed() || window.tail_is_writable() {
                 self.slide_kept(place, entry, held, kept)?;
                 return put_back.write_kept(target).map_err(failed);
             }
@@ -510,12 +510,12 @@ impl<'a> PutBack<'a> {
             let target = entry.span.at_base(self.base);
             let (shown, rest) = match (&held.window, target) {
                 (Some(window), Some(target)) => {
-                    (window.shown_part(target), window.rest_part(target))
+                    (window.shown_part(target), window.tail_part(target))
                 }
                 (None, target) => (target, None),
                 (Some(_), None) => (None, None),
             };
-            let rest = rest.filter(|_| held.window.as_ref().is_some_and(Window::rest_is_writable));
+            let rest = rest.filter(|_| held.window.as_ref().is_some_and(Window::tail_is_writable));
             let may_be_written = match entry.access {
                 Access::Private => true,
                 Access::Readonly => held.registration.is_changed(),
@@ -587,7 +587,7 @@ impl<'a> PutBack<'a> {
 
 /// Zeros in pages of a memory's own. Anonymous ones are dropped; others show an earlier snapshot.
 fn lay_zeros(target: PageSpan) -> SysResult<()> {
-    for area in areas_in(target)? {
+    for area in vmas_in(target)? {
         // SAFETY: see PutBack.
         let dropped = area.file.is_none() && unsafe { mmap::discard(area.span) }.is_ok();
         if !dropped {

@@ -13,7 +13,7 @@ pub struct AddressSpace {
     pub largest_free_bytes: u64,
     /// Size of each gap, in order of address.
     gaps: Vec<u64>,
-    /// How many areas the process has.
+    /// How many VMAs the process has.
     pub area_count: u64,
     /// Bytes that are mapped and inaccessible: reservations and guards.
     pub inaccessible_bytes: u64,
@@ -31,7 +31,7 @@ impl AddressSpace {
 /// Lowest address that mmap gives by default: `vm.mmap_min_addr`.
 const LOWEST: u64 = 65_536;
 
-/// Measures the whole process. Cost: grows with the number of areas.
+/// Measures the whole process. Cost: grows with the number of VMAs.
 pub fn address_space() -> SysResult<AddressSpace> {
     let mut space = AddressSpace::default();
     let mut at = LOWEST;
@@ -117,7 +117,7 @@ pub fn commit_left_bytes() -> Option<u64> {
     kib("CommitLimit:")?.saturating_sub(kib("Committed_AS:")?).checked_mul(1024)
 }
 
-/// `vm.max_map_count`: how many areas a process may have. Where it can't be read, the kernel's
+/// `vm.max_map_count`: how many VMAs a process may have. Where it can't be read, the kernel's
 /// default.
 pub fn max_map_count() -> u64 {
     read_max_map_count().unwrap_or(65_530)

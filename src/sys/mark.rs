@@ -70,7 +70,7 @@ impl Mark {
 
     /// Whether it is where it was put: what was mapped in its reservation since is mapped still.
     /// `None`: nothing can be told now. Safe in a handler.
-    pub fn stands(self) -> Option<bool> {
+    pub fn is_intact(self) -> Option<bool> {
         let mut found = [0; MARK_BYTES];
         let is_read = read_past_protection(self.address, &mut found)?;
         Some(is_read && id_in(&found) == Some(self.id))
@@ -158,13 +158,13 @@ mod tests {
         // SAFETY: an inaccessible page of the test's own.
         let put = |map: &Mmap| unsafe { Mark::put(map.address()) };
         let (first, second) = (put(&one).unwrap(), put(&other).unwrap());
-        assert_eq!((first.stands(), second.stands()), (Some(true), Some(true)));
+        assert_eq!((first.is_intact(), second.is_intact()), (Some(true), Some(true)));
         assert_ne!(first.id, second.id);
         assert_eq!(put(&one), Some(first), "it keeps its mark");
         assert!(!is_readable(one.address()));
-        assert_eq!(Mark { address: first.address, id: second.id }.stands(), Some(false));
+        assert_eq!(Mark { address: first.address, id: second.id }.is_intact(), Some(false));
         drop(one);
-        assert_eq!(first.stands(), Some(false));
+        assert_eq!(first.is_intact(), Some(false));
         let accessible = Mmap::new(page, Pages::Zeros).unwrap();
         assert_eq!(put(&accessible), None, "a page that can be read is no guard");
     }

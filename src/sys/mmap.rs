@@ -22,9 +22,9 @@
 //! mappings of memfds, on kernels from 6.12 on. All else is mapped somewhere else first, where a
 //! failure harms nobody, and then moved over the old pages with `mremap(MREMAP_FIXED)`. Moving
 //! pages that were never touched allocates next to nothing, and what else can fail (the number of
-//! areas) is checked before the old pages are removed.
+//! VMAs) is checked before the old pages are removed.
 //!
-//! What remains is a kernel that has no memory for an area of some hundred bytes and can kill
+//! What remains is a kernel that has no memory for a VMA of some hundred bytes and can kill
 //! nobody to get some. Then the hole is [plugged](plug) at once, with zeros; where that can't be,
 //! the process ends, since a sandbox with a hole must not go on.
 
@@ -241,7 +241,7 @@ pub fn can_move_huge_pages() -> bool {
     kernel_version().is_some_and(|version| version >= (5, 16))
 }
 
-/// How often the kernel is asked for an area before the process is given up.
+/// How often the kernel is asked for a VMA before the process is given up.
 const PLUG_ATTEMPTS: usize = 10_000;
 
 /// After a failure: zeros in a span of the caller's, if its pages were removed; whether they were.
@@ -466,7 +466,7 @@ pub fn is_writable(page: PageSpan) -> bool {
 pub enum Advice {
     /// Leave the range out of core dumps.
     DontDump,
-    /// Leave the range out of child processes, as V8 does with linear memories: areas that differ
+    /// Leave the range out of child processes, as V8 does with linear memories: VMAs that differ
     /// in this don't merge.
     DontFork,
     /// Bring the pages in and map them, as if each was read (kernel 5.14 and later).
@@ -517,19 +517,19 @@ pub fn advise(span: PageSpan, advice: Advice) -> SysResult<()> {
     .map_err(|errno| SysError::new("madvise", errno))
 }
 
-/// Puts the pages of a range of `stage` in the place of others, by one system call: what was
-/// touched of them is touched already. The stage keeps its own pages there, untouched ones.
+/// Puts the pages of a range of `mirror` in the place of others, by one system call: what was
+/// touched of them is touched already. The mirror keeps its own pages there, untouched ones.
 ///
 /// `mremap` removes the old pages early (`mremap_to` in mm/mremap.c) and may fail after that for
 /// reasons that plain moves don't have. Each is kept away from here: that the kernel can't do it at
-/// all ([`can_move_from`]), that the range is in two areas (nobody ever splits a stage), that it
-/// may not have so much address space or memory ([`can_stage`]).
+/// all ([`can_move_from`]), that the range is in two VMAs (nobody ever splits a mirror), that it
+/// may not have so much address space or memory ([`can_mirror`]).
 ///
 /// # Safety
 /// As [`replace`].
-pub unsafe fn move_from(stage: &Mmap, from: PageSpan, target: PageSpan) -> SysResult<()> {
+pub unsafe fn move_from(mirror: &Mmap, from: PageSpan, target: PageSpan) -> SysResult<()> {
     inject::trip("mremap")?;
-    if from.within(stage.span()) != Some(from) || from.length() != target.length() {
+    if from.within(mirror.span()) != Some(from) || from.length() != target.length() {
         return Err(SysError::new("mremap", Errno::EFAULT));
     }
     let length = to_usize(target.length().get());
@@ -538,7 +538,7 @@ pub unsafe fn move_from(stage: &Mmap, from: PageSpan, target: PageSpan) -> SysRe
         | MRemapFlags::from_bits_retain(libc::MREMAP_DONTUNMAP);
     let (from, to) = (pointer(from.start().get())?, pointer(target.start().get())?);
     let moved = trip_with_hole(target).and_then(|()| {
-        // SAFETY: the stage is ours, and the caller owns the target.
+        // SAFETY: the mirror is ours, and the caller owns the target.
         unsafe { mremap(from, length, length, flags, Some(to)) }
             .map_err(|errno| SysError::new("mremap", errno))
     });
@@ -551,19 +551,19 @@ pub unsafe fn move_from(stage: &Mmap, from: PageSpan, target: PageSpan) -> SysRe
     Ok(())
 }
 
-/// Whether the kernel moves such pages and leaves their area behind (MREMAP_DONTUNMAP, from 5.13 on
+/// Whether the kernel moves such pages and leaves their VMA behind (MREMAP_DONTUNMAP, from 5.13 on
 /// for files). Tries it with one page, to where the kernel likes: that removes nothing if it fails,
 /// as it does on older ones.
 pub fn can_move_from(first_page: Pages<'_>) -> bool {
     let Some(page) = PageAligned::round_up(1) else { return false };
-    let Ok(stage) = Mmap::new(page, first_page) else { return false };
+    let Ok(mirror) = Mmap::new(page, first_page) else { return false };
     let length = to_usize(page.get());
     let flags = MRemapFlags::MREMAP_MAYMOVE | MRemapFlags::from_bits_retain(libc::MREMAP_DONTUNMAP);
     if inject::trip("mremap").is_err() {
         return false;
     }
     // SAFETY: the page is ours, and nothing is replaced.
-    match unsafe { mremap(stage.pointer, length, length, flags, None) } {
+    match unsafe { mremap(mirror.pointer, length, length, flags, None) } {
         Ok(pointer) => {
             drop(Mmap { pointer, length: page, abandoned: AtomicBool::new(false) });
             true
@@ -572,9 +572,9 @@ pub fn can_move_from(first_page: Pages<'_>) -> bool {
     }
 }
 
-/// Whether pages of this kind may be moved from a stage: not where the kernel accounts for them,
+/// Whether pages of this kind may be moved from a mirror: not where the kernel accounts for them,
 /// since it does so after it has removed what was there.
-pub fn can_stage(sharing: Sharing) -> bool {
+pub fn can_mirror(sharing: Sharing) -> bool {
     let is_bounded = |limit: SysResult<Option<u64>>| limit.map_or(true, |limit| limit.is_some());
     let private_data_is_bounded =
         || is_bounded(limits::rlimit_data()) || limits::overcommit() == limits::Overcommit::Never;
@@ -582,7 +582,7 @@ pub fn can_stage(sharing: Sharing) -> bool {
         || sharing == Sharing::CopyOnWrite && private_data_is_bounded())
 }
 
-/// Whether pages of this kind may be moved from a stage now. A limit may have come since the stage
+/// Whether pages of this kind may be moved from a mirror now. A limit may have come since the mirror
 /// was made (prlimit(1)); the kernel would find it passed when the old pages are gone, and then
 /// have no address space for others either.
 pub fn can_move_now(sharing: Sharing) -> bool {
@@ -630,7 +630,7 @@ impl Mmap {
             PageSpan::between(span.end(), room.span().end()),
         ] {
             let Some(rest) = rest else { continue };
-            // SAFETY: as above. Where the process has no areas left for the cut it stays, as
+            // SAFETY: as above. Where the process has no VMAs left for the cut it stays, as
             // address space.
             let _ = unsafe { munmap(pointer(rest.start().get())?, to_usize(rest.length().get())) };
         }
@@ -813,7 +813,7 @@ mod tests {
             sharing: Sharing::ReadOnly,
             is_memfd: true,
         };
-        let stage = Mmap::new(pages(4), file).unwrap();
+        let mirror = Mmap::new(pages(4), file).unwrap();
         let this = Some(std::thread::current().id());
         for way in 0..3 {
             let target = Mmap::new(pages(4), Pages::Zeros).unwrap();
@@ -824,7 +824,7 @@ mod tests {
                 match way {
                     0 => replace_and_plug(Strategy::InPlace, target.span(), file),
                     1 => replace_and_plug(Strategy::MoveOver, target.span(), file),
-                    _ => move_from(&stage, stage.span(), target.span()),
+                    _ => move_from(&mirror, mirror.span(), target.span()),
                 }
             };
             assert_eq!(replaced.unwrap_err().errno, Errno::ENOMEM);

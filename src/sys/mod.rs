@@ -7,7 +7,6 @@
 //! - `memfd`: anonymous files and their seals
 //! - `checked_fd`: descriptors that are kept for long, and what protects them from a double close
 //! - `random`: numbers that nobody can guess
-//! - `placement`: where V8's next reservation will be
 //! - `pagemap`: which pages are the process's own
 //! - `contents`: reading and writing the bytes of a memory
 //! - `clock`: time that is cheap to ask for
@@ -20,13 +19,11 @@
 //! - `notes`: what loaded libraries say of themselves
 //! - `socket`: Unix sockets, and descriptors that travel through them
 //! - `signal`: the handler for SIGSEGV and SIGBUS, above those that are there
-//! - `v8_trap`: asking V8 to turn a fault into a trap
 //! - `wake`: waking a thread from a signal handler
-//! - `areas`: head room in the number of mappings
+//! - `vma_budget`: head room in the number of mappings
 //! - `limits`: what the machine and the process allow
 //! - `inject`: makes any of these calls fail, for tests
 
-pub mod areas;
 pub mod checked_fd;
 pub mod clock;
 pub mod contents;
@@ -42,12 +39,11 @@ pub mod notes;
 pub mod page;
 pub mod page_query;
 pub mod pagemap;
-pub mod placement;
 pub mod process_map;
 pub mod random;
 pub mod signal;
 pub mod socket;
-pub mod v8_trap;
+pub mod vma_budget;
 pub mod wake;
 
 use nix::errno::Errno;

@@ -22,7 +22,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
-/// One line of the process's map: a virtual memory area.
+/// One line of the process's map: a virtual memory VMA.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Vma {
     pub start: u64,
@@ -151,7 +151,7 @@ fn parse_line(line: &[u8]) -> Option<Vma> {
         writable: writable == b'w',
         executable: executable == b'x',
         shared: shared == b's',
-        // The stack and other special areas show an offset that means nothing.
+        // The stack and other special VMAs show an offset that means nothing.
         file_offset: if inode == 0 { 0 } else { file_offset },
         inode,
     })

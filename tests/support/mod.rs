@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::ptr::NonNull;
 use std::sync::{LazyLock, Mutex, MutexGuard, Once, PoisonError};
-use wasm_hostmap::mapping::Access;
+use wasm_hostmap::memory::table::Access;
 use wasm_hostmap::memory::{Place, Reservation, is_guarded};
 use wasm_hostmap::region::{Part, Region};
 use wasm_hostmap::sys::page::{PageAligned, host_page_bytes};
@@ -152,8 +152,8 @@ pub fn no_hole(reserved: &Reserved) {
     assert!(reserved.is_guarded());
 }
 
-/// Areas of the process that show this region.
-pub fn areas_of(region: &Region) -> usize {
+/// VmaClaim of the process that show this region.
+pub fn vmas_of(region: &Region) -> usize {
     let mut count = 0;
     process_map::for_each(|vma| count += usize::from(vma.inode == region.inode())).unwrap();
     count
@@ -254,7 +254,7 @@ impl Reserved {
         process_map::at_or_after(self.base() + offset).unwrap().unwrap().writable
     }
 
-    /// Areas of the process's map in the memory.
+    /// VmaClaim of the process's map in the memory.
     pub fn area_count(&self) -> usize {
         let (start, end) = (self.base(), self.base() + self.pages * page_bytes());
         let mut count = 0;

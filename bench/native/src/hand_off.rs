@@ -15,7 +15,7 @@
 //!
 //! `bare` makes those two calls and no other. `advised` also makes the calls of `madvise` that
 //! wasm-hostmap makes with them: V8 keeps linear memories from being forked, so unmapped pages must
-//! be too, or their areas would not merge; and mappings that can be written stay out of core dumps.
+//! be too, or their VMAs would not merge; and mappings that can be written stay out of core dumps.
 //! What is slower than `advised` is not the kernel's time.
 //!
 //! A sample is a batch's time divided by its rounds, by the same plan as in bench/lib/measure.mjs.

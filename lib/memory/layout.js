@@ -1,0 +1,117 @@
+'use strict'
+
+const { inspect } = require('node:util')
+const { makeError } = require('../support/errors.js')
+
+const MAKE = Symbol('make')
+const BAR_COLUMNS = 72
+
+// One for each kind, in the bar and before each line.
+const MARKS = { linear: '.', mapped: '#', reserved: '-', guard: 'x' }
+
+class Layout {
+  #ranges
+
+  constructor(make, ranges) {
+    if (make !== MAKE) {
+      throw makeError(
+        'ERR_ILLEGAL_CONSTRUCTOR',
+        'Layout has no public constructor: use GuardedMemory.layout'
+      )
+    }
+    this.#ranges = Object.freeze(ranges.map(range => Object.freeze(range)))
+  }
+
+  get ranges() {
+    return this.#ranges
+  }
+
+  [Symbol.iterator]() {
+    return this.#ranges[Symbol.iterator]()
+  }
+
+  toString() {
+    const lines = this.#ranges.map(line)
+    return [`|${bar(this.#ranges)}|`, ...lines].join('\n')
+  }
+
+  [inspect.custom]() {
+    if (!(#ranges in this)) return 'Layout {}'
+    return this.toString()
+  }
+}
+
+// The bar is not to scale: a guard of gigabytes would leave no room for the rest. Each range has a
+// column, and the others go by the logarithm of its size.
+function bar(ranges) {
+  // Where there are more ranges than columns, those in the middle are left out.
+  const most = BAR_COLUMNS / 2
+  const shown =
+    ranges.length <= BAR_COLUMNS ? ranges : [...ranges.slice(0, most), ...ranges.slice(-most)]
+  const weights = shown.map(({ start, end }) => Math.log2((end - start) / 1024 + 1))
+  const total = weights.reduce((sum, weight) => sum + weight, 0)
+  const spare = BAR_COLUMNS - shown.length
+  return shown
+    .map(({ kind }, i) => MARKS[kind].repeat(1 + Math.floor((weights[i] / total) * spare)))
+    .join('')
+}
+
+function line({ kind, start, end, access, region, byteOffset, windowBytes }) {
+  const what = kind === 'mapped' ? access : access === 'none' ? 'inaccessible' : 'read-write'
+  const from =
+    kind !== 'mapped'
+      ? ''
+      : windowBytes === 0
+        ? '  an empty window'
+        : region === null
+          ? '  by another thread'
+          : `  ${printable(region.name)} from ${hex(byteOffset)}`
+  const head = `${MARKS[kind]} ${kind.padEnd(8)} ${hex(start).padStart(12)} - ${hex(end).padStart(12)} ${size(end - start).padStart(9)}`
+  const shows = windowBytes > 0 ? `, a window that shows ${size(windowBytes)}` : ''
+  return `${head}  ${what}${from}${shows}`
+}
+
+// A file's name may hold anything.
+const printable = name => name.replace(/[\p{Cc}\p{Cf}]/gu, '?')
+
+const hex = bytes => (bytes < 0 ? `-0x${(-bytes).toString(16)}` : `0x${bytes.toString(16)}`)
+
+function size(bytes) {
+  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB']
+  let unit = 0
+  while (bytes >= 1024 && unit < units.length - 1) {
+    bytes /= 1024
+    unit++
+  }
+  return `${Number.isInteger(bytes) ? bytes : bytes.toFixed(1)} ${units[unit]}`
+}
+
+/** The ranges of a reservation, from what is mapped and where it ends. */
+function makeLayout({ byteLength, maximumBytes, belowBytes, aboveBytes, mappings }) {
+  const ranges = []
+  const add = (
+    kind,
+    start,
+    end,
+    access,
+    region = null,
+    byteOffset = 0,
+    windowBytes = undefined
+  ) => {
+    if (start < end) ranges.push({ kind, start, end, access, region, byteOffset, windowBytes })
+  }
+  add('guard', -belowBytes, 0, 'none')
+  let at = 0
+  for (const { start, end, access, region, byteOffset, windowBytes } of mappings) {
+    add('linear', at, start, 'readwrite')
+    add('mapped', start, end, access, region, byteOffset, windowBytes)
+    at = end
+  }
+  add('linear', at, byteLength, 'readwrite')
+  const mayGrowTo = Math.max(byteLength, Math.min(maximumBytes, aboveBytes))
+  add('reserved', byteLength, mayGrowTo, 'none')
+  add('guard', mayGrowTo, aboveBytes, 'none')
+  return new Layout(MAKE, ranges)
+}
+
+module.exports = { Layout, makeLayout }

@@ -1,0 +1,58 @@
+'use strict'
+
+const native = require('./binding.js')
+const { callNative } = require('../support/errors.js')
+const v8 = require('./v8.js')
+const { faultGuard } = require('../fault/faults.js')
+
+// Areas of the process's map that a guarded memory takes: the guard below, the memory, the guard
+// above.
+const AREAS_PER_MEMORY = 3
+
+function limits() {
+  return callNative(() => {
+    // First: what it takes of the address space is to be counted.
+    const guard = faultGuard()
+    const pages = v8.pageLimits()
+    const bytes = address => {
+      const reservation = pages[address] === 0 ? null : v8.reservationOf(address)
+      return reservation === null ? 0 : reservation.belowBytes + reservation.aboveBytes
+    }
+    const reservationBytes32 = bytes('i32')
+    const reservationBytes64 = bytes('i64')
+    const trapHandler = v8.hasTrapHandler()
+    const found = native.limits(Math.max(reservationBytes32, v8.WASM_PAGE_BYTES))
+    const rlimitAddressSpaceBytes = found.rlimitAddressSpaceBytes ?? Infinity
+    const byAddressSpace = found.roomFor
+    const byRlimit = Math.floor(
+      Math.max(0, rlimitAddressSpaceBytes - found.mappedBytes) / Math.max(reservationBytes32, 1)
+    )
+    const byMapCount = Math.floor((found.mapCountLimit - found.mapCountUsed) / AREAS_PER_MEMORY)
+    return {
+      pageSize: found.pageSize,
+      hugePageSizes: found.hugePageSizes,
+      wasm: {
+        pageSize: v8.WASM_PAGE_BYTES,
+        maxPages32: pages.i32,
+        maxPages64: pages.i64,
+        reservationBytes32,
+        reservationBytes64,
+        trapHandler
+      },
+      addressSpace: {
+        totalBytes: found.totalBytes,
+        freeBytes: found.freeBytes,
+        largestFreeBytes: found.largestFreeBytes
+      },
+      rlimitAddressSpaceBytes,
+      overcommit: found.overcommit,
+      faultGuard: guard,
+      mapCount: { used: found.mapCountUsed, limit: found.mapCountLimit },
+      guardedMemoriesLeft: trapHandler
+        ? Math.max(0, Math.min(byAddressSpace, byRlimit, byMapCount))
+        : 0
+    }
+  })
+}
+
+module.exports = { limits }

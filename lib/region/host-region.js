@@ -1,0 +1,431 @@
+'use strict'
+
+const { inspect } = require('node:util')
+const { constants } = require('node:buffer')
+const native = require('../platform/binding.js')
+const check = require('../support/arguments.js')
+const read = require('../support/options.js')
+const { makeError, callNative } = require('../support/errors.js')
+const { roomOnStack } = require('../support/stack.js')
+const { runTask } = require('../support/task.js')
+const { REGION, keepHere, makeToken, readToken } = require('./share.js')
+const { guardFaults, faultsFrom, faultedError } = require('../fault/faults.js')
+const wait = require('./wait.js')
+
+// More workers than any machine has.
+const MOST_PARTS = 2 ** 20
+
+// Lets this module alone make regions.
+const MAKE = Symbol('make')
+
+let isRegion
+let bytesOf
+let isClosed
+let handleOf
+let nativeOf
+let isHuge
+let pageBytesOf
+
+// Buffers that `view` gave: they look like much, but are no memories.
+const views = new WeakSet()
+
+// What a view showed counts as the region's again when the view is gone.
+const recount = new FinalizationRegistry(({ region, byteLength }) =>
+  region.deref()?.[COUNT](-byteLength)
+)
+const COUNT = Symbol('count')
+
+class HostRegion {
+  #native
+  // By which the native part finds the region fast. #native owns it.
+  #handle
+  #byteLength
+  #backing
+  #name
+  #closed = false
+  // Whether the bytes are memory that this region brought into the process.
+  #counted
+  // Whether it was filled with huge pages.
+  #huge
+  // The smallest piece of it that can be mapped.
+  #pageBytes
+  // Views that may have to be detached. Weak: a view keeps its pages, the region keeps no view.
+  #views = new Set()
+  #viewsAtPrune = 64
+  // Bytes that views show, each view counted whole, as V8 does.
+  #viewBytes = 0
+  #standIn
+  // Faults of its views, once it is closed.
+  #finalFaults
+  // How many of them the caller has taken note of.
+  #acknowledgedFaults = 0
+
+  static {
+    isRegion = value => typeof value === 'object' && value !== null && #native in value
+    bytesOf = region => region.#byteLength
+    isClosed = region => region.#closed
+    handleOf = region => region.#handle
+    nativeOf = region => region.#native
+    isHuge = region => region.#huge
+    pageBytesOf = region => region.#pageBytes
+  }
+
+  constructor(make, owner, counted) {
+    if (make !== MAKE) {
+      throw makeError(
+        'ERR_ILLEGAL_CONSTRUCTOR',
+        'HostRegion has no public constructor: use HostRegion.allocate, copyFrom, load, open, fromFd or receive'
+      )
+    }
+    this.#native = owner
+    this.#handle = owner.handle
+    this.#byteLength = owner.byteLength
+    this.#backing = owner.isMemfd ? 'memfd' : 'file'
+    this.#name = owner.name
+    this.#counted = counted
+    this.#huge = owner.isHuge
+    this.#pageBytes = owner.pageBytes
+    this[COUNT]()
+    keepHere(this)
+  }
+
+  static allocate(byteLength, options) {
+    check.wholeNumber(byteLength, 'byteLength', 1)
+    const { name = 'region', hugePages = false } = read.allocate(options)
+    check.regionName(name, 'options.name')
+    const kind = check.hugePages(hugePages, 'options.hugePages')
+    return new HostRegion(
+      MAKE,
+      callNative(() => native.NativeRegion.allocate(byteLength, name, kind)),
+      true
+    )
+  }
+
+  static copyFrom(source, options) {
+    const array = check.bytes(source, 'source')
+    const { name = 'region', hugePages = false } = read.allocate(options)
+    check.regionName(name, 'options.name')
+    const kind = check.hugePages(hugePages, 'options.hugePages')
+    return new HostRegion(
+      MAKE,
+      callNative(() => native.NativeRegion.copyFrom(array, name, kind)),
+      true
+    )
+  }
+
+  static async load(path, options) {
+    const text = check.path(path)
+    const {
+      byteOffset = 0,
+      byteLength,
+      name,
+      hugePages = true,
+      signal,
+      onProgress
+    } = read.load(options)
+    check.wholeNumber(byteOffset, 'options.byteOffset')
+    check.optional(byteLength, check.wholeNumber, 'options.byteLength', 1)
+    check.optional(name, check.regionName, 'options.name')
+    const kind = check.hugePages(hugePages, 'options.hugePages')
+    check.optional(signal, check.abortSignal, 'options.signal')
+    check.optional(onProgress, check.callback, 'options.onProgress')
+
+    const owner = await runTask(
+      task => native.NativeRegion.load(task, text, byteOffset, byteLength, name, kind),
+      `The load of ${text}`,
+      signal,
+      onProgress
+    )
+    const region = new HostRegion(MAKE, owner, true)
+    try {
+      onProgress?.(region.byteLength, region.byteLength)
+    } catch (error) {
+      region.close()
+      throw error
+    }
+    return region
+  }
+
+  static open(path, options) {
+    const text = check.path(path)
+    const { byteOffset = 0, byteLength, writable = false } = read.open(options)
+    check.wholeNumber(byteOffset, 'options.byteOffset')
+    check.optional(byteLength, check.wholeNumber, 'options.byteLength', 1)
+    check.boolean(writable, 'options.writable')
+    return new HostRegion(
+      MAKE,
+      callNative(() => native.NativeRegion.open(text, byteOffset, byteLength, writable)),
+      false
+    )
+  }
+
+  static fromFd(fd, options) {
+    check.fileDescriptor(fd)
+    const { byteOffset = 0, byteLength } = read.fromFd(options)
+    check.wholeNumber(byteOffset, 'options.byteOffset')
+    check.optional(byteLength, check.wholeNumber, 'options.byteLength', 1)
+    return new HostRegion(
+      MAKE,
+      callNative(() => native.NativeRegion.fromFd(fd, byteOffset, byteLength)),
+      false
+    )
+  }
+
+  static receive(token) {
+    const offer = readToken(token, REGION)
+    return new HostRegion(
+      MAKE,
+      callNative(() => native.receiveRegion(offer)),
+      false
+    )
+  }
+
+  static unshare(token) {
+    const { pid, nonce } = readToken(token, REGION)
+    return pid === process.pid && callNative(() => native.endShare(nonce))
+  }
+
+  get byteLength() {
+    return this.#byteLength
+  }
+
+  get backing() {
+    return this.#backing
+  }
+
+  get name() {
+    return this.#name
+  }
+
+  get writable() {
+    return this.#native.writable
+  }
+
+  get sealed() {
+    return this.#native.sealed
+  }
+
+  get closed() {
+    return this.#closed
+  }
+
+  get hugePages() {
+    if (this.#closed) return { bytes: 0, reason: 'the region was closed' }
+    const [bytes, reason] = callNative(() => this.#native.hugePages())
+    return { bytes, reason: reason ?? null }
+  }
+
+  get strayWrites() {
+    return this.#viewFaults().strayWrites
+  }
+
+  get faults() {
+    return this.#viewFaults().faults
+  }
+
+  get lastFault() {
+    return this.#viewFaults().lastFault
+  }
+
+  checkFaults() {
+    const { faults, lastFault } = this.#viewFaults()
+    const count = faults - this.#acknowledgedFaults
+    if (count > 0) throw faultedError(count, `views of region "${this.#name}"`, 'region', lastFault)
+  }
+
+  acknowledgeFaults() {
+    const { faults } = this.#viewFaults()
+    const count = faults - this.#acknowledgedFaults
+    this.#acknowledgedFaults = faults
+    return count
+  }
+
+  view(byteOffset = 0, byteLength = undefined) {
+    this.#mustBeOpen()
+    if (typeof byteOffset === 'object' && byteOffset !== null && byteLength === undefined) {
+      const part = read.view(byteOffset, 'part', 'byteOffset')
+      return this.view(part.byteOffset, part.byteLength)
+    }
+    check.wholeNumber(
+      byteOffset,
+      'byteOffset',
+      0,
+      this.#byteLength - 1,
+      check.limits.bytesOfRegion,
+      this
+    )
+    const rest = this.#byteLength - byteOffset
+    const { restOfRegion } = check.limits
+    const length =
+      byteLength === undefined
+        ? rest
+        : check.wholeNumber(byteLength, 'byteLength', 1, rest, restOfRegion, this, byteOffset)
+    if (length > constants.MAX_LENGTH) {
+      throw check.outOfRange(
+        'byteLength',
+        `at most ${constants.MAX_LENGTH}, the largest buffer of this Node.js`,
+        length
+      )
+    }
+    guardFaults()
+    roomOnStack()
+    const buffer = callNative(() => this.#native.view(byteOffset, length))
+    if (this.#views.size >= this.#viewsAtPrune) this.#pruneViews()
+    this.#views.add(new WeakRef(buffer))
+    views.add(buffer)
+    recount.register(buffer, { region: new WeakRef(this), byteLength: length })
+    this[COUNT](length)
+    return buffer
+  }
+
+  async wait(byteOffset, expected, options) {
+    this.#mustBeOpen()
+    return wait.waitAsync(this.#handle, this.#byteLength, byteOffset, expected, read.wait(options))
+  }
+
+  waitSync(byteOffset, expected, options) {
+    this.#mustBeOpen()
+    return wait.waitSync(
+      this.#handle,
+      this.#byteLength,
+      byteOffset,
+      expected,
+      read.waitSync(options)
+    )
+  }
+
+  notify(byteOffset, count = Infinity) {
+    this.#mustBeOpen()
+    return wait.notify(this.#handle, this.#byteLength, byteOffset, count)
+  }
+
+  split(count, options) {
+    check.wholeNumber(count, 'count', 1, MOST_PARTS)
+    const given = read.split(options)
+    const { start, end } = check.part(given, this)
+    const { align = this.#pageBytes } = given
+    check.wholeNumber(align, 'options.align', 1)
+    const units = Math.ceil((end - start) / align)
+    const parts = Math.min(count, units)
+    const border = index =>
+      index === parts ? end : start + Math.floor((units / parts) * index) * align
+    return Array.from({ length: parts }, (_, index) => {
+      const byteOffset = border(index)
+      return { byteOffset, byteLength: border(index + 1) - byteOffset }
+    })
+  }
+
+  share(options) {
+    this.#mustBeOpen()
+    const { access, enforce = false } = read.share(options)
+    check.boolean(enforce, 'options.enforce')
+    const most = this.writable ? 'shared' : 'readonly'
+    const granted =
+      access === undefined ? most : check.oneOf(access, 'options.access', ['readonly', 'shared'])
+    if (enforce && granted !== 'readonly') {
+      throw check.wrongValue('options.enforce', "false unless access is 'readonly'", enforce)
+    }
+    roomOnStack()
+    return makeToken(
+      REGION,
+      callNative(() => this.#native.share(granted === 'readonly', enforce))
+    )
+  }
+
+  duplicateFd() {
+    this.#mustBeOpen()
+    return callNative(() => this.#native.duplicateFd())
+  }
+
+  seal() {
+    this.#mustBeOpen()
+    guardFaults()
+    roomOnStack()
+    callNative(() => this.#native.seal())
+    this[COUNT]()
+    return this
+  }
+
+  close() {
+    if (this.#closed) return
+    // All but the last step can be done again, should the stack end in the middle.
+    roomOnStack()
+    for (const view of this.#views) {
+      const buffer = view.deref()
+      if (buffer !== undefined) callNative(() => native.detach(buffer))
+    }
+    this.#views.clear()
+    this.#dropStandIn()
+    this.#finalFaults ??= callNative(() => this.#native.viewFaults())
+    callNative(() => this.#native.close())
+    this.#closed = true
+  }
+
+  [Symbol.dispose]() {
+    this.close()
+  }
+
+  [inspect.custom](depth, options) {
+    if (!isRegion(this)) return 'HostRegion {}'
+    const { name, byteLength, backing, writable, sealed, closed } = this
+    return `HostRegion ${inspect({ name, byteLength, backing, writable, sealed, closed }, options)}`
+  }
+
+  #viewFaults() {
+    const flat = this.#finalFaults ?? callNative(() => this.#native.viewFaults())
+    return faultsFrom(flat, this.#native, null)
+  }
+
+  #mustBeOpen() {
+    if (this.#closed) {
+      throw makeError(
+        'ERR_HOSTMAP_REGION_CLOSED',
+        `region "${this.#name}" was closed; make a new one`
+      )
+    }
+  }
+
+  // `process.memoryUsage().external` and V8's garbage collector count ArrayBuffers, and nothing
+  // else. So a buffer that nobody gets stands for the memory that the region holds, as far as no
+  // view shows it, which V8 counts by itself. Pages come when they are first written, so this is
+  // brought up to date now and then.
+  [COUNT](viewBytes = 0) {
+    if (!this.#counted || this.#closed) return
+    this.#viewBytes += viewBytes
+    const bytes = Math.min(
+      Math.max(0, this.#native.heldBytes - this.#viewBytes),
+      this.#byteLength,
+      constants.MAX_LENGTH
+    )
+    if (bytes === (this.#standIn?.byteLength ?? 0)) return
+    this.#dropStandIn()
+    try {
+      if (bytes > 0) this.#standIn = native.standIn(bytes)
+    } catch {
+      // No mapping to be had for it: then it is not counted.
+    }
+  }
+
+  #dropStandIn() {
+    if (this.#standIn !== undefined) native.detach(this.#standIn)
+    this.#standIn = undefined
+  }
+
+  #pruneViews() {
+    for (const view of this.#views) if (view.deref() === undefined) this.#views.delete(view)
+    this.#viewsAtPrune = Math.max(64, this.#views.size * 2)
+  }
+}
+
+module.exports = {
+  HostRegion,
+  isRegion,
+  /** As its getters, which look at their receiver and take longer. */
+  bytesOf,
+  isClosed,
+  isHuge,
+  pageBytesOf,
+  handleOf,
+  nativeOf,
+  isView: buffer => views.has(buffer)
+}

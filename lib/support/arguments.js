@@ -1,0 +1,375 @@
+'use strict'
+
+// Checks of arguments. Each gives the value back, as the caller can use it, or throws an error that
+// says what was given and what would do. Ranges that depend on a region or memory are checked by
+// the native part.
+
+const { types } = require('node:util')
+const { fileURLToPath } = require('node:url')
+const { makeError } = require('./errors.js')
+const { whoseObject } = require('../platform/copies.js')
+const { received, instead, nearestOf } = require('./given.js')
+const { Uint8Array } = require('./intrinsics.js')
+
+/** `remedy`: what to do instead, if that is known. */
+function wrongType(name, expected, value, remedy) {
+  return makeError('ERR_INVALID_ARG_TYPE', sentence(name, expected, value, remedy))
+}
+
+function outOfRange(name, expected, value, remedy) {
+  return makeError('ERR_OUT_OF_RANGE', sentence(name, expected, value, remedy))
+}
+
+function wrongValue(name, expected, value, remedy) {
+  return makeError('ERR_INVALID_ARG_VALUE', sentence(name, expected, value, remedy))
+}
+
+function sentence(name, expected, value, remedy) {
+  // An object of another copy of this package is none of ours: that alone helps.
+  const whose = whoseObject(value)
+  const also = whose !== '' ? whose : remedy === undefined ? '' : `; ${remedy}`
+  return `${name} must be ${expected}; received ${received(value)}${also}`
+}
+
+// A revoked Proxy throws when it is asked.
+const isArray = value => !isRevoked(value) && Array.isArray(value)
+
+// An object that can be asked for its properties.
+const isObject = value => typeof value === 'object' && value !== null && !isRevoked(value)
+
+/** Whether it is a Proxy whose target is gone, or one of such a Proxy. */
+function isRevoked(value) {
+  try {
+    Array.isArray(value)
+    return false
+  } catch {
+    return true
+  }
+}
+
+/**
+ * A whole number from `min` to `max`, 2^53 - 1 if not given.
+ *
+ * @param limit where the limits come from: a function that says it, of the two values after it and
+ *   the one that was given. Called only for a message.
+ */
+function wholeNumber(value, name, min = 0, max = Number.MAX_SAFE_INTEGER, limit, a, b) {
+  if (typeof value !== 'number') throw wrongType(name, 'a number', value, instead.number(value))
+  if (!Number.isInteger(value) || value < min || value > max) {
+    throw outOfRange(
+      name,
+      `${wholeFrom(min, max)}${limit === undefined ? '' : limit(a, b, value)}`,
+      value
+    )
+  }
+  // No negative zero.
+  return value + 0
+}
+
+const wholeFrom = (min, max) =>
+  `a whole number from ${min} to ${max === Number.MAX_SAFE_INTEGER ? '2^53 - 1' : max}`
+
+/** The same for a number or a BigInt; gives a number. */
+function wholeNumberOrBigInt(value, name, min = 0, max = Number.MAX_SAFE_INTEGER, limit, a, b) {
+  if (typeof value === 'number') return wholeNumber(value, name, min, max, limit, a, b)
+  if (typeof value !== 'bigint') {
+    throw wrongType(name, 'a number or a BigInt', value, instead.number(value))
+  }
+  if (value < BigInt(min) || value > BigInt(max)) {
+    throw outOfRange(
+      name,
+      `${wholeFrom(min, max)}${limit === undefined ? '' : limit(a, b, value)}`,
+      value
+    )
+  }
+  return Number(value)
+}
+
+// Where limits come from, for `wholeNumber`.
+const WASM_PAGE_BYTES = 65536
+
+const limits = {
+  bytesOfRegion: region => `, below the ${region.byteLength} bytes of region "${region.name}"`,
+  restOfRegion: (region, byteOffset) =>
+    `, what region "${region.name}" has from byteOffset ${byteOffset} on`,
+  hostPage: (page, _, value) =>
+    Number.isInteger(value) && value > 0
+      ? `, in bytes: at least a host page (${value} Wasm pages are ${value * WASM_PAGE_BYTES} bytes)`
+      : `, in bytes: at least a host page`,
+  /** `most` of them were looked for. */
+  wasmPages(most, _, value) {
+    const pages = Math.ceil(Number(value) / WASM_PAGE_BYTES)
+    return Number(value) > most && pages <= most
+      ? `, of 64 KiB each (${value} bytes are ${pages})`
+      : ', of 64 KiB each'
+  }
+}
+
+/** `check` of a value that may be left out. */
+function optional(value, check, ...rest) {
+  return value === undefined ? undefined : check(value, ...rest)
+}
+
+function boolean(value, name) {
+  if (typeof value !== 'boolean') throw wrongType(name, 'a boolean', value)
+  return value
+}
+
+function callback(value, name) {
+  if (typeof value !== 'function' || isRevoked(value)) throw wrongType(name, 'a function', value)
+  return value
+}
+
+function oneOf(value, name, choices, words = NO_WORDS) {
+  if (typeof value === 'string' && choices.includes(value)) return value
+  const expected = anyOf(choices.map(choice => `'${choice}'`))
+  if (typeof value !== 'string') throw wrongType(name, expected, value)
+  const nearest = nearestOf(value, choices)
+  throw wrongValue(
+    name,
+    expected,
+    value,
+    words.get(value) ?? (nearest && `did you mean '${nearest}'?`)
+  )
+}
+
+const NO_WORDS = new Map()
+
+const anyOf = choices =>
+  choices.length === 1 ? choices[0] : `${choices.slice(0, -1).join(', ')} or ${choices.at(-1)}`
+
+// As src/js/memory.rs numbers them.
+const ACCESS = ['readonly', 'private', 'shared']
+
+// What other interfaces call it.
+const WRITING = "'private' keeps what is written to this memory, 'shared' writes to the region"
+const WORDS_OF_ACCESS = new Map([
+  ...['r', 'ro', 'read', 'READ'].map(word => [word, "'readonly' is for reading"]),
+  ...['w', 'rw', 'r+', 'write', 'read-write', 'readwrite', 'writable'].map(word => [word, WRITING]),
+  ...['cow', 'copy-on-write', 'copyOnWrite'].map(word => [word, "'private' is copy-on-write"])
+])
+
+/** Gives its number. */
+function access(value, name) {
+  const code = ACCESS.indexOf(value)
+  return code >= 0 ? code : ACCESS.indexOf(oneOf(value, name, ACCESS, WORDS_OF_ACCESS))
+}
+
+/** What pages a region is to have. Gives its number, as src/js/region.rs has them. */
+function hugePages(value, name) {
+  if (value === 'hugetlb') return 2
+  if (typeof value === 'string') {
+    throw wrongValue(
+      name,
+      "a boolean or 'hugetlb'",
+      value,
+      "true is for transparent huge pages, 'hugetlb' for the system's pool"
+    )
+  }
+  if (typeof value !== 'boolean') throw wrongType(name, "a boolean or 'hugetlb'", value)
+  return Number(value)
+}
+
+/** An object of the caller's that is no options: see options.js for those. */
+function object(value, name) {
+  if (!isObject(value) || isArray(value)) throw wrongType(name, 'an object', value)
+  return value
+}
+
+/**
+ * A part, perhaps an empty one, of a region, or of something `called` otherwise: where it starts
+ * and ends.
+ */
+function part({ byteOffset = 0, byteLength }, whole, called = `region "${whole.name}"`) {
+  const most = whole.byteLength
+  wholeNumber(byteOffset, 'options.byteOffset', 0, most, () => `, the bytes of ${called}`)
+  const rest = most - byteOffset
+  const length =
+    byteLength === undefined
+      ? rest
+      : wholeNumber(
+          byteLength,
+          'options.byteLength',
+          0,
+          rest,
+          () => `, what ${called} has from byteOffset ${byteOffset} on`
+        )
+  return { start: byteOffset, end: byteOffset + length }
+}
+
+// What is wanted in several places, with remedies for what else may be given. Regions and
+// snapshots: see share.js.
+const wrongMemory = (value, how = 'received') => {
+  const whose = whoseObject(value)
+  const remedy = whose === '' ? instead.memory(value) : undefined
+  return makeError(
+    'ERR_INVALID_ARG_TYPE',
+    `memory must be a WebAssembly.Memory, its buffer, or a function that gives its buffer; ${how}: ${received(value)}${whose}${remedy === undefined ? '' : `; ${remedy}`}`
+  )
+}
+const wrongDescriptor = value =>
+  wrongType(
+    'descriptor',
+    'an object with initial, in Wasm pages of 64 KiB',
+    value,
+    value === undefined ? undefined : 'GuardedMemory.from(memory) takes one that exists'
+  )
+const wrongList = (name, value) => wrongType(name, 'an array', value, instead.list(value))
+const wrongModule = value =>
+  wrongType('module', "a WebAssembly.Module, or a module's bytes", value, instead.module(value))
+const wrongInstance = value =>
+  wrongType('instance', 'a WebAssembly.Instance', value, instead.instance(value))
+
+/**
+ * An instance's exports. An instance has none of its own, and would be taken for one that exports
+ * nothing.
+ */
+function exportsOf(value, name) {
+  const remedy = instead.exports(value)
+  if (!isObject(value) || isArray(value) || remedy !== undefined) {
+    throw wrongType(name, "an instance's exports", value, remedy)
+  }
+  return value
+}
+
+function allocator(value) {
+  const name = 'options.allocator'
+  if (!isObject(value) || isArray(value)) {
+    throw wrongType(name, 'an object with malloc and free', value, instead.allocator(value))
+  }
+  const { malloc, free } = value
+  for (const [called, given] of [
+    ['malloc', malloc],
+    ['free', free]
+  ]) {
+    if (typeof given !== 'function') {
+      throw wrongType(`${name}.${called}`, 'a function', given, instead.allocator(value))
+    }
+  }
+  return { malloc, free }
+}
+
+function fileDescriptor(value, name = 'fd') {
+  if (typeof value !== 'number')
+    throw wrongType(name, 'the number of a file descriptor', value, instead.fd(value))
+  return wholeNumber(value, name, 0, 2 ** 31 - 1)
+}
+
+const MAX_NAME_BYTES = 200
+
+function regionName(value, name) {
+  if (typeof value !== 'string') throw wrongType(name, 'a string', value)
+  if (value.includes('\0') || Buffer.byteLength(value) > MAX_NAME_BYTES) {
+    throw wrongValue(name, `at most ${MAX_NAME_BYTES} bytes, without NUL`, value)
+  }
+  return value
+}
+
+function path(value, name = 'path') {
+  const isUrl = isObject(value) && typeof value.href === 'string'
+  if (typeof value !== 'string' && !isUrl) {
+    throw wrongType(name, 'a string or a file: URL', value, instead.path(value))
+  }
+  if (isUrl && value.protocol !== 'file:') {
+    const remedy = 'fetch the bytes, and pass them to HostRegion.copyFrom'
+    throw wrongValue(name, 'a file: URL', value.href, remedy)
+  }
+  const text = isUrl ? pathOfUrl(value, name) : value
+  if (text === '' || text.includes('\0'))
+    throw wrongValue(name, 'a path, not empty and without NUL', value)
+  return text
+}
+
+function pathOfUrl(url, name) {
+  try {
+    // By its text, since URLs of another realm are not Node's own.
+    return fileURLToPath(url.href)
+  } catch (error) {
+    throw wrongValue(name, `a file: URL of this machine (${error.message})`, url.href)
+  }
+}
+
+/** Any object with bytes, as a Uint8Array over them. */
+function bytes(value, name, remedyFor = instead.bytes) {
+  const isView = ArrayBuffer.isView(value)
+  if (!isView && !types.isAnyArrayBuffer(value)) {
+    throw wrongType(
+      name,
+      'an ArrayBuffer, a SharedArrayBuffer, or a view of one',
+      value,
+      remedyFor(value)
+    )
+  }
+  // A detached buffer can't be asked for more than its length, which is 0 then.
+  if (value.byteLength === 0)
+    throw wrongValue(name, 'at least 1 byte long, and not detached', value)
+  return isView
+    ? new Uint8Array(value.buffer, value.byteOffset, value.byteLength)
+    : new Uint8Array(value)
+}
+
+/** The bytes of a module, as far as a look at their beginning tells. */
+function moduleBytes(value, name) {
+  const array = bytes(value, name, instead.module)
+  const isModule = array[0] === 0 && array[1] === 0x61 && array[2] === 0x73 && array[3] === 0x6d
+  if (isModule || array.length < 4) return array
+  const text = Buffer.from(array.subarray(0, 4)).toString('latin1')
+  const isText = /^\s*\(/.test(Buffer.from(array.subarray(0, 100)).toString('latin1'))
+  const remedy = isText
+    ? 'it is in text format: assemble it first, by wat2wasm or the package wabt'
+    : `they begin with ${JSON.stringify(text)}`
+  throw wrongValue(
+    name,
+    'the bytes of a WebAssembly module, which begin with "\\0asm"',
+    value,
+    remedy
+  )
+}
+
+function abortSignal(value, name) {
+  if (
+    !isObject(value) ||
+    typeof value.aborted !== 'boolean' ||
+    typeof value.addEventListener !== 'function' ||
+    typeof value.removeEventListener !== 'function'
+  ) {
+    throw wrongType(name, 'an AbortSignal', value, instead.signal(value))
+  }
+  return value
+}
+
+module.exports = {
+  ACCESS,
+  limits,
+  received,
+  instead,
+  wrongMemory,
+  wrongDescriptor,
+  wrongList,
+  wrongModule,
+  wrongInstance,
+  exportsOf,
+  allocator,
+  fileDescriptor,
+  moduleBytes,
+  wrongType,
+  wrongValue,
+  outOfRange,
+  wholeNumber,
+  wholeNumberOrBigInt,
+  optional,
+  boolean,
+  callback,
+  oneOf,
+  access,
+  hugePages,
+  isRevoked,
+  isObject,
+  isArray,
+  object,
+  part,
+  regionName,
+  path,
+  bytes,
+  abortSignal
+}

@@ -1,0 +1,82 @@
+'use strict'
+
+// The functions of V8 by which the native part learns where a memory lies and how large it is. A
+// script may have changed them before this package was loaded: a polyfill, a tool that watches, a
+// test's mock. They are compared with those of a realm in which no script ever ran, and that
+// realm's are taken where they differ. What is changed later comes too late.
+
+const native = require('../platform/binding.js')
+
+// Strict, and with nothing that a script outside could have changed. Functions of another realm
+// work on all objects; V8 inlines none of them, so they are for when ours are not to be had.
+const PRISTINE = `(() => {
+  'use strict'
+  const { call, bind, toString } = Function.prototype
+  const uncurry = bind.bind(call)
+  const { getOwnPropertyDescriptor, getPrototypeOf } = Reflect
+  return { call, bind, textOf: uncurry(toString), getOwnPropertyDescriptor, getPrototypeOf, globals: globalThis }
+})()`
+
+function makePristine() {
+  try {
+    return require('node:vm').runInNewContext(PRISTINE)
+  } catch {
+    // A runtime without realms: then there is nothing to compare with.
+    return (0, eval)(PRISTINE)
+  }
+}
+
+// One for a thread.
+native.pristine ??= makePristine()
+const { textOf, getOwnPropertyDescriptor, getPrototypeOf, globals } = native.pristine
+
+/**
+ * Ours, if it is the function of V8's that theirs is, and theirs else. The text of those can't be
+ * forged.
+ */
+const genuine = (ours, theirs) =>
+  typeof ours === 'function' && textOf(ours) === textOf(theirs) ? ours : theirs
+
+const bind = genuine(Function.prototype.bind, native.pristine.bind)
+const call = genuine(Function.prototype.call, native.pristine.call)
+
+/** A method or getter as a function that takes its receiver first. */
+const uncurry = native.pristine.call.call(bind, bind, call)
+
+/** A property of ours and of theirs, as a function; undefined where V8 has none. */
+function find(ours, theirs, kind, ...path) {
+  const name = path.pop()
+  const at = object => {
+    for (const key of path) object = key === PROTOTYPE_OF ? getPrototypeOf(object) : object?.[key]
+    return object === undefined ? undefined : getOwnPropertyDescriptor(object, name)?.[kind]
+  }
+  const pristine = at(theirs)
+  if (pristine === undefined) return undefined
+  let own
+  try {
+    own = at(ours)
+  } catch {
+    // A getter in the place of a constructor.
+  }
+  return uncurry(genuine(own, pristine))
+}
+
+const PROTOTYPE_OF = Symbol('prototype of')
+const getter = (...path) => find(globalThis, globals, 'get', ...path)
+const method = (...path) => find(globalThis, globals, 'value', ...path)
+
+module.exports = {
+  getOwnPropertyDescriptor,
+  /** The buffer of a WebAssembly.Memory of any realm; a TypeError for all else. */
+  getBuffer: getter('WebAssembly', 'Memory', 'prototype', 'buffer'),
+  growMemory: method('WebAssembly', 'Memory', 'prototype', 'grow'),
+  /** How many elements a typed array has. */
+  lengthOf: getter('Uint8Array', 'prototype', PROTOTYPE_OF, 'length'),
+  /** The size of a buffer of either kind. A TypeError for what is of the other kind. */
+  byteLengthOf: getter('ArrayBuffer', 'prototype', 'byteLength'),
+  sharedByteLengthOf: getter('SharedArrayBuffer', 'prototype', 'byteLength'),
+  /** Node 20 has `resizable`, and no `growable` without a flag: undefined then. */
+  isResizableBuffer: getter('ArrayBuffer', 'prototype', 'resizable'),
+  isGrowableBuffer: getter('SharedArrayBuffer', 'prototype', 'growable'),
+  Uint8Array: genuine(getOwnPropertyDescriptor(globalThis, 'Uint8Array')?.value, globals.Uint8Array)
+}

@@ -1,0 +1,257 @@
+//! Mirrors: a region's pages, mapped once where nobody touches them, ready to be moved into windows.
+//!
+//! ```text
+//!  region  |..............[bbbbbbbbbbbb]..................|     300 GB
+//!                          |          |
+//!  mirror   |..............[bbbbbbbbbbbb]..................|     all of it, one VMA of address space and nothing else
+//!                          |  mremap  |  one system call, for the pages and for what was brought in of them
+//!  memory  | heap ...     [bbbbbbbbbbbb|rest] ...               a window: always at the same address
+//! ```
+//!
+//! A file's pages can't be mapped over others by one `mmap` without the danger of a hole (see
+//! `sys::mmap`), and two calls take twice as long. A range of the mirror is moved over the window
+//! instead (MREMAP_DONTUNMAP: the mirror keeps its VMA). Whoever touches pages in the mirror before,
+//! on another thread, spares the module its page faults.
+//!
+//! All windows of a region that see it in the same way share a mirror. It is never split: no call
+//! changes a part of its VMA.
+//!
+//! There are two kinds. Where the page cache has folios of 2 MiB, the kernel maps them by one entry
+//! each; such an entry can be moved only as a whole, to an address that is congruent, and else is
+//! dropped with all that was brought in. So chunks that are not congruent, since they start with
+//! what was kept of the last one, say, come from a mirror of small pages.
+
+use crate::region::{RegionPages, keep_out_of_dumps};
+use crate::sys::SysResult;
+use crate::sys::limits;
+use crate::sys::mmap::{self, Advice, Mmap, Sharing};
+use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan};
+use crate::sys::vma_budget::VmaClaim;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+/// Page tables of what was brought in and moved away stay with a mirror, 2 MiB for each GiB. After
+/// so many bytes it is replaced.
+const USED_UP_BYTES: u64 = 32 << 30;
+
+/// All mirrors together may take one in so many parts of the address space.
+const SHARE_OF_ADDRESS_SPACE: u64 = 4;
+
+/// How a mirror's pages are mapped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grain {
+    /// By entries for 2 MiB where the page cache has such folios.
+    Huge,
+    Small,
+}
+
+impl Grain {
+    /// What suits a part of a file that starts at `file_offset` and is shown at `address`: `Huge`
+    /// if all of its entries for 2 MiB can be moved as a whole. The last one of a region may be
+    /// shorter.
+    pub fn of(address: u64, file_offset: u64, length: u64, is_last: bool) -> Self {
+        let within = HUGE_PAGE_BYTES - 1;
+        let is_congruent = (address ^ file_offset) & within == 0;
+        let is_whole = is_last || length & within == 0;
+        // What starts within an entry takes a part of it.
+        if is_congruent && is_whole && address & within == 0 { Self::Huge } else { Self::Small }
+    }
+}
+
+#[derive(Debug)]
+pub struct Mirror {
+    mmap: Mmap,
+    brought_in_bytes: AtomicU64,
+    _vmas: VmaClaim,
+    _space: Space,
+}
+
+/// Address space that mirrors take. Given back when dropped.
+#[derive(Debug)]
+struct Space(u64);
+
+static SPACE_TAKEN: AtomicU64 = AtomicU64::new(0);
+
+impl Space {
+    fn take(bytes: u64) -> Option<Self> {
+        static MOST: OnceLock<u64> = OnceLock::new();
+        let most = match MOST.get() {
+            Some(most) => *most,
+            None => {
+                // Not remembered if the map can't be read now.
+                let space = limits::address_space().ok()?;
+                *MOST.get_or_init(|| space.total_bytes / SHARE_OF_ADDRESS_SPACE)
+            }
+        };
+        let taken = SPACE_TAKEN.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        let space = Self(bytes);
+        (taken <= most).then_some(space)
+    }
+}
+
+impl Drop for Space {
+    fn drop(&mut self) {
+        SPACE_TAKEN.fetch_sub(self.0, Ordering::Relaxed);
+    }
+}
+
+impl Mirror {
+    /// Why there is none: see [`Refused`].
+    pub fn new(whole: &RegionPages<'_>, sharing: Sharing, grain: Grain) -> Result<Self, Refused> {
+        let space = Space::take(whole.length().get()).ok_or(Refused::ForNow)?;
+        let pages = whole.as_pages(sharing).map_err(|_| Refused::ForGood)?;
+        if !mmap::can_mirror(sharing) || !mmap::can_move_from(pages) {
+            return Err(Refused::ForGood);
+        }
+        let vmas = VmaClaim::take(1).map_err(|_| Refused::ForNow)?;
+        let mmap = Mmap::new(whole.length(), pages).map_err(|_| Refused::ForGood)?;
+        // As V8's pages: moved ones must not differ in this. All of it, so that it stays one VMA.
+        mmap::advise(mmap.span(), Advice::DontFork).map_err(|_| Refused::ForGood)?;
+        if grain == Grain::Small {
+            // A kernel that has no such entries refuses the advice.
+            let _ = mmap::advise(mmap.span(), Advice::NoHugePage);
+        }
+        keep_out_of_dumps(mmap.span());
+        Ok(Self { mmap, brought_in_bytes: AtomicU64::new(0), _vmas: vmas, _space: space })
+    }
+
+    fn is_used_up(&self) -> bool {
+        self.brought_in_bytes.load(Ordering::Relaxed) >= USED_UP_BYTES
+    }
+
+    /// Where a range of the region lies.
+    fn addresses(&self, range: PageSpan) -> Option<PageSpan> {
+        range.at_base(self.mmap.span().start())
+    }
+
+    /// Moves a range of the region to where a window shows it.
+    ///
+    /// # Safety
+    /// As [`mmap::replace`].
+    pub unsafe fn move_to(&self, target: PageSpan, offset: PageAligned) -> SysResult<()> {
+        let from = PageSpan::new(offset, target.length()).and_then(|range| self.addresses(range));
+        // SAFETY: the caller's promise. What does not lie in the mirror is refused.
+        unsafe { mmap::move_from(&self.mmap, from.unwrap_or(target), target) }
+    }
+
+    /// Brings a range in, so that it is there when it is moved. Best effort.
+    pub fn bring_in(&self, range: PageSpan, holes_stay: bool) {
+        let Some(span) = self.addresses(range) else { return };
+        self.brought_in_bytes.fetch_add(span.length().get(), Ordering::Relaxed);
+        if !holes_stay {
+            let _ = mmap::advise(span, Advice::PopulateRead);
+            return;
+        }
+        // A read of a memfd's hole would take memory.
+        let page = PageAligned::round_up(1).unwrap_or_default();
+        let mut start = span.start();
+        let mut runs = self.mmap.resident(span).into_iter().map(|byte| byte & 1 == 1).peekable();
+        while let Some(is_there) = runs.next() {
+            let mut end = start.checked_add(page).unwrap_or(start);
+            while runs.next_if_eq(&is_there).is_some() {
+                end = end.checked_add(page).unwrap_or(end);
+            }
+            if let Some(run) = PageSpan::between(start, end).filter(|_| is_there) {
+                let _ = mmap::advise(run, Advice::PopulateRead);
+            }
+            start = end;
+        }
+    }
+
+    /// Starts to read a range from the disk.
+    pub fn read_ahead(&self, range: PageSpan) {
+        if let Some(span) = self.addresses(range) {
+            let _ = mmap::advise(span, Advice::WillNeed);
+        }
+    }
+
+    /// Unmaps what was brought in and not moved, so that the kernel may let it go.
+    pub fn leave(&self, range: PageSpan) {
+        if let Some(span) = self.addresses(range) {
+            let _ = self.mmap.drop_pages(span);
+        }
+    }
+
+    /// The same for all of it.
+    pub fn leave_all(&self) {
+        let _ = self.mmap.drop_pages(self.mmap.span());
+    }
+}
+
+/// Why there is no mirror.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// Other mirrors or VMAs take what it needs.
+    ForNow,
+    /// The kernel can't, or may not.
+    ForGood,
+}
+
+/// The mirrors of a region: one for each way to see it and each grain.
+#[derive(Debug, Default)]
+pub struct Mirrors {
+    slots: [Mutex<Slot>; 6],
+}
+
+#[derive(Debug, Default)]
+enum Slot {
+    #[default]
+    Empty,
+    Made(Arc<Mirror>),
+    /// It is not tried again, since slides must stay fast.
+    Refused,
+}
+
+impl Mirrors {
+    fn slot(&self, sharing: Sharing, grain: Grain) -> Option<MutexGuard<'_, Slot>> {
+        let index = match (sharing, grain) {
+            (Sharing::ReadOnly, Grain::Huge) => 0,
+            (Sharing::ReadOnly, Grain::Small) => 1,
+            (Sharing::CopyOnWrite, Grain::Huge) => 2,
+            (Sharing::CopyOnWrite, Grain::Small) => 3,
+            (Sharing::Shared, Grain::Huge) => 4,
+            (Sharing::Shared, Grain::Small) => 5,
+            (Sharing::Inaccessible, _) => return None,
+        };
+        Some(self.slots.get(index)?.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The mirror, if there is one.
+    pub fn get(&self, sharing: Sharing, grain: Grain) -> Option<Arc<Mirror>> {
+        match &*self.slot(sharing, grain)? {
+            Slot::Made(mirror) => Some(Arc::clone(mirror)),
+            Slot::Empty | Slot::Refused => None,
+        }
+    }
+
+    /// The mirror; made, if it is used up, or if there is none and `first` asks for it.
+    pub fn get_or_make(
+        &self,
+        sharing: Sharing,
+        grain: Grain,
+        first: bool,
+        make: impl FnOnce() -> Result<Mirror, Refused>,
+    ) -> Option<Arc<Mirror>> {
+        let mut slot = self.slot(sharing, grain)?;
+        match &*slot {
+            Slot::Made(mirror) if !mirror.is_used_up() => return Some(Arc::clone(mirror)),
+            Slot::Refused => return None,
+            Slot::Empty if !first => return None,
+            Slot::Made(_) | Slot::Empty => {}
+        }
+        // One that is used up goes first: it may be what the new one needs.
+        *slot = Slot::Empty;
+        match make() {
+            Ok(mirror) => {
+                let mirror = Arc::new(mirror);
+                *slot = Slot::Made(Arc::clone(&mirror));
+                Some(mirror)
+            }
+            Err(Refused::ForNow) => None,
+            Err(Refused::ForGood) => {
+                *slot = Slot::Refused;
+                None
+            }
+        }
+    }
+}
