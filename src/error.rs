@@ -1,6 +1,7 @@
 //! The one error type of the crate. Its codes are those that users see, documented in index.d.ts.
 
 use crate::sys::SysError;
+use crate::sys::alloc::Refused;
 use crate::sys::checked_fd;
 use crate::sys::vma_budget::NoHeadRoom;
 use nix::errno::Errno;
@@ -153,6 +154,14 @@ impl std::fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+impl From<Refused> for Error {
+    fn from(refused: Refused) -> Self {
+        let message =
+            "the process has no memory for what this call must keep; free some, or raise the limit";
+        Self { sys: Some(refused.into()), ..Self::new(Code::OutOfMemory, message) }
+    }
+}
 
 /// For steps of what takes long: an error once it is not wanted any more.
 pub fn check_cancelled(cancelled: &AtomicBool) -> Result<()> {

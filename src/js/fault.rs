@@ -2,11 +2,11 @@
 
 use super::memory::memory_of;
 use super::{bytes_of, from_count, internal, to_count};
-use crate::alloc;
 use crate::error::Error;
 use crate::fault::{self, Cause, Counts, LastFault, Outcome};
 use crate::memory::Mapped;
 use crate::memory::table::Access;
+use crate::sys::alloc;
 use crate::sys::page::PageAligned;
 use crate::sys::{signal, wake};
 use crate::v8::trap::{self, State};

@@ -6,8 +6,8 @@
 //! long as it uses the number.
 
 use super::internal;
-use crate::alloc;
 use crate::error::Error;
+use crate::sys::alloc;
 use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::sync::Arc;

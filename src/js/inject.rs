@@ -2,7 +2,7 @@
 
 #![cfg(feature = "inject")]
 
-use crate::alloc;
+use crate::sys::alloc;
 use crate::sys::inject;
 use napi_derive::napi;
 

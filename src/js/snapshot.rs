@@ -7,7 +7,6 @@ use super::share::NativeToken;
 use super::task::{Job, NativeTask};
 use super::window::to_number;
 use super::{from_count, internal, to_count};
-use crate::alloc;
 use crate::error::{Code, Error, Result};
 use crate::memory::{Memory, Place};
 use crate::region::LoadProgress;
@@ -16,6 +15,7 @@ use crate::snapshot::{
     About, AddressType, Grant, List, Loaded, Mac, MappedRegion, Part, SavedFunction, SavedGlobal,
     SavedMapping, SavedRun, SavedTable, Settings, Snapshot, State, Text, Value, Whose,
 };
+use crate::sys::alloc;
 use crate::sys::page::host_page_bytes;
 use crate::sys::{to_u64, to_usize};
 use napi::Env;

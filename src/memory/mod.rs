@@ -57,13 +57,13 @@
 
 pub mod table;
 
-use crate::alloc;
 use crate::error::{Code, Error, Result, check_cancelled};
 use crate::fault::{self, Counts, Proof, Registration};
 use crate::memory::table::{Access, Entry, MappingTable};
 use crate::region::thp;
 use crate::region::{Region, RegionPages, keep_out_of_dumps};
 use crate::snapshot::{Content, Laid};
+use crate::sys::alloc;
 use crate::sys::checked_fd::CheckedFd;
 use crate::sys::clock;
 use crate::sys::mark::{self, Mark};

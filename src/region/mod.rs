@@ -14,7 +14,6 @@ pub mod hugetlb;
 pub mod mirror;
 pub mod thp;
 
-use crate::alloc;
 use crate::error::{Code, Error, Result, check_cancelled};
 use crate::fault::{self, Counts, Proof, Registration};
 use crate::memory::table::Access;
@@ -22,6 +21,7 @@ use crate::region::hugetlb::Filling;
 use crate::region::mirror::{Grain, Mirror, Mirrors, Refused};
 use crate::region::thp::{Filler, PageKind, WhyNot};
 use crate::share::{self, Kind, ShareAccess, Terms, Token};
+use crate::sys::alloc;
 use crate::sys::checked_fd::{CheckedFd, Description};
 use crate::sys::file::{self, FileKind};
 use crate::sys::memfd;

@@ -3,11 +3,11 @@
 use super::format::{Header, Kept, Mac, united};
 use super::metadata::{MOST_FREE, MOST_PIECES};
 use super::{Content, KeptMapping, KeptRegion, Settings, Snapshot, data_offset_for};
-use crate::alloc;
 use crate::error::{Code, Error, Result};
 use crate::memory::table::{Access, MappingTable};
 use crate::memory::{Held, Memory, Place};
 use crate::region::Region;
+use crate::sys::alloc;
 use crate::sys::checked_fd::Description;
 use crate::sys::page::{PageAligned, PageSpan, host_page_bytes};
 use crate::sys::pagemap::{self, Which};

@@ -26,8 +26,8 @@
 
 use super::metadata::{self, Metadata};
 use super::wire;
-use crate::alloc;
 use crate::error::{Code, Error, Result};
+use crate::sys::alloc;
 use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan, WASM_PAGE_BYTES};
 use twox_hash::XxHash3_128;
 

@@ -7,9 +7,9 @@
 
 use super::format::invalid;
 use super::wire::{List, Text};
-use crate::alloc::{self, Refused};
 use crate::error::Result;
 use crate::memory::table::Access;
+use crate::sys::alloc::{self, Refused};
 use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan};
 use serde::{Deserialize, Serialize};
 

@@ -42,11 +42,11 @@ pub(crate) use restore::Laid;
 pub use store::{Loaded, Part};
 pub use wire::{List, Text};
 
-use crate::alloc;
 use crate::error::{Code, Error, Result};
 use crate::memory::table::Access;
 use crate::region::{Region, RegionPages};
 use crate::share::{self, ShareAccess, Token};
+use crate::sys::alloc;
 use crate::sys::checked_fd::{CheckedFd, Description};
 use crate::sys::mmap::{self, Advice, Mmap, Pages, Sharing};
 use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan, WASM_PAGE_BYTES};

@@ -3,9 +3,9 @@
 use super::format::{self, Checksum, HEADER_BYTES, Header, Kept, Mac, invalid};
 use super::metadata::{About, Metadata, State};
 use super::{Content, Settings, Snapshot, wire};
-use crate::alloc;
 use crate::error::{Code, Error, Result, check_cancelled};
 use crate::region::not_opened;
+use crate::sys::alloc;
 use crate::sys::checked_fd::Description;
 use crate::sys::file::{self, FileKind};
 use crate::sys::page::{PageAligned, PageSpan, host_page_bytes};

@@ -6,8 +6,8 @@
 //! which leaves one sequence of bytes for each value.
 
 use super::format::invalid;
-use crate::alloc;
 use crate::error::{Error, Result};
+use crate::sys::alloc;
 use serde::de::{DeserializeOwned, Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::io::{self, Write};

@@ -1,7 +1,6 @@
 //! What the machine and the process allow: limits, counts and sizes that the kernel tells as text.
 
-use super::{SysError, SysResult, process_map};
-use crate::alloc;
+use super::{SysError, SysResult, alloc, process_map};
 use nix::sys::resource::{Resource, getrlimit};
 use std::fs;
 

@@ -30,7 +30,7 @@
 
 use super::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan, host_page_bytes};
 use super::{SysError, SysResult, inject, limits, process_map, to_u64, to_usize};
-use crate::alloc;
+use crate::sys::alloc;
 use nix::errno::Errno;
 use nix::sys::mman::{
     MRemapFlags, MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, mprotect, mremap,

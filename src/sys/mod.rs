@@ -24,6 +24,7 @@
 //! - `limits`: what the machine and the process allow
 //! - `inject`: makes any of these calls fail, for tests
 
+pub mod alloc;
 pub mod checked_fd;
 pub mod clock;
 pub mod contents;
@@ -46,53 +47,11 @@ pub mod socket;
 pub mod vma_budget;
 pub mod wake;
 
-use nix::errno::Errno;
+mod error;
+mod width;
+
+pub use error::{SysError, SysResult};
+pub(crate) use width::{to_u64, to_usize};
 
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
 compile_error!("wasm-hostmap supports Linux on x64 and arm64 only");
-
-/// A system call that the kernel refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SysError {
-    pub syscall: &'static str,
-    pub errno: Errno,
-    /// Whether pages that were to be replaced are gone, and zeros stand there: see `mmap::replace`.
-    pub removed: bool,
-}
-
-impl SysError {
-    pub fn new(syscall: &'static str, errno: Errno) -> Self {
-        Self { syscall, errno, removed: false }
-    }
-
-    /// The error of a call made through `std`.
-    pub fn from_io(syscall: &'static str, error: &std::io::Error) -> Self {
-        let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
-        Self { syscall, errno, removed: false }
-    }
-}
-
-impl std::fmt::Display for SysError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let words = match self.errno {
-            // nix has the words of other systems for it.
-            Errno::EBADF => "bad file descriptor",
-            errno => errno.desc(),
-        };
-        // The errno by its name alone: its own Display repeats the words.
-        write!(f, "{words} ({:?} from {})", self.errno, self.syscall)
-    }
-}
-
-pub type SysResult<T> = Result<T, SysError>;
-
-/// A 64-bit count as the kernel's `size_t`.
-pub(crate) fn to_usize(bytes: u64) -> usize {
-    // Lossless: the crate compiles for 64-bit targets only.
-    usize::try_from(bytes).expect("usize has 64 bits")
-}
-
-/// A `size_t` as the 64-bit count that the crate calculates with.
-pub(crate) fn to_u64(bytes: usize) -> u64 {
-    u64::try_from(bytes).expect("usize has at most 64 bits")
-}

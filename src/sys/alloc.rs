@@ -1,35 +1,20 @@
-//! Memory whose size input decides: asked for in a way that can be refused.
+//! Fallible allocation, for memory whose size depends on input.
 //!
-//! An allocation that fails ends the process, unless it is made by `try_reserve`. So vectors,
-//! strings and buffers that a file, a caller or the process's map makes large come from here, and
-//! `clippy.toml` refuses the ways around it.
+//! Rust ends the process when an allocation fails, unless `try_reserve` made it. Vectors, strings
+//! and buffers that a file, a caller or the process's map can make large are therefore allocated
+//! here. `clippy.toml` refuses the infallible alternatives.
+//!
+//! Calls: the allocator, through `Vec::try_reserve`.
 
-use crate::error::{Code, Error};
-use crate::sys::SysError;
-use nix::errno::Errno;
 use std::collections::TryReserveError;
 
-/// The process has no memory for it.
+/// The process has no memory for the allocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refused;
 
 impl From<TryReserveError> for Refused {
     fn from(_: TryReserveError) -> Self {
         Self
-    }
-}
-
-impl From<Refused> for SysError {
-    fn from(_: Refused) -> Self {
-        Self::new("malloc", Errno::ENOMEM)
-    }
-}
-
-impl From<Refused> for Error {
-    fn from(refused: Refused) -> Self {
-        let message =
-            "the process has no memory for what this call must keep; free some, or raise the limit";
-        Self { sys: Some(refused.into()), ..Self::new(Code::OutOfMemory, message) }
     }
 }
 
