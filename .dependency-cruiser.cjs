@@ -1,0 +1,63 @@
+'use strict'
+
+// What `npm run check:deps` checks: lib/ has no circles, and an arrow between its rooms goes down
+// this list only.
+
+const ROOMS = [
+  'support',
+  'platform',
+  'fault',
+  'region',
+  'memory',
+  'window',
+  'instance',
+  'snapshot',
+  'guarded',
+  'pool'
+]
+
+const upward = ROOMS.map((room, index) => ({
+  name: `no-arrow-up-from-${room}`,
+  comment: `lib/${room}/ may use itself and the rooms below it: ${ROOMS.slice(0, index).join(', ') || 'none'}`,
+  severity: 'error',
+  from: { path: `^lib/${room}/` },
+  to: { path: '^lib/', pathNot: `^lib/(${ROOMS.slice(0, index + 1).join('|')})/` }
+}))
+
+module.exports = {
+  forbidden: [
+    {
+      name: 'no-circles',
+      comment: 'also not through a require inside a function',
+      severity: 'error',
+      from: {},
+      to: { circular: true }
+    },
+    {
+      name: 'no-other-rooms',
+      comment: 'a new room of lib/ needs a place in the list above',
+      severity: 'error',
+      from: { path: '^lib/', pathNot: `^lib/(${ROOMS.join('|')})/` },
+      to: {}
+    },
+    {
+      name: 'no-packages',
+      comment: 'the package needs nothing but Node.js at run time',
+      severity: 'error',
+      from: { path: '^(lib/|index[.]js)' },
+      to: { dependencyTypes: ['npm', 'npm-dev', 'npm-no-pkg', 'npm-unknown', 'unknown'] }
+    },
+    {
+      name: 'not-to-nothing',
+      severity: 'error',
+      from: {},
+      to: { couldNotResolve: true, pathNot: '[.]node$' }
+    },
+    ...upward
+  ],
+  options: {
+    doNotFollow: { path: 'node_modules' },
+    moduleSystems: ['cjs', 'es6'],
+    enhancedResolveOptions: { extensions: ['.js', '.mjs', '.cjs'] }
+  }
+}

@@ -1,0 +1,93 @@
+'use strict'
+
+// What `npm run lint` checks. Layout is Prettier's business; here is what a reviewer would say.
+// Rules that this project has of its own are at the end, each with its reason.
+
+const js = require('@eslint/js')
+const globals = require('globals')
+
+/** Rules for all of our JavaScript, close to those of undici and of Node.js itself. */
+const rules = {
+  ...js.configs.recommended.rules,
+  'accessor-pairs': 'error',
+  'array-callback-return': 'error',
+  'default-case-last': 'error',
+  'dot-notation': 'error',
+  eqeqeq: 'error',
+  'grouped-accessor-pairs': 'error',
+  'logical-assignment-operators': 'error',
+  'no-array-constructor': 'error',
+  'no-caller': 'error',
+  'no-constructor-return': 'error',
+  'no-empty': ['error', { allowEmptyCatch: false }],
+  'no-eval': ['error', { allowIndirect: true }],
+  'no-extend-native': 'error',
+  'no-implied-eval': 'error',
+  'no-iterator': 'error',
+  'no-label-var': 'error',
+  'no-lone-blocks': 'error',
+  'no-multi-str': 'error',
+  'no-new-func': 'error',
+  'no-new-wrappers': 'error',
+  'no-object-constructor': 'error',
+  'no-octal-escape': 'error',
+  'no-proto': 'error',
+  'no-self-compare': 'error',
+  'no-sequences': 'error',
+  'no-template-curly-in-string': 'error',
+  'no-throw-literal': 'error',
+  'no-unmodified-loop-condition': 'error',
+  'no-unneeded-ternary': 'error',
+  'no-unreachable-loop': 'error',
+  'no-unused-expressions': ['error', { allowShortCircuit: true, allowTaggedTemplates: true }],
+  'no-unused-private-class-members': 'error',
+  'no-unused-vars': ['error', { args: 'after-used', argsIgnorePattern: '^_', caughtErrors: 'all' }],
+  'no-use-before-define': ['error', { functions: false, classes: false, variables: false }],
+  'no-useless-call': 'error',
+  'no-useless-computed-key': 'error',
+  'no-useless-concat': 'error',
+  'no-useless-rename': 'error',
+  'no-useless-return': 'error',
+  'no-var': 'error',
+  'object-shorthand': 'error',
+  'prefer-arrow-callback': 'error',
+  'prefer-const': ['error', { destructuring: 'all' }],
+  'prefer-exponentiation-operator': 'error',
+  'prefer-numeric-literals': 'error',
+  'prefer-object-has-own': 'error',
+  'prefer-object-spread': 'error',
+  'prefer-regex-literals': 'error',
+  'prefer-rest-params': 'error',
+  'prefer-spread': 'error',
+  'symbol-description': 'error',
+  'unicode-bom': 'error',
+  yoda: 'error'
+}
+
+module.exports = [
+  { ignores: ['target', '.matrix', 'demo/data', 'examples/data', 'guest', 'wt-*'] },
+  { linterOptions: { reportUnusedDisableDirectives: 'error' } },
+  {
+    files: ['**/*.{js,cjs}'],
+    languageOptions: {
+      ecmaVersion: 2024,
+      sourceType: 'commonjs',
+      globals: { ...globals.node, WebAssembly: 'readonly' }
+    },
+    rules
+  },
+  {
+    files: ['**/*.mjs'],
+    languageOptions: {
+      ecmaVersion: 2024,
+      sourceType: 'module',
+      globals: { ...globals.nodeBuiltin, WebAssembly: 'readonly' }
+    },
+    rules
+  },
+  {
+    files: ['__test__/**/*.{js,mjs}'],
+    languageOptions: { globals: globals.jest }
+  },
+  { files: ['lib/**/*.js', 'index.js'], rules: { strict: ['error', 'global'] } }
+]
