@@ -1,0 +1,143 @@
+// Checks what uses what, in src/ and lib/:
+//
+// - no circle between files;
+// - a room uses its own files and rooms further down only, in the order of modules/rooms.mjs;
+// - nothing but src/sys/ names `libc` or `nix`, errno apart;
+// - the drawing in ARCHITECTURE.md is up to date.
+//
+//   npm run check:modules                 checks, and prints what is wrong
+//   npm run check:modules -- --write      writes the drawing
+//   npm run check:modules -- --files      prints each arrow between files
+//   npm run check:modules -- --unsafe     prints how often each room says `unsafe`, tests apart
+//   ... --root DIRECTORY                  another repository
+//
+// modules/rust.mjs and modules/javascript.mjs say what is not seen.
+
+import fs from 'node:fs'
+import path from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+import { draw } from './modules/drawing.mjs'
+import { circles, shortestCircle } from './modules/graph.mjs'
+import { readFolder } from './modules/javascript.mjs'
+import { JAVASCRIPT, RUST } from './modules/rooms.mjs'
+import { readCrate } from './modules/rust.mjs'
+
+const { values: options } = parseArgs({
+  options: {
+    write: { type: 'boolean' },
+    files: { type: 'boolean' },
+    unsafe: { type: 'boolean' },
+    root: { type: 'string', default: fileURLToPath(new URL('..', import.meta.url)) }
+  }
+})
+
+const DOCUMENT = path.join(options.root, 'ARCHITECTURE.md')
+const BEGIN = '<!-- What uses what: written by `npm run check:modules -- --write` -->'
+const END = '<!-- /What uses what -->'
+
+// Rooms other than sys/ that may name libc or nix, and why.
+const MAY_NAME_LIBC = new Map([])
+
+const relative = file => path.relative(options.root, file)
+
+function checkFolder({ folder, purposes, files, arrows }, problems) {
+  const order = purposes.map(([room]) => room)
+  const roomOf = file =>
+    path
+      .relative(folder, file)
+      .split(path.sep)[0]
+      .replace(/\.\w+$/, '')
+
+  for (const room of new Set(files.map(roomOf))) {
+    if (!order.includes(room))
+      problems.push(
+        `${relative(folder)}/${room} is not in scripts/modules/rooms.mjs: where does it belong?`
+      )
+  }
+  for (const { from, to, line, name } of arrows) {
+    const [source, target] = [order.indexOf(roomOf(from)), order.indexOf(roomOf(to))]
+    if (source !== -1 && target !== -1 && target > source)
+      problems.push(`up: ${relative(from)}:${line} uses ${relative(to)} (${name})`)
+  }
+  const targetsOf = file => arrows.filter(({ from }) => from === file).map(({ to }) => to)
+  for (const group of circles(files, targetsOf)) {
+    const way = shortestCircle(group, targetsOf)
+    const steps = way.slice(1).map((to, index) => {
+      const { line, name } = arrows.find(arrow => arrow.from === way[index] && arrow.to === to)
+      return `    ${relative(way[index])}:${line} uses ${relative(to)} (${name})`
+    })
+    const size =
+      group.length === way.length - 1 ? '' : `, the shortest of a knot of ${group.length} files`
+    problems.push(`circle${size}:\n${steps.join('\n')}`)
+    if (group.length !== way.length - 1)
+      problems.push(`    the knot: ${group.map(relative).sort().join(' ')}`)
+  }
+  return roomOf
+}
+
+function checkKernel({ folder, paths }, problems) {
+  const told = new Set()
+  for (const { file, line, segments } of paths) {
+    const room = path.relative(folder, file).split(path.sep)[0]
+    const isErrno = segments[0] === 'nix' && segments[1] === 'errno'
+    if (!['libc', 'nix'].includes(segments[0]) || isErrno || room === 'sys') continue
+    if (told.has(file) || MAY_NAME_LIBC.has(relative(file))) continue
+    told.add(file)
+    problems.push(
+      `kernel: ${relative(file)}:${line} names ${segments.join('::')}, which only src/sys/ may`
+    )
+  }
+}
+
+function printUnsafe({ folder, unsafe }) {
+  const counts = new Map()
+  for (const { file, word } of unsafe) {
+    const room = path.relative(folder, file).split(path.sep)[0].replace(/\.rs$/, '')
+    if (!counts.has(room)) counts.set(room, { blocks: 0, functions: 0, impls: 0 })
+    const kind = { '{': 'blocks', impl: 'impls', trait: 'impls' }[word] ?? 'functions'
+    counts.get(room)[kind]++
+  }
+  console.table(Object.fromEntries([...counts].sort()))
+}
+
+const rust = { folder: path.join(options.root, 'src'), purposes: RUST }
+Object.assign(rust, readCrate(path.join(rust.folder, 'lib.rs')))
+const javascript = { folder: path.join(options.root, 'lib'), purposes: JAVASCRIPT }
+Object.assign(javascript, readFolder(javascript.folder))
+
+const problems = []
+for (const part of [rust, javascript]) part.roomOf = checkFolder(part, problems)
+checkKernel(rust, problems)
+
+if (options.unsafe) printUnsafe(rust)
+if (options.files) {
+  for (const { arrows } of [rust, javascript])
+    for (const { from, to, line, name } of arrows)
+      console.log(`${relative(from)}:${line} -> ${relative(to)} (${name})`)
+}
+
+if (problems.length === 0) {
+  const drawn = [rust, javascript].map(({ folder, purposes, files, arrows, roomOf }) => {
+    const name = relative(folder)
+    return `### ${name}/\n\n${draw(name, purposes, files, arrows, roomOf)}`
+  })
+  const section = [BEGIN, ...drawn, END].join('\n\n')
+  const document = fs.readFileSync(DOCUMENT, 'utf8')
+  const [begin, end] = [document.indexOf(BEGIN), document.indexOf(END)]
+  if (begin === -1 || end < begin) {
+    problems.push(`ARCHITECTURE.md has no place for the drawing, between\n  ${BEGIN}\n  ${END}`)
+  } else {
+    const updated = document.slice(0, begin) + section + document.slice(end + END.length)
+    if (options.write) fs.writeFileSync(DOCUMENT, updated)
+    else if (updated !== document)
+      problems.push('The drawing in ARCHITECTURE.md is old: npm run check:modules -- --write')
+  }
+}
+
+for (const problem of problems) console.log(problem)
+const arrowCount = rust.arrows.length + javascript.arrows.length
+console.log(
+  `${rust.files.length + javascript.files.length} files, ${arrowCount} arrows, ${problems.length} problems`
+)
+if (problems.length > 0) process.exitCode = 1

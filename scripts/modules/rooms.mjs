@@ -1,0 +1,34 @@
+// The order of the rooms, bottom up: the one list of it. A file may use the files of its own room
+// and of the rooms above it in this list, which are below it in the house. ARCHITECTURE.md shows
+// the list, by `npm run check:modules -- --write`.
+
+/** The rooms of src/: a folder, or a file of that name. */
+export const RUST = [
+  ['sys', 'the only callers of the kernel, one file for each family of calls'],
+  ['v8', 'what we know of V8: live memories, reservations, placement, traps'],
+  ['access', 'the kinds of access'],
+  ['diagnose', 'why V8 or the kernel refused'],
+  ['error', 'the error type, its variants and their words'],
+  ['fault', 'the fault guard: what a signal handler does about faults in mappings'],
+  ['share', 'tokens and offers: regions and snapshots for other threads and processes'],
+  ['region', 'bytes behind a file descriptor: memfds, files and views of them'],
+  ['memory', 'linear memories and the mappings in them'],
+  ['window', 'mappings that slide'],
+  ['snapshot', 'the state of a memory at one moment: taken, restored and stored'],
+  ['module', 'reading and rewriting the bytes of a module'],
+  ['js', 'Node-API: converts arguments and calls the rooms below'],
+  ['lib', 'the root of the crate']
+]
+
+/** The rooms of lib/, folders. */
+export const JAVASCRIPT = [
+  ['platform', 'what is supported, the native part, and what this V8 does'],
+  ['support', 'checks of arguments and options, errors, and words for them'],
+  ['fault', 'the fault guard and its warnings'],
+  ['region', 'HostRegion, tokens, waiting'],
+  ['window', 'Window, sources and chunks'],
+  ['instance', 'globals, tables and functions of instances; growth'],
+  ['snapshot', 'Snapshot, saved and loaded'],
+  ['memory', 'GuardedMemory and Mapping'],
+  ['pool', 'InstancePool']
+]
