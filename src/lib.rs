@@ -15,6 +15,7 @@
 //!  mapping.rs          the mapping table of a memory: what is mapped where, and what is free
 //!  module/             modules: exports for the state that they hide
 //!  fault/              the fault guard: what a signal handler does about faults in mappings
+//!  access.rs           the access modes of mappings
 //!  error.rs            the one error type
 //!  ----------------------------------------------------------------------------------- system calls
 //!  sys/                the only callers of the kernel
@@ -32,6 +33,7 @@
     )
 )]
 
+pub mod access;
 pub mod error;
 pub mod fault;
 // The registration of its classes is left out of test builds, so they would be dead code there.

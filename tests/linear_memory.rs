@@ -7,8 +7,8 @@ mod support;
 
 use proptest::prelude::*;
 use support::{PAGE, Reserved, page_bytes};
+use wasm_hostmap::access::Access;
 use wasm_hostmap::error::Code;
-use wasm_hostmap::memory::table::Access;
 use wasm_hostmap::memory::{MapBefore, Mapped, Memory, is_guarded};
 use wasm_hostmap::region::Region;
 use wasm_hostmap::region::thp::PageKind;

@@ -8,7 +8,7 @@ mod support;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use support::{Reserved, Temp, fault_serial as serial, page_bytes, pages, vmas_of};
-use wasm_hostmap::memory::table::Access;
+use wasm_hostmap::access::Access;
 use wasm_hostmap::memory::{Mapped, Memory};
 use wasm_hostmap::region::mirror::Grain;
 use wasm_hostmap::region::thp::PageKind;

@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use support::{
     Reserved, Temp, area_of, fault_serial as serial, no_hole, page_bytes, pages, vmas_of,
 };
+use wasm_hostmap::access::Access;
 use wasm_hostmap::error::Code;
 use wasm_hostmap::fault::{self, Cause, Outcome};
-use wasm_hostmap::memory::table::Access;
 use wasm_hostmap::memory::{Mapped, Memory};
 use wasm_hostmap::region::Region;
 use wasm_hostmap::region::mirror::Grain;

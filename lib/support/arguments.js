@@ -138,7 +138,7 @@ const NO_WORDS = new Map()
 const anyOf = choices =>
   choices.length === 1 ? choices[0] : `${choices.slice(0, -1).join(', ')} or ${choices.at(-1)}`
 
-// As src/js/memory.rs numbers them.
+// As src/access.rs numbers them.
 const ACCESS = ['readonly', 'private', 'shared']
 
 // What other interfaces call it.

@@ -51,7 +51,7 @@
 
 mod registry;
 
-use crate::memory::table::Access;
+use crate::access::Access;
 use crate::region::hugetlb;
 use crate::sys::mark::Mark;
 use crate::sys::mmap::{self, Mmap, Pages, Sharing};
@@ -676,7 +676,7 @@ impl Guarded {
             }
             return None;
         }
-        if !is_write || self.target.access == Access::Shared {
+        if !is_write || self.target.access.writes_through() {
             return None;
         }
         if trap::offer(fault) {
@@ -726,7 +726,7 @@ impl Guarded {
         }
         // Where a growth has made a read-only mapping writable, that is undone for this page: a
         // write to it is a stray write.
-        let is_writable = is_write || self.target.access != Access::Readonly;
+        let is_writable = is_write || self.target.access.is_writable();
         let sharing = if is_writable { Sharing::CopyOnWrite } else { Sharing::ReadOnly };
         let page = PageSpan::page_of(fault.address)?.within(self.target.span)?;
         self.changed.store(true, Ordering::Release);
@@ -925,7 +925,7 @@ impl Guarded {
             // there any more.
             return true;
         }
-        if self.target.access == Access::Readonly
+        if !self.target.access.is_writable()
             && fault.is_write() == Some(true)
             && self.is_in_huge_page(vma, fault.address)
         {

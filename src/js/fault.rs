@@ -5,7 +5,6 @@ use super::{bytes_of, from_count, internal, to_count};
 use crate::error::Error;
 use crate::fault::{self, Cause, Counts, LastFault, Outcome};
 use crate::memory::Mapped;
-use crate::memory::table::Access;
 use crate::sys::alloc;
 use crate::sys::page::PageAligned;
 use crate::sys::{signal, wake};
@@ -155,12 +154,7 @@ pub fn take_fault_reports() -> napi::Result<Vec<NativeReport>> {
         region_name: report.region_name.to_string(),
         address: report.memory_offset.map(from_count),
         byte_length: from_count(report.byte_length),
-        access: match report.access {
-            Access::Readonly => "readonly",
-            Access::Private => "private",
-            Access::Shared => "shared",
-        }
-        .to_owned(),
+        access: report.access.name().to_owned(),
         region_offset: report.last.map(|last| from_count(last.region_offset)),
     });
     Ok(alloc::collected(reports).map_err(Error::from)?)

@@ -9,8 +9,8 @@ use super::region::region_of;
 use super::task::{Job, NativeTask};
 use super::window::to_number;
 use super::{bytes_of, from_count, internal, to_count};
+use crate::access::Access;
 use crate::error::{Code, Error};
-use crate::memory::table::Access;
 use crate::memory::{self, MapBefore, Mapped, Memory, Place, Reservation};
 use crate::region::LoadProgress;
 use crate::sys::alloc;
@@ -28,20 +28,7 @@ pub(super) fn place_of(env: Env, array: Unknown<'_>) -> Result<Place, Error> {
 }
 
 pub(super) fn to_access(code: u32) -> Result<Access, Error> {
-    match code {
-        0 => Ok(Access::Readonly),
-        1 => Ok(Access::Private),
-        2 => Ok(Access::Shared),
-        _ => Err(internal("no such access")),
-    }
-}
-
-pub(super) fn access_code(access: Access) -> f64 {
-    match access {
-        Access::Readonly => 0.0,
-        Access::Private => 1.0,
-        Access::Shared => 2.0,
-    }
+    Access::from_code(code).ok_or_else(|| internal("no such access"))
 }
 
 /// The process's map before a memory was made.
@@ -309,7 +296,7 @@ pub fn entries(memory: u32) -> napi::Result<Vec<f64>> {
         [
             counts[0],
             counts[1],
-            access_code(entry.access),
+            f64::from(entry.access.code()),
             from_count(entry.region_offset.get()),
             shown.map_or(-1.0, |shown| from_count(shown.get())),
         ]

@@ -449,8 +449,6 @@ fn item<T: napi::bindgen_prelude::FromNapiValue>(array: &Array<'_>, index: u32) 
 }
 
 fn kept_to(saved: SavedMapping) -> NativeKept {
-    // As `to_access` numbers them.
-    let code = |access| u32::from(crate::snapshot::rank(access));
     let (name, byte_offset, byte_length) = match saved.shown {
         Some(part) => (Some(part.region_name.into_string()), part.byte_offset, part.byte_length),
         None => (None, 0, 0),
@@ -458,8 +456,8 @@ fn kept_to(saved: SavedMapping) -> NativeKept {
     NativeKept {
         address: from_count(saved.address),
         place_bytes: from_count(saved.byte_length),
-        access: code(saved.access),
-        window_access: saved.window.map(|window| code(window.access)),
+        access: saved.access.code().into(),
+        window_access: saved.window.map(|window| window.access.code().into()),
         tail_traps: saved.window.is_some_and(|window| window.tail_traps),
         region_name: name,
         byte_offset: from_count(byte_offset),

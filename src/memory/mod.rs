@@ -57,9 +57,10 @@
 
 pub mod table;
 
+use crate::access::Access;
 use crate::error::{Code, Error, Result, check_cancelled};
 use crate::fault::{self, Counts, Proof, Registration};
-use crate::memory::table::{Access, Entry, MappingTable};
+use crate::memory::table::{Entry, MappingTable};
 use crate::region::thp;
 use crate::region::{Region, RegionPages, keep_out_of_dumps};
 use crate::snapshot::{Content, Laid};
@@ -707,14 +708,14 @@ impl Memory {
             inode: pages.inode(),
             file_offset: pages.file_offset(),
         };
-        state.table.insert(entry, access == Access::Readonly, {
+        state.table.insert(entry, !access.is_writable(), {
             let hugetlb =
                 pages.region().is_hugetlb().then(|| Arc::downgrade(pages.region().shared_fd()));
             Held { registration, _vmas: vmas, window: None, hugetlb }
         });
         // A private file mapping is dumped only if it was written (vma_dump_size in fs/coredump.c),
         // so a read-only one needs no advice.
-        if access != Access::Readonly {
+        if access.is_writable() {
             keep_out_of_dumps(target);
         }
         Ok(Mapped { start: span.start(), id })
@@ -948,7 +949,7 @@ pub(crate) fn check_overlap(table: &MappingTable<Held>, span: PageSpan) -> Resul
 }
 
 pub(crate) fn check_mappable(pages: &RegionPages<'_>, access: Access) -> Result<()> {
-    if access == Access::Shared && !pages.region().is_writable() {
+    if access.writes_through() && !pages.region().is_writable() {
         let others =
             if pages.region().is_hugetlb() { "'readonly'" } else { "'readonly' or 'private'" };
         let message = format!(
@@ -957,7 +958,7 @@ pub(crate) fn check_mappable(pages: &RegionPages<'_>, access: Access) -> Result<
         );
         return Err(Error::new(Code::RegionReadonly, message));
     }
-    if access == Access::Private && pages.region().is_hugetlb() {
+    if access.is_copy_on_write() && pages.region().is_hugetlb() {
         let message = format!(
             "can't map region \"{}\" with access 'private': copies of its huge pages would come from the system's pool; use 'readonly' or 'shared', or a region with hugePages: true",
             pages.region().name()
@@ -1068,7 +1069,7 @@ fn is_any_bare(
     let pages = |(entry, held): (&Entry, &Held)| {
         let target = entry.span.at_base(base).filter(|_| entry.span.end() <= place.byte_length);
         // What the window that slides shows is replaced in any case.
-        let shows = Some(entry.span.start()) != slides && entry.access == Access::Readonly;
+        let shows = Some(entry.span.start()) != slides && !entry.access.is_writable();
         let (shown, rest) = match &held.window {
             Some(window) => (
                 target.and_then(|target| window.shown_part(target)),
@@ -1116,7 +1117,7 @@ fn protect_again(shared: &Shared, state: &mut State, place: Place) {
             Some(window) => window.shown_part(target),
             None => Some(target),
         };
-        if let Some(shown) = shown.filter(|_| entry.access == Access::Readonly) {
+        if let Some(shown) = shown.filter(|_| !entry.access.is_writable()) {
             // SAFETY: read-only mappings of ours in a memory that the caller holds, at the base
             // that was just compared.
             all &= unsafe { mmap::protect_readonly(shown) }.is_ok();

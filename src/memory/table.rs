@@ -4,30 +4,9 @@
 //! Pure bookkeeping: nothing here touches a page. Offsets are bytes from the start of the linear
 //! memory.
 
-use crate::sys::mmap::Sharing;
+use crate::access::Access;
 use crate::sys::page::{PageAligned, PageSpan};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// What a module may do with the pages of a mapping.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
-    /// Loads read the region, stores trap.
-    Readonly,
-    /// Writes go to pages that only this memory sees.
-    Private,
-    /// Writes go to the region.
-    Shared,
-}
-
-impl Access {
-    pub fn sharing(self) -> Sharing {
-        match self {
-            Self::Readonly => Sharing::ReadOnly,
-            Self::Private => Sharing::CopyOnWrite,
-            Self::Shared => Sharing::Shared,
-        }
-    }
-}
 
 /// A mapping, as the table knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,9 +14,9 @@ pub mod hugetlb;
 pub mod mirror;
 pub mod thp;
 
+use crate::access::Access;
 use crate::error::{Code, Error, Result, check_cancelled};
 use crate::fault::{self, Counts, Proof, Registration};
-use crate::memory::table::Access;
 use crate::region::hugetlb::Filling;
 use crate::region::mirror::{Grain, Mirror, Mirrors, Refused};
 use crate::region::thp::{Filler, PageKind, WhyNot};

@@ -4,7 +4,7 @@ use super::format::{Header, Kept, Mac, united};
 use super::metadata::{MOST_FREE, MOST_PIECES};
 use super::{Content, KeptMapping, KeptRegion, Settings, Snapshot, data_offset_for};
 use crate::error::{Code, Error, Result};
-use crate::memory::table::{Access, MappingTable};
+use crate::memory::table::MappingTable;
 use crate::memory::{Held, Memory, Place};
 use crate::region::Region;
 use crate::sys::alloc;
@@ -69,7 +69,7 @@ impl Memory {
             }
         }
         let mut written = Vec::new();
-        for mapping in mappings.iter().filter(|mapping| mapping.access == Access::Private) {
+        for mapping in mappings.iter().filter(|mapping| mapping.access.is_copy_on_write()) {
             let Some(target) = mapping.shown_part().map(|span| self.addresses(span)).transpose()?
             else {
                 continue;

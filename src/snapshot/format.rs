@@ -252,7 +252,7 @@ pub(super) fn invalid(why: impl Into<String>) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::table::Access;
+    use crate::access::Access;
     use crate::snapshot::metadata::{
         About, SavedMapping, SavedPart, SavedWindow, Spans, State, Value,
     };

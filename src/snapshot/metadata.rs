@@ -7,8 +7,8 @@
 
 use super::format::invalid;
 use super::wire::{List, Text};
+use crate::access::Access;
 use crate::error::Result;
-use crate::memory::table::Access;
 use crate::sys::alloc::{self, Refused};
 use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan};
 use serde::{Deserialize, Serialize};
@@ -98,7 +98,6 @@ pub struct SavedMapping {
     pub address: u64,
     /// Bytes of its place, in whole pages.
     pub byte_length: u64,
-    #[serde(with = "AccessByName")]
     pub access: Access,
     /// `None` for an empty window.
     pub shown: Option<SavedPart>,
@@ -122,18 +121,9 @@ pub struct SavedPart {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SavedWindow {
-    #[serde(with = "AccessByName")]
     pub access: Access,
     /// Whether accesses to its tail trap.
     pub tail_traps: bool,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(remote = "Access", rename_all = "lowercase")]
-enum AccessByName {
-    Readonly,
-    Private,
-    Shared,
 }
 
 /// What an instance keeps outside of its memory.
@@ -266,7 +256,7 @@ impl SavedMapping {
         };
         match (&self.shown, self.window) {
             (None, window) => window.is_some(),
-            (Some(part), Some(window)) => fits(part) && rank(self.access) <= rank(window.access),
+            (Some(part), Some(window)) => fits(part) && window.access.allows(self.access),
             (Some(part), None) => fits(part),
         }
     }
@@ -286,15 +276,6 @@ impl SavedPart {
     /// What of a mapping at this span it takes.
     fn within(&self, span: PageSpan) -> Option<PageSpan> {
         PageSpan::new(span.start(), self.pages()?)?.within(span)
-    }
-}
-
-/// The more it allows, the higher.
-pub fn rank(access: Access) -> u8 {
-    match access {
-        Access::Readonly => 0,
-        Access::Private => 1,
-        Access::Shared => 2,
     }
 }
 
@@ -324,7 +305,7 @@ impl Metadata {
             let ends_before =
                 |mapping: &SavedMapping| mapping.span().is_some_and(|it| it.end() <= span.start());
             let mapping = self.mappings.get(self.mappings.partition_point(ends_before))?;
-            let shown = mapping.shown.as_ref().filter(|_| mapping.access == Access::Private)?;
+            let shown = mapping.shown.as_ref().filter(|_| mapping.access.is_copy_on_write())?;
             span.within(shown.within(mapping.span()?)?).filter(|inside| inside == span)
         };
         if !written.iter().all(|span| lies_in_one(span).is_some()) {

@@ -36,14 +36,14 @@ pub use capture::MappedRegion;
 pub use format::Mac;
 pub use metadata::{
     About, AddressType, Name, SavedFunction, SavedGlobal, SavedMapping, SavedPart, SavedRun,
-    SavedTable, SavedWindow, State, Value, Whose, rank,
+    SavedTable, SavedWindow, State, Value, Whose,
 };
 pub(crate) use restore::Laid;
 pub use store::{Loaded, Part};
 pub use wire::{List, Text};
 
+use crate::access::Access;
 use crate::error::{Code, Error, Result};
-use crate::memory::table::Access;
 use crate::region::{Region, RegionPages};
 use crate::share::{self, ShareAccess, Token};
 use crate::sys::alloc;
@@ -406,8 +406,7 @@ impl Snapshot {
     }
 
     fn granted(&self, saved: &SavedMapping, grant: &Grant) -> Result<KeptMapping> {
-        let at_most =
-            |access: Access| if rank(access) <= rank(grant.access) { access } else { grant.access };
+        let at_most = |access: Access| access.min(grant.access);
         let span = saved.span().ok_or_else(|| format::invalid("a mapping lies nowhere"))?;
         let access = at_most(saved.access);
         let mismatch = |why: String| {
@@ -469,7 +468,7 @@ impl Snapshot {
         // Writing to others on a restore would end the process.
         let lies_in_one = |written: &PageSpan| {
             let index = mappings.partition_point(|mapping| mapping.span.end() <= written.start());
-            let private = mappings.get(index).filter(|mapping| mapping.access == Access::Private);
+            let private = mappings.get(index).filter(|mapping| mapping.access.is_copy_on_write());
             private.and_then(|mapping| written.within(mapping.shown_part()?)) == Some(*written)
         };
         if !follow || !mappings.iter().all(is_sound) || !self.kept.written.iter().all(lies_in_one) {

@@ -2,8 +2,9 @@
 
 use super::capture::{own_stretches, vmas_in};
 use super::{KeptMapping, Snapshot};
+use crate::access::Access;
 use crate::error::{Code, Error, Result};
-use crate::memory::table::{Access, Entry, MappingTable};
+use crate::memory::table::{Entry, MappingTable};
 use crate::memory::{Held, Mapped, Memory, Place, State, check_mappable};
 use crate::region::{RegionPages, keep_out_of_dumps};
 use crate::sys::mmap::{self, Advice, Pages, Sharing};
@@ -229,7 +230,7 @@ impl Memory {
         }
         laid.restores = 0;
         let mut left = MANY_SMALL_PAGES;
-        let private = kept.iter().filter(|kept| kept.access == Access::Private);
+        let private = kept.iter().filter(|kept| kept.access.is_copy_on_write());
         let private =
             private.filter_map(KeptMapping::shown_part).map(|shown| self.addresses(shown));
         for target in laid.own.iter().map(|(part, _)| Ok(*part)).chain(private) {
@@ -277,12 +278,12 @@ impl Memory {
             }
             held.registration.resume();
             replaced.map_err(failed)?;
-            if kept.access != Access::Readonly {
+            if kept.access.is_writable() {
                 keep_out_of_dumps(target);
             }
             return put_back.write_kept(target).map_err(failed);
         }
-        match kept.shown_part().filter(|_| kept.access == Access::Private) {
+        match kept.shown_part().filter(|_| kept.access.is_copy_on_write()) {
             Some(shown) => put_back.clean_private(self.addresses(shown)?).map_err(failed),
             None => Ok(()),
         }

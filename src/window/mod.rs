@@ -13,9 +13,10 @@
 
 pub mod readahead;
 
+use crate::access::Access;
 use crate::error::{Code, Error, Result};
 use crate::fault::{self, Counts, Registration, Source};
-use crate::memory::table::{Access, Entry};
+use crate::memory::table::Entry;
 use crate::memory::{Held, Mapped, Memory, Place, State, check_overlap, next_id, span_at};
 use crate::region::{RegionPages, keep_out_of_dumps};
 use crate::sys::mmap::{self, Sharing};
@@ -50,8 +51,8 @@ impl Kind {
     fn tail_sharing(self) -> Sharing {
         match (self.rest, self.access) {
             (Tail::Inaccessible, _) => Sharing::Inaccessible,
-            (Tail::Zeros, Access::Readonly) => Sharing::ReadOnly,
-            (Tail::Zeros, Access::Private | Access::Shared) => Sharing::CopyOnWrite,
+            (Tail::Zeros, access) if access.is_writable() => Sharing::CopyOnWrite,
+            (Tail::Zeros, _) => Sharing::ReadOnly,
         }
     }
 
@@ -174,7 +175,7 @@ unsafe fn show(target: PageSpan, pages: &RegionPages<'_>, access: Access) -> Sys
     let shown = file.and_then(|file| unsafe { mmap::replace(target, file) });
     shown.map_err(|sys| SysError { removed: sys.removed || removed, ..sys })?;
     // A private file mapping is dumped only if it was written.
-    if access != Access::Readonly {
+    if access.is_writable() {
         keep_out_of_dumps(target);
     }
     Ok(())
@@ -355,16 +356,11 @@ fn check_slide(pages: &RegionPages<'_>, access: Access, kind: Kind) -> Result<()
     if pages.length() > kind.length {
         return Err(Error::new(Code::Internal, "a slide shows more than the window holds"));
     }
-    let allowed = match (kind.access, access) {
-        (most, asked) if most == asked => true,
-        (Access::Shared, _) | (_, Access::Readonly) => true,
-        _ => false,
-    };
-    if !allowed {
+    if !kind.access.allows(access) {
         let message = "access allows more than the window was opened with; open the window with it";
         return Err(Error::new(Code::InvalidValue, message));
     }
-    if access == Access::Shared && !pages.region().is_writable() {
+    if access.writes_through() && !pages.region().is_writable() {
         let message = format!(
             "can't slide to region \"{}\" with access 'shared': it is sealed, or its file was opened for reading only; use 'readonly' or 'private'",
             pages.region().name()

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::ptr::NonNull;
 use std::sync::{LazyLock, Mutex, MutexGuard, Once, PoisonError};
-use wasm_hostmap::memory::table::Access;
+use wasm_hostmap::access::Access;
 use wasm_hostmap::memory::{Place, Reservation, is_guarded};
 use wasm_hostmap::region::{Part, Region};
 use wasm_hostmap::sys::page::{PageAligned, host_page_bytes};
