@@ -1,7 +1,7 @@
 // Checks what uses what, in src/ and lib/:
 //
 // - no circle between files;
-// - a room uses its own files and rooms further down only, in the order of modules/rooms.mjs;
+// - a room uses its own files and rooms further down only, in the order of modules/rooms.cjs;
 // - nothing but src/sys/ names `libc` or `nix`, errno apart;
 // - the drawing in ARCHITECTURE.md is up to date.
 //
@@ -20,7 +20,7 @@ import { parseArgs } from 'node:util'
 import { draw } from './modules/drawing.mjs'
 import { circles, shortestCircle } from './modules/graph.mjs'
 import { readFolder } from './modules/javascript.mjs'
-import { JAVASCRIPT, RUST } from './modules/rooms.mjs'
+import rooms from './modules/rooms.cjs'
 import { readCrate } from './modules/rust.mjs'
 
 const { values: options } = parseArgs({
@@ -52,7 +52,7 @@ function checkFolder({ folder, purposes, files, arrows }, problems) {
   for (const room of new Set(files.map(roomOf))) {
     if (!order.includes(room))
       problems.push(
-        `${relative(folder)}/${room} is not in scripts/modules/rooms.mjs: where does it belong?`
+        `${relative(folder)}/${room} is not in scripts/modules/rooms.cjs: where does it belong?`
       )
   }
   for (const { from, to, line, name } of arrows) {
@@ -101,9 +101,9 @@ function printUnsafe({ folder, unsafe }) {
   console.table(Object.fromEntries([...counts].sort()))
 }
 
-const rust = { folder: path.join(options.root, 'src'), purposes: RUST }
+const rust = { folder: path.join(options.root, 'src'), purposes: rooms.RUST }
 Object.assign(rust, readCrate(path.join(rust.folder, 'lib.rs')))
-const javascript = { folder: path.join(options.root, 'lib'), purposes: JAVASCRIPT }
+const javascript = { folder: path.join(options.root, 'lib'), purposes: rooms.JAVASCRIPT }
 Object.assign(javascript, readFolder(javascript.folder))
 
 const problems = []

@@ -16,7 +16,7 @@ export function roomArrows(rooms, arrows, roomOf) {
   return between
 }
 
-/** The drawing of one folder. `purposes` is a list of rooms.mjs, bottom up. */
+/** The drawing of one folder. `purposes` is a list of rooms.cjs, bottom up. */
 export function draw(folder, purposes, files, arrows, roomOf) {
   const present = purposes.map(([room]) => room).filter(room => files.some(f => roomOf(f) === room))
   const topDown = present.toReversed()
