@@ -1,7 +1,7 @@
 'use strict'
 
-// What `npm run check:deps` checks: lib/ has no circles, and an arrow between its rooms goes down the list
-// in scripts/modules/rooms.cjs only.
+// What `npm run check:deps` checks: lib/ has no circles, and an arrow between its rooms only goes
+// to a room that comes before in the list of scripts/modules/rooms.cjs.
 
 const { JAVASCRIPT } = require('./scripts/modules/rooms.cjs')
 
