@@ -1,195 +1,191 @@
 /**
- * wasm-hostmap maps host memory and files into the linear memories of WebAssembly modules, without
- * a copy.
+ * Maps host memory and files into the linear memories of WebAssembly modules without copying them.
  *
- * Sizes and offsets are bytes unless a name says otherwise. A *host page* is `limits().pageSize`
- * bytes (4096 on x64, 4096 to 65536 on arm64), a *Wasm page* is 65536 bytes.
+ * **Units.** Sizes and offsets are in bytes unless the name says otherwise. A *host page* is
+ * `limits().pageSize` bytes: 4096 on x64, 4096 to 65536 on arm64. A *Wasm page* is 65536 bytes.
  *
- * Every failure is an Error with a stable `code`. Wrong arguments are a `TypeError` or `RangeError`
- * with Node's own codes (`ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`,
- * `ERR_ILLEGAL_CONSTRUCTOR` for a class that is not made by `new`, `ERR_INVALID_THIS` for a method
- * that is called on another object); all others are {@link HostmapErrorCode} and carry `errno`
- * (negative, as Node's own system errors do) and `syscall` where the kernel said no. A call that
- * throws has changed nothing, except where its documentation says so.
+ * **Errors.** Every failure is an Error with a stable `code`:
  *
- * Options are the enumerable properties of the object, or what its classes define (getters, say),
- * each read once. Nothing is read from `Object.prototype`. An option of an unknown name is an
- * `ERR_INVALID_ARG_VALUE`, whose message has the nearest one.
+ * - Wrong arguments throw a `TypeError` or `RangeError` with one of Node's own codes:
+ *   `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`, `ERR_ILLEGAL_CONSTRUCTOR`
+ *   (`new` on a class that has no public constructor) or `ERR_INVALID_THIS` (a method called on
+ *   another object). Every member can throw these, so `@throws` does not list them.
+ * - All other failures have a {@link HostmapErrorCode}. If the kernel refused, the error also has
+ *   `errno` (negative, as in Node's system errors) and `syscall`.
+ *
+ * A call that throws has changed nothing unless its documentation says otherwise.
+ *
+ * **Options.** An options object is read once. Its enumerable properties count, and so do
+ * properties that its class defines, such as getters. `Object.prototype` does not count. An unknown
+ * option throws `ERR_INVALID_ARG_VALUE` and names the closest known one.
+ *
+ * **Cost.** See docs/performance.md for system calls, timings and memory use.
  */
 
 /// <reference types="node" />
 /// <reference lib="es2020" />
 /// <reference lib="esnext.disposable" />
 
-/** The codes of errors that are not about an argument's type or range. */
+/** The codes of all errors that are not about the type or range of an argument. */
 export type HostmapErrorCode =
-  /** The machine is not Linux on x64 or arm64. Thrown when the package is loaded. */
+  /** The platform is not Linux on x64 or arm64. Thrown when the package is loaded. */
   | 'ERR_HOSTMAP_UNSUPPORTED_PLATFORM'
   /**
-   * The native part is missing or can't be loaded. Thrown when the package is loaded; the message
-   * says how to mend it.
+   * The native addon is missing or can't be loaded. Thrown when the package is loaded; the message
+   * says how to fix it.
    */
   | 'ERR_HOSTMAP_LOAD_FAILED'
   /**
-   * Another version, or another build, of the package was loaded before into this process. Thrown
-   * when the package is loaded; the message names both, and how to make them one. Copies of one
-   * version share a process.
+   * The process has already loaded another version or build of the package. Thrown when the package
+   * is loaded; the message names both and says how to deduplicate them. Several copies of one
+   * version can share a process.
    */
   | 'ERR_HOSTMAP_TWO_VERSIONS'
-  /** The region was closed. */
+  /** The region is closed. */
   | 'ERR_HOSTMAP_REGION_CLOSED'
   /**
-   * Other code of the process closed the descriptor of a region or snapshot, or put another file
-   * under its number.
+   * Other code in this process closed the descriptor of a region or snapshot, or reused its number
+   * for another file.
    */
   | 'ERR_HOSTMAP_DESCRIPTOR_LOST'
-  /** The token was altered or made up: what it names is not what was shared. */
+  /** The token was altered or forged: what it names is not what was shared. */
   | 'ERR_HOSTMAP_SHARE_INVALID'
-  /** The token was received before. Each is for one receiver. */
+  /** The token was already received. Each token has one receiver. */
   | 'ERR_HOSTMAP_SHARE_USED'
-  /** The token was ended by `unshare`, or with the process that made it. */
+  /** The token was revoked by `unshare`, or the process that made it has ended. */
   | 'ERR_HOSTMAP_SHARE_CLOSED'
-  /** The token is another user's, or the system keeps this process from what it stands for. */
+  /** The token belongs to another user, or the system denies access to what was shared. */
   | 'ERR_HOSTMAP_SHARE_DENIED'
-  /** As many tokens as a process may have were neither received nor ended. */
+  /** Too many of the process's tokens are neither received nor revoked. */
   | 'ERR_HOSTMAP_TOO_MANY_SHARES'
   /**
-   * Write access was asked for, but the region is sealed or its file was opened for reading only.
+   * The call needs write access, but the region is sealed or its file is open for reading only.
    */
   | 'ERR_HOSTMAP_REGION_READONLY'
-  /** The region can't be sealed while a `shared` mapping of it stands in a memory. */
+  /** The region can't be sealed while a memory has a `'shared'` mapping of it. */
   | 'ERR_HOSTMAP_REGION_BUSY'
   /**
-   * The path or descriptor is a directory, pipe, socket or device, or a file that can't be mapped
-   * or has huge pages that may be missing.
+   * The path or descriptor is a directory, pipe, socket or device; or a file that can't be mapped,
+   * or whose huge pages may be missing.
    */
   | 'ERR_HOSTMAP_NOT_A_FILE'
-  /** The file has no bytes, so there is nothing to map. */
+  /** The file is empty, so there is nothing to map. */
   | 'ERR_HOSTMAP_EMPTY_FILE'
-  /** The file got shorter since the region was made, or while it was loaded. */
+  /** The file became shorter after the region was made, or while it was being loaded. */
   | 'ERR_HOSTMAP_FILE_SHRUNK'
-  /**
-   * The file can't be opened or examined: it does not exist, or permission is missing. See `errno`.
-   */
+  /** The file can't be opened or examined: it is missing, or permission is. See `errno`. */
   | 'ERR_HOSTMAP_OPEN_FAILED'
-  /** Reading the file failed: an input/output error. See `errno`. */
+  /** Reading the file failed with an I/O error. See `errno`. */
   | 'ERR_HOSTMAP_READ_FAILED'
-  /** The kernel has no memory, or no room, for the region. See `errno`. */
+  /** There is not enough memory or disk space. See `errno`. */
   | 'ERR_HOSTMAP_OUT_OF_MEMORY'
-  /** The process has as many open files as it may have (`ulimit -n`). */
+  /** The process has reached its limit of open files (`ulimit -n`). */
   | 'ERR_HOSTMAP_TOO_MANY_FILES'
-  /**
-   * The kernel refused a mapping for a reason that has no code of its own. See `errno` and
-   * `syscall`.
-   */
+  /** The kernel refused a mapping for a reason without a code of its own. See `errno`. */
   | 'ERR_HOSTMAP_MAP_FAILED'
-  /** The process has as many memory mappings as it may have (`sysctl vm.max_map_count`). */
+  /** The process has reached its limit of memory mappings (`sysctl vm.max_map_count`). */
   | 'ERR_HOSTMAP_MAP_COUNT'
-  /** No gap in the address space is large enough for another memory's reservation. */
+  /** No gap in the address space is large enough for another memory. */
   | 'ERR_HOSTMAP_ADDRESS_SPACE'
   /** The limit on the process's address space (`ulimit -v`, RLIMIT_AS) leaves no room. */
   | 'ERR_HOSTMAP_RLIMIT_AS'
   /** The kernel's overcommit accounting (`sysctl vm.overcommit_memory`) leaves no room. */
   | 'ERR_HOSTMAP_OVERCOMMIT'
-  /** V8 could not allocate or grow a memory, and none of the known causes was found. */
+  /** V8 could not allocate or grow a memory, and no known cause was found. */
   | 'ERR_HOSTMAP_MEMORY_REFUSED'
   /**
-   * This V8 has no 64-bit memories, or no typed array over one of this size (Node 20, more than 4
-   * GiB).
+   * This version of V8 has no 64-bit memories, or can't make a typed array over one this large
+   * (Node 20, more than 4 GiB).
    */
   | 'ERR_HOSTMAP_NO_MEMORY64'
-  /** The buffer is not that of a WebAssembly memory, or it can't be proven. */
+  /** The buffer does not belong to a WebAssembly memory, or that can't be proven. */
   | 'ERR_HOSTMAP_NOT_WASM_MEMORY'
   /**
-   * Nothing tells whether the memory has 32- or 64-bit addresses: pass {@link FromOptions.address}.
+   * It can't be determined whether the memory has 32-bit or 64-bit addresses: pass
+   * {@link FromOptions.address}.
    */
   | 'ERR_HOSTMAP_ADDRESS_UNKNOWN'
-  /** Only the memory's buffer is known, not the `WebAssembly.Memory` that the call needs. */
+  /** The call needs the `WebAssembly.Memory`, but only the memory's buffer is known. */
   | 'ERR_HOSTMAP_MEMORY_HIDDEN'
-  /** The memory can't grow enough: its maximum is reached. */
+  /** The memory can't grow far enough: it would exceed its maximum. */
   | 'ERR_HOSTMAP_MEMORY_FULL'
   /**
-   * V8 moved the memory when it grew, as it does without guards, and V8 11 with them: its mappings
-   * are lost. Or the function that was passed to {@link GuardedMemory.from} gave the buffer of
-   * another memory.
+   * V8 moved the memory when it grew, so its mappings are lost; or the function passed to
+   * {@link GuardedMemoryConstructor.from} returned another memory's buffer. V8 moves memories that
+   * have no guards, and V8 11 (Node 20) can move any memory.
    */
   | 'ERR_HOSTMAP_MEMORY_MOVED'
-  /** The window was unmapped. */
+  /** The window is unmapped. */
   | 'ERR_HOSTMAP_WINDOW_UNMAPPED'
   /**
-   * Accesses found no data, so that what was computed since may be wrong: see {@link
-   * GuardedMemory.checkFaults}.
+   * An access found no data, so results computed since then may be wrong: see
+   * {@link GuardedMemory.checkFaults}.
    */
   | 'ERR_HOSTMAP_FAULTED'
-  /** The range is in use by another mapping. */
+  /** Another mapping uses the range. */
   | 'ERR_HOSTMAP_OVERLAP'
-  /** The module's allocator gave no block, or one that is not in the memory. */
+  /** The module's allocator returned no block, or one outside the memory. */
   | 'ERR_HOSTMAP_ALLOCATOR_FAILED'
-  /** The snapshot was closed. */
+  /** The snapshot is closed. */
   | 'ERR_HOSTMAP_SNAPSHOT_CLOSED'
-  /** The snapshot is not one of this kind of memory, of this module, or of these regions. */
+  /** The snapshot does not fit this kind of memory, this module or these regions. */
   | 'ERR_HOSTMAP_SNAPSHOT_MISMATCH'
-  /**
-   * The file or descriptor is no snapshot, or a damaged one, or of another version of the format.
-   */
+  /** The file or descriptor is not a snapshot, is damaged, or has another version of the format. */
   | 'ERR_HOSTMAP_SNAPSHOT_INVALID'
-  /** The memory is shared, and the call needs it alone: see {@link RestoreOptions.exclusive}. */
+  /** The memory is shared, but the call needs exclusive access: see {@link RestoreOptions}. */
   | 'ERR_HOSTMAP_SHARED_MEMORY'
-  /** Writing a file failed: the disk is full, or an input/output error. See `errno`. */
+  /** Writing a file failed: the disk is full, or an I/O error occurred. See `errno`. */
   | 'ERR_HOSTMAP_WRITE_FAILED'
   /** This runtime does not allow ArrayBuffers over external memory (Electron). */
   | 'ERR_HOSTMAP_NO_EXTERNAL_BUFFERS'
-  /** The module has no memory, or several, or its instances share what each needs for itself. */
+  /** The module has no memory or several, or its instances would share state they need alone. */
   | 'ERR_HOSTMAP_UNSUITABLE_MODULE'
-  /** State that can't be reached, or can't be put back. The message says which, and what to do. */
+  /** Some state can't be reached or restored. The message says which, and what to do. */
   | 'ERR_HOSTMAP_NOT_RESTORABLE'
-  /** The pool was closed. */
+  /** The pool is closed. */
   | 'ERR_HOSTMAP_POOL_CLOSED'
   /** The instance was released to its pool. */
   | 'ERR_HOSTMAP_INSTANCE_RELEASED'
-  /** A defect in wasm-hostmap itself. Please report it. */
+  /** A bug in wasm-hostmap. Please report it. */
   | 'ERR_HOSTMAP_INTERNAL'
 
 /**
  * What a module may do with the pages of a mapping.
  *
- * - `'readonly'`: loads read the region. A store of the module traps with a
- *   `WebAssembly.RuntimeError`. Writes that V8 can't make traps of (`memory.fill`, `copy` and
- *   `init`, stores whose address is a constant, JavaScript) go to a copy of the page that only this
- *   memory sees; they count in {@link Mapping.strayWrites}. An atomic may do either, and change
- *   while the program runs, when V8 optimizes it. A system call that would write there fails with
- *   `EFAULT`.
- * - `'private'`: writes go to copies of the pages that only this memory sees; the region stays as
- *   it is.
- * - `'shared'`: writes go to the region, and everybody who maps or views it sees them at once.
- *   Atomics work between memories, but not waiting: V8 keeps waiters by memory, so
- *   `memory.atomic.notify` through one memory wakes nobody who waits through another. Use {@link
- *   HostRegion.wait} and {@link HostRegion.notify}.
+ * - `'readonly'`: loads read the region. A store traps with a `WebAssembly.RuntimeError`. Writes
+ *   that V8 can't turn into traps (`memory.fill`, `memory.copy`, `memory.init`, stores to a
+ *   constant address, JavaScript) go to a copy of the page that only this memory sees, and count in
+ *   {@link Mapping.strayWrites}. Atomics may do either, and may change when V8 optimizes the code.
+ *   A system call that would write there fails with `EFAULT`.
+ * - `'private'`: copy-on-write. Writes go to copies of the pages that only this memory sees; the
+ *   region does not change.
+ * - `'shared'`: writes go to the region. Everyone who maps or views it sees them at once. Atomics
+ *   work across memories, but V8's waiting does not: `memory.atomic.notify` wakes only waiters in
+ *   the same memory. Use {@link HostRegion.wait} and {@link HostRegion.notify} instead.
  */
 export type Access = 'readonly' | 'private' | 'shared'
 
 /**
- * An access to a mapping, or to a view of a region, that could not be had as it was asked for: see
+ * An access to a mapping, or to a region's view, that could not be carried out as requested. See
  * docs/faults.md.
  *
- * Where the outcome was a trap, the stack of the `WebAssembly.RuntimeError` names the function of
- * the module.
+ * If the outcome was a trap, the stack of the `WebAssembly.RuntimeError` names the function.
  */
 export interface Fault {
-  /** The byte that was accessed, from the start of the memory; `null` for a view. */
+  /** The accessed byte, from the start of the memory; `null` for a view. */
   readonly address: number | null
-  /** The same, as a byte of the region. */
+  /** The accessed byte, from the start of the region. */
   readonly byteOffset: number
   readonly operation: 'read' | 'write'
   /**
    * - `'readonly'`: a write to a read-only page.
-   * - `'file-shrunk'`: the region's file ends before this byte, as its size is when you ask.
+   * - `'file-shrunk'`: the region's file now ends before this byte.
    * - `'out-of-memory'`: there was no memory for a page of a memfd that can't shrink.
-   * - `'unavailable'`: an I/O error; or the disk is full (a hole of a sparse file that is written);
-   *   or the file was shorter then; or nobody can say, since the region was closed.
-   * - `'memory-error'`: the machine's memory is broken there.
-   * - `'past-end'`: a window with rest `'trap'` shows nothing there; `byteOffset` goes on from what
-   *   it showed.
+   * - `'unavailable'`: an I/O error; a full disk (a write to a hole in a sparse file); a file that
+   *   was shorter at that moment; or unknown, because the region is closed.
+   * - `'memory-error'`: the hardware reported a memory error there.
+   * - `'past-end'`: the window has `rest: 'trap'` and shows nothing there. `byteOffset` continues
+   *   from the bytes it did show.
    */
   readonly cause:
     'readonly' | 'file-shrunk' | 'out-of-memory' | 'unavailable' | 'memory-error' | 'past-end'
@@ -197,33 +193,32 @@ export interface Fault {
    * - `'trap'`: a `WebAssembly.RuntimeError`, as for an access out of bounds.
    * - `'private-page'`: the write went to a copy of the page that only this memory, or this view,
    *   sees.
-   * - `'zeros'`: a page of zeros was put there.
+   * - `'zeros'`: the access found a page of zeros.
    */
   readonly outcome: 'trap' | 'private-page' | 'zeros'
 }
 
-/** What is thrown where accesses found no data. */
+/** The error that reports accesses that found no data. */
 export interface FaultedError extends Error {
   readonly code: 'ERR_HOSTMAP_FAULTED'
-  /** The last of them; `null` if a stray write came after it, or another thread has the mapping. */
+  /** The last of them; `null` if a stray write came later, or another thread has the mapping. */
   readonly fault: Fault | null
 }
 
 /** Options of {@link HostRegion.allocate} and {@link HostRegion.copyFrom}. */
 export interface AllocateOptions {
   /**
-   * Shown by `inspect`, in layouts and as `/memfd:NAME` in `/proc/PID/maps`. At most 200 bytes,
-   * without NUL.
+   * A name for `inspect`, for layouts, and for `/proc/PID/maps`, which shows `/memfd:NAME`. At most
+   * 200 bytes, without NUL.
    */
   name?: string | undefined
   /**
-   * Takes memory in pages of 2 MiB, as far as the system has them: one page fault then brings in 2
-   * MiB, random reads are done 1.5 to 2 times as often, and closing costs next to nothing. Such
-   * pages have to be cleared before they are filled: `copyFrom` takes up to three times as long,
-   * and `allocate` takes and clears all of the region's memory at once. Default false; what came of
-   * it: {@link HostRegion.hugePages}.
+   * Whether to use transparent huge pages (2 MiB) where the system has them. Random reads become
+   * 1.5 to 2 times as fast and closing is nearly free, but filling takes longer: `copyFrom` up to
+   * three times as long, and `allocate` takes and clears all of the memory at once. Default: false.
+   * {@link HostRegion.hugePages} says how many there are.
    *
-   * `'hugetlb'`: all of them from the pool that an administrator has filled (`sysctl
+   * `'hugetlb'`: all of the region from the pool that an administrator has filled (`sysctl
    * vm.nr_hugepages=N`), or an error. They stay whole and in memory until the region is gone. Such
    * a region takes whole pages of 2 MiB; it is mapped `'readonly'` or `'shared'`, at addresses that
    * are multiples of 2 MiB of the process, from multiples of 2 MiB of the region on; windows don't
@@ -238,51 +233,52 @@ export interface AllocateOptions {
 
 /** Options of {@link HostRegion.load}. */
 export interface LoadOptions {
-  /** Where in the file to start. Any offset. Default 0. */
+  /** The first byte of the file to load. Any offset. Default: 0. */
   byteOffset?: number | undefined
-  /** How many bytes. Default: to the end of the file. */
+  /** How many bytes to load. Default: to the end of the file. */
   byteLength?: number | undefined
-  /** As in {@link AllocateOptions}. Default: the file's base name. */
+  /** See {@link AllocateOptions.name}. Default: the base name of the file. */
   name?: string | undefined
   /**
-   * As in {@link AllocateOptions}, for each 2 MiB of the region that hold data and no hole; with
-   * `'hugetlb'` holes take memory, too. Default true, since no thread of yours waits for it.
+   * Whether to use huge pages for every 2 MiB that hold data and no hole: see
+   * {@link AllocateOptions.hugePages}. Default: true, because no thread of yours waits for it.
+   *
+   * With `'hugetlb'` holes take memory, too.
    */
   hugePages?: boolean | 'hugetlb' | undefined
   /**
-   * Ends the load. The promise is rejected with an `AbortError` (`code: 'ABORT_ERR'`) once
-   * everything is released.
+   * Aborts the load. The promise rejects with an `AbortError` (code `ABORT_ERR`) once everything is
+   * released.
    */
   signal?: AbortSignal | undefined
   /**
-   * Called about ten times a second, and once at the end, with the bytes done and the bytes to do.
+   * Called about ten times a second and once at the end. If it throws, the load stops and rejects
+   * with that error.
    */
   onProgress?: ((loadedBytes: number, totalBytes: number) => void) | undefined
 }
 
 /** Options of {@link HostRegion.open}. */
 export interface OpenOptions {
-  /** Where in the file the region starts: a multiple of the host page size. Default 0. */
+  /** The first byte of the region in the file: a multiple of the host page size. Default: 0. */
   byteOffset?: number | undefined
-  /** How many bytes. Default: to the end of the file. */
+  /** The size of the region. Default: to the end of the file. */
   byteLength?: number | undefined
-  /**
-   * Opens the file for writing too, so that `shared` mappings and views change it. Default false.
-   */
+  /** Whether `'shared'` mappings and views may write to the file. Default: false. */
   writable?: boolean | undefined
 }
 
 /** Options of {@link HostRegion.fromFd}. */
 export interface FromFdOptions {
-  /** Where in the file the region starts: a multiple of the host page size. Default 0. */
+  /** The first byte of the region in the file: a multiple of the host page size. Default: 0. */
   byteOffset?: number | undefined
-  /** How many bytes. Default: to the end of the file. */
+  /** The size of the region. Default: to the end of the file. */
   byteLength?: number | undefined
 }
 
 /**
- * A part of a region or mapping, in bytes of it. Every call that takes a part takes it by these
- * names: pass what {@link HostRegion.split} gives as its options, or spread it among others.
+ * A part of a region or mapping. Every call that takes a part uses these two names, so you can pass
+ * what {@link HostRegion.split} returns as options, or spread it among other options.
  */
 export interface RegionPart {
   /** The first byte. */
@@ -293,52 +289,52 @@ export interface RegionPart {
 
 /** Options of {@link HostRegion.wait}. */
 export interface WaitOptions {
-  /** After how many milliseconds it ends with `'timed-out'`. Default: never. */
+  /** Milliseconds until the wait resolves with `'timed-out'`. Default: no limit. */
   timeoutMs?: number | undefined
-  /** Ends it: the promise is rejected with an `AbortError` (`code: 'ABORT_ERR'`). */
+  /** Aborts the wait: the promise rejects with an `AbortError` (code `ABORT_ERR`). */
   signal?: AbortSignal | undefined
 }
 
 /** Options of {@link HostRegion.split}. */
 export interface SplitOptions {
   /**
-   * Every part but the first starts at a multiple of it, counted from `byteOffset`: the size of a
-   * record. Default: a page of the region.
+   * The size of a record: every part except the first starts at a multiple of it, counted from
+   * `byteOffset`. Default: one page of the region.
    */
   align?: number | undefined
-  /** Where to start. Default 0. */
+  /** The first byte to divide. Default: 0. */
   byteOffset?: number | undefined
-  /** How many bytes to divide. Default: to the region's end. */
+  /** How many bytes to divide. Default: to the end of the region. */
   byteLength?: number | undefined
 }
 
-/** For {@link HostRegion.share}. */
+/** Options of {@link HostRegion.share}. */
 export interface ShareOptions {
-  /** What the receiver may do: `'shared'` is to write too. Default: what the region allows. */
+  /** What the receiver may do: `'shared'` includes writing. Default: what the region allows. */
   access?: 'readonly' | 'shared' | undefined
   /**
-   * With `access: 'readonly'`: from now on the kernel lets nobody write the memfd who does not yet
-   * (F_SEAL_FUTURE_WRITE, Linux 5.1). Writable views and `shared` mappings that exist go on; new
-   * ones are refused, this region's too. Where a writable mapping of another process then makes
-   * `seal` fail, this region's views are read-only all the same. Not for files. Default false.
+   * With `access: 'readonly'`: makes the kernel refuse new writers of the memfd
+   * (F_SEAL_FUTURE_WRITE, Linux 5.1). Existing writable views and `'shared'` mappings keep working;
+   * new ones are refused, in this process too. If a writable mapping in another process then makes
+   * `seal` fail, this region's views become read-only all the same. Not for files. Default: false.
    */
   enforce?: boolean | undefined
 }
 
 /**
- * Stands for a region or a snapshot that was shared. Plain data: JSON and structured clones of it
- * are as good.
+ * A region or snapshot that was shared. It is plain data: a structured clone or a JSON copy of it
+ * is as good as the original.
  */
 export interface ShareToken {
   readonly type: 'wasm-hostmap.region' | 'wasm-hostmap.snapshot'
   readonly version: number
-  /** The process that shared. */
+  /** The process that shared it. */
   readonly pid: number
   /** What the receiver may do. */
   readonly access: 'readonly' | 'shared'
   readonly name: string
   readonly byteLength: number
-  /** Where in its file it starts. */
+  /** Where the region starts in its file. */
   readonly byteOffset: number
   readonly device: string
   readonly inode: string
@@ -349,42 +345,43 @@ export interface ShareToken {
 }
 
 /**
- * Bytes that the host owns, outside the JavaScript heap, behind a file descriptor: a memfd of our
- * own or a file. The kernel can map the same pages at many addresses, so any number of memories,
- * views, threads and processes share them.
+ * Bytes that the host owns, outside the JavaScript heap: a memfd or a file.
  *
- * The descriptor and, for a memfd, the memory are released when the region was closed or collected
- * and the last mapping and view of it is gone.
+ * The kernel can map the same pages at many addresses, so any number of memories, views, threads
+ * and processes share them. The descriptor, and the memory of a memfd, are released once the region
+ * is closed or collected and its last mapping and view are gone.
  *
- * A region can't be posted to a worker or sent to a process: post what {@link HostRegion.share}
- * gives, and call {@link HostRegion.receive} there.
+ * A region can't be posted to a worker or sent to a process. Send the token that
+ * {@link HostRegion.share} returns and call {@link HostRegion.receive} there.
  */
 export class HostRegion implements Disposable {
   private constructor()
 
   /**
-   * A region of zeros in memory. Pages are taken from the system when they are first touched.
+   * Makes a region of zeros in memory. The system provides pages when they are first touched.
    *
-   * @param byteLength 1 to 2^53 - 1. The region has just this many bytes: nothing is rounded.
-   * @throws `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`,
-   *   `ERR_HOSTMAP_OUT_OF_MEMORY`, `ERR_HOSTMAP_TOO_MANY_FILES`; with `'hugetlb'` also
+   * @param byteLength 1 to 2^53 - 1. Not rounded.
+   * @throws `ERR_HOSTMAP_OUT_OF_MEMORY`, `ERR_HOSTMAP_TOO_MANY_FILES`; with `'hugetlb'` also
    *   `ERR_HOSTMAP_MAP_FAILED`
-   * @remarks Cost: `memfd_create`, `ftruncate`, `fcntl` and `fstat`, whatever the size. With
-   *   `hugePages`, five more for each 16 MiB and one for each 2 MiB, and clearing them. With
-   *   `'hugetlb'`, an `mmap`, and an `fallocate` for each 64 MiB, which clears them.
+   * @example
+   * ```js
+   * const region = HostRegion.allocate(2 ** 30, { name: 'prices' })
+   * new Float64Array(region.view()).fill(1.5) // JavaScript sees the bytes through a view,
+   * const mapping = guarded.map(region) // and a module sees them through a mapping
+   * ```
    */
   static allocate(byteLength: number, options?: AllocateOptions): HostRegion
 
   /**
-   * A region in memory with a copy of these bytes.
+   * Makes a region in memory and copies these bytes into it. Blocks the thread.
    *
-   * @param source At least one byte long. A SharedArrayBuffer that others write meanwhile is copied
-   *   as it is found.
+   * @param source At least one byte. If others write to a SharedArrayBuffer during the copy, the
+   *   region may hold a mixture of old and new bytes.
    * @throws as {@link HostRegion.allocate}
-   * @remarks Cost: as `allocate`, and one copy of the bytes, by `pwrite` (with `'hugetlb'`, which
-   *   knows no `write`, two: `pwrite` and `pread`, a MiB at a time); blocks the thread. A region
-   *   that holds memory also takes one memory mapping and as much address space, for a buffer that
-   *   nobody sees: V8 and `process.memoryUsage().external` count buffers only.
+   * @example
+   * ```js
+   * const region = HostRegion.copyFrom(Float32Array.of(0.25, 0.5, 1), { name: 'weights' })
+   * ```
    */
   static copyFrom(
     source: ArrayBuffer | SharedArrayBuffer | ArrayBufferView,
@@ -392,204 +389,213 @@ export class HostRegion implements Disposable {
   ): HostRegion
 
   /**
-   * A region in memory with a copy of a file's bytes. Later changes of the file don't show.
-   * Holes of a sparse file stay holes and take no memory.
+   * Makes a region in memory and copies a file into it, on another thread.
    *
-   * @param path A path or a `file:` URL, of a regular file that has bytes.
-   * @throws (rejects) as {@link HostRegion.allocate}, and `ABORT_ERR`, `ERR_HOSTMAP_OPEN_FAILED`,
+   * Later changes to the file have no effect on the region. Holes in a sparse file stay holes and
+   * take no memory.
+   *
+   * @param path A path or `file:` URL of a regular file that is not empty.
+   * @throws (rejects) as {@link HostRegion.allocate}; `ABORT_ERR`, `ERR_HOSTMAP_OPEN_FAILED`,
    *   `ERR_HOSTMAP_NOT_A_FILE`, `ERR_HOSTMAP_EMPTY_FILE`, `ERR_HOSTMAP_FILE_SHRUNK`,
    *   `ERR_HOSTMAP_READ_FAILED`
-   * @remarks Cost: one copy inside the kernel (`copy_file_range` or `sendfile`; `pread` with
-   *   `'hugetlb'`), on a thread of libuv's pool; `fstat` and two `lseek` for each hole. If
-   *   `onProgress` throws, the load ends and is rejected with what it threw.
+   * @example
+   * ```js
+   * const region = await HostRegion.load('weights.bin', {
+   *   signal: AbortSignal.timeout(60_000),
+   *   onProgress: (loaded, total) => console.log(`${Math.round((100 * loaded) / total)} %`)
+   * })
+   * ```
    */
   static load(path: string | URL, options?: LoadOptions): Promise<HostRegion>
 
   /**
-   * A region that is the file itself: its pages are read when they are first touched and shared
-   * with everybody who maps the file. Files of any size; nothing is read or reserved now.
+   * Makes a region over a file itself, of any size. Pages are read when they are first touched and
+   * are shared with everyone who maps the file.
    *
-   * @throws as {@link HostRegion.load}, but for `ABORT_ERR`
-   * @remarks Cost: `open`, `fstat`, `fstatfs`, `fcntl`, and `mmap` and `munmap` of one page, to see
-   *   that it can be mapped. If the file is made shorter later, its pages past the new end can't be
-   *   read.
+   * If the file is truncated later, the pages past its new end can't be read: see
+   * {@link GuardedMemory.checkFaults}. Use {@link HostRegion.load} for files that others may
+   * truncate.
+   *
+   * @param path A path or `file:` URL of a regular file that is not empty.
+   * @throws as {@link HostRegion.load}, except `ABORT_ERR`
+   * @example
+   * ```js
+   * const region = HostRegion.open('orders.bin') // reads nothing yet
+   * const mapping = guarded.map(region, { byteLength: 65_536 })
+   * ```
    */
   static open(path: string | URL, options?: OpenOptions): HostRegion
 
   /**
-   * A region over a descriptor of a regular file or a memfd. The descriptor is duplicated: the
-   * caller keeps his, and closes it when he likes. It is writable if the descriptor is open for
-   * reading and writing.
+   * Makes a region over an open descriptor of a regular file or memfd.
+   *
+   * The descriptor is duplicated: the original stays yours to close. The region is writable if the
+   * descriptor is open for reading and writing.
    *
    * @throws as {@link HostRegion.open}
    */
   static fromFd(fd: number, options?: FromFdOptions): HostRegion
 
   /**
-   * Takes what a token stands for: the region over the same pages that another thread or process
-   * shared.
+   * Receives a region that another thread or process shared: the same pages, not a copy.
    *
-   * @param token What {@link HostRegion.share} gave, or a copy of it.
-   * @throws `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`; `ERR_HOSTMAP_SHARE_USED` if it was
-   *   received before; `ERR_HOSTMAP_SHARE_CLOSED` if it was ended, or its process has;
-   *   `ERR_HOSTMAP_SHARE_INVALID` if it was altered or made up; `ERR_HOSTMAP_SHARE_DENIED` for
-   *   another user's; `ERR_HOSTMAP_TOO_MANY_FILES`, `ERR_HOSTMAP_OPEN_FAILED`
+   * @param token What {@link HostRegion.share} returned, or a copy of it.
+   * @throws
+   * - `ERR_HOSTMAP_SHARE_USED`: it was already received.
+   * - `ERR_HOSTMAP_SHARE_CLOSED`: it was revoked, or its process has ended.
+   * - `ERR_HOSTMAP_SHARE_INVALID`: it was altered or forged.
+   * - `ERR_HOSTMAP_SHARE_DENIED`: it belongs to another user.
+   * - `ERR_HOSTMAP_TOO_MANY_FILES`, `ERR_HOSTMAP_OPEN_FAILED`
    * @example
+   * ```js
    * parentPort.on('message', token => {
    *   const region = HostRegion.receive(token)
+   *   console.log(region.name, region.byteLength)
    * })
+   * ```
    */
   static receive(token: ShareToken): HostRegion
 
   /**
-   * Ends a token that this process made and nobody has received: it stands for nothing from then
-   * on.
+   * Revokes a token that this process made and nobody has received yet.
    *
-   * @returns Whether this call ended it.
+   * @returns Whether this call revoked it.
    */
   static unshare(token: ShareToken): boolean
 
-  /** Size in bytes. Stays after `close`. */
+  /** The size of the region. Stays after `close`. */
   readonly byteLength: number
-  /** `'memfd'`: memory that lives as long as somebody holds it. `'file'`: a file's own pages. */
+  /** `'memfd'`: memory that lives as long as somebody holds it. `'file'`: the pages of a file. */
   readonly backing: 'memfd' | 'file'
-  /** What it is called in layouts and `/proc/PID/maps`. */
+  /** The name that layouts and `/proc/PID/maps` show. */
   readonly name: string
-  /**
-   * Whether `shared` mappings and writable views can be had. False after `close`. Asks the kernel:
-   * one `fcntl`.
-   */
+  /** Whether `'shared'` mappings and writable views are possible. False after `close`. */
   readonly writable: boolean
   /**
-   * Whether nobody, in this process or another, can write it any more. Only memfds can be sealed.
-   * False after `close`. Asks the kernel: one `fcntl`.
+   * Whether nobody can write to it any more, in this process or another. Only memfds can be sealed.
+   * False after `close`.
    */
   readonly sealed: boolean
   /** Whether `close` was called. */
   readonly closed: boolean
   /**
-   * Offers the region to another thread or process of the same user. The token is a plain object:
-   * post it, clone it, write it into `workerData`, send it to a child process, or store it as JSON.
+   * Makes a token by which another thread or process of the same user can receive the region.
    *
-   * - A token is for one receiver. Make one for each.
-   * - It keeps the pages until it is received or ended by {@link HostRegion.unshare}, even if the
-   *   region is closed. A process has 1,024 that wait, at most. They end with the process.
-   * - The receiver gets just what was shared, or an error: device, inode, size and a random number
-   *   must be right.
+   * The token is a plain object: post it, put it into `workerData`, send it to a child process, or
+   * store it as JSON.
    *
-   * With `access: 'readonly'` the receiver's region can't be written, and its descriptor is open
-   * for reading alone. A hostile process of the same user could open the file anew, for writing.
-   * Against that, seal the region, or use `enforce`.
+   * - Each token has one receiver. Make one per receiver.
+   * - A token keeps the pages, even of a closed region, until it is received or revoked by
+   *   {@link HostRegion.unshare}, or this process ends. A process can have 1,024 pending tokens.
+   * - The receiver gets exactly what was shared or an error: device, inode, size and a random
+   *   number are compared.
    *
-   * @throws `ERR_HOSTMAP_REGION_CLOSED`, `ERR_INVALID_ARG_VALUE`, `ERR_HOSTMAP_TOO_MANY_SHARES`,
-   *   `ERR_HOSTMAP_TOO_MANY_FILES`; `ERR_HOSTMAP_REGION_READONLY` for more access than the region
-   *   has, or where `enforce` can't be; `ERR_HOSTMAP_DESCRIPTOR_LOST`
+   * With `access: 'readonly'` the receiver can't write to the region, and its descriptor is open
+   * for reading only. A hostile process of the same user could still open the file again for
+   * writing: use `enforce`, or seal the region.
+   *
+   * @throws `ERR_HOSTMAP_REGION_CLOSED`, `ERR_HOSTMAP_TOO_MANY_SHARES`,
+   *   `ERR_HOSTMAP_TOO_MANY_FILES`, `ERR_HOSTMAP_DESCRIPTOR_LOST`; `ERR_HOSTMAP_REGION_READONLY` if
+   *   the region allows less access than that, or `enforce` is not possible
    * @example
-   * worker.postMessage(region.share({ access: 'readonly' }))
+   * ```js
+   * worker.postMessage(region.share({ access: 'readonly' })) // or child.send(...), workerData
+   * ```
    */
   share(options?: ShareOptions): ShareToken
   /**
-   * A new descriptor of the region's file or memfd, close-on-exec, which is yours to close. Byte 0
-   * of the region is at the `byteOffset` that it was made with.
+   * Returns a new descriptor of the region's file or memfd, which is yours to close.
    *
-   * The region's own descriptor is told to nobody, and checked each time it is used.
+   * It is close-on-exec. Byte 0 of the region is at the `byteOffset` that the region was made with.
    *
    * @throws `ERR_HOSTMAP_REGION_CLOSED`, `ERR_HOSTMAP_TOO_MANY_FILES`, `ERR_HOSTMAP_OPEN_FAILED`;
-   * `ERR_HOSTMAP_DESCRIPTOR_LOST` if other code of the process closed the region's descriptor
+   *   `ERR_HOSTMAP_DESCRIPTOR_LOST` if other code in the process closed the region's own descriptor
    */
   duplicateFd(): number
   /**
-   * How much of the region is in huge pages at this moment. The system may split them when it runs
-   * out of memory.
-   *
-   * @remarks Cost: a mapping of the region for a moment, and two or three system calls for each 2
-   *   MiB of it that hold data. Where the kernel can't tell (before 6.7), `bytes` is 0.
+   * How much of the region is in huge pages right now. The system may split them when memory is
+   * scarce. Before Linux 6.7 `bytes` is always 0, because the kernel can't tell.
    */
   readonly hugePages: HugePages
   /**
-   * Writes to views that are read-only, at most one for each page of a view: they went to copies of
-   * the page. Stays after `close`.
+   * How many pages of read-only views were written to. Those writes went to copies of the pages.
+   * Stays after `close`.
    */
   readonly strayWrites: number
-  /**
-   * Accesses of views to pages whose contents could not be had, and that found zeros. Stays after
-   * `close`.
-   */
+  /** How many accesses through views found zeros where data was missing. Stays after `close`. */
   readonly faults: number
   /** The last fault of its views; `null` if there was none. Stays after `close`. */
   readonly lastFault: Fault | null
 
   /**
-   * Throws if views of this region found zeros where there was no data, unless that was
-   * acknowledged. Ask after an engine that reads the region through a view has answered. Nothing
-   * else throws for it: a view is an ArrayBuffer.
+   * Throws if a view of this region found zeros where data was missing, unless that was
+   * acknowledged.
+   *
+   * Call it after an engine that reads the region through a view has answered. Nothing else reports
+   * it as an error: a view is an ordinary ArrayBuffer.
    *
    * @throws `ERR_HOSTMAP_FAULTED`: a {@link FaultedError}
    */
   checkFaults(): void
   /**
-   * Takes note of the faults of its views, so that `checkFaults` passes until the next one. Gives
-   * how many they were.
+   * Acknowledges the faults of its views, so that `checkFaults` passes until the next one.
+   *
+   * @returns How many there were since the last time.
    */
   acknowledgeFaults(): number
 
   /**
-   * The region's bytes as an ArrayBuffer, without a copy. Writes go to the region if it is
-   * writable; otherwise they go to copies of the pages that only this view sees, and count in
-   * {@link HostRegion.strayWrites}. The buffer can't be posted. It is detached when the region is
-   * closed; where `ArrayBuffer.prototype.transfer` took its bytes over, zeros stand there then. V8
-   * counts a view's length as external memory as long as it lives.
+   * Returns the region's bytes as an ArrayBuffer, without copying them.
    *
-   * @param byteOffset Any offset below `byteLength`. Default 0.
-   * @param byteLength At least 1. Default: to the end. At most `buffer.constants.MAX_LENGTH` (4 GiB
-   *   on Node 20).
-   * @throws `ERR_INVALID_ARG_TYPE`, `ERR_OUT_OF_RANGE`, `ERR_HOSTMAP_REGION_CLOSED`,
-   *   `ERR_HOSTMAP_FILE_SHRUNK`, `ERR_HOSTMAP_OPEN_FAILED`, `ERR_HOSTMAP_MAP_COUNT`,
-   *   `ERR_HOSTMAP_RLIMIT_AS`, `ERR_HOSTMAP_OUT_OF_MEMORY`, `ERR_HOSTMAP_MAP_FAILED`,
-   *   `ERR_HOSTMAP_NO_EXTERNAL_BUFFERS`
-   * @remarks Cost: `mmap`, `madvise`, `fcntl` and `fstat`, whatever the size; an `munmap` when it
-   *   is collected. Uses one memory mapping of the process.
+   * Writes go to the region if it is writable. Otherwise they go to copies of the pages that only
+   * this view sees, and count in {@link HostRegion.strayWrites}. The buffer can't be posted.
+   * Closing the region detaches it; if `ArrayBuffer.prototype.transfer` took its bytes, they become
+   * zeros. V8 counts a view's length as external memory while it lives.
+   *
+   * @param byteOffset Any offset below `byteLength`. Default: 0.
+   * @param byteLength At least 1, at most `buffer.constants.MAX_LENGTH` (4 GiB on Node 20).
+   *   Default: to the end of the region.
+   * @throws `ERR_HOSTMAP_REGION_CLOSED`, `ERR_HOSTMAP_FILE_SHRUNK`, `ERR_HOSTMAP_OPEN_FAILED`,
+   *   `ERR_HOSTMAP_MAP_COUNT`, `ERR_HOSTMAP_RLIMIT_AS`, `ERR_HOSTMAP_OUT_OF_MEMORY`,
+   *   `ERR_HOSTMAP_MAP_FAILED`, `ERR_HOSTMAP_NO_EXTERNAL_BUFFERS`
    */
   view(byteOffset?: number, byteLength?: number): ArrayBuffer
-  /** The same for a part, by its names. */
+  /** Returns a part of the region's bytes as an ArrayBuffer, without copying them. */
   view(part: Partial<RegionPart>): ArrayBuffer
 
   /**
-   * Divides the region, or a part of it, among `count` readers, workers for example: parts that
-   * follow each other, about as long as each other. Each is what {@link Window.source}, {@link
-   * GuardedMemory.map} and all other calls that take a part of a region want as options.
+   * Divides the region, or a part of it, into consecutive parts of about equal length, for example
+   * one per worker. Pass a part as options to {@link Window.source}, {@link GuardedMemory.map} or
+   * any other call that takes a part of a region.
    *
-   * @param count 1 to 1,048,576. Fewer parts are given where there are fewer than `count` units of
-   *   `align`; none for an empty part.
-   * @throws `ERR_INVALID_ARG_TYPE`, `ERR_OUT_OF_RANGE`
+   * @param count 1 to 1,048,576.
+   * @returns At most `count` parts; fewer if there are fewer units of `align`, and none for an
+   *   empty range.
    */
   split(count: number, options?: SplitOptions): RegionPart[]
 
   /**
-   * Waits for a 32-bit word of the region, as `Atomics.waitAsync` does, but for any memory, view,
-   * thread or process that has the same file or memfd: until {@link HostRegion.notify}. A thread of
-   * its own waits, and not the event loop; a pending wait keeps the process alive. It goes on when
-   * the region is closed.
+   * Waits until {@link HostRegion.notify} is called for a 32-bit word of the region, in any thread
+   * or process that has the same file or memfd. Works like `Atomics.waitAsync`.
    *
-   * Store the new value before you notify. V8's own waiters, `Atomics.wait` and
-   * `memory.atomic.wait32`, are others.
+   * Store the new value before you notify. A pending wait does not block the event loop; it keeps
+   * the process alive, and continues after the region is closed. V8's own `Atomics.wait` and
+   * `memory.atomic.wait32` are separate: neither wakes the other.
    *
    * @param byteOffset A multiple of 4.
-   * @param expected It waits only while the word is this, with or without a sign.
-   * @returns `'ok'` when notified, `'not-equal'` if the word was another one, or `'timed-out'`.
-   * @throws (rejects) `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`,
-   *   `ABORT_ERR`, `ERR_HOSTMAP_REGION_CLOSED`, `ERR_HOSTMAP_FILE_SHRUNK` if the file ends before
-   *   the word, `ERR_HOSTMAP_MAP_COUNT`, `ERR_HOSTMAP_MAP_FAILED`
-   * @remarks Cost: a thread, and one memory mapping, while it waits. Before kernel 5.16 it looks
-   *   for the signal every 50 ms.
-   *
+   * @param expected Waits only while the word has this value, signed or unsigned.
+   * @returns `'ok'` when notified, `'not-equal'` if the word had another value, or `'timed-out'`.
+   * @throws (rejects) `ABORT_ERR`, `ERR_HOSTMAP_REGION_CLOSED`, `ERR_HOSTMAP_MAP_COUNT`,
+   *   `ERR_HOSTMAP_MAP_FAILED`; `ERR_HOSTMAP_FILE_SHRUNK` if the file ends before the word
    * @example
-   * // A module stores into its mapping of the region and calls an import: () => region.notify(8)
+   * ```js
+   * // The module stores to word 2 of its mapping, then calls an import: () => region.notify(8)
    * const words = new Int32Array(region.view())
-   * for (let seen = 0; ; seen = Atomics.load(words, 2)) {
-   *   await region.wait(8, seen)
-   *   // ...
+   * const seen = Atomics.load(words, 2)
+   * if ((await region.wait(8, seen, { timeoutMs: 1000 })) !== 'timed-out') {
+   *   console.log(Atomics.load(words, 2))
    * }
+   * ```
    */
   wait(
     byteOffset: number,
@@ -598,11 +604,10 @@ export class HostRegion implements Disposable {
   ): Promise<'ok' | 'not-equal' | 'timed-out'>
 
   /**
-   * The same, blocking the thread: for workers, which can be terminated meanwhile. The main thread
-   * must give a `timeoutMs`.
+   * Waits as {@link HostRegion.wait} does, but blocks the thread. Meant for workers, which can be
+   * terminated meanwhile. On the main thread `timeoutMs` is required.
    *
    * @throws as {@link HostRegion.wait}
-   * @remarks Cost: two system calls, and one more every 50 ms.
    */
   waitSync(
     byteOffset: number,
@@ -611,23 +616,23 @@ export class HostRegion implements Disposable {
   ): 'ok' | 'not-equal' | 'timed-out'
 
   /**
-   * Wakes those who wait for a word of the region, in whatever thread or process.
+   * Wakes waiters for a word of the region, in every thread and process.
    *
-   * @param count How many at most. Default: all.
-   * @returns how many they were.
+   * @param byteOffset A multiple of 4.
+   * @param count The most waiters to wake. Default: all.
+   * @returns How many were woken.
    * @throws as {@link HostRegion.wait}
-   * @remarks Cost: `mmap`, `futex` and `munmap`.
    */
   notify(byteOffset: number, count?: number): number
 
   /**
-   * Makes the region read-only for everybody and for good: `F_SEAL_WRITE` on the memfd. Views that
-   * exist stay and become read-only, as {@link HostRegion.view} says. `readonly` and `private`
-   * mappings stay as they are. Sealing a sealed region does nothing.
+   * Makes the region read-only for everyone and for good (`F_SEAL_WRITE` on the memfd).
    *
-   * @throws `ERR_HOSTMAP_REGION_CLOSED`, `ERR_HOSTMAP_REGION_BUSY`, `ERR_HOSTMAP_REGION_READONLY`
-   *   for a file or foreign memfd that can't be sealed
-   * @remarks Cost: `mmap`, `mremap` or `madvise` for each view, and one `fcntl`.
+   * Existing views become read-only, as {@link HostRegion.view} describes. `'readonly'` and
+   * `'private'` mappings do not change. Sealing twice does nothing.
+   *
+   * @throws `ERR_HOSTMAP_REGION_CLOSED`, `ERR_HOSTMAP_REGION_BUSY`; `ERR_HOSTMAP_REGION_READONLY`
+   *   for a file, or a foreign memfd that can't be sealed
    */
   seal(): this
 
@@ -636,17 +641,17 @@ export class HostRegion implements Disposable {
    * are unmapped. Closing twice does nothing.
    */
   close(): void
-  /** The same as {@link HostRegion.close}. */
+  /** Does the same as {@link HostRegion.close}. */
   [Symbol.dispose](): void
 }
 
 /** See {@link HostRegion.hugePages}. */
 export interface HugePages {
-  /** Bytes of the region in pages of 2 MiB. */
+  /** How many bytes of the region are in pages of 2 MiB. */
   readonly bytes: number
   /**
-   * Why there are none, or not everywhere, in words; `null` where all of it is in huge pages, but
-   * for a rest of less than 2 MiB.
+   * Why not all of the region is in huge pages; `null` if it is, apart from a tail of less than 2
+   * MiB.
    */
   readonly reason: string | null
 }
@@ -655,97 +660,101 @@ export interface HugePages {
 export type AddressType = 'i32' | 'i64'
 
 /**
- * An address as the functions of a module take it. Where the address type is not known, a number or
- * a BigInt.
+ * An address as a module's functions take it: a number, a BigInt, or either if the address type is
+ * not known.
  */
 export type Pointer<A extends AddressType = AddressType> = A extends 'i64' ? bigint : number
 
 /**
- * What `new GuardedMemory` takes: the descriptor of `WebAssembly.Memory`. Sizes are in Wasm pages
- * of 64 KiB.
+ * The argument of `new GuardedMemory`: the descriptor of `WebAssembly.Memory`. Sizes are in Wasm
+ * pages of 64 KiB.
  *
- * It is read more strictly than V8 does: sizes are numbers or BigInts for either kind of memory,
- * and whole ones; nothing is converted, so that strings, booleans, `null` and objects with a
- * `valueOf` are refused, as are addresses that are not strings. Errors are those of this package
- * (`ERR_INVALID_ARG_TYPE`, `ERR_OUT_OF_RANGE`), and not V8's.
+ * It is checked more strictly than V8 does: sizes must be whole numbers or BigInts, for either kind
+ * of memory, and nothing is converted. Strings, booleans, `null` and objects with a `valueOf` are
+ * refused.
  */
 export interface GuardedMemoryDescriptor<A extends AddressType = AddressType> {
-  /** The memory's size at first, in Wasm pages. */
+  /** The initial size, in Wasm pages. */
   initial: number | bigint
-  /**
-   * The most it can grow to, in Wasm pages. At most 65,536 (4 GiB), or for `'i64'` 262,144 (16
-   * GiB).
-   */
+  /** The largest size, in Wasm pages: at most 65,536 (4 GiB), or 262,144 (16 GiB) for `'i64'`. */
   maximum?: number | bigint | undefined
-  /** A memory for several threads, over a SharedArrayBuffer; needs `maximum`. Default false. */
+  /** Whether threads can share it (a SharedArrayBuffer). Needs `maximum`. Default: false. */
   shared?: boolean | undefined
-  /** `'i64'`: a 64-bit memory, whose addresses are BigInts (Node 24 and later). Default `'i32'`. */
+  /**
+   * `'i64'` for a 64-bit memory, whose addresses are BigInts (Node 24 and later). Default: `'i32'`.
+   */
   address?: A | undefined
 }
 
-/** A module's allocator, as its exports show it. A `bigint` for 64-bit memories. */
+/** A module's allocator, as its exports provide it. 64-bit memories use BigInts. */
 export interface GuestAllocator {
-  /**
-   * Gives the address of a block of this many bytes, or 0. Addresses over 2 GiB may come as
-   * negative numbers.
-   */
+  /** Returns the address of a block, or 0. Addresses above 2 GiB may be negative numbers. */
   malloc(byteLength: any): number | bigint
-  /** Takes back what `malloc` gave. */
+  /** Frees a block that `malloc` returned. */
   free(address: any): void
 }
 
 /** Options of {@link GuardedMemory.map}. */
 export interface MapOptions {
   /**
-   * Where in the memory: a multiple of the host page size. What is there now is replaced, and zeros
-   * stand there after `unmap`. Without `at` and `allocator`, the region is put past the end of the
-   * memory, which grows by it. For a region with `hugePages: 'hugetlb'`, the address in the process
-   * must be a multiple of 2 MiB; where those lie in the memory V8 decides: the error says it.
+   * The address in the memory: a multiple of the host page size. The mapping replaces what is
+   * there; `unmap` leaves zeros. Default: past the end of the memory, which grows; or `allocator`.
+   *
+   * For a region with `hugePages: 'hugetlb'`, the address in the process must be a multiple of 2
+   * MiB; where those are in the memory V8 decides: the error says it.
    */
   at?: number | bigint | undefined
   /**
-   * Which part of the region: a multiple of the host page size; of 2 MiB with `hugePages:
-   * 'hugetlb'`. Default 0.
+   * The first byte of the region to map: a multiple of the host page size. Default: 0.
+   *
+   * With `hugePages: 'hugetlb'`, a multiple of 2 MiB.
    */
   byteOffset?: number | undefined
-  /** How many bytes. Default: to the end of the region. Whole pages are mapped: the rest of the last page shows what follows in the
-   * file or memfd, or zeros, and with `'shared'` it can be written too. */
+  /**
+   * How many bytes to map. Default: to the end of the region.
+   *
+   * Whole pages are mapped. The remainder of the last page shows what follows in the file or memfd,
+   * or zeros, and is writable with `'shared'`.
+   */
   byteLength?: number | undefined
-  /** Default `'readonly'`. */
+  /** What the module may do. Default: `'readonly'`. */
   access?: Access | undefined
   /**
-   * Brings the pages in and maps them now, so that the first touch costs nothing. Best effort, and
-   * takes as long as reading the data. Default false.
+   * Whether to load and map all pages now, so that first accesses cost nothing. Takes as long as
+   * reading the data. Best effort. Default: false. See {@link Mapping.prefetch} for another thread.
    */
   populate?: boolean | undefined
   /**
-   * Whether the memory may grow by up to 2 MiB more, so that the region's huge pages are mapped as
-   * such: for parts of 2 MiB or more, without `at` and `allocator`; with these, it is chance.
-   * Default: for regions that were filled with huge pages here, and where no space is free already
-   * that is large enough. `true`: for any region, one of {@link HostRegion.fromFd} say, and before
-   * other free space. What is left over is free space for smaller mappings.
+   * Whether the memory may grow by up to 2 MiB more so that the region's huge pages can be mapped
+   * as such. Matters for parts of at least 2 MiB without `at` and `allocator`; the alignment is a
+   * matter of chance with those. The extra space stays available for smaller mappings.
+   *
+   * Default: only if this process filled the region with huge pages, and no free space is large
+   * enough. `true`: for every region, for example from {@link HostRegion.fromFd}, and in preference
+   * to free space.
    */
   hugePages?: boolean | undefined
   /**
-   * Puts the region into a block of the module's own `malloc`, for modules that manage all of their
-   * memory. `malloc` may grow it: where the module hides its memory, pass a function to {@link
-   * GuardedMemory.from}. `unmap` gives the block back to `free`, and so does a `map` that fails.
+   * The module's own `malloc` and `free`, for modules that manage all of their memory (Emscripten).
+   * The region is mapped over a block from `malloc`. `unmap`, or a `map` that fails, frees it.
+   *
+   * `malloc` may grow the memory. If the module does not export its memory, pass a function to
+   * {@link GuardedMemoryConstructor.from}.
    */
   allocator?: GuestAllocator | undefined
   /**
-   * Once an access found no data (see {@link Mapping.faults}), calls on the mapping throw
-   * `ERR_HOSTMAP_FAULTED` until {@link Mapping.acknowledgeFaults}: `prefetch`, but not `unmap`.
-   * After a module's work call {@link GuardedMemory.checkFaults}. Snapshots keep it. A pool rejects
-   * a `run` after which such a mapping or window has faulted, and discards the instance. Default
-   * false.
+   * Whether a fault makes the mapping's calls, such as `prefetch`, throw `ERR_HOSTMAP_FAULTED`
+   * until {@link Mapping.acknowledgeFaults} is called. `unmap` never does. Default: false.
+   *
+   * Call {@link GuardedMemory.checkFaults} after the module's work. Snapshots keep this setting. A
+   * pool rejects a `run` during which a strict mapping or window faulted and discards the instance.
    */
   strict?: boolean | undefined
 }
 
 /**
- * A `WebAssembly.Memory`. `@types/node` does not declare `WebAssembly`, the TypeScript libraries
- * `dom` and `webworker` do: this is their type in a project that has one of them, and otherwise
- * what every memory has.
+ * A `WebAssembly.Memory`: that type in projects with the TypeScript library `dom` or `webworker`.
+ * Without them `WebAssembly` is not declared, and this type has what every memory has.
  */
 export type WasmMemory = typeof globalThis extends {
   WebAssembly: { Memory: { prototype: infer Memory } }
@@ -753,12 +762,14 @@ export type WasmMemory = typeof globalThis extends {
   ? Memory
   : { readonly buffer: ArrayBuffer; grow(wasmPages: number): number }
 
-/** Options of {@link GuardedMemory.from}. */
+/** Options of {@link GuardedMemoryConstructor.from}. */
 export interface FromOptions<A extends AddressType = AddressType> {
   /**
-   * Whether the memory's addresses are numbers or BigInts. Only needed where nothing tells, which
-   * is `ERR_HOSTMAP_ADDRESS_UNKNOWN`: for the buffer of a 64-bit memory of up to 4 GiB, rarely for
-   * that of a 32-bit one, and on Node 20 with `--experimental-wasm-memory64`.
+   * Whether the memory's addresses are numbers or BigInts. Default: determined from the memory.
+   *
+   * Only needed if that fails with `ERR_HOSTMAP_ADDRESS_UNKNOWN`: for the bare buffer of a 64-bit
+   * memory of up to 4 GiB, rarely for that of a 32-bit memory, and on Node 20 with
+   * `--experimental-wasm-memory64`.
    */
   address?: A | undefined
 }
@@ -768,39 +779,53 @@ export interface GuardedMemoryConstructor {
   readonly prototype: GuardedMemory
 
   /**
-   * Makes a new `WebAssembly.Memory` and checks it.
+   * Makes a new `WebAssembly.Memory` that can carry mappings.
    *
-   * @throws `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`,
-   *   `ERR_HOSTMAP_NO_MEMORY64`; and where V8 only says "could not allocate memory", the cause that
-   *   was found: `ERR_HOSTMAP_ADDRESS_SPACE`, `ERR_HOSTMAP_RLIMIT_AS`, `ERR_HOSTMAP_OVERCOMMIT`,
+   * It takes 8 to 10 GiB of address space (`'i64'`: 16 GiB), not of memory, until it is collected.
+   *
+   * @throws `ERR_HOSTMAP_NO_MEMORY64`. If V8 can't allocate the memory, the cause that was found:
+   *   `ERR_HOSTMAP_ADDRESS_SPACE`, `ERR_HOSTMAP_RLIMIT_AS`, `ERR_HOSTMAP_OVERCOMMIT`,
    *   `ERR_HOSTMAP_MAP_COUNT` or `ERR_HOSTMAP_MEMORY_REFUSED`
-   * @remarks Cost: what V8 takes, 8 to 10 GiB (`'i64'`: 16 GiB) of address space until it is
-   *   collected, and a few looks into the process's own map. The first one of each kind (or the
-   *   first `from` or `limits`) also makes two memories to measure, which are collected later, and
-   *   reads `/proc/self/maps`, which stays open.
+   * @example
+   * ```js
+   * const guarded = new GuardedMemory({ initial: 1 }) // one Wasm page: 64 KiB
+   * const mapping = guarded.map(region)
+   * const instance = new WebAssembly.Instance(module, { host: { memory: guarded.memory } })
+   * ```
    */
   new <A extends AddressType = 'i32'>(descriptor: GuardedMemoryDescriptor<A>): GuardedMemory<A>
 
   /**
-   * Wraps a memory that exists. The same object is given for the same memory.
+   * Wraps an existing memory. Returns the same object every time for the same memory.
    *
-   * @param memory A `WebAssembly.Memory`. Where a module hides it, a function that gives its buffer
-   *   as it is now: it is called after each growth, by `malloc` or whatever else (for a shared
-   *   memory, at each call). A buffer alone also does, until the memory grows: then most calls
-   *   throw `ERR_HOSTMAP_MEMORY_HIDDEN`, and `from` with a function or the new buffer mends the
-   *   same object. (A shared memory's old buffer does not tell of growth.) A buffer is accepted
-   *   when the process's map proves that it is a Wasm memory's. We can't grow a hidden memory, so
-   *   `map` needs `at` or `allocator`.
-   * @throws `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE` if `address` is not what the memory
-   *   has, `ERR_HOSTMAP_ADDRESS_UNKNOWN`, `ERR_HOSTMAP_NOT_WASM_MEMORY`, `ERR_HOSTMAP_NO_MEMORY64`,
-   *   `ERR_HOSTMAP_MEMORY_REFUSED`; `ERR_HOSTMAP_MEMORY_HIDDEN` if the function throws (see
-   *   `cause`), or gives a detached buffer. Later calls throw this too, if it gives no buffer
-   *   either, and `ERR_HOSTMAP_MEMORY_MOVED` if it gives a buffer at another address
+   * @param memory One of:
+   * - A `WebAssembly.Memory`, usually a module's export.
+   * - A function that returns the memory's current buffer, if the module does not export its
+   *   memory. It is called after each growth (for a shared memory, on each call).
+   * - A buffer. Once the memory grows, most calls throw `ERR_HOSTMAP_MEMORY_HIDDEN` until you call
+   *   `from` again with the new buffer or a function. (A shared memory's old buffer can't show that
+   *   it grew.) A buffer is accepted only if the process's memory map proves that a Wasm memory
+   *   owns it.
    *
-   * @example // Emscripten: malloc may grow the memory, which makes a new HEAPU8. const guarded =
-   * GuardedMemory.from(() => Module.HEAPU8.buffer) const mapping = guarded.map(region, { allocator:
-   * { malloc: Module._malloc, free: Module._free } }) Module._scan(mapping.pointer,
-   * mapping.byteLength) mapping.unmap()
+   * A memory known only by its buffer can't be grown by the host, so `map` needs `at` or
+   * `allocator`.
+   *
+   * @throws
+   * - `ERR_HOSTMAP_NOT_WASM_MEMORY`, `ERR_HOSTMAP_ADDRESS_UNKNOWN`, `ERR_HOSTMAP_NO_MEMORY64`,
+   *   `ERR_HOSTMAP_MEMORY_REFUSED`
+   * - `ERR_INVALID_ARG_VALUE`: `address` is not the memory's.
+   * - `ERR_HOSTMAP_MEMORY_HIDDEN`: the function threw (see `cause`) or returned a detached buffer.
+   *   Later calls also throw this if it returns no buffer, and `ERR_HOSTMAP_MEMORY_MOVED` if the
+   *   buffer is at another address.
+   * @example
+   * ```js
+   * // Emscripten: malloc may grow the memory, which replaces HEAPU8.
+   * const guarded = GuardedMemory.from(() => Module.HEAPU8.buffer)
+   * const allocator = { malloc: Module._malloc, free: Module._free }
+   * const mapping = guarded.map(region, { allocator })
+   * Module._scan(mapping.pointer, mapping.byteLength)
+   * mapping.unmap()
+   * ```
    */
   from<A extends AddressType = AddressType>(
     memory: WasmMemory | ArrayBuffer | SharedArrayBuffer | (() => ArrayBuffer | SharedArrayBuffer),
@@ -811,321 +836,318 @@ export interface GuardedMemoryConstructor {
 export const GuardedMemory: GuardedMemoryConstructor
 
 /**
- * A `WebAssembly.Memory` whose place in the address space was found and checked, and which can
- * carry mappings. The memory stays an ordinary one: give `guarded.memory` to a module as an import,
- * or wrap one that a module exports.
+ * A `WebAssembly.Memory` that can carry mappings: its place in the address space and its guards
+ * were checked.
  *
- * @typeParam A Its address type, as far as it is known: `'i32'`, `'i64'`, or either.
+ * The memory itself stays an ordinary one. Import `guarded.memory` into a module, or wrap the
+ * memory that a module exports.
+ *
+ * @typeParam A - The address type, if it is known: `'i32'`, `'i64'`, or either.
  */
 export interface GuardedMemory<A extends AddressType = AddressType> {
-  /** The memory itself. Throws `ERR_HOSTMAP_MEMORY_HIDDEN` where only a buffer is known. */
+  /** The memory itself. Throws `ERR_HOSTMAP_MEMORY_HIDDEN` if only a buffer is known. */
   readonly memory: WasmMemory
-  /** The memory's buffer. A new object after each growth, as with `WebAssembly.Memory`. */
+  /** The memory's buffer. As with `WebAssembly.Memory`, each growth makes a new object. */
   readonly buffer: ArrayBuffer | SharedArrayBuffer
-  /** The memory's size now, in bytes. */
+  /** The memory's current size. */
   readonly byteLength: number
   /** Whether addresses are numbers (`'i32'`) or BigInts (`'i64'`). */
   readonly address: A
   /**
-   * Whether everything round the memory that a module could reach with a plain load or store is
-   * inaccessible, by the process's own map, so that an access out of bounds traps. False with
-   * `--disable-wasm-trap-handler`, for 64-bit memories with `--no-wasm-memory64-trap-handling`, and
-   * for 64-bit memories before Node 24, which modules alone can make: V8 checks bounds in code
-   * then, and the memory may move when it grows. Found out anew when it has moved.
+   * Whether inaccessible pages surround the memory, so that V8 turns every access out of bounds
+   * into a trap without checking bounds in code.
+   *
+   * False with `--disable-wasm-trap-handler`; for 64-bit memories also with
+   * `--no-wasm-memory64-trap-handling` and before Node 24. The memory may then move when it grows.
+   * If it moves, this is determined again.
    */
   readonly guarded: boolean
 
   /**
    * Grows the memory as `WebAssembly.Memory.prototype.grow` does, and makes read-only mappings
-   * read-only again, which V8's growing undid. (After the module's own growth they are
-   * copy-on-write until the next call into the library: the region never changes.)
+   * read-only again, because V8's growth makes all of the memory writable.
    *
-   * @param wasmPages How many Wasm pages of 64 KiB to add.
-   * @returns The size before, in Wasm pages.
-   * @throws `ERR_INVALID_ARG_TYPE`, `ERR_OUT_OF_RANGE`, `ERR_HOSTMAP_MEMORY_HIDDEN`,
-   *   `ERR_HOSTMAP_MEMORY_FULL` and the causes named at the constructor
+   * After growth by the module itself, read-only mappings are copy-on-write until the next call
+   * into this library. The region never changes. See {@link instrumentGrowth}.
+   *
+   * @param wasmPages How many Wasm pages (64 KiB) to add.
+   * @returns The previous size, in Wasm pages.
+   * @throws `ERR_HOSTMAP_MEMORY_HIDDEN`, `ERR_HOSTMAP_MEMORY_FULL`, and the causes that the
+   *   constructor names
    */
   grow(wasmPages: number | bigint): number
 
   /**
-   * Makes a range of a region stand in this memory.
+   * Maps a region, or a part of it, into this memory.
    *
-   * Without `at` or `allocator` the memory grows by the region, or space is taken that an earlier
-   * mapping left. Don't let it grow by the hands of a module whose allocator takes over all memory
-   * that appears (Emscripten): use `allocator` there.
+   * Without `at` and `allocator` the memory grows by the size of the region, or the mapping reuses
+   * space that an earlier one left. Use `allocator` for modules whose allocator claims all memory
+   * that appears (Emscripten).
    *
-   * @throws `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`,
-   *   `ERR_HOSTMAP_REGION_CLOSED`, `ERR_HOSTMAP_REGION_READONLY`, `ERR_HOSTMAP_FILE_SHRUNK`,
+   * If `map` fails after the memory grew, the memory stays grown; the next `map` uses the space.
+   *
+   * @throws `ERR_HOSTMAP_REGION_CLOSED`, `ERR_HOSTMAP_REGION_READONLY`, `ERR_HOSTMAP_FILE_SHRUNK`,
    *   `ERR_HOSTMAP_OVERLAP`, `ERR_HOSTMAP_MEMORY_FULL`, `ERR_HOSTMAP_MEMORY_HIDDEN`,
    *   `ERR_HOSTMAP_ALLOCATOR_FAILED`, `ERR_HOSTMAP_OPEN_FAILED`, `ERR_HOSTMAP_OUT_OF_MEMORY`,
-   *   `ERR_HOSTMAP_MAP_COUNT`, `ERR_HOSTMAP_MAP_FAILED`, the causes named at the constructor, and
-   *   what `malloc` throws. A memory that has grown for a mapping that then failed stays grown; the
-   *   next `map` uses the space
-   * @remarks Cost: one `mmap`, whatever the size (`'private'` and `'shared'`: and one `madvise`;
-   *   `'shared'`, and all mappings of files: and one `mremap`; `'shared'`: and one `fcntl`; a file:
-   *   and one `fstat`; `populate`: one `madvise` for each 16 MiB); after a growth one `mprotect`
-   *   for each read-only mapping; a growth of the memory where one is needed, which is V8's own
-   *   work and takes it milliseconds for a gigabyte (give the memory a large `initial` and use `at`
-   *   to avoid it). Uses up to two memory mappings of the process.
+   *   `ERR_HOSTMAP_MAP_COUNT`, `ERR_HOSTMAP_MAP_FAILED`; the causes that the constructor names; and
+   *   what `malloc` throws
+   * @example
+   * ```js
+   * const mapping = guarded.map(region, { byteOffset: 65_536, byteLength: 4096 })
+   * const bytes = new Uint8Array(guarded.buffer, mapping.address, mapping.byteLength)
+   * instance.exports.scan(mapping.pointer, mapping.byteLength)
+   * mapping.unmap()
+   * ```
    */
   map(region: HostRegion, options?: MapOptions): Mapping<A>
 
   /**
-   * Opens a window: a mapping that shows one part of a region after the other at the same address,
-   * for regions that are larger than the memory. It shows nothing at first.
+   * Opens a window: a fixed range of the memory that can show any part of any region. Use it for
+   * regions larger than the memory. A new window shows nothing.
    *
-   * Without `at` or `allocator` it is placed as {@link GuardedMemory.map} does, and one of 2 MiB or
-   * more where the host's address is a multiple of 2 MiB, if there is room: then huge pages of the
+   * Without `at` and `allocator` it is placed as by {@link GuardedMemory.map}. Windows of at least
+   * 2 MiB start at a multiple of 2 MiB of host address if there is room, so that huge pages in the
    * page cache are mapped as such.
    *
-   * @throws `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`,
-   *   `ERR_HOSTMAP_OVERLAP`, `ERR_HOSTMAP_MEMORY_FULL`, `ERR_HOSTMAP_MEMORY_HIDDEN`,
+   * @throws `ERR_HOSTMAP_OVERLAP`, `ERR_HOSTMAP_MEMORY_FULL`, `ERR_HOSTMAP_MEMORY_HIDDEN`,
    *   `ERR_HOSTMAP_ALLOCATOR_FAILED`, `ERR_HOSTMAP_OUT_OF_MEMORY`, `ERR_HOSTMAP_MAP_COUNT`,
-   *   `ERR_HOSTMAP_MAP_FAILED`, the causes named at the constructor, and what `malloc` throws
-   * @remarks Cost: one `mmap`; growing the memory as for `map`. Uses up to three memory mappings of
-   *   the process.
+   *   `ERR_HOSTMAP_MAP_FAILED`; the causes that the constructor names; and what `malloc` throws
+   * @example
+   * ```js
+   * const window = guarded.window({ byteLength: 2 ** 20 }) // up to 1 MiB at once
+   * let sum = 0
+   * for (const { bytes } of window.chunks(region)) {
+   *   for (const byte of bytes) sum += byte
+   * }
+   * ```
    */
   window(options: WindowOptions): Window<A>
 
   /**
-   * Throws if an access to a mapping or window of this memory found no data (see {@link
-   * Mapping.faults}): whether it is strict or not, whichever thread made it, also if it was
-   * unmapped since. Passes again after {@link GuardedMemory.acknowledgeFaults}.
+   * Throws if an access to any mapping or window of this memory found no data, unless that was
+   * acknowledged.
    *
-   * A file that is truncated while it is mapped reads as zeros in JavaScript and in V8's C++
-   * (`memory.copy`), and an engine computes a wrong answer from them. So ask when it has answered,
-   * before you trust it.
-   *
-   * @example
-   * const mapping = guarded.map(HostRegion.open('orders.db'), { allocator, strict: true })
-   * const rows = engine.query('select ...')
-   * guarded.checkFaults()
-   * return rows
+   * Call it after an engine has answered and before you trust the answer: if a mapped file is
+   * truncated, JavaScript and `memory.copy` read zeros in place of the missing data. It covers
+   * strict and other mappings, unmapped ones, and accesses by all threads.
    *
    * @throws `ERR_HOSTMAP_FAULTED`: a {@link FaultedError}
-   * @remarks Cost: a look at each mapping's counts; no system call. Other calls on the memory don't
-   *   throw for it.
+   * @example
+   * ```js
+   * const mapping = guarded.map(HostRegion.open('orders.db'), { strict: true })
+   * const rows = engine.query('select ...', mapping.pointer)
+   * guarded.checkFaults() // throws if rows can't be trusted
+   * ```
    */
   checkFaults(): void
   /**
-   * Takes note of the faults of all mappings and windows, those of other threads and unmapped ones
-   * included: strict ones work again, and `checkFaults` passes until the next fault.
+   * Acknowledges all faults of this memory: `checkFaults` passes and strict mappings and windows
+   * work again until the next fault. Includes unmapped ones and those of other threads.
    *
-   * @returns how many there were since the last time.
+   * @returns How many faults there were since the last time.
    */
   acknowledgeFaults(): number
 
-  /**
-   * The mappings and windows that stand in the memory, as far as this thread knows of them, in
-   * order of address. A new array each time.
-   */
+  /** This thread's mappings and windows of the memory, by address. A new array each time. */
   readonly mappings: readonly (Mapping<A> | Window<A>)[]
 
   /**
-   * Keeps the memory as it is now: its pages, its mappings as mappings, and if asked the mutable
-   * globals of an instance. Zeros take no room.
+   * Takes a snapshot of the memory: its pages, its mappings (as mappings), and optionally an
+   * instance's mutable globals. Zeros take no space.
    *
-   * Of `'private'` mappings and windows what was written is kept; of `'readonly'` ones stray writes
-   * are not, nor what was written behind what a window shows; and what is shared with others or
-   * with a file is not the memory's to keep. Take it while no function of the module is on the
-   * stack, unless you mean to go back to there.
+   * What was written to `'private'` mappings and windows is included. Stray writes to `'readonly'`
+   * ones are not, and neither is what was written past the bytes that a window shows. What is
+   * shared with others or with a file is not part of a snapshot. Take it while no function of the
+   * module is on the stack, unless you intend to return there. For globals and tables see
+   * {@link Snapshot.of}.
    *
-   * @throws `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`,
-   *   `ERR_HOSTMAP_SHARED_MEMORY`, `ERR_HOSTMAP_REGION_CLOSED` for a mapping or window whose region
-   *   was closed, or that another thread made or made to show something else,
-   *   `ERR_HOSTMAP_MEMORY_HIDDEN`, `ERR_HOSTMAP_MEMORY_MOVED`, `ERR_HOSTMAP_OUT_OF_MEMORY`,
-   *   `ERR_HOSTMAP_TOO_MANY_FILES`, `ERR_HOSTMAP_UNSUITABLE_MODULE` if `globals` has several
-   *   memories
-   * @remarks Cost: looks at the pages that were ever written (all pages, if a snapshot is shown),
-   *   and copies those that are not zeros; 64 MiB take some 40 ms (bench/), and half as long again
-   *   with `hugePages`. Takes one descriptor.
+   * @throws
+   * - `ERR_HOSTMAP_SHARED_MEMORY`, `ERR_HOSTMAP_MEMORY_HIDDEN`, `ERR_HOSTMAP_MEMORY_MOVED`,
+   *   `ERR_HOSTMAP_OUT_OF_MEMORY`, `ERR_HOSTMAP_TOO_MANY_FILES`
+   * - `ERR_HOSTMAP_REGION_CLOSED`: the region of a mapping or window is closed, or another thread
+   *   made or changed that mapping or window.
+   * - `ERR_HOSTMAP_UNSUITABLE_MODULE`: `globals` has several memories.
    */
   snapshot(options?: SnapshotOptions): Snapshot
 
   /**
-   * Puts the memory back to a snapshot, of this memory or another one. It grows if it has to; pages
-   * beyond the snapshot's end become zeros. The snapshot's mappings stand again, where a mapping
-   * was unmapped as new {@link Mapping} objects (see {@link GuardedMemory.mappings}), and its
-   * windows show what they did.
+   * Restores the memory to a snapshot of this or another memory.
    *
-   * No function of the module may be on the stack, or suspended: its code would go on with locals
-   * of a time that never was. A {@link WindowSource} goes on where it is.
+   * The memory grows if necessary; bytes past the snapshot's end become zeros. The snapshot's
+   * mappings are back afterwards, as new {@link Mapping} objects where one was unmapped (see
+   * {@link GuardedMemory.mappings}), and its windows show what they showed. A {@link WindowSource}
+   * continues where it is.
    *
-   * @throws `ERR_INVALID_ARG_TYPE`, `ERR_HOSTMAP_SNAPSHOT_CLOSED`, `ERR_HOSTMAP_SNAPSHOT_MISMATCH`,
-   *   `ERR_HOSTMAP_SHARED_MEMORY`, `ERR_HOSTMAP_OVERLAP` if there is a mapping that the snapshot
-   *   has not, `ERR_HOSTMAP_MEMORY_FULL`, `ERR_HOSTMAP_MEMORY_HIDDEN`, `ERR_HOSTMAP_MEMORY_MOVED`,
+   * No function of the module may be on the stack or suspended: its locals would not match the
+   * memory.
+   *
+   * @throws These leave everything as it was, except that the memory may have grown:
+   *   `ERR_HOSTMAP_SNAPSHOT_CLOSED`, `ERR_HOSTMAP_SNAPSHOT_MISMATCH`, `ERR_HOSTMAP_SHARED_MEMORY`,
+   *   `ERR_HOSTMAP_MEMORY_FULL`, `ERR_HOSTMAP_MEMORY_HIDDEN`, `ERR_HOSTMAP_MEMORY_MOVED`,
    *   `ERR_HOSTMAP_REGION_READONLY`, `ERR_HOSTMAP_FILE_SHRUNK`, `ERR_HOSTMAP_MAP_COUNT`,
-   *   `ERR_HOSTMAP_NOT_RESTORABLE`; for a mapping of a region with `hugePages: 'hugetlb'`,
+   *   `ERR_HOSTMAP_NOT_RESTORABLE`; `ERR_HOSTMAP_OVERLAP` if the memory has a mapping that the
+   *   snapshot does not have; for a mapping of a region with `hugePages: 'hugetlb'`,
    *   `ERR_OUT_OF_RANGE` where this memory begins at another place modulo 2 MiB, and
-   *   `ERR_INVALID_ARG_VALUE` for a window. Nothing has changed then, but that the memory may have
-   *   grown. `ERR_HOSTMAP_OUT_OF_MEMORY` and `ERR_HOSTMAP_MAP_FAILED`: the memory may hold a part
-   *   of the snapshot; restore it again, or don't use it
-   * @remarks Cost: the first time, and after mappings came or went, one `mmap` and one `madvise`
-   *   for each of up to four pieces, whatever their size. After that it grows with what was touched
-   *   since: one `ioctl` for each stretch between mappings, which takes about 1 us, 1.5 us for each
-   *   2 MiB of which anything is mapped as small pages, and 0.1 us for each page that was written;
-   *   pages beyond {@link SnapshotOptions.keepResidentBytes} are dropped by one `madvise`, and cost
-   *   a page fault of 1 to 2 us when they are touched again. On kernels before 6.7 all are.
-   *   (bench/)
+   *   `ERR_INVALID_ARG_VALUE` for a window.
+   * @throws After these the memory may hold a part of the snapshot; restore it again or stop using
+   *   it: `ERR_HOSTMAP_OUT_OF_MEMORY`, `ERR_HOSTMAP_MAP_FAILED`
+   * @example
+   * ```js
+   * const snapshot = guarded.snapshot()
+   * new Uint8Array(guarded.buffer).fill(255) // whatever happens to the memory,
+   * guarded.restore(snapshot) // takes microseconds to undo
+   * ```
    */
   restore(snapshot: Snapshot, options?: RestoreOptions): void
 
   /**
-   * Makes all of the memory zeros, but for its mappings: they stay, and what was written to private
-   * pages of them is gone. Globals are not touched.
+   * Fills the memory with zeros, except its mappings, which stay. Discards what was written to
+   * private pages of mappings. Does not touch globals.
    *
-   * @throws `ERR_INVALID_ARG_TYPE`, `ERR_OUT_OF_RANGE`, `ERR_HOSTMAP_SHARED_MEMORY`,
-   *   `ERR_HOSTMAP_MEMORY_HIDDEN`, `ERR_HOSTMAP_MEMORY_MOVED`, `ERR_HOSTMAP_REGION_CLOSED` for what
+   * @throws `ERR_HOSTMAP_SHARED_MEMORY`, `ERR_HOSTMAP_MEMORY_HIDDEN`, `ERR_HOSTMAP_MEMORY_MOVED`;
+   *   `ERR_HOSTMAP_REGION_CLOSED` for what
    *   was written to a mapping of a region with `hugePages: 'hugetlb'` that is closed;
-   *   `ERR_HOSTMAP_OUT_OF_MEMORY` and `ERR_HOSTMAP_MAP_FAILED` as for `restore`
-   * @remarks Cost: as of `restore`.
+   *   `ERR_HOSTMAP_OUT_OF_MEMORY` and `ERR_HOSTMAP_MAP_FAILED` as for {@link GuardedMemory.restore}
    */
   reset(options?: ResetOptions): void
 
   /**
-   * What lies where in the memory's reservation, in order of address.
+   * Returns the ranges of the memory's reservation: its own pages, mappings, free space and guards.
    *
-   * @throws `ERR_HOSTMAP_MEMORY_HIDDEN` if only a buffer is known, and it is detached;
+   * @throws `ERR_HOSTMAP_MEMORY_HIDDEN` if only a detached buffer is known;
    *   `ERR_HOSTMAP_MEMORY_MOVED`
-   * @remarks Cost: grows with the number of mappings. Makes no system call, but to protect
-   *   read-only mappings again.
    */
   layout(): Layout
 }
 
 /**
- * A range of a region that stands in a range of a memory. It stays until it is unmapped or its
- * memory is collected, even if this object is not kept.
+ * A range of a region that is mapped into a range of a memory. It stays until it is unmapped or its
+ * memory is collected, even if you don't keep this object.
  */
 export class Mapping<A extends AddressType = AddressType> implements Disposable {
   private constructor()
-  /** Where it starts, in bytes from the start of the memory. */
+  /** The first byte, from the start of the memory. */
   readonly address: number
   /**
-   * The same as the module's functions take it: a number, or a BigInt for a 64-bit memory. An
-   * address over 2 GiB is given unsigned.
+   * The address as the module's functions take it: a number, or a BigInt for a 64-bit memory.
+   * Always unsigned, even above 2 GiB.
    */
   readonly pointer: Pointer<A>
-  /** How many bytes of the region stand there. */
+  /** How many bytes of the region are mapped. */
   readonly byteLength: number
-  /** Which byte of the region is at `address`. */
+  /** The byte of the region at `address`. */
   readonly byteOffset: number
-  /** What the module may do with it. */
+  /** What the module may do. */
   readonly access: Access
-  /** The region whose bytes these are. */
+  /** The mapped region. */
   readonly region: HostRegion
-  /** The memory it stands in. */
+  /** The memory that it is mapped into. */
   readonly memory: GuardedMemory<A>
   /** Whether `unmap` was called. */
   readonly unmapped: boolean
   /**
-   * How many writes hit a read-only page of it and went to a copy of the page; the region did not
-   * change. The first write to a page counts: the page can be written then, until it is protected
-   * again by the next call into the library that concerns its memory. After 32 such writes it is a
-   * block of 16 pages that can be written, after 64 one of 32 pages, and so on. Stays after
-   * `unmap`.
+   * How many writes hit a read-only page and went to a copy of it. The region does not change.
+   * Stays after `unmap`.
    *
-   * The first one is reported as a process warning with the code `HOSTMAP_STRAY_WRITE`, in the
-   * thread that made the mapping, or another one if that has ended. A thread gives at most 100
-   * warnings of a kind.
+   * Only the first write to a page counts: then the page is writable until the next call into this
+   * library that concerns the memory. After 32 such writes a block of 16 pages becomes writable at
+   * once, after 64 one of 32 pages, and so on.
    *
-   * @remarks Cost of a stray write: three system calls, about 8 us (bench/). Takes two memory
-   *   mappings of the process.
+   * The first one emits a process warning with the code `HOSTMAP_STRAY_WRITE`, in the thread that
+   * made the mapping or, if that has ended, in another. A thread emits at most 100 warnings of a
+   * kind.
    */
   readonly strayWrites: number
   /**
-   * How many accesses hit a page whose contents could not be had: its file got shorter, an I/O
-   * error, or no memory. A load or store of the module traps. All else finds a page of zeros, which
-   * stays there until `unmap`; other pages show the file's data again when it grows back. Writes to
-   * such a page stay in this memory, also with `'shared'`. Stays after `unmap`.
+   * How many accesses hit a page without data: its file became shorter, an I/O error occurred, or
+   * memory ran out. Stays after `unmap`.
    *
-   * The first page of zeros is reported as a process warning with the code `HOSTMAP_MISSING_PAGE`,
-   * in the thread that made the mapping.
+   * A load or store of the module traps. Everything else finds a page of zeros, which stays until
+   * `unmap`; other pages show the file's data again when it grows back. Writes to a page of zeros
+   * stay in this memory, even with `'shared'`.
    *
-   * @remarks Cost of a page of zeros: four system calls. Takes two memory mappings of the process,
-   *   none beside another such page.
+   * The first page of zeros emits a process warning with the code `HOSTMAP_MISSING_PAGE`, in the
+   * thread that made the mapping.
    */
   readonly faults: number
-  /** The last fault, a trapped one included; `null` if there was none. Stays after `unmap`. */
+  /** The last fault, including traps; `null` if there was none. Stays after `unmap`. */
   readonly lastFault: Fault | null
   /** Whether faults make its calls throw: see {@link MapOptions.strict}. */
   readonly strict: boolean
 
   /**
-   * As {@link GuardedMemory.checkFaults}, of this mapping alone. Stray writes don't count.
+   * Throws if an access to this mapping found no data, unless that was acknowledged. Stray writes
+   * don't count. See {@link GuardedMemory.checkFaults}.
    *
    * @throws `ERR_HOSTMAP_FAULTED`: a {@link FaultedError}
    */
   checkFaults(): void
   /**
-   * Takes note of its faults: it works again if it is strict. Gives how many there were since the
-   * last time.
+   * Acknowledges the faults of this mapping: if it is strict, it works again.
+   *
+   * @returns How many there were since the last time.
    */
   acknowledgeFaults(): number
 
   /**
-   * Brings pages of the mapping in and maps them, on a thread of libuv's pool, so that touching
-   * them costs nothing after. Resolves when it is done, or when the mapping is unmapped. Best
-   * effort: what there is no memory for, or all of it before kernel 5.14, comes when it is touched.
-   * Holes of a memfd take memory by it, as by any reading. A {@link Window} has none: a source
-   * reads ahead for it.
+   * Loads and maps pages on another thread, so that first accesses cost nothing. Resolves when
+   * done, or when the mapping is unmapped.
    *
-   * @throws (rejects) `ERR_INVALID_ARG_TYPE`, `ERR_OUT_OF_RANGE`, `ABORT_ERR`,
-   *   `ERR_HOSTMAP_FAULTED`, `ERR_HOSTMAP_READ_FAILED` where the file got shorter or its disk
-   *   failed
-   * @remarks Cost: one `madvise` for each 4 MiB, which holds up other changes of the process's
-   *   mappings while it runs; of a file, one more for each 128 KiB.
+   * Best effort: pages for which there is no memory, and all pages before Linux 5.14, are left to
+   * the first access. Takes memory for holes of a memfd, as any read does. Windows don't have this:
+   * a {@link WindowSource} reads ahead for them.
+   *
+   * @throws (rejects) `ABORT_ERR`, `ERR_HOSTMAP_FAULTED`; `ERR_HOSTMAP_READ_FAILED` if the file
+   *   became shorter or its disk failed
    */
   prefetch(options?: PrefetchOptions): Promise<void>
 
   /**
-   * Puts zeroed, writable pages in its place. A block of the module's allocator is given back to
-   * its `free`; space past the end is kept for the next `map`. Unmapping twice does nothing.
+   * Removes the mapping and leaves zeroed, writable pages. A block from the module's allocator is
+   * freed; space past the end is kept for the next `map`. Unmapping twice does nothing.
    *
-   * Where V8 has moved the memory, nothing is mapped any more, and what the mapping showed is a
-   * copy in plain memory. Then `unmap` leaves the bytes as they are and gives the block back; all
-   * else that uses pages throws `ERR_HOSTMAP_MEMORY_MOVED`.
+   * If V8 moved the memory, nothing is mapped any more, and what the mapping showed is now a copy
+   * in plain memory. `unmap` then leaves the bytes and frees the block; other calls that need pages
+   * throw `ERR_HOSTMAP_MEMORY_MOVED`.
    *
    * @throws `ERR_HOSTMAP_MEMORY_HIDDEN`, `ERR_HOSTMAP_OUT_OF_MEMORY`, `ERR_HOSTMAP_MAP_COUNT`,
-   *   `ERR_HOSTMAP_MAP_FAILED`; and what the allocator's `free` throws, when the mapping is gone
-   *   already
-   * @remarks Cost: one `mmap` and one `madvise`; the kernel's share grows with the pages that were
-   *   touched.
+   *   `ERR_HOSTMAP_MAP_FAILED`; and what `free` throws, after the mapping was removed
    */
   unmap(): void
-  /** The same as {@link Mapping.unmap}. */
+  /** Does the same as {@link Mapping.unmap}. */
   [Symbol.dispose](): void
 }
 
 /** Options of {@link Mapping.prefetch}. */
 export interface PrefetchOptions {
-  /** The first byte of the mapping to bring in, counted from its start. Default 0. */
+  /** The first byte to load, from the start of the mapping. Default: 0. */
   byteOffset?: number | undefined
-  /** How many bytes. Default: to the mapping's end. */
+  /** How many bytes to load. Default: to the end of the mapping. */
   byteLength?: number | undefined
-  /** Ends it after at most 4 MiB more; what was brought in stays. */
+  /** Aborts it after at most 4 MiB more. Pages that were loaded stay. */
   signal?: AbortSignal | undefined
 }
 
 /** Options of {@link GuardedMemory.reset}. */
 export interface ResetOptions {
-  /** As {@link RestoreOptions.exclusive}. */
+  /** See {@link RestoreOptions.exclusive}. Default: false. */
   exclusive?: boolean | undefined
-  /** As {@link SnapshotOptions.keepResidentBytes}. */
+  /** See {@link SnapshotOptions.keepResidentBytes}. Default: 524,288 (512 KiB). */
   keepResidentBytes?: number | undefined
 }
 
 /** Options of {@link GuardedMemory.restore}. */
 export interface RestoreOptions {
   /**
-   * Your promise that no other thread runs in the memory, or accesses its buffer, until the call
-   * returns. Needed for shared memories, and meaningless for others. Let workers wait outside of
-   * the module (`Atomics.wait` on another buffer, say), not inside.
+   * Your promise that until the call returns no other thread runs in the memory or accesses its
+   * buffer. Required for shared memories, ignored for others. Default: false.
+   *
+   * Park workers outside the module (`Atomics.wait` on another buffer, for example), not inside.
    */
   exclusive?: boolean | undefined
   /**
-   * The exports of the instance whose globals are put back. Default: the globals that the snapshot
-   * was taken of, if this is the memory that it was taken of.
+   * The exports of the instance whose globals to restore. Default: the globals that the snapshot
+   * was taken of, if it was taken of this memory.
    */
   globals?: object | undefined
 }
@@ -1133,98 +1155,100 @@ export interface RestoreOptions {
 /** Options of {@link GuardedMemory.snapshot}. */
 export interface SnapshotOptions {
   /**
-   * An instance's exports: its mutable `WebAssembly.Global`s are kept, by name, but for those that
-   * JavaScript can't read (v128, exnref), which {@link Snapshot.of} refuses. See {@link
-   * exposeState} for those that the module does not export.
+   * The exports of an instance whose mutable `WebAssembly.Global`s to include, by name. Default:
+   * none.
+   *
+   * Globals that JavaScript can't read (v128, exnref) are left out; {@link Snapshot.of} refuses
+   * them. {@link exposeState} exports those that the module hides.
    */
   globals?: object | undefined
   /**
-   * The module's bytes. Their SHA-256 is kept, and a snapshot of another module refused by {@link
-   * Snapshot.load}.
+   * The bytes of the module. Their SHA-256 is stored, so that {@link Snapshot.load} can refuse a
+   * snapshot of another module. Default: none.
    */
   module?: ArrayBuffer | SharedArrayBuffer | ArrayBufferView | undefined
-  /** As {@link RestoreOptions.exclusive}. */
+  /** See {@link RestoreOptions.exclusive}. Default: false. */
   exclusive?: boolean | undefined
   /**
-   * How many bytes of written pages a restore copies back in place, so that the next write to them
-   * needs no page fault; pages beyond are dropped. A memory keeps at most so much of its own
-   * between two uses. Default 524,288 (512 KiB).
+   * How many bytes of written pages a restore copies back in place, which makes the next write to
+   * them cheap. It drops the rest. A memory keeps at most this much for itself between uses.
+   * Default: 524,288 (512 KiB).
    */
   keepResidentBytes?: number | undefined
   /**
-   * Gathers pages in huge ones where a snapshot is dense, if the system has them. What a memory has
-   * read of them costs a restore nothing then, and reading is faster; the snapshot takes half as
-   * long again. Default true.
+   * Whether to store dense parts in huge pages where the system has them: reading becomes faster
+   * and restoring cheaper, but taking the snapshot takes half as long again. Default: true.
    */
   hugePages?: boolean | undefined
   /**
-   * Shown by `inspect` and as `/memfd:NAME` in `/proc/PID/maps`. At most 200 bytes, without NUL.
-   * Default `'snapshot'`.
+   * A name for `inspect` and for `/proc/PID/maps`, which shows `/memfd:NAME`. At most 200 bytes,
+   * without NUL. Default: `'snapshot'`.
    */
   name?: string | undefined
 }
 
 /** Options of {@link Snapshot.of}. */
 export interface InstanceSnapshotOptions {
-  /** As {@link SnapshotOptions.module}. */
+  /** See {@link SnapshotOptions.module}. Default: none. */
   module?: ArrayBuffer | SharedArrayBuffer | ArrayBufferView | undefined
-  /** As {@link RestoreOptions.exclusive}. */
+  /** See {@link RestoreOptions.exclusive}. Default: false. */
   exclusive?: boolean | undefined
-  /** As {@link SnapshotOptions.keepResidentBytes}. */
+  /** See {@link SnapshotOptions.keepResidentBytes}. Default: 524,288 (512 KiB). */
   keepResidentBytes?: number | undefined
-  /** As {@link SnapshotOptions.hugePages}. */
+  /** See {@link SnapshotOptions.hugePages}. Default: true. */
   hugePages?: boolean | undefined
-  /** As {@link SnapshotOptions.name}. */
+  /** See {@link SnapshotOptions.name}. Default: `'snapshot'`. */
   name?: string | undefined
   /**
-   * What may stay as a program leaves it; {@link Snapshot.restoreTo} and {@link
-   * Snapshot.instantiate} accept it too then. Default: nothing.
+   * State that need not be restored. {@link Snapshot.restoreTo} and {@link Snapshot.instantiate}
+   * then accept it too. Default: none.
    */
   accept?: readonly AcceptedState[] | undefined
 }
 
 /**
- * Options of {@link Snapshot.load}, and, but for `key`, `signal` and `hugePages`, of {@link
- * Snapshot.fromFd}.
+ * Options of {@link Snapshot.load}. {@link Snapshot.fromFd} and {@link Snapshot.receive} take them
+ * too, except `key`, `signal` and `hugePages`.
  */
 export interface LoadSnapshotOptions {
   /**
-   * The module's bytes: a snapshot that was not taken of this module is refused with
-   * `ERR_HOSTMAP_SNAPSHOT_MISMATCH`, and one that does not say of which it was taken.
+   * The bytes of the module. A snapshot of another module, or one that does not name its module, is
+   * refused with `ERR_HOSTMAP_SNAPSHOT_MISMATCH`. Default: not checked.
    */
   module?: ArrayBuffer | SharedArrayBuffer | ArrayBufferView | undefined
   /**
-   * Gives the region that a mapping of the snapshot shows: a snapshot holds none. Needed if there
-   * are mappings.
+   * Returns the region for a mapping or window of the snapshot, which does not contain any.
+   * Required if the snapshot has mappings.
    *
-   * A region alone lets the module read it, and write private copies of its pages where the
-   * snapshot says so. With `access` you say the most that the module may do: only `'shared'` lets
-   * it write to the region, whatever the file says. A mapping or window that was saved with access
-   * `'shared'` needs an answer with `access`; for a window that shows nothing, without a region.
+   * If you return a bare region, the module can read it and, if the snapshot says so, write to
+   * private copies of its pages. Return `{ region, access }` to set an upper limit on what the
+   * module may do: only `'shared'` lets it write to the region, whatever the file says. Mappings
+   * and windows that were saved with access `'shared'` need an answer with `access`; a window that
+   * shows nothing needs no region.
    */
   regions?: ((mapping: SnapshotMapping) => HostRegion | SnapshotGrant) | undefined
   /**
-   * Refuses a file that was not saved with this key, or was altered since: see {@link
-   * Snapshot.load}. At least 16 bytes, better 32 random ones.
+   * Refuses a file that was not saved with this key or has changed since. At least 16 bytes, better
+   * 32 random ones. Default: not checked.
    */
   key?: SnapshotKey | undefined
-  /** Ends the load. */
+  /** Aborts the load: the promise rejects with an `AbortError` (code `ABORT_ERR`). */
   signal?: AbortSignal | undefined
-  /** As {@link SnapshotOptions.keepResidentBytes}. */
+  /** See {@link SnapshotOptions.keepResidentBytes}. Default: 524,288 (512 KiB). */
   keepResidentBytes?: number | undefined
-  /** As {@link SnapshotOptions.hugePages}. */
+  /** See {@link SnapshotOptions.hugePages}. Default: true. */
   hugePages?: boolean | undefined
 }
 
-/** What a mapping or window of a snapshot is given when it is loaded. */
+/** What {@link LoadSnapshotOptions.regions} grants a mapping or window. */
 export interface SnapshotGrant {
-  /** Left out for a window that shows nothing. */
+  /** The region. Omit it for a window that shows nothing. */
   region?: HostRegion | undefined
-  /** The most that the module may do. Default: what the snapshot says, but not `'shared'`. */
+  /** The most that the module may do. Default: what the snapshot says, except `'shared'`. */
   access?: Access | undefined
 }
 
-/** A secret key: bytes, or a `KeyObject` that `crypto.createSecretKey` made. Bytes are copied. */
+/** A secret key: bytes, which are copied, or a `KeyObject` from `crypto.createSecretKey`. */
 export type SnapshotKey =
   | ArrayBuffer
   | SharedArrayBuffer
@@ -1236,80 +1260,87 @@ export type SnapshotKey =
 
 /** Options of {@link Snapshot.save}. */
 export interface SaveSnapshotOptions {
-  /**
-   * Adds an HMAC-SHA256 of all that the file says, by which {@link Snapshot.load} knows it again.
-   */
+  /** Signs the file with an HMAC-SHA256, which {@link Snapshot.load} verifies. Default: no key. */
   key?: SnapshotKey | undefined
-  /** Ends the save. */
+  /** Aborts the save: the promise rejects with an `AbortError` (code `ABORT_ERR`). */
   signal?: AbortSignal | undefined
 }
 
-/** A mapping or window that a snapshot keeps. */
+/** A mapping or window in a snapshot. */
 export interface SnapshotMapping {
   readonly kind: 'mapping' | 'window'
-  /** Where it starts, in bytes from the start of the memory. */
+  /** The first byte, from the start of the memory. */
   readonly address: number
-  /** A mapping's bytes; a window's size. */
+  /** The size of the mapping or window. */
   readonly byteLength: number
   readonly access: Access
-  /** What its region was called; `null` for a window that shows nothing. */
+  /** The name of its region; `null` for a window that shows nothing. */
   readonly regionName: string | null
-  /** Which byte of the region is the first one. */
+  /** The byte of the region at `address`. */
   readonly byteOffset: number
 }
 
 /**
- * A memory's state at one moment, in memory of its own that nobody can write. Any number of
- * memories show it and share its pages, until they write them.
+ * The state of a memory, and of an instance's globals and tables, at one moment. It is kept in
+ * memory of its own that nobody can write.
  *
- * It can't be posted to a worker; post what {@link Snapshot.share} gives, and call {@link
- * Snapshot.receive} there. It keeps regions of its mappings open.
+ * Any number of memories can be restored to it; they share its pages until they write to them. A
+ * snapshot keeps the regions of its mappings open.
+ *
+ * It can't be posted to a worker. Send the token that {@link Snapshot.share} returns and call
+ * {@link Snapshot.receive} there.
  */
 export class Snapshot implements Disposable {
   private constructor()
 
   /**
-   * Keeps an instance as it is now: its memory, as {@link GuardedMemory.snapshot} does, its mutable
-   * globals and its tables, as far as it exports them. Instantiate what {@link exposeState} makes
-   * of a module, so that it exports all of them.
+   * Takes a snapshot of an instance: its memory, its mutable globals and its tables.
    *
-   * @throws as {@link GuardedMemory.snapshot}; `ERR_HOSTMAP_UNSUITABLE_MODULE` without an exported
-   *   memory, or with several; `ERR_HOSTMAP_NOT_RESTORABLE` for what can't be put back (see {@link
-   *   AcceptedState}), as far as it shows: of an instance of what {@link exposeState} gives, all of
-   *   it; and for tables of more than a million entries
-   * @remarks Cost: as `GuardedMemory.snapshot`, and a look at each entry of the tables.
+   * Only exported state can be seen. Instantiate what {@link exposeState} returns, which exports
+   * all of it.
+   *
+   * @param instance A `WebAssembly.Instance` that exports its one memory.
+   * @throws as {@link GuardedMemory.snapshot}
+   * @throws
+   * - `ERR_HOSTMAP_UNSUITABLE_MODULE`: it exports no memory, or several.
+   * - `ERR_HOSTMAP_NOT_RESTORABLE`: some state can't be restored (see {@link AcceptedState}), or a
+   *   table has more than a million entries. All such state is found if the module went through
+   *   {@link exposeState}; otherwise only what is exported.
+   * @example
+   * ```js
+   * const { instance } = await WebAssembly.instantiate(exposeState(bytes), imports)
+   * instance.exports.boot()
+   * const snapshot = Snapshot.of(instance)
+   * const copy = await snapshot.instantiate(bytes, imports) // an instance that has booted
+   * ```
    */
   static of(instance: object, options?: InstanceSnapshotOptions): Snapshot
 
   /**
-   * A snapshot that {@link Snapshot.save} wrote, in this process or another one. Its bytes are
-   * copied into memory; what it is put into must have the same module.
+   * Loads a snapshot file that {@link Snapshot.save} wrote, in this process or another.
    *
-   * Without a key, a checksum (XXH3) finds damage, and proves nothing about who wrote the file:
-   * anybody can make one that fits. An altered file can put the module into any state, and so make
-   * it do whatever the module can do. It can't harm the host: all that it says is checked against
-   * what is there, it can't ask for more memory than a small multiple of its size, and a module
-   * never gets more access to a region than {@link LoadSnapshotOptions.regions} grants.
+   * Its bytes are copied into memory. It can be restored only to instances of the same module.
    *
-   * With a key, an HMAC-SHA256 proves that the file was saved with that key and has not been
-   * altered since. The sealed copy is authenticated that memories will show, not the file, which
-   * another process could change in between, and before `regions` is called. It does not prove
-   * which of your snapshots it is, or that it is the newest.
+   * Without a key, a checksum (XXH3) detects damage but not forgery. A forged file can put the
+   * module into any state, and so make it do whatever the module can do. It can't harm the host:
+   * all that it says is checked, the memory it takes is a small multiple of its size at most, and a
+   * module never gets more access to a region than {@link LoadSnapshotOptions.regions} grants.
    *
-   * @throws (rejects) `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ABORT_ERR`,
-   *   `ERR_HOSTMAP_OPEN_FAILED`, `ERR_HOSTMAP_NOT_A_FILE`, `ERR_HOSTMAP_READ_FAILED`,
-   *   `ERR_HOSTMAP_SNAPSHOT_INVALID`, `ERR_HOSTMAP_SNAPSHOT_MISMATCH`, `ERR_HOSTMAP_OUT_OF_MEMORY`,
-   *   `ERR_HOSTMAP_TOO_MANY_FILES`; and what `regions` throws
-   * @remarks Cost: reads what is not zeros, on a thread of libuv's pool.
+   * With a key, an HMAC-SHA256 proves that the file was saved with that key and not altered since.
+   * The check covers the sealed copy that memories will use, and happens before `regions` is
+   * called. It does not prove which of your snapshots it is, or that it is the newest.
+   *
+   * @throws (rejects) `ABORT_ERR`, `ERR_HOSTMAP_OPEN_FAILED`, `ERR_HOSTMAP_NOT_A_FILE`,
+   *   `ERR_HOSTMAP_READ_FAILED`, `ERR_HOSTMAP_SNAPSHOT_INVALID`, `ERR_HOSTMAP_SNAPSHOT_MISMATCH`,
+   *   `ERR_HOSTMAP_OUT_OF_MEMORY`, `ERR_HOSTMAP_TOO_MANY_FILES`; and what `regions` throws
    */
   static load(path: string | URL, options?: LoadSnapshotOptions): Promise<Snapshot>
 
   /**
-   * The snapshot of another thread of the process, by its descriptor, which is duplicated: the same
-   * pages.
+   * Makes a snapshot over the descriptor of another thread's snapshot: the same pages. The
+   * descriptor is duplicated.
    *
    * @throws as {@link Snapshot.load}
-   * @remarks Cost: a few system calls, whatever the size.
    */
   static fromFd(
     fd: number,
@@ -1317,61 +1348,76 @@ export class Snapshot implements Disposable {
   ): Snapshot
 
   /**
-   * Takes the snapshot that a token stands for: the same pages.
+   * Receives a snapshot that another thread or process shared: the same pages, not a copy.
    *
-   * @throws as {@link HostRegion.receive} and {@link Snapshot.load}. The token is used up also
-   *   where `regions` throws or gives what does not fit, and where `module` is another one: then
-   *   share it again.
+   * The token is used up even if `regions` throws or returns something unsuitable, or `module` does
+   * not match. Share the snapshot again in that case.
+   *
+   * @throws as {@link HostRegion.receive} and {@link Snapshot.load}
    */
   static receive(
     token: ShareToken,
     options?: Omit<LoadSnapshotOptions, 'key' | 'signal' | 'hugePages'>
   ): Snapshot
 
-  /** Ends a token, as {@link HostRegion.unshare} does. */
+  /**
+   * Revokes a token that this process made and nobody has received yet.
+   *
+   * @returns Whether this call revoked it.
+   */
   static unshare(token: ShareToken): boolean
 
-  /** Bytes of the memory that it was taken of. */
+  /** The size of the memory that it was taken of. */
   readonly byteLength: number
-  /** Bytes of memory that it takes now; 0 after `close`. Asks the kernel: one `fstat`. */
+  /** How much memory the snapshot itself takes now; 0 after `close`. */
   readonly residentBytes: number
-  /** The kind of memory that it is for. */
+  /** The kind of memory that it fits. */
   readonly address: 'i32' | 'i64'
-  /** What it is called. */
+  /** Its name. */
   readonly name: string
   /**
-   * Offers the snapshot to another thread or process, as {@link HostRegion.share} does a region.
-   * Nobody can write it.
+   * Makes a token by which another thread or process can receive the snapshot. See
+   * {@link HostRegion.share}. Receivers can't write to it.
    *
    * @throws `ERR_HOSTMAP_SNAPSHOT_CLOSED`, `ERR_HOSTMAP_TOO_MANY_SHARES`,
    *   `ERR_HOSTMAP_TOO_MANY_FILES`, `ERR_HOSTMAP_DESCRIPTOR_LOST`
    */
   share(): ShareToken
   /**
-   * A new descriptor of its memfd, close-on-exec, which is yours to close.
+   * Returns a new, close-on-exec descriptor of its memfd, which is yours to close.
    *
    * @throws `ERR_HOSTMAP_SNAPSHOT_CLOSED`, `ERR_HOSTMAP_TOO_MANY_FILES`, `ERR_HOSTMAP_OPEN_FAILED`,
    *   `ERR_HOSTMAP_DESCRIPTOR_LOST`
    */
   duplicateFd(): number
-  /** `'sha256-'` and the digest of the module in hexadecimal digits; `null` if none was given. */
+  /** `'sha256-'` and the module's digest in hexadecimal; `null` if no module was given. */
   readonly moduleDigest: string | null
-  /** The mappings and windows that it keeps, in order of address. */
+  /** The mappings and windows in it, by address. */
   readonly mappings: readonly SnapshotMapping[]
   /** Whether `close` was called. */
   readonly closed: boolean
 
   /**
-   * Puts an instance of the same module into this state: {@link GuardedMemory.restore} of its
-   * memory, and its globals and tables. A function that stands in a table or global becomes the
-   * instance's own.
+   * Restores an instance of the same module: its memory, globals and tables.
    *
-   * @throws as {@link GuardedMemory.restore}; `ERR_HOSTMAP_SNAPSHOT_MISMATCH` if the instance or
-   *   the snapshot lacks a global or table that the other has, or the instance is known to be of
-   *   another module (a pool or `instantiate` made it, of bytes); `ERR_HOSTMAP_NOT_RESTORABLE` for
-   *   a table that has grown, since tables can't shrink, for a function that can't be found in the
-   *   instance, and for what can't be put back and is not in `accept`
-   * @remarks Cost: as `restore`; one look at each entry of the tables.
+   * Functions in tables and globals become the instance's own.
+   *
+   * @param options.exclusive See {@link RestoreOptions.exclusive}. Default: false.
+   * @param options.accept State that need not be restored, beside what {@link Snapshot.of}
+   *   accepted. Default: none.
+   * @throws as {@link GuardedMemory.restore}
+   * @throws
+   * - `ERR_HOSTMAP_SNAPSHOT_MISMATCH`: the instance or the snapshot lacks a global or table that
+   *   the other has, or the instance is known to be of another module (a pool or `instantiate` made
+   *   it from bytes).
+   * - `ERR_HOSTMAP_NOT_RESTORABLE`: a table has grown, which can't be undone; the instance does not
+   *   show a function; or some state can't be restored and is not in `accept`.
+   * @example
+   * ```js
+   * const snapshot = Snapshot.of(instance)
+   * instance.exports.handle(42)
+   * snapshot.restoreTo(instance) // as if handle had never run
+   * ```
    */
   restoreTo(
     instance: object,
@@ -1379,14 +1425,18 @@ export class Snapshot implements Disposable {
   ): void
 
   /**
-   * Forks: a new instance of the module in this state, where {@link Snapshot.of} could see all of
-   * the old one: take it of an instance of what {@link exposeState} gives. The start function runs
-   * before. Imports that hold something of their own are yours to see to.
+   * Forks: makes a new instance of the module in this state.
+   *
+   * {@link Snapshot.of} must have seen all of the old instance's state: take it of an instance of
+   * what {@link exposeState} returns. The module's start function runs first. State that your
+   * imports keep is yours to handle.
    *
    * @param module The module that the snapshot was taken of: compiled, or its bytes, which go
    *   through {@link exposeState}.
-   * @throws (rejects) what V8 throws at instantiation; `ERR_HOSTMAP_SNAPSHOT_MISMATCH` if the bytes
-   *   are not those of `moduleDigest`; as {@link Snapshot.restoreTo}
+   * @param options.accept State that need not be restored, beside what {@link Snapshot.of}
+   *   accepted. Default: none.
+   * @throws (rejects) as {@link Snapshot.restoreTo}; what V8 throws;
+   *   `ERR_HOSTMAP_SNAPSHOT_MISMATCH` if the bytes don't match `moduleDigest`
    */
   instantiate(
     module: object,
@@ -1395,69 +1445,72 @@ export class Snapshot implements Disposable {
   ): Promise<WasmInstance>
 
   /**
-   * Writes it to a file, which is there at once or not at all, in place of one of the same name. A
-   * symbolic link is followed. Zeros are holes of the file. Only this user can read it.
+   * Saves the snapshot to a file, atomically. Replaces a file of the same name.
    *
-   * @throws (rejects) `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ABORT_ERR`,
-   *   `ERR_HOSTMAP_SNAPSHOT_CLOSED`, `ERR_HOSTMAP_NOT_A_FILE`, `ERR_HOSTMAP_OPEN_FAILED`,
-   *   `ERR_HOSTMAP_WRITE_FAILED`, `ERR_HOSTMAP_OUT_OF_MEMORY` if the disk is full, and
-   *   `ERR_HOSTMAP_NOT_RESTORABLE` if a global or table refers to an object of this process
-   * @remarks Cost: reads and writes what is not zeros, on a thread of libuv's pool, and one
-   *   `fsync`.
+   * Only the current user can read the file. Zeros become holes. A symbolic link is followed.
+   *
+   * @throws (rejects) `ABORT_ERR`, `ERR_HOSTMAP_SNAPSHOT_CLOSED`, `ERR_HOSTMAP_NOT_A_FILE`,
+   *   `ERR_HOSTMAP_OPEN_FAILED`, `ERR_HOSTMAP_WRITE_FAILED`; `ERR_HOSTMAP_OUT_OF_MEMORY` if the
+   *   disk is full; `ERR_HOSTMAP_NOT_RESTORABLE` if a global or table refers to an object of this
+   *   process
+   * @example
+   * ```js
+   * await snapshot.save('booted.snapshot', { key })
+   * const loaded = await Snapshot.load('booted.snapshot', { key }) // in this process or another
+   * ```
    */
   save(path: string | URL, options?: SaveSnapshotOptions): Promise<void>
 
   /**
-   * Gives its memory back once no memory shows it. Memories that do stay as they are. Closing twice
-   * does nothing.
+   * Closes it. Its memory is released once no memory uses its pages; memories that do are not
+   * affected. Closing twice does nothing.
    */
   close(): void
-  /** The same as {@link Snapshot.close}. */
+  /** Does the same as {@link Snapshot.close}. */
   [Symbol.dispose](): void
 }
 
 /** Options of {@link GuardedMemory.window}. */
 export interface WindowOptions {
   /**
-   * How much it can show at once: at least a host page; rounded up to whole ones. An offset within
-   * a page takes room of it.
+   * How much it can show at once: at least one host page; rounded up to whole pages. If the first
+   * shown byte is not at the start of a page, the bytes before it in that page take up room too.
    */
   byteLength: number
   /**
-   * Where it starts: a multiple of the host page size inside the memory. Default: past the memory's
-   * end.
+   * The address in the memory: a multiple of the host page size. Default: past the end of the
+   * memory, which grows; or `allocator`.
    */
   at?: number | bigint | undefined
   /**
    * The most that a slide may ask for: `'shared'` includes the others, `'private'` includes
-   * `'readonly'`. Default `'readonly'`.
+   * `'readonly'`. Default: `'readonly'`.
    */
   access?: Access | undefined
   /**
-   * What stands where no region is shown: past a region's end, behind a chunk that is shorter than
-   * the window, and everywhere while it shows nothing.
+   * What the module finds in the part of the window that shows nothing: past the shown bytes, or
+   * everywhere while no region is shown. Default: `'trap'`.
    *
-   * - `'trap'`: nothing. A load or store of the module traps; all other accesses find zeros, count
-   *   in {@link Window.faults}, and are reported once as a warning with the code
-   *   `HOSTMAP_PAST_END`. Without the fault guard (`limits().faultGuard`) these end the process.
-   * - `'zeros'`: zeros, read-only in a `'readonly'` window. What is written there is gone after the
+   * - `'trap'`: a load or store traps. Other accesses find zeros, count in {@link Window.faults},
+   *   and emit one process warning with the code `HOSTMAP_PAST_END`. Without the fault guard
+   *   (`limits().faultGuard`) these end the process.
+   * - `'zeros'`: zeros, read-only in a `'readonly'` window. What is written there is lost at the
    *   next slide.
    *
-   * After a growth of the memory by its module it is zeros that can be written, until the next call
-   * into the library that concerns the memory: V8 makes all of a memory accessible then. A slide is
-   * such a call.
-   *
-   * It starts at the next host page: up to there bytes of the file, or zeros, follow what is shown.
-   * Default `'trap'`.
+   * The part starts at the next host page; until there, the module sees the file's next bytes or
+   * zeros. After the module grows its memory by itself, the part is writable zeros until the next
+   * call into this library that concerns the memory, such as a slide: V8 makes all of a memory
+   * accessible when it grows.
    */
   rest?: 'trap' | 'zeros' | undefined
-  /** As for {@link MapOptions.allocator}. */
+  /** See {@link MapOptions.allocator}. */
   allocator?: GuestAllocator | undefined
   /**
-   * Once an access found no data, past what is shown included, `slide`, `source` and `chunks` throw
-   * `ERR_HOSTMAP_FAULTED`, and so does `next` of its sources, at the end too, so that the module
-   * traps; until {@link Window.acknowledgeFaults}. As {@link MapOptions.strict} else. Default
-   * false.
+   * Whether a fault, including an access past what is shown, makes `slide`, `source` and `chunks`
+   * throw `ERR_HOSTMAP_FAULTED` until {@link Window.acknowledgeFaults} is called. `next` of its
+   * sources throws too, even at the end, so that the module traps. Default: false.
+   *
+   * See also {@link MapOptions.strict}.
    */
   strict?: boolean | undefined
 }
@@ -1465,66 +1518,67 @@ export interface WindowOptions {
 /** Options of {@link Window.slide}. */
 export interface SlideOptions {
   /**
-   * How many bytes to show: 1 to what the window holds and the region has. Default: as many as
-   * there are.
+   * How many bytes to show: at least 1, at most what the window holds and the region has. Default:
+   * as many as possible.
    */
   byteLength?: number | undefined
-  /** As the window's access allows. Default: the window's. */
+  /** What the module may do: at most what the window allows. Default: the window's access. */
   access?: Access | undefined
 }
 
 /** What a window shows after a slide. */
 export interface Shown<A extends AddressType = AddressType> {
   /**
-   * Where the first byte is, from the start of the memory: the window's address, and the offset
-   * within its page.
+   * The address of the first shown byte, from the start of the memory: the window's address plus
+   * the offset within the page.
    */
   address: number
-  /** The same, as the module's functions take it. */
+  /** The same address as the module's functions take it. */
   pointer: Pointer<A>
-  /** How many bytes are there. */
+  /** How many bytes are shown. */
   byteLength: number
 }
 
 /** Options of {@link Window.source}. */
 export interface SourceOptions {
   /**
-   * How many bytes each step shows at most that were not shown before: 1 to the window's
-   * `byteLength` less `overlap`, in a 32-bit memory less than 4 GiB. A step shows less where the
-   * window has no room beside what is kept and the offset within a page. Default: what the window
-   * holds, in whole 2 MiB if it holds that much, else in whole host pages.
+   * The most new bytes that each step shows: 1 to the window's `byteLength` less `overlap`; in a
+   * 32-bit memory below 4 GiB. A step shows fewer if kept bytes and the offset within the page
+   * leave less room. Default: what the window holds, in multiples of 2 MiB, or of host pages if it
+   * is smaller.
    */
   chunk?: number | undefined
   /**
-   * How many of the last bytes that were shown stand in front of the next chunk again, if the
-   * module does not say. At most the window's `byteLength` less a host page. Default 0.
+   * How many of the last shown bytes each step shows again in front of the next chunk, unless the
+   * module says. At most the window's `byteLength` less a host page. Default: 0.
    */
   overlap?: number | undefined
-  /** Where in the region to start. Default 0. */
+  /** The first byte of the region to read. Default: 0. */
   byteOffset?: number | undefined
-  /** How many bytes to read. Default: to the region's end. */
+  /** How many bytes to read. Default: to the end of the region. */
   byteLength?: number | undefined
-  /** As the window's access allows. Default: the window's. */
+  /** What the module may do: at most what the window allows. Default: the window's access. */
   access?: Access | undefined
   /**
-   * Whether threads of ours bring the next chunk in, from the disk and into the process's page
-   * tables, while the module works on one: at least 8 MiB ahead, less where memory is scarce. Not
-   * for `'shared'` access. They give way to other threads, and take what is left of the processors:
-   * turn it off where all of them have work and the data is in the page cache. Holes of memfds are
-   * left alone. Default true.
+   * Whether background threads load the next chunk while the module works on the current one: at
+   * least 8 MiB ahead, less if memory is scarce. Default: true.
+   *
+   * Not for `'shared'` access. The threads run at low priority; turn them off if every processor is
+   * busy and the data is in the page cache. They skip holes of memfds.
    */
   readAhead?: boolean | undefined
   /**
-   * Whether pages that were passed leave the page cache, unless another mapping has them or they
-   * wait to be written. For files only. `'auto'`: if the region is larger than half of the memory
-   * that the process may use (its control group's limit, or the machine's). Default `'auto'`.
+   * Whether pages leave the page cache once they were shown, unless another mapping uses them or
+   * they wait to be written. Files only. Default: `'auto'`, which does so if the region is larger
+   * than half of the memory that the process may use (the limit of its control group, or the
+   * machine's).
    */
   leaveBehind?: boolean | 'auto' | undefined
 }
 
 /** Options of {@link Window.chunks}. */
 export interface ChunkOptions extends SourceOptions {
-  /** Ends the loop with an `AbortError` (`code: 'ABORT_ERR'`) before the next chunk. */
+  /** Ends the loop with an `AbortError` (code `ABORT_ERR`) before the next chunk. */
   signal?: AbortSignal | undefined
   /** Called after each chunk, when the loop asks for the next one. */
   onProgress?: ((doneBytes: number, totalBytes: number) => void) | undefined
@@ -1532,168 +1586,182 @@ export interface ChunkOptions extends SourceOptions {
 
 /** One step of {@link Window.chunks}. */
 export interface Chunk<A extends AddressType = AddressType> extends Shown<A> {
-  /** Which byte of the region is the first one. */
+  /** The first shown byte, from the start of the region. */
   readonly byteOffset: number
-  /** The bytes, in the memory. Good until the next step, or until the memory grows. */
+  /** The bytes, in the memory. Valid until the next step, or until the memory grows. */
   readonly bytes: Uint8Array
 }
 
-/** What {@link Window.chunks} gives: for loops of both kinds. */
+/** What {@link Window.chunks} returns. Works with `for` and `for await`. */
 export interface Chunks<A extends AddressType = AddressType>
   extends Iterable<Chunk<A>>, AsyncIterable<Chunk<A>> {}
 
-/** What a module imports to read a region chunk by chunk. Plain functions: they need no `this`. */
+/** The functions that a module imports to read a region chunk by chunk. They need no `this`. */
 export type SourceImports<A extends AddressType = AddressType> = {
   /**
-   * Slides to the next chunk. `keep`: how many of the last bytes that were shown are to be shown
-   * again in front of it; no more than were shown. Gives how many bytes are there now, kept ones
-   * included, and 0 at the end, where what is shown stays. A BigInt for 64-bit memories.
+   * Shows the next chunk.
+   *
+   * @param keep How many of the last shown bytes to show again in front of it: at most as many as
+   *   were shown. Default: {@link SourceOptions.overlap}.
+   * @returns How many bytes are shown, including kept ones. 0 at the end, where what is shown
+   *   stays. A BigInt for 64-bit memories.
    */
   readonly next: (keep?: number | bigint) => Pointer<A>
-  /** Where the first byte is that is shown. A BigInt for 64-bit memories. */
+  /** Returns the address of the first shown byte. A BigInt for 64-bit memories. */
   readonly pointer: () => Pointer<A>
 }
 
 /**
- * A pass over a region through a window, for a module that asks for the next chunk by itself. Its
- * place is its own: several sources of one window take turns at showing theirs, and two modules
- * that are given one source each get the next chunk in turn.
+ * A pass over a region through a window, for a module that asks for each chunk itself.
+ *
+ * Each source has its own position. Several sources of one window take turns at showing their
+ * chunks.
  */
 export class WindowSource<A extends AddressType = AddressType> {
   private constructor()
   /**
-   * The functions that a module imports, as `next(keep: i32) -> i32` and `pointer() -> i32` (i64 in
-   * a 64-bit memory); see guest/ for C and Rust.
+   * The functions that a module imports: `next(keep: i32) -> i32` and `pointer() -> i32` (i64 in a
+   * 64-bit memory). The package's guest/ directory has helpers for C and Rust.
    */
   readonly imports: SourceImports<A>
   /** The window that it slides. */
   readonly window: Window<A>
   /** The region that it reads. */
   readonly region: HostRegion
-  /** Which byte of the region is the next one that was not shown. */
+  /** The next byte of the region to show. */
   readonly position: number
-  /** Which byte of the region is the first one shown. */
+  /** The first byte of the region that is shown. */
   readonly start: number
-  /** Where that byte is, as the module's functions take it. */
+  /** The address of that byte, as the module's functions take it. */
   readonly pointer: Pointer<A>
 
   /**
-   * As {@link SourceImports.next}.
+   * Shows the next chunk: see {@link SourceImports.next}. A call that throws changes nothing.
    *
-   * @throws as {@link Window.slide}; `ERR_OUT_OF_RANGE` where so much is kept that nothing more
-   *   fits
-   * @remarks Cost: a slide. A step that fails changes nothing.
+   * @throws as {@link Window.slide}; `ERR_OUT_OF_RANGE` if kept bytes leave no room for more
    */
   next(keep?: number | bigint): Pointer<A>
 
   /**
-   * Goes to another place: the next chunk starts there, with nothing kept.
+   * Moves to another position: the next chunk starts there, with nothing kept.
    *
    * @param byteOffset A byte of the part that the source reads, or the one after its last.
-   * @throws `ERR_INVALID_ARG_TYPE`, `ERR_OUT_OF_RANGE`
    */
   seek(byteOffset: number): void
 
-  /** Back to the first byte of the part. */
+  /** Moves to the first byte of the part that it reads. */
   rewind(): void
 }
 
-/** A range of a memory that shows one part of a region after the other. It can't be posted to a worker. It stays until it is unmapped or its memory is collected, even if this object is not kept or
- * its worker has ended: unmap what a worker opened in a shared memory before it ends.
+/**
+ * A range of a memory that can show any part of any region, one after another.
+ *
+ * It stays until it is unmapped or its memory is collected, even if you don't keep this object or
+ * its worker ends. In a shared memory, unmap what a worker opened before the worker ends. A window
+ * can't be posted to a worker.
  */
 export class Window<A extends AddressType = AddressType> implements Disposable {
   private constructor()
-  /** Where it starts, in bytes from the start of the memory. */
+  /** The first byte, from the start of the memory. */
   readonly address: number
-  /** The same as the module's functions take it. */
+  /** The address as the module's functions take it. */
   readonly pointer: Pointer<A>
   /** How much it can show, in whole host pages. */
   readonly byteLength: number
   /** The most that a slide may ask for. */
   readonly access: Access
-  /** What stands where no region is shown. */
+  /** What the module finds in the part that shows nothing: see {@link WindowOptions.rest}. */
   readonly rest: 'trap' | 'zeros'
   /** The region that it shows; `null` if none. */
   readonly region: HostRegion | null
-  /** Which byte of the region is the first one shown; 0 if none. */
+  /** The first byte of the region that is shown; 0 if none. */
   readonly byteOffset: number
   /** How many bytes are shown. */
   readonly shownBytes: number
-  /** The memory it stands in. */
+  /** The memory that it belongs to. */
   readonly memory: GuardedMemory<A>
   /** Whether `unmap` was called. */
   readonly unmapped: boolean
-  /** As {@link Mapping.strayWrites}, of all that it ever showed. */
+  /** See {@link Mapping.strayWrites}. Covers everything it ever showed. */
   readonly strayWrites: number
   /**
-   * As {@link Mapping.faults}, of all that it ever showed; accesses past what it shows included.
+   * See {@link Mapping.faults}. Covers everything it ever showed, and accesses past what it shows.
    */
   readonly faults: number
   /**
-   * As {@link Mapping.lastFault}. `cause` is `'unavailable'` where the file that was shown then is
-   * not shown any more.
+   * See {@link Mapping.lastFault}. The `cause` is `'unavailable'` if the window no longer shows the
+   * file of that fault.
    */
   readonly lastFault: Fault | null
   /** Whether faults make its calls throw: see {@link WindowOptions.strict}. */
   readonly strict: boolean
 
-  /** As {@link Mapping.checkFaults}. */
+  /**
+   * Throws if an access to this window found no data, unless that was acknowledged.
+   *
+   * @throws `ERR_HOSTMAP_FAULTED`: a {@link FaultedError}
+   */
   checkFaults(): void
-  /** As {@link Mapping.acknowledgeFaults}. */
+  /**
+   * Acknowledges the faults of this window: if it is strict, it works again.
+   *
+   * @returns How many there were since the last time.
+   */
   acknowledgeFaults(): number
 
   /**
-   * Shows another part of a region, of the same or another one, or with `null` nothing. What was
-   * written to a `'private'` one is gone.
+   * Shows another part of a region, or nothing if `region` is `null`. What was written with
+   * `'private'` access is lost.
    *
-   * May be called while the module is running: from a function that it imports, which is the usual
-   * case. Another thread that reads a shared memory meanwhile finds, page by page, what was shown
-   * before or what is shown now. A file that has got shorter is not noticed here: see {@link
-   * Mapping.faults}.
+   * You can call it while the module runs, usually from a function that the module imports. Another
+   * thread that reads a shared memory meanwhile sees each page either as it was or as it is now. A
+   * file that became shorter is not noticed here: see {@link Mapping.faults}.
    *
-   * @param byteOffset Which byte to show first: any one. Default 0.
-   * @throws `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`,
-   *   `ERR_HOSTMAP_REGION_CLOSED`, `ERR_HOSTMAP_REGION_READONLY`, `ERR_HOSTMAP_WINDOW_UNMAPPED`,
-   *   `ERR_HOSTMAP_MEMORY_MOVED`, `ERR_HOSTMAP_MEMORY_HIDDEN`, `ERR_HOSTMAP_FAULTED`,
-   *   `ERR_HOSTMAP_OUT_OF_MEMORY`, `ERR_HOSTMAP_MAP_FAILED`. It shows what it did then, or the
-   *   beginning of it, if less was asked for
-   * @remarks Cost: one system call, whatever the sizes: `mmap` for memfds, `mremap` for files, of
-   *   which the whole region is mapped once, when it is first slid over (its size in address space,
-   *   and one memory mapping). `mmap` and `mremap` where that can't be: kernels before 5.13, a
-   *   limit on address space, or `'shared'` memfds. One more `mmap` where the rest changes: less is
-   *   shown than before, or the rest is zeros that can be written. The kernel's share grows with
-   *   the pages that were touched. In a process with `mlockall(MCL_FUTURE)` mapping the whole
-   *   region reads it in.
+   * @param byteOffset The first byte to show: any offset. Default: 0.
+   * @throws `ERR_HOSTMAP_REGION_CLOSED`, `ERR_HOSTMAP_REGION_READONLY`,
+   *   `ERR_HOSTMAP_WINDOW_UNMAPPED`, `ERR_HOSTMAP_MEMORY_MOVED`, `ERR_HOSTMAP_MEMORY_HIDDEN`,
+   *   `ERR_HOSTMAP_FAULTED`, `ERR_HOSTMAP_OUT_OF_MEMORY`, `ERR_HOSTMAP_MAP_FAILED`. The window then
+   *   shows what it showed before, or the beginning of that if less was asked for
+   * @example
+   * ```js
+   * const { pointer, byteLength } = window.slide(region, 65_536, { byteLength: 4096 })
+   * instance.exports.scan(pointer, byteLength)
+   * ```
    */
   slide(region: HostRegion, byteOffset?: number, options?: SlideOptions): Shown<A>
-  /** The same for a part, by its names. */
+  /** Shows a part of a region. */
   slide(region: HostRegion, part: Partial<RegionPart> & SlideOptions): Shown<A>
+  /** Shows nothing. */
   slide(region: null): Shown<A>
 
   /**
-   * A pass over the region, for a module: give it `source.imports`.
+   * Starts a pass over the region for a module, which imports `source.imports` and asks for each
+   * chunk itself.
    *
-   * @throws `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`,
-   *   `ERR_HOSTMAP_REGION_CLOSED`, `ERR_HOSTMAP_WINDOW_UNMAPPED`, `ERR_HOSTMAP_FAULTED`
-   * @remarks Cost: none. With `readAhead` or `leaveBehind`, the first step makes a stage of the
-   *   region (see {@link Window.slide}) and, for all windows of the process together, up to four
-   *   threads.
+   * @throws `ERR_HOSTMAP_REGION_CLOSED`, `ERR_HOSTMAP_WINDOW_UNMAPPED`, `ERR_HOSTMAP_FAULTED`
    */
   source(region: HostRegion, options?: SourceOptions): WindowSource<A>
 
   /**
-   * The same for JavaScript: `for (const chunk of window.chunks(region))`. The `for await` form
-   * lets the event loop turn between two chunks. Each loop starts at the first byte of its part.
-   * Loops inside of each other over one window each show their own chunk, and the bytes of the
-   * outer one are the inner one's then.
+   * Reads the region chunk by chunk in JavaScript.
+   *
+   * `for await` lets the event loop run between chunks. Each loop starts at the first byte of its
+   * part. Nested loops over one window each show their own chunk, which replaces the outer loop's
+   * bytes.
    *
    * @throws as {@link Window.source}
+   * @example
+   * ```js
+   * for await (const { bytes, byteOffset } of window.chunks(region, { chunk: 65_536 })) {
+   *   console.log(byteOffset, bytes[0])
+   * }
+   * ```
    */
   chunks(region: HostRegion, options?: ChunkOptions): Chunks<A>
 
-  /** As {@link Mapping.unmap}. Its sources can't be used any more. */
+  /** Removes the window: see {@link Mapping.unmap}. Its sources can't be used any more. */
   unmap(): void
-  /** The same as {@link Window.unmap}. */
+  /** Does the same as {@link Window.unmap}. */
   [Symbol.dispose](): void
 }
 
@@ -1701,18 +1769,18 @@ export class Window<A extends AddressType = AddressType> implements Disposable {
 export interface LayoutRange {
   /**
    * - `'linear'`: the module's own memory.
-   * - `'mapped'`: a mapping or a window.
+   * - `'mapped'`: a mapping or window.
    * - `'reserved'`: inaccessible; the memory may grow into it.
    * - `'guard'`: inaccessible for good.
    */
   readonly kind: 'linear' | 'mapped' | 'reserved' | 'guard'
-  /** First byte, from the start of the memory; negative for a guard below it. */
+  /** The first byte, from the start of the memory; negative for a guard below it. */
   readonly start: number
   /** The byte after the last. */
   readonly end: number
   /**
-   * What can be done there: a mapping's access, `'readwrite'` for the module's own memory, `'none'`
-   * where nothing is accessible.
+   * A mapping's access; `'readwrite'` for the module's own memory; `'none'` where nothing is
+   * accessible.
    */
   readonly access: Access | 'readwrite' | 'none'
   /**
@@ -1720,24 +1788,24 @@ export interface LayoutRange {
    * made.
    */
   readonly region: HostRegion | null
-  /** Which byte of the region is at `start`; 0 for other ranges. */
+  /** The byte of the region at `start`; 0 for other ranges. */
   readonly byteOffset: number
   /**
-   * Of a window: how much of it shows the region, in whole host pages. `undefined` for all else.
+   * For a window: how much of it shows the region, in whole host pages. Otherwise `undefined`.
    */
   readonly windowBytes: number | undefined
 }
 
 /**
- * The ranges of a memory's reservation, without gap or overlap. Prints as a drawing, by
- * `console.log`, `util.inspect` and `String`.
+ * The ranges of a memory's reservation, without gaps or overlaps. `console.log`, `util.inspect` and
+ * `String` draw it.
  */
 export class Layout implements Iterable<LayoutRange> {
   private constructor()
-  /** In order of address. */
+  /** The ranges, by address. */
   readonly ranges: readonly LayoutRange[];
   [Symbol.iterator](): Iterator<LayoutRange>
-  /** The drawing: a bar, and a line for each range. */
+  /** Returns the drawing: a bar, and a line for each range. */
   toString(): string
 }
 
@@ -1756,39 +1824,46 @@ export type WasmInstance = typeof globalThis extends {
   : { readonly exports: Record<string, any> }
 
 /**
- * A module that shows its state: its memory, if it has just one, its mutable globals and its tables
- * are exported, those that it does not export itself under names that start with `hostmap:`.
- * Nothing else of it changes, but for a custom section `wasm-hostmap`, by which {@link
- * InstancePool.create} knows a `WebAssembly.Module` that was compiled from the result. What was
- * exposed before comes out as it went in.
+ * Returns a copy of a module that exports all of its state: its memory (if it has exactly one), its
+ * mutable globals and its tables. Blocks the thread; {@link InstancePool.create} and
+ * {@link Snapshot.instantiate} do the same on another one.
  *
- * That section is believed: compile what you have exposed, and not what others say they have.
- * (Given bytes, it is made anew.)
+ * Added exports have names that start with `hostmap:`. Otherwise the module changes only by a
+ * custom section `wasm-hostmap`, by which {@link InstancePool.create} recognizes a
+ * `WebAssembly.Module` that was compiled from the result. Exposing twice is the same as exposing
+ * once.
  *
- * Where an instance may drop segments that are used, or hold objects with mutable fields, its
- * memory has one more name (`hostmap:dropped-segments`, `hostmap:gc-objects`), by which {@link
- * Snapshot} knows it.
+ * That section is trusted in compiled modules: compile only what you exposed yourself. (In bytes it
+ * is replaced.)
  *
- * @param module The module's bytes. They are not validated.
- * @throws `ERR_INVALID_ARG_TYPE`; `ERR_INVALID_ARG_VALUE` where they can't be read, with the place,
- *   or have more of a thing than any engine takes; `ERR_HOSTMAP_UNSUITABLE_MODULE` where more than
- *   100,000 exports would have to be added, or V8 would not take as many;
- *   `ERR_HOSTMAP_OUT_OF_MEMORY`
- * @remarks Cost: reads all of the module's code, and one copy of the bytes; memory of a small
- *   multiple of the bytes; blocks the thread. {@link InstancePool.create} and {@link
- *   Snapshot.instantiate} do it on another one.
+ * If an instance may drop segments that it uses, or hold objects with mutable fields, its memory
+ * has one more name (`hostmap:dropped-segments`, `hostmap:gc-objects`), by which {@link Snapshot}
+ * knows.
+ *
+ * @param module The bytes of the module. They are not validated.
+ * @throws
+ * - `ERR_INVALID_ARG_VALUE`: the bytes can't be parsed (the message says where), or exceed the
+ *   limits of all engines.
+ * - `ERR_HOSTMAP_UNSUITABLE_MODULE`: it would need more than 100,000 added exports, or more than V8
+ *   takes.
+ * - `ERR_HOSTMAP_OUT_OF_MEMORY`
+ * @example
+ * ```js
+ * const { instance } = await WebAssembly.instantiate(exposeState(bytes), imports)
+ * console.log(Object.keys(instance.exports)) // [..., 'hostmap:global:0', ...]
+ * ```
  */
 export function exposeState(
   module: ArrayBuffer | SharedArrayBuffer | ArrayBufferView
 ): ReturnType<typeof Uint8Array.from>
 
-/** What a module asks for: see {@link GrowthOptions.onGrow}. */
+/** A module's request to grow a memory: see {@link GrowthOptions.onGrow}. */
 export interface GrowthRequest {
-  /** By how much, in Wasm pages of 64 KiB: at least 1. It may be more than the memory can have. */
+  /** How many Wasm pages (64 KiB) to add: at least 1, possibly more than the memory can have. */
   readonly wasmPages: number
-  /** The memory's size, in bytes. */
+  /** The memory's current size, in bytes. */
   readonly byteLength: number
-  /** Its size after the growth, in bytes. */
+  /** The size after the growth, in bytes. */
   readonly newByteLength: number
   /** Which memory of the module, from 0. */
   readonly memoryIndex: number
@@ -1796,17 +1871,19 @@ export interface GrowthRequest {
   readonly memory: GuardedMemory | null
 }
 
-/** Options of {@link instrumentGrowth}, and of pools ({@link InstancePoolOptions.growth}). */
+/** Options of {@link instrumentGrowth} and {@link InstancePoolOptions.growth}. */
 export interface GrowthOptions {
   /**
-   * Called before each growth, on the module's thread. With `false` the growth is refused, and the
-   * module gets -1, as where memory is short; with `true` or nothing it is done. What it throws
-   * goes through the module to its caller, and the memory stays as it is. No promise.
+   * Called before each growth, on the module's thread. Default: allow all.
+   *
+   * Return `false` to refuse: the module gets -1, as if memory had run out. Return `true` or
+   * nothing to allow. An exception propagates through the module to its caller, and the memory does
+   * not grow. Must not return a promise.
    */
   onGrow?: ((request: GrowthRequest) => boolean | void) | undefined
   /**
-   * The most that a memory may have, in bytes: a growth beyond is refused, without a call of
-   * `onGrow`. Threads that grow one shared memory at the same moment may pass it.
+   * The largest size of a memory, in bytes. Growth beyond it is refused without calling `onGrow`.
+   * Threads that grow one shared memory at the same moment may exceed it. Default: no limit.
    */
   limit?: number | undefined
 }
@@ -1815,50 +1892,65 @@ export interface GrowthOptions {
 export class InstrumentedModule {
   private constructor()
 
-  /** The module, with calls in place of `memory.grow`. */
+  /** The bytes of the module, with calls in place of `memory.grow`. */
   readonly bytes: ReturnType<typeof Uint8Array.from>
   /**
-   * What the bytes import the host's functions from: `'hostmap'`, or another name that the module
-   * does not use.
+   * The import module of the host's functions: `'hostmap'`, or another name if the module uses that
+   * one.
    */
   readonly importModule: string
 
   /**
-   * The imports of one instance: yours, with the host's functions. Each instance needs its own.
-   * Call `bind` with the instance when it is made: until then the module grows a memory of its own
-   * by itself, once it was allowed to. Imported memories are known without.
+   * Returns the imports for one instance: yours plus the host's functions.
    *
-   * @example const { imports, bind } = instrumented.importsFor({ env }) const instance = new
-   * WebAssembly.Instance(module, imports) // module: compiled from instrumented.bytes
+   * Each instance needs its own. Call `bind` with the instance as soon as it is made. Until then, a
+   * memory that the module makes is grown by the module itself once the host allows it; imported
+   * memories are known without `bind`.
+   *
+   * @example
+   * ```js
+   * const instrumented = instrumentGrowth(bytes)
+   * const module = await WebAssembly.compile(instrumented.bytes)
+   * const { imports, bind } = instrumented.importsFor({ env: {} })
+   * const instance = new WebAssembly.Instance(module, imports)
    * bind(instance)
+   * ```
    */
   importsFor(imports?: object): { imports: Record<string, any>; bind: (instance: object) => void }
 
-  /** Compiles the bytes, makes an instance, and binds it. @throws (rejects) what V8 throws */
+  /**
+   * Compiles the bytes, makes an instance and binds it.
+   *
+   * @throws (rejects) what V8 throws
+   */
   instantiate(imports?: object): Promise<WasmInstance>
 }
 
 /**
- * Rewrites each `memory.grow` of a module into a call of the host, which decides, grows the memory,
- * and protects read-only mappings again before the module goes on. (Where a module grows its memory
- * by itself they are writable until the next call into this library.)
+ * Rewrites a module so that each `memory.grow` asks the host, which can watch, limit or refuse it.
+ * Read-only mappings are protected again before the module continues.
  *
- * Growth by JavaScript, by `WebAssembly.Memory.prototype.grow`, is not seen; Emscripten's modules
- * grow that way. Functions of the module get other indices, by one for each memory that code grows,
- * so snapshots of the module as it was don't fit. A memory that is not exported gets an export
- * (`hostmap:memory`). Names of functions stay, hints for the compiler (`metadata.code.*`) go, and
- * source maps and DWARF don't fit any more. It goes together with {@link exposeState}, in either
- * order.
+ * Blocks the thread. Can be combined with {@link exposeState}, in either order. Limits:
  *
- * @param module The module's bytes. They are not validated.
- * @throws `ERR_INVALID_ARG_TYPE`, `ERR_OUT_OF_RANGE`; `ERR_INVALID_ARG_VALUE` where the bytes can't
- *   be read; `ERR_HOSTMAP_UNSUITABLE_MODULE` for code of a proposal that is not known here, for
- *   more than 1,000 memories that are grown, and where V8 would take no function, import or type
- *   more; `ERR_HOSTMAP_OUT_OF_MEMORY`
+ * - Growth by JavaScript (`WebAssembly.Memory.prototype.grow`) is not seen. Emscripten's modules
+ *   grow that way.
+ * - Function indices shift by one per memory that code grows, so snapshots of the original module
+ *   don't fit.
+ * - A memory that is not exported gets an export (`hostmap:memory`).
+ * - Function names are kept. Compiler hints (`metadata.code.*`) are removed, and source maps and
+ *   DWARF no longer match.
+ *
+ * @param module The bytes of the module. They are not validated.
+ * @throws
+ * - `ERR_INVALID_ARG_VALUE`: the bytes can't be parsed.
+ * - `ERR_HOSTMAP_UNSUITABLE_MODULE`: code of an unknown proposal, more than 1,000 memories that are
+ *   grown, or more functions, imports or types than V8 takes.
+ * - `ERR_HOSTMAP_OUT_OF_MEMORY`
  * @example
- * const instance = await instrumentGrowth(bytes, { limit: 256 * 2 ** 20 }).instantiate(imports)
- * @remarks Cost: reads and writes all of the module, and V8 validates it; blocks the thread. For
- *   what a growth costs see BENCHMARKS.md.
+ * ```js
+ * const instrumented = instrumentGrowth(bytes, { limit: 256 * 2 ** 20 })
+ * const instance = await instrumented.instantiate(imports)
+ * ```
  */
 export function instrumentGrowth(
   module: ArrayBuffer | SharedArrayBuffer | ArrayBufferView,
@@ -1866,19 +1958,19 @@ export function instrumentGrowth(
 ): InstrumentedModule
 
 /**
- * State that can't be put back, and that may stay as a program left it. One rule for pools ({@link
- * InstancePoolOptions.accept}), {@link Snapshot.of}, {@link Snapshot.restoreTo} and {@link
- * Snapshot.instantiate}.
+ * State that can't be restored, and that may stay as the program left it. Used by
+ * {@link InstancePoolOptions.accept}, {@link Snapshot.of}, {@link Snapshot.restoreTo} and
+ * {@link Snapshot.instantiate}.
  *
- * - `'hidden-globals'`, `'hidden-tables'`: those that can't be reached. Of a `WebAssembly.Module`
- *   that was not made from what {@link exposeState} gives: all that it does not export. Otherwise
- *   tables whose elements JavaScript has no values for (`exnref`).
- * - `'v128-globals'`: mutable globals whose values JavaScript has none for (`v128`, `exnref`).
- * - `'dropped-segments'`: passive segments that `data.drop` or `elem.drop` may drop, and that are
- *   used, by code that runs after the start function. Nothing brings them back.
- * - `'gc-objects'`: structs and arrays with mutable fields, where a global or a table may lead to
- *   them. The references are restored, the fields are not, and instances share them.
- * - `'grown-memory'`: the size of a memory that a program has grown. The bytes beyond are zeros.
+ * - `'hidden-globals'`, `'hidden-tables'`: what can't be reached. For a `WebAssembly.Module` that
+ *   was not compiled from the result of {@link exposeState}: all that it does not export.
+ *   Otherwise: tables whose elements JavaScript can't represent (`exnref`).
+ * - `'v128-globals'`: mutable globals whose values JavaScript can't represent (`v128`, `exnref`).
+ * - `'dropped-segments'`: passive segments that code running after the start function may both use
+ *   and drop (`data.drop`, `elem.drop`). Nothing brings them back.
+ * - `'gc-objects'`: structs and arrays with mutable fields that a global or table may refer to. The
+ *   references are restored, the fields are not, and instances share the objects.
+ * - `'grown-memory'`: the size of a memory that the program grew. The added bytes become zeros.
  */
 export type AcceptedState =
   | 'hidden-globals'
@@ -1891,69 +1983,74 @@ export type AcceptedState =
 /** Options of {@link InstancePool.create}. */
 export interface InstancePoolOptions {
   /**
-   * What instances import: for all of them, or a function that gives it for each, whose argument
-   * counts the instances from 0. Mutable globals, tables and the memory that a module imports must
-   * be new ones in each call; with an imported memory it must be a function, and all of one size.
-   * No promise.
+   * The imports: one object for all instances, or a function that returns an object for each, given
+   * the instance's number from 0. Default: none.
+   *
+   * Mutable globals, tables and the memory must be new in each call. A module that imports its
+   * memory needs the function, and all those memories must have one size. Must not return a
+   * promise.
    */
   imports?: object | ((index: number) => object) | undefined
   /**
-   * Called for each instance right after it is made: for imports that must know it, such as WASI's.
-   * Not asynchronous. What it does to the first instance's state is part of the state of all, and
-   * what it does to others' does not stay.
+   * Called for each instance right after it is made, for imports that need the instance, such as
+   * WASI's. Must not be asynchronous. Default: none.
+   *
+   * What it does to the first instance becomes part of the state of all; what it does to the others
+   * is undone.
    */
   bind?: ((instance: WasmInstance, memory: GuardedMemory) => void) | undefined
   /**
-   * Called once, for the first instance: the state that it leaves is what every instance has when
-   * it is acquired. Regions that it maps stand in each.
+   * Called once, for the first instance. Every acquired instance starts in the state that it
+   * leaves. Regions that it maps are mapped in each instance. Default: none.
    */
   init?: ((instance: WasmInstance, memory: GuardedMemory) => unknown) | undefined
   /**
-   * Instead of `init`: a state that was saved, of a pool, or of an instance of what {@link
-   * exposeState} gives: it must hold all that the module keeps, and be of this module, as far as
-   * both digests are known. The pool does not close it; leave it open as long as the pool is.
+   * A saved state to start from instead of calling `init`: of a pool, or of an instance of what
+   * {@link exposeState} returns. It must hold all of the module's state and be of this module,
+   * which is checked if both digests are known. The pool does not close it; keep it open as long as
+   * the pool. Default: none.
    */
   snapshot?: Snapshot | undefined
-  /** How many instances `create` makes: 0 to `max`. With `init` at least one is made. Default 1. */
+  /** How many instances `create` makes: 0 to `max`; at least 1 with `init`. Default: 1. */
   size?: number | undefined
   /**
-   * How many there may be at once: 1 to 1,000,000. Each takes 8 to 10 GiB of address space. Default
+   * The most instances at once: 1 to 1,000,000. Each takes 8 to 10 GiB of address space. Default:
    * 64.
    */
   max?: number | undefined
   /**
-   * What may stay as a program left it. Whatever else can't be restored is refused: by `create`, or
-   * the instance is discarded. Default: nothing.
+   * State that need not be restored. Anything else that can't be restored makes `create` reject, or
+   * the instance is discarded. Default: none.
    */
   accept?: readonly AcceptedState[] | undefined
-  /** As for {@link GuardedMemory.snapshot}. */
+  /** See {@link SnapshotOptions.keepResidentBytes}. Default: 524,288 (512 KiB). */
   keepResidentBytes?: number | undefined
   /**
-   * Watches the growth of each instance's memory, as {@link instrumentGrowth} does. For a module
-   * that is given as bytes. Its states fit no pool without this option, nor the other way round.
+   * Watches each instance's growth as {@link instrumentGrowth} does. Only for modules given as
+   * bytes. Snapshots of pools with and without this option are not interchangeable. Default: none.
    */
   growth?: GrowthOptions | undefined
 }
 
-/** What a pool has and did: see {@link InstancePool.stats}. */
+/** The numbers of a pool: see {@link InstancePool.stats}. */
 export interface PoolStats {
-  /** Instances that there are: idle, busy, or being made. */
+  /** All instances: idle, busy, or being made. */
   readonly size: number
-  /** Instances that wait to be acquired. */
+  /** Instances that can be acquired. */
   readonly idle: number
-  /** Instances that were acquired and not released. */
+  /** Instances that are acquired and not released. */
   readonly busy: number
-  /** Calls of `acquire` that wait. */
+  /** Calls to `acquire` that wait. */
   readonly waiting: number
-  /** How many instances there may be. */
+  /** The most instances at once. */
   readonly max: number
-  /** Instances made, ever. */
+  /** How many instances were ever made. */
   readonly created: number
-  /** Instances that could not be restored, or were given to `discard`, and were let go. */
+  /** How many were dropped: they could not be restored, or `discard` was called. */
   readonly discarded: number
-  /** Instances handed out, ever. */
+  /** How often an instance was handed out. */
   readonly acquired: number
-  /** Instances restored at their release, ever. */
+  /** How often an instance was restored at its release. */
   readonly restored: number
   /** How long that took, in microseconds; 0 before the first. */
   readonly restoreMicroseconds: {
@@ -1961,49 +2058,59 @@ export interface PoolStats {
     readonly mean: number
     readonly max: number
   }
-  /** Why the last instance that could not be restored could not; `null` if there was none. */
+  /** Why an instance could last not be restored; `null` if that never happened. */
   readonly lastFailure: Error | null
 }
 
 /**
- * Instances of one module that all start from the same state, and go back to it when they are
- * released: memory, mutable globals and tables. So a program that runs in one finds nothing of
- * those that ran before, whatever became of them: a trap deep in the stack, which leaves the
- * module's stack pointer in the wrong place, is like any other end.
+ * Instances of one module that all start in the same state, and return to it when they are
+ * released: memory, mutable globals and tables.
  *
- * What is put back is all that an instance keeps, but for what is named at {@link AcceptedState}.
- * Objects of the host, in globals and tables of type `externref`, are the same ones for all
- * instances, and so are those behind imports, but that each {@link WindowSource} of a window that
- * stands in the state starts again at its `byteOffset`. A NaN in a global comes back as a NaN,
- * perhaps with other bits.
+ * A program finds nothing of those that ran before it, however they ended, even by a trap deep in
+ * the stack. Exceptions:
  *
- * An instance that can't be restored is discarded, and another is made when one is needed: its
- * table has grown, its memory has (without `'grown-memory'`), a mapping or window stands in it that
- * the snapshot has not, one that it has was unmapped, or the kernel has no memory. {@link
- * PoolStats.lastFailure} tells. In a shared memory no other thread may run when an instance is
- * released.
+ * - State that {@link AcceptedState} names.
+ * - Host objects in `externref` globals and tables, and behind imports, are the same for all
+ *   instances. But each {@link WindowSource} of a window that is part of the state starts again at
+ *   its `byteOffset`.
+ * - A NaN in a global comes back as a NaN, perhaps with other bits.
+ *
+ * An instance that can't be restored is discarded, and another is made when needed. Reasons: its
+ * table or memory has grown (the latter without `'grown-memory'`), it has a mapping or window that
+ * the snapshot does not have, one of the snapshot's was unmapped, or the kernel has no memory. See
+ * {@link PoolStats.lastFailure}. If the memory is shared, no other thread may run when an instance
+ * is released.
  */
 export class InstancePool implements Disposable {
   private constructor()
 
   /**
-   * Compiles the module if needed, makes the first instance, calls `init`, takes the snapshot and
-   * makes the other instances.
+   * Compiles the module if necessary, makes an instance, calls `init`, takes a snapshot, and makes
+   * the other instances.
    *
-   * @param module The module's bytes, of which {@link exposeState} is made; or a
-   *   `WebAssembly.Module`, which must export its memory. Of one that was not made from what
-   *   `exposeState` gives, nobody can tell what it hides: it is refused unless `accept` names
-   *   `'hidden-globals'` and `'hidden-tables'`, and what else can't be restored goes unnoticed.
-   *   What a compiled module says of itself is believed, and whoever made it may have forged that:
-   *   pass modules that you don't trust as bytes.
-   * @throws (rejects) `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE`, `ERR_OUT_OF_RANGE`,
-   *   `ERR_HOSTMAP_UNSUITABLE_MODULE`; `ERR_HOSTMAP_NOT_RESTORABLE`, also where other instances
-   *   can't be brought into the state that `init` left: a function in a table that they don't show;
-   *   `ERR_HOSTMAP_SNAPSHOT_MISMATCH` where `snapshot` is of another module, or an instance's
-   *   memory is larger than in the state (without `'grown-memory'`); what compiling, instantiating,
-   *   `imports`, `bind` and `init` throw; and as {@link Snapshot.of} and {@link Snapshot.restoreTo}
-   * @remarks Cost: compiling, and {@link exposeState}; `size` instances; a snapshot, which copies
-   *   the memory's pages once.
+   * @param module The bytes of the module, which go through {@link exposeState}; or a
+   *   `WebAssembly.Module` that exports its memory. Nobody can tell what a compiled module hides
+   *   unless it was compiled from the result of `exposeState`. Otherwise it is refused unless
+   *   `accept` names `'hidden-globals'` and `'hidden-tables'`, and anything else that can't be
+   *   restored goes unnoticed. What a compiled module says of itself is trusted and can be forged:
+   *   pass untrusted modules as bytes.
+   * @throws (rejects) as {@link Snapshot.of} and {@link Snapshot.restoreTo}; what compiling,
+   *   instantiating, `imports`, `bind` and `init` throw
+   * @throws
+   * - `ERR_HOSTMAP_UNSUITABLE_MODULE`
+   * - `ERR_HOSTMAP_NOT_RESTORABLE`: state that can't be restored; or other instances can't reach
+   *   the state that `init` left, because they don't show a function in a table.
+   * - `ERR_HOSTMAP_SNAPSHOT_MISMATCH`: `snapshot` is of another module; or an instance's memory is
+   *   larger than the state's, without `'grown-memory'`.
+   * @example
+   * ```js
+   * const pool = await InstancePool.create(bytes, {
+   *   imports,
+   *   init: instance => instance.exports.boot(), // once; all instances start in the state after it
+   *   max: 100
+   * })
+   * const answer = await pool.run(({ exports }) => exports.handle(42))
+   * ```
    */
   static create(
     module: ArrayBuffer | SharedArrayBuffer | ArrayBufferView | WasmModule,
@@ -2011,59 +2118,67 @@ export class InstancePool implements Disposable {
   ): Promise<InstancePool>
 
   /**
-   * An instance, for the caller alone until he releases it. Where all are busy and there are `max`,
-   * it waits; those who wait are served in the order in which they came. One that is never released
-   * is never handed out again.
+   * Acquires an instance for exclusive use until it is released.
    *
-   * @param options.signal Ends the wait: rejected with an `AbortError` (`code: 'ABORT_ERR'`).
-   * @throws (rejects) `ERR_INVALID_ARG_TYPE`, `ERR_HOSTMAP_POOL_CLOSED`, `ABORT_ERR`; and what
-   *   making another instance throws
-   * @remarks Cost: two objects. Making another instance: as `create`, but for compiling and the
-   *   snapshot; blocks the thread. Where there is no room for its memory, it is tried once more
-   *   when the event loop has turned, since discarded instances may have been collected by then.
+   * Waits if `max` instances are busy; waiters are served in order. An instance that is never
+   * released is never handed out again. Prefer {@link InstancePool.run}, which always releases.
+   *
+   * @param options.signal Aborts the wait with an `AbortError` (code `ABORT_ERR`).
+   * @throws (rejects) `ERR_HOSTMAP_POOL_CLOSED`, `ABORT_ERR`; and what making another instance
+   *   throws
+   * @example
+   * ```js
+   * const pooled = await pool.acquire()
+   * try {
+   *   pooled.exports.handle(42)
+   * } finally {
+   *   pooled.release()
+   * }
+   * ```
    */
   acquire(options?: { signal?: AbortSignal | undefined }): Promise<PooledInstance>
 
   /**
-   * Calls a function with an instance, and releases it when that is through, or its promise,
-   * whatever came of it.
+   * Calls a function with an instance, and releases the instance when the function, or the promise
+   * that it returns, is done, whatever the outcome.
    *
-   * @returns what the function returned.
-   * @throws (rejects) as `acquire`, and what the function throws; `ERR_HOSTMAP_FAULTED` if a strict
-   *   mapping or window has faulted
+   * @param options.signal Aborts the wait for an instance.
+   * @returns What the function returned.
+   * @throws (rejects) as {@link InstancePool.acquire}; what the function throws;
+   *   `ERR_HOSTMAP_FAULTED` if a strict mapping or window faulted
    */
   run<T>(
     fn: (instance: PooledInstance) => T | PromiseLike<T>,
     options?: { signal?: AbortSignal | undefined }
   ): Promise<T>
 
-  /** The numbers of this moment. Can be asked after `close`. */
+  /** Returns the pool's current numbers. Works after `close`. */
   stats(): PoolStats
-  /** The state that instances start from. `close` closes it, unless it was given. */
+  /** The state that instances start in. `close` closes it, unless you passed it. */
   readonly snapshot: Snapshot
   /** Whether `close` was called. */
   readonly closed: boolean
 
   /**
-   * Lets go of the instances. Those who wait are rejected with `ERR_HOSTMAP_POOL_CLOSED`; instances
-   * that are in use stay usable, and are let go when they are released. Closing twice does nothing.
+   * Closes the pool. Waiters are rejected with `ERR_HOSTMAP_POOL_CLOSED`. Acquired instances stay
+   * usable until they are released. Closing twice does nothing.
    */
   close(): void
-  /** The same as {@link InstancePool.close}. */
+  /** Does the same as {@link InstancePool.close}. */
   [Symbol.dispose](): void
 }
 
 /**
- * An instance that was acquired. Once it is released, all but `released`, `release` and `discard`
- * throw `ERR_HOSTMAP_INSTANCE_RELEASED`.
+ * An acquired instance. After its release, everything except `released`, `release` and `discard`
+ * throws `ERR_HOSTMAP_INSTANCE_RELEASED`.
  */
 export class PooledInstance implements Disposable {
   private constructor()
   /** The instance itself. */
   readonly instance: WasmInstance
   /**
-   * Its exports, without those that were added. Don't use them after the release: somebody else may
-   * have the instance then.
+   * Its exports, without those that the pool added. Don't use them after the release: someone else
+   * may have the instance then.
    */
   readonly exports: Record<string, any>
   /** Its memory. */
@@ -2072,88 +2187,85 @@ export class PooledInstance implements Disposable {
   readonly released: boolean
 
   /**
-   * Restores the instance, and gives it to whoever waits. Throws nothing (see {@link
-   * PoolStats.lastFailure}), but for a RangeError where the stack ends: then nothing has changed,
-   * and it can be released again. Not while code of the instance is on the stack, or is suspended
-   * and might go on (promise integration, a worker's thread): use {@link PooledInstance.discard}
-   * then. Views of the memory's buffer, functions and tables that somebody keeps reach the next
-   * user's instance. Releasing twice does nothing.
+   * Restores the instance and returns it to the pool. Releasing twice does nothing.
    *
-   * @remarks Cost: as {@link GuardedMemory.restore}, and about 0.1 us for each mutable global and
-   *   for each entry of a table that anything can change.
+   * Use {@link PooledInstance.discard} instead if code of the instance is on the stack, or
+   * suspended and might continue (promise integration, another thread). Drop views of the memory's
+   * buffer, functions and tables: they would reach the next user's instance.
+   *
+   * If the instance can't be restored, it is discarded (see {@link PoolStats.lastFailure}). The
+   * only exception is a RangeError at the end of the stack: nothing has changed, and you can
+   * release it again.
    */
   release(): void
 
   /**
-   * Takes the instance out of the pool, as it is, in place of `release`: for one that may still be
-   * running. Whoever waits gets a new one. Does nothing after a release.
+   * Takes the instance out of the pool instead of releasing it, for one that may still be running.
+   * A waiter gets a new one. Does nothing after a release.
    */
   discard(): void
-  /** The same as {@link PooledInstance.release}. */
+  /** Does the same as {@link PooledInstance.release}. */
   [Symbol.dispose](): void
 }
 
 /** What this machine, process and V8 allow. See {@link limits}. */
 export interface Limits {
-  /** Bytes of a host page. */
+  /** The size of a host page, in bytes. */
   readonly pageSize: number
-  /** Bytes of each huge page size that the kernel knows, ascending; empty if none. */
+  /** The huge page sizes that the kernel knows, in bytes, ascending; empty if none. */
   readonly hugePageSizes: readonly number[]
   /** What V8 allows in a WebAssembly memory. */
   readonly wasm: {
-    /** Bytes of a Wasm page: 65536. */
+    /** The size of a Wasm page, in bytes: 65536. */
     readonly pageSize: 65536
     /** The largest 32-bit memory, in Wasm pages. */
     readonly maxPages32: number
-    /** The largest 64-bit memory, in Wasm pages; 0 where this V8 has none. */
+    /** The largest 64-bit memory, in Wasm pages; 0 if this V8 has none. */
     readonly maxPages64: number
-    /** Bytes of address space that a 32-bit memory takes, guards included. */
+    /** The address space that a 32-bit memory takes, including guards, in bytes. */
     readonly reservationBytes32: number
-    /**
-     * Bytes of address space that a 64-bit memory takes, guards included; 0 where this V8 has none.
-     */
+    /** The address space that a 64-bit memory takes, including guards, in bytes; 0 if none. */
     readonly reservationBytes64: number
     /** Whether V8 guards memories with inaccessible pages (its trap handler). */
     readonly trapHandler: boolean
   }
   /** The process's address space. */
   readonly addressSpace: {
-    /** Bytes in all. */
+    /** Its size, in bytes. */
     readonly totalBytes: number
-    /** Bytes that nothing takes. */
+    /** The bytes that nothing takes. */
     readonly freeBytes: number
-    /** Bytes of the largest gap. */
+    /** The largest gap, in bytes. */
     readonly largestFreeBytes: number
   }
-  /**
-   * The limit on the process's address space (RLIMIT_AS, `ulimit -v`) in bytes; `Infinity` if there
-   * is none.
-   */
+  /** The limit on address space (RLIMIT_AS, `ulimit -v`), in bytes; `Infinity` if there is none. */
   readonly rlimitAddressSpaceBytes: number
   /** `vm.overcommit_memory`: 0 is `'heuristic'`, 1 `'always'`, 2 `'never'`. */
   readonly overcommit: 'heuristic' | 'always' | 'never'
   /**
-   * What survives an access that faults: see docs/faults.md. Asking installs the guard, as the
-   * first mapping or view does.
+   * How faulting accesses are handled: see docs/faults.md. Reading this installs the fault guard,
+   * as the first mapping or view does.
    */
   readonly faultGuard: {
     /**
-     * The handler for SIGSEGV and SIGBUS. `'first'`: the kernel calls ours first, and it hands on
-     * what is not its own. `'covered'`: another one was installed later (by another addon, or
-     * another copy of this package) and must hand on to ours. `'none'`: there is none, since
-     * `WASM_HOSTMAP_FAULT_GUARD` is `off` or `0` in the environment that the process started with,
-     * or it was refused; writes to read-only pages end the process.
+     * The handler for SIGSEGV and SIGBUS.
+     *
+     * - `'first'`: the kernel calls it first, and it passes on what is not its own.
+     * - `'covered'`: another one was installed later (by another addon or another copy of this
+     *   package) and must pass faults on.
+     * - `'none'`: `WASM_HOSTMAP_FAULT_GUARD` is `off` or `0` in the environment that the process
+     *   started with, or installing it failed. Writes to read-only pages end the process.
      */
     readonly handler: 'first' | 'covered' | 'none'
     /**
-     * Whether loads and stores of modules trap. If not, writes go to private pages and missing
-     * pages are zeros for them too.
+     * Whether faulting loads and stores of modules trap. If not, their writes go to private pages
+     * and they read zeros where data is missing.
      */
     readonly traps: boolean
-    /** Why there is no handler or no traps; `null` if there are both. */
+    /** Why there is no handler, or no traps; `null` if there are both. */
     readonly reason: string | null
   }
-  /** Memory mappings (VMAs) of the process. */
+  /** The process's memory mappings (VMAs). */
   readonly mapCount: {
     /** How many there are. */
     readonly used: number
@@ -2161,16 +2273,21 @@ export interface Limits {
     readonly limit: number
   }
   /**
-   * An estimate: how many more 32-bit guarded memories fit, by address space, RLIMIT_AS and
+   * An estimate of how many more 32-bit guarded memories fit, by address space, RLIMIT_AS and
    * mappings.
    */
   readonly guardedMemoriesLeft: number
 }
 
 /**
- * What this machine, process and V8 allow, now.
+ * Returns what this machine, process and V8 allow right now.
  *
- * @remarks Cost: reads `/proc/self/maps`, which grows with the number of mappings of the process.
- *   Not for hot paths.
+ * Reads the process's memory map, so don't call it on hot paths.
+ *
+ * @example
+ * ```js
+ * const { guardedMemoriesLeft, faultGuard } = limits()
+ * if (faultGuard.handler !== 'first') console.warn(faultGuard.reason)
+ * ```
  */
 export function limits(): Limits

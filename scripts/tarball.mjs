@@ -30,6 +30,7 @@ const TOP_LEVEL = new Set([
   'ARCHITECTURE.md',
   'docs/faults.md',
   'docs/internals.md',
+  'docs/performance.md',
   'Cargo.lock',
   'Cargo.toml',
   'LICENSE',
