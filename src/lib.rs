@@ -16,7 +16,8 @@
 //!  module/             modules: exports for the state that they hide
 //!  fault/              the fault guard: what a signal handler does about faults in mappings
 //!  access.rs           the access modes of mappings
-//!  error.rs            the one error type
+//!  error/              what can go wrong: causes, words and codes
+//!  diagnose.rs         why V8 or the kernel refused
 //!  ----------------------------------------------------------------------------------- system calls
 //!  sys/                the only callers of the kernel
 //! ```
@@ -34,6 +35,7 @@
 )]
 
 pub mod access;
+pub mod diagnose;
 pub mod error;
 pub mod fault;
 // The registration of its classes is left out of test builds, so they would be dead code there.

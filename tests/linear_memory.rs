@@ -64,7 +64,7 @@ fn nothing_is_mapped_outside_the_memory() {
     ] {
         let error =
             memory.map_at(reserved.place(), at, &pages, Access::Readonly, false).unwrap_err();
-        assert_eq!(error.code, Code::OutOfRange, "at {at}");
+        assert_eq!(error.code(), Code::OutOfRange, "at {at}");
     }
     assert!(reserved.is_guarded());
     memory
@@ -142,7 +142,7 @@ fn a_mapping_outlives_its_handles_as_long_as_its_memory_lives() {
     drop(memory);
     let memory = Memory::attach(reserved.place()).unwrap();
     let error = memory.map_at(reserved.place(), 0, &pages, Access::Readonly, false).unwrap_err();
-    assert_eq!(error.code, Code::Overlap);
+    assert_eq!(error.code(), Code::Overlap);
 }
 
 #[test]
@@ -153,8 +153,8 @@ fn a_memory_that_moved_is_noticed() {
     let region = region(1, 5);
     let pages = region.pages(PageAligned::ZERO, region.byte_length()).unwrap();
     let mapped = memory.map_at(here.place(), 0, &pages, Access::Readonly, false).unwrap();
-    assert_eq!(memory.unmap(there.place(), mapped).unwrap_err().code, Code::MemoryMoved);
-    assert_eq!(memory.sync(there.place()).unwrap_err().code, Code::MemoryMoved);
+    assert_eq!(memory.unmap(there.place(), mapped).unwrap_err().code(), Code::MemoryMoved);
+    assert_eq!(memory.sync(there.place()).unwrap_err().code(), Code::MemoryMoved);
     assert_eq!(here.read(0), 5);
 }
 
@@ -246,9 +246,9 @@ proptest! {
                             }
                             live.push((mapped, first, size));
                         }
-                        Err(error) if first + size > model.len() => prop_assert_eq!(error.code, Code::OutOfRange),
-                        Err(error) if taken => prop_assert_eq!(error.code, Code::Overlap),
-                        Err(error) => prop_assert!(injected && error.sys.is_some(), "{}", error),
+                        Err(error) if first + size > model.len() => prop_assert_eq!(error.code(), Code::OutOfRange),
+                        Err(error) if taken => prop_assert_eq!(error.code(), Code::Overlap),
+                        Err(error) => prop_assert!(injected && error.sys().is_some(), "{}", error),
                     }
                 }
                 Step::MapFree { region, access } => {
@@ -269,7 +269,7 @@ proptest! {
                             let (start, end) = (before as u64 * page_bytes(), model.len() as u64 * page_bytes());
                             memory.add_free_space(reserved.place(), start, end).unwrap();
                         }
-                        Err(error) => prop_assert!(injected && error.sys.is_some(), "{}", error),
+                        Err(error) => prop_assert!(injected && error.sys().is_some(), "{}", error),
                     }
                 }
                 Step::Unmap { nth } if !live.is_empty() => {
@@ -280,7 +280,7 @@ proptest! {
                             model[first..first + size].fill(Page::Own(0));
                             live.remove(nth % live.len());
                         }
-                        Err(error) => prop_assert!(injected && error.sys.is_some(), "{}", error),
+                        Err(error) => prop_assert!(injected && error.sys().is_some(), "{}", error),
                     }
                 }
                 Step::Unmap { .. } => {}

@@ -76,7 +76,7 @@ fn a_cancelled_load_gives_nothing() {
     let progress = LoadProgress::default();
     progress.cancelled.store(true, Ordering::Relaxed);
     assert_eq!(
-        load(&file.0, Part::default(), None, PageKind::Ordinary, &progress).unwrap_err().code,
+        load(&file.0, Part::default(), None, PageKind::Ordinary, &progress).unwrap_err().code(),
         Code::Aborted
     );
 }
@@ -103,7 +103,7 @@ fn views_are_the_regions_bytes_until_it_is_sealed() {
 #[test]
 fn what_is_no_file_is_refused() {
     let _serial = support::serial();
-    let code = |result: Result<Region, wasm_hostmap::error::Error>| result.unwrap_err().code;
+    let code = |result: Result<Region, wasm_hostmap::error::Error>| result.unwrap_err().code();
     let open = |path: &str| Region::open(path.as_ref(), Part::default(), false);
     assert_eq!(code(open("/")), Code::NotAFile);
     assert_eq!(code(open("/dev/null")), Code::NotAFile);
@@ -139,7 +139,7 @@ fn a_file_that_shrank_is_not_mapped() {
     let file = Temp::new("shrunk", &vec![1; usize::try_from(4 * page_bytes()).unwrap()]);
     let region = Region::open(&file.0, Part::default(), false).unwrap();
     std::fs::File::options().write(true).open(&file.0).unwrap().set_len(page_bytes()).unwrap();
-    assert_eq!(region.view(0, 2 * page_bytes()).unwrap_err().code, Code::FileShrunk);
+    assert_eq!(region.view(0, 2 * page_bytes()).unwrap_err().code(), Code::FileShrunk);
     assert!(region.view(0, page_bytes()).is_ok());
 }
 
@@ -174,7 +174,7 @@ mod injected {
                     .err()
                     .unwrap_or_else(|| panic!("{call}, {before} calls before, did not count"));
                 assert_eq!(
-                    error.sys.map(|sys| (sys.syscall, sys.errno)),
+                    error.sys().map(|sys| (sys.syscall, sys.errno)),
                     Some((*call, Errno::EIO))
                 );
                 assert_eq!((open_fds(), file_area_count()), (fds, maps), "after {call}");
@@ -215,7 +215,7 @@ mod injected {
         let view = region.view(0, 100).unwrap();
         let here = Some(std::thread::current().id());
         inject::arm("fcntl", 0, libc::EIO, here);
-        assert_eq!(region.seal().unwrap_err().sys.unwrap().errno, Errno::EIO);
+        assert_eq!(region.seal().unwrap_err().sys().unwrap().errno, Errno::EIO);
         // SAFETY: the view is writable and lives.
         unsafe { std::ptr::write_volatile(view.address() as *mut u8, 42) };
         let second = region.view(0, 1).unwrap();

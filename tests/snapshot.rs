@@ -72,16 +72,16 @@ impl One {
             .collect();
         let place = self.reserved.place();
         let snapshot =
-            self.memory.capture(place, "test", &regions, settings).map_err(|error| error.code)?;
-        snapshot.finish(About::default(), None).map_err(|error| error.code)?;
+            self.memory.capture(place, "test", &regions, settings).map_err(|error| error.code())?;
+        snapshot.finish(About::default(), None).map_err(|error| error.code())?;
         Ok(snapshot)
     }
 
     /// As GuardedMemory does.
     fn try_restore(&self, snapshot: &Snapshot) -> Result<(), Code> {
         let place = self.reserved.place();
-        if !self.memory.restore(place, snapshot).map_err(|error| error.code)? {
-            self.memory.lay(place, Some(snapshot), 0).map_err(|error| error.code)?;
+        if !self.memory.restore(place, snapshot).map_err(|error| error.code())? {
+            self.memory.lay(place, Some(snapshot), 0).map_err(|error| error.code())?;
         }
         Ok(())
     }
@@ -92,8 +92,8 @@ impl One {
 
     fn try_reset(&self, keep: u64) -> Result<(), Code> {
         let place = self.reserved.place();
-        if !self.memory.reset(place, keep).map_err(|error| error.code)? {
-            self.memory.lay(place, None, keep).map_err(|error| error.code)?;
+        if !self.memory.reset(place, keep).map_err(|error| error.code())? {
+            self.memory.lay(place, None, keep).map_err(|error| error.code())?;
         }
         Ok(())
     }
@@ -558,7 +558,7 @@ fn written_pages_outside_of_private_mappings_are_refused() {
         let loaded = Snapshot::load(&file.0, KEEP_ALL, &AtomicBool::new(false)).unwrap().snapshot;
         let mut kept = snapshot.mappings().to_vec();
         change(&mut kept[0]);
-        loaded.set_mappings(kept).err().map(|error| error.code)
+        loaded.set_mappings(kept).err().map(|error| error.code())
     };
     assert_eq!(refusal(&|_| ()), None);
     assert_eq!(refusal(&|kept| kept.access = Access::Shared), Some(Code::SnapshotInvalid));
@@ -640,7 +640,7 @@ fn a_save_follows_links_but_not_those_of_others_where_all_may_put_some() {
     let save = |name: &str| {
         snapshot
             .save(&at(name), &Mac::default(), &AtomicBool::new(false))
-            .map_err(|error| error.code)
+            .map_err(|error| error.code())
     };
     std::fs::write(at("target"), "precious").unwrap();
     symlink("target", at("link")).unwrap();
@@ -672,8 +672,8 @@ fn a_load_can_be_cancelled_and_a_sealed_memfd_of_others_is_none() {
     let file = Temp::new("saved", &[]);
     snapshot.save(&file.0, &Mac::default(), &AtomicBool::new(false)).unwrap();
     let cancel = AtomicBool::new(true);
-    assert_eq!(Snapshot::load(&file.0, KEEP_ALL, &cancel).unwrap_err().code, Code::Aborted);
-    assert_eq!(snapshot.save(&file.0, &Mac::default(), &cancel).unwrap_err().code, Code::Aborted);
+    assert_eq!(Snapshot::load(&file.0, KEEP_ALL, &cancel).unwrap_err().code(), Code::Aborted);
+    assert_eq!(snapshot.save(&file.0, &Mac::default(), &cancel).unwrap_err().code(), Code::Aborted);
     let loaded = Snapshot::load(&file.0, KEEP_ALL, &AtomicBool::new(false)).unwrap().snapshot;
     loaded.set_mappings(Vec::new()).unwrap();
     let other = One::new(64);
@@ -682,10 +682,12 @@ fn a_load_can_be_cancelled_and_a_sealed_memfd_of_others_is_none() {
     let foreign = region(4, 0);
     foreign.seal().unwrap();
     assert_eq!(
-        Snapshot::from_fd(foreign.duplicate_fd().unwrap().as_raw_fd(), KEEP_ALL).unwrap_err().code,
+        Snapshot::from_fd(foreign.duplicate_fd().unwrap().as_raw_fd(), KEEP_ALL)
+            .unwrap_err()
+            .code(),
         Code::SnapshotInvalid
     );
-    assert_eq!(Snapshot::from_fd(-1, KEEP_ALL).unwrap_err().code, Code::OpenFailed);
+    assert_eq!(Snapshot::from_fd(-1, KEEP_ALL).unwrap_err().code(), Code::OpenFailed);
 }
 
 /// Runs one of the tests below in a process of its own, for what lasts as long as the process does.

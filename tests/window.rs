@@ -62,7 +62,7 @@ impl One {
         let shown = region.pages(pages(page), byte_length).unwrap();
         match self.memory.slide(self.reserved.place(), self.window, Some((&shown, access))) {
             Ok(there) => assert!(there),
-            Err(error) => return Err(error.code),
+            Err(error) => return Err(error.code()),
         }
         Ok(())
     }
@@ -184,11 +184,11 @@ fn a_mapping_is_no_window() {
     let region = memfd(0, 2);
     let whole = region.pages(PageAligned::ZERO, region.byte_length()).unwrap();
     let mapped = memory.map_at(reserved.place(), 0, &whole, Access::Readonly, false).unwrap();
-    assert_eq!(memory.slide(reserved.place(), mapped, None).unwrap_err().code, Code::Internal);
+    assert_eq!(memory.slide(reserved.place(), mapped, None).unwrap_err().code(), Code::Internal);
     assert_eq!(reserved.read(0), fill_of(0, 0));
     let error =
         memory.window_at(reserved.place(), 0, kind(1, Access::Readonly, Tail::Zeros)).unwrap_err();
-    assert_eq!(error.code, Code::Overlap);
+    assert_eq!(error.code(), Code::Overlap);
 }
 
 #[test]
@@ -328,7 +328,7 @@ fn a_region_can_be_sealed_once_no_window_shows_it_shared() {
     let it = One::new(kind(4, Access::Shared, Tail::Zeros));
     it.slide(&region, 0, 4, Access::Shared).unwrap();
     it.write(0, 99);
-    assert_eq!(region.seal().unwrap_err().code, Code::RegionBusy);
+    assert_eq!(region.seal().unwrap_err().code(), Code::RegionBusy);
     it.slide(&region, 4, 4, Access::Shared).unwrap();
     it.slide(&region, 0, 4, Access::Private).unwrap();
     it.write(0, 98);

@@ -375,13 +375,13 @@ impl Model {
 
     fn check_refusal(&self, error: &Error, at: Option<(usize, usize)>, injected: bool) -> Checked {
         // The kernel is asked before the place is looked at, or after.
-        if injected && error.sys.is_some() {
+        if injected && error.sys().is_some() {
             return Ok(());
         }
         let Some((first, size)) = at else { panic!("{error}") };
         let expected =
             if first + size > self.pages.len() { Code::OutOfRange } else { Code::Overlap };
-        prop_assert!(self.is_taken(first, size) && error.code == expected, "{}", error);
+        prop_assert!(self.is_taken(first, size) && error.code() == expected, "{}", error);
         Ok(())
     }
 
@@ -401,7 +401,7 @@ impl Model {
                 self.live.push(Live { mapped, first: at, size, window: None });
                 self.show(at, region, 0, size, access);
             }
-            Err(error) if error.code == Code::RegionReadonly => {
+            Err(error) if error.code() == Code::RegionReadonly => {
                 prop_assert!(access == 2 && !self.ground.is_writable(region));
             }
             Err(error) => self.check_refusal(&error, Some((at, size)), injected)?,
@@ -442,7 +442,7 @@ impl Model {
                     self.show(first, region, from, count, access);
                 }
             }
-            Err(error) if error.sys.is_some() => {
+            Err(error) if error.sys().is_some() => {
                 prop_assert!(injected, "{}", error);
                 // What it did before, or the beginning of it.
                 let entries = self.memory.entries().unwrap();
@@ -459,7 +459,7 @@ impl Model {
             Err(error) => {
                 let (region, _, access) = to.unwrap();
                 let allowed = access == before.access || before.access == 2 || access == 0;
-                match error.code {
+                match error.code() {
                     Code::InvalidValue => prop_assert!(!allowed),
                     code => {
                         prop_assert_eq!(code, Code::RegionReadonly);
@@ -484,7 +484,7 @@ impl Model {
                         self.pages[first..first + size].fill(Page::Own([0, 0]));
                         self.live.remove(index);
                     }
-                    Err(error) => prop_assert!(injected && error.sys.is_some(), "{}", error),
+                    Err(error) => prop_assert!(injected && error.sys().is_some(), "{}", error),
                 }
             }
             Step::Slide { nth, region, first, byte_length, access } => {

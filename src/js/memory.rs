@@ -10,7 +10,8 @@ use super::task::{Job, NativeTask};
 use super::window::to_number;
 use super::{bytes_of, from_count, internal, to_count};
 use crate::access::Access;
-use crate::error::{Code, Error};
+use crate::diagnose;
+use crate::error::{Code, Error, MemoryError};
 use crate::memory::{self, MapBefore, Mapped, Memory, Place, Reservation};
 use crate::region::LoadProgress;
 use crate::sys::alloc;
@@ -99,7 +100,12 @@ pub fn may_be_linear(env: Env, array: Unknown<'_>) -> napi::Result<bool> {
 /// The error for a memory that V8 could not make or grow, with the cause that was found.
 #[napi(catch_unwind)]
 pub fn why_refused(what: String, reservation_bytes: f64, commit_bytes: f64) -> napi::Result<()> {
-    Err(memory::why_refused(&what, to_count(reservation_bytes)?, to_count(commit_bytes)?).into())
+    let asked = (to_count(reservation_bytes)?, to_count(commit_bytes)?);
+    Err(Error::from(match diagnose::v8_memory(asked.0, asked.1) {
+        Ok(cause) => MemoryError::V8Refused { what, refused: cause.into() },
+        Err(sys) => MemoryError::V8RefusedUnseen { what, refused: sys.into() },
+    })
+    .into())
 }
 
 /// A number that tells a memory's address, to find a memory again by a new buffer.

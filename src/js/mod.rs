@@ -18,7 +18,7 @@ mod task;
 mod wait;
 mod window;
 
-use crate::error::{Code, Error};
+use crate::error::Error;
 use napi::bindgen_prelude::{JsValue, Unknown};
 use napi::{Env, sys};
 
@@ -26,15 +26,15 @@ use napi::{Env, sys};
 /// then the message.
 impl From<Error> for napi::Error {
     fn from(error: Error) -> Self {
-        let (syscall, errno) = error.sys.map_or(("-", 0), |sys| (sys.syscall, sys.errno as i32));
-        let head = format!("{} {syscall} {errno}", error.code.as_str());
-        Self::new(napi::Status::GenericFailure, format!("{head}\n{}", error.message))
+        let (syscall, errno) = error.sys().map_or(("-", 0), |sys| (sys.syscall, sys.errno as i32));
+        let head = format!("{} {syscall} {errno}", error.code().as_str());
+        Self::new(napi::Status::GenericFailure, format!("{head}\n{error}"))
     }
 }
 
 /// A defect: lib/ passed what it should have refused.
-fn internal(message: &str) -> Error {
-    Error::new(Code::Internal, message)
+fn internal(message: &'static str) -> Error {
+    Error::Defect(message)
 }
 
 /// A count or offset. JavaScript's numbers hold whole ones up to 2^53.

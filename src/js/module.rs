@@ -2,7 +2,7 @@
 
 use super::task::{Job, NativeTask};
 use super::{bytes_of, internal};
-use crate::error::{Code, Error};
+use crate::error::{Error, ModuleError};
 use crate::module::{self, Added, Exposed, Few, Instrumented, Report};
 use crate::sys::to_usize;
 use napi::Env;
@@ -104,11 +104,8 @@ pub fn read_report(env: Env, section: Unknown<'_>) -> napi::Result<Option<Native
 /// For another thread.
 fn copy_of(bytes: &[u8]) -> Result<Vec<u8>, Error> {
     let mut copy = Vec::new();
-    copy.try_reserve_exact(bytes.len()).map_err(|_| {
-        let message =
-            format!("there is no memory for a copy of the module's {} bytes", bytes.len());
-        Error::new(Code::OutOfMemory, message)
-    })?;
+    copy.try_reserve_exact(bytes.len())
+        .map_err(|_| ModuleError::NoMemoryForCopy { byte_length: bytes.len() })?;
     copy.extend_from_slice(bytes);
     Ok(copy)
 }

@@ -64,6 +64,7 @@ use crate::memory::table::{Entry, MappingTable};
 use crate::region::thp;
 use crate::region::{Region, RegionPages, keep_out_of_dumps};
 use crate::snapshot::{Content, Laid};
+use crate::sys::SysResult;
 use crate::sys::alloc;
 use crate::sys::checked_fd::CheckedFd;
 use crate::sys::clock;
@@ -72,7 +73,6 @@ use crate::sys::mmap::{self, Advice, Pages};
 use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan, WASM_PAGE_BYTES, host_page_bytes};
 use crate::sys::process_map;
 use crate::sys::vma_budget::{VMAS_OF_A_MAPPING, VMAS_OF_A_MEMORY, VmaClaim};
-use crate::sys::{SysResult, limits};
 use crate::window::Window;
 use nix::errno::Errno;
 use std::collections::BTreeMap;
@@ -1131,66 +1131,4 @@ fn protect_again(shared: &Shared, state: &mut State, place: Place) {
     }
     // One that failed is tried again at the next call.
     state.protected_length = if all { place.byte_length } else { PageAligned::ZERO };
-}
-
-/// Why V8 could not allocate or grow a memory, of which it says nothing: looks at every limit that
-/// is known to bind. `reservation_bytes` is the address space that was to be reserved (0 when a
-/// memory grows), `commit_bytes` what was to be made accessible.
-pub fn why_refused(what: &str, reservation_bytes: u64, commit_bytes: u64) -> Error {
-    let space = match limits::address_space() {
-        Ok(space) => space,
-        Err(sys) => {
-            return Error::from_sys(
-                Code::MemoryRefused,
-                format!("{what}; the cause can't be looked for"),
-                sys,
-            );
-        }
-    };
-    let asked = reservation_bytes.max(1);
-    let error = |code, cause: String| Error::new(code, format!("{what}: {cause}"));
-    if let Ok(Some(limit)) = limits::rlimit_address_space()
-        && reservation_bytes > limit.saturating_sub(space.mapped_bytes)
-    {
-        let cause = format!(
-            "a memory reserves {reservation_bytes} bytes of address space, and the process has {} of the {limit} that RLIMIT_AS allows; raise `ulimit -v`",
-            space.mapped_bytes
-        );
-        return error(Code::RlimitAddressSpace, cause);
-    }
-    let most = limits::max_map_count();
-    // A new memory takes up to three VMAs, a growing one up to one more.
-    if space.area_count.saturating_add(3) >= most {
-        let cause = format!(
-            "the process has {} of {most} memory mappings; unmap some, or raise vm.max_map_count",
-            space.area_count
-        );
-        return error(Code::MapCount, cause);
-    }
-    // V8 asks for a Wasm page more than it keeps, to align the base.
-    if reservation_bytes > 0
-        && reservation_bytes.saturating_add(WASM_PAGE_BYTES) > space.largest_free_bytes
-    {
-        let cause = format!(
-            "each memory reserves {reservation_bytes} bytes of address space; of {} bytes, reservations hold {}, about {} of them, and the largest gap is {}; drop memories that are done with and let them be collected, or use several processes",
-            space.total_bytes,
-            space.inaccessible_bytes,
-            space.inaccessible_bytes.checked_div(asked).unwrap_or(0),
-            space.largest_free_bytes
-        );
-        return error(Code::AddressSpace, cause);
-    }
-    if limits::overcommit() == limits::Overcommit::Never
-        && limits::commit_left_bytes().is_some_and(|left| commit_bytes > left)
-    {
-        let cause = format!(
-            "{commit_bytes} bytes are to be committed and vm.overcommit_memory is 2; set it to 0 or 1, or raise vm.overcommit_ratio"
-        );
-        return error(Code::Overcommit, cause);
-    }
-    error(
-        Code::MemoryRefused,
-        "no limit of address space, RLIMIT_AS, memory mappings or overcommit was found that explains it"
-            .to_owned(),
-    )
 }

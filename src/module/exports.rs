@@ -4,7 +4,7 @@
 use super::parse::Parsed;
 use super::report::Added;
 use super::{MOST_ADDED, PREFIX, push, reserve, slice};
-use crate::error::{Code, Error, Result};
+use crate::error::{ModuleError, Result};
 use wasm_encoder::Encode;
 use wasmparser::ExternalKind;
 
@@ -133,12 +133,7 @@ impl<'a> Exports<'a> {
     /// Adds an export, of the kind and index that go with it. Gives its name.
     pub(super) fn add(&mut self, mut added: Added) -> Result<String> {
         if self.added.len() >= MOST_ADDED as usize {
-            return Err(Error::new(
-                Code::UnsuitableModule,
-                format!(
-                    "the module hides more than {MOST_ADDED} mutable globals and tables, and each would become an export: more than V8 takes; pass a module that keeps its state in memory"
-                ),
-            ));
+            return Err(ModuleError::HidesTooMuch { most: MOST_ADDED }.into());
         }
         let mut name = added.name();
         while self.is_taken(&name) {

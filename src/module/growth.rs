@@ -24,7 +24,7 @@ use super::exports::{Exports, Kind};
 use super::parse::Parsed;
 use super::report::Import;
 use super::{PREFIX, expose_state, reserve};
-use crate::error::{Code, Error, Result};
+use crate::error::{Error, ModuleError, Result};
 use wasm_encoder::reencode::{self, Reencode, utils};
 use wasm_encoder::{
     BlockType, CodeSection, EntityType, ExportKind, ExportSection, Function, FunctionSection,
@@ -63,13 +63,13 @@ pub fn instrument_growth(bytes: &[u8]) -> Result<Instrumented> {
     let module = Parsed::read(bytes)?;
     let import_module = free_module(&module)?;
     if module.unread_code {
-        return Err(unsuitable("some of its code can't be read, and may grow memories"));
+        return Err(ModuleError::UnreadCode.into());
     }
     let Some(type_count) = module.type_count() else {
-        return Err(unsuitable("some of its types can't be read"));
+        return Err(ModuleError::UnreadTypes.into());
     };
     if module.effects.grown.len() > MOST_GROWN {
-        return Err(unsuitable("its code grows more memories than any process could have"));
+        return Err(ModuleError::GrowsTooMany.into());
     }
     let memories = grown_memories(&module, &Exports::all_of(bytes, &module)?)?;
     if memories.is_empty() {
@@ -105,9 +105,7 @@ fn grown_memories(module: &Parsed<'_>, exports: &Exports<'_>) -> Result<Vec<Grow
     for &index in &module.effects.grown {
         let at = index as usize;
         let Some(&is_64) = module.memories_64.get(at) else {
-            return Err(unsuitable(&format!(
-                "its code grows memory {index}, which it doesn't have"
-            )));
+            return Err(ModuleError::GrowsNone { index }.into());
         };
         let own = exports.own_name(Kind::Memory, index).map(str::to_owned);
         let added = own.is_none();
@@ -148,10 +146,6 @@ fn first_free(name: &str, is_taken: impl Fn(&str) -> bool) -> String {
     free
 }
 
-fn unsuitable(why: &str) -> Error {
-    Error::new(Code::UnsuitableModule, format!("growth can't be watched in the module: {why}"))
-}
-
 type Outcome<T> = std::result::Result<T, reencode::Error<Error>>;
 
 impl From<reencode::Error<Error>> for Error {
@@ -159,7 +153,7 @@ impl From<reencode::Error<Error>> for Error {
         match error {
             reencode::Error::ParseError(error) => error.into(),
             reencode::Error::UserError(error) => error,
-            other => unsuitable(&other.to_string()),
+            other => ModuleError::NotRewritten { why: other.to_string() }.into(),
         }
     }
 }
@@ -257,7 +251,7 @@ impl Reencode for Rewrite<'_> {
         if function < self.imported {
             return Ok(function);
         }
-        let too_large = || reencode::Error::UserError(unsuitable("it has too many functions"));
+        let too_large = || reencode::Error::UserError(ModuleError::TooManyFunctions.into());
         function.checked_add(self.added()).ok_or_else(too_large)
     }
 
@@ -267,7 +261,7 @@ impl Reencode for Rewrite<'_> {
         };
         let at = self.memories.binary_search_by_key(&mem, |memory| memory.index).ok();
         let at = at.and_then(|at| u32::try_from(at).ok());
-        let missing = || reencode::Error::UserError(unsuitable("it was not read as it is"));
+        let missing = || reencode::Error::UserError(ModuleError::ReadTwice.into());
         Ok(Instruction::Call(self.own_function(at.ok_or_else(missing)?)))
     }
 

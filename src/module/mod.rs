@@ -32,7 +32,7 @@ mod tests;
 pub use growth::{GrownMemory, Instrumented, instrument_growth};
 pub use report::{Added, Few, Memory, Report, Segment, Unreadable, What};
 
-use crate::error::{Code, Error, Result};
+use crate::error::{Error, ModuleError, Result};
 use crate::sys::inject;
 use exports::Exports;
 use nix::errno::Errno;
@@ -114,8 +114,7 @@ const PER_SECTION: usize = 6;
 
 fn write_section(out: &mut Vec<u8>, id: u8, parts: &[&[u8]]) -> Result<()> {
     let length = parts.iter().map(|part| part.len()).fold(0, usize::saturating_add);
-    let length_field = u32::try_from(length)
-        .map_err(|_| Error::new(Code::InvalidValue, "a section of more than 4 GiB"))?;
+    let length_field = u32::try_from(length).map_err(|_| ModuleError::SectionTooLong)?;
     // Grows only where the first guess was too low: lengths may be written longer here than there.
     if out.capacity().saturating_sub(out.len()) < length.saturating_add(PER_SECTION) {
         reserve(out, length.saturating_add(PER_SECTION))?;
@@ -130,8 +129,8 @@ fn write_section(out: &mut Vec<u8>, id: u8, parts: &[&[u8]]) -> Result<()> {
 
 /// Room for so many more items: what a module asks for may be more than there is.
 fn reserve<T>(list: &mut Vec<T>, more: usize) -> Result<()> {
-    inject::trip("malloc").map_err(|sys| no_memory(sys.errno))?;
-    list.try_reserve(more).map_err(|_| no_memory(Errno::ENOMEM))
+    inject::trip("malloc").map_err(|sys| ModuleError::NoMemory { errno: sys.errno })?;
+    list.try_reserve(more).map_err(|_| ModuleError::NoMemory { errno: Errno::ENOMEM }.into())
 }
 
 /// Appends an item.
@@ -149,24 +148,17 @@ fn room_for(byte_length: usize, times: usize) -> Result<()> {
     reserve(&mut Vec::<u8>::new(), byte_length.saturating_mul(times))
 }
 
-fn no_memory(errno: Errno) -> Error {
-    let what = "there is no memory for what is known of the module";
-    Error::new(Code::OutOfMemory, format!("{what} ({errno:?}); free memory, or raise the limit"))
-}
-
 fn slice<'a>(bytes: &'a [u8], range: &Range<u64>) -> Result<&'a [u8]> {
     let start = usize::try_from(range.start).ok();
     let end = usize::try_from(range.end).ok();
-    start.zip(end).and_then(|(start, end)| bytes.get(start..end)).ok_or_else(|| {
-        Error::new(Code::InvalidValue, format!("{CANT_READ}: a section ends past its end"))
-    })
+    start
+        .zip(end)
+        .and_then(|(start, end)| bytes.get(start..end))
+        .ok_or(ModuleError::CutSection.into())
 }
-
-const CANT_READ: &str = "the bytes are no WebAssembly module that can be read";
 
 impl From<wasmparser::Error> for Error {
     fn from(error: wasmparser::Error) -> Self {
-        let (what, at) = (error.message(), error.offset());
-        Self::new(Code::InvalidValue, format!("{CANT_READ}: {what}, at byte {at}"))
+        ModuleError::Unreadable { what: error.message().to_owned(), at: error.offset() }.into()
     }
 }

@@ -4,8 +4,8 @@
 use super::effects::Effects;
 use super::growth::IMPORT_MODULE;
 use super::report::Memory;
-use super::{CANT_READ, Report, SECTION, Segment, limits, push, room_for};
-use crate::error::{Code, Error, Result};
+use super::{Report, SECTION, Segment, limits, push, room_for};
+use crate::error::{ModuleError, Result};
 use std::ops::Range;
 use wasmparser::{
     AbstractHeapType, CompositeInnerType, ConstExpr, DataKind, ElementItems, ElementKind, Encoding,
@@ -217,8 +217,7 @@ impl<'a> Parsed<'a> {
                 self.known = Report::decode(custom.data());
             }
             Payload::Version { encoding: Encoding::Component, .. } => {
-                let why = "it is a component; pass one of its core modules";
-                return Err(Error::new(Code::InvalidValue, format!("{CANT_READ}: {why}")));
+                return Err(ModuleError::Component.into());
             }
             _ => {}
         }
@@ -346,13 +345,11 @@ impl<'a> Parsed<'a> {
     }
 }
 
-fn at_most(what: &str, count: u32, limit: u32) -> Result<()> {
+fn at_most(things: &'static str, count: u32, limit: u32) -> Result<()> {
     if count <= limit {
         return Ok(());
     }
-    let message =
-        format!("{CANT_READ}: it has {count} {what}, and no engine takes more than {limit}");
-    Err(Error::new(Code::InvalidValue, message))
+    Err(ModuleError::TooMany { things, count, limit }.into())
 }
 
 fn is_report(payload: &Payload<'_>) -> bool {

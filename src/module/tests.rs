@@ -1,4 +1,5 @@
 use super::*;
+use crate::error::Code;
 use proptest::prelude::*;
 use wasm_encoder::CustomSection;
 use wasmparser::{ExternalKind, Parser, Payload};
@@ -283,9 +284,9 @@ fn a_forged_report_changes_nothing() {
 #[test]
 fn errors_say_where() {
     let message = |bytes: &[u8]| {
-        let Error { code, message, .. } = expose_state(bytes).unwrap_err();
-        assert_eq!(code, Code::InvalidValue);
-        message
+        let error = expose_state(bytes).unwrap_err();
+        assert_eq!(error.code(), Code::InvalidValue);
+        error.to_string()
     };
     assert!(message(b"").ends_with("at byte 0"));
     assert!(message(b"(module)").contains("at byte 0"));
@@ -360,15 +361,15 @@ fn many(section: u8, count: u32, entry: &[u8]) -> Vec<u8> {
 fn what_no_engine_takes_is_refused_before_it_is_believed() {
     let global = [0x7f, 1, 0x41, 0, 0x0b];
     for (section, entry) in [(6, &global[..]), (2, &[0, 0, 3, 0x7f, 1]), (4, &[0x70, 0, 0])] {
-        let Error { code, message, .. } =
-            expose_state(&many(section, 1_000_001, entry)).unwrap_err();
-        assert_eq!(code, Code::InvalidValue);
+        let error = expose_state(&many(section, 1_000_001, entry)).unwrap_err();
+        assert_eq!(error.code(), Code::InvalidValue);
+        let message = error.to_string();
         assert!(message.contains("1000001") && message.contains("no engine"), "{message}");
     }
     // A count with nothing behind it.
     let mut bytes = HEADER.to_vec();
     write_section(&mut bytes, 6, &[&[0xff, 0xff, 0xff, 0xff, 0x0f]]).unwrap();
-    assert!(expose_state(&bytes).unwrap_err().message.contains("4294967295 globals"));
+    assert!(expose_state(&bytes).unwrap_err().to_string().contains("4294967295 globals"));
 }
 
 #[test]
@@ -377,8 +378,9 @@ fn no_more_exports_are_added_than_each_v8_takes() {
     let exposed = expose_state(&many(6, MOST_ADDED, &global)).unwrap();
     assert_eq!(exposed.report.export_count, MOST_ADDED);
     assert_eq!(expose_state(&exposed.bytes).unwrap(), exposed);
-    let Error { code, message, .. } = expose_state(&many(6, MOST_ADDED + 1, &global)).unwrap_err();
-    assert_eq!(code, Code::UnsuitableModule);
+    let error = expose_state(&many(6, MOST_ADDED + 1, &global)).unwrap_err();
+    assert_eq!(error.code(), Code::UnsuitableModule);
+    let message = error.to_string();
     assert!(message.contains("100000"), "{message}");
 }
 
@@ -396,7 +398,7 @@ fn memory_that_is_not_there_is_an_error_at_each_step() {
             assert_eq!(result.unwrap().0, expose_state(&bytes).unwrap());
             break;
         }
-        assert_eq!(result.unwrap_err().code, Code::OutOfMemory);
+        assert_eq!(result.unwrap_err().code(), Code::OutOfMemory);
     }
 }
 
@@ -498,7 +500,7 @@ fn exposing_and_growth_go_together_in_both_orders() {
 
 #[test]
 fn growth_that_cannot_be_watched_is_refused() {
-    let code_of = |bytes: &[u8]| instrument_growth(bytes).unwrap_err().code;
+    let code_of = |bytes: &[u8]| instrument_growth(bytes).unwrap_err().code();
     let mut unread = wasm("(module (memory 1) (func (drop (i32.const 99))))");
     let at = unread.windows(2).rposition(|pair| pair == [0x41, 0xe3]).unwrap();
     unread[at] = 0x27;

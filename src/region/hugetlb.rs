@@ -178,7 +178,7 @@ fn refused(byte_length: u64, sys: SysError) -> Error {
         }
         _ => return Error::from_sys(Code::OutOfMemory, what, sys),
     };
-    Error { sys: Some(sys), ..Error::new(Code::OutOfMemory, format!("{what}: {why}")) }
+    Error::new(Code::OutOfMemory, format!("{what}: {why}")).with_sys(sys)
 }
 
 /// The block of whole huge pages that holds an address.

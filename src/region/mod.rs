@@ -244,10 +244,10 @@ impl Region {
             is_memfd: is_memfd && !is_huge,
         };
         let trial = Mmap::new(first, trial).map_err(|sys| match sys.errno {
-            Errno::ENODEV | Errno::EINVAL | Errno::EIO | Errno::EACCES | Errno::EPERM => Error {
-                sys: Some(sys),
-                ..Error::new(Code::NotAFile, format!("{what}: it can't be mapped ({sys})"))
-            },
+            Errno::ENODEV | Errno::EINVAL | Errno::EIO | Errno::EACCES | Errno::EPERM => {
+                let message = format!("{what}: it can't be mapped ({sys})");
+                Error::new(Code::NotAFile, message).with_sys(sys)
+            }
             _ => refused(sys),
         })?;
         // V8 makes all of a memory writable when it grows, and ends the process if it can't; a
@@ -263,7 +263,7 @@ impl Region {
             let message = format!(
                 "{what}: its pages can be mapped for reading only ({sys}), so that a memory with them could not grow; copy it with HostRegion.load, or read it and use HostRegion.copyFrom"
             );
-            return Err(Error { sys: Some(sys), ..Error::new(Code::NotAFile, message) });
+            return Err(Error::new(Code::NotAFile, message).with_sys(sys));
         }
         // By what the kernel's map shows, mappings are known again. On overlayfs before kernel 6.8
         // fstat says something else.
@@ -1131,7 +1131,7 @@ pub(crate) fn not_opened(path: &Path, what: String, sys: SysError) -> Error {
         }
         _ => return error,
     };
-    Error { message: format!("{}{remedy}", error.message), ..error }
+    error.reworded(|error| format!("{error}{remedy}"))
 }
 
 fn check_kind(kind: FileKind, what: &str) -> Result<()> {

@@ -330,7 +330,7 @@ pub fn receive<T>(token: &Token, make: Make<'_, T>) -> Result<T> {
         // The sharer knows better than its descriptors how an offer ended, and may send what can't
         // be opened.
         Err(error)
-            if !matches!(error.code, Code::ShareUsed | Code::FileShrunk)
+            if !matches!(error.code(), Code::ShareUsed | Code::FileShrunk)
                 && !token.socket.is_empty() =>
         {
             error
@@ -365,7 +365,7 @@ fn receive_here<T>(terms: &Terms, make: Make<'_, T>) -> Option<Result<T>> {
         Ok(made)
     };
     let received = take();
-    if matches!(&received, Ok(_) | Err(Error { code: Code::ShareUsed, .. })) {
+    if received.as_ref().map_or_else(|error: &Error| error.code() == Code::ShareUsed, |_| true) {
         offers.end(terms.nonce, End::Used);
     }
     Some(received)
@@ -476,7 +476,7 @@ pub fn end(nonce: Nonce) -> bool {
     let offers = offers.get();
     // Claimed, so that nobody does who has opened the proof and the file by now. One that can't be
     // is lost to all.
-    let is_used = |offer: &Offer| matches!(offer.claim(), Err(Error { code: Code::ShareUsed, .. }));
+    let is_used = |offer: &Offer| offer.claim().is_err_and(|error| error.code() == Code::ShareUsed);
     let was_open = offers.open.get(&nonce).is_some_and(|offer| !is_used(offer));
     let end = if was_open { End::Closed } else { End::Used };
     offers.end(nonce, end).is_some() && was_open
@@ -602,7 +602,7 @@ mod tests {
             let receive = |make: Make<'_, OwnedFd>| {
                 if here { receive(&token, make) } else { receive_by_proc(&token, make).unwrap() }
             };
-            assert_eq!(receive(&fails).unwrap_err().code, Code::OutOfMemory);
+            assert_eq!(receive(&fails).unwrap_err().code(), Code::OutOfMemory);
             let fd = receive(&Ok).unwrap();
             assert_eq!(file::status(&fd).unwrap().inode, token.terms.inode);
             end(token.terms.nonce);

@@ -334,7 +334,7 @@ mod tests {
 
     #[test]
     fn other_files_and_versions_are_told_apart() {
-        let refusal = |bytes: &[u8]| Header::decode(bytes).unwrap_err().message;
+        let refusal = |bytes: &[u8]| Header::decode(bytes).unwrap_err().to_string();
         assert!(refusal(&[0; HEADER_BYTES]).contains("no snapshot"));
         assert!(refusal(&header().encode()[..63]).contains("too short"));
         assert!(refusal(&header().encode()[..255]).contains("damaged"));

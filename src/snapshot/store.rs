@@ -142,7 +142,7 @@ impl Snapshot {
     /// Cancelled as a save is.
     pub fn load(path: &Path, settings: Settings, cancelled: &AtomicBool) -> Result<Loaded> {
         let what = format!("can't load a snapshot from {}", file::absolute(path).display());
-        let named = |error: Error| Error { message: format!("{what}: {}", error.message), ..error };
+        let named = |error: Error| error.reworded(|error| format!("{what}: {error}"));
         let read_failed = |sys| Error::from_sys(Code::ReadFailed, &what, sys);
         check_cancelled(cancelled)?;
         let from = crate::region::open_regular(path, false)?;
@@ -165,7 +165,9 @@ impl Snapshot {
             &read_failed,
             &refused,
         )
-        .map_err(|error| if error.code == Code::SnapshotInvalid { named(error) } else { error })?;
+        .map_err(|error| {
+            if error.code() == Code::SnapshotInvalid { named(error) } else { error }
+        })?;
         if checksum.finish_128() != header.checksum {
             let message = "its checksum does not fit: the file was damaged or altered; take and save the snapshot again";
             return Err(named(invalid(message)));
@@ -183,7 +185,7 @@ impl Snapshot {
     /// same pages.
     pub fn from_fd(fd: RawFd, settings: Settings) -> Result<Loaded> {
         let what = format!("can't use file descriptor {fd} as a snapshot");
-        let named = |error: Error| Error { message: format!("{what}: {}", error.message), ..error };
+        let named = |error: Error| error.reworded(|error| format!("{what}: {error}"));
         let fd =
             file::duplicate(fd).map_err(|sys| Error::from_sys(Code::OpenFailed, &what, sys))?;
         let sealed = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE;

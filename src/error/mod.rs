@@ -1,0 +1,197 @@
+//! Everything that can go wrong, and the words that users read.
+//!
+//! To add a cause, or to reword one:
+//! 1. Find the noun's file: `region.rs`, `share.rs`, `memory.rs`, `window.rs` ...
+//! 2. Add a variant: `#[error("words")] Name { data } => Code,` (see `causes.rs`).
+//! 3. Say what was given, what the limit is, and what to do instead.
+//! 4. Return it: `return Err(RegionError::Closed { name }.into())`.
+//! 5. A refused system call goes into a variant's `refused: Refused`: `refused: sys.into()`.
+//! 6. A new code goes into `codes!` below and into index.d.ts; no code ever changes.
+//!
+//! Why something was refused is decided in `diagnose.rs`, and worded in `refused.rs`.
+
+mod causes;
+mod fault;
+mod memory;
+mod module;
+mod refused;
+mod region;
+mod share;
+mod snapshot;
+mod window;
+
+pub use fault::FaultError;
+pub use memory::MemoryError;
+pub use module::ModuleError;
+pub use refused::Refused;
+pub use region::RegionError;
+pub use share::ShareError;
+pub use snapshot::SnapshotError;
+pub use window::WindowError;
+
+use crate::sys::SysError;
+use crate::sys::alloc;
+use crate::sys::vma_budget::NoHeadRoom;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+macro_rules! codes {
+    ($($variant:ident = $text:literal,)*) => {
+        /// What went wrong, as a stable code.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Code { $($variant,)* }
+
+        impl Code {
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    OutOfRange = "ERR_OUT_OF_RANGE",
+    InvalidValue = "ERR_INVALID_ARG_VALUE",
+    Aborted = "ABORT_ERR",
+    RegionClosed = "ERR_HOSTMAP_REGION_CLOSED",
+    RegionReadonly = "ERR_HOSTMAP_REGION_READONLY",
+    RegionBusy = "ERR_HOSTMAP_REGION_BUSY",
+    NotAFile = "ERR_HOSTMAP_NOT_A_FILE",
+    EmptyFile = "ERR_HOSTMAP_EMPTY_FILE",
+    DescriptorLost = "ERR_HOSTMAP_DESCRIPTOR_LOST",
+    ShareInvalid = "ERR_HOSTMAP_SHARE_INVALID",
+    ShareUsed = "ERR_HOSTMAP_SHARE_USED",
+    ShareClosed = "ERR_HOSTMAP_SHARE_CLOSED",
+    ShareDenied = "ERR_HOSTMAP_SHARE_DENIED",
+    TooManyShares = "ERR_HOSTMAP_TOO_MANY_SHARES",
+    FileShrunk = "ERR_HOSTMAP_FILE_SHRUNK",
+    OpenFailed = "ERR_HOSTMAP_OPEN_FAILED",
+    ReadFailed = "ERR_HOSTMAP_READ_FAILED",
+    WriteFailed = "ERR_HOSTMAP_WRITE_FAILED",
+    OutOfMemory = "ERR_HOSTMAP_OUT_OF_MEMORY",
+    TooManyFiles = "ERR_HOSTMAP_TOO_MANY_FILES",
+    MapFailed = "ERR_HOSTMAP_MAP_FAILED",
+    MapCount = "ERR_HOSTMAP_MAP_COUNT",
+    AddressSpace = "ERR_HOSTMAP_ADDRESS_SPACE",
+    RlimitAddressSpace = "ERR_HOSTMAP_RLIMIT_AS",
+    Overcommit = "ERR_HOSTMAP_OVERCOMMIT",
+    MemoryRefused = "ERR_HOSTMAP_MEMORY_REFUSED",
+    NotWasmMemory = "ERR_HOSTMAP_NOT_WASM_MEMORY",
+    MemoryMoved = "ERR_HOSTMAP_MEMORY_MOVED",
+    Overlap = "ERR_HOSTMAP_OVERLAP",
+    Faulted = "ERR_HOSTMAP_FAULTED",
+    SnapshotClosed = "ERR_HOSTMAP_SNAPSHOT_CLOSED",
+    SnapshotMismatch = "ERR_HOSTMAP_SNAPSHOT_MISMATCH",
+    SnapshotInvalid = "ERR_HOSTMAP_SNAPSHOT_INVALID",
+    UnsuitableModule = "ERR_HOSTMAP_UNSUITABLE_MODULE",
+    NoExternalBuffers = "ERR_HOSTMAP_NO_EXTERNAL_BUFFERS",
+    TwoVersions = "ERR_HOSTMAP_TWO_VERSIONS",
+    Internal = "ERR_HOSTMAP_INTERNAL",
+}
+
+/// What went wrong: one variant for each noun.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Fault(#[from] FaultError),
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    #[error(transparent)]
+    Module(#[from] ModuleError),
+    #[error(transparent)]
+    Region(#[from] RegionError),
+    #[error(transparent)]
+    Share(#[from] ShareError),
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    #[error(transparent)]
+    Window(#[from] WindowError),
+    #[error("The operation was aborted")]
+    Aborted,
+    #[error(
+        "the process has no memory for what this call must keep; free some, or raise the limit"
+    )]
+    NoMemory(SysError),
+    /// A defect of this package. The words are for whoever mends it.
+    #[error("{0}")]
+    Defect(&'static str),
+    /// Words that are not in their noun's file yet.
+    #[error("{message}")]
+    Worded { code: Code, message: String, sys: Option<SysError> },
+}
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Fault(error) => error.code(),
+            Self::Memory(error) => error.code(),
+            Self::Module(error) => error.code(),
+            Self::Region(error) => error.code(),
+            Self::Share(error) => error.code(),
+            Self::Snapshot(error) => error.code(),
+            Self::Window(error) => error.code(),
+            Self::Aborted => Code::Aborted,
+            Self::NoMemory(_) => Code::OutOfMemory,
+            Self::Defect(_) => Code::Internal,
+            Self::Worded { code, .. } => *code,
+        }
+    }
+
+    /// The kernel's refusal, where there was one.
+    pub fn sys(&self) -> Option<SysError> {
+        match self {
+            Self::Fault(error) => error.sys(),
+            Self::Memory(error) => error.sys(),
+            Self::Module(error) => error.sys(),
+            Self::Region(error) => error.sys(),
+            Self::Share(error) => error.sys(),
+            Self::Snapshot(error) => error.sys(),
+            Self::Window(error) => error.sys(),
+            Self::NoMemory(sys) => Some(*sys),
+            Self::Worded { sys, .. } => *sys,
+            Self::Aborted | Self::Defect(_) => None,
+        }
+    }
+
+    /// Transitional: use a noun's cause.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self::Worded { code, message: message.into(), sys: None }
+    }
+
+    /// Transitional: use a noun's cause with a [`Refused`].
+    pub fn from_sys(otherwise: Code, what: impl std::fmt::Display, sys: SysError) -> Self {
+        let refused = Refused::from(sys);
+        let code = refused.code().unwrap_or(otherwise);
+        Self::Worded { code, message: format!("{what}: {refused}"), sys: Some(sys) }
+    }
+
+    /// Transitional: use a noun's cause with a [`Refused`].
+    pub fn no_head_room(what: impl std::fmt::Display, full: NoHeadRoom) -> Self {
+        Self::new(Code::MapCount, format!("{what}: {}", Refused::from(full)))
+    }
+
+    /// Transitional: use a noun's cause.
+    pub fn reworded(self, word: impl FnOnce(&Self) -> String) -> Self {
+        Self::Worded { code: self.code(), message: word(&self), sys: self.sys() }
+    }
+
+    /// Transitional: use a noun's cause.
+    pub fn with_sys(self, sys: SysError) -> Self {
+        Self::Worded { code: self.code(), message: self.to_string(), sys: Some(sys) }
+    }
+}
+
+impl From<alloc::Refused> for Error {
+    fn from(refused: alloc::Refused) -> Self {
+        Self::NoMemory(refused.into())
+    }
+}
+
+/// For steps of what takes long: an error once it is not wanted any more.
+pub fn check_cancelled(cancelled: &AtomicBool) -> Result<()> {
+    match cancelled.load(Ordering::Acquire) {
+        true => Err(Error::Aborted),
+        false => Ok(()),
+    }
+}
