@@ -2,10 +2,11 @@
 // installs it into empty projects, offline, with a PATH that holds little more than Node.js and
 // npm.
 //
-//   node scripts/tarball.mjs [--no-build]
+//   node scripts/tarball.mjs [--no-build] [--tarball FILE] [--all-targets]
 //
 // --no-build leaves out the last part, the build from the tarball's own sources, which takes the
-// time of a release build.
+// time of a release build. --tarball tries one that is there already. --all-targets wants it to
+// hold a binary for each target, and not only for this machine.
 
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
@@ -21,7 +22,11 @@ const require = createRequire(import.meta.url)
 const { target } = require('../lib/platform/platform.js')
 
 const { values: options } = parseArgs({
-  options: { 'no-build': { type: 'boolean', default: false } }
+  options: {
+    'no-build': { type: 'boolean' },
+    tarball: { type: 'string' },
+    'all-targets': { type: 'boolean' }
+  }
 })
 const work = fs.mkdtempSync(path.join(os.tmpdir(), 'wasm-hostmap-tarball-'))
 
@@ -48,8 +53,16 @@ const TOP_LEVEL = new Set([
   'index.mjs',
   'package.json',
   'scripts/install.cjs',
-  `wasm-hostmap.${target()}.node`
+  ...binaries()
 ])
+
+/** The files of the binaries that the tarball has. */
+function binaries() {
+  const targets = options['all-targets']
+    ? ['x64', 'arm64'].flatMap(arch => ['gnu', 'musl'].map(libc => `linux-${arch}-${libc}`))
+    : [target()]
+  return targets.map(each => `wasm-hostmap.${each}.node`)
+}
 
 // The module that both consumers run: loads the 32-bit word at an address.
 const READER = `(module
@@ -157,14 +170,16 @@ async function main() {
     wabt.parseWat('reader.wat', READER).toBinary({}).buffer
   )
 
-  let tarball
-  step('npm pack', () => {
-    execFileSync('npm', ['pack', '--pack-destination', work], { cwd: ROOT, stdio: 'ignore' })
-    tarball = path.join(
-      work,
-      fs.readdirSync(work).find(name => name.endsWith('.tgz'))
-    )
-  })
+  let tarball = options.tarball && path.resolve(options.tarball)
+  if (!tarball) {
+    step('npm pack', () => {
+      execFileSync('npm', ['pack', '--pack-destination', work], { cwd: ROOT, stdio: 'ignore' })
+      tarball = path.join(
+        work,
+        fs.readdirSync(work).find(name => name.endsWith('.tgz'))
+      )
+    })
+  }
 
   step('the tarball holds what it needs and nothing else', () => {
     const files = execFileSync('tar', ['-tzf', tarball], { encoding: 'utf8' })
