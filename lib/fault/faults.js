@@ -6,14 +6,6 @@ const native = require('../platform/binding.js')
 const { makeError, callNative } = require('../support/errors.js')
 const v8 = require('../platform/v8.js')
 
-// As src/js/fault.rs numbers them.
-const CAUSES = ['readonly', 'unavailable', 'memory-error', 'past-end']
-const OUTCOMES = ['trap', 'private-page', 'zeros']
-
-// Where faults that nobody has acknowledged are counted in what the native part tells: see
-// src/js/fault.rs.
-const UNACKNOWLEDGED = 2
-
 // (module (import "" "" (memory 1)) (func (export "load") (param i32) (result i32) (i32.load
 // (local.get 0))))
 const PROBE = 'AGFzbQEAAAABBgFgAX8BfwIGAQAAAgABAwIBAAcIAQRsb2FkAAAKCQEHACAAKAIACw=='
@@ -120,16 +112,17 @@ function faultGuard() {
  * Counts and the last fault, from what the native part gives: of a mapping that starts at `address`
  * of its memory, or with a null address of a region's views. `source` is the native region.
  */
-function faultsFrom(flat, source, address) {
-  if (flat === null) return { strayWrites: 0, faults: 0, unacknowledged: 0, lastFault: null }
-  const [strayWrites, faults, unacknowledged, offset, write, cause, outcome, skew, isShown] = flat
-  if (offset === undefined) return { strayWrites, faults, unacknowledged, lastFault: null }
+function faultsFrom(found, source, address) {
+  if (found === null) return { strayWrites: 0, faults: 0, unacknowledged: 0, lastFault: null }
+  const { strayWrites, faults, unacknowledged, last } = found
+  if (last === undefined) return { strayWrites, faults, unacknowledged, lastFault: null }
+  const { regionOffset, mappingOffset, operation, cause, outcome, isShown } = last
   const lastFault = {
-    address: address === null ? null : address + skew,
-    byteOffset: offset,
-    operation: write === 1 ? 'write' : 'read',
-    cause: causeOf(CAUSES[cause], isShown === 1 ? source : undefined, offset),
-    outcome: OUTCOMES[outcome]
+    address: address === null ? null : address + mappingOffset,
+    byteOffset: regionOffset,
+    operation,
+    cause: causeOf(cause, isShown ? source : undefined, regionOffset),
+    outcome
   }
   return { strayWrites, faults, unacknowledged, lastFault }
 }
@@ -235,4 +228,4 @@ function warn(atExit, code, message) {
   }
 }
 
-module.exports = { guardFaults, faultGuard, faultsFrom, faultedError, UNACKNOWLEDGED }
+module.exports = { guardFaults, faultGuard, faultsFrom, faultedError }

@@ -17,7 +17,7 @@ const {
   isView
 } = require('../region/host-region.js')
 const { keepHere, wrongThing } = require('../region/share.js')
-const { guardFaults, faultsFrom, faultedError, UNACKNOWLEDGED } = require('../fault/faults.js')
+const { guardFaults, faultsFrom, faultedError } = require('../fault/faults.js')
 const { makeLayout } = require('./layout.js')
 const { openWindow, release, HUGE_PAGE_BYTES } = require('../window/window.js')
 const {
@@ -396,12 +396,13 @@ class GuardedMemory {
 
   checkFaults() {
     const live = this.#live()
-    const flat = callNative(() => native.faultedIn(this.#table.handle))
-    for (let i = 0; i < flat.length; i += 2) {
-      live.get(flat[i])?.checkFaults()
+    for (const { start, unacknowledged } of callNative(() =>
+      native.faultedIn(this.#table.handle)
+    )) {
+      live.get(start)?.checkFaults()
       // It is another thread's, or was acknowledged meanwhile.
-      const what = `the mapping or window at ${flat[i]}, which another thread made,`
-      if (!live.has(flat[i])) throw faultedError(flat[i + 1], what, 'memory', null)
+      const what = `the mapping or window at ${start}, which another thread made,`
+      if (!live.has(start)) throw faultedError(unacknowledged, what, 'memory', null)
     }
     this.#checkGone()
   }
@@ -466,17 +467,11 @@ class GuardedMemory {
     callNative(() => native.sync(this.#table.handle, array))
     const entries = []
     const live = this.#live()
-    const flat = callNative(() => native.entries(this.#table.handle))
-    for (let i = 0; i < flat.length; i += 5) {
-      const mapping = live.get(flat[i])
-      entries.push({
-        start: flat[i],
-        end: flat[i + 1],
-        access: check.ACCESS[flat[i + 2]],
-        region: mapping?.region ?? null,
-        byteOffset: flat[i + 3],
-        windowBytes: flat[i + 4] < 0 ? undefined : flat[i + 4]
-      })
+    for (const { start, end, access, byteOffset, shownBytes: windowBytes } of callNative(() =>
+      native.entries(this.#table.handle)
+    )) {
+      const region = live.get(start)?.region ?? null
+      entries.push({ start, end, access, region, byteOffset, windowBytes })
     }
     const reservation = callNative(() => v8.reservationOf(this.#address))
     const maximum = this.#maximum ?? (v8.pageLimits()[this.#address] || Infinity)
@@ -567,7 +562,7 @@ class GuardedMemory {
     const prepared = kept.map(it => this.#prepareKept(it))
     const strict = kept.map(it => it.strict === true)
     const made = callNative(() => native.lay(this.#table.handle, array, handle, 0, strict))
-    for (let i = 0; i < made.length; i += 2) prepared[made[i]].id = made[i + 1]
+    for (const { index, id } of made) prepared[index].id = id
   }
 
   #prepareKept(kept) {
@@ -698,8 +693,8 @@ class GuardedMemory {
       // Of a table that was forgotten, where this was begun before: they were taken then.
       if (faults === null) return
       entry.faults = faults
-      if (faults[UNACKNOWLEDGED] > 0)
-        this.#remember(faults, entry.start, entry.object, faults[UNACKNOWLEDGED])
+      if (faults.unacknowledged > 0)
+        this.#remember(faults, entry.start, entry.object, faults.unacknowledged)
     })
     this.#table.lost = true
     callNative(() => native.forgetLost(handle))
@@ -858,8 +853,8 @@ class GuardedMemory {
         congruent
       )
       if (found !== null) {
-        entry.start = found[0]
-        entry.id = found[1]
+        entry.start = found.start
+        entry.id = found.id
         return entry.object
       }
     } catch (error) {
@@ -909,8 +904,8 @@ class GuardedMemory {
           aligned
         )
         if (found !== null) {
-          entry.start = found[0]
-          entry.id = found[1]
+          entry.start = found.start
+          entry.id = found.id
           return entry.object
         }
       } catch (error) {
@@ -1059,7 +1054,7 @@ class GuardedMemory {
 
   // An entry of what is not there. Faults that nobody has acknowledged are remembered.
   #forget(entry) {
-    if (entry.ended && !entry.table.lost && entry.faults?.[UNACKNOWLEDGED] > 0) {
+    if (entry.ended && !entry.table.lost && entry.faults?.unacknowledged > 0) {
       this.#remember(entry.faults, entry.start, entry.object)
     }
     this.#entries.delete(entry)
@@ -1200,7 +1195,7 @@ class Mapping {
     const { table, start, id, ended, faults } = this.#entry
     if (!ended && !table.lost)
       return callNative(() => native.acknowledgeFaults(table.handle, start, id))
-    if (unacknowledged > 0) faults[UNACKNOWLEDGED] = 0
+    if (unacknowledged > 0) faults.unacknowledged = 0
     return unacknowledged
   }
 

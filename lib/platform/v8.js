@@ -247,7 +247,7 @@ const beforeMeasuring = address =>
  */
 function measureIfAlone(before, buffer, address, mayGrowTo) {
   if (before === undefined || reservationOf(address) !== null) return
-  const [belowBytes, aboveBytes] = before.reservationOf(new Uint8Array(buffer))
+  const { belowBytes, aboveBytes } = before.reservationOf(new Uint8Array(buffer))
   // Without guards a memory reserves what it may grow to. This one could be as large as that, so it
   // proves none.
   if (aboveBytes <= mayGrowTo) return
@@ -266,7 +266,7 @@ function measureReservation(address) {
     } catch {
       return last
     }
-    const [belowBytes, aboveBytes] = before.reservationOf(new Uint8Array(bufferOf(memory)))
+    const { belowBytes, aboveBytes } = before.reservationOf(new Uint8Array(bufferOf(memory)))
     if (last !== null && last.belowBytes === belowBytes && last.aboveBytes === aboveBytes)
       return last
     last = { belowBytes, aboveBytes }

@@ -211,7 +211,7 @@ class HostRegion {
 
   get hugePages() {
     if (this.#closed) return { bytes: 0, reason: 'the region was closed' }
-    const [bytes, reason] = callNative(() => this.#native.hugePages())
+    const { bytes, reason } = callNative(() => this.#native.hugePages())
     return { bytes, reason: reason ?? null }
   }
 

@@ -392,9 +392,8 @@ function takeSnapshot(memory, ground, options, captured) {
   const kept = captured ?? (globals === undefined ? null : captureGlobals(globals, memory))
   const { table, array, mappings } = ground()
   const shown = []
-  const flat = callNative(() => native.entries(table.handle))
-  for (let i = 0; i < flat.length; i += 5) {
-    const it = mappings.get(flat[i])
+  for (const { start } of callNative(() => native.entries(table.handle))) {
+    const it = mappings.get(start)
     if (it !== undefined) shown.push(whatShows(it))
   }
   const owner = callNative(() =>

@@ -8,7 +8,7 @@ const read = require('../support/options.js')
 const { makeError, fromNative, callNative, abortError } = require('../support/errors.js')
 const { isRegion, isClosed, bytesOf, handleOf, nativeOf } = require('../region/host-region.js')
 const { keepHere, wrongThing } = require('../region/share.js')
-const { faultsFrom, faultedError, UNACKNOWLEDGED } = require('../fault/faults.js')
+const { faultsFrom, faultedError } = require('../fault/faults.js')
 
 const { Uint8Array } = require('../support/intrinsics.js')
 const { isStackEnd } = require('../support/stack.js')
@@ -151,7 +151,7 @@ class Window {
     const { table, start, id, ended, faults } = this.#entry
     if (!ended && !table.lost)
       return callNative(() => native.acknowledgeFaults(table.handle, start, id))
-    if (unacknowledged > 0) faults[UNACKNOWLEDGED] = 0
+    if (unacknowledged > 0) faults.unacknowledged = 0
     return unacknowledged
   }
 
@@ -262,10 +262,8 @@ class Window {
   // After a slide that failed: what it showed before, or less of it, or nothing.
   #seeWhatIsLeft() {
     const { table, start, shows } = this.#entry
-    const flat = callNative(() => native.entries(table.handle))
-    let pageBytes = 0
-    for (let i = 0; i < flat.length; i += 5) if (flat[i] === start) pageBytes = flat[i + 4]
-    const left = pageBytes - (shows.byteOffset % PAGE_BYTES)
+    const found = callNative(() => native.entries(table.handle)).find(it => it.start === start)
+    const left = (found?.shownBytes ?? 0) - (shows.byteOffset % PAGE_BYTES)
     if (left > 0) {
       shows.shownBytes = Math.min(shows.shownBytes, left)
     } else {

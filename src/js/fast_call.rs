@@ -7,6 +7,7 @@
 //! though it has guards (V8 11 copies it where `mprotect` fails), so no base that was right earlier
 //! is believed, and no length comes from JavaScript. The question costs some 10 ns.
 
+use super::fault::NativeFaults;
 use super::internal;
 use crate::error::Error;
 use crate::memory::{Memory, Place};
@@ -29,7 +30,7 @@ enum Answer {
     Nothing,
     False,
     Number(f64),
-    Numbers(Vec<f64>),
+    Faults(NativeFaults),
 }
 
 impl From<bool> for Answer {
@@ -44,9 +45,9 @@ impl From<f64> for Answer {
     }
 }
 
-impl From<Option<Vec<f64>>> for Answer {
-    fn from(numbers: Option<Vec<f64>>) -> Self {
-        numbers.map_or(Self::Nothing, Self::Numbers)
+impl From<Option<NativeFaults>> for Answer {
+    fn from(faults: Option<NativeFaults>) -> Self {
+        faults.map_or(Self::Nothing, Self::Faults)
     }
 }
 
@@ -170,7 +171,7 @@ unsafe fn to_value(env: sys::napi_env, answer: Answer) -> napi::Result<sys::napi
         // SAFETY: as above.
         Answer::Number(number) => unsafe { sys::napi_create_double(env, number, &raw mut value) },
         // SAFETY: as above.
-        Answer::Numbers(numbers) => return unsafe { Vec::to_napi_value(env, numbers) },
+        Answer::Faults(faults) => return unsafe { NativeFaults::to_napi_value(env, faults) },
     };
     napi::check_status!(status)?;
     Ok(value)

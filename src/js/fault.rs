@@ -62,37 +62,65 @@ pub fn end_probe() {
     trap::end_probe();
 }
 
-/// `[stray writes, faults, unacknowledged faults]`, and of the last fault, if there was one,
-/// `region offset, write, cause, outcome, offset in the mapping, whether the file it was in is the
-/// one that is shown`, numbered as in lib/fault/faults.js.
-pub(super) fn flat(counts: &Counts, shown_inode: Option<u64>) -> Vec<f64> {
-    let mut flat =
-        [counts.stray_writes(), counts.faults(), counts.unacknowledged()].map(from_count).to_vec();
-    if let Some(LastFault { region_offset, skew, write, cause, outcome }) = counts.last() {
-        flat.push(from_count(region_offset));
-        flat.push(f64::from(u8::from(write)));
-        flat.push(match cause {
-            Cause::Readonly => 0.0,
-            Cause::Unavailable => 1.0,
-            Cause::BrokenMemory => 2.0,
-            Cause::PastEnd => 3.0,
+/// The faults of a mapping, a window, or the views of a region.
+#[napi(object, object_from_js = false)]
+pub struct NativeFaults {
+    pub stray_writes: f64,
+    pub faults: f64,
+    pub unacknowledged: f64,
+    /// Absent where there was no fault.
+    pub last: Option<NativeLastFault>,
+}
+
+#[napi(object, object_from_js = false)]
+pub struct NativeLastFault {
+    /// Which byte of the region it was at.
+    pub region_offset: f64,
+    /// Which byte of the mapping it was at.
+    pub mapping_offset: f64,
+    pub operation: &'static str,
+    pub cause: &'static str,
+    pub outcome: &'static str,
+    /// Whether it was in the file that is mapped there now.
+    pub is_shown: bool,
+}
+
+impl NativeFaults {
+    /// `shown_inode`: the file that is mapped there now, if it may be another one than before.
+    pub(super) fn new(counts: &Counts, shown_inode: Option<u64>) -> Self {
+        let last = counts.last().map(|last| {
+            let LastFault { region_offset, skew, write, cause, outcome } = last;
+            NativeLastFault {
+                region_offset: from_count(region_offset),
+                mapping_offset: from_count(skew),
+                operation: if write { "write" } else { "read" },
+                cause: match cause {
+                    Cause::Readonly => "readonly",
+                    Cause::Unavailable => "unavailable",
+                    Cause::BrokenMemory => "memory-error",
+                    Cause::PastEnd => "past-end",
+                },
+                outcome: match outcome {
+                    Outcome::Trap => "trap",
+                    Outcome::PrivatePage => "private-page",
+                    Outcome::Zeros => "zeros",
+                },
+                is_shown: shown_inode.is_none_or(|inode| inode == counts.last_inode()),
+            }
         });
-        flat.push(match outcome {
-            Outcome::Trap => 0.0,
-            Outcome::PrivatePage => 1.0,
-            Outcome::Zeros => 2.0,
-        });
-        flat.push(from_count(skew));
-        let is_shown = shown_inode.is_none_or(|inode| inode == counts.last_inode());
-        flat.push(f64::from(u8::from(is_shown)));
+        Self {
+            stray_writes: from_count(counts.stray_writes()),
+            faults: from_count(counts.faults()),
+            unacknowledged: from_count(counts.unacknowledged()),
+            last,
+        }
     }
-    flat
 }
 
 /// The faults of a mapping, or `null` if it is not there any more.
 #[napi(catch_unwind)]
-pub fn faults_of(memory: u32, start: f64, id: f64) -> napi::Result<Option<Vec<f64>>> {
-    Ok(counts_of(memory, start, id)?.map(|(counts, inode)| flat(&counts, Some(inode))))
+pub fn faults_of(memory: u32, start: f64, id: f64) -> napi::Result<Option<NativeFaults>> {
+    Ok(counts_of(memory, start, id)?.map(|(counts, inode)| NativeFaults::new(&counts, Some(inode))))
 }
 
 fn counts_of(memory: u32, start: f64, id: f64) -> napi::Result<Option<(Arc<Counts>, u64)>> {
@@ -119,13 +147,21 @@ pub fn gone_faults(memory: u32) -> napi::Result<f64> {
     Ok(from_count(memory_of(memory)?.gone_faults()))
 }
 
-/// Where mappings and windows of a memory start that have unacknowledged faults, and how many: two
-/// numbers each.
+/// A mapping or window with faults that nobody has acknowledged.
+#[napi(object, object_from_js = false)]
+pub struct NativeFaulted {
+    pub start: f64,
+    pub unacknowledged: f64,
+}
+
+/// The mappings and windows of a memory that have unacknowledged faults.
 #[napi(catch_unwind)]
-pub fn faulted_in(memory: u32) -> napi::Result<Vec<f64>> {
-    let faulted = memory_of(memory)?.faulted()?;
-    let flat = faulted.into_iter().flat_map(|(start, count)| [start.get(), count].map(from_count));
-    Ok(alloc::collected(flat).map_err(Error::from)?)
+pub fn faulted_in(memory: u32) -> napi::Result<Vec<NativeFaulted>> {
+    let faulted = memory_of(memory)?.faulted()?.into_iter().map(|(start, count)| NativeFaulted {
+        start: from_count(start.get()),
+        unacknowledged: from_count(count),
+    });
+    Ok(alloc::collected(faulted).map_err(Error::from)?)
 }
 
 #[napi(object)]

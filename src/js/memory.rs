@@ -4,6 +4,7 @@
 //! that it holds: V8 tells its base and length from it, and the memory is alive as long as the call
 //! lasts.
 
+use super::fault::NativeFaults;
 use super::handles::{Handles, Slot};
 use super::region::region_of;
 use super::task::{Job, NativeTask};
@@ -32,6 +33,38 @@ pub(super) fn to_access(code: u32) -> Result<Access, Error> {
     Access::from_code(code).ok_or_else(|| internal("no such access"))
 }
 
+/// What V8 reserves for a memory.
+#[napi(object, object_from_js = false)]
+pub struct NativeReservation {
+    pub below_bytes: f64,
+    /// From the memory's base on.
+    pub above_bytes: f64,
+}
+
+/// What was mapped or opened.
+#[napi(object, object_from_js = false)]
+pub struct NativeMapped {
+    pub start: f64,
+    pub id: f64,
+}
+
+impl NativeMapped {
+    pub(super) fn new(mapped: Mapped) -> Self {
+        Self { start: from_count(mapped.start.get()), id: from_count(mapped.id) }
+    }
+}
+
+/// A mapping or window as the table has it.
+#[napi(object, object_from_js = false)]
+pub struct NativeEntry {
+    pub start: f64,
+    pub end: f64,
+    pub access: &'static str,
+    pub byte_offset: f64,
+    /// What a window shows. Absent for a mapping.
+    pub shown_bytes: Option<f64>,
+}
+
 /// The process's map before a memory was made.
 #[napi]
 pub struct NativeMapBefore {
@@ -52,14 +85,16 @@ impl NativeMapBefore {
         Ok(Self { before })
     }
 
-    /// What the memory that was made since reserves: `[bytes below its base, bytes from its base
-    /// on]`.
+    /// What the memory that was made since reserves.
     #[napi(catch_unwind)]
-    pub fn reservation_of(&self, env: Env, array: Unknown<'_>) -> napi::Result<Vec<f64>> {
+    pub fn reservation_of(&self, env: Env, array: Unknown<'_>) -> napi::Result<NativeReservation> {
         let reservation = self.before.reservation_of(place_of(env, array)?).map_err(|sys| {
             Error::from_sys(Code::MemoryRefused, "can't read the process's own map", sys)
         })?;
-        Ok(vec![from_count(reservation.below_bytes), from_count(reservation.above_bytes)])
+        Ok(NativeReservation {
+            below_bytes: from_count(reservation.below_bytes),
+            above_bytes: from_count(reservation.above_bytes),
+        })
     }
 }
 
@@ -214,7 +249,7 @@ pub(super) fn map_at(
     Ok(from_count(mapped.id))
 }
 
-/// Maps in free space and gives `[offset, id]`, or null where the memory must grow.
+/// Maps in free space, or gives null where the memory must grow.
 #[napi(catch_unwind)]
 #[allow(clippy::too_many_arguments)]
 pub fn map_in_free_space(
@@ -228,7 +263,7 @@ pub fn map_in_free_space(
     populate: bool,
     strict: bool,
     congruent: bool,
-) -> napi::Result<Option<Vec<f64>>> {
+) -> napi::Result<Option<NativeMapped>> {
     let region = region_of(region)?;
     let pages = region.pages(aligned_offset(byte_offset)?, to_count(byte_length)?)?;
     let place = place_of(env, array)?;
@@ -238,7 +273,7 @@ pub fn map_in_free_space(
     if let Some(mapped) = mapped {
         set_strict(&memory, mapped, strict);
     }
-    Ok(mapped.map(|mapped| vec![from_count(mapped.start.get()), from_count(mapped.id)]))
+    Ok(mapped.map(NativeMapped::new))
 }
 
 /// By how many bytes the memory must grow for a place where huge pages can be mapped as such.
@@ -278,36 +313,31 @@ pub fn add_free_space(
     )?)
 }
 
-/// Unmaps, if the mapping is still there, by `[start, id]`. Gives the faults that it had, as
-/// `faults_of` does, or `None` if it had none.
+/// Unmaps, if the mapping is still there, by `[start, id]`. Gives the faults that it had, or `None`
+/// if it had none.
 pub(super) fn unmap(
     memory: &Memory,
     place: Place,
     [start, id]: [f64; 2],
-) -> Result<Option<Vec<f64>>, Error> {
+) -> Result<Option<NativeFaults>, Error> {
     let counts = memory.unmap(place, mapped(start, id)?)?;
     Ok(counts
         .filter(|counts| counts.last().is_some())
-        .map(|counts| super::fault::flat(&counts, None)))
+        .map(|counts| NativeFaults::new(&counts, None)))
 }
 
-/// The mappings in order, five numbers each: start, end, access, offset in the region, bytes that a
-/// window shows, or -1.
+/// The mappings and windows of all threads, by address.
 #[napi(catch_unwind)]
-pub fn entries(memory: u32) -> napi::Result<Vec<f64>> {
+pub fn entries(memory: u32) -> napi::Result<Vec<NativeEntry>> {
     let entries = memory_of(memory)?.entries()?;
-    let flat = entries.iter().flat_map(|(entry, shown)| {
-        let (start, end) = (entry.span.start().get(), entry.span.end().get());
-        let counts = [start, end].map(from_count);
-        [
-            counts[0],
-            counts[1],
-            f64::from(entry.access.code()),
-            from_count(entry.region_offset.get()),
-            shown.map_or(-1.0, |shown| from_count(shown.get())),
-        ]
+    let named = entries.iter().map(|(entry, shown)| NativeEntry {
+        start: from_count(entry.span.start().get()),
+        end: from_count(entry.span.end().get()),
+        access: entry.access.name(),
+        byte_offset: from_count(entry.region_offset.get()),
+        shown_bytes: shown.map(|shown| from_count(shown.get())),
     });
-    Ok(alloc::collected(flat).map_err(Error::from)?)
+    Ok(alloc::collected(named).map_err(Error::from)?)
 }
 
 pub(super) fn aligned_offset(byte_offset: f64) -> Result<PageAligned, Error> {

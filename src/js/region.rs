@@ -1,5 +1,6 @@
 //! Regions, their views and loads.
 
+use super::fault::NativeFaults;
 use super::handles::{Handles, Slot};
 use super::share::NativeToken;
 use super::task::{Job, NativeTask};
@@ -32,6 +33,13 @@ pub(super) fn region_of(handle: u32) -> Result<Arc<Region>, Error> {
 #[napi]
 pub struct NativeRegion {
     slot: Slot<Region>,
+}
+
+/// How much of a region is in huge pages now, and why not all.
+#[napi(object, object_from_js = false)]
+pub struct NativeHugePages {
+    pub bytes: f64,
+    pub reason: Option<String>,
 }
 
 fn part(byte_offset: f64, byte_length: Option<f64>) -> Result<Part, Error> {
@@ -163,10 +171,10 @@ impl NativeRegion {
         }
     }
 
-    /// The faults of its views, as `faults_of` gives them.
+    /// The faults of its views.
     #[napi(catch_unwind)]
-    pub fn view_faults(&self) -> napi::Result<Vec<f64>> {
-        Ok(super::fault::flat(self.get()?.counts(), None))
+    pub fn view_faults(&self) -> napi::Result<NativeFaults> {
+        Ok(NativeFaults::new(self.get()?.counts(), None))
     }
 
     /// Whether its file can't get shorter.
@@ -198,9 +206,10 @@ impl NativeRegion {
 
     /// How many of its bytes are in huge pages now, and why not all. Cost: see `thp::bytes_of`.
     #[napi(catch_unwind)]
-    pub fn huge_pages(&self) -> napi::Result<(f64, Option<String>)> {
+    pub fn huge_pages(&self) -> napi::Result<NativeHugePages> {
         let (bytes, why_not) = self.get()?.huge_pages();
-        Ok((from_count(bytes), why_not.map(|why_not| why_not.to_string())))
+        let reason = why_not.map(|why_not| why_not.to_string());
+        Ok(NativeHugePages { bytes: from_count(bytes), reason })
     }
 
     /// Bytes of memory that the region holds now. Cost: one `fstat`.

@@ -17,7 +17,7 @@ use crate::snapshot::{
 };
 use crate::sys::alloc;
 use crate::sys::page::host_page_bytes;
-use crate::sys::{to_u64, to_usize};
+use crate::sys::to_usize;
 use napi::Env;
 use napi::bindgen_prelude::{Array, AsyncTask, Buffer, Uint8Array, Uint32Array, Unknown};
 use napi_derive::napi;
@@ -50,9 +50,16 @@ pub(super) fn reset(
     memory.reset(place, to_count(keep_resident_bytes)?)
 }
 
+/// A mapping of a snapshot's that a restore made.
+#[napi(object, object_from_js = false)]
+pub struct NativeMade {
+    /// Which of the snapshot's.
+    pub index: u32,
+    pub id: f64,
+}
+
 /// Makes a memory show a snapshot, or zeros without one. `strict`: of each of the snapshot's
-/// mappings. Gives the mappings that were made, two numbers each: which of the snapshot's, and its
-/// id.
+/// mappings. Gives the mappings that were made.
 #[napi(catch_unwind)]
 pub fn lay(
     memory: u32,
@@ -61,7 +68,7 @@ pub fn lay(
     snapshot: Option<u32>,
     keep_resident_bytes: f64,
     strict: Vec<bool>,
-) -> napi::Result<Vec<f64>> {
+) -> napi::Result<Vec<NativeMade>> {
     let snapshot = snapshot.map(snapshot_of).transpose()?;
     let place = place_of(env, array)?;
     let memory = memory_of(memory)?;
@@ -69,10 +76,11 @@ pub fn lay(
     for (index, mapped) in &made {
         set_strict(&memory, *mapped, strict.get(*index).copied().unwrap_or_default());
     }
-    let numbers = |(index, mapped): (usize, crate::memory::Mapped)| {
-        [from_count(to_u64(index)), from_count(mapped.id)]
-    };
-    Ok(alloc::collected(made.into_iter().flat_map(numbers)).map_err(Error::from)?)
+    let made = made.into_iter().map(|(index, mapped)| NativeMade {
+        index: u32::try_from(index).expect("a process has fewer mappings than 2^32"),
+        id: from_count(mapped.id),
+    });
+    Ok(alloc::collected(made).map_err(Error::from)?)
 }
 
 fn settings(keep_resident_bytes: f64, huge_pages: bool) -> Result<Settings, Error> {

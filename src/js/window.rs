@@ -1,6 +1,8 @@
 //! Windows. `array` as in memory.rs.
 
-use super::memory::{aligned_offset, mapped, memory_of, place_of, set_strict, to_access};
+use super::memory::{
+    NativeMapped, aligned_offset, mapped, memory_of, place_of, set_strict, to_access,
+};
 use super::region::region_of;
 use super::{from_count, internal, to_count};
 use crate::error::Error;
@@ -42,7 +44,7 @@ pub fn window_at(
     Ok(from_count(opened.id))
 }
 
-/// Opens a window in free space and gives `[offset, id]`, or null where the memory must grow.
+/// Opens a window in free space, or gives null where the memory must grow.
 #[napi(catch_unwind)]
 #[allow(clippy::too_many_arguments)]
 pub fn window_in_free_space(
@@ -54,14 +56,14 @@ pub fn window_in_free_space(
     trap: bool,
     strict: bool,
     aligned: bool,
-) -> napi::Result<Option<Vec<f64>>> {
+) -> napi::Result<Option<NativeMapped>> {
     let kind = kind(byte_length, access, trap)?;
     let memory = memory_of(memory)?;
     let opened = memory.window_in_free_space(place_of(env, array)?, kind, aligned)?;
     if let Some(opened) = opened {
         set_strict(&memory, opened, strict);
     }
-    Ok(opened.map(|opened| vec![from_count(opened.start.get()), from_count(opened.id)]))
+    Ok(opened.map(NativeMapped::new))
 }
 
 /// Slides a window; to nothing without a length. False: it is not there any more. Takes `[start,
