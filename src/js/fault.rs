@@ -13,8 +13,8 @@ use napi::Env;
 use napi::bindgen_prelude::{Function, Unknown};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi_derive::napi;
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, ThreadId};
 
 /// Installs the handler if it is not there; `null`, or why there is none.
 #[napi(catch_unwind)]
@@ -199,7 +199,7 @@ pub fn take_fault_reports() -> napi::Result<Vec<NativeReport>> {
 type Listener = ThreadsafeFunction<(), (), (), napi::Status, false, true>;
 
 /// One for each thread: the newest, where a thread loads the package several times.
-static LISTENERS: Mutex<BTreeMap<u64, Arc<Listener>>> = Mutex::new(BTreeMap::new());
+static LISTENERS: Mutex<Vec<(ThreadId, Arc<Listener>)>> = Mutex::new(Vec::new());
 
 /// Calls back on this thread when there may be reports. Does not keep the event loop alive.
 #[napi(catch_unwind)]
@@ -209,14 +209,19 @@ pub fn on_faults(env: Env, callback: Function<'_, (), ()>) -> napi::Result<()> {
         .callee_handled::<false>()
         .weak::<true>()
         .build()?;
-    let thread = fault::this_thread();
+    let thread = thread::current().id();
     let mut listeners = LISTENERS.lock().unwrap_or_else(PoisonError::into_inner);
-    let is_new = listeners.insert(thread, Arc::new(listener)).is_none();
+    let known = listeners.len();
+    listeners.retain(|(owner, _)| *owner != thread);
+    let is_new = listeners.len() == known;
+    listeners.push((thread, Arc::new(listener)));
     drop(listeners);
     fault::listen(true);
     if is_new {
         env.add_env_cleanup_hook(thread, |thread| {
-            LISTENERS.lock().unwrap_or_else(PoisonError::into_inner).remove(&thread);
+            let mut listeners = LISTENERS.lock().unwrap_or_else(PoisonError::into_inner);
+            listeners.retain(|(owner, _)| *owner != thread);
+            drop(listeners);
             fault::listen(false);
         })?;
     }
@@ -230,8 +235,7 @@ fn watch_once() {
     static IS_WATCHED: Mutex<bool> = Mutex::new(false);
     let mut is_watched = IS_WATCHED.lock().unwrap_or_else(PoisonError::into_inner);
     if !*is_watched {
-        let thread =
-            std::thread::Builder::new().name("hostmap-faults".to_owned()).stack_size(128 << 10);
+        let thread = thread::Builder::new().name("hostmap-faults".to_owned()).stack_size(128 << 10);
         *is_watched = thread.spawn(watch).is_ok();
     }
 }
@@ -244,9 +248,8 @@ fn watch() {
     loop {
         seen = fault::REPORTS.wait_beyond(seen);
         // Called without the lock: an environment that is ending waits for nobody.
-        let listeners: Vec<Arc<Listener>> =
-            LISTENERS.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
-        for listener in listeners {
+        let listeners = LISTENERS.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for (_, listener) in listeners {
             listener.call((), ThreadsafeFunctionCallMode::NonBlocking);
         }
     }

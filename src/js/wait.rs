@@ -50,7 +50,7 @@ impl NativeWord {
             .and_then(|file| Mmap::new(pages.length(), file))
             .map_err(|sys| Error::from_sys(Code::MapFailed, what(), sys))?;
         let word = Word::new(mmap, skew).ok_or_else(|| internal("a word is in its page"))?;
-        let region_name = Arc::clone(pages.source().region_name);
+        let region_name = Arc::clone(pages.shown().region_name);
         let word = Arc::new(Mapped { word, region_name, _vmas: vmas });
         Ok(Self { word, cancel: Arc::default() })
     }

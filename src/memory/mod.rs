@@ -674,7 +674,7 @@ impl Memory {
             VmaClaim::take(VMAS_OF_A_MAPPING).map_err(|full| Error::no_head_room(what(), full))?;
         // Before the pages, since another thread may touch them at once. Taken back where mapping
         // fails.
-        let guarded = fault::Target {
+        let guarded = fault::RangeSpec {
             span: target,
             memory_offset: Some(span.start()),
             is_window: false,
@@ -684,7 +684,7 @@ impl Memory {
             proof: self.proof(state),
             page_bytes: pages.region().page_bytes(),
         };
-        let registration = Registration::new(guarded, pages.source());
+        let registration = Registration::new(guarded, pages.shown());
         let file = pages.as_pages(access.sharing());
         // SAFETY: `span` ends within the memory's length, which V8 gave for this call, and overlaps
         // no mapping; the caller holds the memory, so it is alive. Wasm and JavaScript may access

@@ -17,7 +17,7 @@
 use crate::error::{Code, Error, Result};
 use crate::fault;
 use crate::sys::mmap::{self, Mmap, Pages, Sharing};
-use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan};
+use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned};
 use crate::sys::{SysError, SysResult, file, limits, memfd};
 use nix::errno::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -179,10 +179,4 @@ fn refused(byte_length: u64, sys: SysError) -> Error {
         _ => return Error::from_sys(Code::OutOfMemory, what, sys),
     };
     Error::new(Code::OutOfMemory, format!("{what}: {why}")).with_sys(sys)
-}
-
-/// The block of whole huge pages that holds an address.
-pub fn page_of(address: u64) -> Option<PageSpan> {
-    let start = PageAligned::new(address.checked_sub(address % HUGE_PAGE_BYTES)?)?;
-    PageSpan::new(start, PageAligned::new(HUGE_PAGE_BYTES)?)
 }

@@ -742,8 +742,8 @@ impl RegionPages<'_> {
     }
 
     /// What the fault guard has to know of it.
-    pub fn source(&self) -> fault::Source<'_> {
-        fault::Source {
+    pub fn shown(&self) -> fault::Shown<'_> {
+        fault::Shown {
             inode: self.region.inode,
             file_offset: self.file_offset,
             region_offset: self.region_offset,
@@ -830,7 +830,7 @@ impl View {
             Self::over(pages.length, pages.as_pages(sharing).map_err(refused)?, byte_length)?;
         keep_out_of_dumps(view.mmap.span());
         // Nobody has the address yet.
-        let target = fault::Target {
+        let target = fault::RangeSpec {
             span: view.mmap.span(),
             memory_offset: None,
             is_window: false,
@@ -840,7 +840,7 @@ impl View {
             proof: Proof::Owned,
             page_bytes: pages.region.page_bytes,
         };
-        let registration = Registration::new(target, pages.source());
+        let registration = Registration::new(target, pages.shown());
         registration.resume();
         let held = Mutex::new(Some(ViewHeld { registration, _vmas: vmas }));
         let shared = AtomicBool::new(sharing == Sharing::Shared);

@@ -189,7 +189,7 @@ fn touch_blocks(fd: BorrowedFd<'_>, offset: PageAligned, shown: &Mmap) -> SysRes
     while let Some(start) = file::first_data(fd, at, end)? {
         let address = shown.address().checked_add(start.saturating_sub(offset.get()));
         if let Some(page) =
-            address.and_then(PageSpan::page_of).and_then(|page| page.within(shown.span()))
+            address.and_then(PageSpan::page_at).and_then(|page| page.within(shown.span()))
         {
             mmap::advise(page, Advice::PopulateRead)?;
         }

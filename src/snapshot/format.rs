@@ -381,7 +381,7 @@ mod tests {
         assert!(refused(Kept { written: vec![span(4, 7)], ..kept() }), "past the mapping's end");
         assert!(refused(Kept { written: vec![span(7, 8)], ..kept() }), "outside of mappings");
         let free =
-            |count: u64| (0..count).map(|i| PageSpan::page_of(2 * i * host_page_bytes()).unwrap());
+            |count: u64| (0..count).map(|i| PageSpan::page_at(2 * i * host_page_bytes()).unwrap());
         let free_refused = |count| refused(Kept { free: free(count).collect(), ..kept() });
         assert!(!free_refused(4096) && free_refused(4097));
     }

@@ -274,7 +274,7 @@ impl Memory {
             // SAFETY: a mapping of ours in a memory that the caller holds.
             let replaced = file.and_then(|file| unsafe { mmap::replace(target, file) });
             if replaced.is_ok() {
-                held.registration.set_source(pages.source());
+                held.registration.set_shown(pages.shown());
             }
             held.registration.resume();
             replaced.map_err(failed)?;

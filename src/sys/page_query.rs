@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn asking_changes_no_byte() {
         let map = Mmap::new(PageAligned::round_up(1).unwrap(), Pages::Zeros).unwrap();
-        let page = PageSpan::page_of(map.address()).unwrap();
+        let page = PageSpan::page_at(map.address()).unwrap();
         // SAFETY: a page of the test's own mapping.
         unsafe { contents::clear(page) };
         assert!(is_writable(map.address() + 8) && is_readable(map.address() + 8));

@@ -246,7 +246,7 @@ mod tests {
     use std::os::fd::AsFd;
 
     fn page(map: &Mmap, index: u64) -> PageSpan {
-        PageSpan::page_of(map.address() + index * host_page_bytes()).unwrap()
+        PageSpan::page_at(map.address() + index * host_page_bytes()).unwrap()
     }
 
     fn found(map: &Mmap, most_pages: u64) -> Option<(Vec<u64>, u64)> {

@@ -39,6 +39,11 @@ pub struct Vma {
 }
 
 impl Vma {
+    /// Where in its file an address is. `None`: below the VMA, or on overflow.
+    pub fn offset_of(&self, address: u64) -> Option<u64> {
+        address.checked_sub(self.start)?.checked_add(self.file_offset)
+    }
+
     pub fn is_inaccessible(&self) -> bool {
         !self.readable && !self.writable && !self.executable
     }

@@ -36,7 +36,7 @@ impl Signal {
 
 /// What kind of fault the kernel says it is, see sigaction(2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum FaultKind {
     /// SEGV_ACCERR: there is a page, and the access is not allowed.
     Protection,
     /// BUS_ADRERR, BUS_OBJERR: past the file's end, an I/O error, or no memory for the page.
@@ -51,7 +51,7 @@ pub enum Kind {
 #[derive(Debug)]
 pub struct Fault {
     pub signal: Signal,
-    pub kind: Kind,
+    pub kind: FaultKind,
     /// The address that was accessed.
     pub address: u64,
     info: *mut libc::siginfo_t,
@@ -255,13 +255,13 @@ extern "C" fn on_signal(number: c_int, info: *mut libc::siginfo_t, context: *mut
     Errno::set_raw(errno);
 }
 
-fn kind(signal: Signal, code: c_int) -> Kind {
+fn kind(signal: Signal, code: c_int) -> FaultKind {
     const SEGV_ACCERR: c_int = 2;
     match (signal, code) {
-        (Signal::Segv, SEGV_ACCERR) => Kind::Protection,
-        (Signal::Bus, libc::BUS_ADRERR | libc::BUS_OBJERR) => Kind::Unavailable,
-        (Signal::Bus, libc::BUS_MCEERR_AR) => Kind::BrokenMemory,
-        _ => Kind::Other,
+        (Signal::Segv, SEGV_ACCERR) => FaultKind::Protection,
+        (Signal::Bus, libc::BUS_ADRERR | libc::BUS_OBJERR) => FaultKind::Unavailable,
+        (Signal::Bus, libc::BUS_MCEERR_AR) => FaultKind::BrokenMemory,
+        _ => FaultKind::Other,
     }
 }
 
@@ -339,7 +339,7 @@ fn crash(number: c_int, code: c_int) {
 /// An address of this thread's own, as good as its name while it lives, and at a distance from its
 /// static thread-local storage that is the same in all threads: glibc and musl both keep the
 /// thread's descriptor there. Safe in handlers.
-pub fn this_thread() -> usize {
+pub fn thread_address() -> usize {
     // SAFETY: it takes nothing.
     let descriptor = unsafe { libc::pthread_self() };
     // A number on glibc, a pointer on musl.

@@ -31,7 +31,7 @@
 //! Source: V8's src/trap-handler/handler-inside-posix.cc, `TryHandleSignal`; measured on V8 11.3,
 //! 12.4, 13.6 and 14.6.
 
-use crate::sys::signal::{Fault, this_thread};
+use crate::sys::signal::{Fault, thread_address};
 use crate::sys::{SysError, SysResult, inject, to_usize};
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicIsize, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -129,7 +129,7 @@ pub fn begin_probe(address: u64) -> bool {
     FUNCTION.store(function, Ordering::Release);
     PROBE_TLS.store(start, Ordering::Release);
     PROBE_TLS_BYTES.store(bytes, Ordering::Release);
-    PROBE_THREAD.store(this_thread(), Ordering::Release);
+    PROBE_THREAD.store(thread_address(), Ordering::Release);
     PROBE_ADDRESS.store(address, Ordering::Release);
     true
 }
@@ -144,7 +144,7 @@ pub fn end_probe() {
 
 /// When a thread ends: the probe that it was making, if any, is for another one to make.
 pub fn abandon_probe() {
-    if PROBE_THREAD.load(Ordering::Acquire) == this_thread() && state() == State::Probing {
+    if PROBE_THREAD.load(Ordering::Acquire) == thread_address() && state() == State::Probing {
         PROBE_ADDRESS.store(0, Ordering::Release);
         set(State::Untried);
     }
@@ -155,7 +155,7 @@ pub fn probe(fault: &Fault) -> bool {
     let expected = PROBE_ADDRESS.load(Ordering::Acquire);
     if expected != fault.address
         || expected == 0
-        || PROBE_THREAD.load(Ordering::Acquire) != this_thread()
+        || PROBE_THREAD.load(Ordering::Acquire) != thread_address()
     {
         return false;
     }
@@ -198,7 +198,7 @@ fn find_flag(fault: &Fault) -> State {
         if (was, is) != (1, 0) || state != State::NoFlag {
             return State::Unclear;
         }
-        let offset = (word as usize).wrapping_sub(this_thread());
+        let offset = (word as usize).wrapping_sub(thread_address());
         FLAG_OFFSET.store(offset.cast_signed(), Ordering::Release);
         // SAFETY: as above; it puts back what V8 cleared.
         unsafe { word.write_volatile(was) };
@@ -220,8 +220,8 @@ pub fn offer(fault: &Fault) -> bool {
     match state() {
         State::NoFlag => ask(fault, libc::SIGSEGV),
         State::Flag => {
-            let flag =
-                this_thread().wrapping_add_signed(FLAG_OFFSET.load(Ordering::Acquire)) as *mut i32;
+            let flag = thread_address().wrapping_add_signed(FLAG_OFFSET.load(Ordering::Acquire))
+                as *mut i32;
             // SAFETY: this thread's flag of V8's, see the head of this file.
             let was = unsafe { flag.read_volatile() };
             let taken = ask(fault, libc::SIGSEGV);
@@ -261,7 +261,7 @@ fn find_function() -> Option<*mut c_void> {
 fn static_storage_of(code: usize) -> SysResult<Option<(usize, usize)>> {
     let storage = move || {
         let (start, bytes) = module_of(code)?.thread_local?;
-        Some((start.wrapping_sub(this_thread()), start, bytes))
+        Some((start.wrapping_sub(thread_address()), start, bytes))
     };
     let Some((distance, start, bytes)) = storage() else { return Ok(None) };
     inject::trip("clone")?;

@@ -15,7 +15,7 @@ pub mod readahead;
 
 use crate::access::Access;
 use crate::error::{Code, Error, Result};
-use crate::fault::{self, Counts, Registration, Source};
+use crate::fault::{self, Counts, Registration, Shown};
 use crate::memory::table::Entry;
 use crate::memory::{Held, Mapped, Memory, Place, State, check_overlap, next_id, span_at};
 use crate::region::{RegionPages, keep_out_of_dumps};
@@ -106,7 +106,7 @@ impl Window {
     pub(crate) unsafe fn fill_tail(&self, target: PageSpan) -> SysResult<()> {
         let rest = self.parts(target).1;
         // SAFETY: the caller's promise.
-        rest.map_or(Ok(()), |span| unsafe { fault::lay_zeros(span, self.kind.tail_sharing()) })
+        rest.map_or(Ok(()), |span| unsafe { fault::show_past_end(span, self.kind.tail_sharing()) })
     }
 
     /// Shows these pages at the window's start, and its rest behind. If it fails the window shows
@@ -229,7 +229,7 @@ impl Memory {
         let target = self.addresses(span)?;
         let vmas =
             VmaClaim::take(VMAS_OF_A_WINDOW).map_err(|full| Error::no_head_room(what(), full))?;
-        let guarded = fault::Target {
+        let guarded = fault::RangeSpec {
             span: target,
             memory_offset: Some(span.start()),
             is_window: true,
@@ -324,7 +324,7 @@ impl Memory {
                 entry.inode = pages.inode();
                 entry.file_offset = pages.file_offset();
                 entry.region_offset = pages.region_offset();
-                held.registration.set_source(pages.source());
+                held.registration.set_shown(pages.shown());
             }
             // Nothing: it was asked for, or the kernel had no memory to put back what it removed.
             (Ok(()), None) | (Err(SysError { removed: true, .. }), _)
@@ -333,7 +333,7 @@ impl Memory {
                 entry.inode = 0;
                 entry.file_offset = PageAligned::ZERO;
                 entry.region_offset = PageAligned::ZERO;
-                held.registration.set_source(nothing());
+                held.registration.set_shown(nothing());
             }
             // As it was, perhaps less of it.
             _ => {}
@@ -370,9 +370,9 @@ fn check_slide(pages: &RegionPages<'_>, access: Access, kind: Kind) -> Result<()
     Ok(())
 }
 
-fn nothing() -> Source<'static> {
+fn nothing() -> Shown<'static> {
     static NO_NAME: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from(""));
-    Source {
+    Shown {
         inode: 0,
         file_offset: PageAligned::ZERO,
         region_offset: PageAligned::ZERO,

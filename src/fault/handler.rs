@@ -1,0 +1,95 @@
+//! From a signal to a page: what happens when an access to a guarded range faults.
+//!
+//! ```text
+//!  1  sys::signal   The kernel calls our handler, which tells what kind of fault it is, at which address.
+//!  2  on_fault      V8's probe? Then V8 takes it (v8::trap).
+//!  3  range::find   Which range is registered for the address?
+//!  4  gate          Is its owner, or another handler, changing its pages? Then the access is done again.
+//!  5  by_proof      Where the process's map is text: can single system calls decide?
+//!  6  process_map   Which VMA is there now, and are its pages those that we put there?
+//!  7  stray         SIGSEGV: V8 traps, or the page becomes copy-on-write.
+//!     missing       SIGBUS: V8 traps, or zeros take the page's place.
+//!  8  outcome       The fault is counted, and reported once for each mapping.
+//!  9  stale         Not ours: has another thread removed what the access met? Then it is done again.
+//! 10  sys::signal   Else the fault goes to the handler that was there before.
+//! ```
+//!
+//! # What may run here
+//!
+//! A handler may interrupt any instruction of any thread, one that holds the allocator's lock
+//! included. Everything that [`on_fault`] reaches keeps these rules:
+//!
+//! - It takes no lock and waits for nobody. The registry is read without one (`registry`), a closed
+//!   gate sends the access back (`gate`), and readers of the process's map claim a descriptor by a
+//!   flag or open their own (`sys::process_map`).
+//! - It allocates nothing. Buffers are on the stack, at most 5 KiB (`v8::trap`), or static.
+//! - It does not panic, which would end the process. Arithmetic is checked, and bails out to "not
+//!   ours", or wraps with a reason; table slots are masked (`stale`).
+//! - It calls nothing but async-signal-safe functions and raw system calls; `sys` says in each file
+//!   which functions handlers may call. `sys::signal` saves and restores errno.
+//! - What it needs is opened, and lazy values are computed, before the handler is installed
+//!   (`install`).
+//!
+//! Builds with the feature `inject` break the first rule: `inject::trip` takes a lock. They are for
+//! tests, which inject failures into faults of their own thread.
+
+use super::range::{self, GuardedRange};
+use super::{by_proof, missing, stale, stray};
+use crate::sys::process_map;
+use crate::sys::signal::{self, Fault, FaultKind, Signal};
+use crate::v8::trap;
+
+/// What is to be done about a fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Verdict {
+    #[default]
+    NotOurs,
+    /// The thread goes on: at the same instruction, or in V8's trap.
+    Handled,
+    /// The access is done again when another thread has done its work.
+    Again,
+}
+
+/// True: the thread may go on. False: the fault is somebody else's.
+pub(super) fn on_fault(fault: &Fault) -> bool {
+    // The probe's fault is on an address of V8's guard, which may not be accessed at all: that is a
+    // fault of protection, too.
+    if fault.kind == FaultKind::Other {
+        return false;
+    }
+    if fault.signal == Signal::Segv && trap::probe(fault) {
+        return true;
+    }
+    let (found, verdict) = range::find(fault.address, |range| enter(range, fault));
+    match verdict {
+        Verdict::Handled => true,
+        Verdict::Again => {
+            // Here, where nothing is held that others wait for.
+            signal::yield_now();
+            true
+        }
+        Verdict::NotOurs => stale::is_stale(fault, found),
+    }
+}
+
+fn enter(range: &GuardedRange, fault: &Fault) -> Verdict {
+    match range.gate.enter(|| handle(range, fault)) {
+        None => Verdict::Again,
+        Some(true) => Verdict::Handled,
+        Some(false) => Verdict::NotOurs,
+    }
+}
+
+fn handle(range: &GuardedRange, fault: &Fault) -> bool {
+    if process_map::is_text_in_handler()
+        && let Some(is_handled) = by_proof::handle(range, fault)
+    {
+        return is_handled;
+    }
+    let vma = process_map::holding_in_handler(fault.address)
+        .filter(|vma| range.is_ours(vma, fault.address));
+    vma.is_some_and(|vma| match fault.signal {
+        Signal::Segv => stray::handle(range, fault, &vma),
+        Signal::Bus => missing::handle(range, fault, &vma),
+    })
+}

@@ -1,0 +1,44 @@
+//! Installing the handler, with all that it needs open. Not for handlers.
+
+use super::{handler, zeros};
+use crate::sys::{mmap, process_map, signal};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+/// Set in the environment to `off`, it leaves the process's signals alone.
+const SWITCH: &str = "WASM_HOSTMAP_FAULT_GUARD";
+
+/// Whether the handler is there.
+static IS_INSTALLED: AtomicBool = AtomicBool::new(false);
+
+/// Installs the handler, once. `Err` says why there is none. What can't be opened now, for want of
+/// descriptors say, is tried again by the next call: until then a handler opens it for each fault.
+pub fn ensure() -> Result<(), &'static str> {
+    if IS_INSTALLED.load(Ordering::Acquire)
+        && process_map::is_prepared_for_handler()
+        && zeros::is_ready()
+    {
+        return Ok(());
+    }
+    static IS_OFF: OnceLock<bool> = OnceLock::new();
+    if *IS_OFF.get_or_init(|| {
+        std::env::var_os(SWITCH).is_some_and(|value| value == "off" || value == "0")
+    }) {
+        return Err("it was turned off by WASM_HOSTMAP_FAULT_GUARD");
+    }
+    static INSTALLING: Mutex<()> = Mutex::new(());
+    let _alone = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
+    mmap::prepare_for_handler();
+    // Without it, a handler opens what it asks.
+    let _ = process_map::prepare_for_handler();
+    zeros::prepare();
+    signal::install(handler::on_fault).map_err(|_| "sigaction failed")?;
+    IS_INSTALLED.store(true, Ordering::Release);
+    Ok(())
+}
+
+/// The same for a caller that relies on copies of pages, which are made of `/dev/zero`.
+pub fn ensure_copies() -> Result<(), &'static str> {
+    ensure()?;
+    if zeros::are_known() { Ok(()) } else { Err("/dev/zero can't be had") }
+}

@@ -1,0 +1,70 @@
+//! Accesses to pages whose contents can't be had (SIGBUS): the file was made shorter, the disk
+//! failed, or there is no memory. The process's map has shown that the page is ours.
+//!
+//! Handlers run all of it: nothing here may allocate, lock or panic.
+
+use super::counts::Cause;
+use super::range::GuardedRange;
+use super::{changes, outcome, stale, stray, zeros};
+use crate::access::Access;
+use crate::sys::mmap::Sharing;
+use crate::sys::page::PageSpan;
+use crate::sys::process_map::{self, Vma};
+use crate::sys::signal::{Fault, FaultKind};
+
+/// True: the access may be done again, or V8 traps.
+pub(super) fn handle(range: &GuardedRange, fault: &Fault, vma: &Vma) -> bool {
+    let cause = match fault.kind {
+        FaultKind::Unavailable => Cause::Unavailable,
+        FaultKind::BrokenMemory => Cause::BrokenMemory,
+        FaultKind::Protection | FaultKind::Other => return false,
+    };
+    // Another thread was here first; or perhaps it was, and the page that is missing is no longer
+    // there.
+    if zeros::is_zeros(vma, fault.address) || stale::may_have_slid(range) {
+        return true;
+    }
+    let is_huge = range.is_in_huge_page(vma, fault.address);
+    // A memory that grew made the page writable, and the pool has none for its copy. Where we have
+    // none either, zeros are left.
+    if is_huge
+        && range.spec.access == Access::Readonly
+        && fault.is_write() == Some(true)
+        && stray::write_to_protected(range, fault, vma)
+    {
+        return true;
+    }
+    if outcome::trap(range, fault, cause) {
+        return true;
+    }
+    let page = if is_huge {
+        PageSpan::huge_page_at(fault.address)
+    } else {
+        PageSpan::page_at(fault.address)
+    };
+    // Protected as the page was, so that a write to the zeros is a stray write like any other.
+    let sharing = if vma.writable { Sharing::CopyOnWrite } else { Sharing::ReadOnly };
+    let is_done = page.is_some_and(|page| replace(range, page, vma, sharing));
+    if is_done {
+        outcome::zeros(range, fault, cause);
+    }
+    is_done
+}
+
+fn replace(range: &GuardedRange, page: PageSpan, vma: &Vma, sharing: Sharing) -> bool {
+    if changes::put_zeros(range, page, sharing) {
+        if let Some(zeros) = process_map::holding_in_handler(page.start().get()) {
+            let is_below = zeros.start < page.start().get();
+            let is_above = zeros.end > page.end().get();
+            [is_below, is_above]
+                .into_iter()
+                .filter(|is_merged| *is_merged)
+                .for_each(|_| changes::zeros_merged(range));
+        }
+        return true;
+    }
+    // The process has no room for more VMAs: all of this one, from here on. A file that ends before
+    // a page ends before all that follow.
+    let tail = range.part_of(vma).and_then(|part| PageSpan::between(page.start(), part.end()));
+    tail.is_some_and(|tail| changes::put_zeros_in_all(range, tail, sharing))
+}

@@ -1,0 +1,62 @@
+//! How the handling of a fault ends: in a trap, on a private page, or in zeros. Each way is counted
+//! and reported here.
+//!
+//! Handlers run all of it: nothing here may allocate, lock or panic.
+
+use super::counts::{Cause, Outcome};
+use super::range::GuardedRange;
+use super::report::{self, Event};
+use crate::sys::signal::Fault;
+use crate::v8::trap;
+use std::sync::atomic::Ordering;
+
+/// Offers V8 the fault. True: it takes it, and the module traps.
+pub(super) fn trap(range: &GuardedRange, fault: &Fault, cause: Cause) -> bool {
+    if !trap::offer(fault) {
+        return false;
+    }
+    // A trap of a stray write is counted by nobody: the module learns of it.
+    if cause != Cause::Readonly {
+        range.spec.counts.add_faults(1);
+    }
+    range.note(fault, cause, Outcome::Trap);
+    true
+}
+
+/// The write goes to a private page.
+pub(super) fn private_page(range: &GuardedRange, fault: &Fault) {
+    range.spec.counts.add_stray_write();
+    range.note(fault, Cause::Readonly, Outcome::PrivatePage);
+    lost_protection(range);
+    report::raise(range, Event::StrayWrite);
+}
+
+/// The access goes to zeros.
+pub(super) fn zeros(range: &GuardedRange, fault: &Fault, cause: Cause) {
+    range.spec.counts.add_faults(1);
+    range.note(fault, cause, Outcome::Zeros);
+    report::raise(range, Event::MissingPage);
+}
+
+/// The access past a window's end goes to the zeros that are there, which are writable now.
+pub(super) fn past_end(range: &GuardedRange, fault: &Fault) {
+    range.spec.counts.add_faults(1);
+    range.note(fault, Cause::PastEnd, Outcome::Zeros);
+    lost_protection(range);
+    report::raise(range, Event::PastEnd);
+}
+
+/// Huge pages could not be read when they were copied; zeros are there now.
+pub(super) fn missing_from_copy(range: &GuardedRange, count: u64) {
+    if count > 0 {
+        range.spec.counts.add_faults(count);
+        report::raise(range, Event::MissingPage);
+    }
+}
+
+fn lost_protection(range: &GuardedRange) {
+    // After the page lost its protection: whoever clears it protects the page then. The range's own
+    // first, since the memory's is looked at first.
+    range.unprotected.store(true, Ordering::Release);
+    range.spec.unprotected.store(true, Ordering::Release);
+}

@@ -1,0 +1,222 @@
+//! A guarded range of addresses: what its owner says of it, and what handlers have done to it.
+//!
+//! The registry of all of them is here too. Handlers read both, so that nothing they call here may
+//! allocate, lock or panic; what is not for handlers says so.
+
+use super::counts::{Cause, Counts, LastFault, Outcome};
+use super::gate::Gate;
+use super::registry::Registry;
+use super::zeros;
+use crate::access::Access;
+use crate::sys::mark::Mark;
+use crate::sys::page::{PageAligned, PageSpan, host_page_bytes};
+use crate::sys::process_map::Vma;
+use crate::sys::signal::Fault;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::ThreadId;
+
+static RANGES: Registry<GuardedRange> = Registry::new();
+
+/// Every range that is guarded now.
+pub(super) fn all() -> &'static Registry<GuardedRange> {
+    &RANGES
+}
+
+/// Looks at what is registered for an address. Returns its id, or 0 if there is nothing, and what
+/// `look` says of it.
+pub(super) fn find<R: Default>(address: u64, look: impl FnOnce(&GuardedRange) -> R) -> (u64, R) {
+    RANGES.find(address, |range| (range.id, look(range))).unwrap_or_default()
+}
+
+/// A range as its owner describes it.
+#[derive(Debug)]
+pub struct RangeSpec {
+    /// Addresses of the process.
+    pub span: PageSpan,
+    /// Where it is in a memory; `None` for a view.
+    pub memory_offset: Option<PageAligned>,
+    /// Whether its owner may put other pages there.
+    pub is_window: bool,
+    pub access: Access,
+    pub counts: Arc<Counts>,
+    /// Set when a page lost its protection: one for all mappings of a memory.
+    pub unprotected: Arc<AtomicBool>,
+    /// Why the registry may be believed without the process's map.
+    pub proof: Proof,
+    /// The smallest piece that can be protected or replaced, where there are no zeros yet. The span
+    /// begins and ends with one.
+    pub page_bytes: u64,
+}
+
+/// What proves that a registered range is still mapped as we mapped it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// Nobody else unmaps it: a view.
+    Owned,
+    /// It is in a reservation that is there as long as this mark is.
+    Marked(Mark),
+    /// Nothing: the process's map is asked.
+    Absent,
+}
+
+impl Proof {
+    pub(super) fn holds(self) -> bool {
+        match self {
+            Self::Owned => true,
+            Self::Marked(mark) => mark.is_intact() == Some(true),
+            Self::Absent => false,
+        }
+    }
+}
+
+/// What a range shows at its start. A window shows one after the other.
+#[derive(Debug, Clone, Copy)]
+pub struct Shown<'a> {
+    /// Which file, and where in it, as the process's map says it. 0: none.
+    pub inode: u64,
+    pub file_offset: PageAligned,
+    /// The byte of the region at the start.
+    pub region_offset: PageAligned,
+    pub region_name: &'a Arc<str>,
+}
+
+/// A [`Shown`] as handlers read it. It is written while the gate is closed, so they never see
+/// halves of two.
+#[derive(Debug)]
+pub(super) struct ShownNow {
+    inode: AtomicU64,
+    file_offset: AtomicU64,
+    region_offset: AtomicU64,
+    /// Not for handlers.
+    region_name: Mutex<Arc<str>>,
+    /// Not for handlers: the name before, if an event of its time is still to be reported.
+    unreported_name: Mutex<Option<Arc<str>>>,
+}
+
+impl ShownNow {
+    pub(super) fn new(shown: Shown<'_>) -> Self {
+        Self {
+            inode: AtomicU64::new(shown.inode),
+            file_offset: AtomicU64::new(shown.file_offset.get()),
+            region_offset: AtomicU64::new(shown.region_offset.get()),
+            region_name: Mutex::new(Arc::clone(shown.region_name)),
+            unreported_name: Mutex::default(),
+        }
+    }
+
+    /// Not for handlers.
+    pub(super) fn set(&self, shown: Shown<'_>, has_unreported: bool) {
+        self.inode.store(shown.inode, Ordering::Relaxed);
+        self.file_offset.store(shown.file_offset.get(), Ordering::Relaxed);
+        self.region_offset.store(shown.region_offset.get(), Ordering::Relaxed);
+        let mut name = self.region_name.lock().unwrap_or_else(PoisonError::into_inner);
+        if !Arc::ptr_eq(&name, shown.region_name) {
+            let before = std::mem::replace(&mut *name, Arc::clone(shown.region_name));
+            if has_unreported {
+                let mut kept = self.unreported_name.lock().unwrap_or_else(PoisonError::into_inner);
+                kept.get_or_insert(before);
+            }
+        }
+    }
+
+    /// The region that the next report is about. Not for handlers.
+    pub(super) fn take_name(&self) -> Arc<str> {
+        let kept = self.unreported_name.lock().unwrap_or_else(PoisonError::into_inner).take();
+        kept.unwrap_or_else(|| {
+            Arc::clone(&self.region_name.lock().unwrap_or_else(PoisonError::into_inner))
+        })
+    }
+}
+
+/// A range that handlers guard.
+#[derive(Debug)]
+pub(super) struct GuardedRange {
+    pub(super) spec: RangeSpec,
+    pub(super) shown: ShownNow,
+    /// Never given twice, and not 0.
+    pub(super) id: u64,
+    pub(super) gate: Gate,
+    /// Whether a page lost its protection since the owner last protected all.
+    pub(super) unprotected: AtomicBool,
+    /// Whether some of its pages may not show the region: they are zeros, or the owner says so.
+    pub(super) changed: AtomicBool,
+    /// How often the owner put other pages there.
+    pub(super) slides: AtomicU64,
+    /// Stray writes since the owner last protected all.
+    pub(super) strays: AtomicU32,
+    /// VMAs that were claimed for pages without protection, and for zeros.
+    pub(super) stray_vmas: AtomicU64,
+    pub(super) zero_vmas: AtomicU64,
+    /// Where zeros were put last without a look at the map.
+    pub(super) last_zeros: AtomicU64,
+    /// Events that are worth a report, and those of them that were reported: see `report`.
+    pub(super) happened: AtomicU8,
+    pub(super) reported: AtomicU8,
+    /// The thread that is told of them.
+    pub(super) owner: ThreadId,
+}
+
+impl GuardedRange {
+    /// Closed to handlers. Not for handlers.
+    pub(super) fn new(spec: RangeSpec, shown: Shown<'_>) -> Self {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+        Self {
+            shown: ShownNow::new(shown),
+            spec,
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            gate: Gate::closed(),
+            unprotected: AtomicBool::new(false),
+            changed: AtomicBool::new(false),
+            slides: AtomicU64::new(0),
+            strays: AtomicU32::new(0),
+            stray_vmas: AtomicU64::new(0),
+            zero_vmas: AtomicU64::new(0),
+            last_zeros: AtomicU64::new(0),
+            happened: AtomicU8::new(0),
+            reported: AtomicU8::new(0),
+            owner: std::thread::current().id(),
+        }
+    }
+
+    /// Whether the page at this address is one that we put there: the file that is shown, at the
+    /// right offset, or zeros.
+    pub(super) fn is_ours(&self, vma: &Vma, address: u64) -> bool {
+        if zeros::is_zeros(vma, address) {
+            return true;
+        }
+        let expected = address
+            .checked_sub(self.spec.span.start().get())
+            .and_then(|skew| self.shown.file_offset.load(Ordering::Relaxed).checked_add(skew));
+        let inode = self.shown.inode.load(Ordering::Relaxed);
+        let found = vma.offset_of(address);
+        // Anonymous memory is nobody's file.
+        inode != 0 && vma.inode == inode && found.is_some() && found == expected
+    }
+
+    /// The part of a VMA that is in this range.
+    pub(super) fn part_of(&self, vma: &Vma) -> Option<PageSpan> {
+        PageSpan::between(PageAligned::new(vma.start)?, PageAligned::new(vma.end)?)?
+            .within(self.spec.span)
+    }
+
+    /// Whether the page can only be changed as a part of a huge page of the system's pool.
+    pub(super) fn is_in_huge_page(&self, vma: &Vma, address: u64) -> bool {
+        self.spec.page_bytes > host_page_bytes() && !zeros::is_zeros(vma, address)
+    }
+
+    /// Writes down what a fault was.
+    pub(super) fn note(&self, fault: &Fault, cause: Cause, outcome: Outcome) {
+        // Neither wraps: the registry found this range by the address, and a region ends before
+        // 2^63.
+        let skew = fault.address.wrapping_sub(self.spec.span.start().get());
+        let last = LastFault {
+            region_offset: self.shown.region_offset.load(Ordering::Relaxed).wrapping_add(skew),
+            skew,
+            write: fault.is_write() == Some(true),
+            cause,
+            outcome,
+        };
+        self.spec.counts.set_last(last, self.shown.inode.load(Ordering::Relaxed));
+    }
+}

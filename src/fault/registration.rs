@@ -1,0 +1,97 @@
+//! The owner's side of a guarded range: registering it, and keeping handlers out while its pages
+//! change. Not for handlers.
+
+use super::counts::Counts;
+use super::range::{self, GuardedRange, RangeSpec, Shown};
+use super::{install, report, stale};
+use crate::sys::vma_budget;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// A range that is guarded as long as this lives.
+#[derive(Debug)]
+pub struct Registration {
+    range: Arc<GuardedRange>,
+}
+
+impl Registration {
+    /// Registers a range, paused: before its pages are put there. [`Self::resume`] says that they
+    /// are. Where there is no handler, nothing is guarded and all counts stay 0.
+    pub fn new(spec: RangeSpec, shown: Shown<'_>) -> Self {
+        let span = spec.span;
+        let range = Arc::new(GuardedRange::new(spec, shown));
+        if install::ensure().is_ok() {
+            range::all().insert(span.start().get()..span.end().get(), Arc::clone(&range));
+        }
+        Self { range }
+    }
+
+    pub fn counts(&self) -> &Arc<Counts> {
+        &self.range.spec.counts
+    }
+
+    /// Whether a page lost its protection since this was last asked. Stray writes count from the
+    /// start again: the caller protects all pages.
+    pub fn take_unprotected(&self) -> bool {
+        let unprotected = self.range.unprotected.swap(false, Ordering::AcqRel);
+        if unprotected {
+            self.range.strays.store(0, Ordering::Relaxed);
+            // VMAs that don't merge again, since their copies of pages are kept apart, are found
+            // when all are counted.
+            vma_budget::give_back(self.range.stray_vmas.swap(0, Ordering::Relaxed));
+        }
+        unprotected
+    }
+
+    /// Whether some of its pages may not show the region since they were last put there.
+    pub fn is_changed(&self) -> bool {
+        self.range.changed.load(Ordering::Acquire)
+    }
+
+    /// The pages became writable in a way that no handler saw.
+    pub fn mark_changed(&self) {
+        self.range.changed.store(true, Ordering::Release);
+    }
+
+    /// Keeps handlers out until [`Self::resume`], or for good when this is dropped. Waits for a
+    /// handler that is at work: it makes a few system calls.
+    pub fn pause(&self) {
+        stale::removal_begins(self.range.spec.span);
+        self.range.gate.close();
+    }
+
+    /// What the range shows from now on. Call it while paused.
+    pub fn set_shown(&self, shown: Shown<'_>) {
+        self.range.shown.set(shown, report::has_unreported(&self.range));
+        self.range.slides.fetch_add(1, Ordering::AcqRel);
+        self.pages_are_back();
+    }
+
+    /// All pages show the region again, protected, those that handlers changed too. Call it while
+    /// paused.
+    pub fn pages_are_back(&self) {
+        self.range.changed.store(false, Ordering::Release);
+        self.range.strays.store(0, Ordering::Relaxed);
+        for vmas in [&self.range.stray_vmas, &self.range.zero_vmas] {
+            if vmas.load(Ordering::Relaxed) > 0 {
+                vma_budget::give_back(vmas.swap(0, Ordering::Relaxed));
+            }
+        }
+    }
+
+    pub fn resume(&self) {
+        self.range.gate.open();
+        stale::removal_ended();
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.pause();
+        range::all().remove(self.range.spec.span.start().get(), &self.range);
+        stale::removal_ended();
+        vma_budget::give_back(self.range.stray_vmas.load(Ordering::Relaxed));
+        vma_budget::give_back(self.range.zero_vmas.load(Ordering::Relaxed));
+        report::keep_last(&self.range);
+    }
+}
