@@ -35,6 +35,7 @@ const TOP_LEVEL = new Set([
   'ARCHITECTURE.md',
   'docs/faults.md',
   'docs/internals.md',
+  'docs/limits.md',
   'docs/performance.md',
   'Cargo.lock',
   'Cargo.toml',
