@@ -1,18 +1,21 @@
 ;; Statistics and a histogram of float32 values, in one call over a range of linear memory.
 ;;
-;; The memory is the host's. Its first page belongs to this module (the map is below); the data may stand at
-;; any address after it. Nothing outside the first page is written, so the data can be mapped read-only.
+;; The memory is the host's. Its first page belongs to this module (the map is below); the data may
+;; be at any address after it. Nothing outside the first page is written, so the data can be mapped
+;; read-only.
 ;;
 ;; Three passes, because each needs what the one before it found:
 ;;   1. $summarize  count, minimum, maximum and sum of the finite values   -> mean
 ;;   2. $deviate    sum of the squared distances from the mean             -> standard deviation
 ;;   3. $classify   histogram over mean +- 4 standard deviations, within minimum and maximum
-;; (The one-pass formula for the variance loses its digits where the mean is large against the spread.)
+;; (The one-pass formula for the variance loses its digits where the mean is large against the
+;; spread.)
 ;;
 ;; NaNs and infinities are counted and otherwise left out. Sums are kept in f64.
 ;;
-;; Every pass takes four values at a time (SIMD) and is called for blocks of 1 MiB: V8 starts a function in its
-;; baseline compiler's code, and the optimized code that it makes meanwhile is only entered by the next call.
+;; Every pass takes four values at a time (SIMD) and is called for blocks of 1 MiB: V8 starts a
+;; function in its baseline compiler's code, and the optimized code that it makes meanwhile is only
+;; entered by the next call.
 
 (module
   (import "host" "memory" (memory 1))
@@ -25,10 +28,12 @@
   ;;          8  u32  infinities             40  f64  lower edge of the first bin
   ;;         12  u32  number of bins         48  f64  upper edge of the last bin
   ;;         16  f32  minimum                56  u32  finite values below the first bin
-  ;;         20  f32  maximum                60  u32  for each of the 64 bins, then 316 those above the last
+  ;;         20  f32  maximum                60  u32  for each of the 64 bins,
+  ;;                                         then 316 those above the last
   ;;   512  tail: the last one to three values, filled up with NaNs to a whole vector
-  ;;  1024  tally: four u32 for each of below, 64 bins, above, not finite. One for each SIMD lane: neighbours
-  ;;        often fall into the same bin, and an increment would have to wait for the one before.
+  ;;  1024  tally: four u32 for each of below, 64 bins, above, not finite. One for each SIMD lane:
+  ;;        neighbours often fall into the same bin, and an increment would have to wait for the
+  ;;        one before.
   (global $report i32 (i32.const 0))
   (global $tail i32 (i32.const 512))
   (global $tally i32 (i32.const 1024))
@@ -265,7 +270,7 @@
     (loop $next
       (local.set $values (v128.load (local.get $pointer)))
 
-      ;; Slot 0 is for what lies below, 1 for the first bin, $above and $notFinite are the last two.
+      ;; Slot 0 is for what is below, 1 for the first bin, $above and $notFinite are the last two.
       ;; With the first bin at 1, truncating sends everything below it to 0 or less.
       (local.set $slots01
         (i32x4.trunc_sat_f64x2_s_zero
@@ -329,7 +334,8 @@
       (local.set $slot (i32.add (local.get $slot) (i32.const 1)))
       (br_if $next (i32.le_u (local.get $slot) (i32.add (global.get $bins) (i32.const 1)))))
 
-    ;; Where the last bin ends at the maximum, the maximum itself was counted as above: it belongs to the bin.
+    ;; Where the last bin ends at the maximum, the maximum itself was counted as above: it belongs
+    ;; to the bin.
     (local.set $lastBin (i32.add (global.get $report) (i32.shl (global.get $bins) (i32.const 2))))
     (local.set $above (i32.load offset=60 (local.get $lastBin)))
     (if (f64.ge

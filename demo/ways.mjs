@@ -1,6 +1,6 @@
 // The three ways by which a file's bytes reach a module. Each has the same three steps:
 //
-//   open      once in the host. What it gives, and nothing else, is handed to the modules handle
+//   open      once in the host. Only what it gives is handed to the modules handle
 //   what is posted to a worker, and what the worker makes of it place     once for each module, in
 //   the thread where it runs: a memory with the bytes at `pointer`
 import { openSync, readSync, closeSync } from 'node:fs'

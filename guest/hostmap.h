@@ -30,14 +30,17 @@
 #define HOSTMAP_IMPORT extern
 #endif
 
-/* What the host gives. Each source has a window of its own, so one module may read several at once. */
+/*
+ * What the host gives. Each source has a window of its own, so one module may read several at once.
+ */
 typedef struct hostmap_source {
-  /* Shows the next chunk. Gives the bytes that are shown, 0 at the end. `keep`: how many of the last bytes shown are
-     shown again in front of it. */
+  /* Shows the next chunk. Gives the bytes that are shown, 0 at the end. `keep`: how many of the
+     last bytes shown are shown again in front of it. */
   size_t (*next)(size_t keep);
   /* The same, with as many kept as the host's `overlap` says. */
   size_t (*next_overlapping)(void);
-  /* Where the first byte shown is. Its address and its offset in the region are equal modulo the host's page size. */
+  /* Where the first byte shown is. Its address and its offset in the region are equal modulo the
+     host's page size. */
   const void *(*pointer)(void);
 } hostmap_source;
 
@@ -107,7 +110,10 @@ static inline hostmap_records hostmap_records_of(const hostmap_source *source, s
   return records;
 }
 
-/* The next block, of at least one record. 0 at the end; `left_over` tells then what follows the last whole record. */
+/*
+ * The next block, of at least one record. 0 at the end; `left_over` tells then what follows the
+ * last whole record.
+ */
 static inline int hostmap_records_next(hostmap_records *records, hostmap_block *block) {
   hostmap_span chunk;
   /* A chunk may be shorter than a record. Then nothing is handed out, and all of it is kept. */
@@ -144,8 +150,10 @@ static inline hostmap_text hostmap_text_of(const hostmap_source *source, int ski
   return text;
 }
 
-/* Records that end at each `delimiter`, such as '\n'. Empty ones count; what follows the last delimiter is one, unless it
-   is empty. */
+/*
+ * Records that end at each `delimiter`, such as '\n'. Empty ones count; what follows the last
+ * delimiter is one, unless it is empty.
+ */
 static inline hostmap_text hostmap_lines_of(const hostmap_source *source, char delimiter) {
   hostmap_text text = hostmap_text_of(source, 0);
   text.delimits[(unsigned char)delimiter] = 1;

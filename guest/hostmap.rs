@@ -64,8 +64,8 @@ use core::slice;
 ///
 /// # Safety
 ///
-/// After `next` gave n > 0, n readable bytes stand at `pointer`, and nothing changes them before
-/// the next call of `next`. After it gave 0, those that stood there still do.
+/// After `next` gave n > 0, n readable bytes are at `pointer`, and nothing changes them before
+/// the next call of `next`. After it gave 0, the bytes from before are still there.
 pub unsafe trait Source {
     /// Shows the next chunk. Gives the bytes that are shown, 0 at the end. `keep`: how many of the
     /// last bytes shown are shown again in front of it; `None`: what the host's `overlap` says.
@@ -163,8 +163,8 @@ impl Shown {
             return None;
         }
         assert!(isize::try_from(length).is_ok(), "a window for Rust has 2 GiB at most");
-        let first = NonNull::new(source.pointer().cast_mut())
-            .expect("a window does not stand at address 0");
+        let first =
+            NonNull::new(source.pointer().cast_mut()).expect("a window is never at address 0");
         Some(Self { first, length })
     }
 

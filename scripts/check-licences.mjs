@@ -1,6 +1,6 @@
-// Checks the crates that we depend on against deny.toml, as `cargo deny check licenses bans sources`
-// does, for machines that have no cargo-deny. Known vulnerabilities need cargo-deny and its
-// database.
+// Checks the crates that we depend on against deny.toml, as does
+// `cargo deny check licenses bans sources`, for machines that have no cargo-deny. Known
+// vulnerabilities need cargo-deny and its database.
 //
 //   npm run check:licences
 

@@ -30,7 +30,7 @@ const FORBIDDEN = [
   [word('(?:what )?comes? of (?:it|this|that)|what comes of'), 'the result', EVERYWHERE],
   [word('as far as'), 'where, if, up to', EVERYWHERE],
   [word('in the midst'), 'while, during', EVERYWHERE],
-  [word('la(?:id|ys?|ying)'), 'map, put, write; image for a snapshot in place', EVERYWHERE],
+  [word('la(?:id|ys?|ying)(?! out)'), 'map, put, write; image for a snapshot in place', EVERYWHERE],
   [word('whoever'), 'name who: the caller, a thread that', EVERYWHERE],
   [word('of ours'), 'our', EVERYWHERE],
   [word('and nothing else'), 'only', EVERYWHERE],

@@ -105,7 +105,7 @@ async function compileAccesses() {
   return accessesOf
 }
 
-/** So many compiled Wasm functions with a load each. Whoever keeps what is returned keeps them. */
+/** So many compiled Wasm functions with a load each. They live as long as what is returned. */
 async function compileFunctions(count) {
   const functions = Array.from(
     { length: count },
@@ -129,8 +129,7 @@ function trap(access, address) {
 }
 
 /**
- * So many mappings of a page each, which are no neighbours. Whoever keeps what is returned keeps
- * them.
+ * So many mappings of a page each, which are no neighbours. They live as long as what is returned.
  */
 function mapOthers(count, region) {
   const { pageSize } = limits()

@@ -18,7 +18,7 @@ import { formatBytes, ratioOf } from '../lib/table.mjs'
 
 export const title = 'Hand-off'
 export const measures =
-  'The time until a dataset stands in the linear memory of a module, and its place is given back. Not what reading it costs: no page is touched through a mapping here, and each page that is touched later costs a page fault; see Scan.'
+  'The time until a dataset is in the linear memory of a module, and its place is given back. Not what reading it costs: no page is touched through a mapping here, and each page that is touched later costs a page fault; see Scan.'
 
 export const cases = [{}]
 
@@ -68,7 +68,7 @@ export async function measure(_case, onProgress) {
   const samples = new Samples()
   for (let turn = 0; turn < SHORT.turns; turn++) {
     for (const byteLength of sizes) {
-      // Whoever comes first finds colder caches: each has its turn at it.
+      // The first finds colder caches, so each is first in turn.
       for (let i = 0; i < ACCESSES.length; i++) {
         const access = ACCESSES[(turn + i) % ACCESSES.length]
         const key = `${byteLength} ${access}`

@@ -135,7 +135,7 @@ export function report(results) {
       { key: 'lastCopy', label: 'copy' },
       { key: 'copiesPss', label: 'PSS copied' }
     ],
-    note: `The last tenth of the maps, of 1 and of 10 memories the last: single calls, each after the memory before was read, so with cold caches. PSS before is that of the same memories with nothing in them. Page tables are not part of PSS, and grow with the pages that each memory touches. The last row is as far as this machine goes: ${most.reason}. The memories are shared ones, and V8 is told that it may have a large heap: otherwise it collects all of its garbage for each new memory of 1 GiB.`,
+    note: `The last tenth of the maps, of 1 and of 10 memories the last: single calls, each after the memory before was read, so with cold caches. PSS before is that of the same memories with nothing in them. Page tables are not part of PSS, and grow with the pages that each memory touches. The last row is the limit of this machine: ${most.reason}. The memories are shared ones, and V8 is told that it may have a large heap: otherwise it collects all of its garbage for each new memory of 1 GiB.`,
     rows: [
       ...COUNTS.map(count => {
         const { another, last, emptyPss, pss, pageTables } = resultOf('map', count)

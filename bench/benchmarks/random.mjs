@@ -29,7 +29,7 @@ const HUGE_PAGES = { small: false, huge: true, hugetlb: 'hugetlb' }
 const PART_SIZES = Array.from({ length: 15 }, (_, index) => 64 * KiB * 2 ** index)
 const READS_OF_PART = { random: READS / 4, chain: READS_IN_CHAIN / 4 }
 
-/** As much as was asked for, and as there is memory for: one dataset stands at a time. */
+/** As much as was asked for, and as there is memory for: there is one dataset at a time. */
 function chooseSize(address) {
   const wanted = Math.min(
     Number(process.env.HOSTMAP_BENCH_GIB || (QUICK ? 0.25 : 4)) * GiB,

@@ -137,7 +137,7 @@ function mustBeRestored({ heap }, { first, pages, stride }) {
 }
 
 /**
- * Rounds in a memory of their own: how much of a heap stands in the page tables, from earlier
+ * Rounds in a memory of their own: how much of a heap is in the page tables, from earlier
  * rounds with other pages, changes what a restore costs.
  */
 function timeRestores(module, snapshot, placement, pages) {
@@ -152,7 +152,7 @@ function timeRestores(module, snapshot, placement, pages) {
   return samplesNs
 }
 
-/** Whoever comes first finds colder caches: each has its turn at it. */
+/** The first finds colder caches, so each is first in turn. */
 function inTurns(turn, ways) {
   for (let i = 0; i < ways.length; i++) ways[(turn + i) % ways.length]()
 }
@@ -308,7 +308,7 @@ function addWasmtime(samples, file) {
   }
 }
 
-/** For each row the figures by name, as far as they were measured. */
+/** For each row the figures by name, where they were measured. */
 function cellsOf(samples, rows, names) {
   const missing = name =>
     name.startsWith('wasmtime') ? notMeasured('no program with wasmtime') : undefined
@@ -561,7 +561,7 @@ const dirtyPromises = tables =>
   }))
 
 const READ_NOTE =
-  'In a heap that was read: from end to end before the first round, so that all of its pages stand in the page tables.'
+  'In a heap that was read: from end to end before the first round, so that all of its pages are in the page tables.'
 
 function sizesTable(rows) {
   return {
@@ -574,7 +574,7 @@ function sizesTable(rows) {
       { key: 'dropped', label: 'spread evenly, all dropped' },
       { label: 'of that', ratio: ['spread', 'dropped'] }
     ],
-    note: `Pages that are spread over more page tables are slower to store to and to find, whoever does it. ${READ_NOTE}`,
+    note: `Pages that are spread over more page tables are slower to store to and to find in any way. ${READ_NOTE}`,
     rows: HEAPS_BYTES.map(heapBytes => ({
       label: formatBytes(heapBytes),
       parameters: { heapBytes },

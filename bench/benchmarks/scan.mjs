@@ -55,12 +55,12 @@ function regionsOf(source) {
 
 const fileOf = region => `/proc/${process.pid}/fd/${region.duplicateFd()}`
 
-/** Whoever comes first finds colder caches: each has its turn at it. */
+/** The first finds colder caches, so each is first in turn. */
 function inTurns(turn, ways) {
   for (let i = 0; i < ways.length; i++) ways[(turn + i) % ways.length]()
 }
 
-/** Sums by name: whoever finds another one has not read what the others did. */
+/** Sums by name: a way that finds another one has not read what the others did. */
 class Sums {
   #sums = new Map()
 

@@ -101,7 +101,7 @@ export async function measure(_case, onProgress) {
     )
     for (const { backing, windowBytes, touchedPages, key } of COMBINATIONS) {
       const { slide, next } = rounds.get(key)
-      // Whoever comes first finds colder caches: each has its turn at it.
+      // The first finds colder caches, so each is first in turn.
       const ways = [
         () => samples.add(`${key} slide`, timeBatches(slide)),
         () => samples.add(`${key} next`, nextTurn(next)),

@@ -397,7 +397,7 @@ export function report([{ chosen, windows, reads, simd, scalar, threads }, cold]
       text: `two workers, of the rate of one, ${way === 'on' ? 'with' : 'without'} read-ahead${allowed}`,
       value: twoToOne[way],
       unit: 'ratio',
-      // As far as the machine's memory allows it.
+      // Where the machine's memory allows it.
       atLeast: Number.isFinite(twoToOne.native) ? Math.min(1.8, 0.9 * twoToOne.native) : 1.8
     }))
   ]

@@ -10,7 +10,7 @@ import { hasNative, runNative } from '../lib/native.mjs'
 
 export const title = 'Threads'
 export const measures =
-  "Workers slide windows of 1 MiB as fast as they can, each over a memory of its own; no page is touched. The kernel has one lock for the address space of a process, so threads that map get in each other's way whoever they belong to: the native program shows how much."
+  "Workers slide windows of 1 MiB as fast as they can, each over a memory of its own; no page is touched. The kernel has one lock for the address space of a process, so threads that map get in each other's way whichever memory they slide over: the native program shows how much."
 
 export const cases = [{}]
 

@@ -12,7 +12,7 @@ export function cargoProgram(name) {
   return {
     /** Builds it. Returns null, or the reason why it can't be had. */
     build() {
-      // A program of an earlier build must not stand in for one that could not be built.
+      // A program of an earlier build must not be taken for one that could not be built.
       rmSync(program, { force: true })
       try {
         const args = ['build', '--release', '--quiet', '--locked', '--manifest-path', manifest]

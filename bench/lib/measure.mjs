@@ -104,7 +104,7 @@ export class Samples {
     const [turns, others] = [name, other].map(each => this.#turnsNs.get(each) ?? [])
     const quotients = turns.map((ns, turn) => ns / others[turn]).sort((a, b) => a - b)
     const count = quotients.length
-    // The chance that at most so many of them lie below the median.
+    // The chance that at most so many of them are below the median.
     let [outside, chance, below] = [0, 0.5 ** count, 0]
     while (outside + chance <= 0.025) {
       outside += chance

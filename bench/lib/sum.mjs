@@ -6,7 +6,8 @@ import { assemble, compile, warmUp } from './module.mjs'
 
 /** The loops of bench/native/src/sum.rs. */
 export const SUM_FUNCTIONS = `
-  ;; The sum, modulo 2^64, of the 64-bit integers in byteLength bytes at an address. Both are multiples of 64.
+  ;; The sum, modulo 2^64, of the 64-bit integers in byteLength bytes at an address. Both are
+  ;; multiples of 64.
   (func $simd (param $at i32) (param $byteLength i32) (result i64)
     (local $end i32) (local $a v128) (local $b v128) (local $c v128) (local $d v128)
     (local.set $end (i32.add (local.get $at) (local.get $byteLength)))

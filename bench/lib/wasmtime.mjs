@@ -41,8 +41,8 @@ export const WASMTIME_BEFORE_BYTES = 2 * MiB
 
 /**
  * What functions of a module with a memory of its own take to read a dataset: a file of so many
- * bytes, which stands in that memory. The module is a file too. For each of them `ns`, of so many
- * rounds, every page being read before; and the `sum` that it gave.
+ * bytes, which is mapped into that memory. The module is a file too. For each of them `ns`, of so
+ * many rounds, every page being read before; and the `sum` that it gave.
  */
 export function scanWasmtime(module, dataset, byteLength, rounds, functions) {
   return program.run('scan', module, dataset, byteLength, rounds, ...functions)

@@ -1,8 +1,8 @@
 /*
  * select district, count(*), sum(watt_hours) from readings group by district
  *
- * The readings come through a window: the host shows them chunk by chunk, and a reading that straddles two chunks is whole
- * all the same.
+ * The readings come through a window: the host shows them chunk by chunk, and a reading that
+ * straddles two chunks is whole all the same.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -37,8 +37,8 @@ static group groups[districts];
 /*
  * Adds a block. False if it has a district that can't be.
  *
- * A function of its own, called again for each block: V8 puts optimized code in place at calls only, so a loop over all blocks would
- * run in its first, slow code to the end.
+ * A function of its own, called again for each block: V8 puts optimized code in place at calls
+ * only, so a loop over all blocks would run in its first, slow code to the end.
  */
 __attribute__((noinline)) static bool add(const reading *reading, size_t count) {
   for (size_t i = 0; i < count; i++) {

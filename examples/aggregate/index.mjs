@@ -33,7 +33,7 @@ async function main() {
   const region = await openOnce(`readings-${sizeMiB}.bin`, makeLog(slots), HostRegion.open)
   try {
     const begin = performance.now()
-    // No reading lies in two parts.
+    // No reading is in two parts.
     const parts = region.split(workers, { align: RECORD_BYTES })
     const groups = await groupInWorkers(region, parts, windowBytes)
     const seconds = (performance.now() - begin) / 1000

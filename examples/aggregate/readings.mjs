@@ -1,8 +1,8 @@
 // The log of electricity meters that the example reads. It is a row of segments, each filled from
-// its front by whoever took it: the rest of a segment is a hole of the file, whose slots read as
-// zeros.
+// its front by the program that took it: the rest of a segment is a hole of the file, whose slots
+// read as zeros.
 //
-// A reading follows from the number of its slot, so what comes of all of them can be calculated
+// A reading follows from the number of its slot, so the result of all of them can be calculated
 // without reading one.
 
 import { readSync } from 'node:fs'

@@ -186,7 +186,7 @@ async function showMallocNextToMapping(module, region) {
 
   console.log(`
 malloc gave ${before} blocks before the mapping and ${blocks.count - before} after it, ${beyond} of them in memory that it grew past the mapping.
-None lies in the mapping, each kept what was written to it, and the mapping shows the file:`)
+None is in the mapping, each kept what was written to it, and the mapping shows the file:`)
   console.log(guarded.layout())
 
   program.tally_free(tally)
@@ -202,8 +202,7 @@ None lies in the mapping, each kept what was written to it, and the mapping show
 }
 
 /**
- * Blocks of malloc, each filled with a byte of its own: whoever writes into one that is not his is
- * found out.
+ * Blocks of malloc, each filled with a byte of its own, which tells of a write to the wrong one.
  */
 class MarkedBlocks {
   #program

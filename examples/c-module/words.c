@@ -1,7 +1,7 @@
 /*
- * Counts the words of a text that lies anywhere in linear memory: in a block of malloc, or in pages that the host
- * mapped. The text is only read. The table of words grows with malloc and free, and its keys point into the text, so
- * the text has to stay where it is for as long as the tally lives.
+ * Counts the words of a text that is anywhere in linear memory: in a block of malloc, or in pages
+ * that the host mapped. The text is only read. The table of words grows with malloc and free, and
+ * its keys point into the text, so the text has to stay where it is for as long as the tally lives.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -126,7 +126,10 @@ uint32_t tally_distinct(const tally *t) {
   return t->distinct;
 }
 
-/* Depends on the words and their counts alone, not on where the text lies or how the table is laid out. */
+/*
+ * Depends on the words and their counts alone, not on where the text is or how the table is laid
+ * out.
+ */
 EXPORT(tally_digest)
 uint64_t tally_digest(const tally *t) {
   uint64_t digest = 0;

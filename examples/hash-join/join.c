@@ -1,9 +1,13 @@
 /*
- * select country, count(*), sum(cents) from orders join customers on orders.customer = customers.id group by country
+ * select country, count(*), sum(cents)
+ * from orders
+ * join customers on orders.customer = customers.id
+ * group by country
  *
- * Two sources, each with a window of its own. The hash table is the module's own memory, of a size that the host sets: build()
- * fills it with as many customers as it has room for, probe() reads all orders against it. The host calls the one and the
- * other until all customers had their turn. The customers' window stays where it is while the orders pass through theirs.
+ * Two sources, each with a window of its own. The hash table is the module's own memory, of a size
+ * that the host sets: build() fills it with as many customers as it has room for, probe() reads all
+ * orders against it. The host calls the one and the other until all customers had their turn. The
+ * customers' window stays where it is while the orders pass through theirs.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -81,7 +85,10 @@ bool start(uint32_t customers_at_once) {
   return slots != NULL;
 }
 
-/* Loops over rows are functions of their own, called again for each block: see examples/aggregate/aggregate.c. */
+/*
+ * Loops over rows are functions of their own, called again for each block: see
+ * examples/aggregate/aggregate.c.
+ */
 
 __attribute__((noinline)) static void insert(const customer *customer, uint32_t count) {
   for (uint32_t i = 0; i < count; i++) {
@@ -92,8 +99,8 @@ __attribute__((noinline)) static void insert(const customer *customer, uint32_t 
 }
 
 /*
- * In batches: the slots where the search starts are loaded first, so that the processor waits for all of them at once and not for one after
- * the other. The table is larger than its caches.
+ * In batches: the slots where the search starts are loaded first, so that the processor waits for
+ * all of them at once and not for one after the other. The table is larger than its caches.
  */
 __attribute__((noinline)) static void look_up(const order *order, size_t count) {
   enum { batch = 64 };

@@ -20,7 +20,8 @@ const wrong = []
  * instance.
  */
 async function serve({ name, source, expected }) {
-  await setImmediate() // Requests come with turns of the event loop; instances that were dropped are freed in them.
+  // Requests come with turns of the event loop; instances that were dropped are freed in them.
+  await setImmediate()
   const begin = performance.now()
   const instance = await acquire()
   const acquired = performance.now()

@@ -42,7 +42,8 @@ async function measure(way, path) {
   gc() // What the start has left is not for the way to clear up.
   const begin = performance.now()
   const { db, close } = ways[way](sqlite3, path)
-  const tables = db.selectValue('SELECT count(*) FROM sqlite_schema') // Reads the schema, as each first query does.
+  // Reads the schema, as each first query does.
+  const tables = db.selectValue('SELECT count(*) FROM sqlite_schema')
   const ready = performance.now()
   const memoryWhenReady = residentMemory()
 

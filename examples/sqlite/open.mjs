@@ -1,5 +1,5 @@
 // Three ways to open a database file in SQLite's Wasm module. All end the same: the file's image
-// stands in the module's linear memory, and sqlite3_deserialize is told where.
+// is in the module's linear memory, and sqlite3_deserialize is told where.
 
 import { closeSync, fstatSync, openSync, readFileSync, readSync } from 'node:fs'
 import { GuardedMemory, HostRegion } from 'wasm-hostmap'

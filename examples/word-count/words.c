@@ -1,6 +1,6 @@
 /*
- * Counts how often each word of a text occurs. The text comes through a window: the host shows it chunk by chunk, and a
- * word that straddles two chunks is whole all the same.
+ * Counts how often each word of a text occurs. The text comes through a window: the host shows it
+ * chunk by chunk, and a word that straddles two chunks is whole all the same.
  */
 #include <stdbool.h>
 #include <stdint.h>

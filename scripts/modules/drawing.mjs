@@ -4,7 +4,7 @@ import { reduced } from './graph.mjs'
 
 const plural = (count, noun) => `${count} ${noun}${count === 1 ? '' : 's'}`
 
-/** The arrows between rooms: `Map` of room to `Map` of room to the number of arrows between files. */
+/** The arrows between rooms: a `Map` of room to a `Map` of room to the number between files. */
 export function roomArrows(rooms, arrows, roomOf) {
   const between = new Map(rooms.map(room => [room, new Map()]))
   for (const { from, to } of arrows) {

@@ -217,7 +217,7 @@ function beginning(root, module, segments) {
   return module.children.has(first) || module.imports.has(first) ? [module, segments] : null
 }
 
-/** Where a path leads: the module that defines its last named thing, or null for what is not ours. */
+/** The module that defines the last thing that a path names, or null for what is not ours. */
 function resolve(root, module, segments, depth = 0) {
   if (depth > 20) return null
   const start = beginning(root, module, segments)
@@ -251,9 +251,9 @@ function* modulesIn(module) {
 }
 
 /**
- * The crate whose root is `file`: `{ files, arrows, paths, unsafe }`. An arrow has `from`, `to`, and the
- * `line` and `name` of its first use. `paths` are all that the files name, and `unsafe` has, for each
- * `unsafe`, the file and the word after it.
+ * The crate whose root is `file`: `{ files, arrows, paths, unsafe }`. An arrow has `from`, `to`,
+ * and the `line` and `name` of its first use. `paths` are all that the files name, and `unsafe`
+ * has, for each `unsafe`, the file and the word after it.
  */
 export function readCrate(file) {
   const root = new Module('crate', null, file)

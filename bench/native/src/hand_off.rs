@@ -62,7 +62,7 @@ pub fn run(args: &[String]) -> Result<Vec<f64>, String> {
     let target = base.wrapping_byte_add(WASM_PAGE);
     let fd = memfd(byte_length)?;
     plan.time(|_| {
-        // SAFETY: the range lies inside the linear memory, and nothing refers to what is in it.
+        // SAFETY: the range is inside the linear memory, and nothing refers to what is in it.
         unsafe {
             map_over(target, byte_length, protection, sharing, fd, 0)?;
             if advised && protection & PROT_WRITE != 0 {

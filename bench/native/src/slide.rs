@@ -42,7 +42,7 @@ pub fn run(args: &[String]) -> Result<Vec<f64>, String> {
     plan.time(|number| {
         let offset =
             libc::off_t::try_from(number * window_bytes).map_err(|error| error.to_string())?;
-        // SAFETY: the window lies inside the linear memory, and nothing refers to what is in it.
+        // SAFETY: the window is inside the linear memory, and nothing refers to what is in it.
         // The file is as long as all the parts.
         unsafe {
             map_over(window, window_bytes, PROT_READ, MAP_PRIVATE | MAP_NORESERVE, fd, offset)?;
@@ -83,7 +83,7 @@ fn slide_for(fd: RawFd, window_bytes: usize, parts: usize, limit: Duration) -> R
     while start.elapsed() < limit {
         for offset in offsets.by_ref().take(SLIDES_PER_LOOK as usize) {
             let offset = libc::off_t::try_from(offset).map_err(|error| error.to_string())?;
-            // SAFETY: the window lies inside the linear memory, and nothing refers to what is in
+            // SAFETY: the window is inside the linear memory, and nothing refers to what is in
             // it.
             unsafe {
                 map_over(window, window_bytes, PROT_READ, MAP_PRIVATE | MAP_NORESERVE, fd, offset)?

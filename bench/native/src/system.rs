@@ -28,7 +28,7 @@ pub fn linear_memory(byte_length: usize) -> Result<*mut c_void, String> {
     if base == MAP_FAILED {
         return Err(last_error("mmap"));
     }
-    // SAFETY: the range lies in the reservation, which is ours.
+    // SAFETY: the range is in the reservation, which is ours.
     if unsafe { libc::mprotect(base, byte_length, PROT_READ | PROT_WRITE) } != 0 {
         return Err(last_error("mprotect"));
     }
@@ -114,7 +114,7 @@ impl MappedFile {
         }
         // What is left over of the reservation stays until the process ends: it is only addresses.
         let at = base.wrapping_byte_add(base.addr().next_multiple_of(HUGE_PAGE) - base.addr());
-        // SAFETY: the range lies in the reservation, which is ours.
+        // SAFETY: the range is in the reservation, which is ours.
         unsafe { map_over(at, byte_length, PROT_READ, MAP_PRIVATE, file.as_raw_fd(), 0)? };
         Ok(Self { at, byte_length })
     }

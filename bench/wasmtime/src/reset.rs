@@ -142,7 +142,7 @@ pub fn run(args: &[String]) -> Result<String> {
     let lists: Vec<String> = plans
         .chunks(9)
         .map(|args| {
-            // A new slot for each: how much of an old one stands in the page tables changes what a
+            // A new slot for each: how much of an old one is in the page tables changes what a
             // reset costs.
             let slot = Slot::open(&module, keep_resident_bytes)?;
             let samples = slot.time(&Plan::parse(args)?)?;

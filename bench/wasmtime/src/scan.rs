@@ -1,6 +1,6 @@
 //! Reading a dataset that the host has put into a linear memory: wasmtime lets the host make the
-//! memory itself, so a file's pages can stand in it. Only when it is made, and only there: no other
-//! call maps, unmaps or protects anything.
+//! memory itself, so a file's pages can be mapped into it. Only when it is made, and only there: no
+//! other call maps, unmaps or protects anything.
 //!
 //! ```text
 //!  reservation  | 2 MiB of zeros | the file, read-only | inaccessible: what wasmtime reserves, and its guard |
@@ -64,7 +64,7 @@ unsafe impl MemoryCreator for Creator {
             base: base.expose_provenance(),
             byte_size: minimum,
         };
-        // SAFETY: the range lies in the reservation, which is ours.
+        // SAFETY: the range is in the reservation, which is ours.
         if unsafe { libc::mprotect(base, minimum, PROT_READ | PROT_WRITE) } != 0 {
             return Err(last_error("mprotect"));
         }
@@ -73,7 +73,7 @@ unsafe impl MemoryCreator for Creator {
         }
         let dataset = base.wrapping_byte_add(HUGE_PAGE);
         let fd = self.file.as_raw_fd();
-        // SAFETY: the range lies in the reservation, and nothing refers to what is in it.
+        // SAFETY: the range is in the reservation, and nothing refers to what is in it.
         let mapped = unsafe {
             libc::mmap(dataset, self.byte_length, PROT_READ, MAP_PRIVATE | MAP_FIXED, fd, 0)
         };
