@@ -1,84 +1,103 @@
 'use strict'
 
-// docs/faults.md, as the table of outcomes says it.
+// Makes docs/faults.md from the table of outcomes.
 
 const { accesses, parsePlace, PLACES } = require('./cells')
 
 const HEAD = `# What happens when an access faults
 
-<!-- Written by \`node __test__/matrix/run.mjs --write\` from __test__/matrix/outcomes.json. Don't change it by hand. -->
+<!-- Written by \`node __test__/matrix/run.mjs --write\` from __test__/matrix/outcomes.json. -->
 
-**Whoever reads or writes a mapping in a wrong way does not end the process, and does not change your data.** Three
-things can go wrong:
+**A bad access to a mapping does not end the process and does not change your data.** Three things
+can go wrong:
 
-- Somebody writes to what is read-only: a \`readonly\` mapping, or a view of a sealed or read-only region. A module gets a
-  \`WebAssembly.RuntimeError\` ("memory access out of bounds"), which its caller can catch, where V8 can throw one: for plain
-  loads and stores, and for some others, as the tables say. Where V8 can't, the write lands on a private copy of the page,
-  which only this memory or view sees. The region stays as it is, the write counts in \`strayWrites\`, and the process gets
-  one warning per mapping (\`HOSTMAP_STRAY_WRITE\`).
-- The data can't be had: the file has got shorter, the disk failed, there is no memory. A module gets the same
-  \`RuntimeError\` where V8 can throw one. All others find a page of zeros, which is private too, and the process gets one
-  warning per mapping (\`HOSTMAP_MISSING_PAGE\`). Traps and zeros both count in \`faults\`. When the file grows back, its data is there again,
-  but where a page of zeros was put.
-- Somebody reads or writes past what a window shows. With rest \`'trap'\` a module gets the same \`RuntimeError\` where V8 can throw one. All
-  others find zeros in all of the rest, which are forgotten at the next call into the library concerning that memory; the process gets one warning per window
-  (\`HOSTMAP_PAST_END\`), and traps and zeros count in \`faults\`. With rest \`'zeros'\` it finds zeros; where the window is \`readonly\`, a write is one to what is read-only,
-  and what a script wrote there is forgotten at the next call, too.
+- **A write to read-only pages**: a \`readonly\` mapping, or a view of a sealed or read-only region.
+  Where V8 can throw, the module traps with a \`WebAssembly.RuntimeError\` ("memory access out of
+  bounds"), which its caller can catch: for plain loads and stores, and some others, as the tables
+  say. Otherwise the write goes to a private copy of the page, which only this memory or view sees.
+  The region does not change. The write counts in \`strayWrites\`, and each mapping emits one process
+  warning (\`HOSTMAP_STRAY_WRITE\`).
+- **Missing data**: the file became shorter, the disk failed, or memory ran out. Where V8 can throw,
+  the module traps in the same way. Otherwise the access finds a page of zeros, which is private too,
+  and each mapping emits one process warning (\`HOSTMAP_MISSING_PAGE\`). Both traps and zeros count in
+  \`faults\`. When the file grows back, its data is visible again, except where a page of zeros is.
+- **An access past what a window shows**. With \`rest: 'trap'\`, the module traps where V8 can throw.
+  Otherwise the access finds zeros in all of the window's tail, which are discarded at the next call
+  into the library that concerns the memory. Each window emits one process warning
+  (\`HOSTMAP_PAST_END\`), and both traps and zeros count in \`faults\`. With \`rest: 'zeros'\`, the access
+  finds zeros. In a \`readonly\` window, a write there is a write to read-only pages; what a script
+  wrote is discarded at the next call too.
 
-The kernel itself, when a system call is to write into a page that is read-only or to read one that can't be had, changes
-nothing: the call fails with \`EFAULT\`.
+A system call that would write to a read-only page, or read a missing one, changes nothing and fails
+with \`EFAULT\`.
 
-When a module grows its memory with its own \`memory.grow\`, V8 makes all of it writable, read-only mappings too. The region is
-safe still, since these pages are copy-on-write, but until the next call into the library concerning that memory writes
-land on private copies and are not counted.
+When a module grows its memory with its own \`memory.grow\`, V8 makes the whole memory writable,
+including read-only mappings. The region is still safe, because these pages are copy-on-write. But
+until the next call into the library that concerns the memory, writes go to private copies and are
+not counted.
 
 Pages of a region with \`hugePages: 'hugetlb'\` have 2 MiB. What is said here of a page holds for all of it: a copy of it is made in
 ordinary pages, or zeros are laid in its place.
 
-Zeros in the place of data are a wrong answer, and the warning may come after it was used. So ask: \`checkFaults()\` of a memory,
-mapping, window or region throws \`ERR_HOSTMAP_FAULTED\` if an access found no data (missing pages, and past what a window shows;
-stray writes don't count, since what is read stays right), until \`acknowledgeFaults()\`. With \`strict: true\` a mapping's or
-window's own calls throw it too, and its sources end with it, so that a module traps:
+## Is the answer right?
+
+Zeros in place of data produce wrong answers, and the warning may come after you used one. So ask:
+
+- \`checkFaults()\` of a memory, mapping, window or region throws \`ERR_HOSTMAP_FAULTED\` if an access
+  found no data, until you call \`acknowledgeFaults()\`. Missing pages and accesses past what a window
+  shows count. Stray writes don't, because what is read stays right.
+- With \`strict: true\`, a mapping's or window's own calls throw too, and the window's sources end with
+  that error, so that a module traps.
 
 \`\`\`js
 const mapping = guarded.map(HostRegion.open('orders.db'), { allocator, strict: true })
 const rows = engine.query('select ...')
-guarded.checkFaults() // Throws if the file was truncated meanwhile: rows can't be trusted.
+guarded.checkFaults() // throws if the file was truncated meanwhile: don't trust rows
 \`\`\`
 
-\`lastFault\` of a mapping or window, or of a region for its views, says where the last fault was, why, and which of these came of it.
+\`lastFault\` of a mapping or window, or of a region for its views, says where the last fault was, why
+it happened, and what its outcome was.
 
-With \`WASM_HOSTMAP_FAULT_GUARD=off\` in the environment there is no fault guard. Then data that can't be had ends the
-process (SIGBUS), and so does a write to a \`readonly\` mapping that is no plain store (SIGSEGV), as is usual with mapped
-files. Views of sealed and read-only regions are copy-on-write then, and nothing is counted.
+## Without the fault guard
+
+With \`WASM_HOSTMAP_FAULT_GUARD=off\` in the environment there is no fault guard. As usual with mapped
+files, missing data ends the process (SIGBUS), and so does a write to a \`readonly\` mapping that is not
+a plain store (SIGSEGV). Views of sealed and read-only regions are copy-on-write, and nothing is
+counted.
 
 ## How to read the tables
 
-Every access of a row came to what stands there: with V8's fast compilers (Liftoff; JavaScript not optimized) and its
-optimizing ones (TurboFan), on the main thread and in a worker, in 32-bit, shared and 64-bit memories, on Node.js NODES.
-Where there are two words, the first is for code of Liftoff and the second for code of TurboFan. After each access the same
-activation of WebAssembly could read out of bounds, and that was caught.
+Every access had the outcome in its row: with V8's fast compilers (Liftoff; JavaScript not optimized)
+and its optimizing ones (TurboFan), on the main thread and in a worker, in 32-bit, shared and 64-bit
+memories, on Node.js NODES. Where there are two words, the first is for Liftoff's code and the second
+for TurboFan's. After each access, the same activation of WebAssembly code could still catch an
+access out of bounds.
 
 | Word | Meaning |
 | --- | --- |
 | data | It read the region's bytes. |
-| region | The write reached the region, as it should. |
-| private page | The write landed on a page that this memory or view alone has. The region did not change. |
-| zeros | It read zeros in the place of data that can't be had, or where a window shows nothing. |
-| trap | A \`WebAssembly.RuntimeError\`, and nothing changed. |
-| EFAULT | The system call failed with this error, and nothing changed. |
-| untouched | It does not look at the bytes. |
+| region | It wrote to the region, as intended. |
+| private page | It wrote to a copy of the page that only this memory or view has. The region did not change. |
+| zeros | It read zeros in place of missing data, or where a window shows nothing. |
+| trap | It threw a \`WebAssembly.RuntimeError\`. Nothing changed. |
+| EFAULT | The system call failed with this error. Nothing changed. |
+| untouched | It does not access the bytes. |
 
-_Shrunk_: the file of the region got shorter, and the access is past its new end. _Grown_: the module has grown its memory
-with \`memory.grow\`, and nobody has called the library since. Half of the
-mappings were what a window showed after something else: it makes no difference. _Constant address_: the address is a constant in the code,
-below the least size of the memory; V8 leaves out of such code what makes an access trap.
+- _Shrunk_: the region's file became shorter, and the access is past its new end.
+- _Grown_: the module has grown its memory with \`memory.grow\`, and nobody has called the library
+  since.
+- _Constant address_: the address is a constant in the code, below the memory's minimum size. V8
+  generates code for these that can't trap.
+
+Half of the mappings were shown by a window that had shown something else before. That makes no
+difference.
 `
 
 const NO_TRAPS = `## Without V8's trap handler
 
-With \`--disable-wasm-trap-handler\` V8 checks bounds by code, and nothing in a mapping traps: \`limits().faultGuard.traps\` is
-false. Then what is "trap" below is "private page" for a write and "zeros" for a read, and all else is the same.
+With \`--disable-wasm-trap-handler\` V8 checks bounds in code, and nothing in a mapping traps:
+\`limits().faultGuard.traps\` is false. Read "private page" for a write and "zeros" for a read where
+the tables say "trap". Everything else is the same.
 `
 
 const TITLES = {
@@ -105,7 +124,7 @@ const VALUES = {
   worker: 'workers'
 }
 
-/** What a tree says of V8 with its trap handler, or without it. */
+/** The part of a tree for V8 with its trap handler, or without it. */
 function pruned(tree, traps) {
   if (typeof tree !== 'object') return tree
   const [[split, branches]] = Object.entries(tree)
@@ -124,7 +143,7 @@ function pruned(tree, traps) {
   return { [split]: Object.fromEntries(parts.map(({ names, below }) => [names.join(', '), below])) }
 }
 
-/** What a tree says, on one line. */
+/** A tree's outcomes, on one line. */
 function textOf(tree) {
   if (typeof tree !== 'object') return (tree ?? '').replace('error:', '')
   const [[split, branches]] = Object.entries(tree)
@@ -138,7 +157,7 @@ function textOf(tree) {
     .join('; ')
 }
 
-/** The outcomes that a tree has, each once. */
+/** A tree's outcomes, each once. */
 function wordsOf(tree) {
   if (typeof tree !== 'object') return tree === undefined ? [] : [tree]
   return [...new Set(Object.values(Object.values(tree)[0]).flatMap(wordsOf))]
@@ -147,7 +166,7 @@ function wordsOf(tree) {
 const markdownTable = (head, rows) =>
   [head, head.map(() => '---'), ...rows].map(cells => `| ${cells.join(' | ')} |`).join('\n')
 
-/** A row for each family, or several where its accesses differ. */
+/** One row per family, or several if its accesses differ. */
 function tableOf(table, places) {
   const families = new Map()
   for (const { name, family } of accesses) {
@@ -175,8 +194,7 @@ function tableOf(table, places) {
 }
 
 /**
- * Accesses that end their process or come to something that has no name, `[[access, place,
- * outcome], ...]`.
+ * Accesses that end their process or have an unknown outcome: `[[access, place, outcome], ...]`.
  */
 function strangeIn(table) {
   const names = new Set([
@@ -197,7 +215,7 @@ function strangeIn(table) {
     .filter(([, , word]) => !names.has(word))
 }
 
-/** Whether the document's section on V8 without its trap handler is true. */
+/** Whether the section on V8 without its trap handler is right. */
 function isTrueWithoutTraps(table) {
   return accesses.every(({ name, side }) =>
     PLACES.every(place => {
@@ -211,10 +229,10 @@ function isTrueWithoutTraps(table) {
   )
 }
 
-/** The document, in Markdown that is not yet formatted. */
+/** The document, in Markdown that Prettier has not formatted yet. */
 function documentOf(table) {
   if (!isTrueWithoutTraps(table))
-    throw new Error('What the document says of V8 without its trap handler is wrong.')
+    throw new Error('What the document says about V8 without its trap handler is wrong')
   const strange = strangeIn(table)
   const families = new Map()
   for (const { family, name } of accesses) {
@@ -231,13 +249,13 @@ function documentOf(table) {
       ? 'None.\n'
       : `${markdownTable(['Access', 'Where', 'Outcome'], strange)}\n`,
     NO_TRAPS,
-    '## Mappings, and what windows show\n',
+    '## Mappings and windows\n',
     `${tableOf(table, ofMappings)}\n`,
     '## Past what a window shows\n',
     `${tableOf(table, ofRests)}\n`,
-    "## Regions' views\n",
+    '## Views of regions\n',
     `${tableOf(table, ofViews)}\n`,
-    '## Which accesses were run\n',
+    '## The accesses\n',
     ...[...families].map(
       ([family, names]) => `- **${family}**: ${names.map(name => `\`${name}\``).join(', ')}`
     )

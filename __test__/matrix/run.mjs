@@ -1,17 +1,17 @@
 // Runs the fault matrix: every access, in every place, with each compiler, on each kind of thread
 // and memory.
 //
-//   node __test__/matrix/run.mjs                    compares all cells with the table, on the
-//   Node.js that runs it node __test__/matrix/run.mjs --node PATH ...    on these instead node
-//   __test__/matrix/run.mjs --only REGEX       only cells whose line ("access | place | tier |
-//   thread | memory") has this node __test__/matrix/run.mjs --pairwise         only the choice that
-//   the jest test makes node __test__/matrix/run.mjs --list             says what came of each cell
-//   node __test__/matrix/run.mjs --write            writes what came into outcomes.json and
-//   docs/faults.md node __test__/matrix/run.mjs --check-document   runs nothing: is docs/faults.md
-//   what outcomes.json says?
+//   node __test__/matrix/run.mjs                    compares all cells with the table
+//   node __test__/matrix/run.mjs --node PATH ...    on these Node.js instead of the current one
+//   node __test__/matrix/run.mjs --only REGEX       only cells whose line matches: "access | place
+//                                                   | tier | thread | memory"
+//   node __test__/matrix/run.mjs --pairwise         only the cells that the jest test runs
+//   node __test__/matrix/run.mjs --list             prints the outcome of each cell
+//   node __test__/matrix/run.mjs --write            writes outcomes.json and docs/faults.md
+//   node __test__/matrix/run.mjs --write-document   runs nothing: writes docs/faults.md
+//   node __test__/matrix/run.mjs --check-document   runs nothing: is docs/faults.md up to date?
 //
-// A cell in which something does not hold that must hold in all of them is a failure, whatever the
-// table says.
+// Some things must hold in every cell. If one does not, the cell fails whatever the table says.
 
 import { spawn } from 'node:child_process'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -29,8 +29,9 @@ const { values: options } = parseArgs({
     pairwise: { type: 'boolean', default: false },
     list: { type: 'boolean', default: false },
     write: { type: 'boolean', default: false },
+    'write-document': { type: 'boolean', default: false },
     'check-document': { type: 'boolean', default: false },
-    // How the command calls itself, on the Node.js that is to be tested.
+    // How the command calls itself on another Node.js.
     here: { type: 'boolean', default: false }
   }
 })
@@ -113,7 +114,9 @@ else {
   if (options['check-document']) {
     const expected = await formatted(documentOf(before), DOCUMENT)
     if (readFileSync(DOCUMENT, 'utf8') !== expected)
-      throw new Error(`${DOCUMENT} is not what ${FILE} says: run with --write`)
+      throw new Error(`${DOCUMENT} is not what ${FILE} says: run with --write-document`)
+  } else if (options['write-document']) {
+    writeFileSync(DOCUMENT, await formatted(documentOf(before), DOCUMENT))
   } else {
     if (options.write && (options.only !== '' || options.pairwise))
       throw new Error('--write needs all cells')
