@@ -26,6 +26,7 @@ const NAMES = [
   'stream',
   'restore',
   'growth',
+  'placement',
   'nodes'
 ]
 // Those that run only when they are named: `against` needs another build.
