@@ -5,6 +5,7 @@ const native = require('../platform/binding.js')
 const check = require('../support/arguments.js')
 const read = require('../support/options.js')
 const { makeError, fromNative, callNative } = require('../support/errors.js')
+const { allocate, refusal } = require('./allocate.js')
 const { runTask } = require('../support/task.js')
 const {
   isRegion,
@@ -1306,43 +1307,19 @@ function memoryDescriptor(descriptor) {
   return { initial: first, maximum: last, shared, address }
 }
 
-// V8 collects garbage when it gets no address space, but may be given what was freed only the next
-// time.
-const ATTEMPTS = 3
-
 function makeMemory(descriptor) {
   callNative(() => native.checkHeadRoom())
-  for (let attempt = 1; ; attempt++) {
-    try {
-      return attempt === 1
-        ? v8.atHugePage(descriptor.address, () => v8.makeMemory(descriptor))
-        : v8.makeMemory(descriptor)
-    } catch (error) {
-      const { initial, maximum, shared, address } = descriptor
-      const reservation = callNative(() => v8.reservationOf(address))
-      // Never measured: nothing of this kind could ever be made. No memory takes less than its
-      // reach.
-      const measured =
-        reservation === null ? 2 ** 33 : reservation.belowBytes + reservation.aboveBytes
-      // Without guards each takes what it needs by itself: at least its first size, and a shared
-      // one, which can't be moved, all that it may grow to.
-      const bytes = Math.max(measured, (shared ? maximum : initial) * WASM_PAGE_BYTES)
-      const what = `V8 could not allocate a memory of ${initial} Wasm pages`
-      const why = refusal(what, bytes, initial * WASM_PAGE_BYTES, error)
-      if (why.code !== 'ERR_HOSTMAP_MEMORY_REFUSED' || attempt === ATTEMPTS) throw why
-    }
+  const { initial, maximum, shared, address } = descriptor
+  const asked = {
+    address,
+    isRefusal: () => true,
+    what: `V8 could not allocate a memory of ${initial} Wasm pages`,
+    // Without guards each takes what it needs by itself: at least its first size, and a shared one,
+    // which can't be moved, all that it may grow to.
+    leastBytes: (shared ? maximum : initial) * WASM_PAGE_BYTES,
+    commitBytes: initial * WASM_PAGE_BYTES
   }
-}
-
-/**
- * The error that says why V8 could not allocate, by what is found in the process and the system.
- */
-function refusal(what, reservationBytes, commitBytes, cause) {
-  try {
-    native.whyRefused(what, reservationBytes, commitBytes)
-  } catch (error) {
-    return Object.assign(fromNative(error), cause === undefined ? undefined : { cause })
-  }
+  return allocate(asked, () => v8.makeMemory(descriptor))
 }
 
 /** Whether the buffer of this array, of any kind, is that of the memory with this table. */

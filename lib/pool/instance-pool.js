@@ -5,11 +5,11 @@
 const { inspect, types } = require('node:util')
 const { performance } = require('node:perf_hooks')
 const { setImmediate: immediate } = require('node:timers/promises')
-const native = require('../platform/binding.js')
 const check = require('../support/arguments.js')
 const read = require('../support/options.js')
-const { makeError, abortError, fromNative } = require('../support/errors.js')
+const { makeError, abortError } = require('../support/errors.js')
 const { keepHere, wrongThing } = require('../region/share.js')
+const { allocate } = require('../memory/allocate.js')
 const {
   GuardedMemory,
   bytesIn,
@@ -37,7 +37,6 @@ const {
 const { instrumentLater, growthOptions, refuseTooLarge } = require('../instance/growth.js')
 const { rewindSourcesOf } = require('../window/window.js')
 const state = require('../instance/state.js')
-const v8 = require('../platform/v8.js')
 
 const { Uint8Array } = require('../support/intrinsics.js')
 const { getOwnPropertyDescriptor } = Object
@@ -746,35 +745,16 @@ function refuseUnknown(module, { imports, accept }) {
   refuseNotRestorable(found, accept)
 }
 
-// As in memory.js: V8 may be given what it collected only the next time.
-const ATTEMPTS = 3
-
-function instantiate(module, imports) {
-  for (let attempt = 1; ; attempt++) {
-    try {
-      // Its memory is as large a reservation as any: see v8.atHugePage.
-      return attempt === 1
-        ? v8.atHugePage('i32', () => new Instance(module, imports))
-        : new Instance(module, imports)
-    } catch (error) {
+const instantiate = (module, imports) =>
+  allocate(
+    {
+      address: 'i32',
       // V8's words for a memory that it gets no address space for.
-      if (!/allocate/.test(messageOf(error)) || error.name !== 'RangeError') throw error
-      const why = whyRefused(error)
-      if (why.code !== 'ERR_HOSTMAP_MEMORY_REFUSED' || attempt === ATTEMPTS) throw why
-    }
-  }
-}
-
-function whyRefused(cause) {
-  const reservation = v8.reservationOf('i32')
-  const bytes = reservation === null ? 2 ** 33 : reservation.belowBytes + reservation.aboveBytes
-  try {
-    native.whyRefused('V8 could not allocate the memory of an instance', bytes, 0)
-  } catch (error) {
-    return Object.assign(fromNative(error), { cause })
-  }
-  return cause
-}
+      isRefusal: error => /allocate/.test(messageOf(error)) && error.name === 'RangeError',
+      what: 'V8 could not allocate the memory of an instance'
+    },
+    () => new Instance(module, imports)
+  )
 
 /** An instance's exports but for those. */
 function without(exports, hidden) {

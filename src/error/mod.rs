@@ -114,6 +114,8 @@ pub enum Error {
     /// A defect of this package. The words are for whoever mends it.
     #[error("{0}")]
     Defect(&'static str),
+    #[error("another version was loaded first")]
+    TwoVersions,
     /// Words that are not in their noun's file yet.
     #[error("{message}")]
     Worded { code: Code, message: String, sys: Option<SysError> },
@@ -134,6 +136,7 @@ impl Error {
             Self::Aborted => Code::Aborted,
             Self::NoMemory(_) => Code::OutOfMemory,
             Self::Defect(_) => Code::Internal,
+            Self::TwoVersions => Code::TwoVersions,
             Self::Worded { code, .. } => *code,
         }
     }
@@ -150,7 +153,7 @@ impl Error {
             Self::Window(error) => error.sys(),
             Self::NoMemory(sys) => Some(*sys),
             Self::Worded { sys, .. } => *sys,
-            Self::Aborted | Self::Defect(_) => None,
+            Self::Aborted | Self::Defect(_) | Self::TwoVersions => None,
         }
     }
 

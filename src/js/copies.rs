@@ -10,7 +10,7 @@
 //! that race agree on which is the first, and a copy that was refused is still there to be seen.
 
 use super::internal;
-use crate::error::{Code, Error};
+use crate::error::Error;
 use crate::sys::notes::{Note, notes_of};
 use napi::bindgen_prelude::{JsValue, Object, Unknown};
 use napi::{Env, sys};
@@ -135,7 +135,7 @@ pub fn exports_of_first(env: Env) -> napi::Result<Unknown<'static>> {
         copies().into_iter().next().ok_or_else(|| internal("no copy of this library is loaded"))?;
     let is_own = ptr::fn_addr_eq(first.entry, entry as Entry);
     if !is_own && first.identity != IDENTITY {
-        return Err(Error::new(Code::TwoVersions, "another version was loaded first").into());
+        return Err(Error::TwoVersions.into());
     }
     let exports = Object::new(&env)?;
     // SAFETY: a call from JavaScript in this environment; and the same build means the same entry.

@@ -1,7 +1,8 @@
 //! What the machine and the process allow.
 
 use super::from_count;
-use crate::error::{Code, Error};
+use crate::error::{Error, MemoryError};
+use crate::sys::SysError;
 use crate::sys::limits::{self, Overcommit};
 use crate::sys::page::{WASM_PAGE_BYTES, host_page_bytes};
 use napi_derive::napi;
@@ -26,8 +27,7 @@ pub struct NativeLimits {
 
 #[napi(catch_unwind)]
 pub fn limits(reservation_bytes: f64) -> napi::Result<NativeLimits> {
-    let refused =
-        |sys| Error::from_sys(Code::MapFailed, "can't read the limits of the process", sys);
+    let refused = |sys: SysError| Error::from(MemoryError::LimitsUnread { refused: sys.into() });
     let space = limits::address_space().map_err(refused)?;
     let rlimit = limits::rlimit_address_space().map_err(refused)?;
     let overcommit = match limits::overcommit() {

@@ -12,9 +12,10 @@ use super::window::to_number;
 use super::{bytes_of, from_count, internal, to_count};
 use crate::access::Access;
 use crate::diagnose;
-use crate::error::{Code, Error, MemoryError};
+use crate::error::{Error, MemoryError};
 use crate::memory::{self, MapBefore, Mapped, Memory, Place, Reservation};
 use crate::region::LoadProgress;
+use crate::sys::SysError;
 use crate::sys::alloc;
 use crate::sys::page::{PageAligned, PageSpan};
 use crate::sys::vma_budget::{VMAS_OF_A_MEMORY, VmaClaim};
@@ -75,22 +76,14 @@ pub struct NativeMapBefore {
 impl NativeMapBefore {
     #[napi(constructor, catch_unwind)]
     pub fn new() -> napi::Result<Self> {
-        let before = MapBefore::take().map_err(|sys| {
-            Error::from_sys(
-                Code::MemoryRefused,
-                "can't read the process's own map, /proc/self/maps",
-                sys,
-            )
-        })?;
+        let before = MapBefore::take().map_err(map_unread)?;
         Ok(Self { before })
     }
 
     /// What the memory that was made since reserves.
     #[napi(catch_unwind)]
     pub fn reservation_of(&self, env: Env, array: Unknown<'_>) -> napi::Result<NativeReservation> {
-        let reservation = self.before.reservation_of(place_of(env, array)?).map_err(|sys| {
-            Error::from_sys(Code::MemoryRefused, "can't read the process's own map", sys)
-        })?;
+        let reservation = self.before.reservation_of(place_of(env, array)?).map_err(map_unread)?;
         Ok(NativeReservation {
             below_bytes: from_count(reservation.below_bytes),
             above_bytes: from_count(reservation.above_bytes),
@@ -98,11 +91,15 @@ impl NativeMapBefore {
     }
 }
 
+fn map_unread(sys: SysError) -> Error {
+    MemoryError::MapUnread { refused: sys.into() }.into()
+}
+
 /// Refuses a memory that is about to be made, if it would take V8's last mappings.
 #[napi(catch_unwind)]
 pub fn check_head_room() -> napi::Result<()> {
     let taken = VmaClaim::take(VMAS_OF_A_MEMORY)
-        .map_err(|full| Error::no_head_room("can't make a memory", full))?;
+        .map_err(|full| Error::from(MemoryError::NotMade { refused: full.into() }))?;
     drop(taken);
     Ok(())
 }
@@ -117,18 +114,14 @@ pub fn is_guarded(
 ) -> napi::Result<bool> {
     let reservation =
         Reservation { below_bytes: to_count(below_bytes)?, above_bytes: to_count(above_bytes)? };
-    let guarded = memory::is_guarded(place_of(env, array)?, reservation).map_err(|sys| {
-        Error::from_sys(Code::MemoryRefused, "can't read the process's own map", sys)
-    })?;
+    let guarded = memory::is_guarded(place_of(env, array)?, reservation).map_err(map_unread)?;
     Ok(guarded)
 }
 
 /// Whether the bytes of a buffer may be those of a linear memory.
 #[napi(catch_unwind)]
 pub fn may_be_linear(env: Env, array: Unknown<'_>) -> napi::Result<bool> {
-    let linear = memory::may_be_linear(place_of(env, array)?).map_err(|sys| {
-        Error::from_sys(Code::MemoryRefused, "can't read the process's own map", sys)
-    })?;
+    let linear = memory::may_be_linear(place_of(env, array)?).map_err(map_unread)?;
     Ok(linear)
 }
 
@@ -346,10 +339,7 @@ pub(super) fn aligned_offset(byte_offset: f64) -> Result<PageAligned, Error> {
         let below = PageAligned::round_down(byte_offset).get();
         let skew = byte_offset.saturating_sub(below);
         let page = crate::sys::page::host_page_bytes();
-        let message = format!(
-            "byteOffset is {byte_offset}; it must be a multiple of the host page size, {page}: map from {below} and add {skew} to the pointer"
-        );
-        Error::new(Code::OutOfRange, message)
+        MemoryError::OffsetNotAtPage { byte_offset, page, below, skew }.into()
     })
 }
 

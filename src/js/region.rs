@@ -5,7 +5,7 @@ use super::handles::{Handles, Slot};
 use super::share::NativeToken;
 use super::task::{Job, NativeTask};
 use super::{bytes_of, from_count, internal, to_count};
-use crate::error::{Code, Error};
+use crate::error::{Error, RegionError};
 use crate::region::thp::PageKind;
 use crate::region::{self, Backing, LoadProgress, Part, Region, View};
 use crate::share::ShareAccess;
@@ -25,7 +25,7 @@ thread_local! {
 pub(super) fn region_of(handle: u32) -> Result<Arc<Region>, Error> {
     REGIONS
         .with_borrow(|regions| regions.get(handle))
-        .ok_or_else(|| Error::new(Code::RegionClosed, "the region was closed"))
+        .ok_or_else(|| RegionError::HandleClosed.into())
 }
 
 /// Owns a region as long as it is open. Closing it, or its collection, closes the descriptor; views
@@ -260,17 +260,9 @@ fn external_array_buffer<'env>(env: Env, view: Arc<View>) -> Result<Unknown<'env
         // SAFETY: the buffer was not made, so nobody else has it.
         drop(unsafe { Box::from_raw(bytes_owner) });
         return Err(if status == sys::Status::napi_no_external_buffers_allowed {
-            Error::new(
-                Code::NoExternalBuffers,
-                "this runtime does not allow ArrayBuffers over external memory (Electron does not); map the region into a memory instead",
-            )
+            RegionError::NoExternalBuffers.into()
         } else {
-            Error::new(
-                Code::OutOfRange,
-                format!(
-                    "a view of {byte_length} bytes is more than this runtime's ArrayBuffers hold; take a smaller part"
-                ),
-            )
+            RegionError::ViewTooLong { byte_length }.into()
         });
     }
     let object_owner = Box::into_raw(Box::new(view));

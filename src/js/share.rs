@@ -2,7 +2,7 @@
 
 use super::region::NativeRegion;
 use super::{from_count, to_count};
-use crate::error::{Code, Error};
+use crate::error::{Error, ShareError};
 use crate::region::Region;
 use crate::share::{self, Kind, ShareAccess, Terms, Token};
 use napi_derive::napi;
@@ -41,11 +41,8 @@ impl From<Token> for NativeToken {
     }
 }
 
-fn invalid(what: &str) -> Error {
-    Error::new(
-        Code::ShareInvalid,
-        format!("the token's {what} is not as share() gave it; pass it on as it is"),
-    )
+fn invalid(what: &'static str) -> Error {
+    ShareError::PartAltered { what }.into()
 }
 
 pub(super) fn nonce(text: &str) -> Result<share::Nonce, Error> {

@@ -7,7 +7,7 @@ use super::share::NativeToken;
 use super::task::{Job, NativeTask};
 use super::window::to_number;
 use super::{from_count, internal, to_count};
-use crate::error::{Code, Error, Result};
+use crate::error::{Error, Result, SnapshotError};
 use crate::memory::{Memory, Place};
 use crate::region::LoadProgress;
 use crate::share;
@@ -33,7 +33,7 @@ thread_local! {
 fn snapshot_of(handle: u32) -> Result<Arc<Snapshot>, Error> {
     SNAPSHOTS
         .with_borrow(|snapshots| snapshots.get(handle))
-        .ok_or_else(|| Error::new(Code::SnapshotClosed, "the snapshot was closed"))
+        .ok_or_else(|| SnapshotError::Closed.into())
 }
 
 /// Restores by `[snapshot]`, if the memory shows the snapshot. False: it must be laid first.

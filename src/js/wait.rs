@@ -2,7 +2,7 @@
 
 use super::region::region_of;
 use super::{from_count, internal, to_count};
-use crate::error::{Code, Error};
+use crate::error::{Error, Refused, RegionError};
 use crate::sys::futex::{Ended, Word};
 use crate::sys::mmap::{Mmap, Sharing};
 use crate::sys::page::PageAligned;
@@ -36,19 +36,21 @@ impl NativeWord {
     pub fn new(region: u32, byte_offset: f64) -> napi::Result<Self> {
         let region = region_of(region)?;
         let byte_offset = to_count(byte_offset)?;
-        let what = || format!("can't map a word of region \"{}\"", region.name());
+        let not_mapped = |refused: Refused| {
+            Error::from(RegionError::WordNotMapped { name: region.name().into(), refused })
+        };
         let skew = byte_offset.checked_rem(region.page_bytes()).unwrap_or(0);
         let start =
             PageAligned::new(byte_offset.saturating_sub(skew)).ok_or_else(|| internal("a page"))?;
         let pages = region.pages(start, skew.saturating_add(4))?;
-        let vmas = VmaClaim::take(1).map_err(|full| Error::no_head_room(what(), full))?;
+        let vmas = VmaClaim::take(1).map_err(|full| not_mapped(full.into()))?;
         // Read-only, it is copy-on-write, of which nothing is ever written: the kernel knows the
         // word by its file.
         let sharing = if region.is_writable() { Sharing::Shared } else { Sharing::ReadOnly };
         let mmap = pages
             .as_pages(sharing)
             .and_then(|file| Mmap::new(pages.length(), file))
-            .map_err(|sys| Error::from_sys(Code::MapFailed, what(), sys))?;
+            .map_err(|sys| not_mapped(sys.into()))?;
         let word = Word::new(mmap, skew).ok_or_else(|| internal("a word is in its page"))?;
         let region_name = Arc::clone(pages.shown().region_name);
         let word = Arc::new(Mapped { word, region_name, _vmas: vmas });
@@ -116,11 +118,11 @@ impl NativeWord {
 
 impl NativeWord {
     fn failed(&self, sys: SysError) -> Error {
-        let what =
-            format!("can't wait for, or notify, a word of region \"{}\"", self.word.region_name);
-        let code =
-            if sys.errno == nix::errno::Errno::EFAULT { Code::FileShrunk } else { Code::MapFailed };
-        Error::from_sys(code, what, sys)
+        let name = self.word.region_name.as_ref().into();
+        Error::from(match sys.errno {
+            nix::errno::Errno::EFAULT => RegionError::WordGone { name, sys },
+            _ => RegionError::WordRefused { name, refused: sys.into() },
+        })
     }
 }
 
