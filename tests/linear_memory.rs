@@ -9,10 +9,11 @@ use proptest::prelude::*;
 use support::{PAGE, Reserved, page_bytes};
 use wasm_hostmap::access::Access;
 use wasm_hostmap::error::Code;
-use wasm_hostmap::memory::{MapBefore, Mapped, Memory, is_guarded};
+use wasm_hostmap::memory::{Mapped, Memory};
 use wasm_hostmap::region::Region;
 use wasm_hostmap::region::thp::PageKind;
 use wasm_hostmap::sys::page::PageAligned;
+use wasm_hostmap::v8::reservation::{MapBefore, is_guarded};
 
 fn region(pages: u64, fill: u8) -> Region {
     let bytes = vec![fill; usize::try_from(pages * page_bytes()).unwrap()];
@@ -163,11 +164,11 @@ fn reservations_are_measured_and_guards_are_checked_by_address() {
     let _serial = support::serial();
     let before = MapBefore::take().unwrap();
     let reserved = Reserved::new(16);
-    let found = before.reservation_of(reserved.place()).unwrap();
+    let found = before.reservation_of(reserved.extent()).unwrap();
     assert_eq!(found, reserved.reservation());
-    assert!(is_guarded(reserved.place(), found).unwrap());
+    assert!(is_guarded(reserved.extent(), found).unwrap());
     reserved.open_guard();
-    assert!(!is_guarded(reserved.place(), found).unwrap());
+    assert!(!is_guarded(reserved.extent(), found).unwrap());
 }
 
 #[derive(Debug, Clone)]

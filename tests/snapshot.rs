@@ -15,12 +15,13 @@ use std::sync::atomic::AtomicBool;
 use support::{Numbers, Reserved, Temp, no_hole, page_bytes, pages, serial};
 use wasm_hostmap::access::Access;
 use wasm_hostmap::error::Code;
-use wasm_hostmap::memory::{Mapped, Memory, Place};
+use wasm_hostmap::memory::{Mapped, Memory};
 use wasm_hostmap::region::Region;
 use wasm_hostmap::region::thp::PageKind;
 use wasm_hostmap::snapshot::{About, KeptMapping, Mac, MappedRegion, Settings, Snapshot};
 use wasm_hostmap::sys::page::{PageAligned, PageSpan};
 use wasm_hostmap::sys::pagemap;
+use wasm_hostmap::v8::live_memory::{LiveMemory, MemoryExtent};
 use wasm_hostmap::window::{Kind, Tail};
 
 /// A multiple of a Wasm page, with a place for 2 MiB that are aligned.
@@ -579,7 +580,9 @@ fn a_length_that_nothing_proves_touches_nothing() {
     it.write(1, 7);
     let snapshot = it.capture(KEEP_ALL);
     it.restore(&snapshot);
-    let lie = Place::new(it.reserved.base(), 1 << 46).unwrap();
+    let extent = MemoryExtent::new(it.reserved.base(), 1 << 46).unwrap();
+    // SAFETY: it is refused before anything is done with pages past the memory's end.
+    let lie = unsafe { LiveMemory::new(extent) };
     assert!(!it.memory.restore(lie, &snapshot).unwrap());
     it.restore(&snapshot);
     // Nor is it remembered: a growth is still one.

@@ -1,7 +1,8 @@
 //! What is wrong with a memory, a mapping or a place in it.
 
-use super::Refused;
 use super::causes::causes;
+use super::{Error, Refused};
+use crate::v8::live_memory::NotWasmMemory;
 
 causes! {
     pub enum MemoryError {
@@ -16,6 +17,10 @@ causes! {
 
         #[error("byteOffset is {byte_offset}; it must be a multiple of the host page size, {page}: map from {below} and add {skew} to the pointer")]
         OffsetNotAtPage { byte_offset: u64, page: u64, below: u64, skew: u64 } => OutOfRange,
+        #[error(
+            "the buffer is not that of a WebAssembly memory: it does not start at a page or is not made of Wasm pages"
+        )]
+        NotWasmMemory => NotWasmMemory,
 
         /// `what` says what V8 could not do: lib/ knows the memory's size.
         #[error("{what}: {refused}")]
@@ -23,5 +28,11 @@ causes! {
 
         #[error("{what}; the cause can't be looked for: {refused}")]
         V8RefusedUnseen { what: String, refused: Refused } => MemoryRefused unless refused,
+    }
+}
+
+impl From<NotWasmMemory> for Error {
+    fn from(_: NotWasmMemory) -> Self {
+        MemoryError::NotWasmMemory.into()
     }
 }

@@ -10,6 +10,7 @@
 use super::range::GuardedRange;
 use super::zeros;
 use crate::sys::mmap::{self, Sharing};
+use crate::sys::owned_span::OwnedSpan;
 use crate::sys::page::PageSpan;
 use crate::sys::vma_budget;
 use std::sync::atomic::Ordering;
@@ -22,7 +23,7 @@ pub(super) fn make_writable(range: &GuardedRange, block: PageSpan) -> bool {
     if !vma_budget::take_in_handler(VMAS_OF_A_PAGE) {
         return false;
     }
-    if !make_all_writable(block) {
+    if !make_all_writable(range, block) {
         vma_budget::give_back(VMAS_OF_A_PAGE);
         return false;
     }
@@ -31,11 +32,9 @@ pub(super) fn make_writable(range: &GuardedRange, block: PageSpan) -> bool {
 }
 
 /// The same of all pages of a VMA in a range, which takes no VMAs.
-pub(super) fn make_all_writable(part: PageSpan) -> bool {
-    // SAFETY: the pages are ours (see the head of this file), and their owner does not change them
-    // while a handler is inside the gate. They are private, as all pages that we map read-only, so
-    // that no write reaches the file. No Rust reference points into a linear memory or a view.
-    unsafe { mmap::unprotect_private(part) }.is_ok()
+pub(super) fn make_all_writable(range: &GuardedRange, part: PageSpan) -> bool {
+    // They are private, as all pages that we map read-only: no write reaches the file.
+    own(range, part).is_some_and(|part| mmap::unprotect_private(part).is_ok())
 }
 
 /// Puts zeros in place of a page.
@@ -54,9 +53,7 @@ pub(super) fn put_zeros(range: &GuardedRange, page: PageSpan, sharing: Sharing) 
 /// The same of all pages of a VMA from one on, which takes no VMAs.
 pub(super) fn put_zeros_in_all(range: &GuardedRange, tail: PageSpan, sharing: Sharing) -> bool {
     range.changed.store(true, Ordering::Release);
-    // SAFETY: the pages are ours (see the head of this file), nobody else replaces them while a
-    // handler is inside the gate, and their contents can't be had any more.
-    unsafe { zeros::replace(tail, sharing) }.is_ok()
+    own(range, tail).is_some_and(|tail| zeros::replace(tail, sharing).is_ok())
 }
 
 /// After [`put_zeros`] beside other zeros: they are one VMA, so what was claimed for one is given
@@ -83,8 +80,13 @@ pub(super) fn put_copy(range: &GuardedRange, block: PageSpan) -> Option<u64> {
 /// The same of all pages of a VMA in a range, which takes no VMAs.
 pub(super) fn put_copy_of_all(range: &GuardedRange, part: PageSpan) -> Option<u64> {
     range.changed.store(true, Ordering::Release);
-    // SAFETY: the pages are ours (see the head of this file), and nobody else replaces them while a
-    // handler is inside the gate. They show the same bytes afterwards, but for those that could not
-    // be read.
-    unsafe { zeros::replace_by_copy(part, range.spec.page_bytes) }.ok()
+    zeros::replace_by_copy(own(range, part)?, range.spec.page_bytes).ok()
+}
+
+/// Pages of a range, to change them. `None`: some are not of the range.
+fn own(range: &GuardedRange, part: PageSpan) -> Option<OwnedSpan<'_>> {
+    // SAFETY: the pages are what was registered (see the head of this file), and who registered them
+    // promised that a handler may change them then. Nobody replaces or unmaps them meanwhile: the
+    // owner waits at the gate, and the memory is alive since a thread is touching it.
+    (part.within(range.spec.span) == Some(part)).then(|| unsafe { OwnedSpan::assume(part) })
 }

@@ -17,7 +17,12 @@ pub struct Registration {
 impl Registration {
     /// Registers a range, paused: before its pages are put there. [`Self::resume`] says that they
     /// are. Where there is no handler, nothing is guarded and all counts stay 0.
-    pub fn new(spec: RangeSpec, shown: Shown<'_>) -> Self {
+    ///
+    /// # Safety
+    /// Whenever this is resumed, and as long as the proof of the range holds or the process's map
+    /// shows there what was told by `shown` and [`Self::set_shown`], a handler may change the pages
+    /// of the range: no Rust reference points into them.
+    pub unsafe fn new(spec: RangeSpec, shown: Shown<'_>) -> Self {
         let span = spec.span;
         let range = Arc::new(GuardedRange::new(spec, shown));
         if install::ensure().is_ok() {

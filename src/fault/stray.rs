@@ -63,7 +63,8 @@ fn past_end(range: &GuardedRange, fault: &Fault, vma: &Vma) -> bool {
         return true;
     }
     // All of it: it is one VMA, and a loop that runs past the end does not stop after a page.
-    let is_writable = range.part_of(vma).is_some_and(changes::make_all_writable);
+    let is_writable =
+        range.part_of(vma).is_some_and(|part| changes::make_all_writable(range, part));
     if is_writable {
         outcome::past_end(range, fault);
     }
@@ -81,7 +82,7 @@ fn make_private(range: &GuardedRange, address: u64, vma: &Vma) -> bool {
         .and_then(|block| block.within(part))
         .is_some_and(|block| changes::make_writable(range, block))
         // The process has no room for more VMAs: the whole one takes none.
-        || changes::make_all_writable(part)
+        || changes::make_all_writable(range, part)
 }
 
 /// Puts writable ordinary pages in place of the huge page that holds an address; of all in the VMA,
@@ -98,7 +99,7 @@ fn copy_huge_page(range: &GuardedRange, address: u64, vma: &Vma, part: PageSpan)
         }
         // There is no memory for it, or no address space. The kernel makes a copy, if the pool has a
         // page.
-        None => !vma.writable && changes::make_all_writable(part),
+        None => !vma.writable && changes::make_all_writable(range, part),
     }
 }
 

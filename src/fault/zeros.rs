@@ -9,7 +9,8 @@
 
 use crate::sys::kept::KeptFile;
 use crate::sys::mmap::{self, Mmap, Pages, Sharing};
-use crate::sys::page::{PageAligned, PageSpan};
+use crate::sys::owned_span::OwnedSpan;
+use crate::sys::page::PageAligned;
 use crate::sys::process_map::{self, Vma};
 use crate::sys::{SysError, SysResult};
 use nix::errno::Errno;
@@ -57,18 +58,14 @@ fn pages(device: BorrowedFd<'_>, address: PageAligned, sharing: Sharing) -> Page
 }
 
 /// Shows zeros past the end of a window. Not for handlers.
-///
-/// # Safety
-/// As [`mmap::replace`].
-pub unsafe fn show_past_end(span: PageSpan, sharing: Sharing) -> SysResult<()> {
+pub fn show_past_end(span: OwnedSpan<'_>, sharing: Sharing) -> SysResult<()> {
     if !is_ready() {
         prepare();
     }
     if sharing == Sharing::Inaccessible {
         HAS_INACCESSIBLE.store(true, Ordering::Relaxed);
     }
-    // SAFETY: passed on.
-    unsafe { replace(span, sharing) }
+    replace(span, sharing)
 }
 
 /// Whether an inaccessible page may be one that a window shows past its end. Safe in a handler.
@@ -77,24 +74,16 @@ pub(super) fn may_be_inaccessible() -> bool {
 }
 
 /// Puts zeros in place of pages. Safe in a handler.
-///
-/// # Safety
-/// As [`mmap::replace`].
-pub(super) unsafe fn replace(span: PageSpan, sharing: Sharing) -> SysResult<()> {
-    // SAFETY: passed on.
-    with_device(|device| unsafe { mmap::replace(span, pages(device, span.start(), sharing)) })
+pub(super) fn replace(span: OwnedSpan<'_>, sharing: Sharing) -> SysResult<()> {
+    with_device(|device| mmap::replace(span, pages(device, span.span().start(), sharing)))
 }
 
 /// Puts writable pages with the same bytes in place of pages. Returns how many pieces of
 /// `piece_bytes` can't be read and are zeros now. Safe in a handler.
-///
-/// # Safety
-/// As [`mmap::replace`].
-pub(super) unsafe fn replace_by_copy(span: PageSpan, piece_bytes: u64) -> SysResult<u64> {
+pub(super) fn replace_by_copy(span: OwnedSpan<'_>, piece_bytes: u64) -> SysResult<u64> {
     with_device(|device| {
-        let pages = pages(device, span.start(), Sharing::CopyOnWrite);
-        // SAFETY: passed on; a copy-on-write mapping is private and writable.
-        unsafe { mmap::replace_by_copy(span, pages, piece_bytes) }
+        let pages = pages(device, span.span().start(), Sharing::CopyOnWrite);
+        mmap::replace_by_copy(span, pages, piece_bytes)
     })
 }
 

@@ -7,10 +7,12 @@
 //! though it has guards (V8 11 copies it where `mprotect` fails), so no base that was right earlier
 //! is believed, and no length comes from JavaScript. The question costs some 10 ns.
 
+use super::buffer::Bytes;
 use super::fault::NativeFaults;
 use super::internal;
 use crate::error::Error;
-use crate::memory::{Memory, Place};
+use crate::memory::Memory;
+use crate::v8::live_memory::LiveMemory;
 use napi::bindgen_prelude::{JsObjectValue, Object, ToNapiValue};
 use napi::{Env, JsError, sys};
 use napi_derive::napi;
@@ -135,16 +137,16 @@ unsafe extern "C" fn reset(env: sys::napi_env, info: sys::napi_callback_info) ->
 unsafe fn call<const N: usize, A: Into<Answer>>(
     env: sys::napi_env,
     info: sys::napi_callback_info,
-    work: fn(&Memory, Place, Numbers<N>) -> Result<A, Error>,
+    work: fn(&Memory, LiveMemory<'_>, Numbers<N>) -> Result<A, Error>,
 ) -> sys::napi_value {
     // SAFETY: the caller's promise.
     let given = unsafe { given(env, info) };
     let answer = catch_unwind(AssertUnwindSafe(|| {
-        let Given { memory, base, byte_length, numbers } = given?;
+        let Given { memory, bytes, numbers } = given?;
         let memory = super::memory::memory_of(super::window::to_number(memory)?)?;
         // Before anything else is said of the base: a detached buffer has none.
-        memory.check_base(base)?;
-        work(&memory, Place::new(base, byte_length)?, numbers)
+        memory.check_base(bytes.address)?;
+        work(&memory, bytes.live_memory()?, numbers)
     }))
     .unwrap_or_else(|_| Err(internal("a panic; the process goes on")))
     .map_err(napi::Error::from)
@@ -178,21 +180,19 @@ unsafe fn to_value(env: sys::napi_env, answer: Answer) -> napi::Result<sys::napi
 }
 
 /// What a call was given.
-struct Given<const N: usize> {
+struct Given<'call, const N: usize> {
     /// The memory's handle.
     memory: f64,
-    /// Where V8 has the buffer at this moment. 0: it is detached.
-    base: u64,
-    byte_length: u64,
+    bytes: Bytes<'call>,
     numbers: Numbers<N>,
 }
 
 /// # Safety
 /// As [`call`].
-unsafe fn given<const N: usize>(
+unsafe fn given<'call, const N: usize>(
     env: sys::napi_env,
     info: sys::napi_callback_info,
-) -> Result<Given<N>, Error> {
+) -> Result<Given<'call, N>, Error> {
     const { assert!(N + 2 <= MOST_VALUES) };
     let mut count = MOST_VALUES;
     let mut values = [ptr::null_mut(); MOST_VALUES];
@@ -221,24 +221,10 @@ unsafe fn given<const N: usize>(
     for (value, place) in rest.into_iter().zip(&mut numbers) {
         *place = number(value);
     }
-    let (mut byte_length, mut data) = (0_usize, ptr::null_mut());
-    // SAFETY: a value of this call; what is no typed array is refused, and results that have no
-    // place are not asked for. An array of larger elements counts fewer of them than it has bytes,
-    // so the length is never too large.
-    is_right &= unsafe {
-        sys::napi_get_typedarray_info(
-            env,
-            array,
-            ptr::null_mut(),
-            &raw mut byte_length,
-            &raw mut data,
-            ptr::null_mut(),
-            ptr::null_mut(),
-        )
-    } == sys::Status::napi_ok;
-    if !is_right {
+    // SAFETY: a value of this call.
+    let bytes = unsafe { Bytes::of(env, array) };
+    let Some(bytes) = bytes.filter(|_| is_right) else {
         return Err(internal("a handle, a Uint8Array and numbers were expected"));
-    }
-    let (base, byte_length) = (crate::sys::to_u64(data as usize), crate::sys::to_u64(byte_length));
-    Ok(Given { memory, base, byte_length, numbers })
+    };
+    Ok(Given { memory, bytes, numbers })
 }

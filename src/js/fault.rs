@@ -1,7 +1,8 @@
 //! The fault guard: installing it, V8's probe, counts, and reports.
 
+use super::buffer::{Bytes, bytes_of};
 use super::memory::memory_of;
-use super::{bytes_of, from_count, internal, to_count};
+use super::{from_count, internal, to_count};
 use crate::error::Error;
 use crate::fault::{self, Cause, Counts, LastFault, Outcome};
 use crate::memory::Mapped;
@@ -47,7 +48,7 @@ pub fn traps() -> String {
 /// made now.
 #[napi(catch_unwind)]
 pub fn begin_probe(env: Env, array: Unknown<'_>) -> napi::Result<bool> {
-    let (base, byte_length) = bytes_of(env, array)?;
+    let Bytes { address: base, byte_length, .. } = bytes_of(env, array)?;
     let begun = trap::begin_probe(base.saturating_add(byte_length));
     if begun {
         // A worker may be ended in the middle of anything, and what comes after in JavaScript is

@@ -4,31 +4,29 @@
 //! that it holds: V8 tells its base and length from it, and the memory is alive as long as the call
 //! lasts.
 
+use super::buffer::{bytes_of, live_memory};
 use super::fault::NativeFaults;
 use super::handles::{Handles, Slot};
 use super::region::region_of;
 use super::task::{Job, NativeTask};
 use super::window::to_number;
-use super::{bytes_of, from_count, internal, to_count};
+use super::{from_count, internal, to_count};
 use crate::access::Access;
 use crate::diagnose;
 use crate::error::{Error, MemoryError};
-use crate::memory::{self, MapBefore, Mapped, Memory, Place, Reservation};
+use crate::memory::{self, Mapped, Memory};
 use crate::region::LoadProgress;
 use crate::sys::SysError;
 use crate::sys::alloc;
 use crate::sys::page::{PageAligned, PageSpan};
 use crate::sys::vma_budget::{VMAS_OF_A_MEMORY, VmaClaim};
+use crate::v8::live_memory::LiveMemory;
+use crate::v8::reservation::{self, MapBefore, Reservation};
 use napi::Env;
 use napi::bindgen_prelude::{AsyncTask, Unknown};
 use napi_derive::napi;
 use std::cell::RefCell;
 use std::sync::Arc;
-
-pub(super) fn place_of(env: Env, array: Unknown<'_>) -> Result<Place, Error> {
-    let (base, byte_length) = bytes_of(env, array)?;
-    Place::new(base, byte_length)
-}
 
 pub(super) fn to_access(code: u32) -> Result<Access, Error> {
     Access::from_code(code).ok_or_else(|| internal("no such access"))
@@ -83,7 +81,8 @@ impl NativeMapBefore {
     /// What the memory that was made since reserves.
     #[napi(catch_unwind)]
     pub fn reservation_of(&self, env: Env, array: Unknown<'_>) -> napi::Result<NativeReservation> {
-        let reservation = self.before.reservation_of(place_of(env, array)?).map_err(map_unread)?;
+        let extent = bytes_of(env, array)?.extent()?;
+        let reservation = self.before.reservation_of(extent).map_err(map_unread)?;
         Ok(NativeReservation {
             below_bytes: from_count(reservation.below_bytes),
             above_bytes: from_count(reservation.above_bytes),
@@ -114,14 +113,16 @@ pub fn is_guarded(
 ) -> napi::Result<bool> {
     let reservation =
         Reservation { below_bytes: to_count(below_bytes)?, above_bytes: to_count(above_bytes)? };
-    let guarded = memory::is_guarded(place_of(env, array)?, reservation).map_err(map_unread)?;
+    let extent = bytes_of(env, array)?.extent()?;
+    let guarded = reservation::is_guarded(extent, reservation).map_err(map_unread)?;
     Ok(guarded)
 }
 
 /// Whether the bytes of a buffer may be those of a linear memory.
 #[napi(catch_unwind)]
 pub fn may_be_linear(env: Env, array: Unknown<'_>) -> napi::Result<bool> {
-    let linear = memory::may_be_linear(place_of(env, array)?).map_err(map_unread)?;
+    let extent = bytes_of(env, array)?.extent()?;
+    let linear = memory::may_be_linear(extent).map_err(map_unread)?;
     Ok(linear)
 }
 
@@ -139,7 +140,7 @@ pub fn why_refused(what: String, reservation_bytes: f64, commit_bytes: f64) -> n
 /// A number that tells a memory's address, to find a memory again by a new buffer.
 #[napi(catch_unwind)]
 pub fn base_of(env: Env, array: Unknown<'_>) -> napi::Result<f64> {
-    Ok(from_count(place_of(env, array)?.base().get()))
+    Ok(from_count(bytes_of(env, array)?.extent()?.base().get()))
 }
 
 thread_local! {
@@ -162,7 +163,7 @@ pub struct NativeMemory {
 impl NativeMemory {
     #[napi(constructor, catch_unwind)]
     pub fn new(env: Env, array: Unknown<'_>) -> napi::Result<Self> {
-        let memory = Memory::attach(place_of(env, array)?)?;
+        let memory = Memory::attach(live_memory(env, array)?)?;
         Ok(Self { slot: Slot::new(&MEMORIES, memory)? })
     }
 
@@ -182,15 +183,15 @@ pub fn set_guard(
     largest_bytes: f64,
     above_bytes: f64,
 ) -> napi::Result<()> {
-    let place = place_of(env, array)?;
-    memory_of(memory)?.set_guard(place, to_count(largest_bytes)?, to_count(above_bytes)?)?;
+    let live = live_memory(env, array)?;
+    memory_of(memory)?.set_guard(live, to_count(largest_bytes)?, to_count(above_bytes)?)?;
     Ok(())
 }
 
 /// Whether the memory is still the one whose mappings the table has.
 #[napi(catch_unwind)]
 pub fn is_at(memory: u32, env: Env, array: Unknown<'_>) -> napi::Result<bool> {
-    Ok(memory_of(memory)?.is_still_at(place_of(env, array)?))
+    Ok(memory_of(memory)?.is_still_at(live_memory(env, array)?))
 }
 
 /// Whether the kernel has none of the mappings of the table any more: the memory was moved, or is
@@ -209,7 +210,7 @@ pub fn forget_lost(memory: u32) -> napi::Result<()> {
 
 #[napi(catch_unwind)]
 pub fn sync(memory: u32, env: Env, array: Unknown<'_>) -> napi::Result<()> {
-    Ok(memory_of(memory)?.sync(place_of(env, array)?)?)
+    Ok(memory_of(memory)?.sync(live_memory(env, array)?)?)
 }
 
 /// A mapping or window.
@@ -231,13 +232,13 @@ pub(super) fn set_strict(memory: &Memory, mapped: Mapped, strict: bool) {
 /// whether to populate, whether it is strict]`.
 pub(super) fn map_at(
     memory: &Memory,
-    place: Place,
+    live: LiveMemory<'_>,
     [region, at, byte_offset, byte_length, access, populate, strict]: [f64; 7],
 ) -> Result<f64, Error> {
     let region = region_of(to_number(region)?)?;
     let pages = region.pages(aligned_offset(byte_offset)?, to_count(byte_length)?)?;
     let access = to_access(to_number(access)?)?;
-    let mapped = memory.map_at(place, to_count(at)?, &pages, access, populate != 0.0)?;
+    let mapped = memory.map_at(live, to_count(at)?, &pages, access, populate != 0.0)?;
     set_strict(memory, mapped, strict != 0.0);
     Ok(from_count(mapped.id))
 }
@@ -259,10 +260,9 @@ pub fn map_in_free_space(
 ) -> napi::Result<Option<NativeMapped>> {
     let region = region_of(region)?;
     let pages = region.pages(aligned_offset(byte_offset)?, to_count(byte_length)?)?;
-    let place = place_of(env, array)?;
+    let live = live_memory(env, array)?;
     let memory = memory_of(memory)?;
-    let mapped =
-        memory.map_in_free_space(place, &pages, to_access(access)?, populate, congruent)?;
+    let mapped = memory.map_in_free_space(live, &pages, to_access(access)?, populate, congruent)?;
     if let Some(mapped) = mapped {
         set_strict(&memory, mapped, strict);
     }
@@ -281,7 +281,7 @@ pub fn growth_for_congruent(
 ) -> napi::Result<f64> {
     let region = region_of(region)?;
     let pages = region.pages(aligned_offset(byte_offset)?, to_count(byte_length)?)?;
-    Ok(from_count(memory_of(memory)?.growth_for_congruent(place_of(env, array)?, &pages)?))
+    Ok(from_count(memory_of(memory)?.growth_for_congruent(live_memory(env, array)?, &pages)?))
 }
 
 /// Where from an offset on the region's first page can be mapped.
@@ -300,7 +300,7 @@ pub fn add_free_space(
     end: f64,
 ) -> napi::Result<()> {
     Ok(memory_of(memory)?.add_free_space(
-        place_of(env, array)?,
+        live_memory(env, array)?,
         to_count(start)?,
         to_count(end)?,
     )?)
@@ -310,10 +310,10 @@ pub fn add_free_space(
 /// if it had none.
 pub(super) fn unmap(
     memory: &Memory,
-    place: Place,
+    live: LiveMemory<'_>,
     [start, id]: [f64; 2],
 ) -> Result<Option<NativeFaults>, Error> {
-    let counts = memory.unmap(place, mapped(start, id)?)?;
+    let counts = memory.unmap(live, mapped(start, id)?)?;
     Ok(counts
         .filter(|counts| counts.last().is_some())
         .map(|counts| NativeFaults::new(&counts, None)))
@@ -358,7 +358,7 @@ pub fn prefetch(
     is_file: bool,
 ) -> napi::Result<AsyncTask<Job<(), ()>>> {
     let memory = memory_of(memory)?;
-    memory.check_base(bytes_of(env, array)?.0)?;
+    memory.check_base(bytes_of(env, array)?.address)?;
     let mapped = mapped(start, id)?;
     let part = PageAligned::round_up(to_count(to)?)
         .and_then(|to| PageSpan::between(PageAligned::round_down(to_count(from).ok()?), to))

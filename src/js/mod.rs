@@ -2,6 +2,7 @@
 //! only caller; it has checked types, and holds the JavaScript objects whose lives matter (the
 //! memory, its buffer, the region).
 
+mod buffer;
 mod copies;
 mod fast_call;
 mod fault;
@@ -19,8 +20,6 @@ mod wait;
 mod window;
 
 use crate::error::Error;
-use napi::bindgen_prelude::{JsValue, Unknown};
-use napi::{Env, sys};
 
 /// Carries an error to lib/support/errors.js, which makes the Error that users see: `CODE SYSCALL ERRNO`,
 /// then the message.
@@ -52,29 +51,4 @@ fn to_count(value: f64) -> Result<u64, Error> {
 #[allow(clippy::cast_precision_loss)]
 fn from_count(value: u64) -> f64 {
     value as f64
-}
-
-/// Where the bytes of a Uint8Array lie and how many they are. Works over SharedArrayBuffers on
-/// every Node version, which `napi_get_arraybuffer_info` does not.
-fn bytes_of(env: Env, array: Unknown<'_>) -> Result<(u64, u64), Error> {
-    let mut kind = 0;
-    let mut length = 0_usize;
-    let mut data = std::ptr::null_mut();
-    // SAFETY: `array` is a live handle of this call's scope, and every result has a place or is not
-    // asked for. What is no typed array is refused.
-    let status = unsafe {
-        sys::napi_get_typedarray_info(
-            env.raw(),
-            array.raw(),
-            &raw mut kind,
-            &raw mut length,
-            &raw mut data,
-            std::ptr::null_mut(),
-            std::ptr::null_mut(),
-        )
-    };
-    if status != sys::Status::napi_ok || kind != sys::TypedarrayType::uint8_array {
-        return Err(internal("a Uint8Array was expected"));
-    }
-    Ok((crate::sys::to_u64(data as usize), crate::sys::to_u64(length)))
 }

@@ -1,7 +1,8 @@
 //! Modules, and exports for the state that they hide.
 
+use super::buffer::{Bytes, bytes_of};
+use super::internal;
 use super::task::{Job, NativeTask};
-use super::{bytes_of, internal};
 use crate::error::{Error, ModuleError};
 use crate::module::{self, Added, Exposed, Few, Instrumented, Report};
 use crate::sys::to_usize;
@@ -113,7 +114,7 @@ fn copy_of(bytes: &[u8]) -> Result<Vec<u8>, Error> {
 /// The bytes of a Uint8Array, for this call. lib/ passes none over a SharedArrayBuffer, which
 /// others might write meanwhile.
 fn slice_of<'a>(env: Env, array: &'a Unknown<'_>) -> napi::Result<&'a [u8]> {
-    let (address, byte_length) = bytes_of(env, *array)?;
+    let Bytes { address, byte_length, .. } = bytes_of(env, *array)?;
     if byte_length == 0 {
         return Ok(&[]);
     }

@@ -1,10 +1,11 @@
 //! Regions, their views and loads.
 
+use super::buffer::{Bytes, bytes_of};
 use super::fault::NativeFaults;
 use super::handles::{Handles, Slot};
 use super::share::NativeToken;
 use super::task::{Job, NativeTask};
-use super::{bytes_of, from_count, internal, to_count};
+use super::{from_count, internal, to_count};
 use crate::error::{Error, RegionError};
 use crate::region::thp::PageKind;
 use crate::region::{self, Backing, LoadProgress, Part, Region, View};
@@ -77,7 +78,7 @@ impl NativeRegion {
         name: String,
         huge_pages: u32,
     ) -> napi::Result<Self> {
-        let (address, byte_length) = bytes_of(env, source)?;
+        let Bytes { address, byte_length, .. } = bytes_of(env, source)?;
         Self::new(Region::copy_from(address, byte_length, &name, to_kind(huge_pages)?)?)
     }
 

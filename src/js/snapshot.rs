@@ -1,14 +1,15 @@
 //! Snapshots. `array` as in memory.rs.
 
+use super::buffer::live_memory;
 use super::handles::{Handles, Slot};
-use super::memory::{aligned_offset, memory_of, place_of, set_strict, to_access};
+use super::memory::{aligned_offset, memory_of, set_strict, to_access};
 use super::region::region_of;
 use super::share::NativeToken;
 use super::task::{Job, NativeTask};
 use super::window::to_number;
 use super::{from_count, internal, to_count};
 use crate::error::{Error, Result, SnapshotError};
-use crate::memory::{Memory, Place};
+use crate::memory::Memory;
 use crate::region::LoadProgress;
 use crate::share;
 use crate::snapshot::{
@@ -18,6 +19,7 @@ use crate::snapshot::{
 use crate::sys::alloc;
 use crate::sys::page::host_page_bytes;
 use crate::sys::to_usize;
+use crate::v8::live_memory::LiveMemory;
 use napi::Env;
 use napi::bindgen_prelude::{Array, AsyncTask, Buffer, Uint8Array, Uint32Array, Unknown};
 use napi_derive::napi;
@@ -37,17 +39,21 @@ fn snapshot_of(handle: u32) -> Result<Arc<Snapshot>, Error> {
 }
 
 /// Restores by `[snapshot]`, if the memory shows the snapshot. False: it must be laid first.
-pub(super) fn restore(memory: &Memory, place: Place, [snapshot]: [f64; 1]) -> Result<bool, Error> {
-    memory.restore(place, &*snapshot_of(to_number(snapshot)?)?)
+pub(super) fn restore(
+    memory: &Memory,
+    live: LiveMemory<'_>,
+    [snapshot]: [f64; 1],
+) -> Result<bool, Error> {
+    memory.restore(live, &*snapshot_of(to_number(snapshot)?)?)
 }
 
 /// The same for zeros, by `[bytes to keep resident]`.
 pub(super) fn reset(
     memory: &Memory,
-    place: Place,
+    live: LiveMemory<'_>,
     [keep_resident_bytes]: [f64; 1],
 ) -> Result<bool, Error> {
-    memory.reset(place, to_count(keep_resident_bytes)?)
+    memory.reset(live, to_count(keep_resident_bytes)?)
 }
 
 /// A mapping of a snapshot's that a restore made.
@@ -70,9 +76,9 @@ pub fn lay(
     strict: Vec<bool>,
 ) -> napi::Result<Vec<NativeMade>> {
     let snapshot = snapshot.map(snapshot_of).transpose()?;
-    let place = place_of(env, array)?;
+    let live = live_memory(env, array)?;
     let memory = memory_of(memory)?;
-    let made = memory.lay(place, snapshot.as_deref(), to_count(keep_resident_bytes)?)?;
+    let made = memory.lay(live, snapshot.as_deref(), to_count(keep_resident_bytes)?)?;
     for (index, mapped) in &made {
         set_strict(&memory, *mapped, strict.get(*index).copied().unwrap_or_default());
     }
@@ -229,9 +235,9 @@ impl NativeSnapshot {
                 strict: it.strict,
             });
         }
-        let place = place_of(env, array)?;
+        let live = live_memory(env, array)?;
         let snapshot = memory_of(memory)?.capture(
-            place,
+            live,
             &name,
             &regions,
             settings(keep_resident_bytes, huge_pages)?,

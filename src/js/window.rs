@@ -1,13 +1,13 @@
 //! Windows. `array` as in memory.rs.
 
-use super::memory::{
-    NativeMapped, aligned_offset, mapped, memory_of, place_of, set_strict, to_access,
-};
+use super::buffer::live_memory;
+use super::memory::{NativeMapped, aligned_offset, mapped, memory_of, set_strict, to_access};
 use super::region::region_of;
 use super::{from_count, internal, to_count};
 use crate::error::Error;
-use crate::memory::{Memory, Place};
+use crate::memory::Memory;
 use crate::sys::page::PageAligned;
+use crate::v8::live_memory::LiveMemory;
 use crate::window::readahead::Stream;
 use crate::window::{Kind, Tail};
 use napi::Env;
@@ -39,7 +39,7 @@ pub fn window_at(
 ) -> napi::Result<f64> {
     let kind = kind(byte_length, access, trap)?;
     let memory = memory_of(memory)?;
-    let opened = memory.window_at(place_of(env, array)?, to_count(at)?, kind)?;
+    let opened = memory.window_at(live_memory(env, array)?, to_count(at)?, kind)?;
     set_strict(&memory, opened, strict);
     Ok(from_count(opened.id))
 }
@@ -59,7 +59,7 @@ pub fn window_in_free_space(
 ) -> napi::Result<Option<NativeMapped>> {
     let kind = kind(byte_length, access, trap)?;
     let memory = memory_of(memory)?;
-    let opened = memory.window_in_free_space(place_of(env, array)?, kind, aligned)?;
+    let opened = memory.window_in_free_space(live_memory(env, array)?, kind, aligned)?;
     if let Some(opened) = opened {
         set_strict(&memory, opened, strict);
     }
@@ -70,18 +70,18 @@ pub fn window_in_free_space(
 /// id, region, offset, length, access]`.
 pub(super) fn slide(
     memory: &Memory,
-    place: Place,
+    live: LiveMemory<'_>,
     [start, id, region, byte_offset, byte_length, access]: [f64; 6],
 ) -> Result<bool, Error> {
     let window = mapped(start, id)?;
     if byte_length == 0.0 {
-        return memory.slide(place, window, None);
+        return memory.slide(live, window, None);
     }
     let region = region_of(to_number(region)?)?;
     // Before its offset is looked at.
     region.check_slides()?;
     let pages = region.pages(aligned_offset(byte_offset)?, to_count(byte_length)?)?;
-    memory.slide(place, window, Some((&pages, to_access(to_number(access)?)?)))
+    memory.slide(live, window, Some((&pages, to_access(to_number(access)?)?)))
 }
 
 pub(super) fn to_number(value: f64) -> Result<u32, Error> {

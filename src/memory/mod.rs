@@ -33,9 +33,9 @@
 //!    region stays as it is. [`Memory::sync`] protects it again at the next call.
 //! 4. What faults all the same, a write to a read-only page or a page that a file has lost, is seen
 //!    to by `fault`.
-//! 5. Nothing here keeps a memory alive, and nothing touches it once it may be dead. Every call is
-//!    given the memory's [`Place`] by someone who holds the memory, fresh from V8: base and length
-//!    of its buffer as they are in that call.
+//! 5. Nothing here keeps a memory alive, and nothing touches it once it may be dead. Every call that
+//!    changes pages takes a [`LiveMemory`], which only `unsafe` code makes: base and length of the
+//!    buffer as V8 gives them in that call, from somebody who holds the memory.
 //!
 //! # A memory that moves
 //!
@@ -70,146 +70,26 @@ use crate::sys::checked_fd::CheckedFd;
 use crate::sys::clock;
 use crate::sys::mark::{self, Mark};
 use crate::sys::mmap::{self, Advice, Pages};
+use crate::sys::owned_span::OwnedSpan;
 use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan, WASM_PAGE_BYTES, host_page_bytes};
 use crate::sys::process_map;
 use crate::sys::vma_budget::{VMAS_OF_A_MAPPING, VMAS_OF_A_MEMORY, VmaClaim};
+use crate::v8::live_memory::{LiveMemory, MemoryExtent};
 use crate::window::Window;
 use nix::errno::Errno;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-/// Where V8 says a memory is at this moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
-    base: PageAligned,
-    byte_length: PageAligned,
-}
-
-impl Place {
-    /// Refuses what can't be a linear memory: a base that is no page's start, a size that is not in
-    /// Wasm pages.
-    pub fn new(base: u64, byte_length: u64) -> Result<Self> {
-        let place = |base, byte_length: u64| {
-            Some(Self {
-                base: PageAligned::new(base)?,
-                byte_length: PageAligned::new(byte_length)?,
-            })
-        };
-        place(base, byte_length)
-            .filter(|place| base != 0 && byte_length.is_multiple_of(WASM_PAGE_BYTES) && place.end().is_some())
-            .ok_or_else(|| {
-                let message = "the buffer is not that of a WebAssembly memory: it does not start at a page or is not made of Wasm pages";
-                Error::new(Code::NotWasmMemory, message)
-            })
-    }
-
-    pub fn base(&self) -> PageAligned {
-        self.base
-    }
-
-    pub fn byte_length(&self) -> PageAligned {
-        self.byte_length
-    }
-
-    fn end(&self) -> Option<PageAligned> {
-        self.base.checked_add(self.byte_length)
-    }
-}
-
-/// How much address space V8 takes for a memory of one kind, measured on a memory of this process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Reservation {
-    /// Inaccessible bytes below the base: 2 GiB on Node 20 and 22, none on 24 and 26.
-    pub below_bytes: u64,
-    /// Bytes from the base on: the memory, the space it may grow into, and the guard.
-    pub above_bytes: u64,
-}
-
-/// The process's map at one moment, to find what a new memory added to it.
-#[derive(Debug)]
-pub struct MapBefore {
-    /// Mapped ranges, joined where they touch, in order.
-    mapped: Vec<(u64, u64)>,
-}
-
-impl MapBefore {
-    pub fn take() -> SysResult<Self> {
-        let mut mapped: Vec<(u64, u64)> = Vec::new();
-        let mut kept = Ok(());
-        process_map::for_each(|vma| match mapped.last_mut() {
-            Some(last) if last.1 == vma.start => last.1 = vma.end,
-            _ if kept.is_ok() => kept = alloc::push(&mut mapped, (vma.start, vma.end)),
-            _ => {}
-        })?;
-        kept?;
-        Ok(Self { mapped })
-    }
-
-    /// The reservation of a memory that was made since. Inaccessible VMAs that touch are one to
-    /// the kernel, so its edges are where the address space was in use before.
-    pub fn reservation_of(&self, place: Place) -> SysResult<Reservation> {
-        let base = place.base.get();
-        let end = place.end().map_or(base, PageAligned::get);
-        let index = self.mapped.partition_point(|(start, _)| *start <= base);
-        let lowest = index
-            .checked_sub(1)
-            .and_then(|below| self.mapped.get(below))
-            .map_or(0, |(_, end)| *end);
-        let highest = self.mapped.get(index).map_or(u64::MAX, |(start, _)| *start);
-
-        let top = process_map::inaccessible_until(end, highest)?;
-        // The kernel looks up addresses upwards only: walk up from the lowest one it may start at.
-        let mut bottom = lowest;
-        let mut at = lowest;
-        while at < base {
-            match process_map::at_or_after(at)? {
-                Some(vma) if vma.start < base => {
-                    if !vma.is_inaccessible() {
-                        bottom = vma.end;
-                    } else if vma.start > at {
-                        bottom = vma.start;
-                    }
-                    at = vma.end;
-                }
-                _ => {
-                    bottom = base;
-                    break;
-                }
-            }
-        }
-        // The last VMA looked at may end below the base: then nothing inaccessible touches it.
-        let touches = at >= base;
-        Ok(Reservation {
-            below_bytes: if touches { base.saturating_sub(bottom) } else { 0 },
-            above_bytes: top.saturating_sub(base),
-        })
-    }
-}
-
-/// Whether everything in the reservation round the memory is inaccessible, by the process's map.
-pub fn is_guarded(place: Place, reservation: Reservation) -> SysResult<bool> {
-    let base = place.base.get();
-    let (Some(end), Some(top), Some(bottom)) = (
-        place.end().map(PageAligned::get),
-        base.checked_add(reservation.above_bytes),
-        base.checked_sub(reservation.below_bytes),
-    ) else {
-        return Ok(false);
-    };
-    Ok(end <= top
-        && process_map::is_inaccessible(bottom, base)?
-        && process_map::is_inaccessible(end, top)?)
-}
-
 /// Whether what lies at the start of this range may be a linear memory's first page: V8's own,
 /// which is no file's, or a mapping that we know of. A buffer over some file's pages, which happens
 /// to lie below a memory's guard, is none.
-pub fn may_be_linear(place: Place) -> SysResult<bool> {
-    let first = process_map::at_or_after(place.base.get())?;
-    let is_file = first.is_some_and(|vma| vma.start <= place.base.get() && vma.inode != 0);
+pub fn may_be_linear(extent: MemoryExtent) -> SysResult<bool> {
+    let base = extent.base();
+    let first = process_map::at_or_after(base.get())?;
+    let is_file = first.is_some_and(|vma| vma.start <= base.get() && vma.inode != 0);
     let is_known =
-        || TABLES.lock().unwrap_or_else(PoisonError::into_inner).by_base.contains_key(&place.base);
+        || TABLES.lock().unwrap_or_else(PoisonError::into_inner).by_base.contains_key(&base);
     Ok(!is_file || is_known())
 }
 
@@ -352,23 +232,23 @@ pub struct Mapped {
 }
 
 impl Memory {
-    pub fn attach(place: Place) -> Result<Self> {
+    pub fn attach(live: LiveMemory<'_>) -> Result<Self> {
         let mut tables = TABLES.lock().unwrap_or_else(PoisonError::into_inner);
         tables.sweep_some();
-        let found = match tables.by_base.get(&place.base) {
-            Some(shared) => Self::revive(shared, place)?.then(|| Arc::clone(shared)),
+        let found = match tables.by_base.get(&live.base()) {
+            Some(shared) => Self::revive(shared, live)?.then(|| Arc::clone(shared)),
             None => None,
         };
         let shared = found.unwrap_or_else(|| {
-            let state = State { protected_length: place.byte_length, ..State::default() };
+            let state = State { protected_length: live.byte_length(), ..State::default() };
             let shared = Arc::new(Shared {
-                base: place.base,
+                base: live.base(),
                 state: Mutex::new(state),
                 unprotected: Arc::default(),
                 // Where there is no head room, mapping is what is refused.
                 _vmas: VmaClaim::take(VMAS_OF_A_MEMORY).ok(),
             });
-            tables.by_base.insert(place.base, Arc::clone(&shared));
+            tables.by_base.insert(live.base(), Arc::clone(&shared));
             shared
         });
         let mut state = shared.lock();
@@ -378,7 +258,7 @@ impl Memory {
         // same guard.
         state.laid = None;
         (state.guard_page, state.mark) = (None, None);
-        protect_all(&shared, &mut state, place, None);
+        protect_all(&shared, &mut state, live, None);
         drop(state);
         Ok(Self { shared, gone_before })
     }
@@ -386,10 +266,15 @@ impl Memory {
     /// Takes note of the guard of a memory that was found to have one: `above_bytes` from its base
     /// on are reserved, and no memory of its kind is larger than `largest_bytes`. Without it,
     /// faults cost as much as the process has VMAs, where its map is text.
-    pub fn set_guard(&self, place: Place, largest_bytes: u64, above_bytes: u64) -> Result<()> {
+    pub fn set_guard(
+        &self,
+        live: LiveMemory<'_>,
+        largest_bytes: u64,
+        above_bytes: u64,
+    ) -> Result<()> {
         if process_map::is_text() {
-            let mut state = self.lock_unprotected(place)?;
-            state.guard_page = mark::address_in(place.base.get(), largest_bytes, above_bytes);
+            let mut state = self.lock_unprotected(live)?;
+            state.guard_page = mark::address_in(live.base().get(), largest_bytes, above_bytes);
         }
         Ok(())
     }
@@ -408,7 +293,7 @@ impl Memory {
 
     /// Whether a table that was found is the living memory's at this place. If nothing proves it,
     /// it is made as new.
-    fn revive(shared: &Shared, place: Place) -> Result<bool> {
+    fn revive(shared: &Shared, live: LiveMemory<'_>) -> Result<bool> {
         let mut state = shared.lock();
         let presence = presence(shared.base, &state).map_err(|sys| {
             Error::from_sys(
@@ -421,7 +306,7 @@ impl Memory {
             state.table.forget_free();
         }
         if state.table.is_empty() {
-            state.protected_length = place.byte_length;
+            state.protected_length = live.byte_length();
         }
         Ok(presence != Presence::None)
     }
@@ -443,8 +328,8 @@ impl Memory {
     /// after a growth.
     ///
     /// Cost: one query of the process's map, for the first mapping. If that is gone, one for each.
-    pub fn is_still_at(&self, place: Place) -> bool {
-        if self.shared.base != place.base {
+    pub fn is_still_at(&self, live: LiveMemory<'_>) -> bool {
+        if self.shared.base != live.base() {
             return false;
         }
         let state = self.lock();
@@ -487,14 +372,14 @@ impl Memory {
         drop(lost);
     }
 
-    fn lock_unprotected(&self, place: Place) -> Result<MutexGuard<'_, State>> {
-        self.check_base(place.base.get())?;
+    fn lock_unprotected(&self, live: LiveMemory<'_>) -> Result<MutexGuard<'_, State>> {
+        self.check_base(live.base().get())?;
         Ok(self.shared.lock())
     }
 
-    pub(crate) fn lock_at(&self, place: Place) -> Result<MutexGuard<'_, State>> {
-        let mut state = self.lock_unprotected(place)?;
-        protect_all(&self.shared, &mut state, place, None);
+    pub(crate) fn lock_at(&self, live: LiveMemory<'_>) -> Result<MutexGuard<'_, State>> {
+        let mut state = self.lock_unprotected(live)?;
+        protect_all(&self.shared, &mut state, live, None);
         Ok(state)
     }
 
@@ -503,17 +388,17 @@ impl Memory {
     /// of its clock, since asking costs a tenth of a slide.
     pub(crate) fn lock_to_slide(
         &self,
-        place: Place,
+        live: LiveMemory<'_>,
         slides: PageAligned,
     ) -> Result<MutexGuard<'_, State>> {
-        let mut state = self.lock_unprotected(place)?;
+        let mut state = self.lock_unprotected(live)?;
         let tick = clock::tick();
         let has_room = state.slid.iter().any(|slid| slid.is_none_or(|start| start == slides));
         if tick != state.slid_in_tick || tick == 0 || !has_room {
             state.slid_in_tick = tick;
-            protect_all(&self.shared, &mut state, place, Some(slides));
+            protect_all(&self.shared, &mut state, live, Some(slides));
         } else {
-            protect_again(&self.shared, &mut state, place);
+            protect_again(&self.shared, &mut state, live);
         }
         if let Some(slid) =
             state.slid.iter_mut().find(|slid| slid.is_none_or(|start| start == slides))
@@ -524,26 +409,26 @@ impl Memory {
     }
 
     /// Protects read-only mappings again, after a growth or one that failed.
-    pub fn sync(&self, place: Place) -> Result<()> {
-        self.lock_at(place).map(drop)
+    pub fn sync(&self, live: LiveMemory<'_>) -> Result<()> {
+        self.lock_at(live).map(drop)
     }
 
     /// Maps at an offset into the memory.
     pub fn map_at(
         &self,
-        place: Place,
+        live: LiveMemory<'_>,
         at: u64,
         pages: &RegionPages<'_>,
         access: Access,
         populate: bool,
     ) -> Result<Mapped> {
-        let span = span_at(place, at, pages.length())?;
+        let span = span_at(live, at, pages.length())?;
         check_mappable(pages, access)?;
         self.check_place(span, pages)?;
-        let mut state = self.lock_at(place)?;
+        let mut state = self.lock_at(live)?;
         check_overlap(&state.table, span)?;
         let from_free = state.table.free().contains(span);
-        let mapped = self.put(&mut state, span, pages, access, from_free)?;
+        let mapped = self.put(live, &mut state, span, pages, access, from_free)?;
         drop(state);
         self.bring_in(span, populate);
         Ok(mapped)
@@ -583,7 +468,7 @@ impl Memory {
     /// `congruent`: where huge pages of the region can be mapped as such, see `huge.rs`.
     pub fn map_in_free_space(
         &self,
-        place: Place,
+        live: LiveMemory<'_>,
         pages: &RegionPages<'_>,
         access: Access,
         populate: bool,
@@ -591,7 +476,7 @@ impl Memory {
     ) -> Result<Option<Mapped>> {
         // Before the caller grows the memory for it.
         check_mappable(pages, access)?;
-        let mut state = self.lock_at(place)?;
+        let mut state = self.lock_at(live)?;
         let free = state.table.free();
         let free = match congruent {
             true => {
@@ -601,7 +486,7 @@ impl Memory {
             }
             false => free.find(pages.length()),
         };
-        let Some(span) = free.filter(|span| span.end() <= place.byte_length) else {
+        let Some(span) = free.filter(|span| span.end() <= live.byte_length()) else {
             // The caller grows the memory now, which can't be undone: what would be refused after
             // it is refused before.
             let what = || format!("can't map region \"{}\"", pages.region().name());
@@ -612,19 +497,23 @@ impl Memory {
                 .map(|_| None)
                 .map_err(|full| Error::no_head_room(what(), full));
         };
-        let mapped = self.put(&mut state, span, pages, access, true)?;
+        let mapped = self.put(live, &mut state, span, pages, access, true)?;
         drop(state);
         self.bring_in(span, populate);
         Ok(Some(mapped))
     }
 
-    /// By how many bytes the memory must grow for such a place, in whole Wasm pages: what is free
+    /// By how many bytes the memory must grow for such a live, in whole Wasm pages: what is free
     /// at its end is a part of it.
-    pub fn growth_for_congruent(&self, place: Place, pages: &RegionPages<'_>) -> Result<u64> {
-        let state = self.lock_at(place)?;
+    pub fn growth_for_congruent(
+        &self,
+        live: LiveMemory<'_>,
+        pages: &RegionPages<'_>,
+    ) -> Result<u64> {
+        let state = self.lock_at(live)?;
         let tail =
-            state.table.free().spans().next_back().filter(|span| span.end() == place.byte_length);
-        let start = tail.map_or(place.byte_length, PageSpan::start);
+            state.table.free().spans().next_back().filter(|span| span.end() == live.byte_length());
+        let start = tail.map_or(live.byte_length(), PageSpan::start);
         drop(state);
         let end = thp::base_for(self.base(), pages.file_offset()).and_then(|base| {
             let address =
@@ -632,17 +521,17 @@ impl Memory {
             PageAligned::new(address)?.checked_sub(base)?.checked_add(pages.length())
         });
         let end = end.ok_or_else(|| Error::new(Code::Internal, "an address overflowed"))?;
-        let growth = end.get().saturating_sub(place.byte_length.get());
+        let growth = end.get().saturating_sub(live.byte_length().get());
         Ok(growth.checked_next_multiple_of(WASM_PAGE_BYTES).unwrap_or(growth))
     }
 
     /// Adds what the memory grew by to the free space.
-    pub fn add_free_space(&self, place: Place, start: u64, end: u64) -> Result<()> {
-        let mut state = self.lock_at(place)?;
+    pub fn add_free_space(&self, live: LiveMemory<'_>, start: u64, end: u64) -> Result<()> {
+        let mut state = self.lock_at(live)?;
         let span = PageAligned::new(start)
             .zip(PageAligned::new(end))
             .and_then(|(start, end)| PageSpan::between(start, end));
-        match span.filter(|span| span.end() <= place.byte_length) {
+        match span.filter(|span| span.end() <= live.byte_length()) {
             Some(span) => state.table.add_free(span),
             None => {
                 return Err(Error::new(
@@ -656,6 +545,7 @@ impl Memory {
 
     pub(crate) fn put(
         &self,
+        live: LiveMemory<'_>,
         state: &mut State,
         span: PageSpan,
         pages: &RegionPages<'_>,
@@ -669,7 +559,8 @@ impl Memory {
                 pages.region().name()
             )
         };
-        let target = self.addresses(span)?;
+        let owned = pages_of(live, span)?;
+        let target = owned.span();
         let vmas =
             VmaClaim::take(VMAS_OF_A_MAPPING).map_err(|full| Error::no_head_room(what(), full))?;
         // Before the pages, since another thread may touch them at once. Taken back where mapping
@@ -684,12 +575,12 @@ impl Memory {
             proof: self.proof(state),
             page_bytes: pages.region().page_bytes(),
         };
-        let registration = Registration::new(guarded, pages.shown());
+        // SAFETY: the target is a part of a living memory, and shows these pages before `resume` is
+        // called. No Rust reference points into a memory, nor into what V8 maps where it was when it
+        // is dead; and by the proof or the process's map that is told from ours.
+        let registration = unsafe { Registration::new(guarded, pages.shown()) };
         let file = pages.as_pages(access.sharing());
-        // SAFETY: `span` ends within the memory's length, which V8 gave for this call, and overlaps
-        // no mapping; the caller holds the memory, so it is alive. Wasm and JavaScript may access
-        // it meanwhile, Rust does not.
-        let replaced = file.and_then(|file| unsafe { mmap::replace(target, file) });
+        let replaced = file.and_then(|file| mmap::replace(owned, file));
         replaced.map_err(|sys| {
             if sys.removed {
                 // Zeros stand there now.
@@ -790,30 +681,29 @@ impl Memory {
 
     /// Puts zeroed, writable pages in the place of a mapping, and gives the faults that it had.
     /// `None`: it is not there any more.
-    pub fn unmap(&self, place: Place, mapped: Mapped) -> Result<Option<Arc<Counts>>> {
+    pub fn unmap(&self, live: LiveMemory<'_>, mapped: Mapped) -> Result<Option<Arc<Counts>>> {
         // Protected again when this mapping is gone: there is no use in protecting it first.
-        let mut state = self.lock_unprotected(place)?;
-        self.unmap_in(&mut state, place, mapped)
+        let mut state = self.lock_unprotected(live)?;
+        self.unmap_in(&mut state, live, mapped)
     }
 
     pub(crate) fn unmap_in(
         &self,
         state: &mut State,
-        place: Place,
+        live: LiveMemory<'_>,
         mapped: Mapped,
     ) -> Result<Option<Arc<Counts>>> {
         let Some((entry, held)) = state.table.get(mapped.start, mapped.id) else {
             return Ok(None);
         };
         let span = entry.span;
-        if span.end() > place.byte_length {
+        if span.end() > live.byte_length() {
             return Err(Error::new(Code::Internal, "the memory is smaller than a mapping in it"));
         }
-        let target = self.addresses(span)?;
+        let owned = pages_of(live, span)?;
         let counts = Arc::clone(held.registration.counts());
         held.registration.pause();
-        // SAFETY: the span is a mapping of ours in a memory that the caller holds.
-        unsafe { mmap::replace(target, Pages::Zeros) }.map_err(|sys| {
+        mmap::replace(owned, Pages::Zeros).map_err(|sys| {
             if sys.removed {
                 held.registration.mark_changed();
             }
@@ -826,10 +716,10 @@ impl Memory {
         })?;
         // As V8 has its own pages, so that the VMAs merge again. Without it there is only one more
         // of them.
-        let _ = mmap::advise(target, Advice::DontFork);
+        let _ = mmap::advise(owned.span(), Advice::DontFork);
         state.table.remove(mapped.start, mapped.id);
         state.gone_faults = state.gone_faults.saturating_add(counts.unacknowledged());
-        protect_all(&self.shared, state, place, None);
+        protect_all(&self.shared, state, live, None);
         Ok(Some(counts))
     }
 
@@ -902,19 +792,24 @@ fn ask_for(target: PageSpan) {
     }
 }
 
+/// The pages of a span that was found to end within the memory.
+pub(crate) fn pages_of(live: LiveMemory<'_>, span: PageSpan) -> Result<OwnedSpan<'_>> {
+    live.pages(span)
+        .ok_or_else(|| Error::new(Code::Internal, "the memory is smaller than a mapping in it"))
+}
+
 /// Where so many bytes at an offset lie in the memory.
-pub(crate) fn span_at(place: Place, at: u64, length: PageAligned) -> Result<PageSpan> {
+pub(crate) fn span_at(live: LiveMemory<'_>, at: u64, length: PageAligned) -> Result<PageSpan> {
     let Some(start) = PageAligned::new(at) else {
         let page = host_page_bytes();
         let next = PageAligned::round_up(at).map_or(0, PageAligned::get);
         // Somebody thought of Wasm pages, perhaps.
-        let pages = match at
-            .checked_mul(WASM_PAGE_BYTES)
-            .filter(|bytes| *bytes < place.byte_length.get())
-        {
-            Some(bytes) => format!(" (it is in bytes: {at} Wasm pages are {bytes})"),
-            None => String::new(),
-        };
+        let pages =
+            match at.checked_mul(WASM_PAGE_BYTES).filter(|bytes| *bytes < live.byte_length().get())
+            {
+                Some(bytes) => format!(" (it is in bytes: {at} Wasm pages are {bytes})"),
+                None => String::new(),
+            };
         return Err(Error::new(
             Code::OutOfRange,
             format!(
@@ -922,13 +817,13 @@ pub(crate) fn span_at(place: Place, at: u64, length: PageAligned) -> Result<Page
             ),
         ));
     };
-    PageSpan::new(start, length).filter(|span| span.end() <= place.byte_length).ok_or_else(|| {
+    PageSpan::new(start, length).filter(|span| span.end() <= live.byte_length()).ok_or_else(|| {
         Error::new(
             Code::OutOfRange,
             format!(
                 "at is {at} and {} bytes of whole pages are to be mapped; they must end at or below the memory's byteLength, {}: grow it first, or leave `at` out",
                 length.get(),
-                place.byte_length.get()
+                live.byte_length().get()
             ),
         )
     })
@@ -1046,13 +941,18 @@ fn is_lost(base: PageAligned, state: &State) -> bool {
 /// Protects read-only mappings again, whatever took their protection. Neither the memory's size nor
 /// a handler tells of a growth that failed half-way, nor the old buffer of a shared memory of any:
 /// the kernel is asked. `slides`: the window that is about to slide.
-fn protect_all(shared: &Shared, state: &mut State, place: Place, slides: Option<PageAligned>) {
-    protect_again(shared, state, place);
-    let is_bare = is_any_bare(shared.base, state, place, slides);
+fn protect_all(
+    shared: &Shared,
+    state: &mut State,
+    live: LiveMemory<'_>,
+    slides: Option<PageAligned>,
+) {
+    protect_again(shared, state, live);
+    let is_bare = is_any_bare(shared.base, state, live, slides);
     state.slid = [None; MOST_SLID];
     if is_bare {
         state.protected_length = PageAligned::ZERO;
-        protect_again(shared, state, place);
+        protect_again(shared, state, live);
     }
 }
 
@@ -1062,12 +962,12 @@ fn protect_all(shared: &Shared, state: &mut State, place: Place, slides: Option<
 fn is_any_bare(
     base: PageAligned,
     state: &State,
-    place: Place,
+    live: LiveMemory<'_>,
     slides: Option<PageAligned>,
 ) -> bool {
     let has_slid = |start| Some(start) == slides || state.slid.contains(&Some(start));
     let pages = |(entry, held): (&Entry, &Held)| {
-        let target = entry.span.at_base(base).filter(|_| entry.span.end() <= place.byte_length);
+        let target = entry.span.at_base(base).filter(|_| entry.span.end() <= live.byte_length());
         // What the window that slides shows is replaced in any case.
         let shows = Some(entry.span.start()) != slides && !entry.access.is_writable();
         let (shown, rest) = match &held.window {
@@ -1097,38 +997,35 @@ fn is_any_bare(
 /// V8 grows a memory by making all of it writable, and a stray write takes the protection of its
 /// page. Read-only mappings are copy-on-write underneath, so nothing was lost; now stores trap
 /// again.
-fn protect_again(shared: &Shared, state: &mut State, place: Place) {
+fn protect_again(shared: &Shared, state: &mut State, live: LiveMemory<'_>) {
     let unprotected = shared.unprotected.load(Ordering::Relaxed)
         && shared.unprotected.swap(false, Ordering::AcqRel);
-    let grown = place.byte_length > state.protected_length;
+    let grown = live.byte_length() > state.protected_length;
     if !grown && !unprotected {
         return;
     }
     let mut all = true;
     for (entry, held) in
-        state.table.held().filter(|(entry, _)| entry.span.end() <= place.byte_length)
+        state.table.held().filter(|(entry, _)| entry.span.end() <= live.byte_length())
     {
         let bare = held.registration.take_unprotected() || grown;
         if bare {
             held.registration.mark_changed();
         }
-        let Some(target) = entry.span.at_base(shared.base).filter(|_| bare) else { continue };
+        let Some(target) = live.pages(entry.span).filter(|_| bare) else { continue };
         let shown = match &held.window {
-            Some(window) => window.shown_part(target),
+            Some(window) => window.shown_part(target.span()).and_then(|shown| target.part(shown)),
             None => Some(target),
         };
         if let Some(shown) = shown.filter(|_| !entry.access.is_writable()) {
-            // SAFETY: read-only mappings of ours in a memory that the caller holds, at the base
-            // that was just compared.
-            all &= unsafe { mmap::protect_readonly(shown) }.is_ok();
+            all &= mmap::protect_readonly(shown).is_ok();
         }
         if let Some(window) = held.window.as_ref().filter(|window| !window.tail_is_writable()) {
             held.registration.pause();
-            // SAFETY: as above; the rest shows nothing.
-            all &= unsafe { window.fill_tail(target) }.is_ok();
+            all &= window.fill_tail(target).is_ok();
             held.registration.resume();
         }
     }
     // One that failed is tried again at the next call.
-    state.protected_length = if all { place.byte_length } else { PageAligned::ZERO };
+    state.protected_length = if all { live.byte_length() } else { PageAligned::ZERO };
 }

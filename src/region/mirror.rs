@@ -25,6 +25,7 @@ use crate::region::{RegionPages, keep_out_of_dumps};
 use crate::sys::SysResult;
 use crate::sys::limits;
 use crate::sys::mmap::{self, Advice, Mmap, Sharing};
+use crate::sys::owned_span::OwnedSpan;
 use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan};
 use crate::sys::vma_budget::VmaClaim;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -125,13 +126,11 @@ impl Mirror {
     }
 
     /// Moves a range of the region to where a window shows it.
-    ///
-    /// # Safety
-    /// As [`mmap::replace`].
-    pub unsafe fn move_to(&self, target: PageSpan, offset: PageAligned) -> SysResult<()> {
-        let from = PageSpan::new(offset, target.length()).and_then(|range| self.addresses(range));
-        // SAFETY: the caller's promise. What does not lie in the mirror is refused.
-        unsafe { mmap::move_from(&self.mmap, from.unwrap_or(target), target) }
+    pub fn move_to(&self, target: OwnedSpan<'_>, offset: PageAligned) -> SysResult<()> {
+        let from = PageSpan::new(offset, target.span().length());
+        let from = from.and_then(|range| self.addresses(range));
+        // What is not in the mirror is refused.
+        mmap::move_from(&self.mmap, from.unwrap_or(target.span()), target)
     }
 
     /// Brings a range in, so that it is there when it is moved. Best effort.

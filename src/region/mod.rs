@@ -253,10 +253,7 @@ impl Region {
         // V8 makes all of a memory writable when it grows, and ends the process if it can't; a
         // stray write wants the same. Files of the kernel's own may forbid it
         // (/sys/kernel/btf/vmlinux can be mapped since 6.16, and drops VM_MAYWRITE).
-        let make_writable = || {
-            // SAFETY: a page of a private mapping of our own, which nobody else knows.
-            unsafe { mmap::unprotect_private(trial.span()) }
-        };
+        let make_writable = || mmap::unprotect_private(trial.owned());
         if !is_huge
             && let Err(sys @ SysError { errno: Errno::EACCES | Errno::EPERM, .. }) = make_writable()
         {
@@ -840,7 +837,9 @@ impl View {
             proof: Proof::Owned,
             page_bytes: pages.region.page_bytes,
         };
-        let registration = Registration::new(target, pages.shown());
+        // SAFETY: the range is this view's own mapping, of which Rust makes no references, and it is
+        // unmapped after the registration is dropped. JavaScript reads it.
+        let registration = unsafe { Registration::new(target, pages.shown()) };
         registration.resume();
         let held = Mutex::new(Some(ViewHeld { registration, _vmas: vmas }));
         let shared = AtomicBool::new(sharing == Sharing::Shared);
@@ -885,9 +884,7 @@ impl View {
         if let Some(held) = held.as_ref() {
             held.registration.pause();
         }
-        // SAFETY: the pages are the view's, which is alive; JavaScript sees the same bytes before
-        // and after.
-        let replaced = unsafe { mmap::replace(self.mmap.span(), pages) };
+        let replaced = mmap::replace(self.mmap.owned(), pages);
         if let Some(held) = held.as_ref() {
             held.registration.resume();
         }

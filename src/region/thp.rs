@@ -128,12 +128,13 @@ impl Filler {
             let slot = Mmap::new_congruent(aligned(STEP_BYTES)?, Pages::ReadonlyZeros, 0);
             self.slot = Some(slot.map_err(|sys| sys.errno)?);
         }
-        let span = self.slot.as_ref().map(|slot| slot.span().first(length)).ok_or(Errno::ENOMEM)?;
+        let owned =
+            self.slot.as_ref().map(|slot| slot.owned().first(length)).ok_or(Errno::ENOMEM)?;
+        let span = owned.span();
         let fd = self.fd.get().map_err(|sys| sys.errno)?;
         let pages =
             Pages::File { fd, offset: aligned(at)?, sharing: Sharing::Shared, is_memfd: true };
-        // SAFETY: the slot is ours, and nobody else knows it.
-        unsafe { mmap::replace(span, pages) }.map_err(|sys| sys.errno)?;
+        mmap::replace(owned, pages).map_err(|sys| sys.errno)?;
         let _ = mmap::advise(span, Advice::HugePage);
         let mut blocks = Vec::new();
         let mut next = PageSpan::between(span.start(), span.end());

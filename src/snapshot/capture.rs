@@ -5,13 +5,14 @@ use super::metadata::{MOST_FREE, MOST_PIECES};
 use super::{Content, KeptMapping, KeptRegion, Settings, Snapshot, data_offset_for};
 use crate::error::{Code, Error, Result};
 use crate::memory::table::MappingTable;
-use crate::memory::{Held, Memory, Place};
+use crate::memory::{Held, Memory};
 use crate::region::Region;
 use crate::sys::alloc;
 use crate::sys::checked_fd::Description;
 use crate::sys::page::{PageAligned, PageSpan, host_page_bytes};
 use crate::sys::pagemap::{self, Which};
 use crate::sys::{SysResult, contents, file, memfd, process_map};
+use crate::v8::live_memory::LiveMemory;
 use crate::window::Window;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -41,7 +42,7 @@ impl Memory {
     /// ever written.
     pub fn capture(
         &self,
-        place: Place,
+        place: LiveMemory<'_>,
         name: &str,
         regions: &[MappedRegion],
         settings: Settings,

@@ -5,13 +5,15 @@ use super::{KeptMapping, Snapshot};
 use crate::access::Access;
 use crate::error::{Code, Error, Result};
 use crate::memory::table::{Entry, MappingTable};
-use crate::memory::{Held, Mapped, Memory, Place, State, check_mappable};
+use crate::memory::{Held, Mapped, Memory, State, check_mappable};
 use crate::region::{RegionPages, keep_out_of_dumps};
 use crate::sys::mmap::{self, Advice, Pages, Sharing};
+use crate::sys::owned_span::OwnedSpan;
 use crate::sys::page::{PageAligned, PageSpan, host_page_bytes};
 use crate::sys::pagemap::{self, Which};
 use crate::sys::vma_budget::VmaClaim;
 use crate::sys::{SysResult, contents, file};
+use crate::v8::live_memory::LiveMemory;
 use crate::window::Window;
 use std::sync::Arc;
 
@@ -50,13 +52,13 @@ impl Memory {
     /// grows with what was written since. False, and nothing is done, if not: see [`Memory::lay`].
     ///
     /// The caller holds the memory, and no thread is in it.
-    pub fn restore(&self, place: Place, snapshot: &Snapshot) -> Result<bool> {
+    pub fn restore(&self, place: LiveMemory<'_>, snapshot: &Snapshot) -> Result<bool> {
         self.clean(place, Some(snapshot), snapshot.settings.keep_resident_bytes)
     }
 
     /// Makes the memory's own pages zeros, if they show zeros but for what was written. False, and
     /// nothing is done, if not. As [`Memory::restore`].
-    pub fn reset(&self, place: Place, keep_resident_bytes: u64) -> Result<bool> {
+    pub fn reset(&self, place: LiveMemory<'_>, keep_resident_bytes: u64) -> Result<bool> {
         self.clean(place, None, keep_resident_bytes)
     }
 
@@ -68,12 +70,12 @@ impl Memory {
     /// least, and no thread is in it.
     pub fn lay(
         &self,
-        place: Place,
+        place: LiveMemory<'_>,
         snapshot: Option<&Snapshot>,
         keep_resident_bytes: u64,
     ) -> Result<Vec<(usize, Mapped)>> {
         let mut state = self.lock_at(place)?;
-        let put_back = PutBack::new(self, snapshot, keep_resident_bytes);
+        let put_back = PutBack::new(place, snapshot, keep_resident_bytes);
         let mut made = Vec::new();
         let mut vmas = VmaClaim::none();
         if let Some(snapshot) = snapshot {
@@ -129,7 +131,7 @@ impl Memory {
     /// Gives what is no mapping.
     fn lay_all(
         &self,
-        place: Place,
+        place: LiveMemory<'_>,
         state: &mut State,
         put_back: &PutBack<'_>,
         made: &mut Vec<(usize, Mapped)>,
@@ -139,9 +141,9 @@ impl Memory {
             if state.table.overlapping(kept.span).is_none() {
                 let pages = kept.region_pages()?;
                 let mapped = match (kept.window, &pages) {
-                    (Some(kind), _) => self.open(state, kept.span, kind, kept.from_free)?,
+                    (Some(kind), _) => self.open(place, state, kept.span, kind, kept.from_free)?,
                     (None, Some(pages)) => {
-                        self.put(state, kept.span, pages, kept.access, kept.from_free)?
+                        self.put(place, state, kept.span, pages, kept.access, kept.from_free)?
                     }
                     (None, None) => {
                         return Err(Error::new(Code::Internal, "a kept mapping shows no region"));
@@ -174,7 +176,7 @@ impl Memory {
 
     fn clean(
         &self,
-        place: Place,
+        place: LiveMemory<'_>,
         snapshot: Option<&Snapshot>,
         keep_resident_bytes: u64,
     ) -> Result<bool> {
@@ -198,7 +200,7 @@ impl Memory {
             state.laid = Some(laid);
             return Err(error);
         }
-        let mut put_back = PutBack::new(self, snapshot, keep_resident_bytes);
+        let mut put_back = PutBack::new(place, snapshot, keep_resident_bytes);
         let kept = snapshot.map_or(&[][..], Snapshot::mappings);
         if self.is_worth_dropping(&mut laid, kept)? {
             put_back.left_pages = 0;
@@ -248,7 +250,7 @@ impl Memory {
     /// Makes a mapping or window show what it did.
     fn clean_mapping(
         &self,
-        place: Place,
+        place: LiveMemory<'_>,
         entry: &mut Entry,
         held: &mut Held,
         kept: &KeptMapping,
@@ -271,8 +273,7 @@ impl Memory {
             let Some(pages) = pages else { return Ok(()) };
             held.registration.pause();
             let file = pages.as_pages(kept.access.sharing());
-            // SAFETY: a mapping of ours in a memory that the caller holds.
-            let replaced = file.and_then(|file| unsafe { mmap::replace(target, file) });
+            let replaced = file.and_then(|file| mmap::replace(put_back.owned(target)?, file));
             if replaced.is_ok() {
                 held.registration.set_shown(pages.shown());
             }
@@ -291,7 +292,7 @@ impl Memory {
 
     fn slide_kept(
         &self,
-        place: Place,
+        place: LiveMemory<'_>,
         entry: &mut Entry,
         held: &mut Held,
         kept: &KeptMapping,
@@ -379,9 +380,9 @@ fn incomplete(sys: crate::sys::SysError, snapshot: Option<&Snapshot>) -> Error {
     Error::from_sys(Code::MapFailed, what, sys)
 }
 
-/// One restore. Spans are addresses in a memory that the caller of [`Memory::restore`] holds, below
-/// its length, and nobody is in it: that is why all of this is sound.
+/// One restore of a living memory, in which no thread is. Spans are addresses in it.
 struct PutBack<'a> {
+    live: LiveMemory<'a>,
     base: PageAligned,
     snapshot: Option<&'a Snapshot>,
     /// Pages that may still be copied; the rest is dropped.
@@ -391,9 +392,9 @@ struct PutBack<'a> {
 }
 
 impl<'a> PutBack<'a> {
-    fn new(memory: &Memory, snapshot: Option<&'a Snapshot>, keep_resident_bytes: u64) -> Self {
+    fn new(live: LiveMemory<'a>, snapshot: Option<&'a Snapshot>, keep_resident_bytes: u64) -> Self {
         let left_pages = keep_resident_bytes.checked_div(host_page_bytes()).unwrap_or(0);
-        Self { base: memory.base(), snapshot, left_pages, drops_all: false }
+        Self { live, base: live.base(), snapshot, left_pages, drops_all: false }
     }
 
     /// Own pages of the memory that show the snapshot already: what was written is put back.
@@ -408,9 +409,11 @@ impl<'a> PutBack<'a> {
                     (true, _) => self.drop_pages(run.span),
                     (false, true) => self.copy_from_image(run.span),
                     (false, false) => {
-                        // SAFETY: see PutBack.
-                        unsafe { contents::clear(run.span) };
-                        Ok(())
+                        self.owned(run.span).map(|own| {
+                            // SAFETY: written pages inside the memory, which lives; the caller of
+                            // `restore` keeps threads out of it.
+                            unsafe { contents::clear(own.span()) };
+                        })
                     }
                 };
             }
@@ -423,8 +426,7 @@ impl<'a> PutBack<'a> {
     }
 
     fn drop_pages(&self, target: PageSpan) -> SysResult<()> {
-        // SAFETY: see PutBack.
-        unsafe { mmap::discard(target) }.or_else(|_| self.lay(target))
+        mmap::discard(self.owned(target)?).or_else(|_| self.lay(target))
     }
 
     /// Makes pages show the snapshot, whatever they showed.
@@ -433,13 +435,12 @@ impl<'a> PutBack<'a> {
             match self.snapshot.filter(|_| is_piece) {
                 Some(snapshot) => {
                     let pages = snapshot.pages(self.offsets(part)?, Sharing::CopyOnWrite)?;
-                    // SAFETY: see PutBack.
-                    unsafe { mmap::replace(part, pages) }?;
+                    mmap::replace(self.owned(part)?, pages)?;
                     // As V8 marks its own.
                     let _ = mmap::advise(part, Advice::DontFork);
                     Ok(())
                 }
-                None => lay_zeros(part),
+                None => self.lay_zeros(part),
             }
         })
     }
@@ -449,8 +450,10 @@ impl<'a> PutBack<'a> {
         let from = self.snapshot.and_then(Snapshot::image).zip(self.offsets(target).ok());
         match from.and_then(|(image, offsets)| image.of(offsets)) {
             Some(from) => {
-                // SAFETY: see PutBack; the image is ours, and sealed.
-                unsafe { contents::copy(from, target) };
+                // SAFETY: written pages of the memory, which lives and is below its length; the caller
+                // of `restore` keeps threads out of it. The image is a mapping of a sealed memfd,
+                // which is as long as the snapshot.
+                unsafe { contents::copy(from, self.owned(target)?.span()) };
                 Ok(())
             }
             // There was no address space for an image.
@@ -482,8 +485,7 @@ impl<'a> PutBack<'a> {
             if was_written {
                 return Ok(());
             }
-            // SAFETY: see PutBack.
-            unsafe { mmap::discard(part) }
+            mmap::discard(self.owned(part)?)
         })
     }
 
@@ -501,8 +503,7 @@ impl<'a> PutBack<'a> {
         let offset =
             snapshot.data_offset.checked_add(self.offsets(target)?.start()).ok_or(overflow)?;
         let fd = snapshot.fd.get()?;
-        // SAFETY: see PutBack.
-        unsafe { file::read_all_to(fd, offset.get(), target) }
+        file::read_all_to(fd, offset.get(), self.owned(target)?)
     }
 
     /// For a reset: what was written to private mappings, or to others by stray writes, is dropped.
@@ -529,8 +530,7 @@ impl<'a> PutBack<'a> {
                 let offset = entry.file_offset;
                 let pages = Pages::Hugetlb { fd, offset, sharing: entry.access.sharing() };
                 held.registration.pause();
-                // SAFETY: see PutBack; a mapping of ours.
-                let replaced = unsafe { mmap::replace(target, pages) };
+                let replaced = self.owned(target).and_then(|target| mmap::replace(target, pages));
                 if replaced.is_ok() {
                     held.registration.pages_are_back();
                 }
@@ -539,11 +539,17 @@ impl<'a> PutBack<'a> {
                 continue;
             }
             for written in shown.filter(|_| may_be_written).into_iter().chain(rest) {
-                // SAFETY: see PutBack; these are private.
-                unsafe { mmap::discard(written) }.map_err(|sys| incomplete(sys, None))?;
+                // These are private.
+                self.owned(written).and_then(mmap::discard).map_err(|sys| incomplete(sys, None))?;
             }
         }
         Ok(())
+    }
+
+    /// Pages of the memory, by their addresses.
+    fn owned(&self, target: PageSpan) -> SysResult<OwnedSpan<'a>> {
+        let outside = crate::sys::SysError::new("mmap", nix::errno::Errno::EFAULT);
+        self.live.pages_at(target).ok_or(outside)
     }
 
     fn pieces(&self) -> &'a [PageSpan] {
@@ -584,18 +590,18 @@ impl<'a> PutBack<'a> {
         }
         see_part(PageSpan::between(at, range.end()), false)
     }
-}
 
-/// Zeros in pages of a memory's own. Anonymous ones are dropped; others show an earlier snapshot.
-fn lay_zeros(target: PageSpan) -> SysResult<()> {
-    for area in vmas_in(target)? {
-        // SAFETY: see PutBack.
-        let dropped = area.file.is_none() && unsafe { mmap::discard(area.span) }.is_ok();
-        if !dropped {
-            // SAFETY: see PutBack.
-            unsafe { mmap::replace(area.span, Pages::Zeros) }?;
-            let _ = mmap::advise(area.span, Advice::DontFork);
+    /// Zeros in pages of a memory's own. Anonymous ones are dropped; others show an earlier
+    /// snapshot.
+    fn lay_zeros(&self, target: PageSpan) -> SysResult<()> {
+        for area in vmas_in(target)? {
+            let owned = self.owned(area.span)?;
+            let dropped = area.file.is_none() && mmap::discard(owned).is_ok();
+            if !dropped {
+                mmap::replace(owned, Pages::Zeros)?;
+                let _ = mmap::advise(area.span, Advice::DontFork);
+            }
         }
+        Ok(())
     }
-    Ok(())
 }

@@ -1,6 +1,6 @@
 //! Files: opening and examining them, and copying their bytes inside the kernel.
 
-use super::page::PageSpan;
+use super::owned_span::OwnedSpan;
 use super::{SysError, SysResult, inject, to_u64, to_usize};
 use nix::errno::Errno;
 use nix::fcntl::{
@@ -330,13 +330,12 @@ pub unsafe fn read_to(
 
 /// Reads a file from `offset` on into pages of the process, all of them. EFAULT where such a page
 /// can't be had, a file's that got shorter, say: the kernel writes them, so that it is no signal.
-///
-/// # Safety
-/// No thread is in these pages, and Rust relies on nothing in them.
-pub unsafe fn read_all_to(fd: BorrowedFd<'_>, offset: u64, target: PageSpan) -> SysResult<()> {
+pub fn read_all_to(fd: BorrowedFd<'_>, offset: u64, target: OwnedSpan<'_>) -> SysResult<()> {
+    let target = target.span();
     until_done("pread", offset, target.length().get(), Errno::EIO, |done, rest, at| {
         let to = to_usize(target.start().get().saturating_add(done)) as *mut libc::c_void;
-        // SAFETY: the caller's promise; the kernel checks the address itself.
+        // SAFETY: `done + rest` bytes are the owned span, of which Rust has no references; where a
+        // page is missing the kernel gives EFAULT.
         unsafe { libc::pread(fd.as_raw_fd(), to, rest, at) }
     })
 }

@@ -28,6 +28,7 @@
 //! nobody to get some. Then the hole is [plugged](plug) at once, with zeros; where that can't be,
 //! the process ends, since a sandbox with a hole must not go on.
 
+use super::owned_span::OwnedSpan;
 use super::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan, host_page_bytes};
 use super::{SysError, SysResult, inject, limits, process_map, to_u64, to_usize};
 use crate::sys::alloc;
@@ -142,34 +143,27 @@ fn parse_release(release: &str) -> Option<(u32, u32)> {
 ///
 /// Cost: one `mmap` for zeros and private mappings of memfds; otherwise, and on kernels before
 /// 6.12, an `mmap` and an `mremap`.
-///
-/// # Safety
-/// Every page of `span` must be the caller's to replace: part of a live linear memory's accessible
-/// range or of an `Mmap`, with no Rust reference into it.
-pub unsafe fn replace(span: PageSpan, pages: Pages<'_>) -> SysResult<()> {
-    // SAFETY: passed on.
-    unsafe { replace_and_plug(strategy(pages), span, pages) }
+pub fn replace(span: OwnedSpan<'_>, pages: Pages<'_>) -> SysResult<()> {
+    replace_and_plug(strategy(pages), span, pages)
 }
 
-/// # Safety
-/// As [`replace`].
-unsafe fn replace_and_plug(strategy: Strategy, span: PageSpan, pages: Pages<'_>) -> SysResult<()> {
-    // SAFETY: passed on.
-    let replaced = unsafe { replace_by(strategy, span, pages) };
-    replaced.map_err(|sys| SysError { removed: plug(span), ..sys })
+fn replace_and_plug(strategy: Strategy, span: OwnedSpan<'_>, pages: Pages<'_>) -> SysResult<()> {
+    replace_by(strategy, span, pages).map_err(|sys| SysError { removed: plug(span), ..sys })
 }
 
 /// Puts a copy of what a span shows in its place, on these pages, in one step or not at all: they
 /// are filled somewhere else first. What can't be read stays as these pages are; gives how many
-/// pieces of `piece_bytes` that is. Safe in a signal handler.
-///
-/// # Safety
-/// As [`replace`]; and the pages are private and writable.
-pub unsafe fn replace_by_copy(
-    span: PageSpan,
+/// pieces of `piece_bytes` that is. Safe in a signal handler. EINVAL for pages that are not private
+/// and writable.
+pub fn replace_by_copy(
+    target: OwnedSpan<'_>,
     pages: Pages<'_>,
     piece_bytes: u64,
 ) -> SysResult<u64> {
+    let span = target.span();
+    if !matches!(pages, Pages::Zeros | Pages::File { sharing: Sharing::CopyOnWrite, .. }) {
+        return Err(SysError::new("mmap", Errno::EINVAL));
+    }
     let scratch = Mmap::new(span.length(), pages)?;
     // So that what fails later is what is copied. Kernels before 5.14 know no such advice.
     match advise(scratch.span(), Advice::PopulateWrite) {
@@ -186,8 +180,7 @@ pub unsafe fn replace_by_copy(
         }
         next = PageSpan::between(piece.end(), span.end());
     }
-    // SAFETY: passed on.
-    unsafe { move_over(scratch, span) }.map_err(|sys| SysError { removed: plug(span), ..sys })?;
+    move_over(scratch, target).map_err(|sys| SysError { removed: plug(target), ..sys })?;
     Ok(missing)
 }
 
@@ -249,7 +242,8 @@ const PLUG_ATTEMPTS: usize = 10_000;
 ///
 /// Nobody else can be in the hole but by an `mmap` that came between the two calls, and had the
 /// memory that ours had not.
-fn plug(span: PageSpan) -> bool {
+fn plug(span: OwnedSpan<'_>) -> bool {
+    let span = span.span();
     let (Ok(start), length) = (pointer(span.start().get()), to_usize(span.length().get())) else {
         return false;
     };
@@ -262,7 +256,8 @@ fn plug(span: PageSpan) -> bool {
         if is_whole() {
             return false;
         }
-        // SAFETY: it replaces nothing, and the span is the caller's.
+        // SAFETY: MAP_FIXED_NOREPLACE maps only where nothing is mapped, so no reference can point
+        // there; and what is mapped is where the owner of the span wants pages.
         let at = unsafe {
             libc::mmap(start.as_ptr(), length, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0)
         };
@@ -283,10 +278,12 @@ fn plug(span: PageSpan) -> bool {
 }
 
 /// As a kernel without memory: the old pages are gone, and nothing is in their place. For tests.
-fn trip_with_hole(_span: PageSpan) -> SysResult<()> {
+fn trip_with_hole(_span: OwnedSpan<'_>) -> SysResult<()> {
     #[cfg(feature = "inject")]
     if let Err(failure) = inject::trip("hole") {
-        // SAFETY: every caller owns the span that it is about to replace.
+        let _span = _span.span();
+        // SAFETY: the owner of the span is about to replace these pages: nobody needs them, and no
+        // Rust reference points into them.
         let unmapped =
             unsafe { munmap(pointer(_span.start().get())?, to_usize(_span.length().get())) };
         return unmapped.and(Err(failure.errno)).map_err(|errno| SysError::new("mremap", errno));
@@ -294,28 +291,24 @@ fn trip_with_hole(_span: PageSpan) -> SysResult<()> {
     Ok(())
 }
 
-/// # Safety
-/// As [`replace`].
-unsafe fn replace_by(strategy: Strategy, span: PageSpan, pages: Pages<'_>) -> SysResult<()> {
+fn replace_by(strategy: Strategy, span: OwnedSpan<'_>, pages: Pages<'_>) -> SysResult<()> {
     match strategy {
         Strategy::InPlace => {
             trip_with_hole(span)?;
-            // SAFETY: the caller owns the span.
-            let at = unsafe { raw_mmap(Some(span), span.length(), pages)? };
+            let at = raw_mmap(At::Over(span), pages)?;
             assert_eq!(
                 address_of(at),
-                span.start().get(),
+                span.span().start().get(),
                 "MAP_FIXED gives the address that was asked for"
             );
             Ok(())
         }
         Strategy::MoveOver => {
-            let scratch = Mmap::new(span.length(), pages)?;
+            let scratch = Mmap::new(span.span().length(), pages)?;
             if matches!(pages, Pages::Hugetlb { .. }) {
                 make_page_tables(scratch.span());
             }
-            // SAFETY: passed on.
-            unsafe { move_over(scratch, span) }
+            move_over(scratch, span)
         }
     }
 }
@@ -335,16 +328,16 @@ fn make_page_tables(span: PageSpan) {
 }
 
 /// Moves a mapping of ours over a span of its length.
-///
-/// # Safety
-/// As [`replace`].
-unsafe fn move_over(scratch: Mmap, span: PageSpan) -> SysResult<()> {
+fn move_over(scratch: Mmap, target: OwnedSpan<'_>) -> SysResult<()> {
     inject::trip("mremap")?;
-    trip_with_hole(span)?;
+    trip_with_hole(target)?;
+    let span = target.span();
+    assert_eq!(scratch.length, span.length(), "a mapping is moved over as many pages");
     let length = to_usize(span.length().get());
     let target = pointer(span.start().get())?;
     let flags = MRemapFlags::MREMAP_MAYMOVE | MRemapFlags::MREMAP_FIXED;
-    // SAFETY: the scratch mapping is ours alone and the caller owns the target.
+    // SAFETY: nobody else has the scratch mapping's address, so no reference dangles when it
+    // moves. The pages that it replaces are an owned span of the same length.
     let moved = unsafe { mremap(scratch.pointer, length, length, flags, Some(target)) };
     let moved = moved.map_err(|errno| SysError::new("mremap", errno))?;
     // What was the scratch mapping stands at the target now: nothing is left to unmap.
@@ -357,14 +350,20 @@ unsafe fn move_over(scratch: Mmap, span: PageSpan) -> SysResult<()> {
     Ok(())
 }
 
-/// # Safety
-/// With `fixed`, as [`replace`]. Without, it is safe: the kernel picks free address space.
-unsafe fn raw_mmap(
-    fixed: Option<PageSpan>,
-    length: PageAligned,
-    pages: Pages<'_>,
-) -> SysResult<NonNull<c_void>> {
+/// Where pages are mapped.
+enum At<'a> {
+    /// Where the kernel finds so much free address space.
+    Anywhere(PageAligned),
+    /// In the place of others.
+    Over(OwnedSpan<'a>),
+}
+
+fn raw_mmap(at: At<'_>, pages: Pages<'_>) -> SysResult<NonNull<c_void>> {
     inject::trip("mmap")?;
+    let (fixed, length) = match at {
+        At::Anywhere(length) => (None, length),
+        At::Over(span) => (Some(span.span()), span.span().length()),
+    };
     let size =
         NonZeroUsize::new(to_usize(length.get())).ok_or(SysError::new("mmap", Errno::EINVAL))?;
     let address = fixed.and_then(|span| NonZeroUsize::new(to_usize(span.start().get())));
@@ -373,7 +372,8 @@ unsafe fn raw_mmap(
         Pages::File { fd, offset, sharing, .. } | Pages::Hugetlb { fd, offset, sharing } => {
             let offset =
                 i64::try_from(offset.get()).map_err(|_| SysError::new("mmap", Errno::EOVERFLOW))?;
-            // SAFETY: the caller owns what MAP_FIXED replaces.
+            // SAFETY: MAP_FIXED is set for an owned span alone, which may be replaced. Without it
+            // the kernel picks addresses that nobody uses.
             unsafe {
                 mmap(address, size, sharing.protection(), sharing.flags() | fixed, fd, offset)
             }
@@ -386,7 +386,7 @@ unsafe fn raw_mmap(
                 ProtFlags::PROT_READ
             };
             let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE | fixed;
-            // SAFETY: the caller owns what MAP_FIXED replaces.
+            // SAFETY: MAP_FIXED replaces an owned span or is not set.
             unsafe { mmap_anonymous(address, size, protection, flags) }
         }
     };
@@ -402,26 +402,24 @@ fn address_of(pointer: NonNull<c_void>) -> u64 {
 }
 
 /// Makes pages read-only.
-///
-/// # Safety
-/// As [`replace`]: nobody but a module and JavaScript may rely on writing there.
-pub unsafe fn protect_readonly(span: PageSpan) -> SysResult<()> {
+pub fn protect_readonly(span: OwnedSpan<'_>) -> SysResult<()> {
     inject::trip("mprotect")?;
-    // SAFETY: the caller owns the span.
+    let span = span.span();
+    // SAFETY: of an owned span, no Rust reference expects that it can be written.
     unsafe {
         mprotect(pointer(span.start().get())?, to_usize(span.length().get()), ProtFlags::PROT_READ)
     }
     .map_err(|errno| SysError::new("mprotect", errno))
 }
 
-/// Makes private pages writable: what is written goes to copies.
-///
-/// # Safety
-/// As [`replace`]; and the pages are private ones, else writes would go to the file.
-pub unsafe fn unprotect_private(span: PageSpan) -> SysResult<()> {
+/// Makes private pages writable: what is written goes to copies. Not for shared ones, whose writes
+/// would go to the file.
+pub fn unprotect_private(span: OwnedSpan<'_>) -> SysResult<()> {
     inject::trip("mprotect")?;
+    let span = span.span();
     let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-    // SAFETY: the caller owns the span.
+    // SAFETY: no Rust reference points into an owned span, so none to bytes that would have to stay
+    // as they are.
     unsafe { mprotect(pointer(span.start().get())?, to_usize(span.length().get()), access) }
         .map_err(|errno| SysError::new("mprotect", errno))
 }
@@ -430,19 +428,17 @@ pub unsafe fn unprotect_private(span: PageSpan) -> SysResult<()> {
 /// Cheap for what was never touched.
 ///
 /// EINVAL where pages are locked (`mlockall`) and the kernel is older than 5.18.
-///
-/// # Safety
-/// As [`replace`].
-pub unsafe fn discard(span: PageSpan) -> SysResult<()> {
+pub fn discard(span: OwnedSpan<'_>) -> SysResult<()> {
     inject::trip("madvise_discard")?;
+    let span = span.span();
     let (start, length) = (pointer(span.start().get())?, to_usize(span.length().get()));
-    // SAFETY: the caller owns the span.
+    // SAFETY: the bytes of an owned span may change: no Rust reference points to them.
     let discarded = unsafe { madvise(start, length, MmapAdvise::MADV_DONTNEED) };
     let discarded = discarded.or_else(|errno| {
         if errno != Errno::EINVAL {
             return Err(errno);
         }
-        // SAFETY: as above.
+        // SAFETY: it drops the pages of the same owned span, locked or not.
         let locked = unsafe { libc::madvise(start.as_ptr(), length, MADV_DONTNEED_LOCKED) };
         if locked == 0 { Ok(()) } else { Err(errno) }
     });
@@ -524,11 +520,9 @@ pub fn advise(span: PageSpan, advice: Advice) -> SysResult<()> {
 /// reasons that plain moves don't have. Each is kept away from here: that the kernel can't do it at
 /// all ([`can_move_from`]), that the range is in two VMAs (nobody ever splits a mirror), that it
 /// may not have so much address space or memory ([`can_mirror`]).
-///
-/// # Safety
-/// As [`replace`].
-pub unsafe fn move_from(mirror: &Mmap, from: PageSpan, target: PageSpan) -> SysResult<()> {
+pub fn move_from(mirror: &Mmap, from: PageSpan, over: OwnedSpan<'_>) -> SysResult<()> {
     inject::trip("mremap")?;
+    let target = over.span();
     if from.within(mirror.span()) != Some(from) || from.length() != target.length() {
         return Err(SysError::new("mremap", Errno::EFAULT));
     }
@@ -537,12 +531,13 @@ pub unsafe fn move_from(mirror: &Mmap, from: PageSpan, target: PageSpan) -> SysR
         | MRemapFlags::MREMAP_FIXED
         | MRemapFlags::from_bits_retain(libc::MREMAP_DONTUNMAP);
     let (from, to) = (pointer(from.start().get())?, pointer(target.start().get())?);
-    let moved = trip_with_hole(target).and_then(|()| {
-        // SAFETY: the mirror is ours, and the caller owns the target.
+    let moved = trip_with_hole(over).and_then(|()| {
+        // SAFETY: `from` is inside the mirror, of which there are no references and which keeps
+        // its addresses (MREMAP_DONTUNMAP). The target is an owned span of the same length.
         unsafe { mremap(from, length, length, flags, Some(to)) }
             .map_err(|errno| SysError::new("mremap", errno))
     });
-    let moved = moved.map_err(|sys| SysError { removed: plug(target), ..sys })?;
+    let moved = moved.map_err(|sys| SysError { removed: plug(over), ..sys })?;
     assert_eq!(
         address_of(moved),
         target.start().get(),
@@ -609,8 +604,7 @@ unsafe impl Sync for Mmap {}
 
 impl Mmap {
     pub fn new(length: PageAligned, pages: Pages<'_>) -> SysResult<Self> {
-        // SAFETY: without a fixed address nothing is replaced.
-        let pointer = unsafe { raw_mmap(None, length, pages)? };
+        let pointer = raw_mmap(At::Anywhere(length), pages)?;
         Ok(Self { pointer, length, abandoned: AtomicBool::new(false) })
     }
 
@@ -623,15 +617,14 @@ impl Mmap {
         let skew = offset.wrapping_sub(room.address()) % HUGE_PAGE_BYTES;
         let start = PageAligned::new(skew).and_then(|skew| room.span().start().checked_add(skew));
         let span = start.and_then(|start| PageSpan::new(start, length)).ok_or(too_large)?;
-        // SAFETY: part of a mapping of our own, which nobody else knows.
-        unsafe { replace(span, pages)? };
+        replace(room.owned().part(span).ok_or(too_large)?, pages)?;
         for rest in [
             PageSpan::between(room.span().start(), span.start()),
             PageSpan::between(span.end(), room.span().end()),
         ] {
             let Some(rest) = rest else { continue };
-            // SAFETY: as above. Where the process has no VMAs left for the cut it stays, as
-            // address space.
+            // SAFETY: the mapping was made here and nobody has its address yet. Where the process
+            // has no VMAs left for the cut, it stays as address space.
             let _ = unsafe { munmap(pointer(rest.start().get())?, to_usize(rest.length().get())) };
         }
         std::mem::forget(room);
@@ -650,8 +643,8 @@ impl Mmap {
     /// in it that take no memory until they are written.
     pub fn abandon(&self) {
         self.abandoned.store(true, Ordering::Release);
-        // SAFETY: the range is ours. If it fails, what is there stays there.
-        let _ = unsafe { replace(self.span(), Pages::Zeros) };
+        // If it fails, what is there stays there.
+        let _ = replace(self.owned(), Pages::Zeros);
     }
 
     /// Which pages of a range of it are in memory; what lies outside of the mapping is in none.
@@ -678,7 +671,7 @@ impl Mmap {
     pub fn drop_pages(&self, span: PageSpan) -> SysResult<()> {
         inject::trip("madvise")?;
         let Some(span) = span.within(self.span()) else { return Ok(()) };
-        // SAFETY: it is a mapping of ours, and no reference into it is ever made.
+        // SAFETY: inside this mapping, into which no reference is ever made.
         unsafe {
             madvise(
                 pointer(span.start().get())?,
@@ -687,6 +680,13 @@ impl Mmap {
             )
         }
         .map_err(|errno| SysError::new("madvise", errno))
+    }
+
+    /// Its pages, to replace them. They are this mapping's alone, and no reference into it is ever
+    /// made: it gives out its address, and the kernel reads and writes what is there.
+    pub fn owned(&self) -> OwnedSpan<'_> {
+        // SAFETY: mapped by `new`, and not unmapped while it is borrowed.
+        unsafe { OwnedSpan::assume(self.span()) }
     }
 
     pub fn span(&self) -> PageSpan {
@@ -728,8 +728,9 @@ mod tests {
         unsafe { std::ptr::write_volatile(to_usize(address) as *mut u8, value) }
     }
 
-    fn inner(whole: &Mmap) -> PageSpan {
-        PageSpan::new(whole.span().start().checked_add(pages(1)).unwrap(), pages(2)).unwrap()
+    fn inner(whole: &Mmap) -> OwnedSpan<'_> {
+        let start = whole.span().start().checked_add(pages(1)).unwrap();
+        whole.owned().part(PageSpan::new(start, pages(2)).unwrap()).unwrap()
     }
 
     #[test]
@@ -740,19 +741,17 @@ mod tests {
             for sharing in [Sharing::ReadOnly, Sharing::CopyOnWrite] {
                 let whole = Mmap::new(pages(4), Pages::Zeros).unwrap();
                 let span = inner(&whole);
-                write(span.start().get(), b'z');
+                write(span.span().start().get(), b'z');
                 let file =
                     Pages::File { fd: fd.as_fd(), offset: pages(1), sharing, is_memfd: true };
-                // SAFETY: inside `whole`.
-                unsafe { replace_by(strategy, span, file) }.unwrap();
-                assert_eq!(read(span.start().get()), b'A');
+                replace_by(strategy, span, file).unwrap();
+                assert_eq!(read(span.span().start().get()), b'A');
                 if sharing == Sharing::CopyOnWrite {
-                    write(span.start().get(), b'B');
+                    write(span.span().start().get(), b'B');
                 }
-                // SAFETY: inside `whole`.
-                unsafe { replace_by(strategy, span, Pages::Zeros) }.unwrap();
-                assert_eq!(read(span.start().get()), 0);
-                write(span.start().get(), b'c');
+                replace_by(strategy, span, Pages::Zeros).unwrap();
+                assert_eq!(read(span.span().start().get()), 0);
+                write(span.span().start().get(), b'c');
             }
         }
         let mut byte = [0_u8];
@@ -766,7 +765,7 @@ mod tests {
         memfd::seal_write(&fd).unwrap();
         let whole = Mmap::new(pages(4), Pages::Zeros).unwrap();
         let span = inner(&whole);
-        write(span.start().get(), b'z');
+        write(span.span().start().get(), b'z');
         // A sealed memfd can't be mapped shared and writable: the kernel's own refusal.
         let file = Pages::File {
             fd: fd.as_fd(),
@@ -774,12 +773,15 @@ mod tests {
             sharing: Sharing::Shared,
             is_memfd: true,
         };
-        // SAFETY: inside `whole`.
-        let refused = unsafe { replace(span, file) };
+        let refused = replace(span, file);
         assert_eq!(refused.unwrap_err().errno, Errno::EPERM);
-        assert_eq!(read(span.start().get()), b'z');
-        let vma = process_map::at_or_after(span.start().get()).unwrap().unwrap();
-        assert!(vma.start <= span.start().get() && vma.end >= span.end().get() && vma.writable);
+        assert_eq!(read(span.span().start().get()), b'z');
+        let vma = process_map::at_or_after(span.span().start().get()).unwrap().unwrap();
+        assert!(
+            vma.start <= span.span().start().get()
+                && vma.end >= span.span().end().get()
+                && vma.writable
+        );
     }
 
     /// The kernel calls a file's own mmap operation when the old pages are gone already. This
@@ -789,7 +791,7 @@ mod tests {
         let Ok(file) = std::fs::File::open("/sys/kernel/notes") else { return };
         let whole = Mmap::new(pages(4), Pages::Zeros).unwrap();
         let span = inner(&whole);
-        write(span.start().get(), b'z');
+        write(span.span().start().get(), b'z');
         for sharing in [Sharing::ReadOnly, Sharing::CopyOnWrite] {
             let pages = Pages::File {
                 fd: file.as_fd(),
@@ -797,9 +799,8 @@ mod tests {
                 sharing,
                 is_memfd: false,
             };
-            // SAFETY: inside `whole`.
-            unsafe { replace(span, pages) }.unwrap_err();
-            assert_eq!(read(span.start().get()), b'z');
+            replace(span, pages).unwrap_err();
+            assert_eq!(read(span.span().start().get()), b'z');
         }
     }
 
@@ -819,13 +820,10 @@ mod tests {
             let target = Mmap::new(pages(4), Pages::Zeros).unwrap();
             write(target.address(), 7);
             inject::arm("hole", 0, Errno::ENOMEM as i32, this);
-            // SAFETY: the target is ours.
-            let replaced = unsafe {
-                match way {
-                    0 => replace_and_plug(Strategy::InPlace, target.span(), file),
-                    1 => replace_and_plug(Strategy::MoveOver, target.span(), file),
-                    _ => move_from(&mirror, mirror.span(), target.span()),
-                }
+            let replaced = match way {
+                0 => replace_and_plug(Strategy::InPlace, target.owned(), file),
+                1 => replace_and_plug(Strategy::MoveOver, target.owned(), file),
+                _ => move_from(&mirror, mirror.span(), target.owned()),
             };
             assert_eq!(replaced.unwrap_err().errno, Errno::ENOMEM);
             assert!(!inject::disarm(this), "it went off");
@@ -853,12 +851,11 @@ mod tests {
             (Strategy::MoveOver, "mremap"),
         ] {
             let whole = Mmap::new(pages(4), Pages::Zeros).unwrap();
-            write(inner(&whole).start().get(), b'z');
+            write(inner(&whole).span().start().get(), b'z');
             inject::arm(call, 0, libc::ENOMEM, here);
-            // SAFETY: inside `whole`.
-            let refused = unsafe { replace_by(strategy, inner(&whole), Pages::Zeros) };
+            let refused = replace_by(strategy, inner(&whole), Pages::Zeros);
             assert_eq!(refused.unwrap_err(), SysError::new(call, Errno::ENOMEM));
-            assert_eq!(read(inner(&whole).start().get()), b'z');
+            assert_eq!(read(inner(&whole).span().start().get()), b'z');
             assert!(!inject::disarm(here));
         }
     }

@@ -6,6 +6,7 @@
 //! - `mmap`: mappings, and replacing the pages of an address range without ever leaving a hole
 //! - `memfd`: anonymous files and their seals
 //! - `checked_fd`: descriptors that are kept for long, and what protects them from a double close
+//! - `owned_span`: the right to replace pages, which all that does so takes
 //! - `random`: numbers that nobody can guess
 //! - `pagemap`: which pages are the process's own
 //! - `contents`: reading and writing the bytes of a memory
@@ -37,6 +38,7 @@ pub mod mark;
 pub mod memfd;
 pub mod mmap;
 pub mod notes;
+pub mod owned_span;
 pub mod page;
 pub mod page_query;
 pub mod pagemap;

@@ -17,12 +17,14 @@ use crate::access::Access;
 use crate::error::{Code, Error, Result};
 use crate::fault::{self, Counts, Registration, Shown};
 use crate::memory::table::Entry;
-use crate::memory::{Held, Mapped, Memory, Place, State, check_overlap, next_id, span_at};
+use crate::memory::{Held, Mapped, Memory, State, check_overlap, next_id, pages_of, span_at};
 use crate::region::{RegionPages, keep_out_of_dumps};
 use crate::sys::mmap::{self, Sharing};
+use crate::sys::owned_span::OwnedSpan;
 use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan, host_page_bytes};
 use crate::sys::vma_budget::VmaClaim;
 use crate::sys::{SysError, SysResult};
+use crate::v8::live_memory::LiveMemory;
 use std::sync::{Arc, LazyLock};
 
 /// VmaClaim that a window takes at most: what it shows, its rest, and what it cuts off its
@@ -100,53 +102,42 @@ impl Window {
     }
 
     /// Lays the rest anew: what was written to it is forgotten, and its protection is back.
-    ///
-    /// # Safety
-    /// As [`mmap::replace`].
-    pub(crate) unsafe fn fill_tail(&self, target: PageSpan) -> SysResult<()> {
-        let rest = self.parts(target).1;
-        // SAFETY: the caller's promise.
-        rest.map_or(Ok(()), |span| unsafe { fault::show_past_end(span, self.kind.tail_sharing()) })
+    pub(crate) fn fill_tail(&self, target: OwnedSpan<'_>) -> SysResult<()> {
+        let rest = self.tail_part(target.span()).and_then(|rest| target.part(rest));
+        rest.map_or(Ok(()), |rest| fault::show_past_end(rest, self.kind.tail_sharing()))
     }
 
     /// Shows these pages at the window's start, and its rest behind. If it fails the window shows
     /// what it did, or less of it, or nothing.
-    ///
-    /// # Safety
-    /// As [`mmap::replace`].
-    unsafe fn slide(
+    fn slide(
         &mut self,
-        target: PageSpan,
+        target: OwnedSpan<'_>,
         pages: Option<(&RegionPages<'_>, Access)>,
     ) -> SysResult<()> {
         let shown = pages.map_or(PageAligned::ZERO, |(pages, _)| pages.length());
         let before = self.shown;
         self.shown = shown.min(before);
         if shown < before || self.kind.tail_is_writable() {
-            // SAFETY: the caller's promise. Before anything else, so that the window never shows
-            // parts of two regions.
-            if let Err(sys) = unsafe { self.fill_tail(target) } {
+            // Before anything else, so that the window never shows parts of two regions.
+            if let Err(sys) = self.fill_tail(target) {
                 if sys.removed {
-                    // SAFETY: the caller's promise. What stands there now can be written. Where
-                    // this fails too, it stays.
-                    let _ = unsafe { self.fill_tail(target) };
+                    // What is there now can be written. Where this fails too, it stays.
+                    let _ = self.fill_tail(target);
                 } else {
                     self.shown = before;
                 }
                 return Err(sys);
             }
         }
-        if let Some((pages, access)) = pages {
-            // SAFETY: the caller's promise.
-            if let Err(sys) = unsafe { show(target.first(pages.length().get()), pages, access) } {
-                if sys.removed {
-                    self.shown = PageAligned::ZERO;
-                    // SAFETY: the caller's promise. Where this fails too, anonymous zeros stand
-                    // there.
-                    let _ = unsafe { self.fill_tail(target) };
-                }
-                return Err(sys);
+        if let Some((pages, access)) = pages
+            && let Err(sys) = show(target.first(pages.length().get()), pages, access)
+        {
+            if sys.removed {
+                self.shown = PageAligned::ZERO;
+                // Where this fails too, anonymous zeros are there.
+                let _ = self.fill_tail(target);
             }
+            return Err(sys);
         }
         self.shown = shown;
         Ok(())
@@ -154,41 +145,36 @@ impl Window {
 }
 
 /// Puts a region's pages in the place of others.
-///
-/// # Safety
-/// As [`mmap::replace`].
-unsafe fn show(target: PageSpan, pages: &RegionPages<'_>, access: Access) -> SysResult<()> {
+fn show(target: OwnedSpan<'_>, pages: &RegionPages<'_>, access: Access) -> SysResult<()> {
     let sharing = access.sharing();
     let region = pages.region();
-    let grain = pages.grain(target.start().get());
+    let grain = pages.grain(target.span().start().get());
     let mut removed = false;
     let mirror = region.mirror(sharing, grain, !pages.is_one_step(sharing));
     if let Some(mirror) = mirror.filter(|_| mmap::can_move_now(sharing)) {
-        // SAFETY: the caller's promise.
-        match unsafe { mirror.move_to(target, pages.region_offset()) } {
+        match mirror.move_to(target, pages.region_offset()) {
             Ok(()) => return Ok(()),
             Err(sys) => removed = sys.removed,
         }
     }
     let file = pages.as_pages(sharing);
-    // SAFETY: the caller's promise.
-    let shown = file.and_then(|file| unsafe { mmap::replace(target, file) });
+    let shown = file.and_then(|file| mmap::replace(target, file));
     shown.map_err(|sys| SysError { removed: sys.removed || removed, ..sys })?;
     // A private file mapping is dumped only if it was written.
     if access.is_writable() {
-        keep_out_of_dumps(target);
+        keep_out_of_dumps(target.span());
     }
     Ok(())
 }
 
 impl Memory {
     /// Opens a window at an offset into the memory. It shows nothing yet.
-    pub fn window_at(&self, place: Place, at: u64, kind: Kind) -> Result<Mapped> {
-        let span = span_at(place, at, kind.length)?;
-        let mut state = self.lock_at(place)?;
+    pub fn window_at(&self, live: LiveMemory<'_>, at: u64, kind: Kind) -> Result<Mapped> {
+        let span = span_at(live, at, kind.length)?;
+        let mut state = self.lock_at(live)?;
         check_overlap(&state.table, span)?;
         let from_free = state.table.free().contains(span);
-        self.open(&mut state, span, kind, from_free)
+        self.open(live, &mut state, span, kind, from_free)
     }
 
     /// Opens a window in space past the memory's original end that is ours. `None`: there is not
@@ -199,18 +185,18 @@ impl Memory {
     /// them, and touched by as many fewer page faults.
     pub fn window_in_free_space(
         &self,
-        place: Place,
+        live: LiveMemory<'_>,
         kind: Kind,
         aligned: bool,
     ) -> Result<Option<Mapped>> {
-        let mut state = self.lock_at(place)?;
+        let mut state = self.lock_at(live)?;
         let free = match aligned {
             true => state.table.free().find_aligned(kind.length, self.base(), HUGE_PAGE_BYTES),
             false => state.table.free().find(kind.length),
         };
-        let free = free.filter(|span| span.end() <= place.byte_length());
+        let free = free.filter(|span| span.end() <= live.byte_length());
         match free {
-            Some(span) => self.open(&mut state, span, kind, true).map(Some),
+            Some(span) => self.open(live, &mut state, span, kind, true).map(Some),
             // As for mappings: what would be refused after the growth is refused before.
             None => VmaClaim::take(VMAS_OF_A_WINDOW)
                 .map(|_| None)
@@ -220,17 +206,18 @@ impl Memory {
 
     pub(crate) fn open(
         &self,
+        live: LiveMemory<'_>,
         state: &mut State,
         span: PageSpan,
         kind: Kind,
         from_free: bool,
     ) -> Result<Mapped> {
         let what = || format!("can't open a window of {} bytes", span.length().get());
-        let target = self.addresses(span)?;
+        let owned = pages_of(live, span)?;
         let vmas =
             VmaClaim::take(VMAS_OF_A_WINDOW).map_err(|full| Error::no_head_room(what(), full))?;
         let guarded = fault::RangeSpec {
-            span: target,
+            span: owned.span(),
             memory_offset: Some(span.start()),
             is_window: true,
             access: kind.access,
@@ -239,10 +226,12 @@ impl Memory {
             proof: self.proof(state),
             page_bytes: host_page_bytes(),
         };
-        let registration = Registration::new(guarded, nothing());
+        // SAFETY: the target is a part of a living memory. It shows zeros before
+        // `resume` is called; a slide pauses the registration, and says by `set_shown` what is there
+        // when it resumes it. A dead memory's pages can't be touched any more.
+        let registration = unsafe { Registration::new(guarded, nothing()) };
         let window = Window { kind, shown: PageAligned::ZERO };
-        // SAFETY: inside the memory, which the caller holds, over no mapping.
-        unsafe { window.fill_tail(target) }.map_err(|sys| {
+        window.fill_tail(owned).map_err(|sys| {
             if sys.removed {
                 state.laid = None;
             }
@@ -274,11 +263,11 @@ impl Memory {
     /// of two regions.
     pub fn slide(
         &self,
-        place: Place,
+        live: LiveMemory<'_>,
         mapped: Mapped,
         pages: Option<(&RegionPages<'_>, Access)>,
     ) -> Result<bool> {
-        let mut state = self.lock_to_slide(place, mapped.start)?;
+        let mut state = self.lock_to_slide(live, mapped.start)?;
         let Some((entry, held)) = state.table.get_mut(mapped.start, mapped.id) else {
             return Ok(false);
         };
@@ -286,7 +275,7 @@ impl Memory {
             // lib/fault/faults.js says more.
             return Err(Error::new(Code::Faulted, "the window has faulted"));
         }
-        let slid = self.slide_held(place, entry, held, pages);
+        let slid = self.slide_held(live, entry, held, pages);
         // Whatever was written to it, and a snapshot may have kept, is gone.
         held.registration.mark_changed();
         slid.map(|()| true)
@@ -294,7 +283,7 @@ impl Memory {
 
     pub(crate) fn slide_held(
         &self,
-        place: Place,
+        live: LiveMemory<'_>,
         entry: &mut Entry,
         held: &mut Held,
         pages: Option<(&RegionPages<'_>, Access)>,
@@ -302,10 +291,7 @@ impl Memory {
         let Some(window) = held.window.as_mut() else {
             return Err(Error::new(Code::Internal, "a mapping is no window"));
         };
-        if entry.span.end() > place.byte_length() {
-            return Err(Error::new(Code::Internal, "the memory is smaller than a window in it"));
-        }
-        let target = self.addresses(entry.span)?;
+        let target = pages_of(live, entry.span)?;
         if let Some((pages, access)) = pages {
             check_slide(pages, access, window.kind)?;
         }
@@ -316,8 +302,7 @@ impl Memory {
             None => "can't empty a window".to_owned(),
         };
         held.registration.pause();
-        // SAFETY: the window's own pages, in a memory that the caller holds.
-        let slid = unsafe { window.slide(target, pages) };
+        let slid = window.slide(target, pages);
         match (&slid, pages) {
             (Ok(()), Some((pages, access))) => {
                 entry.access = access;

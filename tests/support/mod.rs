@@ -10,10 +10,11 @@ use std::process::{Command, Output};
 use std::ptr::NonNull;
 use std::sync::{LazyLock, Mutex, MutexGuard, Once, PoisonError};
 use wasm_hostmap::access::Access;
-use wasm_hostmap::memory::{Place, Reservation, is_guarded};
 use wasm_hostmap::region::{Part, Region};
 use wasm_hostmap::sys::page::{PageAligned, host_page_bytes};
 use wasm_hostmap::sys::process_map::{self, Vma};
+use wasm_hostmap::v8::live_memory::{LiveMemory, MemoryExtent};
+use wasm_hostmap::v8::reservation::{Reservation, is_guarded};
 
 /// Tests that look at the process's map, or make calls fail, run one at a time.
 pub fn serial() -> MutexGuard<'static, ()> {
@@ -206,8 +207,14 @@ impl Reserved {
         self.start.as_ptr() as u64 + BELOW_PAGES * page_bytes()
     }
 
-    pub fn place(&self) -> Place {
-        Place::new(self.base(), self.pages * page_bytes()).unwrap()
+    pub fn extent(&self) -> MemoryExtent {
+        MemoryExtent::new(self.base(), self.pages * page_bytes()).unwrap()
+    }
+
+    pub fn place(&self) -> LiveMemory<'_> {
+        // SAFETY: the reservation is unmapped when it is dropped. Tests read and write it by
+        // address, without references.
+        unsafe { LiveMemory::new(self.extent()) }
     }
 
     pub fn reservation(&self) -> Reservation {
@@ -218,7 +225,7 @@ impl Reserved {
     }
 
     pub fn is_guarded(&self) -> bool {
-        is_guarded(self.place(), self.reservation()).unwrap()
+        is_guarded(self.extent(), self.reservation()).unwrap()
     }
 
     /// As V8 grows: one mprotect over the whole memory, old and new.

@@ -1,0 +1,89 @@
+//! Where the bytes of an array are, as V8 tells it in the same call; and the one place where a
+//! living memory is made of that. Nothing here keeps an address for a later call.
+
+use super::internal;
+use crate::error::Error;
+use crate::v8::live_memory::{LiveMemory, MemoryExtent};
+use napi::bindgen_prelude::{JsValue, Unknown};
+use napi::{Env, sys};
+use std::marker::PhantomData;
+
+/// The bytes of a Uint8Array, by V8's answer of this call.
+pub(super) struct Bytes<'call> {
+    /// 0 if the buffer is detached.
+    pub(super) address: u64,
+    pub(super) byte_length: u64,
+    call: PhantomData<&'call ()>,
+}
+
+impl<'call> Bytes<'call> {
+    /// Works over SharedArrayBuffers on every Node version, which `napi_get_arraybuffer_info` does
+    /// not. `None`: the value is no Uint8Array.
+    ///
+    /// # Safety
+    /// `env` and `array` are those of a call of Node-API's that lasts for `'call`.
+    pub(super) unsafe fn of(env: sys::napi_env, array: sys::napi_value) -> Option<Self> {
+        let (mut kind, mut length, mut data) = (0, 0_usize, std::ptr::null_mut());
+        // SAFETY: the caller has both from Node-API, which refuses what is no typed array. Each
+        // result has a place or is not asked for.
+        let status = unsafe {
+            sys::napi_get_typedarray_info(
+                env,
+                array,
+                &raw mut kind,
+                &raw mut length,
+                &raw mut data,
+                std::ptr::null_mut(),
+                std::ptr::null_mut(),
+            )
+        };
+        let is_right = status == sys::Status::napi_ok && kind == sys::TypedarrayType::uint8_array;
+        let (address, byte_length) =
+            (crate::sys::to_u64(data as usize), crate::sys::to_u64(length));
+        is_right.then_some(Self { address, byte_length, call: PhantomData })
+    }
+
+    /// Where they would be as a memory. They need not be one's.
+    pub(super) fn extent(&self) -> Result<MemoryExtent, Error> {
+        Ok(MemoryExtent::new(self.address, self.byte_length)?)
+    }
+
+    /// The memory whose buffer the array is over.
+    ///
+    /// This is the promise on which the whole core rests:
+    ///
+    /// - *It is a memory.* lib/ alone reaches the functions that come here (users never see the
+    ///   binding), and it makes the array itself: of the buffer of a `WebAssembly.Memory`, or of a
+    ///   buffer around which the process's map showed a memory's guards. It starts at the buffer's
+    ///   first byte.
+    /// - *It is alive.* The array is a live handle of this call's scope. It holds its buffer, and a
+    ///   buffer keeps its memory alive (Node 20 to 26).
+    /// - *It is as long as V8 says.* Both numbers are V8's answer about this array in this call; a
+    ///   detached buffer has address 0 and is refused. JavaScript of this thread does not run
+    ///   before the call is over, and a memory that other threads see grows, but neither shrinks
+    ///   nor moves.
+    /// - *No Rust reference points into it.* Rust makes references to two kinds of JavaScript's
+    ///   bytes: modules to rewrite (js/module.rs) and what napi-rs converts. lib/ copies the bytes
+    ///   of a module into a buffer of its own first, and passes no view of a memory to the others.
+    pub(super) fn live_memory(&self) -> Result<LiveMemory<'call>, Error> {
+        let extent = self.extent()?;
+        // SAFETY: the four points above.
+        Ok(unsafe { LiveMemory::new(extent) })
+    }
+}
+
+/// The bytes of an argument that must be a Uint8Array.
+pub(super) fn bytes_of<'call>(env: Env, array: Unknown<'call>) -> Result<Bytes<'call>, Error> {
+    // SAFETY: napi-rs has both from the call that is going on, and binds the handle's lifetime to
+    // its scope.
+    unsafe { Bytes::of(env.raw(), array.raw()) }
+        .ok_or_else(|| internal("a Uint8Array was expected"))
+}
+
+/// The memory that an argument is an array over.
+pub(super) fn live_memory<'call>(
+    env: Env,
+    array: Unknown<'call>,
+) -> Result<LiveMemory<'call>, Error> {
+    bytes_of(env, array)?.live_memory()
+}
