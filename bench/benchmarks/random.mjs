@@ -7,6 +7,7 @@ import { Samples, bytes, collectGarbage, each, notMeasured, timeOnce } from '../
 import { hasNative, runNative } from '../lib/native.mjs'
 import { compileRandom } from '../lib/random.mjs'
 import { formatBytes, ratioOf } from '../lib/table.mjs'
+import { withFile } from '../lib/with-file.mjs'
 
 export const title = 'Random reads'
 export const measures =
@@ -157,9 +158,10 @@ function mappedTurn(setting, pages) {
   readTurn(setting, pages, guarded, mapping.address)
   // To map a page of the pool, the native program would have to promise not to copy it.
   if (hasNative() && pages !== 'hugetlb') {
-    const file = `/proc/${process.pid}/fd/${region.duplicateFd()}`
     for (const [program, reads] of Object.entries(PROGRAMS)) {
-      const { ns, sum } = runNative('read', file, byteLength, 'touched', program, reads, ROUNDS)
+      const { ns, sum } = withFile(region, file =>
+        runNative('read', file, byteLength, 'touched', program, reads, ROUNDS)
+      )
       check(setting, program, BigInt(sum))
       samples.add(`${program} ${pages} native`, ns)
     }

@@ -3,7 +3,7 @@
 // pool that serves many requests.
 
 import assert from 'node:assert/strict'
-import { writeFileSync } from 'node:fs'
+import { closeSync, writeFileSync } from 'node:fs'
 import { GuardedMemory, InstancePool, Snapshot, limits } from '../../index.mjs'
 import { GiB, KiB, MiB, WASM_PAGE, fillWithNoise, hostArray } from '../lib/dataset.mjs'
 import { emptyHeapModule, importingModule, initialisedHeapModule } from '../lib/heap.mjs'
@@ -329,7 +329,9 @@ async function measureSizes(onProgress) {
     const ways = snapshots.map(snapshot => () => {
       const heapBytes = snapshot.byteLength
       samples.add(`${heapBytes} untouched`, timeBatches(openHeap(module, snapshot).restore))
-      const dropping = Snapshot.fromFd(snapshot.duplicateFd(), { keepResidentBytes: 0 })
+      const fd = snapshot.duplicateFd()
+      const dropping = Snapshot.fromFd(fd, { keepResidentBytes: 0 })
+      closeSync(fd)
       samples.add(`${heapBytes} dropped`, timeRestores(module, dropping, 'spread', USUAL_PAGES))
       dropping.close()
       for (const placement of PLACEMENTS) {

@@ -16,6 +16,7 @@ import {
   hasWasmtime,
   scanWasmtime
 } from '../lib/wasmtime.mjs'
+import { withFile } from '../lib/with-file.mjs'
 
 export const title = 'Scan'
 export const measures =
@@ -52,8 +53,6 @@ function regionsOf(source) {
     huge: HostRegion.copyFrom(source, { hugePages: true })
   }
 }
-
-const fileOf = region => `/proc/${process.pid}/fd/${region.duplicateFd()}`
 
 /** The first finds colder caches, so each is first in turn. */
 function inTurns(turn, ways) {
@@ -107,18 +106,22 @@ async function measureWarm(onProgress) {
       }
     })
     for (const pages of PAGES) {
-      const file = fileOf(regions[pages])
+      const region = regions[pages]
       if (hasNative()) {
         ways.push(() => {
           for (const instructions of INSTRUCTIONS) {
-            const read = runNative('read', file, byteLength, 'touched', instructions, rounds + 1)
+            const read = withFile(region, file =>
+              runNative('read', file, byteLength, 'touched', instructions, rounds + 1)
+            )
             add(instructions, `${pages} native`, { ...read, ns: read.ns.slice(1) })
           }
         })
       }
       if (hasWasmtime()) {
         ways.push(() => {
-          const reads = scanWasmtime(module, file, byteLength, rounds, INSTRUCTIONS)
+          const reads = withFile(region, file =>
+            scanWasmtime(module, file, byteLength, rounds, INSTRUCTIONS)
+          )
           for (const [i, read] of reads.entries()) add(INSTRUCTIONS[i], `${pages} wasmtime`, read)
         })
       }
@@ -202,13 +205,8 @@ async function measureFirst(onProgress) {
   }
   const nativeTurn = pages => {
     if (!hasNative()) return
-    const { ns, sum } = runNative(
-      'read',
-      fileOf(regions[pages]),
-      DATASET_BYTES,
-      'untouched',
-      'simd',
-      2
+    const { ns, sum } = withFile(regions[pages], file =>
+      runNative('read', file, DATASET_BYTES, 'untouched', 'simd', 2)
     )
     sums.check('sum', sum)
     samples.add(`${pages} native first`, [ns[0]])

@@ -1,6 +1,7 @@
 // Several threads that slide windows at once, each over a memory of its own.
 
 import { once } from 'node:events'
+import { closeSync } from 'node:fs'
 import { Worker } from 'node:worker_threads'
 import { HostRegion } from '../../index.mjs'
 import { MiB, QUICK } from '../lib/dataset.mjs'
@@ -75,6 +76,7 @@ export async function measure(_case, onProgress) {
     return { rows, watched }
   } finally {
     await Promise.all(crew.map(worker => worker.terminate()))
+    closeSync(workerData.fd)
   }
 }
 

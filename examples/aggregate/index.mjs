@@ -2,6 +2,7 @@
 // part, and a module that pulls it through a window.
 
 import assert from 'node:assert/strict'
+import { closeSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { Worker } from 'node:worker_threads'
 import Table from 'cli-table3'
@@ -110,10 +111,12 @@ function total(groups) {
 
 function checkInJavaScript(region, slots, groups) {
   const progress = startProgress('reading it in plain JavaScript')
+  const fd = region.duplicateFd()
   try {
-    const expected = groupInJavaScript(region.duplicateFd(), slots, progress.update)
+    const expected = groupInJavaScript(fd, slots, progress.update)
     assert.deepEqual(groups, expected, 'plain JavaScript came to other groups')
   } finally {
+    closeSync(fd)
     progress.stop()
   }
 }

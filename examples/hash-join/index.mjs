@@ -2,6 +2,7 @@
 // another, and only the hash table takes memory of the module's.
 
 import assert from 'node:assert/strict'
+import { closeSync } from 'node:fs'
 import { Worker } from 'node:worker_threads'
 import Table from 'cli-table3'
 import { HostRegion } from 'wasm-hostmap'
@@ -122,15 +123,12 @@ function printGroups(groups, tables) {
 
 function checkInJavaScript(customers, orders, tables, groups) {
   const progress = startProgress('joining them in plain JavaScript')
+  const fds = [customers.duplicateFd(), orders.duplicateFd()]
   try {
-    const expected = joinInJavaScript(
-      customers.duplicateFd(),
-      orders.duplicateFd(),
-      tables,
-      progress.update
-    )
+    const expected = joinInJavaScript(...fds, tables, progress.update)
     assert.deepEqual(groups, expected, 'plain JavaScript came to other groups')
   } finally {
+    fds.forEach(closeSync)
     progress.stop()
   }
 }

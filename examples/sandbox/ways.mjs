@@ -13,12 +13,12 @@ const PAGE_BYTES = 65536
  */
 const pool = {
   async prepare() {
-    // It is kept, since the descriptor is closed with its snapshot.
-    this.first = await InstancePool.create(wasm, {
+    const first = await InstancePool.create(wasm, {
       imports,
       init: instance => initialize(instance.exports)
     })
-    return this.first.snapshot.duplicateFd()
+    // Open until the process ends: each worker makes a duplicate of its own.
+    return first.snapshot.duplicateFd()
   },
   async open(fd) {
     const pool = await InstancePool.create(wasm, { imports, snapshot: Snapshot.fromFd(fd) })
