@@ -61,3 +61,21 @@ test('a release has one version in all files', () => {
     `package.json says ${manifest.version}`
   )
 })
+
+/** What a document names as a file or a folder of the repository: in backticks, or by a link. */
+function pathsIn(document) {
+  const text = read(document).replace(/^```[^]*?^```/gm, '')
+  const named = [...text.matchAll(/`([^`\s]+)`|\]\(([^)\s#]+)(?:#[^)]*)?\)/g)]
+  return named
+    .map(match => (match[1] ?? match[2]).replace(/:\d+$/, ''))
+    .filter(name => /^[\w.][\w./-]*$/.test(name))
+    .filter(
+      name => name.endsWith('/') || /\.(rs|[cm]?js|[cm]?ts|md|toml|sh|yml|h|json)$/.test(name)
+    )
+}
+
+test('every file that CONTRIBUTING.md names is there', () => {
+  const paths = pathsIn('CONTRIBUTING.md')
+  expect(paths.length).toBeGreaterThan(20)
+  expect(paths.filter(name => !exists(name))).toEqual([])
+})
