@@ -24,6 +24,8 @@
 //!
 //! The trick, and what makes it safe, is told at the head of `memory.rs`.
 
+// Files that need `unsafe` allow it by name, and say what for.
+#![deny(unsafe_code)]
 // Tests may let arithmetic panic.
 #![cfg_attr(
     test,

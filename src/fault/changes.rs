@@ -7,6 +7,9 @@
 //! Every function asks the same of its caller, which is inside the range's gate: the pages are
 //! ours, by the process's map ([`GuardedRange::is_ours`]) or by the range's proof.
 
+// A handler changes pages by the promise of who registered them.
+#![allow(unsafe_code)]
+
 use super::range::GuardedRange;
 use super::zeros;
 use crate::sys::mmap::{self, Sharing};

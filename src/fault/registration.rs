@@ -1,6 +1,9 @@
 //! The owner's side of a guarded range: registering it, and keeping handlers out while its pages
 //! change. Not for handlers.
 
+// It declares what who registers a range promises.
+#![allow(unsafe_code)]
+
 use super::counts::Counts;
 use super::range::{self, GuardedRange, RangeSpec, Shown};
 use super::{install, report, stale};

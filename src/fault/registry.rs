@@ -19,6 +19,9 @@
 //!
 //! Kept apart from the rest of the crate, so that it can be checked by loom: see tests/loom.
 
+// A handler reads the tree without a lock.
+#![allow(unsafe_code)]
+
 #[cfg(loom)]
 use loom::sync::atomic::{AtomicPtr, AtomicUsize, Ordering, fence};
 #[cfg(loom)]

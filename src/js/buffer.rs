@@ -1,8 +1,12 @@
 //! Where the bytes of an array are, as V8 tells it in the same call; and the one place where a
 //! living memory is made of that. Nothing here keeps an address for a later call.
 
+// It asks Node-API about values, and promises that a memory is alive.
+#![allow(unsafe_code)]
+
 use super::internal;
 use crate::error::Error;
+use crate::sys::alloc;
 use crate::v8::live_memory::{LiveMemory, MemoryExtent};
 use napi::bindgen_prelude::{JsValue, Unknown};
 use napi::{Env, sys};
@@ -43,6 +47,23 @@ impl<'call> Bytes<'call> {
         is_right.then_some(Self { address, byte_length, call: PhantomData })
     }
 
+    /// A copy of them. No reference to an array's bytes is ever made: other threads may write them,
+    /// and they may be a mapping of a file that others change.
+    pub(super) fn copy(&self) -> Result<Vec<u8>, alloc::Refused> {
+        let length = crate::sys::to_usize(self.byte_length);
+        let mut copy = alloc::with_room(length)?;
+        if length > 0 {
+            // SAFETY: V8 has told in this call that so many bytes are there, so the address is not
+            // null; there is room for as many, and all of them are written before they count.
+            unsafe {
+                let from = crate::sys::to_usize(self.address) as *const u8;
+                std::ptr::copy_nonoverlapping(from, copy.as_mut_ptr(), length);
+                copy.set_len(length);
+            }
+        }
+        Ok(copy)
+    }
+
     /// Where they would be as a memory. They need not be one's.
     pub(super) fn extent(&self) -> Result<MemoryExtent, Error> {
         Ok(MemoryExtent::new(self.address, self.byte_length)?)
@@ -62,9 +83,9 @@ impl<'call> Bytes<'call> {
     ///   detached buffer has address 0 and is refused. JavaScript of this thread does not run
     ///   before the call is over, and a memory that other threads see grows, but neither shrinks
     ///   nor moves.
-    /// - *No Rust reference points into it.* Rust makes references to two kinds of JavaScript's
-    ///   bytes: modules to rewrite (js/module.rs) and what napi-rs converts. lib/ copies the bytes
-    ///   of a module into a buffer of its own first, and passes no view of a memory to the others.
+    /// - *No Rust reference points into it.* The bytes of an array are copied or left to the kernel
+    ///   (`copy`, `address`). Where napi-rs makes a slice of an array, lib/ passes none over a
+    ///   memory.
     pub(super) fn live_memory(&self) -> Result<LiveMemory<'call>, Error> {
         let extent = self.extent()?;
         // SAFETY: the four points above.

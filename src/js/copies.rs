@@ -9,6 +9,9 @@
 //! The linker adds libraries one at a time and never takes ours away (`-z nodelete`). So threads
 //! that race agree on which is the first, and a copy that was refused is still there to be seen.
 
+// It calls another copy of the addon by its address.
+#![allow(unsafe_code)]
+
 use super::internal;
 use crate::error::Error;
 use crate::sys::notes::{Note, notes_of};

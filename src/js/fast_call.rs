@@ -7,6 +7,9 @@
 //! though it has guards (V8 11 copies it where `mprotect` fails), so no base that was right earlier
 //! is believed, and no length comes from JavaScript. The question costs some 10 ns.
 
+// It speaks Node-API itself.
+#![allow(unsafe_code)]
+
 use super::buffer::Bytes;
 use super::fault::NativeFaults;
 use super::internal;

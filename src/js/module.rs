@@ -1,7 +1,6 @@
 //! Modules, and exports for the state that they hide.
 
-use super::buffer::{Bytes, bytes_of};
-use super::internal;
+use super::buffer::bytes_of;
 use super::task::{Job, NativeTask};
 use crate::error::{Error, ModuleError};
 use crate::module::{self, Added, Exposed, Few, Instrumented, Report};
@@ -45,7 +44,7 @@ pub struct NativeExposed {
 /// The module with its state exported.
 #[napi(catch_unwind)]
 pub fn expose_state(env: Env, bytes: Unknown<'_>) -> napi::Result<NativeExposed> {
-    Ok(module::expose_state(slice_of(env, &bytes)?)?.into())
+    Ok(module::expose_state(&copy_of(env, bytes)?)?.into())
 }
 
 /// The same on another thread.
@@ -55,7 +54,7 @@ pub fn expose_state_later(
     task: &NativeTask,
     bytes: Unknown<'_>,
 ) -> napi::Result<AsyncTask<Job<Exposed, NativeExposed>>> {
-    let bytes = copy_of(slice_of(env, &bytes)?)?;
+    let bytes = copy_of(env, bytes)?;
     Ok(task.run(move |_| module::expose_state(&bytes), |exposed| Ok(exposed.into())))
 }
 
@@ -82,7 +81,7 @@ pub struct NativeGrownMemory {
 /// Makes a module ask the host for each growth.
 #[napi(catch_unwind)]
 pub fn instrument_growth(env: Env, bytes: Unknown<'_>) -> napi::Result<NativeInstrumented> {
-    Ok(module::instrument_growth(slice_of(env, &bytes)?)?.into())
+    Ok(module::instrument_growth(&copy_of(env, bytes)?)?.into())
 }
 
 /// The same on another thread.
@@ -92,39 +91,21 @@ pub fn instrument_growth_later(
     task: &NativeTask,
     bytes: Unknown<'_>,
 ) -> napi::Result<AsyncTask<Job<Instrumented, NativeInstrumented>>> {
-    let bytes = copy_of(slice_of(env, &bytes)?)?;
+    let bytes = copy_of(env, bytes)?;
     Ok(task.run(move |_| module::instrument_growth(&bytes), |made| Ok(made.into())))
 }
 
 /// What the custom section of a module that was exposed says; `undefined` for anything else.
 #[napi(catch_unwind)]
 pub fn read_report(env: Env, section: Unknown<'_>) -> napi::Result<Option<NativeReport>> {
-    Ok(Report::decode(slice_of(env, &section)?).map(NativeReport::from))
+    Ok(Report::decode(&copy_of(env, section)?).map(NativeReport::from))
 }
 
-/// For another thread.
-fn copy_of(bytes: &[u8]) -> Result<Vec<u8>, Error> {
-    let mut copy = Vec::new();
-    copy.try_reserve_exact(bytes.len())
-        .map_err(|_| ModuleError::NoMemoryForCopy { byte_length: bytes.len() })?;
-    copy.extend_from_slice(bytes);
-    Ok(copy)
-}
-
-/// The bytes of a Uint8Array, for this call. lib/ passes none over a SharedArrayBuffer, which
-/// others might write meanwhile.
-fn slice_of<'a>(env: Env, array: &'a Unknown<'_>) -> napi::Result<&'a [u8]> {
-    let Bytes { address, byte_length, .. } = bytes_of(env, *array)?;
-    if byte_length == 0 {
-        return Ok(&[]);
-    }
-    if address == 0 {
-        return Err(internal("a Uint8Array with bytes has no address").into());
-    }
-    // SAFETY: V8 has just told where the bytes of this array are and how many. `array` is a live
-    // handle that keeps them, no JavaScript of this thread runs while the slice is in use, and no
-    // other thread can reach them.
-    Ok(unsafe { std::slice::from_raw_parts(to_usize(address) as *const u8, to_usize(byte_length)) })
+/// The bytes of a module. They are copied since other code may change the array's meanwhile.
+fn copy_of(env: Env, array: Unknown<'_>) -> Result<Vec<u8>, Error> {
+    let bytes = bytes_of(env, array)?;
+    let refused = |_| ModuleError::NoMemoryForCopy { byte_length: to_usize(bytes.byte_length) };
+    Ok(bytes.copy().map_err(refused)?)
 }
 
 /// The first of a list in words, and how many more there are.

@@ -1,5 +1,8 @@
 //! Regions, their views and loads.
 
+// It makes ArrayBuffers over views, by Node-API.
+#![allow(unsafe_code)]
+
 use super::buffer::{Bytes, bytes_of};
 use super::fault::NativeFaults;
 use super::handles::{Handles, Slot};

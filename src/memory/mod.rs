@@ -55,6 +55,9 @@
 //! a table with a mapping that is gone is a dead memory's. A table without mappings holds only free
 //! space; since nothing proves whose that is, it is forgotten.
 
+// It registers mappings with the fault guard, and marks a page of the guard.
+#![allow(unsafe_code)]
+
 pub mod table;
 
 use crate::access::Access;

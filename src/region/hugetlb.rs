@@ -14,6 +14,9 @@
 //!   (`fault`). Only where a module has grown its memory by itself, and made a mapping writable so,
 //!   the kernel copies.
 
+// The kernel writes into a mapping of its own.
+#![allow(unsafe_code)]
+
 use crate::error::{Code, Error, Result};
 use crate::fault;
 use crate::sys::mmap::{self, Mmap, Pages, Sharing};

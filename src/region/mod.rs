@@ -10,6 +10,9 @@
 //! A region is the descriptor and no mapping: mappings in memories and views for JavaScript are
 //! made from it and outlive it, since the kernel keeps the pages as long as a mapping stands.
 
+// It registers views with the fault guard.
+#![allow(unsafe_code)]
+
 pub mod hugetlb;
 pub mod mirror;
 pub mod thp;

@@ -1,5 +1,8 @@
 //! Taking a snapshot.
 
+// It reads the pages of a memory.
+#![allow(unsafe_code)]
+
 use super::format::{Header, Kept, Mac, united};
 use super::metadata::{MOST_FREE, MOST_PIECES};
 use super::{Content, KeptMapping, KeptRegion, Settings, Snapshot, data_offset_for};

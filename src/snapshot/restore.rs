@@ -1,5 +1,8 @@
 //! Putting a memory back.
 
+// It writes the pages of a memory.
+#![allow(unsafe_code)]
+
 use super::capture::{own_stretches, vmas_in};
 use super::{KeptMapping, Snapshot};
 use crate::access::Access;

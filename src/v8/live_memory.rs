@@ -4,6 +4,9 @@
 //! constructor makes one, and only js/ calls it, with what V8 answers in the same call. Nothing
 //! here calls the kernel, and nothing here keeps a memory alive.
 
+// It declares the promise that a memory is alive, and makes its pages of it.
+#![allow(unsafe_code)]
+
 use crate::sys::owned_span::OwnedSpan;
 use crate::sys::page::{PageAligned, PageSpan, WASM_PAGE_BYTES};
 use std::marker::PhantomData;

@@ -14,6 +14,9 @@
 //!
 //! It is a favour and no promise: another thread may come between.
 
+// It maps and unmaps address space that is given to nobody.
+#![allow(unsafe_code)]
+
 use crate::sys::SysError;
 use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, WASM_PAGE_BYTES, host_page_bytes};
 use crate::sys::{SysResult, inject, to_usize};

@@ -31,6 +31,9 @@
 //! Source: V8's src/trap-handler/handler-inside-posix.cc, `TryHandleSignal`; measured on V8 11.3,
 //! 12.4, 13.6 and 14.6.
 
+// V8's own function is called by its address, and takes a signal's context.
+#![allow(unsafe_code)]
+
 use crate::sys::signal::{Fault, thread_address};
 use crate::sys::{SysError, SysResult, inject, to_usize};
 use std::ffi::{c_int, c_void};

@@ -11,6 +11,9 @@
 //! region's end or when it is empty, is its *rest*: zeros, or inaccessible. Only a slide that shows
 //! less than the one before needs a second call, which lays the rest.
 
+// It registers windows with the fault guard.
+#![allow(unsafe_code)]
+
 pub mod readahead;
 
 use crate::access::Access;
