@@ -1447,7 +1447,7 @@ export class Snapshot implements Disposable {
   /**
    * Saves the snapshot to a file, atomically. Replaces a file of the same name.
    *
-   * Only the current user can read the file. Zeros become holes. A symbolic link is followed.
+   * Only the current user can read the file. Zeros become holes. A symbolic link to a file is followed.
    *
    * @throws (rejects) `ABORT_ERR`, `ERR_HOSTMAP_SNAPSHOT_CLOSED`, `ERR_HOSTMAP_NOT_A_FILE`,
    *   `ERR_HOSTMAP_OPEN_FAILED`, `ERR_HOSTMAP_WRITE_FAILED`; `ERR_HOSTMAP_OUT_OF_MEMORY` if the

@@ -1126,6 +1126,7 @@ pub(crate) fn not_opened(path: &Path, what: String, sys: SysError) -> Error {
         {
             "; its folder does not exist either"
         }
+        Errno::ENOENT if path.is_symlink() => "; it is a symbolic link that leads nowhere",
         Errno::ETXTBSY => {
             "; a program that runs can't be written: open it without `writable`, or load it"
         }

@@ -47,13 +47,16 @@ impl Snapshot {
     /// `mac`: the authentication code of what [`Snapshot::part`] gives; zeros: none.
     pub fn save(&self, path: &Path, mac: &Mac, cancelled: &AtomicBool) -> Result<()> {
         let what = format!("can't save a snapshot to {}", file::absolute(path).display());
-        let path =
-            &file::place_for(path).map_err(|sys| not_opened(path, what.clone(), sys))?.ok_or_else(|| {
-                Error::new(
-                    Code::NotAFile,
-                    format!("{what}: what is there is no regular file; remove it, or choose another name"),
-                )
-            })?;
+        let path = &file::resolve_links(path)
+            .map_err(|sys| not_opened(path, what.clone(), sys))?
+            .ok_or_else(|| {
+            Error::new(
+                Code::NotAFile,
+                format!(
+                    "{what}: what is there is no regular file; remove it, or choose another name"
+                ),
+            )
+        })?;
         if path.file_name().is_none() {
             return Err(Error::new(Code::OpenFailed, format!("{what}: the path names no file")));
         }

@@ -368,43 +368,23 @@ fn until_done(
     Ok(())
 }
 
-/// Whether a link may be followed by the rule of `fs.protected_symlinks`: not one that another user
-/// put into a directory where everybody may put some.
-fn may_follow(path: &Path, link: &std::fs::Metadata) -> bool {
-    const STICKY_FOR_ALL: u32 = 0o1002;
-    let here = Path::new(".");
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(here);
-    link.uid() == nix::unistd::geteuid().as_raw()
-        || std::fs::metadata(parent).is_ok_and(|directory| {
-            directory.mode() & STICKY_FOR_ALL != STICKY_FOR_ALL || directory.uid() == link.uid()
-        })
-}
-
-/// Where a file of this name is to be put: where a symbolic link leads. `None`: something is there
-/// that is no regular file.
-pub fn place_for(path: &Path) -> SysResult<Option<std::path::PathBuf>> {
-    /// As many as the kernel follows.
-    const MOST_LINKS: u32 = 40;
-    let mut path = path.to_owned();
-    for _ in 0..MOST_LINKS {
-        let is_link = match std::fs::symlink_metadata(&path) {
-            Ok(found) if found.is_file() => false,
-            Ok(found) if found.is_symlink() && !may_follow(&path, &found) => {
-                return Err(SysError::new("readlink", Errno::EACCES));
-            }
-            Ok(found) if found.is_symlink() => true,
-            Ok(_) => return Ok(None),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
-            Err(error) => return Err(SysError::from_io("stat", &error)),
-        };
-        if !is_link {
-            return Ok(Some(path));
-        }
-        let target =
-            std::fs::read_link(&path).map_err(|error| SysError::from_io("readlink", &error))?;
-        path = path.with_file_name("").join(target);
+/// The regular file that a path names, or where one can be made: what is put there takes its place,
+/// and links stay links. The kernel follows them, by its rules (`fs.protected_symlinks`). `None`:
+/// something is there that is no regular file.
+pub fn resolve_links(path: &Path) -> SysResult<Option<std::path::PathBuf>> {
+    inject::trip("open")?;
+    let found = match open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()) {
+        Ok(found) => found,
+        Err(Errno::ENOENT) if !path.is_symlink() => return Ok(Some(path.to_owned())),
+        Err(errno) => return Err(SysError::new("open", errno)),
+    };
+    if status(&found)?.kind != FileKind::Regular {
+        return Ok(None);
     }
-    Err(SysError::new("readlink", Errno::ELOOP))
+    if !path.is_symlink() {
+        return Ok(Some(path.to_owned()));
+    }
+    path_of(&found).map(Some).ok_or(SysError::new("readlink", Errno::ENOENT))
 }
 
 /// A new file that only this user can read and write. EEXIST if there is one.
