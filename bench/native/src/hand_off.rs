@@ -26,6 +26,7 @@ use libc::{
     MADV_DONTDUMP, MADV_DONTFORK, MAP_ANONYMOUS, MAP_NORESERVE, MAP_PRIVATE, MAP_SHARED, PROT_READ,
     PROT_WRITE,
 };
+use std::os::fd::AsRawFd;
 
 pub const USAGE: &str =
     "bare|advised readonly|private|shared BYTE_LENGTH WARMUP_BATCHES BATCHES ROUNDS_PER_BATCH";
@@ -57,10 +58,12 @@ pub fn run(args: &[String]) -> Result<Vec<f64>, String> {
     let linear_length = byte_length + 2 * WASM_PAGE;
     let base = linear_memory(linear_length)?;
     if advised {
-        advise(base, linear_length, MADV_DONTFORK)?;
+        // SAFETY: the advice changes no contents.
+        unsafe { advise(base, linear_length, MADV_DONTFORK)? };
     }
     let target = base.wrapping_byte_add(WASM_PAGE);
-    let fd = memfd(byte_length)?;
+    let file = memfd(byte_length)?;
+    let fd = file.as_raw_fd();
     plan.time(|_| {
         // SAFETY: the range is inside the linear memory, and nothing refers to what is in it.
         unsafe {

@@ -29,13 +29,12 @@ pub fn run(args: &[String]) -> Result<Vec<f64>, String> {
     let window_bytes: usize = parse(window_bytes)?;
     let touched_pages: usize = parse(touched_pages)?;
     let plan = Plan::parse(plan)?;
-    let file;
-    let fd = if backing == "memfd" {
+    let file = if backing == "memfd" {
         memfd(window_bytes * plan.rounds_per_batch())?
     } else {
-        file = File::open(backing).map_err(|error| format!("{backing}: {error}"))?;
-        file.as_raw_fd()
+        File::open(backing).map_err(|error| format!("{backing}: {error}"))?
     };
+    let fd = file.as_raw_fd();
     let base = linear_memory(window_bytes + 2 * WASM_PAGE)?;
     let window = base.wrapping_byte_add(WASM_PAGE);
     let stride = window_bytes / touched_pages.max(1);
@@ -64,7 +63,8 @@ pub fn run_threads(args: &[String]) -> Result<f64, String> {
     let window_bytes: usize = parse(window_bytes)?;
     let parts: usize = parse(parts)?;
     let limit = Duration::from_millis(parse(milliseconds)?);
-    let fd = memfd(window_bytes * parts)?;
+    let file = memfd(window_bytes * parts)?;
+    let fd = file.as_raw_fd();
     thread::scope(|scope| {
         let running: Vec<_> = (0..threads)
             .map(|_| scope.spawn(|| slide_for(fd, window_bytes, parts, limit)))
@@ -86,8 +86,8 @@ fn slide_for(fd: RawFd, window_bytes: usize, parts: usize, limit: Duration) -> R
             // SAFETY: the window is inside the linear memory, and nothing refers to what is in
             // it.
             unsafe {
-                map_over(window, window_bytes, PROT_READ, MAP_PRIVATE | MAP_NORESERVE, fd, offset)?
-            };
+                map_over(window, window_bytes, PROT_READ, MAP_PRIVATE | MAP_NORESERVE, fd, offset)?;
+            }
         }
         slides += f64::from(SLIDES_PER_LOOK);
     }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::ptr;
 use std::str::FromStr;
 
@@ -36,18 +36,16 @@ pub fn linear_memory(byte_length: usize) -> Result<*mut c_void, String> {
 }
 
 /// A memfd that has no page yet.
-pub fn memfd(byte_length: usize) -> Result<RawFd, String> {
+pub fn memfd(byte_length: usize) -> Result<File, String> {
     // SAFETY: the name is a C string.
     let fd = unsafe { libc::memfd_create(c"bench".as_ptr(), libc::MFD_CLOEXEC) };
     if fd < 0 {
         return Err(last_error("memfd_create"));
     }
-    let file_length = libc::off_t::try_from(byte_length).map_err(|error| error.to_string())?;
-    // SAFETY: a call without pointers.
-    if unsafe { libc::ftruncate(fd, file_length) } != 0 {
-        return Err(last_error("ftruncate"));
-    }
-    Ok(fd)
+    // SAFETY: the kernel has just made the descriptor, and only this value has it.
+    let file = unsafe { File::from_raw_fd(fd) };
+    file.set_len(byte_length as u64).map_err(|error| format!("ftruncate: {error}"))?;
+    Ok(file)
 }
 
 /// Replaces a range by a mapping of `fd`, or of zeros.
@@ -67,9 +65,10 @@ pub unsafe fn map_over(
     if mapped == at { Ok(()) } else { Err(last_error("mmap")) }
 }
 
-/// `advice` must be of the kind that changes no contents.
-pub fn advise(at: *mut c_void, byte_length: usize, advice: c_int) -> Result<(), String> {
-    // SAFETY: contents and access stay as they are.
+/// # Safety
+/// `advice` must be of a kind that changes no contents, or nothing may refer to what is in the range.
+pub unsafe fn advise(at: *mut c_void, byte_length: usize, advice: c_int) -> Result<(), String> {
+    // SAFETY: the caller's promise.
     if unsafe { libc::madvise(at, byte_length, advice) } == 0 {
         Ok(())
     } else {
