@@ -217,18 +217,8 @@ export interface AllocateOptions {
    * 1.5 to 2 times as fast and closing is nearly free, but filling takes longer: `copyFrom` up to
    * three times as long, and `allocate` takes and clears all of the memory at once. Default: false.
    * {@link HostRegion.hugePages} says how many there are.
-   *
-   * `'hugetlb'`: all of the region from the pool that an administrator has filled (`sysctl
-   * vm.nr_hugepages=N`), or an error. They stay whole and in memory until the region is gone. Such
-   * a region takes whole pages of 2 MiB; it is mapped `'readonly'` or `'shared'`, at addresses that
-   * are multiples of 2 MiB of the process, from multiples of 2 MiB of the region on; windows don't
-   * show it. `private` mappings are refused, and a stray write goes to a copy of its page in
-   * ordinary ones. Where a module has grown its memory by itself, what it writes to a `readonly`
-   * mapping until the next call into the library takes pages of the pool, as long as there are
-   * some, and system calls that are to write there may fail with EFAULT. Needs the fault guard, and
-   * Linux 5.16.
    */
-  hugePages?: boolean | 'hugetlb' | undefined
+  hugePages?: boolean | undefined
 }
 
 /** Options of {@link HostRegion.load}. */
@@ -242,10 +232,8 @@ export interface LoadOptions {
   /**
    * Whether to use huge pages for every 2 MiB that hold data and no hole: see
    * {@link AllocateOptions.hugePages}. Default: true, because no thread of yours waits for it.
-   *
-   * With `'hugetlb'` holes take memory, too.
    */
-  hugePages?: boolean | 'hugetlb' | undefined
+  hugePages?: boolean | undefined
   /**
    * Aborts the load. The promise rejects with an `AbortError` (code `ABORT_ERR`) once everything is
    * released.
@@ -361,8 +349,7 @@ export class HostRegion implements Disposable {
    * Makes a region of zeros in memory. The system provides pages when they are first touched.
    *
    * @param byteLength 1 to 2^53 - 1. Not rounded.
-   * @throws `ERR_HOSTMAP_OUT_OF_MEMORY`, `ERR_HOSTMAP_TOO_MANY_FILES`; with `'hugetlb'` also
-   *   `ERR_HOSTMAP_MAP_FAILED`
+   * @throws `ERR_HOSTMAP_OUT_OF_MEMORY`, `ERR_HOSTMAP_TOO_MANY_FILES`
    * @example
    * ```js
    * const region = HostRegion.allocate(2 ** 30, { name: 'prices' })
@@ -699,15 +686,10 @@ export interface MapOptions {
   /**
    * The address in the memory: a multiple of the host page size. The mapping replaces what is
    * there; `unmap` leaves zeros. Default: past the end of the memory, which grows; or `allocator`.
-   *
-   * For a region with `hugePages: 'hugetlb'`, the address in the process must be a multiple of 2
-   * MiB; where those are in the memory V8 decides: the error says it.
    */
   at?: number | bigint | undefined
   /**
    * The first byte of the region to map: a multiple of the host page size. Default: 0.
-   *
-   * With `hugePages: 'hugetlb'`, a multiple of 2 MiB.
    */
   byteOffset?: number | undefined
   /**
@@ -986,9 +968,7 @@ export interface GuardedMemory<A extends AddressType = AddressType> {
    *   `ERR_HOSTMAP_MEMORY_FULL`, `ERR_HOSTMAP_MEMORY_HIDDEN`, `ERR_HOSTMAP_MEMORY_MOVED`,
    *   `ERR_HOSTMAP_REGION_READONLY`, `ERR_HOSTMAP_FILE_SHRUNK`, `ERR_HOSTMAP_MAP_COUNT`,
    *   `ERR_HOSTMAP_NOT_RESTORABLE`; `ERR_HOSTMAP_OVERLAP` if the memory has a mapping that the
-   *   snapshot does not have; for a mapping of a region with `hugePages: 'hugetlb'`,
-   *   `ERR_OUT_OF_RANGE` where this memory begins at another place modulo 2 MiB, and
-   *   `ERR_INVALID_ARG_VALUE` for a window.
+   *   snapshot does not have
    * @throws After these the memory may hold a part of the snapshot; restore it again or stop using
    *   it: `ERR_HOSTMAP_OUT_OF_MEMORY`, `ERR_HOSTMAP_MAP_FAILED`
    * @example
@@ -1005,8 +985,6 @@ export interface GuardedMemory<A extends AddressType = AddressType> {
    * private pages of mappings. Does not touch globals.
    *
    * @throws `ERR_HOSTMAP_SHARED_MEMORY`, `ERR_HOSTMAP_MEMORY_HIDDEN`, `ERR_HOSTMAP_MEMORY_MOVED`;
-   *   `ERR_HOSTMAP_REGION_CLOSED` for what
-   *   was written to a mapping of a region with `hugePages: 'hugetlb'` that is closed;
    *   `ERR_HOSTMAP_OUT_OF_MEMORY` and `ERR_HOSTMAP_MAP_FAILED` as for {@link GuardedMemory.restore}
    */
   reset(options?: ResetOptions): void
@@ -1447,7 +1425,8 @@ export class Snapshot implements Disposable {
   /**
    * Saves the snapshot to a file, atomically. Replaces a file of the same name.
    *
-   * Only the current user can read the file. Zeros become holes. A symbolic link to a file is followed.
+   * Only the current user can read the file. Zeros become holes. A symbolic link to a file is
+   * followed.
    *
    * @throws (rejects) `ABORT_ERR`, `ERR_HOSTMAP_SNAPSHOT_CLOSED`, `ERR_HOSTMAP_NOT_A_FILE`,
    *   `ERR_HOSTMAP_OPEN_FAILED`, `ERR_HOSTMAP_WRITE_FAILED`; `ERR_HOSTMAP_OUT_OF_MEMORY` if the
@@ -2212,8 +2191,6 @@ export class PooledInstance implements Disposable {
 export interface Limits {
   /** The size of a host page, in bytes. */
   readonly pageSize: number
-  /** The huge page sizes that the kernel knows, in bytes, ascending; empty if none. */
-  readonly hugePageSizes: readonly number[]
   /** What V8 allows in a WebAssembly memory. */
   readonly wasm: {
     /** The size of a Wasm page, in bytes: 65536. */

@@ -10,12 +10,8 @@ const { GiB, hasMemory64 } = require('./support/wasm')
 const sysctl = name => Number(fs.readFileSync(`/proc/sys/${name}`, 'latin1'))
 
 describe('limits()', () => {
-  test('knows the host page, and the huge pages of the kernel', () => {
+  test('knows the host page', () => {
     expect(limits().pageSize).toBe(Number(execFileSync('getconf', ['PAGESIZE'])))
-    const directory = '/sys/kernel/mm/hugepages'
-    const names = fs.existsSync(directory) ? fs.readdirSync(directory) : []
-    const sizes = names.map(name => 1024 * Number(/^hugepages-(\d+)kB$/.exec(name)[1]))
-    expect(limits().hugePageSizes).toEqual(sizes.sort((a, b) => a - b))
   })
 
   test("knows this V8's memories", () => {
@@ -147,7 +143,6 @@ describe('limits()', () => {
       'addressSpace',
       'faultGuard',
       'guardedMemoriesLeft',
-      'hugePageSizes',
       'mapCount',
       'overcommit',
       'pageSize',

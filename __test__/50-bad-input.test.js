@@ -175,12 +175,6 @@ const booleanRows = (name, call) =>
     { ...TYPE_ERROR, says: name }
   ])
 
-/** The rows for a boolean, or one of these words. */
-const booleanOrWordRows = (name, call, words) => [
-  ...booleanRows(name, call).filter(([, value]) => typeof value !== 'string'),
-  ...wordRows(name, call, words).filter(([, value]) => typeof value === 'string')
-]
-
 /** The rows for an optional object of options. */
 const optionsRows = call =>
   [null, 1, 'x', true, Symbol('s'), 1n, () => {}].map(value => [
@@ -247,9 +241,7 @@ const table = {
     }),
     ...optionsRows(value => HostRegion.allocate(1, value)),
     ...nameRows(name => HostRegion.allocate(1, { name })),
-    ...booleanOrWordRows('hugePages', hugePages => HostRegion.allocate(1, { hugePages }), [
-      'hugetlb'
-    ])
+    ...booleanRows('hugePages', hugePages => HostRegion.allocate(1, { hugePages }))
   ],
   'HostRegion.copyFrom': [
     ...[
@@ -283,17 +275,13 @@ const table = {
     ]),
     ...optionsRows(value => HostRegion.copyFrom(contents, value)),
     ...nameRows(name => HostRegion.copyFrom(contents, { name })),
-    ...booleanOrWordRows('hugePages', hugePages => HostRegion.copyFrom(contents, { hugePages }), [
-      'hugetlb'
-    ])
+    ...booleanRows('hugePages', hugePages => HostRegion.copyFrom(contents, { hugePages }))
   ],
   'HostRegion.load': [
     ...pathRows(path => HostRegion.load(path)),
     ...optionsRows(value => HostRegion.load(file, value)),
     ...nameRows(name => HostRegion.load(file, { name })),
-    ...booleanOrWordRows('hugePages', hugePages => HostRegion.load(file, { hugePages }), [
-      'hugetlb'
-    ]),
+    ...booleanRows('hugePages', hugePages => HostRegion.load(file, { hugePages })),
     ...integerRows('byteOffset', byteOffset => HostRegion.load(file, { byteOffset }), {
       min: 0,
       max: contents.length - 1

@@ -277,7 +277,7 @@ test('Object.prototype has no options, whatever a script puts there', async () =
       byteLength: page,
       populate: true,
       exclusive: true,
-      hugePages: 'hugetlb',
+      hugePages: 'yes',
       name: 'polluted',
       shared: true,
       maximum: 3,

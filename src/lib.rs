@@ -9,7 +9,6 @@
 //!  memory.rs           V8's linear memories: where they lie, what guards them, mapping into them   <- start here
 //!  window.rs           mappings that slide over regions larger than a memory
 //!  huge.rs             filling memfds with huge pages that the kernel gathers, and counting them
-//!  hugetlb.rs          regions of huge pages of the system's pool
 //!  mirror.rs ahead.rs   what makes slides one call, and brings pages in before the module asks for them
 //!  snapshot/           a memory's state at one moment, and putting it back
 //!  mapping.rs          the mapping table of a memory: what is mapped where, and what is free

@@ -5,7 +5,7 @@
 mod support;
 
 use std::io::Write;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use support::page_bytes;
@@ -131,6 +131,23 @@ fn what_is_no_file_is_refused() {
     }
     let part = Part { byte_offset: 8, byte_length: None };
     assert_eq!(code(Region::open(&full.0, part, false)), Code::OutOfRange);
+}
+
+/// The kernel rounds mappings of such a file up to whole huge pages: over a memory's guard.
+#[test]
+fn a_file_of_hugetlb_pages_is_refused() {
+    let _serial = support::serial();
+    // SAFETY: the name is a C string, and a new descriptor is all that comes of it.
+    let fd = unsafe { libc::memfd_create(c"hugetlb".as_ptr(), libc::MFD_HUGETLB) };
+    if fd < 0 {
+        return; // This kernel has no such pages.
+    }
+    // SAFETY: the kernel has just given it, to nobody else.
+    let file = unsafe { std::fs::File::from_raw_fd(fd) };
+    file.set_len(2 << 20).unwrap();
+    let error = Region::from_fd(file.as_raw_fd(), Part::default()).unwrap_err();
+    assert_eq!(error.code(), Code::NotAFile);
+    assert!(error.to_string().contains("hugetlbfs"), "{error}");
 }
 
 #[test]

@@ -36,9 +36,6 @@ including read-only mappings. The region is still safe, because these pages are 
 until the next call into the library that concerns the memory, writes go to private copies and are
 not counted.
 
-Pages of a region with \`hugePages: 'hugetlb'\` have 2 MiB. What is said here of a page holds for all of it: a copy of it is made in
-ordinary pages, or zeros are laid in its place.
-
 ## Is the answer right?
 
 Zeros in place of data produce wrong answers, and the warning may come after you used one. So ask:

@@ -2,7 +2,7 @@
 
 import { GuardedMemory, HostRegion, limits } from '../../index.mjs'
 import { GiB, KiB, MiB, QUICK, WASM_PAGE, fillWithNoise } from '../lib/dataset.mjs'
-import { availableBytes, freeHugePages } from '../lib/machine.mjs'
+import { availableBytes } from '../lib/machine.mjs'
 import { Samples, bytes, collectGarbage, each, notMeasured, timeOnce } from '../lib/measure.mjs'
 import { hasNative, runNative } from '../lib/native.mjs'
 import { compileRandom } from '../lib/random.mjs'
@@ -25,7 +25,7 @@ const ROUNDS = 3
 const PROGRAMS = { random: READS, chain: READS_IN_CHAIN }
 const PAGES = ['small', 'huge']
 /** What the region is asked for. */
-const HUGE_PAGES = { small: false, huge: true, hugetlb: 'hugetlb' }
+const HUGE_PAGES = { small: false, huge: true }
 /** Reads within less than all of the dataset, for the plot. */
 const PART_SIZES = Array.from({ length: 15 }, (_, index) => 64 * KiB * 2 ** index)
 const READS_OF_PART = { random: READS / 4, chain: READS_IN_CHAIN / 4 }
@@ -52,13 +52,11 @@ export async function measure({ address }, onProgress) {
   const samples = new Samples()
   const setting = { address, byteLength, over, samples, sums: new Map() }
   let hugeBytes
-  const hasPool = freeHugePages() * 2 * MiB >= byteLength
   for (let turn = 0; turn < TURNS; turn++) {
     const ways = [
       () => plainTurn(setting),
       () => mappedTurn(setting, 'small'),
-      () => (hugeBytes = mappedTurn(setting, 'huge')),
-      ...(hasPool ? [() => mappedTurn(setting, 'hugetlb')] : [])
+      () => (hugeBytes = mappedTurn(setting, 'huge'))
     ]
     for (let i = 0; i < ways.length; i++) {
       ways[(turn + i) % ways.length]()
@@ -66,9 +64,9 @@ export async function measure({ address }, onProgress) {
       onProgress((turn + (i + 1) / ways.length) / TURNS)
     }
   }
-  const figure = (program, way, why = 'no native program') => {
+  const figure = (program, way) => {
     const summary = samples.summary(`${program} ${way}`)
-    return summary ? each(summary, PROGRAMS[program]) : notMeasured(why)
+    return summary ? each(summary, PROGRAMS[program]) : notMeasured('no native program')
   }
   const pointOf = (program, way, partBytes) => [
     partBytes,
@@ -86,7 +84,6 @@ export async function measure({ address }, onProgress) {
       ])
     ),
     plain: figure(program, 'plain'),
-    hugetlb: figure(program, 'hugetlb', "the system's pool has too few"),
     ...Object.fromEntries(
       PAGES.flatMap(pages => [
         [pages, figure(program, pages)],
@@ -156,8 +153,7 @@ function mappedTurn(setting, pages) {
   const guarded = memoryOf(setting, 0)
   const mapping = guarded.map(region, { populate: true })
   readTurn(setting, pages, guarded, mapping.address)
-  // To map a page of the pool, the native program would have to promise not to copy it.
-  if (hasNative() && pages !== 'hugetlb') {
+  if (hasNative()) {
     for (const [program, reads] of Object.entries(PROGRAMS)) {
       const { ns, sum } = withFile(region, file =>
         runNative('read', file, byteLength, 'touched', program, reads, ROUNDS)
@@ -191,12 +187,10 @@ export function report(results) {
       { key: 'plain', label: 'plain memory' },
       { key: 'small', label: 'mapped, 4 KiB pages' },
       { key: 'huge', label: 'mapped, 2 MiB pages' },
-      { key: 'hugetlb', label: 'mapped, hugetlb' },
       { key: 'smallNative', label: 'native, 4 KiB pages' },
       { key: 'hugeNative', label: 'native, 2 MiB pages' },
       { key: 'hugeBytes', label: 'in 2 MiB pages' },
       { label: '4 KiB : 2 MiB', ratio: ['small', 'huge'] },
-      { label: '4 KiB : hugetlb', ratio: ['small', 'hugetlb'] },
       { label: '4 KiB : 2 MiB, native', ratio: ['smallNative', 'hugeNative'] },
       { label: 'native : mapped, 2 MiB', ratio: ['hugeNative', 'huge'] }
     ],

@@ -57,13 +57,6 @@ function kibibyteField(path, field) {
 
 /** Bytes that the system could still give out. */
 export const availableBytes = () => kibibyteField('/proc/meminfo', 'MemAvailable')
-/** Huge pages of 2 MiB in the system's pool that nobody has, and nobody was promised. */
-export function freeHugePages() {
-  const count = name =>
-    Number(readTrimmed(`/sys/kernel/mm/hugepages/hugepages-2048kB/${name}`) ?? 0)
-  return count('free_hugepages') - count('resv_hugepages')
-}
-
 /** This process's share of physical memory: a page that n mappings show counts as 1/n for each. */
 export const pssBytes = () => kibibyteField('/proc/self/smaps_rollup', 'Pss')
 /** Bytes of this process's page tables, which PSS does not count. */

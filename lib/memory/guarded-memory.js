@@ -12,7 +12,6 @@ const {
   isClosed,
   bytesOf,
   isHuge,
-  pageBytesOf,
   handleOf,
   nativeOf,
   isView
@@ -806,8 +805,7 @@ class GuardedMemory {
 
   #mapPastEnd(request) {
     const { region, byteLength, hugePages } = request
-    if (pageBytesOf(region) === HUGE_PAGE_BYTES) return this.#mapWholePages(request)
-    // Where its huge pages can be mapped as such: see src/huge.rs.
+    // Where its huge pages can be mapped as such: see src/region/thp.rs.
     const wanted = byteLength >= HUGE_PAGE_BYTES && (hugePages ?? isHuge(region))
     if (wanted) {
       const mapping = this.#mapInFreeSpace(request, true)
@@ -824,15 +822,6 @@ class GuardedMemory {
       const mapping = this.#mapInFreeSpace(request, false)
       if (mapping !== undefined) return mapping
       this.#growBy(byteLength)
-    }
-  }
-
-  // There is no other way to map them.
-  #mapWholePages(request) {
-    for (;;) {
-      const mapping = this.#mapInFreeSpace(request, true)
-      if (mapping !== undefined) return mapping
-      this.#growBy(this.#growthForCongruent(request))
     }
   }
 
@@ -955,27 +944,20 @@ class GuardedMemory {
 
   // Not in `map`: closures would show in what every mapping costs.
   #mapInBlock(at, allocator, request) {
-    const { region, byteLength } = request
-    return this.#inBlock(at, allocator, byteLength, {
-      pageBytes: pageBytesOf(region),
-      next: start =>
-        callNative(() => native.nextPlace(this.#table.handle, start, handleOf(region))),
-      at: (start, release) => this.#mapAt(start, request, release)
-    })
+    return this.#inBlock(at, allocator, request.byteLength, (start, release) =>
+      this.#mapAt(start, request, release)
+    )
   }
 
   #windowInBlock(at, allocator, request) {
-    const page = native.hostPageSize()
-    return this.#inBlock(at, allocator, request.byteLength, {
-      pageBytes: page,
-      next: start => Math.ceil(start / page) * page,
-      at: (start, release) => this.#windowAt(start, request, release)
-    })
+    return this.#inBlock(at, allocator, request.byteLength, (start, release) =>
+      this.#windowAt(start, request, release)
+    )
   }
 
   // Puts something of so many bytes into a block of the module's own, which is given back if that
   // fails.
-  #inBlock(at, allocator, byteLength, { pageBytes, next, at: put }) {
+  #inBlock(at, allocator, byteLength, put) {
     if (at !== undefined) {
       throw makeError(
         'ERR_INVALID_ARG_VALUE',
@@ -984,7 +966,8 @@ class GuardedMemory {
     }
     const { malloc, free } = check.allocator(allocator)
     // One page more than the pages themselves: the block may start anywhere in a page.
-    const blockBytes = Math.ceil(byteLength / pageBytes) * pageBytes + pageBytes
+    const page = native.hostPageSize()
+    const blockBytes = Math.ceil(byteLength / page) * page + page
     const is64 = this.#address === 'i64'
     const failed = why =>
       makeError('ERR_HOSTMAP_ALLOCATOR_FAILED', `options.allocator.malloc(${blockBytes}): ${why}`)
@@ -1012,7 +995,7 @@ class GuardedMemory {
         const hint = isStale ? `, by the buffer that is known; ${PASS_A_FUNCTION}` : ''
         throw failed(`${gave()}and the memory ends before the block does, at ${byteLength}${hint}`)
       }
-      return put(next(start), release)
+      return put(Math.ceil(start / page) * page, release)
     } catch (error) {
       try {
         release?.()

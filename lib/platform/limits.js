@@ -30,7 +30,6 @@ function limits() {
     const byMapCount = Math.floor((found.mapCountLimit - found.mapCountUsed) / AREAS_PER_MEMORY)
     return {
       pageSize: found.pageSize,
-      hugePageSizes: found.hugePageSizes,
       wasm: {
         pageSize: v8.WASM_PAGE_BYTES,
         maxPages32: pages.i32,

@@ -24,7 +24,6 @@ let isClosed
 let handleOf
 let nativeOf
 let isHuge
-let pageBytesOf
 
 // Buffers that `view` gave: they look like much, but are no memories.
 const views = new WeakSet()
@@ -47,8 +46,6 @@ class HostRegion {
   #counted
   // Whether it was filled with huge pages.
   #huge
-  // The smallest piece of it that can be mapped.
-  #pageBytes
   // Views that may have to be detached. Weak: a view keeps its pages, the region keeps no view.
   #views = new Set()
   #viewsAtPrune = 64
@@ -67,7 +64,6 @@ class HostRegion {
     handleOf = region => region.#handle
     nativeOf = region => region.#native
     isHuge = region => region.#huge
-    pageBytesOf = region => region.#pageBytes
   }
 
   constructor(make, owner, counted) {
@@ -84,7 +80,6 @@ class HostRegion {
     this.#name = owner.name
     this.#counted = counted
     this.#huge = owner.isHuge
-    this.#pageBytes = owner.pageBytes
     this[COUNT]()
     keepHere(this)
   }
@@ -93,10 +88,10 @@ class HostRegion {
     check.wholeNumber(byteLength, 'byteLength', 1)
     const { name = 'region', hugePages = false } = read.allocate(options)
     check.regionName(name, 'options.name')
-    const kind = check.hugePages(hugePages, 'options.hugePages')
+    check.boolean(hugePages, 'options.hugePages')
     return new HostRegion(
       MAKE,
-      callNative(() => native.NativeRegion.allocate(byteLength, name, kind)),
+      callNative(() => native.NativeRegion.allocate(byteLength, name, hugePages)),
       true
     )
   }
@@ -105,10 +100,10 @@ class HostRegion {
     const array = check.bytes(source, 'source')
     const { name = 'region', hugePages = false } = read.allocate(options)
     check.regionName(name, 'options.name')
-    const kind = check.hugePages(hugePages, 'options.hugePages')
+    check.boolean(hugePages, 'options.hugePages')
     return new HostRegion(
       MAKE,
-      callNative(() => native.NativeRegion.copyFrom(array, name, kind)),
+      callNative(() => native.NativeRegion.copyFrom(array, name, hugePages)),
       true
     )
   }
@@ -126,12 +121,12 @@ class HostRegion {
     check.wholeNumber(byteOffset, 'options.byteOffset')
     check.optional(byteLength, check.wholeNumber, 'options.byteLength', 1)
     check.optional(name, check.regionName, 'options.name')
-    const kind = check.hugePages(hugePages, 'options.hugePages')
+    check.boolean(hugePages, 'options.hugePages')
     check.optional(signal, check.abortSignal, 'options.signal')
     check.optional(onProgress, check.callback, 'options.onProgress')
 
     const owner = await runTask(
-      task => native.NativeRegion.load(task, text, byteOffset, byteLength, name, kind),
+      task => native.NativeRegion.load(task, text, byteOffset, byteLength, name, hugePages),
       `The load of ${text}`,
       signal,
       onProgress
@@ -303,7 +298,7 @@ class HostRegion {
     check.wholeNumber(count, 'count', 1, MOST_PARTS)
     const given = read.split(options)
     const { start, end } = check.part(given, this)
-    const { align = this.#pageBytes } = given
+    const { align = native.hostPageSize() } = given
     check.wholeNumber(align, 'options.align', 1)
     const units = Math.ceil((end - start) / align)
     const parts = Math.min(count, units)
@@ -424,7 +419,6 @@ module.exports = {
   bytesOf,
   isClosed,
   isHuge,
-  pageBytesOf,
   handleOf,
   nativeOf,
   isView: buffer => views.has(buffer)

@@ -155,21 +155,6 @@ function access(value, name) {
   return code >= 0 ? code : ACCESS.indexOf(oneOf(value, name, ACCESS, WORDS_OF_ACCESS))
 }
 
-/** What pages a region is to have. Gives its number, as src/js/region.rs has them. */
-function hugePages(value, name) {
-  if (value === 'hugetlb') return 2
-  if (typeof value === 'string') {
-    throw wrongValue(
-      name,
-      "a boolean or 'hugetlb'",
-      value,
-      "true is for transparent huge pages, 'hugetlb' for the system's pool"
-    )
-  }
-  if (typeof value !== 'boolean') throw wrongType(name, "a boolean or 'hugetlb'", value)
-  return Number(value)
-}
-
 /** An object of the caller's that is no options: see options.js for those. */
 function object(value, name) {
   if (!isObject(value) || isArray(value)) throw wrongType(name, 'an object', value)
@@ -362,7 +347,6 @@ module.exports = {
   callback,
   oneOf,
   access,
-  hugePages,
   isRevoked,
   isObject,
   isArray,

@@ -19,8 +19,8 @@ use std::sync::atomic::Ordering;
 
 /// `None`: the process's map is to be read.
 pub(super) fn handle(range: &GuardedRange, fault: &Fault) -> Option<bool> {
-    // Broken memory is not to be touched. Of a huge page, parts may be ordinary ones by now.
-    if fault.kind == FaultKind::BrokenMemory || range.spec.page_bytes > host_page_bytes() {
+    // Broken memory is not to be touched.
+    if fault.kind == FaultKind::BrokenMemory {
         return None;
     }
     if stale::would_succeed(fault) {

@@ -66,26 +66,6 @@ pub(super) fn zeros_merged(range: &GuardedRange) {
     range.zero_vmas.fetch_sub(VMAS_OF_A_PAGE, Ordering::Relaxed);
 }
 
-/// Puts ordinary pages with the same bytes in place of huge pages. Returns how many could not be
-/// read and are zeros now. `None`: nothing was replaced.
-pub(super) fn put_copy(range: &GuardedRange, block: PageSpan) -> Option<u64> {
-    if !vma_budget::take_in_handler(VMAS_OF_A_PAGE) {
-        return None;
-    }
-    let Some(missing) = put_copy_of_all(range, block) else {
-        vma_budget::give_back(VMAS_OF_A_PAGE);
-        return None;
-    };
-    range.zero_vmas.fetch_add(VMAS_OF_A_PAGE, Ordering::Relaxed);
-    Some(missing)
-}
-
-/// The same of all pages of a VMA in a range, which takes no VMAs.
-pub(super) fn put_copy_of_all(range: &GuardedRange, part: PageSpan) -> Option<u64> {
-    range.changed.store(true, Ordering::Release);
-    zeros::replace_by_copy(own(range, part)?, range.spec.page_bytes).ok()
-}
-
 /// Pages of a range, to change them. `None`: some are not of the range.
 fn own(range: &GuardedRange, part: PageSpan) -> Option<OwnedSpan<'_>> {
     // SAFETY: the pages are what was registered (see the head of this file), and who registered them

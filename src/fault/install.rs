@@ -36,9 +36,3 @@ pub fn ensure() -> Result<(), &'static str> {
     IS_INSTALLED.store(true, Ordering::Release);
     Ok(())
 }
-
-/// The same for a caller that relies on copies of pages, which are made of `/dev/zero`.
-pub fn ensure_copies() -> Result<(), &'static str> {
-    ensure()?;
-    if zeros::are_known() { Ok(()) } else { Err("/dev/zero can't be had") }
-}

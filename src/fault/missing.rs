@@ -5,8 +5,7 @@
 
 use super::counts::Cause;
 use super::range::GuardedRange;
-use super::{changes, outcome, stale, stray, zeros};
-use crate::access::Access;
+use super::{changes, outcome, stale, zeros};
 use crate::sys::mmap::Sharing;
 use crate::sys::page::PageSpan;
 use crate::sys::process_map::{self, Vma};
@@ -24,24 +23,10 @@ pub(super) fn handle(range: &GuardedRange, fault: &Fault, vma: &Vma) -> bool {
     if zeros::is_zeros(vma, fault.address) || stale::may_have_slid(range) {
         return true;
     }
-    let is_huge = range.is_in_huge_page(vma, fault.address);
-    // A memory that grew made the page writable, and the pool has none for its copy. Where we have
-    // none either, zeros are left.
-    if is_huge
-        && range.spec.access == Access::Readonly
-        && fault.is_write() == Some(true)
-        && stray::write_to_protected(range, fault, vma)
-    {
-        return true;
-    }
     if outcome::trap(range, fault, cause) {
         return true;
     }
-    let page = if is_huge {
-        PageSpan::huge_page_at(fault.address)
-    } else {
-        PageSpan::page_at(fault.address)
-    };
+    let page = PageSpan::page_at(fault.address);
     // Protected as the page was, so that a write to the zeros is a stray write like any other.
     let sharing = if vma.writable { Sharing::CopyOnWrite } else { Sharing::ReadOnly };
     let is_done = page.is_some_and(|page| replace(range, page, vma, sharing));

@@ -59,7 +59,7 @@ mod stray;
 mod zeros;
 
 pub use counts::{Cause, Counts, LastFault, Outcome};
-pub use install::{ensure, ensure_copies};
+pub use install::ensure;
 pub use range::{Proof, RangeSpec, Shown};
 pub use registration::Registration;
 pub use report::{REPORTS, Report, listen, take_reports};

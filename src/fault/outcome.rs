@@ -46,14 +46,6 @@ pub(super) fn past_end(range: &GuardedRange, fault: &Fault) {
     report::raise(range, Event::PastEnd);
 }
 
-/// Huge pages could not be read when they were copied; zeros are there now.
-pub(super) fn missing_from_copy(range: &GuardedRange, count: u64) {
-    if count > 0 {
-        range.spec.counts.add_faults(count);
-        report::raise(range, Event::MissingPage);
-    }
-}
-
 fn lost_protection(range: &GuardedRange) {
     // After the page lost its protection: whoever clears it protects the page then. The range's own
     // first, since the memory's is looked at first.

@@ -9,7 +9,7 @@ use super::registry::Registry;
 use super::zeros;
 use crate::access::Access;
 use crate::sys::mark::Mark;
-use crate::sys::page::{PageAligned, PageSpan, host_page_bytes};
+use crate::sys::page::{PageAligned, PageSpan};
 use crate::sys::process_map::Vma;
 use crate::sys::signal::Fault;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -44,9 +44,6 @@ pub struct RangeSpec {
     pub unprotected: Arc<AtomicBool>,
     /// Why the registry may be believed without the process's map.
     pub proof: Proof,
-    /// The smallest piece that can be protected or replaced, where there are no zeros yet. The span
-    /// begins and ends with one.
-    pub page_bytes: u64,
 }
 
 /// What proves that a registered range is still mapped as we mapped it.
@@ -198,11 +195,6 @@ impl GuardedRange {
     pub(super) fn part_of(&self, vma: &Vma) -> Option<PageSpan> {
         PageSpan::between(PageAligned::new(vma.start)?, PageAligned::new(vma.end)?)?
             .within(self.spec.span)
-    }
-
-    /// Whether the page can only be changed as a part of a huge page of the system's pool.
-    pub(super) fn is_in_huge_page(&self, vma: &Vma, address: u64) -> bool {
-        self.spec.page_bytes > host_page_bytes() && !zeros::is_zeros(vma, address)
     }
 
     /// Writes down what a fault was.

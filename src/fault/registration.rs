@@ -72,12 +72,7 @@ impl Registration {
     pub fn set_shown(&self, shown: Shown<'_>) {
         self.range.shown.set(shown, report::has_unreported(&self.range));
         self.range.slides.fetch_add(1, Ordering::AcqRel);
-        self.pages_are_back();
-    }
-
-    /// All pages show the region again, protected, those that handlers changed too. Call it while
-    /// paused.
-    pub fn pages_are_back(&self) {
+        // All pages show the region again, those that handlers changed too.
         self.range.changed.store(false, Ordering::Release);
         self.range.strays.store(0, Ordering::Relaxed);
         for vmas in [&self.range.stray_vmas, &self.range.zero_vmas] {

@@ -4,10 +4,6 @@
 //! A module could use up the process's VMAs by a store to every second page. So the first few pages
 //! of a range are changed one by one, then larger and larger blocks.
 //!
-//! Huge pages of the system's pool can't be protected in parts, and a copy-on-write of one takes
-//! another one of the pool, which may be empty. So where one of them is written, ordinary pages with
-//! a copy of it take its place; the kernel protects those by host pages.
-//!
 //! Handlers run all of it: nothing here may allocate, lock or panic.
 
 use super::counts::Cause;
@@ -74,33 +70,12 @@ fn past_end(range: &GuardedRange, fault: &Fault, vma: &Vma) -> bool {
 fn make_private(range: &GuardedRange, address: u64, vma: &Vma) -> bool {
     // All of the VMA that is in our range is ours: its offsets in the file run on.
     let Some(part) = range.part_of(vma) else { return false };
-    if range.is_in_huge_page(vma, address) {
-        return copy_huge_page(range, address, vma, part);
-    }
     let block = block_of(range.spec.span, address, range.strays.fetch_add(1, Ordering::Relaxed));
     block
         .and_then(|block| block.within(part))
         .is_some_and(|block| changes::make_writable(range, block))
         // The process has no room for more VMAs: the whole one takes none.
         || changes::make_all_writable(range, part)
-}
-
-/// Puts writable ordinary pages in place of the huge page that holds an address; of all in the VMA,
-/// where the process has no room for more VMAs.
-fn copy_huge_page(range: &GuardedRange, address: u64, vma: &Vma, part: PageSpan) -> bool {
-    let block = PageSpan::huge_page_at(address).and_then(|block| block.within(part));
-    let missing = block
-        .and_then(|block| changes::put_copy(range, block))
-        .or_else(|| changes::put_copy_of_all(range, part));
-    match missing {
-        Some(missing) => {
-            outcome::missing_from_copy(range, missing);
-            true
-        }
-        // There is no memory for it, or no address space. The kernel makes a copy, if the pool has a
-        // page.
-        None => !vma.writable && changes::make_all_writable(range, part),
-    }
 }
 
 /// The block that holds an address, after so many stray writes. Blocks are side by side from the

@@ -78,15 +78,6 @@ pub(super) fn replace(span: OwnedSpan<'_>, sharing: Sharing) -> SysResult<()> {
     with_device(|device| mmap::replace(span, pages(device, span.span().start(), sharing)))
 }
 
-/// Puts writable pages with the same bytes in place of pages. Returns how many pieces of
-/// `piece_bytes` can't be read and are zeros now. Safe in a handler.
-pub(super) fn replace_by_copy(span: OwnedSpan<'_>, piece_bytes: u64) -> SysResult<u64> {
-    with_device(|device| {
-        let pages = pages(device, span.span().start(), Sharing::CopyOnWrite);
-        mmap::replace_by_copy(span, pages, piece_bytes)
-    })
-}
-
 fn with_device<R>(put: impl FnOnce(BorrowedFd<'_>) -> SysResult<R>) -> SysResult<R> {
     if INODE.get().is_none() {
         return Err(SysError::new("open", Errno::ENXIO));
@@ -97,9 +88,4 @@ fn with_device<R>(put: impl FnOnce(BorrowedFd<'_>) -> SysResult<R>) -> SysResult
 /// Whether this is a page that was put here as zeros. Safe in a handler.
 pub fn is_zeros(vma: &Vma, address: u64) -> bool {
     INODE.get() == Some(&vma.inode) && !vma.shared && vma.offset_of(address) == Some(address)
-}
-
-/// Whether zeros can be put anywhere. Safe in a handler.
-pub(super) fn are_known() -> bool {
-    INODE.get().is_some()
 }

@@ -10,7 +10,6 @@ use napi_derive::napi;
 #[napi(object)]
 pub struct NativeLimits {
     pub page_size: f64,
-    pub huge_page_sizes: Vec<f64>,
     pub total_bytes: f64,
     pub free_bytes: f64,
     pub largest_free_bytes: f64,
@@ -37,7 +36,6 @@ pub fn limits(reservation_bytes: f64) -> napi::Result<NativeLimits> {
     };
     Ok(NativeLimits {
         page_size: from_count(host_page_bytes()),
-        huge_page_sizes: limits::huge_page_bytes().into_iter().map(from_count).collect(),
         total_bytes: from_count(space.total_bytes),
         free_bytes: from_count(space.free_bytes),
         largest_free_bytes: from_count(space.largest_free_bytes),

@@ -284,13 +284,6 @@ pub fn growth_for_congruent(
     Ok(from_count(memory_of(memory)?.growth_for_congruent(live_memory(env, array)?, &pages)?))
 }
 
-/// Where from an offset on the region's first page can be mapped.
-#[napi(catch_unwind)]
-pub fn next_place(memory: u32, at: f64, region: u32) -> napi::Result<f64> {
-    let region = region_of(region)?;
-    Ok(from_count(memory_of(memory)?.next_place(to_count(at)?, &region)?))
-}
-
 #[napi(catch_unwind)]
 pub fn add_free_space(
     memory: u32,

@@ -46,21 +46,15 @@ pub struct NativeHugePages {
     pub reason: Option<String>,
 }
 
+fn to_kind(huge_pages: bool) -> PageKind {
+    if huge_pages { PageKind::Gathered } else { PageKind::Ordinary }
+}
+
 fn part(byte_offset: f64, byte_length: Option<f64>) -> Result<Part, Error> {
     Ok(Part {
         byte_offset: to_count(byte_offset)?,
         byte_length: byte_length.map(to_count).transpose()?,
     })
-}
-
-/// As lib/support/arguments.js numbers them.
-fn to_kind(huge_pages: u32) -> Result<PageKind, Error> {
-    match huge_pages {
-        0 => Ok(PageKind::Ordinary),
-        1 => Ok(PageKind::Gathered),
-        2 => Ok(PageKind::Reserved),
-        _ => Err(internal("no kind of pages")),
-    }
 }
 
 #[napi]
@@ -70,8 +64,8 @@ impl NativeRegion {
     }
 
     #[napi(factory, catch_unwind)]
-    pub fn allocate(byte_length: f64, name: String, huge_pages: u32) -> napi::Result<Self> {
-        Self::new(Region::allocate(to_count(byte_length)?, &name, to_kind(huge_pages)?)?)
+    pub fn allocate(byte_length: f64, name: String, huge_pages: bool) -> napi::Result<Self> {
+        Self::new(Region::allocate(to_count(byte_length)?, &name, to_kind(huge_pages))?)
     }
 
     #[napi(factory, catch_unwind)]
@@ -79,10 +73,10 @@ impl NativeRegion {
         env: Env,
         source: Unknown<'_>,
         name: String,
-        huge_pages: u32,
+        huge_pages: bool,
     ) -> napi::Result<Self> {
         let Bytes { address, byte_length, .. } = bytes_of(env, source)?;
-        Self::new(Region::copy_from(address, byte_length, &name, to_kind(huge_pages)?)?)
+        Self::new(Region::copy_from(address, byte_length, &name, to_kind(huge_pages))?)
     }
 
     #[napi(factory, catch_unwind)]
@@ -107,9 +101,9 @@ impl NativeRegion {
         byte_offset: f64,
         byte_length: Option<f64>,
         name: Option<String>,
-        huge_pages: u32,
+        huge_pages: bool,
     ) -> napi::Result<AsyncTask<Job<Region, Self>>> {
-        let (part, kind) = (part(byte_offset, byte_length)?, to_kind(huge_pages)?);
+        let (part, kind) = (part(byte_offset, byte_length)?, to_kind(huge_pages));
         let load = move |progress: &LoadProgress| {
             region::load(Path::new(&path), part, name.as_deref(), kind, progress)
         };
@@ -194,12 +188,6 @@ impl NativeRegion {
         let region = self.get().ok()?;
         let bytes = region.file_bytes()?.saturating_sub(region.file_offset().get());
         Some(from_count(bytes))
-    }
-
-    /// Bytes of the smallest piece of it that can be mapped.
-    #[napi(getter, catch_unwind)]
-    pub fn page_bytes(&self) -> f64 {
-        self.get().map_or(0.0, |region| from_count(region.page_bytes()))
     }
 
     /// Whether it was filled with huge pages, some of it at least.

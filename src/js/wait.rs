@@ -39,10 +39,12 @@ impl NativeWord {
         let not_mapped = |refused: Refused| {
             Error::from(RegionError::WordNotMapped { name: region.name().into(), refused })
         };
-        let skew = byte_offset.checked_rem(region.page_bytes()).unwrap_or(0);
-        let start =
-            PageAligned::new(byte_offset.saturating_sub(skew)).ok_or_else(|| internal("a page"))?;
-        let pages = region.pages(start, skew.saturating_add(4))?;
+        let start = PageAligned::round_down(byte_offset);
+        let skew = byte_offset
+            .checked_sub(start.get())
+            .expect("rounding down gives no more than it was given");
+        let end_in_page = skew.checked_add(4).expect("a page and 4 bytes are a small number");
+        let pages = region.pages(start, end_in_page)?;
         let vmas = VmaClaim::take(1).map_err(|full| not_mapped(full.into()))?;
         // Read-only, it is copy-on-write, of which nothing is ever written: the kernel knows the
         // word by its file.

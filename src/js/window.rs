@@ -78,8 +78,6 @@ pub(super) fn slide(
         return memory.slide(live, window, None);
     }
     let region = region_of(to_number(region)?)?;
-    // Before its offset is looked at.
-    region.check_slides()?;
     let pages = region.pages(aligned_offset(byte_offset)?, to_count(byte_length)?)?;
     memory.slide(live, window, Some((&pages, to_access(to_number(access)?)?)))
 }

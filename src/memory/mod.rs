@@ -65,11 +65,10 @@ use crate::error::{Code, Error, Result, check_cancelled};
 use crate::fault::{self, Counts, Proof, Registration};
 use crate::memory::table::{Entry, MappingTable};
 use crate::region::thp;
-use crate::region::{Region, RegionPages, keep_out_of_dumps};
+use crate::region::{RegionPages, keep_out_of_dumps};
 use crate::snapshot::{Content, Laid};
 use crate::sys::SysResult;
 use crate::sys::alloc;
-use crate::sys::checked_fd::CheckedFd;
 use crate::sys::clock;
 use crate::sys::mark::{self, Mark};
 use crate::sys::mmap::{self, Advice, Pages};
@@ -82,7 +81,7 @@ use crate::window::Window;
 use nix::errno::Errno;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Whether what lies at the start of this range may be a linear memory's first page: V8's own,
 /// which is no file's, or a mapping that we know of. A buffer over some file's pages, which happens
@@ -115,9 +114,6 @@ pub(crate) struct Held {
     pub(crate) _vmas: VmaClaim,
     /// What a window shows; `None` for a mapping.
     pub(crate) window: Option<Window>,
-    /// Of a mapping whose pages are copied by handlers, to put the region's back.
-    /// Weak: closing a region gives its pages back to the pool, whoever has forgotten a memory.
-    pub(crate) hugetlb: Option<Weak<CheckedFd>>,
 }
 
 /// Of more windows than these, which slide by turns, the kernel is asked more often.
@@ -427,7 +423,6 @@ impl Memory {
     ) -> Result<Mapped> {
         let span = span_at(live, at, pages.length())?;
         check_mappable(pages, access)?;
-        self.check_place(span, pages)?;
         let mut state = self.lock_at(live)?;
         check_overlap(&state.table, span)?;
         let from_free = state.table.free().contains(span);
@@ -435,34 +430,6 @@ impl Memory {
         drop(state);
         self.bring_in(span, populate);
         Ok(mapped)
-    }
-
-    /// Refuses a place where the region's pages can't be as wholes.
-    pub(crate) fn check_place(&self, span: PageSpan, pages: &RegionPages<'_>) -> Result<()> {
-        let next = self.next_place(span.start().get(), pages.region())?;
-        if next == span.start().get() {
-            return Ok(());
-        }
-        let page = pages.region().page_bytes();
-        let message = format!(
-            "at is {}; region \"{}\" has pages of {page} bytes, which in this memory can be mapped at {} and at multiples of {page} from there: use that, or leave `at` out",
-            span.start().get(),
-            pages.region().name(),
-            next.checked_rem(page).unwrap_or(0),
-        );
-        Err(Error::new(Code::OutOfRange, message))
-    }
-
-    /// Where from an offset on the region's first page can be mapped: a page of the processor's
-    /// tables starts at a multiple of its size.
-    pub fn next_place(&self, at: u64, region: &Region) -> Result<u64> {
-        let base = self.base().get();
-        let address =
-            base.checked_add(at).and_then(|at| at.checked_next_multiple_of(region.page_bytes()));
-        let next = address.and_then(|address| address.checked_sub(base));
-        next.ok_or_else(|| {
-            Error::new(Code::OutOfRange, format!("at is {at}; that is beyond all memories"))
-        })
     }
 
     /// Maps in space past the memory's original end that is ours. `None`: there is not enough, the
@@ -576,7 +543,6 @@ impl Memory {
             counts: Arc::default(),
             unprotected: Arc::clone(&self.shared.unprotected),
             proof: self.proof(state),
-            page_bytes: pages.region().page_bytes(),
         };
         // SAFETY: the target is a part of a living memory, and shows these pages before `resume` is
         // called. No Rust reference points into a memory, nor into what V8 maps where it was when it
@@ -602,11 +568,8 @@ impl Memory {
             inode: pages.inode(),
             file_offset: pages.file_offset(),
         };
-        state.table.insert(entry, !access.is_writable(), {
-            let hugetlb =
-                pages.region().is_hugetlb().then(|| Arc::downgrade(pages.region().shared_fd()));
-            Held { registration, _vmas: vmas, window: None, hugetlb }
-        });
+        let held = Held { registration, _vmas: vmas, window: None };
+        state.table.insert(entry, !access.is_writable(), held);
         // A private file mapping is dumped only if it was written (vma_dump_size in fs/coredump.c),
         // so a read-only one needs no advice.
         if access.is_writable() {
@@ -848,20 +811,11 @@ pub(crate) fn check_overlap(table: &MappingTable<Held>, span: PageSpan) -> Resul
 
 pub(crate) fn check_mappable(pages: &RegionPages<'_>, access: Access) -> Result<()> {
     if access.writes_through() && !pages.region().is_writable() {
-        let others =
-            if pages.region().is_hugetlb() { "'readonly'" } else { "'readonly' or 'private'" };
         let message = format!(
-            "can't map region \"{}\" with access 'shared': it is sealed, or its file was opened for reading only; use {others}",
+            "can't map region \"{}\" with access 'shared': it is sealed, or its file was opened for reading only; use 'readonly' or 'private'",
             pages.region().name()
         );
         return Err(Error::new(Code::RegionReadonly, message));
-    }
-    if access.is_copy_on_write() && pages.region().is_hugetlb() {
-        let message = format!(
-            "can't map region \"{}\" with access 'private': copies of its huge pages would come from the system's pool; use 'readonly' or 'shared', or a region with hugePages: true",
-            pages.region().name()
-        );
-        return Err(Error::new(Code::InvalidValue, message));
     }
     pages.check_file_size()
 }

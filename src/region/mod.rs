@@ -13,14 +13,12 @@
 // It registers views with the fault guard.
 #![allow(unsafe_code)]
 
-pub mod hugetlb;
 pub mod mirror;
 pub mod thp;
 
 use crate::access::Access;
 use crate::error::{Code, Error, Result, check_cancelled};
 use crate::fault::{self, Counts, Proof, Registration};
-use crate::region::hugetlb::Filling;
 use crate::region::mirror::{Grain, Mirror, Mirrors, Refused};
 use crate::region::thp::{Filler, PageKind, WhyNot};
 use crate::share::{self, Kind, ShareAccess, Terms, Token};
@@ -69,9 +67,6 @@ pub struct Region {
     not_huge: OnceLock<WhyNot>,
     /// Whether it was filled with some huge pages.
     is_huge: AtomicBool,
-    /// The smallest piece of it that can be mapped or protected: a host page, or a huge one of the
-    /// system's pool.
-    page_bytes: u64,
 }
 
 /// Which part of a file a region is to be. `byte_length: None` is all the rest.
@@ -94,9 +89,6 @@ impl Region {
     ///
     /// Of huge pages it takes its memory at once.
     pub fn allocate(byte_length: u64, name: &str, kind: PageKind) -> Result<Self> {
-        if kind == PageKind::Reserved {
-            return Self::reserved(byte_length, Self::start_filling(byte_length, name)?, name);
-        }
         let region = Self::empty(byte_length, name)?;
         let mut filler = region.filler(kind == PageKind::Gathered);
         if let Some(filler) = &mut filler {
@@ -104,20 +96,6 @@ impl Region {
         }
         region.filled(filler);
         Ok(region)
-    }
-
-    fn start_filling(byte_length: u64, name: &str) -> Result<Filling> {
-        check_length(byte_length)?;
-        hugetlb::check_guard(&cannot_allocate(byte_length))?;
-        Filling::start(name, byte_length)
-    }
-
-    /// Over huge pages of the system's pool, all of which it takes.
-    fn reserved(byte_length: u64, filling: Filling, name: &str) -> Result<Self> {
-        let fd = filling.finish()?;
-        let region = Self::over_memfd(byte_length, fd, name)?;
-        region.is_huge.store(true, Ordering::Release);
-        Ok(Self { page_bytes: HUGE_PAGE_BYTES, ..region })
     }
 
     fn empty(byte_length: u64, name: &str) -> Result<Self> {
@@ -147,7 +125,6 @@ impl Region {
             mirrors: Arc::default(),
             not_huge: OnceLock::new(),
             is_huge: AtomicBool::new(false),
-            page_bytes: host_page_bytes(),
         })
     }
 
@@ -158,12 +135,6 @@ impl Region {
                 if sys.errno == Errno::EFAULT { Code::ReadFailed } else { Code::OutOfMemory };
             Error::from_sys(code, format!("can't copy {byte_length} bytes into a region"), sys)
         };
-        if kind == PageKind::Reserved {
-            let mut filling = Self::start_filling(byte_length, name)?;
-            filling.take_until(u64::MAX)?;
-            filling.copy_memory(source, 0, byte_length).map_err(refused)?;
-            return Self::reserved(byte_length, filling, name);
-        }
         let region = Self::empty(byte_length, name)?;
         let mut filler = region.filler(kind == PageKind::Gathered);
         let mut at = 0;
@@ -219,33 +190,23 @@ impl Region {
             );
             return Err(Error::new(Code::OpenFailed, message));
         }
-        let is_huge = file::huge_page_bytes(&fd).map_err(refused)?.is_some();
-        if is_huge {
-            if !hugetlb::is_whole(fd.as_fd()).map_err(refused)? {
-                let message = format!(
-                    "{what}: it has huge pages, of which some may be missing, or can't take the place of parts of a memory; use an ordinary file or memfd, or one of a region with hugePages: 'hugetlb'"
-                );
-                return Err(Error::new(Code::NotAFile, message));
-            }
-            hugetlb::check_guard(&what)?;
+        if file::is_hugetlb(&fd).map_err(refused)? {
+            let message = format!(
+                "{what}: its pages are huge ones of hugetlbfs, which can't take the place of parts of a memory; use an ordinary file or memfd, or HostRegion.load with hugePages: true"
+            );
+            return Err(Error::new(Code::NotAFile, message));
         }
-        let page_bytes = if is_huge { HUGE_PAGE_BYTES } else { host_page_bytes() };
         let is_memfd = memfd::is_memfd(fd.as_fd());
         let seals = memfd::seals(fd.as_fd()).unwrap_or(SealFlag::empty());
         writable &= !seals.intersects(NO_WRITING);
-        let file_offset = whole_pages(part.byte_offset, page_bytes)
-            .ok_or_else(|| not_at_page(part.byte_offset, page_bytes))?;
+        let file_offset =
+            PageAligned::new(part.byte_offset).ok_or_else(|| not_at_page(part.byte_offset))?;
         let byte_length = resolve_part(part, status.byte_length, &what)?;
         // Some files can be read and not mapped: better known now than when a memory is waiting for
         // it.
-        let first = PageAligned::new(page_bytes).unwrap_or_default();
+        let first = PageAligned::round_up(1).unwrap_or_default();
         let sharing = Sharing::ReadOnly;
-        let trial = Pages::File {
-            fd: fd.as_fd(),
-            offset: file_offset,
-            sharing,
-            is_memfd: is_memfd && !is_huge,
-        };
+        let trial = Pages::File { fd: fd.as_fd(), offset: file_offset, sharing, is_memfd };
         let trial = Mmap::new(first, trial).map_err(|sys| match sys.errno {
             Errno::ENODEV | Errno::EINVAL | Errno::EIO | Errno::EACCES | Errno::EPERM => {
                 let message = format!("{what}: it can't be mapped ({sys})");
@@ -257,9 +218,7 @@ impl Region {
         // stray write wants the same. Files of the kernel's own may forbid it
         // (/sys/kernel/btf/vmlinux can be mapped since 6.16, and drops VM_MAYWRITE).
         let make_writable = || mmap::unprotect_private(trial.owned());
-        if !is_huge
-            && let Err(sys @ SysError { errno: Errno::EACCES | Errno::EPERM, .. }) = make_writable()
-        {
+        if let Err(sys @ SysError { errno: Errno::EACCES | Errno::EPERM, .. }) = make_writable() {
             let message = format!(
                 "{what}: its pages can be mapped for reading only ({sys}), so that a memory with them could not grow; copy it with HostRegion.load, or read it and use HostRegion.copyFrom"
             );
@@ -286,8 +245,7 @@ impl Region {
             views: Mutex::default(),
             mirrors: Arc::default(),
             not_huge: OnceLock::new(),
-            is_huge: AtomicBool::new(is_huge),
-            page_bytes,
+            is_huge: AtomicBool::new(false),
         })
     }
 
@@ -395,34 +353,9 @@ impl Region {
         self.backing == Backing::Memfd
     }
 
-    /// Bytes of the smallest piece of it that can be mapped or protected.
-    pub fn page_bytes(&self) -> u64 {
-        self.page_bytes
-    }
-
-    /// Whether that is a huge page of the system's pool.
-    pub fn is_hugetlb(&self) -> bool {
-        self.page_bytes > host_page_bytes()
-    }
-
-    /// Whether windows can show it.
-    pub fn check_slides(&self) -> Result<()> {
-        if !self.is_hugetlb() {
-            return Ok(());
-        }
-        let message = format!(
-            "a window can't show region \"{}\": its pages are huge ones of the system's pool; map parts of it, or use a region with hugePages: true",
-            self.name
-        );
-        Err(Error::new(Code::InvalidValue, message))
-    }
-
     /// EBADF where the descriptor is not what the region was made of any more.
     fn file_pages(&self, offset: PageAligned, sharing: Sharing) -> SysResult<Pages<'_>> {
         let fd = self.fd.get()?;
-        if self.is_hugetlb() {
-            return Ok(Pages::Hugetlb { fd, offset, sharing });
-        }
         let is_memfd = self.backing == Backing::Memfd;
         Ok(Pages::File { fd, offset, sharing, is_memfd })
     }
@@ -492,14 +425,6 @@ impl Region {
         if self.backing == Backing::File {
             return (0, Some(WhyNot::NotMemory));
         }
-        if self.is_hugetlb() {
-            // All of them were there, and whoever has the descriptor may have taken some out since.
-            let missing = self.status().map_or(self.byte_length, |status| {
-                status.byte_length.saturating_sub(status.allocated_bytes)
-            });
-            let bytes = self.byte_length.saturating_sub(missing);
-            return (bytes, (bytes < self.byte_length).then_some(WhyNot::Elsewhere));
-        }
         // What looks for data moves the position, so it has one of its own.
         let fd = self.fd.reopen_readonly().ok();
         let bytes = fd.and_then(|fd| thp::bytes_of(fd.as_fd(), self.file_offset, self.byte_length));
@@ -530,11 +455,7 @@ impl Region {
             );
             return Err(Error::new(Code::OutOfRange, message));
         }
-        if !byte_offset.get().is_multiple_of(self.page_bytes) {
-            return Err(not_at_page(byte_offset.get(), self.page_bytes));
-        }
-        let length =
-            byte_length.checked_next_multiple_of(self.page_bytes).and_then(PageAligned::new);
+        let length = PageAligned::round_up(byte_length);
         let file_offset = self.file_offset.checked_add(byte_offset);
         match (length, file_offset) {
             (Some(length), Some(file_offset)) => Ok(RegionPages {
@@ -570,8 +491,8 @@ impl Region {
 
     /// A range of the region for JavaScript, at any byte offset.
     pub fn view(&self, byte_offset: u64, byte_length: u64) -> Result<Arc<View>> {
-        let skew = byte_offset.checked_rem(self.page_bytes).unwrap_or(0);
-        let start = PageAligned::round_down(byte_offset.saturating_sub(skew));
+        let start = PageAligned::round_down(byte_offset);
+        let skew = byte_offset.saturating_sub(start.get());
         let asked = byte_length.saturating_add(skew);
         if byte_offset >= self.byte_length
             || byte_length == 0
@@ -738,7 +659,7 @@ impl RegionPages<'_> {
 
     /// Whether they can be put in the place of others by one call.
     pub fn is_one_step(&self, sharing: Sharing) -> bool {
-        mmap::is_one_step(self.region.is_memory() && !self.region.is_hugetlb(), sharing)
+        mmap::is_one_step(self.region.is_memory(), sharing)
     }
 
     /// What the fault guard has to know of it.
@@ -838,7 +759,6 @@ impl View {
             counts: Arc::clone(&pages.region.counts),
             unprotected: Arc::default(),
             proof: Proof::Owned,
-            page_bytes: pages.region.page_bytes,
         };
         // SAFETY: the range is this view's own mapping, of which Rust makes no references, and it is
         // unmapped after the registration is dropped. JavaScript reads it.
@@ -923,22 +843,13 @@ fn unwritable() -> Sharing {
     if fault::ensure().is_ok() { Sharing::ReadOnly } else { Sharing::CopyOnWrite }
 }
 
-/// As many bytes, if they are whole pages of this size.
-fn whole_pages(bytes: u64, page_bytes: u64) -> Option<PageAligned> {
-    PageAligned::new(bytes).filter(|_| bytes.is_multiple_of(page_bytes))
-}
-
-fn not_at_page(byte_offset: u64, page_bytes: u64) -> Error {
-    let what = if page_bytes == host_page_bytes() {
-        "host page size"
-    } else {
-        "size of the region's pages"
-    };
-    let below = byte_offset.saturating_sub(byte_offset.checked_rem(page_bytes).unwrap_or(0));
+fn not_at_page(byte_offset: u64) -> Error {
     Error::new(
         Code::OutOfRange,
         format!(
-            "byteOffset is {byte_offset}; it must be a multiple of the {what}, {page_bytes}: start at {below}"
+            "byteOffset is {byte_offset}; it must be a multiple of the host page size, {}: start at {}",
+            host_page_bytes(),
+            PageAligned::round_down(byte_offset).get()
         ),
     )
 }
@@ -1001,7 +912,7 @@ pub fn load(
             check_cancelled()?;
             let to = at.saturating_sub(part.byte_offset);
             let step = stop.saturating_sub(at).min(LOAD_STEP_BYTES);
-            target.prepare(to, step, stop.saturating_sub(part.byte_offset))?;
+            target.prepare(to, step, stop.saturating_sub(part.byte_offset));
             let copied = target.copy(fd.as_fd(), at, to, step).map_err(read_failed)?;
             if copied == 0 {
                 return Err(shrunk_while_loading(&what(), at, end));
@@ -1010,56 +921,38 @@ pub fn load(
             progress.loaded_bytes.store(at.saturating_sub(part.byte_offset), Ordering::Release);
         }
     }
-    // What the file's holes take.
-    if let Target::Reserved(filling) = &mut target {
-        while !filling.take_more()? {
-            check_cancelled()?;
-        }
-    }
     check_cancelled()?;
     let now = file::status(&fd).map_err(read_failed)?.byte_length;
     if now < end {
         return Err(shrunk_while_loading(&what(), now, end));
     }
-    let region = target.finish(byte_length, &name)?;
+    let region = target.finish();
     progress.loaded_bytes.store(byte_length, Ordering::Release);
     Ok(region)
 }
 
-/// What is loaded into.
-enum Target {
-    /// By the kernel, from file to file. `ranged`: see [`file::copy`].
-    Region {
-        region: Region,
-        filler: Option<Filler>,
-        ranged: bool,
-    },
-    Reserved(Filling),
+/// What is loaded into, by the kernel, from file to file.
+struct Target {
+    region: Region,
+    filler: Option<Filler>,
+    /// See [`file::copy`].
+    ranged: bool,
 }
 
 impl Target {
     fn new(byte_length: u64, name: &str, kind: PageKind) -> Result<Self> {
-        if kind == PageKind::Reserved {
-            return Region::start_filling(byte_length, name).map(Self::Reserved);
-        }
         let region = Region::empty(byte_length, name)?;
         let filler = region.filler(kind == PageKind::Gathered);
-        Ok(Self::Region { region, filler, ranged: true })
+        Ok(Self { region, filler, ranged: true })
     }
 
     /// Before `length` bytes are copied to an offset; data goes on until `stop`.
-    fn prepare(&mut self, to: u64, length: u64, stop: u64) -> Result<()> {
+    fn prepare(&mut self, to: u64, length: u64, stop: u64) {
+        let Some(filler) = &mut self.filler else { return };
+        // Blocks that begin in this step and hold nothing but data.
         let end = to.saturating_add(length);
-        match self {
-            Self::Region { filler: Some(filler), .. } => {
-                // Blocks that begin in this step and hold nothing but data.
-                let begun = end.checked_next_multiple_of(HUGE_PAGE_BYTES).unwrap_or(to);
-                filler.prepare(to, begun.min(stop));
-                Ok(())
-            }
-            Self::Region { .. } => Ok(()),
-            Self::Reserved(filling) => filling.take_until(end),
-        }
+        let begun = end.checked_next_multiple_of(HUGE_PAGE_BYTES).unwrap_or(to);
+        filler.prepare(to, begun.min(stop));
     }
 
     fn copy(
@@ -1069,22 +962,12 @@ impl Target {
         to: u64,
         length: u64,
     ) -> SysResult<u64> {
-        match self {
-            Self::Region { region, ranged, .. } => {
-                file::copy(from, from_offset, region.fd.get()?, to, length, ranged)
-            }
-            Self::Reserved(filling) => filling.copy_file(from, from_offset, to, length),
-        }
+        file::copy(from, from_offset, self.region.fd.get()?, to, length, &mut self.ranged)
     }
 
-    fn finish(self, byte_length: u64, name: &str) -> Result<Region> {
-        match self {
-            Self::Region { region, filler, .. } => {
-                region.filled(filler);
-                Ok(region)
-            }
-            Self::Reserved(filling) => Region::reserved(byte_length, filling, name),
-        }
+    fn finish(self) -> Region {
+        self.region.filled(self.filler);
+        self.region
     }
 }
 

@@ -32,8 +32,6 @@ pub enum PageKind {
     Ordinary,
     /// Huge ones as far as the kernel gathers some.
     Gathered,
-    /// Huge ones of the system's pool, or no region: see `hugetlb.rs`.
-    Reserved,
 }
 
 /// Why there are none, or not everywhere.

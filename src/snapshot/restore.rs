@@ -94,17 +94,10 @@ impl Memory {
             {
                 let Some(pages) = kept.region_pages()? else { continue };
                 check_mappable(&pages, kept.access)?;
-                self.check_place(kept.span, &pages)?;
-            }
-            for kept in snapshot.mappings().iter().filter(|kept| kept.window.is_some()) {
-                kept.region_pages()?.map_or(Ok(()), |pages| pages.region().check_slides())?;
             }
             let pieces = crate::sys::to_u64(snapshot.kept.pieces.len());
             vmas = VmaClaim::take(pieces.saturating_mul(VMAS_OF_A_PIECE))
                 .map_err(|full| Error::no_head_room("can't restore a snapshot", full))?;
-        }
-        if snapshot.is_none() {
-            check_open(&state.table)?;
         }
         state.laid = None;
         let laid = self.lay_all(place, &mut state, &put_back, &mut made);
@@ -196,10 +189,6 @@ impl Memory {
             return Ok(false);
         };
         if let Err(error) = snapshot.map_or(Ok(()), check_files) {
-            state.laid = Some(laid);
-            return Err(error);
-        }
-        if let Err(error) = snapshot.map_or_else(|| check_open(&state.table), |_| Ok(())) {
             state.laid = Some(laid);
             return Err(error);
         }
@@ -360,20 +349,6 @@ fn check_files(snapshot: &Snapshot) -> Result<()> {
     Ok(())
 }
 
-/// Refuses to put back pages of regions that are gone.
-fn check_open(table: &MappingTable<Held>) -> Result<()> {
-    let is_lost = |held: &Held| {
-        held.registration.is_changed()
-            && held.hugetlb.as_ref().is_some_and(|fd| fd.strong_count() == 0)
-    };
-    if table.held().any(|(_, held)| is_lost(held)) { Err(closed()) } else { Ok(()) }
-}
-
-fn closed() -> Error {
-    let message = "a region with hugePages: 'hugetlb' was closed, so what was written to a mapping of it can't be put back; unmap it";
-    Error::new(Code::RegionClosed, message)
-}
-
 fn incomplete(sys: crate::sys::SysError, snapshot: Option<&Snapshot>) -> Error {
     let what = snapshot.map_or("can't reset the memory".to_owned(), |snapshot| {
         format!("can't restore snapshot \"{}\"", snapshot.name)
@@ -526,21 +501,6 @@ impl<'a> PutBack<'a> {
                 Access::Readonly => held.registration.is_changed(),
                 Access::Shared => false,
             };
-            if let (Some(fd), Some(target)) = (&held.hugetlb, target.filter(|_| may_be_written)) {
-                // What handlers made writable is none of the region's pages any more.
-                let fd = fd.upgrade().ok_or_else(closed)?;
-                let fd = fd.get().map_err(|sys| incomplete(sys, None))?;
-                let offset = entry.file_offset;
-                let pages = Pages::Hugetlb { fd, offset, sharing: entry.access.sharing() };
-                held.registration.pause();
-                let replaced = self.owned(target).and_then(|target| mmap::replace(target, pages));
-                if replaced.is_ok() {
-                    held.registration.pages_are_back();
-                }
-                held.registration.resume();
-                replaced.map_err(|sys| incomplete(sys, None))?;
-                continue;
-            }
             for written in shown.filter(|_| may_be_written).into_iter().chain(rest) {
                 // These are private.
                 self.owned(written).and_then(mmap::discard).map_err(|sys| incomplete(sys, None))?;

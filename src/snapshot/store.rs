@@ -198,10 +198,7 @@ impl Snapshot {
             let message = "it is no sealed memfd; pass what `duplicateFd` of a Snapshot gives, or load a saved one";
             return Err(named(invalid(message)));
         }
-        if file::huge_page_bytes(&fd)
-            .map_err(|sys| Error::from_sys(Code::OpenFailed, &what, sys))?
-            .is_some()
-        {
+        if file::is_hugetlb(&fd).map_err(|sys| Error::from_sys(Code::OpenFailed, &what, sys))? {
             return Err(named(invalid("its pages are of hugetlb, which no snapshot's are")));
         }
         let Ends { header, metadata, kept, state, .. } = read_ends(fd.as_fd()).map_err(named)?;

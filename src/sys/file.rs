@@ -11,7 +11,6 @@ use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::sys::uio::pread;
 use nix::unistd::{Whence, fsync, ftruncate, lseek};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// What `fstat` says of a file.
@@ -158,29 +157,12 @@ pub fn access(fd: impl AsFd) -> SysResult<(bool, bool)> {
     Ok((mode != OFlag::O_WRONLY && !names_only, mode == OFlag::O_RDWR && !names_only))
 }
 
-/// Bytes of its pages, if they are huge ones of the system's pool (hugetlbfs, MFD_HUGETLB). The
-/// kernel rounds a mapping of such a file up to whole huge pages, whatever length was asked for.
-pub fn huge_page_bytes(fd: impl AsFd) -> SysResult<Option<u64>> {
+/// Whether its pages are huge ones of the system's pool (hugetlbfs, MFD_HUGETLB). The kernel rounds
+/// a mapping of such a file up to whole huge pages, whatever length was asked for.
+pub fn is_hugetlb(fd: impl AsFd) -> SysResult<bool> {
     inject::trip("fstatfs")?;
     let found = nix::sys::statfs::fstatfs(fd).map_err(|errno| SysError::new("fstatfs", errno))?;
-    let is_huge = found.filesystem_type() == nix::sys::statfs::HUGETLBFS_MAGIC;
-    // `f_bsize` is of another type on each target.
-    #[allow(clippy::useless_conversion)]
-    Ok(is_huge.then(|| u64::try_from(found.block_size()).unwrap_or(0)))
-}
-
-/// Takes the memory of a part of a file, or its place on the disk, as zeros where there was none.
-pub fn allocate(fd: impl AsFd, offset: u64, length: u64) -> SysResult<()> {
-    let signed =
-        |bytes: u64| i64::try_from(bytes).map_err(|_| SysError::new("fallocate", Errno::EFBIG));
-    let (offset, length) = (signed(offset)?, signed(length)?);
-    loop {
-        inject::trip("fallocate")?;
-        match nix::fcntl::fallocate(&fd, nix::fcntl::FallocateFlags::empty(), offset, length) {
-            Err(Errno::EINTR) => {}
-            done => return done.map_err(|errno| SysError::new("fallocate", errno)),
-        }
-    }
+    Ok(found.filesystem_type() == nix::sys::statfs::HUGETLBFS_MAGIC)
 }
 
 /// The path that the kernel knows a descriptor by; memfds start with `/memfd:`.
@@ -300,32 +282,6 @@ pub fn read_up_to(fd: impl AsFd, offset: u64, bytes: &mut [u8]) -> SysResult<usi
         }
     }
     Ok(done)
-}
-
-/// Reads up to `length` bytes of a file to an address of the process, and says how many: 0 at the
-/// file's end.
-///
-/// # Safety
-/// Rust relies on nothing that is there.
-pub unsafe fn read_to(
-    fd: BorrowedFd<'_>,
-    offset: u64,
-    address: u64,
-    length: u64,
-) -> SysResult<u64> {
-    use std::os::fd::AsRawFd;
-    let at = i64::try_from(offset).map_err(|_| SysError::new("pread", Errno::EOVERFLOW))?;
-    loop {
-        inject::trip("pread")?;
-        let to = to_usize(address) as *mut libc::c_void;
-        // SAFETY: the caller's promise; the kernel checks the address itself.
-        let read = unsafe { libc::pread(fd.as_raw_fd(), to, to_usize(length), at) };
-        match (u64::try_from(read), Errno::last()) {
-            (Ok(read), _) => return Ok(read),
-            (Err(_), Errno::EINTR) => {}
-            (Err(_), errno) => return Err(SysError::new("pread", errno)),
-        }
-    }
 }
 
 /// Reads a file from `offset` on into pages of the process, all of them. EFAULT where such a page

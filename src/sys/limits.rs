@@ -126,34 +126,6 @@ pub fn read_max_map_count() -> Option<u64> {
     read_number("/proc/sys/vm/max_map_count")
 }
 
-/// Sizes of huge pages in bytes, ascending: those of hugetlb, and of transparent huge pages.
-pub fn huge_page_bytes() -> Vec<u64> {
-    let mut sizes: Vec<u64> = fs::read_dir("/sys/kernel/mm/hugepages")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| {
-            let name = entry.file_name().into_string().ok()?;
-            name.strip_prefix("hugepages-")?
-                .strip_suffix("kB")?
-                .parse::<u64>()
-                .ok()?
-                .checked_mul(1024)
-        })
-        .collect();
-    sizes.extend(read_number("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size"));
-    sizes.sort_unstable();
-    sizes.dedup();
-    sizes
-}
-
-/// Huge pages of a size in the system's pool that nobody has, and nobody was promised.
-pub fn free_huge_pages(page_bytes: u64) -> Option<u64> {
-    let kib = page_bytes.checked_div(1024)?;
-    let count = |name| read_number(&format!("/sys/kernel/mm/hugepages/hugepages-{kib}kB/{name}"));
-    Some(count("free_hugepages")?.saturating_sub(count("resv_hugepages")?))
-}
-
 fn read_number(path: &str) -> Option<u64> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
 }

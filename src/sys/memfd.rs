@@ -1,7 +1,7 @@
 //! Anonymous files (memfds) and their seals.
 
 use super::{SysError, SysResult, file, inject};
-use memfd::{HugetlbSize, Memfd, MemfdOptions};
+use memfd::{Memfd, MemfdOptions};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,17 +17,8 @@ pub fn create(name: &str, byte_length: u64) -> SysResult<OwnedFd> {
 
 /// An empty memfd whose size is not sealed yet, close-on-exec.
 pub fn create_growing(name: &str) -> SysResult<OwnedFd> {
-    create_with(name, None)
-}
-
-/// The same of pages of 2 MiB from the system's pool, which it takes when it is filled.
-pub fn create_huge(name: &str) -> SysResult<OwnedFd> {
-    create_with(name, Some(HugetlbSize::Huge2MB))
-}
-
-fn create_with(name: &str, huge: Option<HugetlbSize>) -> SysResult<OwnedFd> {
     inject::trip("memfd_create")?;
-    let options = MemfdOptions::default().allow_sealing(true).close_on_exec(true).hugetlb(huge);
+    let options = MemfdOptions::default().allow_sealing(true).close_on_exec(true);
     let memfd: Memfd = options.create(name).map_err(|error| match error {
         memfd::Error::Create(error) => SysError::from_io("memfd_create", &error),
         _ => SysError::new("memfd_create", Errno::EINVAL),
@@ -53,11 +44,6 @@ pub fn is_memfd(fd: BorrowedFd<'_>) -> bool {
 /// Whether a file has seals of its own, which files on a disk have not.
 pub fn seals(fd: BorrowedFd<'_>) -> Option<SealFlag> {
     fcntl(fd, FcntlArg::F_GET_SEALS).ok().map(SealFlag::from_bits_retain)
-}
-
-/// Whether it can't get shorter.
-pub fn keeps_size(fd: BorrowedFd<'_>) -> bool {
-    seals(fd).is_some_and(|seals| seals.contains(SealFlag::F_SEAL_SHRINK))
 }
 
 /// Forbids every write from now on, in all processes. EBUSY while a writable shared mapping stands,

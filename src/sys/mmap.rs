@@ -82,11 +82,9 @@ impl Sharing {
 /// What is put in the place of pages.
 #[derive(Debug, Clone, Copy)]
 pub enum Pages<'fd> {
-    /// Pages of a file, from this offset on. `is_memfd`: of a memfd of ordinary pages, whose mmap
+    /// Pages of a file, from this offset on. `is_memfd`: of a memfd, whose mmap
     /// operation does nothing that can fail when the mapping is private. `/dev/zero` counts as one.
     File { fd: BorrowedFd<'fd>, offset: PageAligned, sharing: Sharing, is_memfd: bool },
-    /// Pages of a memfd of huge pages of the system's pool.
-    Hugetlb { fd: BorrowedFd<'fd>, offset: PageAligned, sharing: Sharing },
     /// Zeroed, writable, private pages, as V8 makes those of a linear memory.
     Zeros,
     /// Zeros that take no memory, since they can only be read.
@@ -104,7 +102,6 @@ fn strategy(pages: Pages<'_>) -> Strategy {
     match pages {
         Pages::Zeros | Pages::ReadonlyZeros => strategy_of_kernel(),
         Pages::File { is_memfd, sharing, .. } => strategy_of_file(is_memfd, sharing),
-        Pages::Hugetlb { .. } => Strategy::MoveOver,
     }
 }
 
@@ -149,89 +146,6 @@ pub fn replace(span: OwnedSpan<'_>, pages: Pages<'_>) -> SysResult<()> {
 
 fn replace_and_plug(strategy: Strategy, span: OwnedSpan<'_>, pages: Pages<'_>) -> SysResult<()> {
     replace_by(strategy, span, pages).map_err(|sys| SysError { removed: plug(span), ..sys })
-}
-
-/// Puts a copy of what a span shows in its place, on these pages, in one step or not at all: they
-/// are filled somewhere else first. What can't be read stays as these pages are; gives how many
-/// pieces of `piece_bytes` that is. Safe in a signal handler. EINVAL for pages that are not private
-/// and writable.
-pub fn replace_by_copy(
-    target: OwnedSpan<'_>,
-    pages: Pages<'_>,
-    piece_bytes: u64,
-) -> SysResult<u64> {
-    let span = target.span();
-    if !matches!(pages, Pages::Zeros | Pages::File { sharing: Sharing::CopyOnWrite, .. }) {
-        return Err(SysError::new("mmap", Errno::EINVAL));
-    }
-    let scratch = Mmap::new(span.length(), pages)?;
-    // So that what fails later is what is copied. Kernels before 5.14 know no such advice.
-    match advise(scratch.span(), Advice::PopulateWrite) {
-        Err(sys) if sys.errno != Errno::EINVAL => return Err(sys),
-        _ => {}
-    }
-    let mut missing = 0_u64;
-    let mut next = Some(span);
-    while let Some(rest) = next {
-        let piece = rest.first(piece_bytes);
-        let skew = piece.start().get().saturating_sub(span.start().get());
-        if !copy_in_kernel(piece, scratch.address().saturating_add(skew))? {
-            missing = missing.saturating_add(1);
-        }
-        next = PageSpan::between(piece.end(), span.end());
-    }
-    move_over(scratch, target).map_err(|sys| SysError { removed: plug(target), ..sys })?;
-    Ok(missing)
-}
-
-/// Copies a span to pages of ours. The kernel does it, since a page that is missing would be a
-/// signal; false: one is.
-fn copy_in_kernel(from: PageSpan, to: u64) -> SysResult<bool> {
-    inject::trip("process_vm_readv")?;
-    let length = to_usize(from.length().get());
-    let mut done = 0;
-    while done < length {
-        let part = |start: u64| libc::iovec {
-            iov_base: to_usize(start).saturating_add(done) as *mut c_void,
-            iov_len: length.saturating_sub(done),
-        };
-        let (source, target) = (part(from.start().get()), part(to));
-        // SAFETY: the target is ours, and nobody knows it; the kernel checks the source.
-        let copied = unsafe {
-            libc::process_vm_readv(libc::getpid(), &raw const target, 1, &raw const source, 1, 0)
-        };
-        match (usize::try_from(copied), Errno::last()) {
-            (Ok(0), _) | (Err(_), Errno::EFAULT) => return Ok(false),
-            (Ok(copied), _) => done = done.saturating_add(copied),
-            // Forbidden perhaps (seccomp). Then what is there is copied without the kernel.
-            (Err(_), _) => {
-                return match advise(from, Advice::PopulateRead) {
-                    Ok(()) => {
-                        let (source, target) = (to_usize(from.start().get()), to_usize(to));
-                        // SAFETY: it is there. What other threads write to it meanwhile may be seen
-                        // or not; it is bytes.
-                        unsafe {
-                            libc::memcpy(target as *mut c_void, source as *const c_void, length)
-                        };
-                        Ok(true)
-                    }
-                    Err(sys)
-                        if matches!(sys.errno, Errno::EFAULT | Errno::EHWPOISON | Errno::EIO) =>
-                    {
-                        Ok(false)
-                    }
-                    Err(sys) => Err(sys),
-                };
-            }
-        }
-    }
-    Ok(true)
-}
-
-/// Whether the kernel moves huge pages of the system's pool: since 5.16 (hugetlb_mremap, in
-/// mm/mremap.c).
-pub fn can_move_huge_pages() -> bool {
-    kernel_version().is_some_and(|version| version >= (5, 16))
 }
 
 /// How often the kernel is asked for a VMA before the process is given up.
@@ -305,25 +219,8 @@ fn replace_by(strategy: Strategy, span: OwnedSpan<'_>, pages: Pages<'_>) -> SysR
         }
         Strategy::MoveOver => {
             let scratch = Mmap::new(span.span().length(), pages)?;
-            if matches!(pages, Pages::Hugetlb { .. }) {
-                make_page_tables(scratch.span());
-            }
             move_over(scratch, span)
         }
-    }
-}
-
-/// Touches a page in each gibibyte of addresses. Where a page table for one is missing, `mremap` of
-/// huge pages may fail with ENOMEM after it has removed the target (seen on 6.18, from 3.1 GiB on,
-/// by where the two lie).
-fn make_page_tables(span: PageSpan) {
-    const TABLE_BYTES: u64 = 1 << 30;
-    let mut next = Some(span);
-    while let Some(rest) = next {
-        // A page that can't be had has a table all the same.
-        let _ = advise(rest.first(1), Advice::PopulateRead);
-        let at = rest.start().get().saturating_add(1).checked_next_multiple_of(TABLE_BYTES);
-        next = at.and_then(PageAligned::new).and_then(|at| PageSpan::between(at, rest.end()));
     }
 }
 
@@ -369,7 +266,7 @@ fn raw_mmap(at: At<'_>, pages: Pages<'_>) -> SysResult<NonNull<c_void>> {
     let address = fixed.and_then(|span| NonZeroUsize::new(to_usize(span.start().get())));
     let fixed = if fixed.is_some() { MapFlags::MAP_FIXED } else { MapFlags::empty() };
     let mapped = match pages {
-        Pages::File { fd, offset, sharing, .. } | Pages::Hugetlb { fd, offset, sharing } => {
+        Pages::File { fd, offset, sharing, .. } => {
             let offset =
                 i64::try_from(offset.get()).map_err(|_| SysError::new("mmap", Errno::EOVERFLOW))?;
             // SAFETY: MAP_FIXED is set for an owned span alone, which may be replaced. Without it

@@ -106,13 +106,6 @@ impl PageSpan {
         Self::new(PageAligned::round_down(address), PageAligned::new(host_page_bytes())?)
     }
 
-    /// The block of [`HUGE_PAGE_BYTES`] that holds an address. `None` on overflow, and where a host
-    /// page is larger.
-    pub fn huge_page_at(address: u64) -> Option<Self> {
-        let start = address.checked_sub(address % HUGE_PAGE_BYTES)?;
-        Self::new(PageAligned::new(start)?, PageAligned::new(HUGE_PAGE_BYTES)?)
-    }
-
     /// What of it lies in another one. `None`: nothing.
     pub fn within(self, other: Self) -> Option<Self> {
         Self::between(self.start.max(other.start), self.end.min(other.end))

@@ -24,7 +24,7 @@ use crate::memory::{Held, Mapped, Memory, State, check_overlap, next_id, pages_o
 use crate::region::{RegionPages, keep_out_of_dumps};
 use crate::sys::mmap::{self, Sharing};
 use crate::sys::owned_span::OwnedSpan;
-use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan, host_page_bytes};
+use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan};
 use crate::sys::vma_budget::VmaClaim;
 use crate::sys::{SysError, SysResult};
 use crate::v8::live_memory::LiveMemory;
@@ -227,7 +227,6 @@ impl Memory {
             counts: Arc::default(),
             unprotected: self.unprotected(),
             proof: self.proof(state),
-            page_bytes: host_page_bytes(),
         };
         // SAFETY: the target is a part of a living memory. It shows zeros before
         // `resume` is called; a slide pauses the registration, and says by `set_shown` what is there
@@ -251,11 +250,7 @@ impl Memory {
             file_offset: PageAligned::ZERO,
         };
         registration.resume();
-        state.table.insert(
-            entry,
-            true,
-            Held { registration, _vmas: vmas, window: Some(window), hugetlb: None },
-        );
+        state.table.insert(entry, true, Held { registration, _vmas: vmas, window: Some(window) });
         Ok(Mapped { start: span.start(), id })
     }
 
@@ -340,7 +335,6 @@ impl Memory {
 }
 
 fn check_slide(pages: &RegionPages<'_>, access: Access, kind: Kind) -> Result<()> {
-    pages.region().check_slides()?;
     if pages.length() > kind.length {
         return Err(Error::new(Code::Internal, "a slide shows more than the window holds"));
     }
