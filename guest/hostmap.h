@@ -1,23 +1,21 @@
 /*
- * Reads what the host shows through a window of wasm-hostmap: chunk after chunk of a region of any
- * size, each in the module's own memory.
+ * Reads regions of any size through a window of wasm-hostmap, chunk by chunk, in the module's own
+ * memory.
  *
- * One file to drop in. C99 or C++11, clang for wasm32 or wasm64, no libc. README.md beside it shows
- * it at work.
+ * A single header: C99 or C++11, clang for wasm32 or wasm64, no libc. See README.md for examples.
  *
- *   HOSTMAP_SOURCE(orders);            the host passes { orders: source.imports }
+ *   HOSTMAP_SOURCE(orders);              the host passes { orders: source.imports }
  *
- *   hostmap_chunk_next                                          chunks as the host cuts them
- *   hostmap_records_of, hostmap_records_next                    records of a fixed size, in blocks
- *   of whole ones hostmap_lines_of, hostmap_words_of, hostmap_text_next       records that end at a
- *   delimiter, one by one
+ *   hostmap_chunk_next                   chunks as the host divides them
+ *   hostmap_records_of, _records_next    blocks of whole records of a fixed size
+ *   hostmap_lines_of, _text_next         records that end at a delimiter, one by one
+ *   hostmap_words_of, _text_next         words, one by one
  *
- * What a call hands out is read-only, and is gone at the next call for the same source: the host
- * shows other bytes at that place then. At the end the last bytes stay.
+ * What a call returns is read-only and valid until the next call for the same source, when the host
+ * shows other bytes there. After the end, the last bytes stay.
  *
- * A record that straddles chunks is whole all the same: its first bytes are shown again in front of
- * the next chunk. Only a record that the window can't hold ends in an error, which the host throws
- * through the module.
+ * Records that straddle chunks are whole: their first bytes are shown again in front of the next
+ * chunk. If the window can't hold a record, the host throws an error through the module.
  */
 #ifndef HOSTMAP_H
 #define HOSTMAP_H
@@ -30,24 +28,22 @@
 #define HOSTMAP_IMPORT extern
 #endif
 
-/*
- * What the host gives. Each source has a window of its own, so one module may read several at once.
- */
+/* The host's functions. Each source has its own window, so a module can read several at once. */
 typedef struct hostmap_source {
-  /* Shows the next chunk. Gives the bytes that are shown, 0 at the end. `keep`: how many of the
-     last bytes shown are shown again in front of it. */
+  /* Shows the next chunk, with the last `keep` shown bytes in front of it. Returns how many bytes
+     are shown; 0 at the end. */
   size_t (*next)(size_t keep);
-  /* The same, with as many kept as the host's `overlap` says. */
+  /* The same, but keeps as many bytes as the host's `overlap` option says. */
   size_t (*next_overlapping)(void);
-  /* Where the first byte shown is. Its address and its offset in the region are equal modulo the
-     host's page size. */
+  /* Returns the address of the first shown byte, which equals the byte's offset in the region
+     modulo the host's page size. */
   const void *(*pointer)(void);
 } hostmap_source;
 
 #define HOSTMAP_FUNCTION(module, function) \
   HOSTMAP_IMPORT __attribute__((import_module(module), import_name(function)))
 
-/* Imports the source `name` from the import module "name". At file scope; ends in a semicolon. */
+/* Imports the source `name` from the import module "name". Use at file scope, with a semicolon. */
 #define HOSTMAP_SOURCE(name)                                                             \
   HOSTMAP_FUNCTION(#name, "next") size_t hostmap_source_##name##_next(size_t keep);      \
   HOSTMAP_FUNCTION(#name, "next") size_t hostmap_source_##name##_next_overlapping(void); \
@@ -58,13 +54,13 @@ typedef struct hostmap_source {
       hostmap_source_##name##_pointer,                                                   \
   }
 
-/* Bytes that are shown. */
+/* Shown bytes. */
 typedef struct hostmap_span {
   const unsigned char *bytes;
   size_t length;
 } hostmap_span;
 
-/* The next chunk. 0 at the end. */
+/* Gets the next chunk. Returns 0 at the end. */
 static inline int hostmap_chunk_next(const hostmap_source *source, hostmap_span *chunk) {
   size_t shown = source->next_overlapping();
   if (shown == 0) return 0;
@@ -73,7 +69,7 @@ static inline int hostmap_chunk_next(const hostmap_source *source, hostmap_span 
   return 1;
 }
 
-/* The next chunk, with the last `keep` bytes of this one in front of it. 0 at the end. */
+/* Gets the next chunk, preceded by the last `keep` bytes of this one. Returns 0 at the end. */
 static inline int hostmap_chunk_next_keeping(const hostmap_source *source, size_t keep, hostmap_span *chunk) {
   size_t shown = source->next(keep);
   if (shown == 0) return 0;
@@ -82,7 +78,7 @@ static inline int hostmap_chunk_next_keeping(const hostmap_source *source, size_
   return 1;
 }
 
-/* Whole records, one after the other. */
+/* Consecutive whole records. */
 typedef struct hostmap_block {
   const void *first;
   size_t count; /* at least 1 */
@@ -91,14 +87,14 @@ typedef struct hostmap_block {
 typedef struct hostmap_records {
   const hostmap_source *source;
   size_t record_bytes;
-  /* The unfinished record behind the block: at the end, what is too short for a record. */
+  /* The incomplete record after the block. At the end: what is too short for a record. */
   hostmap_span left_over;
 } hostmap_records;
 
 /*
- * Records of `record_bytes` each, usually a struct's sizeof. They are aligned as in the region:
- * where the source starts at a multiple of the struct's alignment, so does each. Else pack the
- * struct, or copy it out with memcpy.
+ * Starts reading records of `record_bytes` each, usually a struct's sizeof. They are aligned as in
+ * the region: if the source starts at a multiple of the struct's alignment, so does each record.
+ * Otherwise pack the struct, or copy each one with memcpy.
  */
 static inline hostmap_records hostmap_records_of(const hostmap_source *source, size_t record_bytes) {
   hostmap_records records;
@@ -111,12 +107,12 @@ static inline hostmap_records hostmap_records_of(const hostmap_source *source, s
 }
 
 /*
- * The next block, of at least one record. 0 at the end; `left_over` tells then what follows the
- * last whole record.
+ * Gets the next block, of at least one record. Returns 0 at the end, when `left_over` holds what
+ * follows the last whole record.
  */
 static inline int hostmap_records_next(hostmap_records *records, hostmap_block *block) {
   hostmap_span chunk;
-  /* A chunk may be shorter than a record. Then nothing is handed out, and all of it is kept. */
+  /* If a chunk is shorter than a record, keep all of it and ask for more. */
   while (hostmap_chunk_next_keeping(records->source, records->left_over.length, &chunk)) {
     size_t left_over = chunk.length % records->record_bytes;
     records->left_over.bytes = chunk.bytes + (chunk.length - left_over);
@@ -130,10 +126,10 @@ static inline int hostmap_records_next(hostmap_records *records, hostmap_block *
 
 typedef struct hostmap_text {
   const hostmap_source *source;
-  hostmap_span ahead; /* shown, and not handed out yet */
-  size_t scanned;     /* how many bytes of it are known to be no delimiters */
+  hostmap_span ahead; /* shown but not returned yet */
+  size_t scanned;     /* how many bytes of it are known not to be delimiters */
   int skip_empty;
-  /* Whether the last record had no delimiter. Known at the end. */
+  /* Whether the last record lacks its delimiter. Valid at the end. */
   int unterminated;
   unsigned char delimits[256];
 } hostmap_text;
@@ -151,8 +147,8 @@ static inline hostmap_text hostmap_text_of(const hostmap_source *source, int ski
 }
 
 /*
- * Records that end at each `delimiter`, such as '\n'. Empty ones count; what follows the last
- * delimiter is one, unless it is empty.
+ * Starts reading records that end at each `delimiter`, such as '\n'. Empty records count. Bytes after
+ * the last delimiter are a record too.
  */
 static inline hostmap_text hostmap_lines_of(const hostmap_source *source, char delimiter) {
   hostmap_text text = hostmap_text_of(source, 0);
@@ -160,14 +156,14 @@ static inline hostmap_text hostmap_lines_of(const hostmap_source *source, char d
   return text;
 }
 
-/* The longest runs of bytes for which `in_word` is not 0. It is asked once for each of the 256. */
+/* Starts reading words: runs of bytes for which `in_word` is not 0. It is called for all 256. */
 static inline hostmap_text hostmap_words_of(const hostmap_source *source, int (*in_word)(unsigned char byte)) {
   hostmap_text text = hostmap_text_of(source, 1);
   for (int byte = 0; byte < 256; byte++) text.delimits[byte] = !in_word((unsigned char)byte);
   return text;
 }
 
-/* The next record, without its delimiter. 0 at the end. */
+/* Gets the next record, without its delimiter. Returns 0 at the end. */
 static inline int hostmap_text_next(hostmap_text *text, hostmap_span *record) {
   hostmap_span ahead = text->ahead;
   size_t scanned = text->scanned;

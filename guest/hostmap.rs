@@ -1,8 +1,8 @@
-//! Reads what the host shows through a window of wasm-hostmap: chunk after chunk of a region of any
-//! size, each in the module's own memory.
+//! Reads regions of any size through a window of wasm-hostmap, chunk by chunk, in the module's own
+//! memory.
 //!
-//! A crate, and as well one file to drop in: `mod hostmap;` at the root of yours. Needs neither
-//! `std` nor `alloc`.
+//! Use it as a crate, or copy this file and write `mod hostmap;` at the root of your crate. Needs
+//! neither `std` nor `alloc`.
 //!
 //! ```no_run
 //! use hostmap::{Plain, Records, hostmap_source};
@@ -14,7 +14,7 @@
 //!     cents: u32,
 //! }
 //!
-//! // SAFETY: made of integers alone.
+//! // SAFETY: it consists of integers.
 //! unsafe impl Plain for Order {}
 //!
 //! // The host passes `{ orders: source.imports }`.
@@ -22,7 +22,7 @@
 //!
 //! #[unsafe(no_mangle)]
 //! extern "C" fn cents_of(customer: u32) -> u64 {
-//!     // SAFETY: the only one, and nobody else slides its window.
+//!     // SAFETY: the only value, and only it slides its window.
 //!     let mut orders = unsafe { Orders::new() };
 //!     let mut records = Records::<_, Order>::new(&mut orders);
 //!     let mut sum = 0;
@@ -33,8 +33,8 @@
 //! }
 //! ```
 //!
-//! What a call hands out is borrowed from the iterator, so it can't outlive the next call, which
-//! shows other bytes at that place:
+//! What a call returns is borrowed from the iterator, so it can't outlive the next call, which shows
+//! other bytes there:
 //!
 //! ```compile_fail,E0499
 //! # use hostmap::{Chunks, Source};
@@ -45,13 +45,13 @@
 //! }
 //! ```
 //!
-//! A record that straddles chunks is whole all the same: its first bytes are shown again in front
-//! of the next chunk. Only a record that the window can't hold ends in an error, which the host
-//! throws through the module.
+//! Records that straddle chunks are whole: their first bytes are shown again in front of the next
+//! chunk. If the window can't hold a record, the host throws an error through
+//! the module.
 //!
-//! A window for Rust has 2 GiB at most, since slices have.
+//! Windows for Rust can have at most 2 GiB, the limit of slices.
 
-// Dropped into a crate that uses a part of it.
+// A crate may use only a part of it.
 #![allow(dead_code)]
 
 use core::marker::PhantomData;
@@ -59,7 +59,7 @@ use core::mem::{align_of, size_of};
 use core::ptr::NonNull;
 use core::slice;
 
-/// What the host gives. Each source has a window of its own, so one module may read several at
+/// The host's functions. Each source has its own window, so a module can read several at
 /// once.
 ///
 /// # Safety
@@ -67,21 +67,21 @@ use core::slice;
 /// After `next` gave n > 0, n readable bytes are at `pointer`, and nothing changes them before
 /// the next call of `next`. After it gave 0, the bytes from before are still there.
 pub unsafe trait Source {
-    /// Shows the next chunk. Gives the bytes that are shown, 0 at the end. `keep`: how many of the
-    /// last bytes shown are shown again in front of it; `None`: what the host's `overlap` says.
+    /// Shows the next chunk, with the last `keep` shown bytes in front of it (`None`: the host's
+    /// option `overlap`). Returns how many bytes are shown; 0 at the end.
     fn next(&mut self, keep: Option<usize>) -> usize;
 
-    /// Where the first byte shown is. Its address and its offset in the region are equal modulo the
-    /// host's page size.
+    /// Returns the address of the first shown byte, which equals the byte's offset in the region
+    /// modulo the host's page size.
     fn pointer(&self) -> *const u8;
 }
 
 /// Declares a type for the source that the host passes as the import module of this name:
 /// `hostmap_source!(pub Orders, "orders")`.
 ///
-/// Its one function is `const unsafe fn new()`. Who calls it promises that there is no other value
-/// of the type at that time, and that nobody but this source moves or changes what its window shows
-/// while the module reads it.
+/// Its only function is `const unsafe fn new()`. The caller promises that no other value of the
+/// type exists at that time, that only this source moves its window, and that nobody changes what
+/// it shows while the module reads it.
 #[macro_export]
 macro_rules! hostmap_source {
     ($(#[$attribute:meta])* $visibility:vis $name:ident, $module:literal) => {
@@ -89,8 +89,8 @@ macro_rules! hostmap_source {
         $visibility struct $name(());
 
         const _: () = {
-            // One function of the host, imported in two ways: a call without the argument takes the
-            // host's default.
+            // One function of the host, imported twice: without the argument, the host's default
+            // applies.
             #[allow(clashing_extern_declarations)]
             #[link(wasm_import_module = $module)]
             unsafe extern "C" {
@@ -105,15 +105,15 @@ macro_rules! hostmap_source {
             impl $name {
                 /// # Safety
                 ///
-                /// There is no other value of this type, and nobody else moves or changes what its
-                /// window shows.
+                /// No other value of this type exists, and nobody else moves the window or changes
+                /// what it shows.
                 $visibility const unsafe fn new() -> Self {
                     Self(())
                 }
             }
 
-            // SAFETY: what the host's window shows stays until it slides, and only this source
-            // slides it: who called `new` promised that.
+            // SAFETY: what the window shows stays until it slides, and only this source slides it,
+            // as the caller of `new` promised.
             unsafe impl $crate::hostmap::Source for $name {
                 fn next(&mut self, keep: Option<usize>) -> usize {
                     keep.map_or_else(|| next_overlapping(), |keep| next_keeping(keep))
@@ -128,26 +128,26 @@ macro_rules! hostmap_source {
     };
 }
 
-/// A record that any bytes make: integers, floats, arrays and `repr(C)` structs of them; no
-/// references, no `bool`, no enum.
+/// A type for which all bytes are valid: integers, floats, and arrays and `repr(C)` structs of
+/// them; no references, no `bool`, no enum.
 ///
 /// # Safety
 ///
-/// Any bytes are a value of the type, and it has no interior mutability.
+/// All bytes are valid values of the type, and it has no interior mutability.
 pub unsafe trait Plain: Copy + 'static {}
 
 macro_rules! plain {
     ($($number:ty)*) => { $(
-        // SAFETY: any bytes are a number.
+        // SAFETY: all bytes are valid numbers.
         unsafe impl Plain for $number {}
     )* };
 }
 plain!(u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize f32 f64);
 
-// SAFETY: as its elements are.
+// SAFETY: its elements are plain, and an array has no padding.
 unsafe impl<T: Plain, const N: usize> Plain for [T; N] {}
 
-/// What a source shows now.
+/// What a source currently shows.
 #[derive(Clone, Copy)]
 struct Shown {
     first: NonNull<u8>,
@@ -177,19 +177,19 @@ impl Shown {
 
     /// # Safety
     ///
-    /// The source isn't asked for the next chunk in this lifetime.
+    /// During this lifetime, nobody asks the source for the next chunk.
     unsafe fn bytes<'a>(self) -> &'a [u8] {
-        // SAFETY: the source says that these can be read, and stay until then.
+        // SAFETY: `Source` promises that these bytes are readable and stay until then.
         unsafe { slice::from_raw_parts(self.first.as_ptr(), self.length) }
     }
 }
 
-/// Chunks as the host cuts them.
+/// Chunks as the host divides them.
 pub struct Chunks<'s, S> {
     source: &'s mut S,
 }
 
-// `next` lends, which `Iterator` can't.
+// `next` lends from `self`, which `Iterator` can't express.
 #[allow(clippy::should_implement_trait)]
 impl<'s, S: Source> Chunks<'s, S> {
     pub fn new(source: &'s mut S) -> Self {
@@ -198,13 +198,13 @@ impl<'s, S: Source> Chunks<'s, S> {
 
     /// The next chunk; `None` at the end.
     pub fn next(&mut self) -> Option<&[u8]> {
-        // SAFETY: borrowed from `self`, which alone has the source.
+        // SAFETY: the slice borrows `self`, and only `self` has the source.
         Shown::next(self.source, None).map(|shown| unsafe { shown.bytes() })
     }
 
     /// The next chunk, with the last `keep` bytes of this one in front of it; `None` at the end.
     pub fn next_keeping(&mut self, keep: usize) -> Option<&[u8]> {
-        // SAFETY: as in `next`.
+        // SAFETY: the slice borrows `self`, and only `self` has the source.
         Shown::next(self.source, Some(keep)).map(|shown| unsafe { shown.bytes() })
     }
 }
@@ -227,15 +227,15 @@ impl<'s, S: Source, T: Plain> Records<'s, S, T> {
     ///
     /// # Panics
     ///
-    /// When the records are not aligned. They are as in the region: where the source starts at a
-    /// multiple of T's alignment, so does each. Else T can be `repr(C, packed)`.
+    /// If the records are not aligned. They are aligned as in the region: if the source starts at a
+    /// multiple of T's alignment, so does each. Otherwise make T `repr(C, packed)`.
     pub fn next(&mut self) -> Option<&[T]> {
         loop {
             let shown = Shown::next(self.source, Some(self.left_over.length))?;
             let count = shown.length / size_of::<T>();
             self.left_over = shown.skip(count * size_of::<T>());
-            // A chunk may be shorter than a record. Then nothing is handed out, and all of it is
-            // kept.
+            // If a chunk is shorter than a record, keep all of it and ask
+            // for more.
             if count == 0 {
                 continue;
             }
@@ -245,15 +245,15 @@ impl<'s, S: Source, T: Plain> Records<'s, S, T> {
                 "the records are not aligned: start the source at a multiple of {}",
                 align_of::<T>()
             );
-            // SAFETY: so many whole records are shown, any bytes are one, they are aligned, and
-            // borrowed from `self`, which alone has the source.
+            // SAFETY: this many whole records are shown, all bytes are valid, they are aligned,
+            // and the slice borrows `self`, which alone has the source.
             return Some(unsafe { slice::from_raw_parts(first.as_ptr(), count) });
         }
     }
 
-    /// The unfinished record behind the block: at the end, what is too short for a record.
+    /// The incomplete record after the block. At the end: what is too short for a record.
     pub fn left_over(&self) -> &[u8] {
-        // SAFETY: shown until the next call of `next`, which needs `self`.
+        // SAFETY: shown until the next call of `next`, which needs `&mut self`.
         unsafe { self.left_over.bytes() }
     }
 }
@@ -261,9 +261,9 @@ impl<'s, S: Source, T: Plain> Records<'s, S, T> {
 /// Records that end at a delimiter, one by one.
 pub struct Text<'s, S, F> {
     source: &'s mut S,
-    /// Shown, and not handed out yet.
+    /// Shown but not returned yet.
     ahead: Shown,
-    /// How many bytes of it are known to be no delimiters.
+    /// How many bytes of it are known not to be delimiters.
     scanned: usize,
     skip_empty: bool,
     unterminated: bool,
@@ -271,13 +271,13 @@ pub struct Text<'s, S, F> {
 }
 
 impl<'s, S: Source> Text<'s, S, ()> {
-    /// Records that end at each `delimiter`, such as `b'\n'`. Empty ones count; what follows the
-    /// last delimiter is one, unless it is empty.
+    /// Records that end at each `delimiter`, such as `b'\n'`. Empty records count. Bytes after the
+    /// last delimiter are a record too.
     pub fn lines(source: &'s mut S, delimiter: u8) -> Text<'s, S, impl FnMut(u8) -> bool> {
         Text::new(source, false, move |byte| byte == delimiter)
     }
 
-    /// The longest runs of bytes for which `in_word` says true. It is asked for each byte.
+    /// Words: the longest runs of bytes for which `in_word` returns true. Called for each byte.
     pub fn words(
         source: &'s mut S,
         mut in_word: impl FnMut(u8) -> bool,
@@ -302,10 +302,10 @@ impl<'s, S: Source, F: FnMut(u8) -> bool> Text<'s, S, F> {
     /// The next record, without its delimiter; `None` at the end.
     pub fn next(&mut self) -> Option<&[u8]> {
         loop {
-            // SAFETY: used before the source is asked for the next chunk.
+            // SAFETY: not used after the source is asked for the next chunk.
             let ahead = unsafe { self.ahead.bytes() };
-            // Empty where the host has gone back and shows less: such text is cut at a wrong place,
-            // and nothing worse.
+            // Empty if the host went back and shows less: the text is then divided in the wrong
+            // place, which is harmless.
             let unseen = ahead.get(self.scanned..).unwrap_or_default();
             if let Some(run) = unseen.iter().position(|&byte| (self.delimits)(byte)) {
                 let length = self.scanned + run;
@@ -315,7 +315,7 @@ impl<'s, S: Source, F: FnMut(u8) -> bool> Text<'s, S, F> {
                 if length == 0 && self.skip_empty {
                     continue;
                 }
-                // SAFETY: borrowed from `self`, which alone has the source.
+                // SAFETY: the slice borrows `self`, and only `self` has the source.
                 return Some(unsafe { record.bytes() });
             }
             self.scanned = ahead.len();
@@ -331,11 +331,11 @@ impl<'s, S: Source, F: FnMut(u8) -> bool> Text<'s, S, F> {
             return None;
         }
         self.unterminated = true;
-        // SAFETY: at the end the last bytes stay.
+        // SAFETY: after the end, the last bytes stay.
         Some(unsafe { record.bytes() })
     }
 
-    /// Whether the last record had no delimiter. Known at the end.
+    /// Whether the last record lacks its delimiter. Valid at the end.
     pub fn unterminated(&self) -> bool {
         self.unterminated
     }

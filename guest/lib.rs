@@ -1,4 +1,4 @@
-//! The crate: hostmap.rs, which may as well be dropped into another crate.
+//! hostmap.rs as a crate. The file can also be copied into another crate.
 
 #![no_std]
 
