@@ -1,4 +1,4 @@
-// The command line, and what the machine allows of it.
+// Parses the command line, and reduces it to what the machine allows.
 import { freemem } from 'node:os'
 import { parseArgs } from 'node:util'
 import { InputError } from './dataset.mjs'
@@ -10,22 +10,21 @@ const MiB = 1024 ** 2
 export const help = `Usage: npm run demo -- [FILE] [--size BYTES] [--modules N] [--workers N]
 
 Runs a Wasm program (statistics and a histogram of float32 values) over a file:
-with its bytes copied or read into every module's memory, and with the file
-mapped there.
+with the file copied, read, and mapped into each module's memory.
 
-  FILE           any file; its bytes are taken as float32, little-endian.
-                 Without it, one is made in demo/data/ and kept for the next run
-  --size BYTES   how large a file to make, or how much of FILE to take:
-                 4096, 64MiB, 1.5GiB. Default: 1GiB, or all of FILE
+  FILE           any file, read as little-endian float32 values. Default: a file
+                 in demo/data/, made on the first run
+  --size BYTES   the size of that file, or how much of FILE to use, such as
+                 4096, 64MiB or 1.5GiB. Default: 1GiB, or all of FILE
   --modules N    modules at once in one thread, 1 to 64. Default: 4
-  --workers N    worker threads, a module in each, 1 to 64. Default: 2
-  --help         shows this
+  --workers N    worker threads with a module each, 1 to 64. Default: 2
+  --help         shows this text
 
-Exit code: 0 if all results are equal, 1 if not or if a measurement failed,
+Exit code: 0 if all results are equal; 1 if not, or if a measurement failed;
 2 if the arguments or the file can't be used.
 `
 
-/** @throws {InputError} for anything that is not as the help says */
+/** @throws {InputError} for anything that the help text does not allow */
 export function readArguments(args) {
   let parsed
   try {
@@ -40,10 +39,11 @@ export function readArguments(args) {
       }
     })
   } catch (error) {
-    throw new InputError(`${error.message.split('. ')[0]}; --help shows what there is`)
+    throw new InputError(`${error.message.split('. ')[0]}; see --help`)
   }
   const { values, positionals } = parsed
-  if (positionals.length > 1) throw new InputError(`one FILE at most, not ${positionals.length}`)
+  if (positionals.length > 1)
+    throw new InputError(`takes at most one FILE, not ${positionals.length}`)
   return {
     help: values.help,
     file: positionals[0],
@@ -71,8 +71,8 @@ function readCount(option, text) {
 }
 
 /**
- * How many bytes and how many modules are taken, with a note for everything that is less than was
- * asked for. Both ways get the same, so that they can be compared.
+ * Decides how many bytes and modules to use, with a note for everything that is less than what the
+ * user asked for. All ways get the same, so that they can be compared.
  *
  * @param {{ size?: number, modules: number, workers: number, fileBytes: number }} wanted
  */
@@ -80,30 +80,26 @@ export function makePlan({ size = Infinity, modules, workers, fileBytes }, { was
   const notes = []
   let byteLength = Math.min(size, fileBytes)
 
-  // Room for the module's own page, and for the gap that aligns a mapping for huge pages.
+  // Leave room for the module's own page, and for the gap that aligns a mapping for huge pages.
   const largest = wasm.maxPages32 * WASM_PAGE_BYTES - 4 * MiB
   if (byteLength > largest) {
     byteLength = largest
-    notes.push(
-      `the first ${formatBytes(largest)} are taken: more does not fit into a 32-bit memory.`
-    )
+    notes.push(`using the first ${formatBytes(largest)}: more does not fit into a 32-bit memory.`)
   }
 
-  // In memory at once: the file in the page cache, the host's copy, and a copy for each module. An
-  // eighth stays free.
+  // In memory at once: the file in the page cache, the host's copy, and one copy per module. Leave
+  // an eighth free.
   const available = (process.availableMemory?.() ?? freemem()) * (7 / 8)
   const mostBytes = Math.floor(available / 3)
   if (byteLength > mostBytes) {
     byteLength = mostBytes
-    notes.push(
-      `the first ${formatBytes(byteLength)} are taken: there is no memory for more copies.`
-    )
+    notes.push(`using the first ${formatBytes(byteLength)}: there is no memory for more copies.`)
   }
   const mostModules = Math.floor(available / byteLength) - 2
   for (const [noun, count] of Object.entries({ module: modules, worker: workers })) {
     if (count <= mostModules) continue
     notes.push(
-      `${formatCount(mostModules, noun)} instead of ${count}: there is no memory for more copies.`
+      `using ${formatCount(mostModules, noun)} instead of ${count}: there is no memory for more copies.`
     )
   }
 
@@ -112,7 +108,7 @@ export function makePlan({ size = Infinity, modules, workers, fileBytes }, { was
     byteLength -= rest
     if (byteLength + rest === fileBytes) {
       notes.push(
-        `the file's last ${rest === 1 ? 'byte is' : `${rest} bytes are`} ignored: a float32 takes 4.`
+        `ignoring the file's last ${rest === 1 ? 'byte' : `${rest} bytes`}: a float32 takes 4.`
       )
     }
   }

@@ -1,4 +1,4 @@
-// The file that the demo works on: the user's, or one that is made here.
+// The file that the demo works on: the user's, or one that this module generates.
 import { accessSync, constants, mkdirSync, rmSync, statSync, statfsSync } from 'node:fs'
 import { open, rename } from 'node:fs/promises'
 import { dirname } from 'node:path'
@@ -7,28 +7,27 @@ import { formatBytes } from './units.mjs'
 
 const stepBytes = 16 * 1024 * 1024
 
-/** An input that can't be used: the message is for the user. */
+/** An input that can't be used. The message is for the user. */
 export class InputError extends Error {}
 
-/** The file's size in bytes, if it is one that can be read. */
+/** Returns the file's size in bytes, if it can be used. */
 export function inspectFile(path) {
   let stats
   try {
     stats = statSync(path)
     if (stats.isFile()) accessSync(path, constants.R_OK)
   } catch (error) {
-    const reasons = { ENOENT: 'there is no such file', EACCES: 'permission to read it is missing' }
+    const reasons = { ENOENT: 'no such file', EACCES: 'permission denied' }
     throw new InputError(`can't read ${path}: ${reasons[error.code] ?? error.message}`)
   }
-  if (stats.isDirectory()) throw new InputError(`${path} is a directory; a file is needed`)
+  if (stats.isDirectory()) throw new InputError(`${path} is a directory, not a file`)
   if (!stats.isFile()) throw new InputError(`${path} is not a regular file, so it can't be mapped`)
   if (stats.size === 0) throw new InputError(`${path} is empty`)
-  if (stats.size < 4)
-    throw new InputError(`${path} has ${stats.size} of the 4 bytes that one float32 takes`)
+  if (stats.size < 4) throw new InputError(`${path} has ${stats.size} bytes, but a float32 takes 4`)
   return stats.size
 }
 
-/** Where the file of this size is, or will be: 1GiB.f32, 1536MiB.f32, 4097B.f32. */
+/** Returns the path of the generated file of this size: 1GiB.f32, 1536MiB.f32, 4097B.f32. */
 export function generatedPath(byteLength) {
   const [unit, bytes] = Object.entries({ GiB: 1024 ** 3, MiB: 1024 ** 2, KiB: 1024, B: 1 }).find(
     ([, bytes]) => byteLength % bytes === 0
@@ -36,19 +35,19 @@ export function generatedPath(byteLength) {
   return fileURLToPath(new URL(`data/${byteLength / bytes}${unit}.f32`, import.meta.url))
 }
 
-/** Whether the file was made by an earlier run. */
+/** Whether an earlier run made the file. */
 export function isGenerated(byteLength) {
   return statSync(generatedPath(byteLength), { throwIfNoEntry: false })?.size === byteLength
 }
 
-/** Makes the file: the same bytes on every machine. It gets its name when it is complete. */
+/** Makes the file, with the same bytes on every machine. It gets its name once it is complete. */
 export async function generate(byteLength, onProgress, signal) {
   const path = generatedPath(byteLength)
   mkdirSync(dirname(path), { recursive: true })
   const { bavail, bsize } = statfsSync(dirname(path))
   if (bavail * bsize < byteLength) {
     throw new InputError(
-      `${dirname(path)} has no room for ${formatBytes(byteLength)}; give --size, or a FILE of your own`
+      `${dirname(path)} has no room for ${formatBytes(byteLength)}; pass a smaller --size, or your own FILE`
     )
   }
 
@@ -76,7 +75,7 @@ export async function generate(byteLength, onProgress, signal) {
   }
 }
 
-/** Reads the file once into the page cache, so that no way has to wait for the disk. */
+/** Reads the file into the page cache, so that no way waits for the disk. */
 export async function warmUp(path, byteLength, onProgress, signal) {
   const file = await open(path)
   try {
@@ -84,7 +83,7 @@ export async function warmUp(path, byteLength, onProgress, signal) {
     for (let done = 0; done < byteLength;) {
       signal.throwIfAborted()
       const { bytesRead } = await file.read(buffer, 0, Math.min(stepBytes, byteLength - done), done)
-      if (bytesRead === 0) throw new InputError(`${path} got shorter while it was read`)
+      if (bytesRead === 0) throw new InputError(`${path} became shorter while it was read`)
       done += bytesRead
       onProgress('reading', bytesRead)
     }
@@ -94,9 +93,8 @@ export async function warmUp(path, byteLength, onProgress, signal) {
 }
 
 /**
- * Gives a function that fills an array with the next pseudo-random values. Each is the sum of four
- * uniform 16-bit numbers, which is near enough to a normal distribution, and far faster to make.
- * Some are missing: NaN.
+ * Returns a function that fills an array with pseudo-random values. Each is the sum of four uniform
+ * 16-bit numbers, which approximates a normal distribution but is much faster. Some are NaN.
  */
 function normalValues({ mean, deviation, missingEvery }) {
   const sumMean = 4 * (65535 / 2)

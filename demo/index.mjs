@@ -1,13 +1,12 @@
-// The same Wasm program over the same file: with the bytes copied in, with the file read in, and
-// with the file mapped.
+// Runs a Wasm program over a file that is copied, read and mapped into its memory, and compares.
 //
-//   arguments.mjs                         the command line, and what the machine allows of it
+//   arguments.mjs                         the command line, and what the machine allows
 //   dataset.mjs                           the file
 //   stats.wat, program.mjs                the Wasm program
-//   ways.mjs                              copied in, read in and mapped
+//   ways.mjs                              copying, reading and mapping
 //   seats.mjs                             modules in this thread and in workers
-//   measure.mjs, measured.mjs             a fresh process for each measurement, and what it does
-//   report.mjs, units.mjs, progress.mjs   what is shown
+//   measure.mjs, measured.mjs             a new process for each measurement, and its side of it
+//   report.mjs, units.mjs, progress.mjs   output
 import { relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { help, makePlan, readArguments } from './arguments.mjs'
@@ -38,11 +37,11 @@ const defaultSize = 1024 ** 3
 
 const interrupted = new AbortController()
 for (const [name, number] of Object.entries({ SIGHUP: 1, SIGINT: 2, SIGTERM: 15 })) {
-  // Only once: a second Ctrl-C ends the process as usual.
+  // Once only: a second Ctrl-C ends the process as usual.
   process.once(name, () => interrupted.abort(128 + number))
 }
 
-// `| head` has seen enough.
+// The reader of a pipe, such as `head`, may stop early.
 process.stdout.on('error', error => process.exit(error.code === 'EPIPE' ? 0 : 1))
 
 try {
@@ -56,14 +55,14 @@ try {
   }
 }
 
-/** Gives the exit code. */
+/** Returns the exit code. */
 async function main(args, signal) {
   const options = readArguments(args)
   if (options.help) {
     process.stdout.write(help)
     return 0
   }
-  // Loaded here, so that an addon that is missing is reported as any other error.
+  // Imported here, so that a missing addon is reported like any other error.
   const { limits } = await import('wasm-hostmap')
   const colors = process.stdout.isTTY === true && process.stdout.hasColors()
   const paint = makePaint(colors)
@@ -120,9 +119,7 @@ async function main(args, signal) {
   print(drawTable(places, paint))
   print(
     paint.dim(
-      wrap(
-        'Total: start and first scan. Memory: PSS in the end. Ratios above 1 are in favour of mapping.'
-      )
+      wrap('Total: start and first scan. Memory: PSS at the end. Ratios above 1 favor mapping.')
     )
   )
   print('')
@@ -135,14 +132,16 @@ async function main(args, signal) {
   print(places[0].mapped.drawing)
   print('')
   if (!reports.every(other => Buffer.compare(other, reports[0]) === 0)) {
-    print(wrap('The results differ. Was the file changed meanwhile? If not, please report it.'))
+    print(
+      wrap('The results differ. Did the file change in the meantime? If not, please report this.')
+    )
     return 1
   }
   for (const place of places) print(wrap(closingWords(place)))
   return 0
 }
 
-/** Makes a file, or takes the one that an earlier run made. */
+/** Makes a file, or reuses the one that an earlier run made. */
 async function provideFile(byteLength, signal) {
   const path = generatedPath(byteLength)
   if (!isGenerated(byteLength)) {

@@ -1,17 +1,14 @@
-// Measures one way in a process of its own (measured.mjs is the child's side).
+// Measures one way in a new process, which runs measured.mjs.
 import { fork } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 
-/**
- * How often each module scans the file: what comes after the first time is what a program does all
- * day.
- */
+/** How often each module scans the file. Later scans show the steady state. */
 export const SCANS = 3
 
 const childPath = fileURLToPath(new URL('measured.mjs', import.meta.url))
 
 /**
- * Resolves when the child has ended, so that the next measurement finds all of its memory free.
+ * Resolves once the child has ended, so that its memory is free for the next measurement.
  *
  * @param {{ wayName: 'copied' | 'read' | 'mapped', where: 'process' | 'workers', modules: number,
  *   path: string, byteLength: number, binary: Uint8Array, colors: boolean }} task
@@ -36,7 +33,7 @@ export function measure(task, onProgress, signal) {
   })
 }
 
-/** How many bytes a task reads, copies and scans in all, for the progress bar. */
+/** How many bytes a task reads, copies and scans in total, for the progress bar. */
 export function workOf({ wayName, modules, byteLength }) {
   const scanned = byteLength * modules * SCANS
   if (wayName === 'mapped') return scanned
@@ -45,8 +42,8 @@ export function workOf({ wayName, modules, byteLength }) {
 
 function describeEnd(code, killSignal) {
   const guesses = {
-    SIGKILL: ': was memory short?',
-    SIGBUS: ': was the file made shorter meanwhile?'
+    SIGKILL: ': did memory run out?',
+    SIGBUS: ': did the file become shorter?'
   }
   return `the measuring process ended with ${killSignal ?? `code ${code}`}${guesses[killSignal] ?? ''}`
 }

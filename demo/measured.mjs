@@ -1,9 +1,9 @@
-// The child's side of measure.mjs: a fresh process that measures one way once, so that no memory of
-// another way is left in it.
+// The child of measure.mjs: a new process that measures one way once, without memory left over from
+// another way.
 import { readFileSync } from 'node:fs'
 import { SCANS } from './measure.mjs'
 
-// The demo has the result, or was ended: don't stay behind.
+// The demo has the result, or has ended: exit too.
 process.on('disconnect', () => process.exit())
 
 process.once('message', async task => {
@@ -15,14 +15,14 @@ process.once('message', async task => {
 })
 
 async function measure({ wayName, where, modules, path, byteLength, binary, colors }) {
-  // Imported here, so that an addon that can't be loaded is reported as any other error.
+  // Imported here, so that an addon that can't be loaded is reported like any other error.
   const [{ ways }, { SeatHere, SeatInWorker }] = await Promise.all([
     import('./ways.mjs'),
     import('./seats.mjs')
   ])
   const onProgress = (stage, bytes) => process.send({ progress: { stage, bytes } })
 
-  // Compiling takes the same time in both ways: it's over before the clock starts.
+  // Compiling takes the same time in all ways, so it is not measured.
   const program = new WebAssembly.Module(binary)
   const seats = []
   while (seats.length < modules) {
@@ -45,8 +45,7 @@ async function measure({ wayName, where, modules, path, byteLength, binary, colo
     reports = await Promise.all(seats.map(seat => seat.scan()))
     scansMs.push(performance.now() - scanStart)
   }
-  // `data` and all seats are still used below, so nothing that counts here could have been
-  // collected.
+  // `data` and all seats are used below, so nothing that counts here was collected.
   const memoryWhenScanned = residentMemory()
 
   return {
@@ -61,7 +60,7 @@ async function measure({ wayName, where, modules, path, byteLength, binary, colo
   }
 }
 
-/** What the process holds in memory now, by the kernel's own account. */
+/** The process's resident memory, according to the kernel. */
 function residentMemory() {
   const rollup = readFileSync('/proc/self/smaps_rollup', 'utf8')
   const bytes = name => 1024 * Number(new RegExp(`^${name}: +(\\d+) kB$`, 'm').exec(rollup)[1])

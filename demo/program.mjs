@@ -1,4 +1,4 @@
-// The Wasm program of stats.wat: how it is built, and what its report says.
+// Builds the Wasm program of stats.wat and reads its report.
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import wabtModule from 'wabt'
@@ -9,7 +9,7 @@ export const programPath = fileURLToPath(new URL('stats.wat', import.meta.url))
 
 const reportByteLength = 320
 
-/** Assembles stats.wat; gives the Wasm binary. */
+/** Assembles stats.wat and returns the Wasm binary. */
 export async function assemble() {
   const wabt = await wabtModule()
   const module = wabt.parseWat('stats.wat', readFileSync(programPath, 'utf8'), {
@@ -21,14 +21,14 @@ export async function assemble() {
   return buffer
 }
 
-/** Gives `scan(pointer, byteLength)`, which returns a copy of the report's bytes. */
+/** Returns `scan(pointer, byteLength)`, which returns a copy of the report's bytes. */
 export function instantiate(program, memory) {
   const { exports } = new WebAssembly.Instance(program, { host: { memory } })
   return (pointer, byteLength) =>
     new Uint8Array(memory.buffer, exports.scan(pointer, byteLength), reportByteLength).slice()
 }
 
-/** Reads a report; the offsets are those at the top of stats.wat. */
+/** Reads a report. The offsets are documented at the top of stats.wat. */
 export function readReport(bytes) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   const u32 = offset => view.getUint32(offset, true)

@@ -1,9 +1,9 @@
-// Progress on stderr: a bar in a terminal, otherwise one plain line for each task.
+// Progress on stderr: a bar on a terminal, otherwise one plain line per task.
 import cliProgress from 'cli-progress'
 
 /**
- * Shows a task's progress while `work(onProgress)` runs. onProgress takes the name of the stage and
- * the bytes that were done since the last call.
+ * Shows a task's progress while `work(onProgress)` runs. onProgress takes the name of the step and
+ * the bytes done since the last call.
  */
 export async function withProgress(title, totalBytes, work) {
   if (!process.stderr.isTTY) {
@@ -19,7 +19,7 @@ export async function withProgress(title, totalBytes, work) {
     hideCursor: true,
     clearOnComplete: true,
     linewrap: false,
-    // The demo has a handler of its own for Ctrl-C.
+    // The demo has its own handler for Ctrl-C.
     gracefulExit: false
   })
   bar.start(totalBytes, 0, { title, stage: '' })

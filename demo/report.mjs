@@ -1,9 +1,9 @@
-// What the demo prints: everything fits into 80 columns, with and without colour.
+// The demo's output. Everything fits into 80 columns, with and without color.
 import { inspect } from 'node:util'
 import Table from 'cli-table3'
 import { formatBytes, formatCount, formatDuration, formatFactor, formatValue } from './units.mjs'
 
-/** Gives functions that paint text for a terminal, or leave it as it is. */
+/** Returns functions that color text for a terminal, or return it unchanged. */
 export function makePaint(colors) {
   const paint = style => text => {
     const [on, off] = inspect.colors[style]
@@ -18,11 +18,13 @@ export function makePaint(colors) {
   }
 }
 
-/** What the ways do, and who needs this. */
+/** Explains the ways, and what mapping is for. */
 export const openingWords =
-  "Copied in: the host reads the file, and copies it into each module's memory. Read in: it reads the file straight into each. " +
-  "Mapped: each memory shows the file's own pages, and no byte is copied.\n" +
-  'It is for large data that several modules, threads or runs share, that a module looks at in part, or that must be there at once.'
+  "Copied in: the host reads the file and copies it into each module's memory. " +
+  'Read in: the host reads the file directly into each memory. ' +
+  "Mapped: each memory shows the file's own pages, without a copy.\n" +
+  'Map large data that several modules, threads or runs share, that a module reads in part, ' +
+  'or that must be available immediately.'
 
 const COLUMNS = [
   ['modules can\nstart after', way => way.readyMs, formatDuration],
@@ -36,7 +38,7 @@ const COLUMNS = [
 const NOISE = 1.05
 
 /**
- * One block of rows for each place where modules ran: the three ways, and how many times as much
+ * Draws one block of rows per place where modules ran: the three ways, and how many times as much
  * the other two take.
  *
  * @param {{ title: string, copied: object, read: object, mapped: object }[]} places The results of
@@ -67,7 +69,7 @@ function paintRatio(ratio, paint) {
   return ratio >= NOISE ? paint.green(text) : ratio <= 1 / NOISE ? paint.red(text) : text
 }
 
-/** The statistics in a line or two. */
+/** Prints the statistics in one or two lines. */
 export function drawStatistics(report) {
   const { finite, nans, infinities, min, max, mean, deviation } = report
   const counts = [formatCount(finite, 'finite value')]
@@ -79,15 +81,15 @@ export function drawStatistics(report) {
   return wrap(`${counts.join(', ')}\n${named.join(', ')}`, 76)
 }
 
-/** The bins as columns of block characters, with the edges below. */
+/** Draws the bins as columns of block characters, with the edges below. */
 export function drawHistogram({ finite, bins, low, high, below, above }, paint) {
-  if (finite === 0) return 'no finite value, so no histogram'
-  if (low === high) return `every finite value is ${formatValue(low)}, so no histogram`
+  if (finite === 0) return 'No histogram: there are no finite values.'
+  if (low === high) return `No histogram: every finite value is ${formatValue(low)}.`
 
   const rows = 10
   const tops = '▁▂▃▄▅▆▇█'
   const tallest = Math.max(...bins)
-  // In eighths of a row. A bin that has any value at all is seen.
+  // In eighths of a row. A bin with any value is visible.
   const heights = bins.map(count =>
     count === 0 ? 0 : Math.max(1, Math.round((count / tallest) * rows * 8))
   )
@@ -114,26 +116,26 @@ export function drawHistogram({ finite, bins, low, high, below, above }, paint) 
   return lines.join('\n')
 }
 
-/** What was gained and lost beside reading straight in, in plain words. */
+/** Says what mapping gained and lost, compared with reading directly. */
 export function closingWords({ title, read, mapped }) {
   const both = (value, format) => `${format(value(mapped))} mapped, ${format(value(read))} read in`
   const words = [
     `${title}: ready after ${both(way => way.readyMs, formatDuration)};`,
-    `memory in the end: ${both(way => way.memoryWhenScanned.pss, formatBytes)}.`
+    `memory at the end: ${both(way => way.memoryWhenScanned.pss, formatBytes)}.`
   ]
   const slower = [
-    ['The first scan', read.firstScanMs, mapped.firstScanMs, ', since it brings the pages in'],
+    ['The first scan', read.firstScanMs, mapped.firstScanMs, ', because it loads the pages'],
     ['Later scans', read.nextScanMs, mapped.nextScanMs, ''],
     ['The total', read.totalMs, mapped.totalMs, '']
   ].filter(([, ms, mappedMs]) => mappedMs > ms * NOISE)
   for (const [what, ms, mappedMs, why] of slower) {
     const verb = what === 'Later scans' ? 'take' : 'takes'
     words.push(
-      `${what} ${verb} longer over mapped pages${why}: ${formatDuration(mappedMs)}, and ${formatDuration(ms)} read in.`
+      `${what} ${verb} longer over mapped pages${why}: ${formatDuration(mappedMs)} instead of ${formatDuration(ms)}.`
     )
   }
   if (slower.length === 0) words.push('No scan is slower.')
-  return `${words.join(' ')} All results are the same, bit for bit.`
+  return `${words.join(' ')} All results are bit-for-bit the same.`
 }
 
 export function indent(text) {

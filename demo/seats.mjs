@@ -1,8 +1,8 @@
-// Where a module runs: in this thread, or in a worker of its own. A seat can
+// A seat is where a module runs: in this thread, or in its own worker.
 //
-//   receive(data)   gets the way's data and makes the module ready to be called
-//   scan()          calls it over all of the bytes; gives the bytes of its report
-//   draw(colors)    a drawing of its memory, where the way has one
+//   receive(data)   takes the way's data and makes the module ready
+//   scan()          runs the module over all bytes and returns the bytes of its report
+//   draw(colors)    returns a drawing of its memory, if the way has one
 import { once } from 'node:events'
 import { Worker, isMainThread, parentPort, workerData } from 'node:worker_threads'
 import { instantiate } from './program.mjs'
@@ -44,7 +44,7 @@ export class SeatInWorker {
   #worker
   #onProgress
 
-  /** Resolves when the worker runs, so that no measurement waits for a thread to start. */
+  /** Resolves once the worker runs, so that no measurement includes starting a thread. */
   static async start(wayName, program, onProgress) {
     const seat = new SeatInWorker()
     seat.#way = ways[wayName]
@@ -81,7 +81,7 @@ export class SeatInWorker {
   }
 }
 
-// The worker's side: a seat of the first kind, called by messages.
+// The worker's side: a SeatHere, called by messages.
 if (!isMainThread) {
   const { wayName, program } = workerData
   const seat = new SeatHere(wayName, program, (...progress) => parentPort.postMessage({ progress }))

@@ -1,28 +1,27 @@
 ;; Statistics and a histogram of float32 values, in one call over a range of linear memory.
 ;;
-;; The memory is the host's. Its first page belongs to this module (the map is below); the data may
-;; be at any address after it. Nothing outside the first page is written, so the data can be mapped
+;; The host makes the memory. The first page belongs to this module (see below), and the data may be
+;; at any address after it. The module writes only to the first page, so the data can be mapped
 ;; read-only.
 ;;
-;; Three passes, because each needs what the one before it found:
+;; There are three passes, because each needs the result of the one before:
 ;;   1. $summarize  count, minimum, maximum and sum of the finite values   -> mean
 ;;   2. $deviate    sum of the squared distances from the mean             -> standard deviation
 ;;   3. $classify   histogram over mean +- 4 standard deviations, within minimum and maximum
-;; (The one-pass formula for the variance loses its digits where the mean is large against the
+;; (The one-pass formula for the variance loses precision if the mean is large compared with the
 ;; spread.)
 ;;
-;; NaNs and infinities are counted and otherwise left out. Sums are kept in f64.
+;; NaNs and infinities are counted and otherwise ignored. Sums are f64.
 ;;
-;; Every pass takes four values at a time (SIMD) and is called for blocks of 1 MiB: V8 starts a
-;; function in its baseline compiler's code, and the optimized code that it makes meanwhile is only
-;; entered by the next call.
+;; Every pass takes four values at a time (SIMD) and is called for blocks of 1 MiB, because V8
+;; starts a function in baseline code and switches to optimized code only at the next call.
 
 (module
   (import "host" "memory" (memory 1))
 
   ;; The first page:
   ;;
-  ;;     0  report, what the host reads:
+  ;;     0  the report, which the host reads:
   ;;          0  u32  finite values          24  f64  mean
   ;;          4  u32  NaNs                   32  f64  standard deviation (of the population)
   ;;          8  u32  infinities             40  f64  lower edge of the first bin
@@ -30,10 +29,10 @@
   ;;         16  f32  minimum                56  u32  finite values below the first bin
   ;;         20  f32  maximum                60  u32  for each of the 64 bins,
   ;;                                         then 316 those above the last
-  ;;   512  tail: the last one to three values, filled up with NaNs to a whole vector
-  ;;  1024  tally: four u32 for each of below, 64 bins, above, not finite. One for each SIMD lane:
-  ;;        neighbours often fall into the same bin, and an increment would have to wait for the
-  ;;        one before.
+  ;;   512  tail: the last one to three values, padded with NaNs to a whole vector
+  ;;  1024  tally: four u32 for each of below, 64 bins, above, not finite. One per SIMD lane:
+  ;;        neighbors often fall into the same bin, and an increment would have to wait for the
+  ;;        previous one.
   (global $report i32 (i32.const 0))
   (global $tail i32 (i32.const 512))
   (global $tally i32 (i32.const 1024))
@@ -41,7 +40,7 @@
   (global $bins i32 (i32.const 64))
   (global $blockBytes i32 (i32.const 0x100000))
 
-  ;; What the passes gather, lane by lane.
+  ;; The passes' sums, lane by lane.
   (global $finite (mut v128) (v128.const i32x4 0 0 0 0))
   (global $nans (mut v128) (v128.const i32x4 0 0 0 0))
   (global $min (mut v128) (v128.const f32x4 inf inf inf inf))
@@ -49,18 +48,18 @@
   (global $sum (mut v128) (v128.const f64x2 0 0))
   (global $squares (mut v128) (v128.const f64x2 0 0))
 
-  ;; What one pass finds for the next.
+  ;; Results of one pass for the next.
   (global $mean (mut f64) (f64.const 0))
   (global $low (mut f64) (f64.const 0))
   (global $binsPerUnit (mut f64) (f64.const 0))
 
-  ;; Takes byteLength / 4 values at $pointer; gives the address of the report.
-  ;; byteLength is a multiple of 4. Addresses and lengths are unsigned: a memory may have 4 GiB.
+  ;; Reads byteLength / 4 values at $pointer and returns the address of the report.
+  ;; byteLength is a multiple of 4. Addresses and lengths are unsigned: a memory can have 4 GiB.
   (func (export "scan") (param $pointer i32) (param $byteLength i32) (result i32)
     (local $end i32)
     (local $tailBytes i32)
 
-    ;; end of the whole vectors
+    ;; the end of the whole vectors
     (local.set $end (i32.add (local.get $pointer) (i32.and (local.get $byteLength) (i32.const -16))))
     (local.set $tailBytes (i32.and (local.get $byteLength) (i32.const 12)))
     (v128.store (global.get $tail) (v128.const f32x4 nan nan nan nan))
@@ -75,7 +74,7 @@
     (call $finishHistogram)
     (global.get $report))
 
-  ;; Runs one of the passes over all blocks, and over the tail.
+  ;; Runs one of the passes over all blocks and the tail.
   (type $blockPass (func (param $pointer i32) (param $end i32)))
   (table funcref (elem $summarize $deviate $classify))
   (func $pass (param $which i32) (param $pointer i32) (param $end i32)
@@ -123,7 +122,7 @@
       (local.set $isFinite
         (f32x4.lt (f32x4.abs (local.get $values)) (v128.const f32x4 inf inf inf inf)))
 
-      ;; A comparison gives -1 in each lane where it holds: subtracting counts.
+      ;; A comparison gives -1 in each lane where it is true, so subtracting counts.
       (local.set $finite (i32x4.sub (local.get $finite) (local.get $isFinite)))
       (local.set $nans
         (i32x4.sub (local.get $nans) (f32x4.ne (local.get $values) (local.get $values))))
@@ -158,7 +157,7 @@
     (local $finite i32)
     (local $nans i32)
     (local.set $finite (call $addLanes (global.get $finite)))
-    ;; without the NaNs that fill up the tail
+    ;; minus the NaNs that pad the tail
     (local.set $nans
       (i32.sub
         (call $addLanes (global.get $nans))
@@ -202,7 +201,7 @@
       (local.set $distance23
         (f64x2.sub (f64x2.promote_low_f32x4 (local.get $values)) (local.get $mean)))
 
-      ;; The mean is finite, so a distance is, too, just where the value is.
+      ;; The mean is finite, so a distance is finite exactly if the value is.
       (local.set $squares
         (f64x2.add (local.get $squares)
           (f64x2.add
@@ -241,7 +240,7 @@
     (f64.store offset=40 (global.get $report) (local.get $low))
     (f64.store offset=48 (global.get $report) (local.get $high))
     (global.set $low (local.get $low))
-    ;; 0 puts values that are all equal into the first bin.
+    ;; 0 puts all values into the first bin if they are equal.
     (global.set $binsPerUnit
       (select
         (f64.div (f64.convert_i32_u (global.get $bins)) (f64.sub (local.get $high) (local.get $low)))
@@ -270,8 +269,8 @@
     (loop $next
       (local.set $values (v128.load (local.get $pointer)))
 
-      ;; Slot 0 is for what is below, 1 for the first bin, $above and $notFinite are the last two.
-      ;; With the first bin at 1, truncating sends everything below it to 0 or less.
+      ;; Slot 0 is for values below, 1 for the first bin; $above and $notFinite are the last two.
+      ;; With the first bin at 1, truncation maps everything below it to 0 or less.
       (local.set $slots01
         (i32x4.trunc_sat_f64x2_s_zero
           (f64x2.add
@@ -302,7 +301,7 @@
           (local.get $notFinite)
           (f32x4.lt (f32x4.abs (local.get $values)) (v128.const f32x4 inf inf inf inf))))
 
-      ;; from here on addresses: four u32 for each slot
+      ;; addresses from here on: four u32 per slot
       (local.set $slots
         (i32x4.add (i32x4.shl (local.get $slots) (i32.const 4)) (local.get $tally)))
       (local.set $slot (i32x4.extract_lane 0 (local.get $slots)))
@@ -325,7 +324,7 @@
     (local $slot i32)
     (local $lastBin i32)
     (local $above i32)
-    ;; the lanes of each slot, for below, the bins and above
+    ;; adds up the lanes of each slot: below, the bins and above
     (loop $next
       (i32.store offset=56
         (i32.add (global.get $report) (i32.shl (local.get $slot) (i32.const 2)))
@@ -334,8 +333,8 @@
       (local.set $slot (i32.add (local.get $slot) (i32.const 1)))
       (br_if $next (i32.le_u (local.get $slot) (i32.add (global.get $bins) (i32.const 1)))))
 
-    ;; Where the last bin ends at the maximum, the maximum itself was counted as above: it belongs
-    ;; to the bin.
+    ;; If the last bin ends at the maximum, the maximum was counted as above, but it belongs to the
+    ;; bin.
     (local.set $lastBin (i32.add (global.get $report) (i32.shl (global.get $bins) (i32.const 2))))
     (local.set $above (i32.load offset=60 (local.get $lastBin)))
     (if (f64.ge

@@ -1,4 +1,4 @@
-// Sizes, times and counts, as a person reads them.
+// Formats sizes, times and counts for people.
 
 const binaryUnits = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB']
 
@@ -12,7 +12,7 @@ export function formatBytes(bytes) {
   return unit === 0 ? formatCount(bytes, 'byte') : `${threeDigits(bytes)} ${binaryUnits[unit]}`
 }
 
-/** '64MiB' -> 67108864; NaN for what is no size. */
+/** '64MiB' -> 67108864; NaN for anything else. */
 export function parseBytes(text) {
   const [, number, prefix] = /^(\d+(?:\.\d+)?)\s*(?:([kmgt])(?:i?b)?|b|bytes)?$/i.exec(text) ?? []
   return Math.floor(Number(number) * 1024 ** ' kmgt'.indexOf(prefix?.toLowerCase() ?? ' '))
@@ -24,7 +24,7 @@ export function formatDuration(milliseconds) {
   return `${threeDigits(milliseconds / 1000)} s`
 }
 
-/** How many times as much: '3,120 x', '4.8 x', '0.04 x' */
+/** 3120 -> '3,120 x'; 4.8 -> '4.8 x'; 0.04 -> '0.04 x' */
 export function formatFactor(factor) {
   if (factor < 0.095) return `${factor.toPrecision(1)} x`
   return factor < 9.95 ? `${factor.toFixed(1)} x` : `${Math.round(factor).toLocaleString('en')} x`
@@ -35,7 +35,7 @@ export function formatCount(count, noun) {
   return `${count.toLocaleString('en')} ${noun}${count === 1 ? '' : 's'}`
 }
 
-/** A value of the data: about five significant digits, whatever its size. */
+/** A value of the data, with about five significant digits. */
 export function formatValue(value) {
   const size = Math.abs(value)
   return value === 0 || (size >= 1e-3 && size < 1e6)

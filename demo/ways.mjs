@@ -1,8 +1,9 @@
-// The three ways by which a file's bytes reach a module. Each has the same three steps:
+// The three ways to get a file's bytes into a module's memory. Each has these steps:
 //
-//   open      once in the host. Only what it gives is handed to the modules handle
-//   what is posted to a worker, and what the worker makes of it place     once for each module, in
-//   the thread where it runs: a memory with the bytes at `pointer`
+//   open         in the host, once. Only its result is passed to the modules
+//   toHandle     makes what is posted to a worker
+//   fromHandle   in the worker, makes the data of it
+//   place        for each module, in its thread: returns a memory with the bytes at `pointer`
 import { openSync, readSync, closeSync } from 'node:fs'
 import { inspect } from 'node:util'
 import { GuardedMemory, HostRegion } from 'wasm-hostmap'
@@ -11,16 +12,16 @@ import { WASM_PAGE_BYTES } from './program.mjs'
 // Small enough for several steps a second, large enough to cost nothing.
 const stepBytes = 64 * 1024 * 1024
 
-/** The file is read into the host's memory, and each module gets a copy in its own. */
+/** Reads the file into the host's memory, and copies it into each module's. */
 const copied = {
   open(path, byteLength, onProgress) {
-    // Threads can share it: what is posted to a worker is a reference, not another copy.
+    // Threads share it: posting it to a worker does not copy it.
     const buffer = new SharedArrayBuffer(byteLength)
     const fd = openSync(path, 'r')
     for (let done = 0; done < byteLength;) {
       const wanted = Math.min(stepBytes, byteLength - done)
       const bytesRead = readSync(fd, new Uint8Array(buffer, done, wanted))
-      if (bytesRead === 0) throw new Error(`${path} got shorter while it was read`)
+      if (bytesRead === 0) throw new Error(`${path} became shorter while it was read`)
       done += bytesRead
       onProgress('reading', bytesRead)
     }
@@ -46,10 +47,7 @@ const copied = {
   }
 }
 
-/**
- * Each module's memory is filled from the file, with no copy in between: the best that can be done
- * without mapping.
- */
+/** Reads the file directly into each module's memory: the best way without mapping. */
 const read = {
   open: (path, byteLength) => ({ path, byteLength }),
 
@@ -63,7 +61,7 @@ const read = {
     const fd = openSync(path, 'r')
     for (let done = 0; done < byteLength;) {
       const bytesRead = readSync(fd, target, done, Math.min(stepBytes, byteLength - done), done)
-      if (bytesRead === 0) throw new Error(`${path} got shorter while it was read`)
+      if (bytesRead === 0) throw new Error(`${path} became shorter while it was read`)
       done += bytesRead
       onProgress('reading', bytesRead)
     }
@@ -72,7 +70,7 @@ const read = {
   }
 }
 
-/** The file's own pages are mapped into each module's memory. */
+/** Maps the file's own pages into each module's memory. */
 const mapped = {
   open: (path, byteLength) => HostRegion.open(path, { byteLength }),
 
@@ -85,7 +83,7 @@ const mapped = {
     return {
       memory: guarded.memory,
       pointer: mapping.pointer,
-      // Kept for as long as the module is used, as `mapping` and `region` are.
+      // Kept as long as the module is used.
       mapping,
       draw: colors => inspect(guarded.layout(), { colors })
     }

@@ -147,8 +147,8 @@ static inline hostmap_text hostmap_text_of(const hostmap_source *source, int ski
 }
 
 /*
- * Starts reading records that end at each `delimiter`, such as '\n'. Empty records count. Bytes after
- * the last delimiter are a record too.
+ * Starts reading records that end at each `delimiter`, such as '\n'. Empty records count. Bytes
+ * after the last delimiter are a record too.
  */
 static inline hostmap_text hostmap_lines_of(const hostmap_source *source, char delimiter) {
   hostmap_text text = hostmap_text_of(source, 0);

@@ -33,8 +33,8 @@
 //! }
 //! ```
 //!
-//! What a call returns is borrowed from the iterator, so it can't outlive the next call, which shows
-//! other bytes there:
+//! What a call returns is borrowed from the iterator, so it can't outlive the next call,
+//! which shows other bytes there:
 //!
 //! ```compile_fail,E0499
 //! # use hostmap::{Chunks, Source};

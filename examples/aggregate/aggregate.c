@@ -1,8 +1,8 @@
 /*
  * select district, count(*), sum(watt_hours) from readings group by district
  *
- * The readings come through a window: the host shows them chunk by chunk, and a reading that
- * straddles two chunks is whole all the same.
+ * The readings come through a window: the host shows them chunk by chunk, and readings that
+ * straddle two chunks are whole.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -13,12 +13,12 @@
 
 HOSTMAP_SOURCE(readings);
 
-/* As readings.mjs writes it. */
+/* readings.mjs writes these. */
 typedef struct {
   uint64_t watt_hours;
   uint32_t seconds;
   uint32_t meter;
-  uint32_t district; /* 0: nobody wrote this slot */
+  uint32_t district; /* 0: an empty slot */
   uint32_t status;
 } reading;
 
@@ -26,7 +26,7 @@ _Static_assert(sizeof(reading) == 24, "as readings.mjs writes it");
 
 enum { districts = 256 };
 
-/* The host reads these: see worker.mjs. */
+/* worker.mjs reads these. */
 typedef struct {
   uint64_t count;
   uint64_t watt_hours;
@@ -35,10 +35,10 @@ typedef struct {
 static group groups[districts];
 
 /*
- * Adds a block. False if it has a district that can't be.
+ * Adds a block. Returns false if a reading has an impossible district.
  *
- * A function of its own, called again for each block: V8 puts optimized code in place at calls
- * only, so a loop over all blocks would run in its first, slow code to the end.
+ * This is a separate function, called for each block, because V8 switches to optimized code only at
+ * calls: one loop over all blocks would run in slow baseline code to its end.
  */
 __attribute__((noinline)) static bool add(const reading *reading, size_t count) {
   for (size_t i = 0; i < count; i++) {
@@ -50,7 +50,7 @@ __attribute__((noinline)) static bool add(const reading *reading, size_t count) 
   return true;
 }
 
-/* Gives the groups, by district; NULL if a reading has one that can't be. */
+/* Returns the groups, by district; NULL if a reading has an impossible district. */
 EXPORT(aggregate)
 const group *aggregate(void) {
   hostmap_records records = hostmap_records_of(&readings, sizeof(reading));

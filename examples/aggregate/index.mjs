@@ -1,5 +1,5 @@
-// Group by, sum and count over a log that is far larger than memory. Workers share it: each has a
-// part, and a module that pulls it through a window.
+// Group by, sum and count over a log that is far larger than memory. Each worker gets a part of it
+// and a module that reads that part through a window.
 
 import assert from 'node:assert/strict'
 import { closeSync } from 'node:fs'
@@ -14,10 +14,13 @@ import { calculateGroups, groupInJavaScript, makeLog, RECORD_BYTES } from './rea
 
 const usage = `Usage: node examples/aggregate/index.mjs [--size MIB] [--workers N] [--window KIB] [--check]
 
-Makes a sparse log of meter readings of MIB mebibytes (default 20480), an eighth of them written, and reads all of it:
-readings and watt-hours of each district. N workers (default: one for each processor) have a window of KIB kibibytes
-(default 65536) each. The result is compared with what arithmetic gives. With --check, plain JavaScript reads the log,
-too. The log is removed.`
+Makes a sparse log of meter readings, reads all of it, and prints the readings and watt-hours
+of each district. Compares the result with arithmetic, and removes the log.
+
+  --size MIB      size of the log; an eighth of it has data (default: 20480)
+  --workers N     worker threads (default: one per processor)
+  --window KIB    window of each worker (default: 65536)
+  --check         also reads the log in plain JavaScript`
 
 async function main() {
   const { values } = cli.parseCommandLine(usage, {
@@ -34,21 +37,21 @@ async function main() {
   const region = await openOnce(`readings-${sizeMiB}.bin`, makeLog(slots), HostRegion.open)
   try {
     const begin = performance.now()
-    // No reading is in two parts.
+    // No reading straddles two parts.
     const parts = region.split(workers, { align: RECORD_BYTES })
     const groups = await groupInWorkers(region, parts, windowBytes)
     const seconds = (performance.now() - begin) / 1000
     const peakBytes = process.resourceUsage().maxRSS * 1024
 
-    assert.deepEqual(groups, calculateGroups(slots), 'arithmetic gives other groups')
+    assert.deepEqual(groups, calculateGroups(slots), 'the groups differ from arithmetic')
     printGroups(groups)
     console.log(`
-${cli.formatCount(slots)} slots, ${cli.formatBytes(region.byteLength)}, in ${seconds.toFixed(1)} s. Windows of ${cli.formatBytes(windowBytes)}: ${parts.length}.
-${(slots / seconds / 1e6).toFixed(1)} million slots/s, ${(region.byteLength / seconds / 1e9).toFixed(2)} GB/s. Resident memory: at most ${cli.formatBytes(peakBytes)}.
-Arithmetic gives the same groups.`)
+${cli.formatCount(slots)} slots, ${cli.formatBytes(region.byteLength)}, in ${seconds.toFixed(1)} s. ${parts.length} windows of ${cli.formatBytes(windowBytes)}.
+${(slots / seconds / 1e6).toFixed(1)} million slots/s, ${(region.byteLength / seconds / 1e9).toFixed(2)} GB/s. Peak resident memory: ${cli.formatBytes(peakBytes)}.
+The groups match arithmetic.`)
     if (values.check) {
       checkInJavaScript(region, slots, groups)
-      console.log('Plain JavaScript came to the same.')
+      console.log('The groups match plain JavaScript.')
     }
   } finally {
     region.close()
@@ -81,7 +84,7 @@ async function groupInWorkers(region, parts, windowBytes) {
     )
   } finally {
     progress.stop()
-    // Where one failed, the others have nothing left to do.
+    // If one failed, stop the others.
     await Promise.all(workers.map(worker => worker.terminate()))
   }
 }
@@ -114,7 +117,7 @@ function checkInJavaScript(region, slots, groups) {
   const fd = region.duplicateFd()
   try {
     const expected = groupInJavaScript(fd, slots, progress.update)
-    assert.deepEqual(groups, expected, 'plain JavaScript came to other groups')
+    assert.deepEqual(groups, expected, 'the groups differ from plain JavaScript')
   } finally {
     closeSync(fd)
     progress.stop()

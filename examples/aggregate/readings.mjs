@@ -1,9 +1,7 @@
-// The log of electricity meters that the example reads. It is a row of segments, each filled from
-// its front by the program that took it: the rest of a segment is a hole of the file, whose slots
-// read as zeros.
+// The log of electricity meters that the example reads: segments, each filled from its start. The
+// remainder of a segment is a hole in the file, and its slots read as zeros.
 //
-// A reading follows from the number of its slot, so the result of all of them can be calculated
-// without reading one.
+// Each reading follows from its slot number, so the expected result can be calculated.
 
 import { readSync } from 'node:fs'
 import { open } from 'node:fs/promises'
@@ -17,13 +15,13 @@ const FILLED_SLOTS = 2 ** 15
 const districtOf = slot => 1 + (slot % DISTRICTS)
 const wattHoursOf = slot => 5 * slot + 1
 
-/** The slots that are written, segment by segment: `[from, to)`. */
+/** The slots with data, segment by segment: `[from, to)`. */
 function* filledRanges(slots) {
   for (let from = 0; from < slots; from += SEGMENT_SLOTS)
     yield [from, Math.min(from + FILLED_SLOTS, slots)]
 }
 
-/** Writes a log of so many slots: for `dataset`. */
+/** Returns a function for `dataset` that writes a log with this many slots. */
 export function makeLog(slots) {
   return async (path, onProgress) => {
     const words = new Uint32Array((FILLED_SLOTS * RECORD_BYTES) / 4)
@@ -56,7 +54,7 @@ export function makeLog(slots) {
 
 const noGroups = () => Array.from({ length: GROUP_COUNT }, () => ({ count: 0n, wattHours: 0n }))
 
-/** The groups by arithmetic: in each segment, a district's readings are 5 * 250 Wh apart. */
+/** The expected groups. In each segment, a district's readings are 5 * 250 Wh apart. */
 export function calculateGroups(slots) {
   const groups = noGroups()
   let written = 0
@@ -74,7 +72,7 @@ export function calculateGroups(slots) {
   return groups
 }
 
-/** The groups by reading all of the file in plain JavaScript. */
+/** The groups according to plain JavaScript, which reads the whole file. */
 export function groupInJavaScript(fd, slots, onProgress) {
   const groups = noGroups()
   const bytes = Buffer.alloc(RECORD_BYTES * 2 ** 16)
@@ -82,7 +80,7 @@ export function groupInJavaScript(fd, slots, onProgress) {
     const wanted = Math.min(bytes.length, (slots - slot) * RECORD_BYTES)
     for (let done = 0; done < wanted;) {
       const read = readSync(fd, bytes, done, wanted - done, slot * RECORD_BYTES + done)
-      if (read === 0) throw new Error('the file got shorter')
+      if (read === 0) throw new Error('the file became shorter')
       done += read
     }
     for (let record = 0; record < wanted; record += RECORD_BYTES) {

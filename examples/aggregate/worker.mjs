@@ -1,4 +1,4 @@
-// Groups the readings of one part of a region, in a module with a window of its own.
+// Groups the readings of one part of a region, in a module with its own window.
 
 import { readFile } from 'node:fs/promises'
 import { parentPort, workerData } from 'node:worker_threads'
@@ -8,7 +8,7 @@ import { GROUP_COUNT } from './readings.mjs'
 const { token, windowBytes, part } = workerData
 const { memory, source } = openSource()
 
-// The module calls these. It is done with all that was shown when it asks for more.
+// The module calls these. When it asks for more, it is done with what was shown.
 const readings = {
   ...source.imports,
   next(keep) {
@@ -19,17 +19,17 @@ const readings = {
 const wasm = await readFile(new URL('aggregate.wasm', import.meta.url))
 const { instance } = await WebAssembly.instantiate(wasm, { env: { memory }, readings })
 const groups = instance.exports.aggregate() >>> 0
-if (groups === 0) throw new Error('the file has a district that can not be')
+if (groups === 0) throw new Error('the file has an impossible district')
 parentPort.postMessage({ groups: readGroups(groups) })
 
-/** A memory of one Wasm page, as much as the module asks for, and a window past its end. */
+/** Makes a memory of one Wasm page, which is what the module needs, and a window past its end. */
 function openSource() {
   const guarded = new GuardedMemory({ initial: 1 })
   const window = guarded.window({ byteLength: windowBytes })
   return { memory: guarded.memory, source: window.source(HostRegion.receive(token), part) }
 }
 
-/** The groups of the module: see aggregate.c. */
+/** Reads the module's groups: see aggregate.c. */
 function readGroups(address) {
   const words = new BigUint64Array(memory.buffer, address, GROUP_COUNT * 2)
   return Array.from({ length: GROUP_COUNT }, (_, i) => ({

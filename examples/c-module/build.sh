@@ -1,11 +1,11 @@
 #!/bin/sh
 # Builds words.wasm from words.c.
 #
-#   examples/c-module/build.sh           builds words.wasm examples/c-module/build.sh --check
-#   builds it elsewhere and compares it with the words.wasm that is here
+#   examples/c-module/build.sh            builds words.wasm here
+#   examples/c-module/build.sh --check    builds it elsewhere and compares it with words.wasm
 set -eu
 
-# A reactor has no main: its exports are called after _initialize. The stack would be 16 MiB without
-# a size.
+# A reactor has no main: the host calls _initialize, then its exports. The default stack is 16
+# MiB.
 exec "$(dirname "$0")/../support/build.sh" c-module words "${1-}" \
   -target wasm32-wasi -mexec-model=reactor -Os -Wl,--export=malloc -Wl,--export=free -Wl,-z,stack-size=131072

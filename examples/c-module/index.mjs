@@ -1,6 +1,5 @@
-// A C program, compiled to wasm32-wasi with a malloc of its own, counts the words of a text file
-// that it never loads: the file's pages are mapped into its linear memory, past the end or in a
-// block of that malloc.
+// A C program with its own malloc (wasm32-wasi) counts the words of a text file without loading it:
+// the file's pages are mapped into its memory, past the end or in a block from that malloc.
 
 import assert from 'node:assert/strict'
 import { closeSync, readSync } from 'node:fs'
@@ -15,11 +14,12 @@ import { makeText } from '../support/text.mjs'
 
 const usage = `Usage: node examples/c-module/index.mjs [FILE] [--size MIB]
 
-Counts the words of FILE, which is smaller than 2 GiB, or of a text of MIB mebibytes (default 64) that is made on the first run.`
+Counts the words of FILE (smaller than 2 GiB), or of a text that is made on the first run.
 
-// Next to memories as large as these, V8's fast calls into node:wasi may collect garbage where V8
-// does not allow it, and the process dies (nodejs/node#46777). Without them a program's calls of
-// WASI take the ordinary way.
+  --size MIB    size of that text (default: 64)`
+
+// With memories this large, V8's fast calls into node:wasi may collect garbage where V8 does not
+// allow it, which ends the process (nodejs/node#46777). This flag disables fast calls.
 setFlagsFromString('--no-turbo-fast-api-calls')
 
 async function main() {
@@ -34,11 +34,11 @@ async function main() {
 
   const region = HostRegion.open(path)
   try {
-    // The copy needs a block of malloc, whose large blocks are powers of two, in a memory of 4 GiB
-    // at most.
+    // The copy needs a block from malloc, whose large blocks are powers of two, in a memory of at
+    // most 4 GiB.
     if (region.byteLength > 2047 * cli.MiB) {
       throw new cli.UsageError(
-        `takes a FILE smaller than 2 GiB, and ${path} has ${cli.formatBytes(region.byteLength)}`
+        `takes a FILE smaller than 2 GiB; ${path} has ${cli.formatBytes(region.byteLength)}`
       )
     }
     const module = await WebAssembly.compile(await readFile(new URL('words.wasm', import.meta.url)))
@@ -57,8 +57,8 @@ async function start(module) {
   return instance.exports
 }
 
-// Three ways to bring the text to the program. Each gives the address where it stands, and a
-// function that undoes it.
+// Three ways to give the program the text. Each returns the text's address, and a function that
+// undoes it.
 
 function copyIn(program, region) {
   const address = program.malloc(region.byteLength) >>> 0
@@ -70,7 +70,7 @@ function copyIn(program, region) {
   const fd = region.duplicateFd()
   for (let done = 0; done < block.length;) {
     const read = readSync(fd, block, done, Math.min(block.length - done, 2 ** 30), done)
-    if (read === 0) throw new cli.UsageError('the file got shorter while it was read')
+    if (read === 0) throw new cli.UsageError('the file became shorter while it was read')
     done += read
   }
   closeSync(fd)
@@ -121,7 +121,7 @@ async function compareWays(module, region) {
       if (!program.tally_print(tally, 5)) throw new cli.UsageError('malloc has no more memory')
     }
     first ??= counted
-    assert.deepEqual(counted, first, `${name}: other words were counted`)
+    assert.deepEqual(counted, first, `${name}: the counts differ`)
 
     table.push([
       name,
@@ -134,13 +134,10 @@ async function compareWays(module, region) {
     program.tally_free(tally)
     text.release()
   }
-  console.log(`\nOne program, one text, three ways to it:\n${table}`)
+  console.log(`\nOne program, one text, three ways to read it:\n${table}`)
 }
 
-/**
- * Counts the words at the text's start, so that V8 has optimized the program before its time is
- * taken.
- */
+/** Counts the text's first words, so that V8 optimizes the program before it is timed. */
 async function warmUp(module, region) {
   const program = await start(module)
   const byteLength = Math.min(region.byteLength, 4 * cli.MiB)
@@ -156,9 +153,8 @@ function countWords(program, address, byteLength) {
 }
 
 /**
- * malloc takes more memory from memory.grow when it needs some, and never looks at pages that it
- * did not ask for. So a mapping past the end and the allocator live side by side, whichever came
- * first.
+ * malloc gets more memory from memory.grow and never touches pages that it did not ask for. So a
+ * mapping past the end and the allocator coexist, whichever came first.
  */
 async function showMallocNextToMapping(module, region) {
   const program = await start(module)
@@ -185,8 +181,8 @@ async function showMallocNextToMapping(module, region) {
   assert(mapped.equals(Buffer.from(region.view())), 'the mapping does not show the file')
 
   console.log(`
-malloc gave ${before} blocks before the mapping and ${blocks.count - before} after it, ${beyond} of them in memory that it grew past the mapping.
-None is in the mapping, each kept what was written to it, and the mapping shows the file:`)
+malloc returned ${before} blocks before the mapping and ${blocks.count - before} after it, ${beyond} of them past the mapping.
+No block overlaps the mapping, every block kept its bytes, and the mapping shows the file:`)
   console.log(guarded.layout())
 
   program.tally_free(tally)
@@ -194,16 +190,14 @@ None is in the mapping, each kept what was written to it, and the mapping shows 
   blocks.check()
   const byteLength = guarded.byteLength
   const again = guarded.map(region)
-  assert.equal(again.address, mapping.address, 'the space of the first mapping was not used again')
+  assert.equal(again.address, mapping.address, 'the space of the first mapping was not reused')
   assert.equal(guarded.byteLength, byteLength, 'the memory grew')
   again.unmap()
   blocks.freeAll()
   console.log('\nUnmapped and mapped again: the same address, and the memory did not grow.')
 }
 
-/**
- * Blocks of malloc, each filled with a byte of its own, which tells of a write to the wrong one.
- */
+/** Blocks from malloc, each filled with its own byte, which reveals writes to the wrong one. */
 class MarkedBlocks {
   #program
   #blocks = []
@@ -216,7 +210,7 @@ class MarkedBlocks {
     return this.#blocks.length
   }
 
-  /** Small blocks, which share pages, and a few for which malloc has to grow the memory. */
+  /** Allocates small blocks, which share pages, and a few for which malloc must grow the memory. */
   allocateMany() {
     for (let size = 24; size < 64 * 1024; size = Math.ceil(size * 1.3)) this.#allocate(size)
     for (let i = 0; i < 3; i++) this.#allocate(cli.MiB)

@@ -1,7 +1,7 @@
 /*
- * Counts the words of a text that is anywhere in linear memory: in a block of malloc, or in pages
- * that the host mapped. The text is only read. The table of words grows with malloc and free, and
- * its keys point into the text, so the text has to stay where it is for as long as the tally lives.
+ * Counts the words of a text anywhere in linear memory: in a block from malloc, or in pages that
+ * the host mapped. Only reads the text. The table of words grows with malloc and free, and its keys
+ * point into the text, which must stay in place as long as the tally exists.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -45,7 +45,7 @@ static bool same_word(const word *slot, const unsigned char *text, uint32_t leng
   return true;
 }
 
-/* The slot that holds this word, or the free one where it belongs. */
+/* The slot of this word, or the free one where it belongs. */
 static word *find(const tally *t, const unsigned char *text, uint32_t length, uint32_t hash) {
   uint32_t mask = t->capacity - 1;
   uint32_t i = hash & mask;
@@ -93,7 +93,7 @@ void tally_free(tally *t) {
   free(t);
 }
 
-/* NULL when malloc has no more memory. */
+/* Returns NULL if malloc has no more memory. */
 EXPORT(tally_words)
 tally *tally_words(const unsigned char *text, size_t length) {
   tally *t = malloc(sizeof *t);
@@ -127,8 +127,7 @@ uint32_t tally_distinct(const tally *t) {
 }
 
 /*
- * Depends on the words and their counts alone, not on where the text is or how the table is laid
- * out.
+ * Depends only on the words and their counts, not on the text's address or the table's order.
  */
 EXPORT(tally_digest)
 uint64_t tally_digest(const tally *t) {
@@ -152,7 +151,7 @@ static int by_count_then_text(const void *left, const void *right) {
   return a->length == b->length ? 0 : a->length < b->length ? -1 : 1;
 }
 
-/* Prints the most frequent words to stdout. False when malloc has no more memory. */
+/* Prints the most frequent words to stdout. Returns false if malloc has no more memory. */
 EXPORT(tally_print)
 bool tally_print(const tally *t, uint32_t most) {
   const word **words = malloc((size_t)t->distinct * sizeof *words);

@@ -1,5 +1,5 @@
-// A hash join of two files in one module: the customers come through one window, the orders through
-// another, and only the hash table takes memory of the module's.
+// A hash join of two files in one module: customers come through one window, orders through
+// another, and only the hash table uses the module's memory.
 
 import assert from 'node:assert/strict'
 import { closeSync } from 'node:fs'
@@ -21,10 +21,14 @@ const MOST_TO_CHECK = 2 ** 23
 
 const usage = `Usage: node examples/hash-join/index.mjs [--size MIB] [--table CUSTOMERS] [--window KIB] [--check]
 
-Makes orders of MIB mebibytes (default 5120) and their customers, and joins them: orders and turnover of each country. The
-hash table has room for so many CUSTOMERS (default 4194304); where there are more, the orders are read again for the next
-ones. The two windows have KIB kibibytes (default 65536) each. The result is compared with what arithmetic gives. With
---check, plain JavaScript joins them, too. The files are removed.`
+Makes orders and customers, joins them, and prints the orders and turnover of each country.
+Compares the result with arithmetic, and removes the files.
+
+  --size MIB           size of the orders (default: 5120)
+  --table CUSTOMERS    room in the hash table (default: 4194304). If there are more
+                       customers, the orders are read again for the next ones
+  --window KIB         size of each of the two windows (default: 65536)
+  --check              also joins them in plain JavaScript`
 
 async function main() {
   const { values } = cli.parseCommandLine(usage, {
@@ -39,7 +43,7 @@ async function main() {
   const tables = tablesOf(sizeMiB * cli.MiB)
   if (values.check && tables.customers > MOST_TO_CHECK) {
     throw new cli.UsageError(
-      `--check puts all customers into a Map, which is too much for ${cli.formatCount(tables.customers)}: take a smaller --size`
+      `--check needs a Map of all ${cli.formatCount(tables.customers)} customers, which is too large: use a smaller --size`
     )
   }
 
@@ -59,15 +63,15 @@ async function main() {
     const peakBytes = process.resourceUsage().maxRSS * 1024
 
     assert.equal(passes, Math.ceil(tables.customers / tableCustomers))
-    assert.deepEqual(groups, calculateGroups(tables), 'arithmetic gives other groups')
+    assert.deepEqual(groups, calculateGroups(tables), 'the groups differ from arithmetic')
     printGroups(groups, tables)
     console.log(`
 ${cli.formatCount(tables.orders)} orders, ${cli.formatBytes(orders.byteLength)}, and ${cli.formatCount(tables.customers)} customers, ${cli.formatBytes(customers.byteLength)}, in ${seconds.toFixed(1)} s through 2 windows of ${cli.formatBytes(windowBytes)}.
-Passes over the orders: ${passes}. ${((passes * tables.orders) / seconds / 1e6).toFixed(1)} million orders/s. Resident memory: at most ${cli.formatBytes(peakBytes)}.
-Arithmetic gives the same groups.`)
+Passes over the orders: ${passes}. ${((passes * tables.orders) / seconds / 1e6).toFixed(1)} million orders/s. Peak resident memory: ${cli.formatBytes(peakBytes)}.
+The groups match arithmetic.`)
     if (values.check) {
       checkInJavaScript(customers, orders, tables, groups)
-      console.log('Plain JavaScript came to the same.')
+      console.log('The groups match plain JavaScript.')
     }
   } finally {
     customers.close()
@@ -75,7 +79,7 @@ Arithmetic gives the same groups.`)
   }
 }
 
-/** In a worker, so that this thread can draw the bar and be interrupted. */
+/** Runs in a worker, so that this thread can draw the progress bar and handle Ctrl-C. */
 async function joinInWorker(customers, orders, tables, { windowBytes, tableCustomers }) {
   const progress = startProgress(`joining ${orders.name} and ${customers.name}`)
   const passes = Math.ceil(tables.customers / tableCustomers)

@@ -4,10 +4,10 @@
  * join customers on orders.customer = customers.id
  * group by country
  *
- * Two sources, each with a window of its own. The hash table is the module's own memory, of a size
- * that the host sets: build() fills it with as many customers as it has room for, probe() reads all
- * orders against it. The host calls the one and the other until all customers had their turn. The
- * customers' window stays where it is while the orders pass through theirs.
+ * Two sources, each with its own window. The hash table is in the module's memory and has a size
+ * that the host sets: build() fills it with customers, and probe() looks up all orders in it. The
+ * host calls both in turn until no customers are left. The customers' window stays in place while
+ * the orders pass through the other one.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -21,7 +21,7 @@
 HOSTMAP_SOURCE(customers);
 HOSTMAP_SOURCE(orders);
 
-/* As tables.mjs writes them. */
+/* tables.mjs writes these. */
 typedef struct {
   uint32_t id;
   uint32_t country; /* 1 to 255 */
@@ -49,11 +49,11 @@ static uint32_t capacity; /* slots, a power of two */
 static uint32_t most;     /* customers */
 
 static hostmap_records customer_records;
-static hostmap_block unread; /* customers that are shown, and in no table yet */
+static hostmap_block unread; /* customers that are shown, but not in the table yet */
 
 enum { countries = 256 };
 
-/* The host reads these: see worker.mjs. */
+/* worker.mjs reads these. */
 typedef struct {
   uint64_t orders;
   uint64_t cents;
@@ -61,21 +61,21 @@ typedef struct {
 
 static group groups[countries];
 
-/* All bits of an id decide about the low ones. The factor is 2^32 divided by the golden ratio. */
+/* Multiplies by 2^32 divided by the golden ratio, so that all bits of an id matter. */
 static uint32_t hash(uint32_t id) {
   id = (id ^ (id >> 16)) * 0x9e3779b1u;
   id = (id ^ (id >> 15)) * 0x9e3779b1u;
   return id ^ (id >> 16);
 }
 
-/* The slot that holds this customer, or the free one where he belongs. */
+/* The slot of this customer, or the free one for it. */
 static inline slot *find(uint32_t id) {
   uint32_t i = hash(id) & (capacity - 1);
   while (slots[i].country && slots[i].id != id) i = (i + 1) & (capacity - 1);
   return &slots[i];
 }
 
-/* Makes a table for this many customers. False when malloc has no memory for it. */
+/* Makes a table for this many customers. Returns false if malloc has no memory for it. */
 EXPORT(start)
 bool start(uint32_t customers_at_once) {
   most = customers_at_once;
@@ -86,7 +86,7 @@ bool start(uint32_t customers_at_once) {
 }
 
 /*
- * Loops over rows are functions of their own, called again for each block: see
+ * Loops over rows are separate functions, called for each block: see
  * examples/aggregate/aggregate.c.
  */
 
@@ -99,8 +99,8 @@ __attribute__((noinline)) static void insert(const customer *customer, uint32_t 
 }
 
 /*
- * In batches: the slots where the search starts are loaded first, so that the processor waits for
- * all of them at once and not for one after the other. The table is larger than its caches.
+ * Works in batches: it first loads the slots where the searches start, so that the processor waits
+ * for all of them at once. The table is larger than the processor's caches.
  */
 __attribute__((noinline)) static void look_up(const order *order, size_t count) {
   enum { batch = 64 };
@@ -119,7 +119,7 @@ __attribute__((noinline)) static void look_up(const order *order, size_t count) 
   }
 }
 
-/* Fills the table with the next customers. Gives how many: 0 at the end. */
+/* Fills the table with the next customers. Returns how many; 0 at the end. */
 EXPORT(build)
 uint32_t build(void) {
   memset(slots, 0, capacity * sizeof *slots);
@@ -135,7 +135,7 @@ uint32_t build(void) {
   return done;
 }
 
-/* Reads all orders, and adds those of the customers in the table to their countries. */
+/* Reads all orders, and counts those whose customer is in the table by country. */
 EXPORT(probe)
 void probe(void) {
   hostmap_records records = hostmap_records_of(&orders, sizeof(order));

@@ -1,8 +1,8 @@
 // The customers and orders that the example joins.
 //
-// Rows follow from their numbers, so what a join must find can be calculated without one. Orders
-// come in rounds. In each, every number below `numbers` has one order, in an order of its own; the
-// first `customers` of these numbers are customers, so the others' orders match nobody.
+// Rows follow from their numbers, so the expected result can be calculated. Orders come in rounds.
+// In each round, every number below `numbers` has one order, in a scattered sequence. The first
+// `customers` of these numbers are customers; orders of the others match nobody.
 
 import { readSync } from 'node:fs'
 import { open } from 'node:fs/promises'
@@ -14,18 +14,18 @@ const COUNTRIES = 24 // 1 to 24
 const ROUNDS = 16
 const STRIDE = 2 ** 20
 
-/** How many rows there are where the orders take at most so many bytes. */
+/** How many rows there are if the orders take at most this many bytes. */
 export function tablesOf(orderBytes) {
-  // Odd, so that steps of STRIDE come to every number once.
+  // Odd, so that steps of STRIDE reach every number once.
   const numbers = (Math.floor(orderBytes / ORDER_BYTES / ROUNDS) - 1) | 1
   return { numbers, customers: numbers - Math.ceil(numbers / 16), orders: numbers * ROUNDS }
 }
 
-const idOf = number => Math.imul(number, 0x9e3779b1) >>> 0 // another one for each number
+const idOf = number => Math.imul(number, 0x9e3779b1) >>> 0 // distinct for each number
 const countryOf = number => 1 + (number % COUNTRIES)
 const centsOf = (number, round) => 100 + (number % 1000) + 7 * round
 
-/** Writes the customers: for `dataset`. */
+/** Returns a function for `dataset` that writes the customers. */
 export function makeCustomers({ customers }) {
   const row = Buffer.alloc(CUSTOMER_BYTES)
   row.write('somebody, of some street in some town', 8)
@@ -36,7 +36,7 @@ export function makeCustomers({ customers }) {
   })
 }
 
-/** Writes the orders: for `dataset`. */
+/** Returns a function for `dataset` that writes the orders. */
 export function makeOrders({ orders, numbers }) {
   const row = Buffer.alloc(ORDER_BYTES)
   row.write('ordered by telephone', 16)
@@ -51,7 +51,7 @@ export function makeOrders({ orders, numbers }) {
   })
 }
 
-/** Writes copies of a row. `set` puts into each, at a word of the buffer, what is its own. */
+/** Writes rows. `set` fills in each one, at a word of the buffer. */
 function makeRows(count, row, set) {
   return async (path, onProgress) => {
     const bytes = Buffer.alloc(row.length * 2 ** 15, row)
@@ -73,7 +73,7 @@ function makeRows(count, row, set) {
 
 const noGroups = () => Array.from({ length: GROUP_COUNT }, () => ({ orders: 0, cents: 0 }))
 
-/** What the join finds, from the numbers alone. */
+/** The expected groups. */
 export function calculateGroups({ customers }) {
   const groups = noGroups()
   for (let number = 0; number < customers; number++) {
@@ -86,7 +86,7 @@ export function calculateGroups({ customers }) {
   return groups
 }
 
-/** The same join in plain JavaScript, by a Map of all customers. */
+/** The groups according to plain JavaScript, with a Map of all customers. */
 export function joinInJavaScript(customersFd, ordersFd, tables, onProgress) {
   const countries = new Map()
   for (const bytes of blocksOf(customersFd, tables.customers * CUSTOMER_BYTES)) {
@@ -109,14 +109,14 @@ export function joinInJavaScript(customersFd, ordersFd, tables, onProgress) {
   return groups
 }
 
-/** A file's bytes, in blocks of whole rows of either kind. */
+/** Reads a file in blocks of whole rows. */
 function* blocksOf(fd, byteLength) {
   const buffer = Buffer.alloc(CUSTOMER_BYTES * ORDER_BYTES * 2 ** 10)
   for (let start = 0; start < byteLength; start += buffer.length) {
     const block = buffer.subarray(0, Math.min(buffer.length, byteLength - start))
     for (let done = 0; done < block.length;) {
       const read = readSync(fd, block, done, block.length - done, start + done)
-      if (read === 0) throw new Error('the file got shorter')
+      if (read === 0) throw new Error('the file became shorter')
       done += read
     }
     yield block

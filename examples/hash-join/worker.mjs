@@ -1,4 +1,4 @@
-// Joins two regions in a module that reads each through a window of its own.
+// Joins two regions in a module that reads each through its own window.
 
 import { readFile } from 'node:fs/promises'
 import { parentPort, workerData } from 'node:worker_threads'
@@ -7,8 +7,8 @@ import { GROUP_COUNT } from './tables.mjs'
 
 const { customersToken, ordersToken, windowBytes, tableCustomers } = workerData
 
-// The module exports its memory, and windows need the memory. So what it imports is bound when
-// there are windows.
+// The module exports its memory, and windows need that memory. So these imports use the sources
+// only once they exist.
 let customers, orders
 const imports = {
   customers: importsOf(() => customers),
@@ -25,7 +25,7 @@ customers = open(customersToken)
 orders = open(ordersToken)
 
 if (!start(tableCustomers))
-  throw new Error('the module has no memory for so many customers at once')
+  throw new Error('the module has no memory for this many customers at once')
 let passes = 0
 for (; build() > 0; passes++) {
   orders.rewind()
@@ -33,7 +33,7 @@ for (; build() > 0; passes++) {
 }
 parentPort.postMessage({ passes, groups: readGroups(result() >>> 0) })
 
-/** Tells what was read. The module is done with all that was shown when it asks for more. */
+/** Reports progress. When the module asks for more, it is done with what was shown. */
 function importsOf(source) {
   return {
     next(keep) {
@@ -46,7 +46,7 @@ function importsOf(source) {
   }
 }
 
-/** The groups of the module: see join.c. */
+/** Reads the module's groups: see join.c. */
 function readGroups(address) {
   const words = new BigUint64Array(memory.buffer, address, GROUP_COUNT * 2)
   return Array.from({ length: GROUP_COUNT }, (_, country) => ({

@@ -1,5 +1,5 @@
-// A server for small scripts of strangers: each runs in a JavaScript interpreter that is as clean
-// as if no other had ever run. Ways to have such an interpreter are compared.
+// A server for untrusted scripts: each one runs in a JavaScript interpreter that is as clean as if
+// no other script had ever run. Compares several ways to get such an interpreter.
 
 import assert from 'node:assert/strict'
 import { fork } from 'node:child_process'
@@ -10,8 +10,11 @@ import { startProgress } from '../support/progress.mjs'
 
 const usage = `Usage: node examples/sandbox/index.mjs [--seconds N] [--workers N]
 
-Serves requests for N seconds (default 5) with N workers (default 2) in each way: with a new interpreter for each, with one
-whose memory is copied back after each, and with a pool. Every answer is checked.`
+Serves requests in several ways: with a new interpreter for each one, with an interpreter whose
+memory is copied back after each one, and with a pool. Checks every answer.
+
+  --seconds N    time for each way (default: 5)
+  --workers N    worker threads (default: 2)`
 
 const ways = {
   fresh: 'a new instance for each',
@@ -45,19 +48,19 @@ async function main() {
     assert.deepEqual(
       wrong.slice(0, 3),
       [],
-      `${ways[way]}: a wrong answer, or one that saw what another request left`
+      `${ways[way]}: an answer was wrong, or a request saw what another one left`
     )
   }
   const sighting = unrestored.wrong.find(({ text }) => text.startsWith('{"seen":["'))
-  assert(sighting, 'nothing was restored, and the checks did not see it')
+  assert(sighting, 'the checks did not notice that nothing was restored')
   const checked = Object.values(restored).reduce((sum, { checked }) => sum + checked, 0)
   console.log(`
-Workers: ${workers}. In each thousand requests, four of the first 40 recurse or loop without end, take all memory, or throw.
-All ${cli.formatCount(checked)} answers were right, and no request saw what another had left.
-With nothing restored, ${unrestored.wrong.length} of ${unrestored.checked} answers were wrong. One was ${sighting.text.slice(0, 50)}...`)
+Workers: ${workers}. In each thousand requests, four of the first 40 recurse or loop forever, use up all memory, or throw.
+All ${cli.formatCount(checked)} answers were right, and no request saw what another one left.
+Without restoring, ${unrestored.wrong.length} of ${unrestored.checked} answers were wrong. One was ${sighting.text.slice(0, 50)}...`)
 }
 
-/** Each way has a process of its own, so that none has what another has left. */
+/** Runs each way in its own process, so that they don't affect each other. */
 async function serveInProcess(way, workers, seconds) {
   const server = fork(new URL('server.mjs', import.meta.url), [way, workers, seconds], {
     execArgv: ['--expose-gc']

@@ -1,24 +1,23 @@
-// QuickJS in WebAssembly, driven by the module's own exports. All of its state is in the instance
-// and none is in JavaScript, so an instance that is put back to an earlier state is an interpreter
-// that is put back to it.
+// QuickJS in WebAssembly, driven through the module's exports. All of its state is in the instance,
+// so restoring the instance restores the interpreter.
 
 import { readFile } from 'node:fs/promises'
 import { prelude } from './requests.mjs'
 
-/** The module's bytes. */
+/** The bytes of the module. */
 export const wasm = await readFile(new URL(import.meta.resolve('quickjs-wasi/quickjs.wasm')))
 
 const MOST_BYTES = 2 ** 24 // of QuickJS's heap
-const USUAL_BYTES = 2 ** 19 // that a request takes
-const MOST_STEPS = 50 // QuickJS asks about every ten thousand of its own
+const USUAL_BYTES = 2 ** 19 // that a request typically takes
+const MOST_STEPS = 50 // QuickJS asks about once per ten thousand of its own steps
 
-let running // The exports of the instance that runs: calls are synchronous.
+let running // the exports of the running instance; calls are synchronous
 let stepsLeft
 
-/** What the module imports, the same for all instances of a thread. */
+/** The module's imports, the same for all instances of a thread. */
 export const imports = {
   env: {
-    // An error that is thrown here leaves all frames of the interpreter at once, as a trap does.
+    // An error thrown here unwinds all frames of the interpreter at once, as a trap does.
     host_interrupt() {
       if (stepsLeft-- === 0) throw new Error('too many steps')
       return 0
@@ -27,9 +26,9 @@ export const imports = {
     host_get_timezone_offset: () => 0
   },
   wasi_snapshot_preview1: {
-    // The clock stands still and nothing is random, so that answers can be compared. Where scripts
-    // need random numbers, they must be seeded after each acquire: all instances start from one
-    // state, Math.random()'s included.
+    // The clock stops and nothing is random, so that answers can be compared. If your scripts need
+    // random numbers, seed them after each acquire: all instances start in the same state,
+    // including that of Math.random().
     clock_time_get(_clock, _precision, address) {
       new DataView(running.memory.buffer).setBigUint64(address, 1_700_000_000_000_000_000n, true)
       return 0
@@ -44,12 +43,12 @@ export const imports = {
 
 function refuse(...names) {
   const refusal = name => () => {
-    throw new Error(`${name} is not to be had in the sandbox`)
+    throw new Error(`${name} is not available in the sandbox`)
   }
   return Object.fromEntries(names.map(name => [name, refusal(name)]))
 }
 
-/** Brings an instance to the state that requests start from. */
+/** Brings an instance into the state that requests start in. */
 export function initialize(exports) {
   running = exports
   exports._initialize()
@@ -58,14 +57,14 @@ export function initialize(exports) {
   exports.qjs_set_interrupt_handler(1)
   run(exports, prelude, Infinity)
   exports.qjs_set_memory_limit(MOST_BYTES)
-  // What requests need is grown now: a memory never shrinks, so those of them that grow it can't be
-  // cleaned up after.
+  // Grow the memory now: it can't shrink, so an instance whose request grew it can't be reused.
   exports.wasm_free(exports.wasm_malloc(USUAL_BYTES))
 }
 
 /**
- * Evaluates a script and gives its value as a string. Frees nothing: the heap goes back as a whole.
- * @throws {Error} the script's own error, or that of the instance, which is of no use any more then
+ * Evaluates a script and returns its value as a string. Frees nothing: the heap is restored as a
+ * whole.
+ * @throws {Error} the script's error, or the instance's, which is unusable then
  */
 export function evaluate(exports, source) {
   return run(exports, source, MOST_STEPS)

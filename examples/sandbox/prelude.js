@@ -1,5 +1,5 @@
-// What the interpreter evaluates once: the library that all requests use. A shop's products, and an
-// index of their words.
+// The interpreter evaluates this once. It is the library that all requests use: a shop's products,
+// and an index of their words.
 
 globalThis.shop = (() => {
   const qualities = 'small large plain folding light sturdy round quiet spare blue red'.split(' ')
@@ -37,7 +37,7 @@ globalThis.shop = (() => {
   return {
     products,
 
-    /** The products that have all of these words. */
+    /** Returns the products that have all of these words. */
     find(words) {
       const lists = words.map(word => idsByWord.get(word) ?? [])
       const [shortest] = lists.sort((a, b) => a.length - b.length)

@@ -1,14 +1,14 @@
-// The requests: small scripts with an input, as strangers might send them. Each looks for what an
-// earlier one has left, and leaves something behind.
+// The requests: small untrusted scripts with an input. Each looks for what an earlier one left, and
+// leaves something behind.
 
 import { readFileSync } from 'node:fs'
 import vm from 'node:vm'
 
-/** Every kind of request is among the first ones. */
+/** The first requests include every kind. */
 export const FIRST_REQUESTS = 40
 const REQUESTS = 1000
 
-/** What is evaluated before there is any request. */
+/** The script that is evaluated before all requests. */
 export const prelude = readFileSync(new URL('prelude.js', import.meta.url), 'utf8')
 
 // These run in the sandbox and, for comparison, in V8.
@@ -40,7 +40,7 @@ const scripts = [
   }
 ]
 
-// By the number of the request.
+// By request number.
 const misbehaviour = {
   8: {
     name: 'recursion',
@@ -72,9 +72,9 @@ const leave = i => `
   Promise.resolve().then(() => { globalThis.late = ${i} });`
 
 /**
- * @param random what Math.random() gives in the state that all requests start from
- * @returns `{ name, source, expected }` for each: `expected` is the text that is right, or matches
- *   the error's
+ * @param random what Math.random() returns in the state that all requests start in
+ * @returns `{ name, source, expected }` for each: `expected` is the right answer, or matches the
+ *   error's message
  */
 export function makeRequests(random) {
   const context = vm.createContext()

@@ -1,5 +1,4 @@
-// A process that serves requests in one way, in workers: `server.mjs WAY WORKERS SECONDS`, forked
-// by index.mjs.
+// Serves requests in one way, in workers: `server.mjs WAY WORKERS SECONDS`. index.mjs forks it.
 
 import { once } from 'node:events'
 import { createHistogram } from 'node:perf_hooks'
@@ -8,7 +7,7 @@ import { evaluate, imports, initialize, wasm } from './interpreter.mjs'
 import { makeRequests } from './requests.mjs'
 import { ways } from './ways.mjs'
 
-/** What Math.random() gives in an interpreter that has just been initialised. */
+/** What Math.random() returns in a newly initialized interpreter. */
 function firstRandom() {
   const { exports } = new WebAssembly.Instance(new WebAssembly.Module(wasm), imports)
   initialize(exports)

@@ -1,6 +1,6 @@
-// Ways to have a clean interpreter for each request. `prepare` runs once, in the main thread;
-// `open` is given what it made, in each worker, and gives `acquire` and `release`. Between the two,
-// an instance is nobody else's.
+// Ways to get a clean interpreter for each request. `prepare` runs once, on the main thread. `open`
+// runs in each worker, with what `prepare` returned, and returns `acquire` and `release`. Between
+// these two, a request has the instance to itself.
 
 import { InstancePool, Snapshot } from 'wasm-hostmap'
 import { imports, initialize, wasm } from './interpreter.mjs'
@@ -8,8 +8,8 @@ import { imports, initialize, wasm } from './interpreter.mjs'
 const PAGE_BYTES = 65536
 
 /**
- * One interpreter is initialised. All instances, of all workers, show its pages, and copy those
- * that they write to.
+ * Initializes one interpreter. All instances in all workers share its pages, and copy those that
+ * they write to.
  */
 const pool = {
   async prepare() {
@@ -26,10 +26,7 @@ const pool = {
   }
 }
 
-/**
- * Each request has an instance of its own, which is initialised for it and then left to the garbage
- * collector.
- */
+/** Initializes a new instance for each request, and leaves it to the garbage collector. */
 const fresh = {
   prepare() {},
   open() {
@@ -38,10 +35,7 @@ const fresh = {
   }
 }
 
-/**
- * One interpreter is initialised. All of its memory is copied over that of each instance that was
- * used.
- */
+/** Initializes one interpreter, and copies all of its memory over each used instance's. */
 const copied = {
   prepare() {
     const { exports } = makeInitialized(new WebAssembly.Module(wasm))
@@ -66,7 +60,7 @@ const copied = {
     return {
       acquire: () => idle.pop() ?? make(),
       release(instance) {
-        // A memory that has grown can't shrink. The pool drops such an instance, too.
+        // A memory can't shrink. The pool discards such an instance too.
         if (instance.exports.memory.buffer.byteLength > bytes.length) return
         copyTo(instance)
         idle.push(instance)
@@ -75,10 +69,7 @@ const copied = {
   }
 }
 
-/**
- * One interpreter serves all requests, each as the one before has left it. It shows that the checks
- * can fail.
- */
+/** Serves all requests with one interpreter, without cleaning. Shows that the checks can fail. */
 const unrestored = {
   prepare() {},
   open() {

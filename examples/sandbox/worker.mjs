@@ -1,4 +1,4 @@
-// Serves requests in one way for some seconds, one after the other, and checks each answer.
+// Serves requests in one way for some seconds, one after another, and checks each answer.
 
 import { readFileSync } from 'node:fs'
 import { createHistogram } from 'node:perf_hooks'
@@ -16,11 +16,11 @@ const { acquire, release } = await ways[way].open(prepared)
 const wrong = []
 
 /**
- * Gives milliseconds: all that the request took, and how much of it went to making or cleaning its
- * instance.
+ * Returns milliseconds: how long the request took, and how much of that went to making or cleaning
+ * its instance.
  */
 async function serve({ name, source, expected }) {
-  // Requests come with turns of the event loop; instances that were dropped are freed in them.
+  // Requests come with turns of the event loop, in which dropped instances are freed.
   await setImmediate()
   const begin = performance.now()
   const instance = await acquire()
@@ -68,12 +68,12 @@ parentPort.postMessage({
   wrong
 })
 
-// This message comes when the other workers are gone.
+// This message arrives once the other workers are gone.
 parentPort.once('message', async () => parentPort.postMessage(await measureInstances()))
 
 /**
- * How much more memory the process takes for an instance that has served a request. Pages that are
- * shared count once.
+ * How much more memory the process takes for an instance that has served a request. Shared pages
+ * count once.
  */
 async function measureInstances() {
   const instances = []
@@ -88,7 +88,7 @@ async function measureInstances() {
   return (residentBytes() - before) / instances.length
 }
 
-/** V8 gives memory back on threads of its own, some time after a collection. */
+/** V8 returns memory on its own threads, some time after a collection. */
 async function settle() {
   for (let i = 0; i < 3; i++) {
     gc()

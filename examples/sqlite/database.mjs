@@ -1,5 +1,5 @@
-// The database of the example: an archive of messages, with an index. Made by SQLite's own module,
-// the same each time.
+// The example's database: an archive of messages, with an index. SQLite's own module makes it, the
+// same each time.
 
 import { writeFile } from 'node:fs/promises'
 import { setImmediate } from 'node:timers/promises'
@@ -46,7 +46,7 @@ const insertMessages = `
     (SELECT text FROM sentence WHERE id = (n * 374761393 >> 7) % $sentences)
   FROM number`
 
-/** Writes a database of at least this many bytes, and little more. */
+/** Writes a database of at least this many bytes, but not many more. */
 export async function makeDatabase(path, byteLength, onProgress) {
   const sqlite3 = await sqlite3InitModule()
   const db = new sqlite3.oo1.DB()

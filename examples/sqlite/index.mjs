@@ -1,5 +1,5 @@
-// Opens a database of some hundred MiB in SQLite's Wasm module, once copied into linear memory and
-// once mapped, and compares time, memory and results.
+// Opens a database of several hundred MiB in SQLite's Wasm module, copied into linear memory and
+// mapped, and compares time, memory and results.
 
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
@@ -15,7 +15,10 @@ import { queries } from './queries.mjs'
 
 const usage = `Usage: node examples/sqlite/index.mjs [--size MIB] [--rounds N]
 
-Makes a database of MIB mebibytes (default 700) on the first run, and opens it N times (default 5) in each way.`
+Makes a database on the first run, and opens it in each way.
+
+  --size MIB    size of the database (default: 700)
+  --rounds N    how often to open it (default: 5)`
 
 const ways = ['copied', 'read', 'mapped']
 
@@ -24,7 +27,7 @@ async function main() {
     size: { type: 'string', default: '700' },
     rounds: { type: 'string', default: '5' }
   })
-  // Making the database takes twice its size of SQLite's linear memory, which ends at 2 GiB.
+  // Making the database takes twice its size of SQLite's linear memory, which has at most 2 GiB.
   const sizeMiB = cli.wholeNumber('--size', values.size, 1, 700)
   const rounds = cli.wholeNumber('--rounds', values.rounds, 1, 100)
   const path = await dataset(`messages-${sizeMiB}.sqlite`, (file, onProgress) =>
@@ -46,7 +49,7 @@ async function main() {
   if (!checkResults(runs)) process.exitCode = 1
 }
 
-/** Brings the file into the page cache, so that no way waits for the disk. */
+/** Reads the file into the page cache, so that no way waits for the disk. */
 async function readThrough(path) {
   const stream = createReadStream(path, { highWaterMark: cli.MiB })
   await finished(stream.resume())
@@ -62,7 +65,7 @@ async function measure(way, path) {
   child.on('message', message => (result = message))
   const [exitCode, signal] = await once(child, 'exit')
   if (result === undefined)
-    throw new Error(`the process that measures '${way}' ended with ${signal ?? exitCode}`)
+    throw new Error(`the process that measured '${way}' ended with ${signal ?? exitCode}`)
   if (result.error !== undefined) throw new cli.UsageError(`'${way}' failed: ${result.error}`)
   return result
 }
@@ -95,17 +98,14 @@ function report(runs, byteLength) {
     return Math.round(readyTime(way) / readyTime('mapped')).toLocaleString('en')
   }
   console.log(`${table}
-copied: the file into a Buffer, the Buffer into linear memory. read: the file straight into linear memory.
-Times are the best of ${runs.mapped.length}, each in a fresh process, with the file in the page cache.
+copied: the file into a Buffer, the Buffer into linear memory. read: the file directly into linear memory.
+Each time is the best of ${runs.mapped.length}, each in a new process, with the file in the page cache.
 
-Mapped, the database is ready ${timesSooner('copied', best)} times sooner than copied (by the medians ${timesSooner('copied', median)}),
-and ${timesSooner('read', best)} times sooner than read (${timesSooner('read', median)}).`)
+Mapped, the database is ready ${timesSooner('copied', best)} times sooner than copied (medians: ${timesSooner('copied', median)})
+and ${timesSooner('read', best)} times sooner than read (medians: ${timesSooner('read', median)}).`)
 }
 
-/**
- * What other work on the machine and V8's garbage collector add to a time, they add in some of the
- * runs only.
- */
+/** Other work on the machine and V8's garbage collector slow down only some of the runs. */
 function best(times) {
   return Math.min(...times)
 }
@@ -116,14 +116,14 @@ function median(numbers) {
   return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2
 }
 
-/** Whether every query gave the same in every run; says so, or says which did not. */
+/** Prints whether every query had the same result in every run, or which ones did not. */
 function checkResults(runs) {
   const expected = runs.copied[0].results
   const differing = ways.flatMap(way =>
     runs[way].flatMap(run =>
       expected
         .filter((result, i) => !isDeepStrictEqual(run.results[i], result))
-        .map(([name]) => `${name}: '${way}' gave another result than 'copied'`)
+        .map(([name]) => `${name}: '${way}' and 'copied' have different results`)
     )
   )
   if (differing.length > 0) {
@@ -131,7 +131,7 @@ function checkResults(runs) {
     return false
   }
   const [, refusal] = expected.at(-1)
-  console.log(`All results are equal. An UPDATE was refused with ${refusal}.`)
+  console.log(`All results are equal. An UPDATE failed with ${refusal}.`)
   return true
 }
 

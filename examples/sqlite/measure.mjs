@@ -1,5 +1,5 @@
-// Opens a database in one way and sends the parent what it took. Runs in a process of its own, so
-// that neither memory nor compiled code is left over from another way.
+// Opens a database in one way and sends the measurements to the parent. Runs in its own process, so
+// that no memory or compiled code is left over from another way.
 
 import { readFileSync } from 'node:fs'
 import sqlite3InitModule from '@sqlite.org/sqlite-wasm'
@@ -8,20 +8,14 @@ import { queries } from './queries.mjs'
 
 const ways = { copied: openCopied, read: openRead, mapped: openMapped }
 
-/**
- * What this process has in memory, in bytes. Pages that several processes share are divided among
- * them.
- */
+/** How much memory this process has, in bytes. Shared pages are divided among their processes. */
 function residentMemory() {
   const rollup = readFileSync('/proc/self/smaps_rollup', 'latin1')
   const bytes = field => Number(rollup.match(new RegExp(`^${field}:\\s+(\\d+) kB`, 'm'))[1]) * 1024
   return { proportional: bytes('Pss'), anonymous: bytes('Pss_Anon') }
 }
 
-/**
- * Opens a tiny database: V8 compiles a function when it is first called, and that is not to be
- * measured here.
- */
+/** Opens a tiny database, so that V8 compiles the functions before they are measured. */
 function rehearse({ capi, oo1, wasm }) {
   const tiny = new oo1.DB()
   tiny.exec('CREATE TABLE t (a)')
@@ -39,7 +33,7 @@ function rehearse({ capi, oo1, wasm }) {
 async function measure(way, path) {
   const sqlite3 = await sqlite3InitModule()
   rehearse(sqlite3)
-  gc() // What the start has left is not for the way to clear up.
+  gc() // collects garbage from startup, which is not part of the measurement
   const begin = performance.now()
   const { db, close } = ways[way](sqlite3, path)
   // Reads the schema, as each first query does.

@@ -1,10 +1,10 @@
-// Three ways to open a database file in SQLite's Wasm module. All end the same: the file's image
-// is in the module's linear memory, and sqlite3_deserialize is told where.
+// Three ways to open a database file in SQLite's Wasm module. In all of them, the file's bytes end
+// up in linear memory, and sqlite3_deserialize gets their address.
 
 import { closeSync, fstatSync, openSync, readFileSync, readSync } from 'node:fs'
 import { GuardedMemory, HostRegion } from 'wasm-hostmap'
 
-/** No copy: the file's own pages are mapped over a block of the module's malloc. */
+/** No copy: maps the file's pages over a block from the module's malloc. */
 export function openMapped(sqlite3, path) {
   const { malloc, free } = sqlite3.wasm.exports
   const region = HostRegion.open(path)
@@ -14,13 +14,13 @@ export function openMapped(sqlite3, path) {
     })
     return openImage(sqlite3, mapping.pointer, mapping.byteLength, () => mapping.unmap())
   } finally {
-    region.close() // The mapping stays.
+    region.close() // the mapping stays
   }
 }
 
 /**
- * Two copies, as SQLite's documentation shows it: the file into a JavaScript buffer, the buffer
- * into linear memory.
+ * Two copies, as in SQLite's documentation: the file into a JavaScript buffer, the buffer into
+ * linear memory.
  */
 export function openCopied(sqlite3, path) {
   const { wasm } = sqlite3
@@ -29,10 +29,7 @@ export function openCopied(sqlite3, path) {
   return openImage(sqlite3, address, byteLength, () => wasm.dealloc(address))
 }
 
-/**
- * One copy, the least that can be had without a mapping: the file is read straight into linear
- * memory.
- */
+/** One copy, the minimum without a mapping: reads the file directly into linear memory. */
 export function openRead(sqlite3, path) {
   const { wasm } = sqlite3
   const fd = openSync(path)
@@ -42,7 +39,7 @@ export function openRead(sqlite3, path) {
     const block = wasm.heap8u().subarray(address, address + byteLength)
     for (let done = 0; done < byteLength;) {
       const read = readSync(fd, block, done, byteLength - done, done)
-      if (read === 0) throw new Error(`${path} got shorter while it was read`)
+      if (read === 0) throw new Error(`${path} became shorter while it was read`)
       done += read
     }
     return openImage(sqlite3, address, byteLength, () => wasm.dealloc(address))
@@ -52,9 +49,9 @@ export function openRead(sqlite3, path) {
 }
 
 /**
- * SQLite never writes to an image that is SQLITE_DESERIALIZE_READONLY. If it did, the file would
- * not change either: a store into a read-only mapping traps, or lands on a private copy of the page
- * once the module has grown its memory.
+ * With SQLITE_DESERIALIZE_READONLY, SQLite never writes to the image. Even if it did, the file
+ * would not change: a store to a read-only mapping traps or, after the module has grown its memory,
+ * goes to a private copy of the page.
  */
 function openImage(sqlite3, address, byteLength, release) {
   const { capi, oo1 } = sqlite3

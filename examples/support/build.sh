@@ -1,9 +1,8 @@
 #!/bin/sh
-# Compiles the C module of an example with zig. Called by the build.sh of each.
+# Compiles an example's C module with zig. The examples' own build.sh call it:
 #
-#   examples/support/build.sh DIRECTORY NAME '' FLAGS...        builds examples/DIRECTORY/NAME.wasm
-#   from NAME.c examples/support/build.sh DIRECTORY NAME --check FLAGS...   builds it elsewhere and
-#   compares it with the one that is here
+#   examples/support/build.sh DIRECTORY NAME '' FLAGS...         builds examples/DIRECTORY/NAME.wasm
+#   examples/support/build.sh DIRECTORY NAME --check FLAGS...    builds it elsewhere and compares
 set -eu
 
 directory=$1
@@ -24,7 +23,7 @@ built=$root/target/$directory
 mkdir -p "$built"
 cd "$root/examples/$directory"
 
-# -s leaves out names and debug information.
+# -s omits names and debug information.
 "$root/guest/zig.sh" cc -std=c11 -Wall -Wextra -Werror -s "$@" -o "$built/$name.wasm" "$name.c"
 
 if [ "$mode" = --check ]; then

@@ -1,15 +1,15 @@
-// What a command line needs: arguments, errors as one clear line, figures with units.
+// Helpers for command lines: arguments, one-line errors, figures with units.
 
 import { basename, dirname } from 'node:path'
 import { parseArgs } from 'node:util'
 
 export const MiB = 2 ** 20
 
-/** A mistake of the user's, told without a stack. */
+/** A user's mistake, reported without a stack. */
 export class UsageError extends Error {}
 
 /**
- * Parses the command line; prints `usage` and ends the process where --help is given.
+ * Parses the command line. With --help, prints `usage` and ends the process.
  * @param options as in `parseArgs`, without --help
  */
 export function parseCommandLine(usage, options, allowPositionals = false) {
@@ -30,7 +30,7 @@ export function parseCommandLine(usage, options, allowPositionals = false) {
   return parsed
 }
 
-/** A whole number of the command line, such as the value of --size. */
+/** Parses a whole number, such as the value of --size. */
 export function wholeNumber(option, text, least, most) {
   const number = Number(text)
   if (!/^\d+$/.test(text) || number < least || number > most) {
@@ -40,8 +40,8 @@ export function wholeNumber(option, text, least, most) {
 }
 
 /**
- * Runs `main`. What the user or the system is to blame for (a UsageError, or any error with a code)
- * ends the process with one line; everything else is a defect and keeps its stack.
+ * Runs `main`. An error that the user or the system caused (a UsageError, or any error with a code)
+ * is printed as one line. Everything else is a bug, and keeps its stack.
  */
 export async function run(main) {
   try {

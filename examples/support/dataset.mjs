@@ -1,4 +1,4 @@
-// Files that the examples make on their first run and find again later, in examples/data.
+// Files in examples/data, which the examples make on their first run and reuse later.
 
 import { mkdirSync, renameSync, rmSync, statSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
@@ -8,12 +8,12 @@ import { startProgress } from './progress.mjs'
 const directory = new URL('../data/', import.meta.url)
 
 /**
- * The path of a file in examples/data, which is made if it is not there yet.
+ * Returns the path of a file in examples/data, and makes the file if necessary.
  *
- * @param name Says all that the content depends on, so that a file is never taken for another.
- * @param make Writes the file at the path it is given, and calls `onProgress` with a share from 0
- *   to 1. The file gets its name when it is whole: a run that was cut short leaves nothing that a
- *   later run would take for it.
+ * @param name Must name all that the content depends on.
+ * @param make Writes the file to the given path, and calls `onProgress` with a share from 0 to 1.
+ *   The file gets its name once it is complete, so an interrupted run leaves nothing that a later
+ *   one would use.
  */
 export async function dataset(name, make) {
   const path = fileURLToPath(new URL(name, directory))
@@ -40,8 +40,8 @@ export async function dataset(name, make) {
 }
 
 /**
- * What `open` makes of such a file, which is gone with the process, however that ends: it has no
- * name any more.
+ * Makes such a file, opens it with `open`, and removes its name, so that the file goes away with
+ * the process, however that ends.
  */
 export async function openOnce(name, make, open) {
   const path = await dataset(name, make)

@@ -1,9 +1,9 @@
 import cliProgress from 'cli-progress'
 
 /**
- * Shows how far a long piece of work has come: a bar on a terminal, one line elsewhere.
+ * Shows progress: a bar on a terminal, one line elsewhere.
  *
- * @returns `update` takes a share from 0 to 1; `stop` takes the bar away.
+ * @returns `update` takes a share from 0 to 1; `stop` removes the bar.
  */
 export function startProgress(title) {
   if (!process.stderr.isTTY) {
@@ -15,7 +15,7 @@ export function startProgress(title) {
     barCompleteChar: '█',
     barIncompleteChar: '░',
     barsize: 30,
-    // Ctrl-C ends the program, and not the bar alone: so the cursor stays.
+    // The program handles Ctrl-C, not the bar. So the bar leaves the cursor alone.
     gracefulExit: false,
     hideCursor: false,
     clearOnComplete: true

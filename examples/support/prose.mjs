@@ -1,5 +1,5 @@
-// English-looking sentences: a vocabulary whose words are as unevenly frequent as those of a real
-// language, the same on each run.
+// English-looking sentences. The words have frequencies as in a real language, and are the same in
+// each run.
 
 const VOCABULARY = 20_000
 const ONSETS = [
@@ -28,7 +28,7 @@ const ONSETS = [
 const VOWELS = ['a', 'e', 'i', 'o', 'u', 'ea', 'io']
 const CODAS = ['', '', '', 'l', 'n', 'r', 's', 't', 'nd', 'st']
 
-/** A generator of uniform numbers below 1 (Marsaglia's xorshift, 32 bits). */
+/** Returns a generator of uniform numbers below 1 (Marsaglia's xorshift, 32 bits). */
 export function randomNumbers(seed) {
   let state = seed | 0 || 1
   return () => {
@@ -39,13 +39,13 @@ export function randomNumbers(seed) {
   }
 }
 
-/** Gives one sentence at each call. */
+/** Returns a function that returns one sentence per call. */
 export function sentences(seed) {
   const random = randomNumbers(seed)
   const pick = list => list[Math.floor(random() * list.length)]
   const syllable = () => pick(ONSETS) + pick(VOWELS) + pick(CODAS)
   const words = Array.from({ length: VOCABULARY }, (_, rank) => {
-    // Frequent words are short ones.
+    // Frequent words are short.
     let word = syllable()
     for (let left = Math.log10(rank + 1) * random(); left > 1; left--) word += syllable()
     return word

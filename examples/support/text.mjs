@@ -2,7 +2,7 @@ import { open } from 'node:fs/promises'
 import { MiB } from './cli.mjs'
 import { sentences } from './prose.mjs'
 
-/** Writes paragraphs of made-up prose: for `dataset`. */
+/** Returns a function for `dataset` that writes paragraphs of made-up prose. */
 export function makeText(byteLength) {
   return async (path, onProgress) => {
     const sentence = sentences(1)

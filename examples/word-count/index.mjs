@@ -1,5 +1,5 @@
-// Counts the words of a text of any size. Workers share it: each has a part, and a module that
-// reads it through a small window.
+// Counts the words of a text of any size. Each worker gets a part of it and a module that reads
+// that part through a small window.
 
 import assert from 'node:assert/strict'
 import { closeSync, createReadStream, readSync } from 'node:fs'
@@ -14,9 +14,12 @@ import { makeText } from '../support/text.mjs'
 
 const usage = `Usage: node examples/word-count/index.mjs [FILE] [--size MIB] [--workers N] [--window KIB] [--check]
 
-Counts the words of FILE, of any size, or of a text of MIB mebibytes (default 64) that is made on the first run. N workers
-(default: one for each processor) have a window of KIB kibibytes (default 16384) each. With --check, plain JavaScript
-counts them, too, and must come to the same.`
+Counts the words of FILE, which may have any size, or of a text that is made on the first run.
+
+  --size MIB      size of that text (default: 64)
+  --workers N     worker threads (default: one per processor)
+  --window KIB    window of each worker (default: 16384)
+  --check         also counts in plain JavaScript, and compares`
 
 async function main() {
   const { values, positionals } = cli.parseCommandLine(
@@ -50,22 +53,22 @@ async function main() {
       assert.deepEqual(
         words,
         await countInJavaScript(path, region.byteLength),
-        'plain JavaScript counted other words'
+        'the counts differ from plain JavaScript'
       )
-      console.log('Plain JavaScript came to the same.')
+      console.log('The counts match plain JavaScript.')
     }
   } finally {
     region.close()
   }
 }
 
-/** Whether a byte belongs to a word, as words.c has it. */
+/** Whether a byte belongs to a word, by the rule of words.c. */
 const inWord = Array.from({ length: 256 }, (_, byte) =>
   /[A-Za-z0-9\x80-\xff]/.test(String.fromCharCode(byte))
 )
 
 /**
- * The parts, with each border that would cut a word moved to its end: else both halves would count.
+ * Moves borders between parts to the ends of words. Otherwise both halves of a word would count.
  */
 function moveToWordBorders(region, parts) {
   const fd = region.duplicateFd()
@@ -79,7 +82,7 @@ function moveToWordBorders(region, parts) {
   })
 }
 
-/** The first offset from here on where no word is cut. */
+/** The first offset from here on that is not inside a word. */
 function wordBorder(fd, byteLength, byteOffset) {
   const bytes = Buffer.alloc(64 * 1024)
   for (let start = byteOffset - 1; ; start += bytes.length) {
@@ -90,7 +93,7 @@ function wordBorder(fd, byteLength, byteOffset) {
   }
 }
 
-/** How often each word occurs, by its bytes in a latin1 string. */
+/** Counts each word. Keys are the word's bytes as a latin1 string. */
 async function countInWorkers(region, parts, windowBytes) {
   const progress = startProgress(`counting the words of ${region.name}`)
   const done = parts.map(() => 0)
@@ -115,13 +118,13 @@ async function countInWorkers(region, parts, windowBytes) {
     return words
   } finally {
     progress.stop()
-    // Where one failed, the others have nothing left to do.
+    // If one failed, stop the others.
     await Promise.all(workers.map(worker => worker.terminate()))
   }
 }
 
 async function countInJavaScript(path, byteLength) {
-  const progress = startProgress('counting them in plain JavaScript')
+  const progress = startProgress('counting in plain JavaScript')
   const words = new Map()
   const add = word => words.set(word, (words.get(word) ?? 0) + 1)
   let unfinished = ''

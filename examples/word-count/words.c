@@ -1,6 +1,6 @@
 /*
  * Counts how often each word of a text occurs. The text comes through a window: the host shows it
- * chunk by chunk, and a word that straddles two chunks is whole all the same.
+ * chunk by chunk, and words that straddle two chunks are whole.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -12,9 +12,9 @@
 
 HOSTMAP_SOURCE(text);
 
-/* The host reads these fields: see worker.mjs. */
+/* worker.mjs reads these fields. */
 typedef struct {
-  unsigned char *bytes; /* lower case, since the text itself is gone by then; NULL: the slot is free */
+  unsigned char *bytes; /* a copy in lower case, as the text does not stay; NULL: the slot is free */
   uint32_t length;
   uint64_t count;
   uint32_t hash;
@@ -84,7 +84,7 @@ static bool add(hostmap_span span) {
   return true;
 }
 
-/* Counts the words of the source. False when malloc has no more memory. */
+/* Counts the words of the source. Returns false if malloc has no more memory. */
 EXPORT(count_words)
 bool count_words(void) {
   hostmap_text words = hostmap_words_of(&text, in_word);

@@ -1,4 +1,4 @@
-// Counts the words of one part of a region, in a module with a window of its own.
+// Counts the words of one part of a region, in a module with its own window.
 
 import { readFile } from 'node:fs/promises'
 import { parentPort, workerData } from 'node:worker_threads'
@@ -6,12 +6,12 @@ import { GuardedMemory, HostRegion } from 'wasm-hostmap'
 
 const { token, windowBytes, part } = workerData
 
-// The module exports its memory, and a window needs the memory. So what it imports is bound when
-// there is a window.
+// The module exports its memory, and a window needs that memory. So these imports use the source
+// only once it exists.
 let source
 const text = {
   next(keep) {
-    // What was shown until now is counted.
+    // The module has counted what was shown until now.
     parentPort.postMessage({ doneBytes: source.position - part.byteOffset })
     return source.next(keep)
   },
@@ -27,7 +27,7 @@ _initialize()
 if (!count_words()) throw new Error('the module has no more memory for its table of words')
 parentPort.postMessage({ words: [...readTable()] })
 
-/** The table of the module, slot by slot: see words.c. */
+/** Reads the module's table, slot by slot: see words.c. */
 function* readTable() {
   const slots = new DataView(memory.buffer, table_slots() >>> 0, (table_capacity() >>> 0) * 24)
   for (let slot = 0; slot < slots.byteLength; slot += 24) {
