@@ -6,7 +6,7 @@
 //!
 //! Nothing here may allocate, lock or panic: handlers run it.
 
-use crate::sys::signal;
+use crate::sys::thread;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 
 /// Set in `Gate::pins` while the owner replaces the pages.
@@ -48,7 +48,7 @@ impl Gate {
     pub(super) fn close(&self) {
         self.pins.fetch_or(CLOSED, Ordering::AcqRel);
         while self.pins.load(Ordering::Acquire) & !CLOSED != 0 {
-            signal::yield_now();
+            thread::yield_now();
         }
         // What the owner does to the pages comes after all that handlers did.
         fence(Ordering::SeqCst);

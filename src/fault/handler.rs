@@ -35,8 +35,8 @@
 
 use super::range::{self, GuardedRange};
 use super::{by_proof, missing, stale, stray};
-use crate::sys::process_map;
-use crate::sys::signal::{self, Fault, FaultKind, Signal};
+use crate::sys::signal::{Fault, FaultKind, Signal};
+use crate::sys::{process_map, thread};
 use crate::v8::trap;
 
 /// What is to be done about a fault.
@@ -65,7 +65,7 @@ pub(super) fn on_fault(fault: &Fault) -> bool {
         Verdict::Handled => true,
         Verdict::Again => {
             // Here, where nothing is held that others wait for.
-            signal::yield_now();
+            thread::yield_now();
             true
         }
         Verdict::NotOurs => stale::is_stale(fault, found),

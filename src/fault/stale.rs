@@ -10,8 +10,8 @@
 use super::range::{self, GuardedRange};
 use super::zeros;
 use crate::sys::page::PageSpan;
-use crate::sys::signal::{self, Fault, FaultKind};
-use crate::sys::{page_query, process_map, to_u64};
+use crate::sys::signal::{Fault, FaultKind};
+use crate::sys::{page_query, process_map, thread, to_u64};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Who ever removed guarded pages: 0 for nobody, a thread, or [`SEVERAL`].
@@ -49,7 +49,7 @@ fn slot_of(number: u64) -> (usize, u64) {
 
 /// The owner of these pages begins to replace or unmap them. [`removal_ended`] follows.
 pub(super) fn removal_begins(span: PageSpan) {
-    let this = signal::thread_address();
+    let this = thread::address();
     let remover = REMOVER.load(Ordering::Acquire);
     if remover != this && remover != SEVERAL {
         let first = REMOVER.compare_exchange(0, this, Ordering::AcqRel, Ordering::Acquire);
@@ -85,7 +85,7 @@ const LOOKS: usize = 64;
 /// Whether a fault that is not ours to handle is stale. `found` is the id that the registry gave for
 /// its address.
 pub(super) fn is_stale(fault: &Fault, found: u64) -> bool {
-    if !another_thread_removes(signal::thread_address()) {
+    if !another_thread_removes(thread::address()) {
         return false;
     }
     let registered = || range::find(fault.address, |_| ()).0;
@@ -107,7 +107,7 @@ pub(super) fn is_stale(fault: &Fault, found: u64) -> bool {
 /// Asked only where another thread ever removed pages near this address, and about no reads, which
 /// only a missing page can stop: so V8's own traps stay as fast.
 fn is_over(fault: &Fault) -> bool {
-    let this = signal::thread_address();
+    let this = thread::address();
     let (slot, bit) = slot_of(fault.address >> GIBIBYTE_SHIFT);
     if !another_thread_removes(this) || REMOVED_FROM[slot].load(Ordering::Acquire) & bit == 0 {
         return false;
@@ -157,7 +157,7 @@ pub(super) fn would_succeed(fault: &Fault) -> bool {
 /// the page that is there now is not the one that was missing. True once for each slide: the map
 /// tells a page's rights, and not whether it is there.
 pub(super) fn may_have_slid(range: &GuardedRange) -> bool {
-    let this = signal::thread_address();
+    let this = thread::address();
     if !another_thread_removes(this) {
         return false;
     }

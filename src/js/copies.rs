@@ -14,7 +14,7 @@
 
 use super::internal;
 use crate::error::Error;
-use crate::sys::notes::{Note, notes_of};
+use crate::sys::loaded::{Note, notes_of};
 use napi::bindgen_prelude::{JsValue, Object, Unknown};
 use napi::{Env, sys};
 use napi_derive::napi;

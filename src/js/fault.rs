@@ -8,7 +8,7 @@ use crate::fault::{self, Cause, Counts, LastFault, Outcome};
 use crate::memory::Mapped;
 use crate::sys::alloc;
 use crate::sys::page::PageAligned;
-use crate::sys::{signal, wake};
+use crate::sys::{self, signal};
 use crate::v8::trap::{self, State};
 use napi::Env;
 use napi::bindgen_prelude::{Function, Unknown};
@@ -236,15 +236,13 @@ fn watch_once() {
     static IS_WATCHED: Mutex<bool> = Mutex::new(false);
     let mut is_watched = IS_WATCHED.lock().unwrap_or_else(PoisonError::into_inner);
     if !*is_watched {
-        let thread = thread::Builder::new().name("hostmap-faults".to_owned()).stack_size(128 << 10);
-        *is_watched = thread.spawn(watch).is_ok();
+        *is_watched = sys::thread::spawn("hostmap-faults", watch).is_ok();
     }
 }
 
 /// Waits for handlers to call, which may do no more than that, and passes it on.
 fn watch() {
-    wake::block_signals();
-    wake::give_way();
+    sys::thread::give_way();
     let mut seen = 0;
     loop {
         seen = fault::REPORTS.wait_beyond(seen);

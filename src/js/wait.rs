@@ -6,8 +6,9 @@ use crate::error::{Error, Refused, RegionError};
 use crate::sys::futex::{Ended, Word};
 use crate::sys::mmap::{Mmap, Sharing};
 use crate::sys::page::PageAligned;
+use crate::sys::thread;
 use crate::sys::vma_budget::VmaClaim;
-use crate::sys::wake::{self, Wake};
+use crate::sys::wake::Wake;
 use crate::sys::{SysError, SysResult};
 use napi::bindgen_prelude::Function;
 use napi::threadsafe_function::ThreadsafeFunctionCallMode;
@@ -86,7 +87,6 @@ impl NativeWord {
         let (word, cancel) = (Arc::clone(&self.word), Arc::clone(&self.cancel));
         let deadline = deadline(milliseconds);
         let wait = move || {
-            wake::block_signals();
             let ended: SysResult<Ended> = word.word.wait(expected, deadline, &cancel);
             // Unmapped before anybody hears of it.
             drop(word);
@@ -97,11 +97,7 @@ impl NativeWord {
             // An environment that is ending waits for nobody.
             done.call(answer, ThreadsafeFunctionCallMode::NonBlocking);
         };
-        std::thread::Builder::new()
-            .name("hostmap-wait".to_owned())
-            .stack_size(128 << 10)
-            .spawn(wait)
-            .map_err(|error| self.failed(SysError::from_io("clone", &error)))?;
+        thread::spawn("hostmap-wait", wait).map_err(|sys| self.failed(sys))?;
         Ok(())
     }
 

@@ -25,13 +25,12 @@ use crate::share::{self, Kind, ShareAccess, Terms, Token};
 use crate::sys::alloc;
 use crate::sys::checked_fd::{CheckedFd, Description};
 use crate::sys::file::{self, FileKind};
-use crate::sys::memfd;
+use crate::sys::memfd::{self, Seals};
 use crate::sys::mmap::{self, Advice, Mmap, Pages, Sharing};
 use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan, host_page_bytes};
 use crate::sys::vma_budget::VmaClaim;
 use crate::sys::{SysError, SysResult, process_map};
 use nix::errno::Errno;
-use nix::fcntl::SealFlag;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -80,9 +79,6 @@ fn next_id() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
-
-/// Seals under which nothing new can be written.
-const NO_WRITING: SealFlag = SealFlag::F_SEAL_WRITE.union(SealFlag::F_SEAL_FUTURE_WRITE);
 
 impl Region {
     /// A memfd of zeros.
@@ -197,8 +193,8 @@ impl Region {
             return Err(Error::new(Code::NotAFile, message));
         }
         let is_memfd = memfd::is_memfd(fd.as_fd());
-        let seals = memfd::seals(fd.as_fd()).unwrap_or(SealFlag::empty());
-        writable &= !seals.intersects(NO_WRITING);
+        let seals = memfd::seals(fd.as_fd()).unwrap_or_default();
+        writable &= !seals.forbid_new_writers();
         let file_offset =
             PageAligned::new(part.byte_offset).ok_or_else(|| not_at_page(part.byte_offset))?;
         let byte_length = resolve_part(part, status.byte_length, &what)?;
@@ -239,7 +235,7 @@ impl Region {
             inode,
             name: name.into(),
             id: next_id(),
-            keeps_size: seals.contains(SealFlag::F_SEAL_SHRINK),
+            keeps_size: seals.forbid_shrinking(),
             writable: AtomicBool::new(writable),
             counts: Arc::default(),
             views: Mutex::default(),
@@ -270,7 +266,7 @@ impl Region {
         let what = || format!("can't share region \"{}\" with enforce", self.name);
         let refused = |sys| Error::from_sys(Code::MapFailed, what(), sys);
         let fd = self.fd.get().map_err(refused)?;
-        if memfd::seals(fd).is_some_and(|seals| seals.intersects(NO_WRITING)) {
+        if memfd::seals(fd).is_some_and(Seals::forbid_new_writers) {
             return Ok(());
         }
         memfd::seal_future_write(fd).map_err(|sys| match sys.errno {
@@ -364,7 +360,7 @@ impl Region {
         file::status(self.fd.get().ok()?).ok()
     }
 
-    fn seals(&self) -> Option<SealFlag> {
+    fn seals(&self) -> Option<Seals> {
         memfd::seals(self.fd.get().ok()?)
     }
 
@@ -375,14 +371,13 @@ impl Region {
     pub fn is_writable(&self) -> bool {
         self.writable.load(Ordering::Acquire)
             && !(self.backing == Backing::Memfd
-                && self.seals().is_some_and(|seals| seals.intersects(NO_WRITING)))
+                && self.seals().is_some_and(Seals::forbid_new_writers))
     }
 
     /// Asked of the kernel, since another process, or another region over the same memfd, may have
     /// sealed it.
     pub fn is_sealed(&self) -> bool {
-        self.backing == Backing::Memfd
-            && self.seals().is_some_and(|seals| seals.contains(SealFlag::F_SEAL_WRITE))
+        self.backing == Backing::Memfd && self.seals().is_some_and(Seals::forbid_writing)
     }
 
     /// Bytes of memory that the region holds at this moment: the pages of a memfd that were ever
@@ -542,8 +537,7 @@ impl Region {
         };
         // Views that were turned under this seal can't be turned back, so what is known to be in
         // the way is looked for before.
-        let is_for_good =
-            self.seals().is_some_and(|seals| seals.contains(SealFlag::F_SEAL_FUTURE_WRITE));
+        let is_for_good = self.seals().is_some_and(Seals::spare_old_writers);
         if is_for_good && !shared.is_empty() {
             let others = self.is_shared_beside(&shared);
             if others.map_err(|sys| Error::from_sys(Code::MapFailed, what(), sys))? {

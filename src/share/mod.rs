@@ -22,9 +22,9 @@
 use crate::error::{Code, Error, Result};
 use crate::sys::checked_fd::{CheckedFd, Description};
 use crate::sys::file::{self, Status};
-use crate::sys::{SysError, SysResult, memfd, random, socket, to_u64, wake};
+use crate::sys::memfd::Seals;
+use crate::sys::{SysError, SysResult, memfd, process, random, socket, thread, to_u64};
 use nix::errno::Errno;
-use nix::fcntl::SealFlag;
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -181,7 +181,7 @@ fn claim(proof: impl AsFd) -> SysResult<bool> {
 }
 
 fn is_claimed(proof: impl AsFd) -> bool {
-    memfd::seals(proof.as_fd()).is_some_and(|seals| seals.contains(SealFlag::F_SEAL_SEAL))
+    memfd::seals(proof.as_fd()).is_some_and(Seals::are_final)
 }
 
 fn used(name: &str) -> Error {
@@ -258,7 +258,7 @@ pub fn offer(
     }
     let socket = socket_name(offers);
     offers.open.insert(nonce, Offer { proof, file, terms: terms.clone() });
-    Ok(Token { terms, pid: std::process::id(), proof: proof_number, socket })
+    Ok(Token { terms, pid: process::id(), proof: proof_number, socket })
 }
 
 fn make_proof(terms: &Terms, number: i32) -> SysResult<CheckedFd> {
@@ -274,9 +274,8 @@ fn make_proof(terms: &Terms, number: i32) -> SysResult<CheckedFd> {
 /// What a proof says: the number of the file's descriptor, if it is the proof of these terms.
 fn check_proof(proof: &OwnedFd, terms: &Terms) -> Result<i32> {
     let failed = |sys| refused(&terms.name, sys);
-    let unchanging = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW;
     if !memfd::is_memfd(proof.as_fd())
-        || !memfd::seals(proof.as_fd()).is_some_and(|seals| seals.contains(unchanging))
+        || !memfd::seals(proof.as_fd()).is_some_and(Seals::forbid_changes)
     {
         return Err(unknown(&terms.name));
     }
@@ -321,7 +320,7 @@ type Make<'a, T> = &'a dyn Fn(OwnedFd) -> Result<T>;
 
 /// Takes what a token stands for.
 pub fn receive<T>(token: &Token, make: Make<'_, T>) -> Result<T> {
-    if token.pid == std::process::id()
+    if token.pid == process::id()
         && let Some(received) = receive_here(&token.terms, make)
     {
         return received;
@@ -381,8 +380,8 @@ fn receive_by_proc<T>(token: &Token, make: Make<'_, T>) -> Result<Result<T>> {
         Errno::EACCES | Errno::EPERM => denied(token),
         _ => refused(name, sys),
     };
-    let owner = file::owner_of_process(*pid).map_err(refused)?;
-    if owner != nix::unistd::geteuid().as_raw() {
+    let owner = process::user_of(*pid).map_err(refused)?;
+    if owner != process::user() {
         return Err(denied(token));
     }
     // Asked before it is opened: opening what a reused number stands for might do something.
@@ -448,7 +447,7 @@ const ANSWER_SHRUNK: u8 = 5;
 fn receive_by_socket(token: &Token) -> Option<Result<OwnedFd>> {
     let terms = &token.terms;
     let stream = socket::connect(&token.socket).ok()?;
-    if socket::peer_uid(&stream).ok()? != nix::unistd::geteuid().as_raw() {
+    if socket::peer_uid(&stream).ok()? != process::user() {
         return Some(Err(denied(token)));
     }
     socket::send(&stream, &terms.encode(), &[]).ok()?;
@@ -498,13 +497,9 @@ fn socket_name(offers: &mut Offers) -> String {
     }
     let made = || {
         let random: [u8; 8] = random::bytes()?;
-        let name =
-            format!("wasm-hostmap.{}.{:016x}", std::process::id(), u64::from_le_bytes(random));
+        let name = format!("wasm-hostmap.{}.{:016x}", process::id(), u64::from_le_bytes(random));
         let listener = CheckedFd::new(socket::listen(&name)?, Description::Ours)?;
-        let thread =
-            std::thread::Builder::new().name("hostmap-share".to_owned()).stack_size(128 << 10);
-        let spawned = thread.spawn(move || listen(&listener));
-        spawned.map_err(|error| SysError::from_io("clone", &error))?;
+        thread::spawn("hostmap-share", move || listen(&listener))?;
         Ok::<_, SysError>(name)
     };
     let name = made().unwrap_or_default();
@@ -514,7 +509,6 @@ fn socket_name(offers: &mut Offers) -> String {
 
 /// Answers receivers, for good.
 fn listen(listener: &CheckedFd) {
-    wake::block_signals();
     // Its number is looked at before each wait: connections to somebody else's socket are not for
     // us.
     while let Ok(fd) = listener.get() {
@@ -531,7 +525,7 @@ fn listen(listener: &CheckedFd) {
 }
 
 fn answer(stream: &std::os::unix::net::UnixStream) -> SysResult<()> {
-    if socket::peer_uid(stream)? != nix::unistd::geteuid().as_raw() {
+    if socket::peer_uid(stream)? != process::user() {
         return Ok(());
     }
     let mut asked = [0; 512];

@@ -8,10 +8,10 @@ use crate::region::not_opened;
 use crate::sys::alloc;
 use crate::sys::checked_fd::Description;
 use crate::sys::file::{self, FileKind};
+use crate::sys::memfd::Seals;
 use crate::sys::page::{PageAligned, PageSpan, host_page_bytes};
-use crate::sys::{SysResult, memfd, to_u64, to_usize};
+use crate::sys::{SysResult, memfd, process, to_u64, to_usize};
 use nix::errno::Errno;
-use nix::fcntl::SealFlag;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -191,9 +191,8 @@ impl Snapshot {
         let named = |error: Error| error.reworded(|error| format!("{what}: {error}"));
         let fd =
             file::duplicate(fd).map_err(|sys| Error::from_sys(Code::OpenFailed, &what, sys))?;
-        let sealed = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE;
         if !memfd::is_memfd(fd.as_fd())
-            || !memfd::seals(fd.as_fd()).is_some_and(|seals| seals.contains(sealed))
+            || !memfd::seals(fd.as_fd()).is_some_and(Seals::forbid_changes)
         {
             let message = "it is no sealed memfd; pass what `duplicateFd` of a Snapshot gives, or load a saved one";
             return Err(named(invalid(message)));
@@ -367,7 +366,7 @@ fn temporary_beside(path: &Path) -> SysResult<(PathBuf, OwnedFd)> {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     loop {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let beside = path.with_file_name(format!(".hostmap-{}-{number}.tmp", std::process::id()));
+        let beside = path.with_file_name(format!(".hostmap-{}-{number}.tmp", process::id()));
         match file::create_new(&beside) {
             Err(sys) if sys.errno == Errno::EEXIST => {}
             created => return created.map(|fd| (beside, fd)),

@@ -104,8 +104,9 @@ impl CheckedFd {
         if position != UNMARKED {
             return lseek(&*self.fd, 0, Whence::SeekCur) == Ok(position);
         }
-        nix::sys::stat::fstat(&*self.fd)
-            .is_ok_and(|stat| stat.st_ino == self.inode && to_device(stat.st_dev) == self.device)
+        nix::sys::stat::fstat(&*self.fd).is_ok_and(|stat| {
+            stat.st_ino == self.inode && file::to_device(stat.st_dev) == self.device
+        })
     }
 
     /// Another descriptor of the same file, which allows as much, with a position of its own where
@@ -140,11 +141,6 @@ impl Drop for CheckedFd {
             unsafe { ManuallyDrop::drop(&mut self.fd) };
         }
     }
-}
-
-#[allow(clippy::useless_conversion, clippy::unnecessary_fallible_conversions)]
-pub(super) fn to_device(device: libc::dev_t) -> u64 {
-    u64::from(device)
 }
 
 /// Opens what a descriptor stands for again, with the same access.

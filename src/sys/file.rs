@@ -78,15 +78,6 @@ pub fn drop_cached(fd: impl AsFd, start: u64, length: u64) -> SysResult<()> {
         .map_err(|errno| SysError::new("fadvise64", errno))
 }
 
-/// Whether a descriptor is that of `/dev/zero`. One system call: safe in a signal handler.
-pub fn is_zero_device(fd: impl AsFd) -> bool {
-    // Linux's devices.txt: character device 1:5.
-    fstat(fd).is_ok_and(|stat| {
-        SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFCHR
-            && stat.st_rdev == nix::sys::stat::makedev(1, 5)
-    })
-}
-
 /// Duplicates a descriptor of the caller's, close-on-exec.
 pub fn duplicate(fd: RawFd) -> SysResult<OwnedFd> {
     inject::trip("fcntl")?;
@@ -109,13 +100,6 @@ pub fn status_of(path: &str) -> SysResult<Status> {
     Ok(to_status(&nix::sys::stat::stat(path).map_err(|errno| SysError::new("stat", errno))?))
 }
 
-/// Whose process it is.
-pub fn owner_of_process(pid: u32) -> SysResult<u32> {
-    inject::trip("stat")?;
-    let stat = nix::sys::stat::stat(format!("/proc/{pid}").as_str());
-    stat.map(|stat| stat.st_uid).map_err(|errno| SysError::new("stat", errno))
-}
-
 /// What the kernel says a link leads to.
 pub fn link_target(path: &str) -> SysResult<String> {
     inject::trip("readlink")?;
@@ -126,6 +110,12 @@ pub fn link_target(path: &str) -> SysResult<String> {
 /// Opens what a process has open, by a path in /proc.
 pub fn open_proc(path: &str, writable: bool) -> SysResult<OwnedFd> {
     open_file(Path::new(path), writable)
+}
+
+// A device is another type on each target.
+#[allow(clippy::useless_conversion, clippy::unnecessary_fallible_conversions)]
+pub(super) fn to_device(device: libc::dev_t) -> u64 {
+    u64::from(device)
 }
 
 fn to_status(stat: &nix::sys::stat::FileStat) -> Status {
@@ -141,7 +131,7 @@ fn to_status(stat: &nix::sys::stat::FileStat) -> Status {
     Status {
         kind,
         byte_length: u64::try_from(stat.st_size).unwrap_or(0),
-        device: super::checked_fd::to_device(stat.st_dev),
+        device: to_device(stat.st_dev),
         inode: stat.st_ino,
         allocated_bytes: u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512),
     }

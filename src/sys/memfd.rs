@@ -41,9 +41,52 @@ pub fn is_memfd(fd: BorrowedFd<'_>) -> bool {
     seals(fd).is_some() && super::file::path_of(fd).is_some_and(named)
 }
 
-/// Whether a file has seals of its own, which files on a disk have not.
-pub fn seals(fd: BorrowedFd<'_>) -> Option<SealFlag> {
-    fcntl(fd, FcntlArg::F_GET_SEALS).ok().map(SealFlag::from_bits_retain)
+/// What nobody can do to a memfd any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seals(SealFlag);
+
+impl Default for Seals {
+    /// None.
+    fn default() -> Self {
+        Self(SealFlag::empty())
+    }
+}
+
+impl Seals {
+    pub fn forbid_shrinking(self) -> bool {
+        self.0.contains(SealFlag::F_SEAL_SHRINK)
+    }
+
+    /// No bytes can be written, by anybody.
+    pub fn forbid_writing(self) -> bool {
+        self.0.contains(SealFlag::F_SEAL_WRITE)
+    }
+
+    /// Nobody can write but through writable mappings that were there before.
+    pub fn spare_old_writers(self) -> bool {
+        self.0.contains(SealFlag::F_SEAL_FUTURE_WRITE)
+    }
+
+    /// No writable mapping can be made, and no `write` succeeds.
+    pub fn forbid_new_writers(self) -> bool {
+        self.0.intersects(SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_FUTURE_WRITE)
+    }
+
+    /// Neither its bytes nor its size can change.
+    pub fn forbid_changes(self) -> bool {
+        let changes = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW;
+        self.0.contains(changes)
+    }
+
+    /// No seal can be added.
+    pub fn are_final(self) -> bool {
+        self.0.contains(SealFlag::F_SEAL_SEAL)
+    }
+}
+
+/// The seals of a file. `None`: it can't have any, as files on a disk.
+pub fn seals(fd: BorrowedFd<'_>) -> Option<Seals> {
+    fcntl(fd, FcntlArg::F_GET_SEALS).ok().map(SealFlag::from_bits_retain).map(Seals)
 }
 
 /// Forbids every write from now on, in all processes. EBUSY while a writable shared mapping stands,
@@ -77,8 +120,8 @@ mod tests {
     fn a_memfd_keeps_its_size_and_is_closed_on_exec() {
         let fd = create("t", 10_000).unwrap();
         let seals = seals(fd.as_fd()).unwrap();
-        assert!(seals.contains(SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW));
-        assert!(!seals.contains(SealFlag::F_SEAL_WRITE));
+        assert!(seals.forbid_shrinking());
+        assert!(!seals.forbid_writing());
         let file = File::from(fd);
         assert!(file.set_len(5).is_err());
         assert!(file.set_len(20_000).is_err());

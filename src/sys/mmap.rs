@@ -183,7 +183,7 @@ fn plug(span: OwnedSpan<'_>) -> bool {
             break;
         }
         // No memory: others may give some back.
-        super::signal::yield_now();
+        super::thread::yield_now();
     }
     let message = b"wasm-hostmap: a hole in a WebAssembly memory's reservation can't be closed\n";
     // SAFETY: a message of so many bytes. Nothing can be done if it can't be written.

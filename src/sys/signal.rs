@@ -7,6 +7,7 @@
 use super::{SysError, SysResult, inject};
 use nix::errno::Errno;
 use std::ffi::{c_int, c_void};
+use std::ptr::NonNull;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
@@ -59,9 +60,18 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// What V8 wants to see of it.
-    pub fn raw(&self) -> (*mut libc::siginfo_t, *mut c_void) {
-        (self.info, self.context)
+    /// Passes the fault to a function that handles faults, as that signal. Returns its answer: true
+    /// if it took the fault, and may have changed where the thread goes on.
+    ///
+    /// # Safety
+    /// It is a function `bool(int, siginfo_t*, void*)` that may be called in a signal handler.
+    pub unsafe fn pass_to(&self, function: NonNull<c_void>, signal: Signal) -> bool {
+        type Function = unsafe extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void) -> bool;
+        // SAFETY: the caller promises the signature, and a function pointer has the size of a data
+        // pointer on every target of this crate.
+        let function: Function = unsafe { std::mem::transmute(function) };
+        // SAFETY: the kernel made both for the handler that `self` lives in, on this thread.
+        unsafe { function(signal.number(), self.info, self.context) }
     }
 
     /// The address of the instruction.
@@ -334,23 +344,4 @@ fn crash(number: c_int, code: c_int) {
             libc::raise(number);
         }
     }
-}
-
-/// An address of this thread's own, as good as its name while it lives, and at a distance from its
-/// static thread-local storage that is the same in all threads: glibc and musl both keep the
-/// thread's descriptor there. Safe in handlers.
-pub fn thread_address() -> usize {
-    // SAFETY: it takes nothing.
-    let descriptor = unsafe { libc::pthread_self() };
-    // A number on glibc, a pointer on musl.
-    #[cfg(not(target_env = "musl"))]
-    return super::to_usize(descriptor);
-    #[cfg(target_env = "musl")]
-    return descriptor as usize;
-}
-
-/// Lets another thread run. Safe in handlers.
-pub fn yield_now() {
-    // SAFETY: it takes nothing.
-    unsafe { libc::sched_yield() };
 }

@@ -55,29 +55,3 @@ impl Wake {
         }
     }
 }
-
-/// Makes the calling thread one that does not interrupt others when it wakes (sched(7)): whoever
-/// woke it goes on first.
-pub fn give_way() {
-    // SAFETY: all-zero is a parameter without a priority, as SCHED_BATCH wants it; 0 is the calling
-    // thread.
-    unsafe {
-        let parameter: libc::sched_param = std::mem::zeroed();
-        libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const parameter);
-    }
-}
-
-/// Blocks all signals on the calling thread that a process sends: they are for threads that expect
-/// them.
-pub fn block_signals() {
-    // SAFETY: all-zero is a signal set; sigfillset and pthread_sigmask change this thread's mask
-    // only.
-    unsafe {
-        let mut all: libc::sigset_t = std::mem::zeroed();
-        libc::sigfillset(&raw mut all);
-        for fault in [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL] {
-            libc::sigdelset(&raw mut all, fault);
-        }
-        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const all, std::ptr::null_mut());
-    }
-}

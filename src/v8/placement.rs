@@ -14,17 +14,8 @@
 //!
 //! It is a favour and no promise: another thread may come between.
 
-// It maps and unmaps address space that is given to nobody.
-#![allow(unsafe_code)]
-
-use crate::sys::SysError;
 use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, WASM_PAGE_BYTES, host_page_bytes};
-use crate::sys::{SysResult, inject, to_usize};
-use nix::errno::Errno;
-use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
-use std::ffi::c_void;
-use std::num::NonZeroUsize;
-use std::ptr::NonNull;
+use crate::sys::placeholder::Placeholder;
 
 /// How many gaps are tried: one that is just large enough for a reservation is not for the filler
 /// too.
@@ -32,72 +23,29 @@ const ATTEMPTS: usize = 4;
 
 /// Makes the kernel give a reservation to come, `below_bytes` and `above_bytes` around its base,
 /// such a place that the base is at a multiple of 2 MiB, for as long as what is returned lives.
-/// `None`: there is no room for it, and fillers would be in its way.
-pub fn prepare(below_bytes: u64, above_bytes: u64) -> Option<Vec<Filler>> {
+/// `None`: there is no room for it, and placeholders would be in its way.
+pub fn prepare(below_bytes: u64, above_bytes: u64) -> Option<Vec<Placeholder>> {
     // V8 asks for as much more as aligning it to a Wasm page may take, and gives the rest back.
-    let asked = [above_bytes, WASM_PAGE_BYTES.saturating_sub(host_page_bytes())];
-    let asked =
-        asked.into_iter().try_fold(below_bytes, u64::checked_add).and_then(PageAligned::new);
-    let mut fillers = Vec::new();
+    let slack = WASM_PAGE_BYTES.checked_sub(host_page_bytes());
+    let slack = slack.expect("a Wasm page holds whole host pages");
+    let asked = below_bytes.checked_add(above_bytes)?.checked_add(slack)?;
+    let asked = PageAligned::new(asked)?;
+    let mut placeholders = Vec::new();
     for _ in 0..=ATTEMPTS {
-        let trial = Filler::new(asked?).ok()?;
-        let base = trial.base(below_bytes)?;
-        match trial.keep_top(base) {
-            Some(top) => fillers.push(top),
-            None => return Some(fillers),
+        let trial = Placeholder::new(asked).ok()?;
+        // What the base is too high by.
+        let excess = PageAligned::new(base_in(&trial, below_bytes)? % HUGE_PAGE_BYTES)?;
+        match trial.keep_last(excess) {
+            Some(top) => placeholders.push(top),
+            None => return Some(placeholders),
         }
     }
     None
 }
 
-/// Inaccessible address space that is in the way of others. Given back when dropped.
-#[derive(Debug)]
-pub struct Filler {
-    pointer: NonNull<c_void>,
-    length: PageAligned,
-}
-
-impl Filler {
-    /// Address space of so many bytes, where the kernel gives it.
-    fn new(length: PageAligned) -> SysResult<Self> {
-        inject::trip("mmap_filler")?;
-        let size = NonZeroUsize::new(to_usize(length.get()))
-            .ok_or(SysError::new("mmap", Errno::EINVAL))?;
-        // As V8 asks for its own.
-        let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE;
-        // SAFETY: without a fixed address nothing is replaced.
-        let pointer = unsafe { mmap_anonymous(None, size, ProtFlags::PROT_NONE, flags) }
-            .map_err(|errno| SysError::new("mmap", errno))?;
-        Ok(Self { pointer, length })
-    }
-
-    /// Where the memory would begin if this was its reservation.
-    fn base(&self, below_bytes: u64) -> Option<u64> {
-        let start = crate::sys::to_u64(self.pointer.as_ptr() as usize);
-        start.checked_next_multiple_of(WASM_PAGE_BYTES)?.checked_add(below_bytes)
-    }
-
-    /// Gives back all but what such a base is too high by, at its end. `None`: nothing is left.
-    fn keep_top(self, base: u64) -> Option<Self> {
-        let kept = PageAligned::new(base % HUGE_PAGE_BYTES)?;
-        if kept == PageAligned::ZERO {
-            return None;
-        }
-        let rest = self.length.checked_sub(kept)?;
-        let pointer = NonNull::new(self.pointer.as_ptr().wrapping_byte_add(to_usize(rest.get())))?;
-        // SAFETY: the range is ours, and nobody knows it.
-        unsafe { munmap(self.pointer, to_usize(rest.get())) }.ok()?;
-        std::mem::forget(self);
-        Some(Self { pointer, length: kept })
-    }
-}
-
-impl Drop for Filler {
-    fn drop(&mut self) {
-        // SAFETY: the range is ours since `new`, and nobody knows it. If it fails, it stays address
-        // space that nobody uses.
-        let _ = unsafe { munmap(self.pointer, to_usize(self.length.get())) };
-    }
+/// Where a memory begins if this is its reservation.
+fn base_in(reservation: &Placeholder, below_bytes: u64) -> Option<u64> {
+    reservation.address().checked_next_multiple_of(WASM_PAGE_BYTES)?.checked_add(below_bytes)
 }
 
 #[cfg(test)]
@@ -105,9 +53,9 @@ mod tests {
     use super::*;
 
     /// As V8 makes one.
-    fn reserve(below: u64, above: u64) -> Filler {
+    fn reserve(below: u64, above: u64) -> Placeholder {
         let slack = WASM_PAGE_BYTES - host_page_bytes();
-        Filler::new(PageAligned::new(below + above + slack).unwrap()).unwrap()
+        Placeholder::new(PageAligned::new(below + above + slack).unwrap()).unwrap()
     }
 
     #[test]
@@ -120,12 +68,13 @@ mod tests {
             // the luck.
             let placed = (0..100).any(|_| {
                 held.push(
-                    Filler::new(PageAligned::new(wasm_pages * WASM_PAGE_BYTES).unwrap()).unwrap(),
+                    Placeholder::new(PageAligned::new(wasm_pages * WASM_PAGE_BYTES).unwrap())
+                        .unwrap(),
                 );
-                let fillers = prepare(below, above);
-                filled += fillers.as_ref().map_or(0, Vec::len);
+                let placeholders = prepare(below, above);
+                filled += placeholders.as_ref().map_or(0, Vec::len);
                 let reservation = reserve(below, above);
-                let base = reservation.base(below).unwrap();
+                let base = base_in(&reservation, below).unwrap();
                 held.push(reservation);
                 base.is_multiple_of(HUGE_PAGE_BYTES)
             });
@@ -140,16 +89,16 @@ mod tests {
         let (below, above) = (2 << 30, 8 << 30);
         let in_one_of_many = (0..100).any(|_| {
             // Of three side by side, at no multiple, the first and last stay.
-            let _skew = Filler::new(PageAligned::new(3 * WASM_PAGE_BYTES).unwrap()).unwrap();
+            let _skew = Placeholder::new(PageAligned::new(3 * WASM_PAGE_BYTES).unwrap()).unwrap();
             let reservations =
                 [reserve(below, above), reserve(below, above), reserve(below, above)];
             let [_first, gap, _last] = reservations;
-            let is_skewed = !gap.base(below).unwrap().is_multiple_of(HUGE_PAGE_BYTES);
+            let is_skewed = !base_in(&gap, below).unwrap().is_multiple_of(HUGE_PAGE_BYTES);
             drop(gap);
-            let fillers = prepare(below, above);
-            let base = reserve(below, above).base(below).unwrap();
+            let placeholders = prepare(below, above);
+            let base = base_in(&reserve(below, above), below).unwrap();
             is_skewed
-                && fillers.is_some_and(|fillers| fillers.len() > 1)
+                && placeholders.is_some_and(|placeholders| placeholders.len() > 1)
                 && base.is_multiple_of(HUGE_PAGE_BYTES)
         });
         assert!(in_one_of_many);

@@ -15,7 +15,7 @@ use crate::region::mirror::{Grain, Mirror, Mirrors};
 use crate::sys::checked_fd::CheckedFd;
 use crate::sys::mmap::Sharing;
 use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan};
-use crate::sys::{file, wake};
+use crate::sys::{file, thread};
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -300,10 +300,8 @@ impl Queue {
         let mut state = self.state();
         state.streams.push_back(stream);
         if state.idle < state.streams.len() && state.threads < MOST_THREADS {
-            let thread =
-                std::thread::Builder::new().name("hostmap-ahead".to_owned()).stack_size(128 << 10);
             // Where there is none to be had, nothing is read ahead.
-            if thread.spawn(|| QUEUE.run()).is_ok() {
+            if thread::spawn("hostmap-ahead", || QUEUE.run()).is_ok() {
                 state.threads = state.threads.saturating_add(1);
             }
         }
@@ -317,8 +315,7 @@ impl Queue {
     }
 
     fn run(&self) {
-        wake::block_signals();
-        wake::give_way();
+        thread::give_way();
         loop {
             let stream = self.pop();
             if stream.work() {

@@ -1,0 +1,22 @@
+//! Processes and their users.
+//!
+//! Calls: getpid (through std), geteuid, stat on /proc/PID.
+
+use super::{SysError, SysResult, inject};
+
+/// This process's number.
+pub fn id() -> u32 {
+    std::process::id()
+}
+
+/// The user whose rights this process has.
+pub fn user() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}
+
+/// The user of a process.
+pub fn user_of(process: u32) -> SysResult<u32> {
+    inject::trip("stat")?;
+    let stat = nix::sys::stat::stat(format!("/proc/{process}").as_str());
+    stat.map(|stat| stat.st_uid).map_err(|errno| SysError::new("stat", errno))
+}
