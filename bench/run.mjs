@@ -29,7 +29,7 @@ const NAMES = [
   'placement',
   'nodes'
 ]
-// Those that run only when they are named: `against` needs another build.
+// These run only if they are named: `against` needs another build.
 const NAMED = ['against', 'process-map']
 const root = fileURLToPath(new URL('..', import.meta.url))
 const childProgram = fileURLToPath(new URL('lib/child.mjs', import.meta.url))
@@ -37,13 +37,13 @@ const moduleOf = name => new URL(`benchmarks/${name}.mjs`, import.meta.url).href
 
 const USAGE = `npm run bench -- [NAME...] [options]
 
-  NAME          ${NAMES.join(', ')}; default: all;
-                and ${NAMED.join(', ')}
-  --node PATH   the Node to measure, may be given again; default: this one
+  NAME          ${NAMES.join(', ')} (default: all);
+                or ${NAMED.join(', ')}, which run only if named
+  --node PATH   the Node.js to measure; can be repeated (default: this one)
   --base DIR    another build of the package, for \`against\`
-  --json FILE   where the figures go; default: target/bench.json
-  --write       writes BENCHMARKS.md and bench/plots, from all benchmarks
-  --help`
+  --json FILE   where the figures go (default: target/bench.json)
+  --write       runs all benchmarks and writes BENCHMARKS.md and bench/plots
+  --help        shows this text`
 
 function readArguments() {
   const options = {
@@ -57,12 +57,11 @@ function readArguments() {
   const unknown = positionals.find(name => ![...NAMES, ...NAMED].includes(name))
   if (unknown !== undefined)
     throw new Error(
-      `There is no benchmark '${unknown}'; there are: ${[...NAMES, ...NAMED].join(', ')}`
+      `There is no benchmark '${unknown}'. There are: ${[...NAMES, ...NAMED].join(', ')}`
     )
   if (values.write && positionals.length > 0)
-    throw new Error('--write needs all benchmarks: give no names with it')
-  if (values.write && QUICK)
-    throw new Error('HOSTMAP_BENCH_QUICK is set: its figures are not to be written down')
+    throw new Error('--write runs all benchmarks: pass no names')
+  if (values.write && QUICK) throw new Error('HOSTMAP_BENCH_QUICK is set: its figures mean nothing')
   return { ...values, names: positionals.length > 0 ? positionals : NAMES }
 }
 
@@ -73,7 +72,7 @@ function describeNode(execPath) {
   return { execPath, version: node, v8 }
 }
 
-/** Runs one case in a process of its own and gives what it measured. */
+/** Runs one case in its own process and returns what it measured. */
 function runCase(execPath, name, caseOf, onProgress) {
   return new Promise((resolve, reject) => {
     const args = [moduleOf(name), JSON.stringify(caseOf)]
@@ -150,8 +149,8 @@ function printMachine({ machine, native }) {
     `huge pages: ${machine.transparentHugePages}, for shared memory: ${machine.shmemHugePages}`
   )
   if (machine.loadAverage > cores / 2)
-    console.log('The machine is busy: these figures will be worse than it can do')
-  if (native) console.log(`The bare system calls are missing: ${native}`)
+    console.log('The machine is busy, so these figures will be worse than usual')
+  if (native) console.log(`Without the bare system calls: ${native}`)
 }
 
 function printBenchmark({ title, measures, node, seconds, missing, tables, promises }) {
@@ -163,7 +162,7 @@ function printBenchmark({ title, measures, node, seconds, missing, tables, promi
   for (const promise of promises) console.log(formatPromise(promise))
 }
 
-/** What took how long; where a benchmark has several cases, each of them. */
+/** Prints how long each benchmark took, and each of its cases if there are several. */
 function printSeconds({ benchmarks }) {
   const whole = seconds => `${seconds.toFixed(0)} s`
   console.log('\nSeconds:')
@@ -178,7 +177,7 @@ function printSeconds({ benchmarks }) {
 async function main() {
   const { help, names, node: execPaths, base, json, write } = readArguments()
   if (help) return console.log(USAGE)
-  // For the processes that measure.
+  // For the measuring processes.
   if (base !== undefined) process.env.HOSTMAP_BENCH_BASE = path.resolve(base)
 
   const nodes = execPaths.map(describeNode)

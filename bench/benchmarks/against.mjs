@@ -1,4 +1,4 @@
-// What the calls that are made most often take, beside another build of the package in the same
+// The cost of the most frequent calls, compared with another build of the package in the same
 // process.
 
 import { execFileSync } from 'node:child_process'
@@ -16,14 +16,14 @@ const require = createRequire(import.meta.url)
 
 export const title = 'Against another build'
 export const measures =
-  'The calls that are made most often, by this build and by the one that `--base` names, in turns of some dozen calls in the same process, on one processor.'
+  'The most frequent calls in this build and in the one that `--base` names. Both take turns of some dozen calls in the same process, on one processor.'
 
-// A turn has objects of its own: where in the tree of VMAs a memory stands makes up to half of the
-// time. Its blocks are neighbours in time, a block for each build, in a random order.
+// Each turn has new objects, because a memory's place in the tree of VMAs changes the time by up to
+// half. Its blocks follow each other, one per build, in random order.
 const TURNS = QUICK ? 3 : 100
 const BLOCKS = QUICK ? 4 : 5
 const BLOCKS_BEFORE = 2
-// V8 optimizes the calls when they have taken some tenths of a second.
+// V8 optimizes the calls after some tenths of a second.
 const CALLS_BEFORE = QUICK ? 500 : 20_000
 const MOST = 1.05
 
@@ -34,8 +34,8 @@ const DIRTY_PAGES = 100
 const PAGE_BYTES = 4096
 
 /**
- * Each makes, with a build of the package, the function whose calls are timed. `calls`: in a block,
- * by default 64; `is32`: a module or a pool that has no 64-bit one here.
+ * Each makes the function to time, with a build of the package. `calls`: how many in a block, by
+ * default 64. `is32`: there is only a 32-bit variant.
  */
 const OPERATIONS = {
   'map and unmap, at an address': { make: mapAt(0) },
@@ -60,7 +60,7 @@ export const cases = Object.entries(OPERATIONS).flatMap(([name, { is32 = false }
   ['i32', 'i64'].filter(address => !is32 || address === 'i32').map(address => ({ name, address }))
 )
 
-/** Why it can't be measured at all. */
+/** Returns why it can't be measured, or null. */
 export function prepare() {
   if (process.env.HOSTMAP_BENCH_BASE === undefined) throw new Error('`against` needs --base DIR')
   try {
@@ -70,7 +70,7 @@ export function prepare() {
   }
 }
 
-// The thread that measures alone: V8's others go where there is room.
+// Only the measuring thread. V8's other threads may run anywhere.
 const pin = () =>
   execFileSync('taskset', [
     '--cpu-list',
@@ -82,8 +82,7 @@ const pin = () =>
 export async function measure({ name, address }, onProgress) {
   if (address === 'i64' && Number(majorHere) < 24) return null
   const builds = {
-    // One that takes part in a process without a note of what it is comes first or last, as it
-    // likes.
+    // A build without the note about itself can be loaded first or last.
     base: require(path.resolve(process.env.HOSTMAP_BENCH_BASE)),
     here: require('../../index.js')
   }
@@ -92,14 +91,14 @@ export async function measure({ name, address }, onProgress) {
   try {
     pin()
   } catch {
-    // Where it is missing, `prepare` has said so.
+    // If it is missing, `prepare` has said so.
   }
   for (let turn = -1; turn < TURNS; turn++) {
     const rounds = new Map()
     for (const build of shuffled(Object.keys(builds)))
       rounds.set(build, await make(builds[build], address))
     const times = { base: [], here: [] }
-    // The first turn is for V8.
+    // The first turn only warms up V8.
     const blocks = turn < 0 ? Math.ceil(CALLS_BEFORE / calls) : BLOCKS
     for (let block = -BLOCKS_BEFORE; block < blocks; block++) {
       for (const build of shuffled(Object.keys(builds))) {
@@ -132,7 +131,7 @@ const shuffled = ([first, second]) => (Math.random() < 0.5 ? [first, second] : [
 
 // The operations
 
-/** A memory with so many read-only mappings of 64 KiB, above the first Wasm page. */
+/** Makes a memory with this many read-only mappings of 64 KiB, above the first Wasm page. */
 function memoryWith({ GuardedMemory, HostRegion }, address, others) {
   const region = HostRegion.allocate(MiB).seal()
   const guarded = new GuardedMemory({ initial: 64, address })
@@ -157,7 +156,7 @@ function mapInFreeSpace(others) {
       access: 'readonly',
       populate: false
     }
-    // The memory grows for the first one.
+    // The first one makes the memory grow.
     return { round: () => guarded.map(region, { ...options }).unmap() }
   }
 }
@@ -281,7 +280,7 @@ export function report(results) {
     .filter(({ cells }) => cells !== null)
   const table = {
     id: 'against',
-    title: 'Times the other build’s time',
+    title: 'Ratio to the other build',
     rowLabel: 'operation',
     columns: [
       { key: 'base', label: 'the other build' },
@@ -290,7 +289,7 @@ export function report(results) {
       { key: 'lower', label: 'from' },
       { key: 'upper', label: 'to' }
     ],
-    note: `Medians, with the 10th and 90th percentile of ${TURNS * BLOCKS} blocks of some dozen calls. This : other is the median of the quotients of ${TURNS} turns, each with memories and regions of its own, and from and to bound it with a confidence of 95 %: no assumption is made about how quotients are spread. Windows have 1 MiB and show parts of 64 MiB, the heap has 64 MiB.`,
+    note: `Medians, with the 10th and 90th percentile of ${TURNS * BLOCKS} blocks of some dozen calls. This : other is the median of the quotients of ${TURNS} turns, each with its own memories and regions. From and to bound it with a confidence of 95 %, without assumptions about the distribution of the quotients. Windows have 1 MiB and show parts of 64 MiB, the heap has 64 MiB.`,
     rows
   }
   const promises = rows.map(({ label, cells }) => ({

@@ -1,4 +1,4 @@
-// What users do today to let a module read data of the host, beside a mapping.
+// What users do today to let a module read the host's data, compared with a mapping.
 
 import { closeSync, openSync, readSync, writeFileSync } from 'node:fs'
 import { once } from 'node:events'
@@ -14,7 +14,7 @@ import { formatBytes, ratioOf } from '../lib/table.mjs'
 
 export const title = 'Alternatives'
 export const measures =
-  'A module adds up all 64-bit integers of a dataset that the host has: the time until the sum is known, with all that it takes to hand the dataset over and to give it back.'
+  'A module adds up all 64-bit integers of a dataset in the host. The time includes handing the dataset over, computing the sum, and giving the dataset back.'
 
 export const cases = [{}]
 
@@ -48,8 +48,8 @@ const LABELS = {
 const newMemory = () => new GuardedMemory({ initial: 1 + DATASET_BYTES / WASM_PAGE })
 
 /**
- * The functions, which give the sum, or a promise of it, by name; the reasons why some are not
- * there; and what ends them all.
+ * Returns the functions by name, which return the sum or a promise of it; why some are missing; and
+ * what ends them all.
  */
 async function openWays() {
   const over = await compileSums()
@@ -148,8 +148,8 @@ export async function measure(_case, onProgress) {
         const ns = Number(process.hrtime.bigint() - startNs)
         expected ??= sum
         if (sum !== expected)
-          throw new Error(`${name} read other bytes than another way: ${sum}, ${expected}`)
-        // The first turn is not counted.
+          throw new Error(`${name} read different bytes: the sum is ${sum}, not ${expected}`)
+        // The first turn does not count.
         if (turn >= 0) samples.add(name, [ns])
       }
       onProgress((turn + 2) / (TURNS + 1))
@@ -169,9 +169,9 @@ export function report([figures]) {
     rowLabel: 'way',
     columns: [
       { key: 'time', label: 'time' },
-      { label: 'of that of map', ratio: ['time', 'map'] }
+      { label: 'of the time of map', ratio: ['time', 'map'] }
     ],
-    note: 'All pages are in memory. Added up with SIMD, but for the imported function, which gives BigInts. `mmap-io` and `shm-typed-array` give a Buffer over shared pages, which a module can not read: what they show has to be copied into its memory. The time has the making of the memory in it where that is new, but no collection of garbage.',
+    note: "All pages are in memory. The sum uses SIMD, except with the imported function, which returns BigInts. `mmap-io` and `shm-typed-array` return a Buffer over shared pages, which a module can't read, so its bytes are copied into the memory. The time includes making new memories, but not collecting garbage.",
     rows: Object.entries(LABELS).map(([way, label]) => ({
       label,
       parameters: { way, byteLength: DATASET_BYTES },

@@ -22,13 +22,13 @@ import { formatBytes, formatQuantity, ratioOf } from '../lib/table.mjs'
 
 export const title = 'The fault guard'
 export const measures =
-  "What the handler for SIGSEGV and SIGBUS costs. First where no fault is ours: the same program in processes with the guard and with `WASM_HOSTMAP_FAULT_GUARD=off`, in turns. Then what a fault takes that is ours, from the access to its end, the kernel's part and the JavaScript exception included."
+  "What the handler for SIGSEGV and SIGBUS costs. The first table has operations without faults of this library: the same program runs in processes with the guard and with `WASM_HOSTMAP_FAULT_GUARD=off`, in turns. The second has this library's faults, from the access to its end, including the kernel's part and the JavaScript exception."
 
-// Processes with the guard, and as many without. They are compared by neighbours, since a machine's
+// Processes with the guard, and as many without. Only neighbors are compared, because a machine's
 // speed drifts.
 const PAIRS = 8
 const MOST_OTHERS = 10_000
-// What else there is in a process whose faults are measured.
+// What else is in a process whose faults are measured.
 const SURROUNDINGS = [
   { key: 'few', label: 'beside 1 mapping', others: 1 },
   { key: 'hundred', label: 'beside 100', others: 100 },
@@ -36,7 +36,7 @@ const SURROUNDINGS = [
   { key: 'functions', label: 'beside 10,000 functions', others: 1, functions: 10_000 }
 ]
 
-// Each mapping that faults is reported as a warning; here there are thousands.
+// Each mapping that faults emits a warning; here there are thousands.
 const environment = guard => ({
   NODE_NO_WARNINGS: '1',
   WASM_HOSTMAP_FAULT_GUARD: guard ? 'on' : 'off'
@@ -87,7 +87,7 @@ const ACCESSES_WAT = `
   (func (export "fill") (param i32) (memory.fill (local.get 0) (i32.const 1) (i32.const 1))))
 `
 
-/** Compiles the program; the function it gives makes an instance over a memory, and warms it up. */
+/** Compiles the program. The returned function makes an instance over a memory and warms it up. */
 async function compileAccesses() {
   const module = await compile('accesses', ACCESSES_WAT, {
     simd: true,
@@ -105,7 +105,7 @@ async function compileAccesses() {
   return accessesOf
 }
 
-/** So many compiled Wasm functions with a load each. They live as long as what is returned. */
+/** Makes this many compiled Wasm functions with a load each, which live as long as the result. */
 async function compileFunctions(count) {
   const functions = Array.from(
     { length: count },
@@ -113,12 +113,12 @@ async function compileFunctions(count) {
   )
   const module = await compile('functions', `(module (memory 1) ${functions.join('\n')})`)
   const { exports } = new WebAssembly.Instance(module)
-  // V8 compiles a function when it is called.
+  // V8 compiles a function when it is first called.
   for (let index = 0; index < count; index++) exports[index](index)
   return exports
 }
 
-/** The access, which must trap. */
+/** Makes the access, which must trap. */
 function trap(access, address) {
   try {
     access(address)
@@ -128,9 +128,7 @@ function trap(access, address) {
   throw new Error('the access did not trap')
 }
 
-/**
- * So many mappings of a page each, which are no neighbours. They live as long as what is returned.
- */
+/** Makes this many mappings of a page, not adjacent, which live as long as the result. */
 function mapOthers(count, region) {
   const { pageSize } = limits()
   const guarded = new GuardedMemory({ initial: Math.ceil((2 * count * pageSize) / WASM_PAGE) })
@@ -140,7 +138,7 @@ function mapOthers(count, region) {
   return guarded
 }
 
-// What is the same with and without the guard.
+// What should be the same with and without the guard.
 
 const SCAN_BYTES = 64 * MiB
 const SCAN_SIZES = [256 * KiB, SCAN_BYTES]
@@ -192,7 +190,7 @@ async function measureCost(guard) {
   const others = mapOthers(MOST_OTHERS, region)
   trapAndMapTurns(samples, ` ${MOST_OTHERS}`, accessesOf, region)
   assert.equal(new Uint8Array(others.buffer)[0], source[0])
-  // One figure for each process.
+  // One figure per process.
   return Object.fromEntries(
     COST_ROWS.map(({ key, fastest }) => {
       const { min, median } = samples.summary(key)
@@ -201,7 +199,7 @@ async function measureCost(guard) {
   )
 }
 
-/** Reads and writes of pages that were all touched before, mapped and plain, in one memory. */
+/** Reads and writes pages that were touched before, mapped and plain, in one memory. */
 function scanTurns(samples, sumOver, accessesOf, source, region) {
   const ways = ['read mapped', 'read plain', 'write mapped', 'write plain']
   const guarded = new GuardedMemory({ initial: 1 + (ways.length * SCAN_BYTES) / WASM_PAGE })
@@ -212,7 +210,7 @@ function scanTurns(samples, sumOver, accessesOf, source, region) {
   const sum = sumOver(guarded.memory)
   const { write } = accessesOf(guarded.memory)
   const run = [sum, sum, write, write]
-  // Every page is brought in, or copied.
+  // Loads or copies every page.
   assert.equal(sum(addresses[0], SCAN_BYTES), sum(addresses[1], SCAN_BYTES))
   for (const address of addresses.slice(2)) write(address, SCAN_BYTES)
 
@@ -245,7 +243,7 @@ function trapAndMapTurns(samples, suffix, accessesOf, region) {
   }
 }
 
-// What a fault takes that is the guard's.
+// The time of a fault that the guard handles.
 
 /** Pages of a mapping that are changed one by one. */
 const STRAY_PAGES = 32
@@ -271,12 +269,12 @@ const FAULT_ROWS = [
 ]
 
 async function measureFaults(othersCount, functionsCount, onProgress) {
-  // First, since V8 looks for code that traps in the order that it was compiled in.
+  // First, because V8 searches code for traps in the order in which it was compiled.
   const functions = await compileFunctions(functionsCount)
   const accessesOf = await compileAccesses()
   const samples = new Samples()
   const { pageSize } = limits()
-  // Every second page: neighbours would become one area again, and that is cheaper.
+  // Every second page: adjacent pages would merge into one VMA, which is cheaper.
   const byteLength = 2 * STRAY_PAGES * pageSize
   const region = HostRegion.copyFrom(hostArray(byteLength))
   const others = mapOthers(othersCount, region)
@@ -300,7 +298,7 @@ async function measureFaults(othersCount, functionsCount, onProgress) {
       trapTurn(ground, 'store', accesses.store, WASM_PAGE)
       trapTurn(ground, 'v8 trap', accesses.load, guarded.byteLength)
       shrunkTurns({ ...ground, fd, region: shrinking }, accesses)
-      // The reports come in now.
+      // The reports arrive now.
       await collectGarbage()
       onProgress((turn + 1) / BATCHES.turns)
     }
@@ -313,7 +311,7 @@ async function measureFaults(othersCount, functionsCount, onProgress) {
   return Object.fromEntries(FAULT_ROWS.map(({ key }) => [key, samples.summary(key)]))
 }
 
-/** Every second page of a new mapping. */
+/** The addresses of every second page of a new mapping. */
 function* newMappings({ guarded, region, byteLength, pageSize }, access) {
   const addresses = Array.from(
     { length: STRAY_PAGES },
@@ -327,8 +325,8 @@ function* newMappings({ guarded, region, byteLength, pageSize }, access) {
 }
 
 /**
- * A write that V8 can't trap, to each page in turn. The first of a mapping is told apart: it wakes
- * who reports it.
+ * Makes a write that V8 can't trap to each page in turn. The first one of a mapping counts
+ * separately, because it wakes the reporting thread.
  */
 function strayTurn(ground, name, write, { access = 'readonly', seen = false } = {}) {
   const { samples, bytes } = ground
@@ -346,7 +344,7 @@ function strayTurn(ground, name, write, { access = 'readonly', seen = false } = 
   }
 }
 
-/** A trap leaves everything as it was, so it can be had again at once. */
+/** A trap changes nothing, so it can be repeated at once. */
 function trapTurn({ samples, guarded, region, byteLength }, name, access, address) {
   const mapping = guarded.map(region, { at: WASM_PAGE, byteLength })
   samples.add(
@@ -359,7 +357,7 @@ function trapTurn({ samples, guarded, region, byteLength }, name, access, addres
 
 function shrunkTurns(ground, { load }) {
   const { samples, bytes, fd, byteLength } = ground
-  // A mapping is only made of bytes that are there.
+  // Only existing bytes can be mapped.
   const mappings = function* () {
     ftruncateSync(fd, byteLength)
     for (const each of newMappings(ground, 'readonly')) {
@@ -384,12 +382,12 @@ function shrunkTurns(ground, { load }) {
   }
 }
 
-/** A call that maps nothing, with and without a page that lost its protection. */
+/** A call that maps nothing, with and without an unprotected page. */
 function callTurns(samples, guarded, othersCount, pageSize) {
   const bytes = new Uint8Array(guarded.buffer)
   const call = () => GuardedMemory.from(guarded.memory)
   for (let turn = -CALL_TURNS; turn < CALL_TURNS; turn++) {
-    // No mapping has its turn so often that all of it would become copy-on-write.
+    // No mapping takes so many turns that all of it would become copy-on-write.
     const page = 2 * ((turn + CALL_TURNS) % othersCount)
     bytes[page * pageSize] = turn
     const nextNs = timeOnce(call)
@@ -400,7 +398,7 @@ function callTurns(samples, guarded, othersCount, pageSize) {
   }
 }
 
-// When there are too many pages for one by one.
+// When there are too many pages to change them one by one.
 
 const WIDE_SIZES = [MiB, 64 * MiB, GiB]
 const wideTurnsOf = byteLength => (byteLength < GiB ? 10 : 3)
@@ -418,7 +416,7 @@ async function measureWide(onProgress) {
     for (let turn = 0; turn < wideTurnsOf(byteLength); turn++) {
       const mapping = mapTouched(guarded, region, bytes, 'readonly')
       for (let page = 0; page < STRAY_PAGES; page++) bytes[2 * page * pageSize] = 1
-      // Away from pages that are areas of their own already.
+      // Away from pages that already have VMAs of their own.
       add('one more', write(byteLength - 1))
       add('protect', () => GuardedMemory.from(guarded.memory))
       add('again', write(byteLength / 2))
@@ -432,7 +430,7 @@ async function measureWide(onProgress) {
         samples.add(`${byteLength} ${access}`, [elapsedNs / (byteLength / pageSize)])
         each.unmap()
       }
-      // The reports come in now.
+      // The reports arrive now.
       await collectGarbage()
     }
     onProgress((index + 1) / WIDE_SIZES.length)
@@ -452,7 +450,7 @@ const WIDE_COLUMNS = [
   { key: 'private', label: 'the same, mapped private' }
 ]
 
-/** A mapping whose pages were all read. */
+/** Makes a mapping and reads all of its pages. */
 function mapTouched(guarded, region, bytes, access) {
   const mapping = guarded.map(region, { at: WASM_PAGE, byteLength: bytes.byteLength, access })
   const { pageSize } = limits()
@@ -471,7 +469,7 @@ export function report(results) {
     costs.filter((_, index) => COST_CASES[index].guard === guard).map(medians => medians[key])
   const costTable = {
     id: 'faults-none',
-    title: 'Where no fault is ours',
+    title: 'Without faults of this library',
     rowLabel: 'operation',
     columns: [
       { key: 'on', label: 'with the guard' },
@@ -480,7 +478,7 @@ export function report(results) {
       { key: 'lowest', label: 'lowest pair' },
       { key: 'highest', label: 'highest pair' }
     ],
-    note: `Medians of ${PAIRS} processes each, with the 10th and 90th percentile of them. A process counts with its fastest scan, as others only ever make one slower, and with the median of all else. With : without is the median of pairs of processes that ran one after the other. The guard can't be in the way of plain memory, so those rows show what two processes differ by anyway. Pages were all read, or written, before.`,
+    note: `Medians of ${PAIRS} processes each, with the 10th and 90th percentile of them. A process counts with its fastest scan, because other work only makes scans slower, and with the median of everything else. With : without is the median over pairs of processes that ran one after another. The guard can't affect plain memory, so those rows show the noise between two processes. All pages were read or written before.`,
     rows: COST_ROWS.map(({ key, label, noise = null, trap = false }) => {
       const [on, off] = [true, false].map(guard => costOf(guard, key))
       const ratios = on.map((ns, pair) => ns / off[pair]).sort((a, b) => a - b)
@@ -502,10 +500,10 @@ export function report(results) {
   const bySurroundings = results.slice(COST_CASES.length, -1)
   const faultTable = {
     id: 'faults-ours',
-    title: 'A fault that is ours',
+    title: 'Faults of this library',
     rowLabel: 'access',
     columns: SURROUNDINGS.map(({ key, label }) => ({ key, label })),
-    note: `A write to each second page of a \`readonly\` mapping, ${STRAY_PAGES} pages, in a process with so many other mappings, or with a Wasm module of so many functions, all of which V8 has compiled: it looks through them one by one when it is asked whether it can trap an access. What V8 can trap ends in a RuntimeError, which is caught. Mapped \`private\`, a write to a page costs a page fault and a copy of the page, without the guard.`,
+    note: `A write to each second page of a \`readonly\` mapping, ${STRAY_PAGES} pages, in a process with this many other mappings, or with a Wasm module of this many compiled functions: V8 searches them one by one to find out whether it can trap an access. A trap is a RuntimeError, which the program catches. In a \`private\` mapping, a write to a page costs a page fault and a copy of the page, without the guard.`,
     rows: FAULT_ROWS.map(({ key, label, stray }) => ({
       label,
       parameters: { access: key, stray: stray === true },
@@ -521,7 +519,7 @@ export function report(results) {
     title: `More than ${STRAY_PAGES} pages of a mapping`,
     rowLabel: 'mapping',
     columns: [...WIDE_COLUMNS, { label: 'every : private', ratio: ['readonly', 'private'] }],
-    note: `All pages were read before. After the first ${STRAY_PAGES}, a stray write takes the protection of a block of pages round it, and blocks grow. A write to a page copies it, in a mapping of either kind.`,
+    note: `All pages were read before. After the first ${STRAY_PAGES}, a stray write unprotects a block of pages around it, and blocks grow. A write to a page copies it, in both kinds of mappings.`,
     rows: WIDE_SIZES.map((byteLength, index) => ({
       label: formatBytes(byteLength),
       parameters: { byteLength },
@@ -530,8 +528,7 @@ export function report(results) {
   }
 
   /**
-   * No verdict where plain memory, which the guard can't be in the way of, differs by more than the
-   * bound.
+   * No verdict if plain memory, which the guard can't affect, differs by more than the bound.
    */
   const equalPromise = ({ label, parameters, cells: { ratio, lowest, highest } }) => {
     const noise = costTable.rows.find(each => each.parameters.operation === parameters.noise).cells

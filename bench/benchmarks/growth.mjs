@@ -1,4 +1,4 @@
-// What a growth costs that the host does, beside V8's own.
+// The cost of growth by the host, compared with V8's own.
 
 import { GuardedMemory, HostRegion, instrumentGrowth } from '../../index.mjs'
 import { WASM_PAGE } from '../lib/dataset.mjs'
@@ -7,7 +7,7 @@ import { assemble } from '../lib/module.mjs'
 
 export const title = 'Growth'
 export const measures =
-  "One `memory.grow` of a module by a Wasm page: V8's own, and as a call of the host after `instrumentGrowth`, alone, with `onGrow`, and over a memory with a read-only mapping, which the host protects again each time."
+  "One `memory.grow` by a Wasm page: V8's own, and the host's after `instrumentGrowth`: without options, with `onGrow`, and with a read-only mapping, which the host protects again each time."
 
 export const cases = [{}]
 
@@ -27,7 +27,7 @@ export async function measure(_, onProgress) {
   const samples = new Samples()
   for (let turn = 0; turn < SHORT.turns; turn++) {
     for (let i = 0; i < WAYS.length; i++) {
-      // Each has its turn at coming first.
+      // They take turns at being first.
       const { key, options, mapped } = WAYS[(turn + i) % WAYS.length]
       const { exports } =
         options === undefined
@@ -51,7 +51,7 @@ export function report([found]) {
       { key: 'time', label: 'time' },
       { key: 'times', label: "times V8's own" }
     ],
-    note: 'Quotients are medians of those of single turns.',
+    note: 'Ratios are medians over turns.',
     rows: WAYS.map(({ key, label }, at) => ({ label, parameters: { way: key }, cells: found[at] }))
   }
   return { tables: [table], promises: [] }

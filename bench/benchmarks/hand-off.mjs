@@ -1,5 +1,4 @@
-// What it takes to hand a dataset to a module: by a mapping, by the bare system calls, and by a
-// copy.
+// The cost of handing a dataset to a module: by a mapping, by the bare system calls, and by a copy.
 
 import assert from 'node:assert/strict'
 import { GuardedMemory, HostRegion, limits } from '../../index.mjs'
@@ -18,28 +17,28 @@ import { formatBytes, ratioOf } from '../lib/table.mjs'
 
 export const title = 'Hand-off'
 export const measures =
-  'The time until a dataset is in the linear memory of a module, and its place is given back. Not what reading it costs: no page is touched through a mapping here, and each page that is touched later costs a page fault; see Scan.'
+  "The time to put a dataset into a module's memory and to give its place back. It does not include reading: nothing touches a page through a mapping here. Each page that is touched later costs a page fault; see Scan."
 
 export const cases = [{}]
 
-/** A Wasm page stays before and after a mapping: that is what the largest memories have left. */
+/** Leaves a Wasm page before and after a mapping, which is what the largest memories have left. */
 const AROUND_BYTES = 2 * WASM_PAGE
-// What a 32-bit memory takes at most, and what a 64-bit one of V8 does.
+// The largest 32-bit memory, and V8's largest 64-bit one.
 const LARGEST_32 = 4 * GiB - AROUND_BYTES
 const LARGEST_64 = 16 * GiB - AROUND_BYTES
 const SIZES = [64 * KiB, MiB, 64 * MiB, GiB, LARGEST_32, LARGEST_64]
 const ACCESSES = ['readonly', 'private', 'shared']
 const NO_MEMORY64 = 'this V8 has no 64-bit memories'
 
-/** What is measured in turns with what. */
+/** What is measured in alternation. */
 const RATIOS = {
   atToBare: ['at', 'bare'],
   atToAdvised: ['at', 'advised'],
   endToBare: ['end', 'bare']
 }
 
-// As much of a dataset as there are bytes for; a larger one is copied from the same bytes again and
-// again, and mapped without any.
+// The largest dataset with bytes. Larger ones repeat the same bytes when copied, and are empty when
+// mapped.
 const LARGEST_FILLED = GiB
 const LARGEST_COPIED = LARGEST_32
 
@@ -50,7 +49,7 @@ const labelOf = byteLength =>
     ? formatBytes(byteLength)
     : `${formatBytes(byteLength + AROUND_BYTES)} less ${formatBytes(AROUND_BYTES)}`
 
-/** A memory of so many Wasm pages and bytes. */
+/** Makes a memory of this many Wasm pages and bytes. */
 function memoryOf(wasmPages, byteLength, address) {
   const initial = wasmPages + byteLength / WASM_PAGE
   return new GuardedMemory(address === 'i64' ? { initial: BigInt(initial), address } : { initial })
@@ -68,7 +67,7 @@ export async function measure(_case, onProgress) {
   const samples = new Samples()
   for (let turn = 0; turn < SHORT.turns; turn++) {
     for (const byteLength of sizes) {
-      // The first finds colder caches, so each is first in turn.
+      // The first one finds colder caches, so they take turns at being first.
       for (let i = 0; i < ACCESSES.length; i++) {
         const access = ACCESSES[(turn + i) % ACCESSES.length]
         const key = `${byteLength} ${access}`
@@ -87,7 +86,7 @@ export async function measure(_case, onProgress) {
   for (const [index, byteLength] of sizes.entries()) {
     const neededBytes = byteLength + GiB
     if (byteLength > LARGEST_COPIED)
-      copyNotMeasured[byteLength] = 'copies take as long for each byte as that of 4 GiB'
+      copyNotMeasured[byteLength] = 'per byte, copies take as long as that of 4 GiB'
     else if (availableBytes() > neededBytes) await copyTurns(samples, byteLength, source)
     else copyNotMeasured[byteLength] = `needs ${formatBytes(neededBytes)} of free memory`
     onProgress(0.5 + ((index + 1) / sizes.length) * 0.5)
@@ -112,7 +111,7 @@ export async function measure(_case, onProgress) {
   })
 }
 
-/** One turn of mapping: in two new memories, once at an address and once past the end. */
+/** One turn of mapping in two new memories, at an address and past the end. */
 function mapTurn(samples, key, region, byteLength, access) {
   const address = addressOf(byteLength)
   const options = {
@@ -135,8 +134,7 @@ function mapTurn(samples, key, region, byteLength, access) {
 }
 
 /**
- * What users do today: the same bytes set into memories that have no pages yet, and into one that
- * has them all.
+ * What users do today: copies the bytes into memories without pages, and into one with all pages.
  */
 async function copyTurns(samples, byteLength, source) {
   const part = source.subarray(0, Math.min(byteLength, source.byteLength))
@@ -152,8 +150,7 @@ async function copyTurns(samples, byteLength, source) {
     targets = undefined
     await collectGarbage()
     const { buffer } = memoryOf(1, byteLength, addressOf(byteLength))
-    // An array for each time that the source fits: one of all is more than some versions of V8
-    // allow.
+    // One array per repetition of the source: some versions of V8 don't allow one array for all.
     targets = Array.from({ length: Math.ceil(byteLength / part.byteLength) }, (_, index) => {
       const done = index * part.byteLength
       return new Uint8Array(buffer, WASM_PAGE + done, Math.min(part.byteLength, byteLength - done))
@@ -181,7 +178,7 @@ function rowsByAccess(sizes) {
 export function report([sizes]) {
   const byCopy = {
     id: 'hand-off-by-size',
-    title: 'A dataset handed over, by size',
+    title: 'Handing over a dataset, by size',
     rowLabel: 'size',
     columns: [
       { key: 'map', label: 'map + unmap' },
@@ -192,7 +189,7 @@ export function report([sizes]) {
       { label: 'fresh copy : map', ratio: ['copyFresh', 'map'] },
       { label: 'warm copy : map', ratio: ['copyWarm', 'map'] }
     ],
-    note: 'Medians, with the 10th and 90th percentile. `readonly`, at an address. Pages that are touched later through a mapping cost a page fault each, which is not in here; a copy has touched them all. Map : bare is the median of the quotients of single turns, since both sides of one have the same neighbours on the machine. The copies are `TypedArray.set` from an ordinary array: into memory whose pages were never touched, and into the same memory again. A region larger than 1 GiB has no pages, and copies of so much come from the same GiB again and again. The largest sizes are what a 32-bit and a 64-bit memory hold, less a Wasm page before the mapping and one after.',
+    note: 'Medians, with the 10th and 90th percentile. `readonly`, at an address. Each page that is touched later through a mapping costs a page fault, which is not included; a copy has touched them all. Map : bare is the median over turns, because both sides of a turn run under the same load. The copies are `TypedArray.set` from an ordinary array: into memory whose pages were never touched, and into the same memory again. Regions larger than 1 GiB have no pages, and copies that large repeat the same GiB. The largest sizes are what a 32-bit and a 64-bit memory hold, less a Wasm page before the mapping and one after it.',
     rows: sizes.map(({ byteLength, access: { readonly }, copyFresh, copyWarm }) => ({
       label: labelOf(byteLength),
       parameters: { byteLength, access: 'readonly', address: addressOf(byteLength) },
@@ -219,7 +216,7 @@ export function report([sizes]) {
       { key: 'atToAdvised', label: 'at : with madvise' },
       { key: 'endToBare', label: 'end : bare' }
     ],
-    note: 'Past the end: in space that an earlier mapping left. The system calls are made by a Rust program of one thread: two of `mmap`, and with the `madvise` calls that `unmap` makes, and `map` for `private` and `shared`. Quotients are medians of those of single turns.',
+    note: 'Past the end: in space that an earlier mapping left. A single-threaded Rust program makes the system calls: two of `mmap`, and with those of `madvise` that `unmap` makes, and `map` for `private` and `shared`. Ratios are medians over turns.',
     rows: rowsByAccess(sizes)
   }
 
@@ -233,7 +230,7 @@ export function report([sizes]) {
       { key: 'grow', label: 'memory.grow alone' },
       { label: 'end : grow', ratio: ['firstEnd', 'grow'] }
     ],
-    note: "Map and unmap once, in a new memory. Past the end, the memory has to grow. V8's own `memory.grow` of the same size is what that takes, most of it a garbage collection that V8 starts when so much memory is added.",
+    note: "One map and unmap in a new memory. Past the end, the memory has to grow, which takes as long as V8's own `memory.grow` of that size: most of it is a garbage collection that V8 starts when this much memory is added.",
     rows: rowsByAccess(sizes)
   }
 
@@ -264,7 +261,7 @@ export function report([sizes]) {
   return { tables: [byCopy, byAccess, firstTime], promises, plots: [plotOf(byCopy)] }
 }
 
-/** The column's own labels: one line each. */
+/** One line per column, with its label. */
 const plotOf = ({ title, rows, columns }) => ({
   name: 'hand-off',
   title,

@@ -1,4 +1,4 @@
-// Many memories with one dataset: what the last mapping costs, and what all of them weigh.
+// Many memories with one dataset: the cost of the last mapping, and the memory of all.
 
 import assert from 'node:assert/strict'
 import { GuardedMemory, HostRegion } from '../../index.mjs'
@@ -17,7 +17,7 @@ import { ratioOf } from '../lib/table.mjs'
 
 export const title = 'Memories with one dataset'
 export const measures =
-  "N memories map one region of 1 GiB. The first reads every page of it, each other every page of 4 MiB, so that the pages count in the process's PSS. Each N in a process of its own."
+  "N memories map one region of 1 GiB. The first one reads every page, the others every page of 4 MiB, so that the pages count in the process's PSS. Each N runs in its own process."
 
 const DATASET_BYTES = GiB
 const PART_BYTES = 4 * MiB
@@ -25,9 +25,9 @@ const COUNTS = [1, 10, 100, 1000, 10_000]
 const MOST_COPIES = 1
 
 /**
- * V8 collects garbage for each new memory of a gigabyte, as if its bytes were there: with this it
- * does a part of that work only. Ten thousand memories take minutes otherwise. Up to Node 24 it's
- * enough that they are shared ones.
+ * V8 collects garbage for each new memory of a gigabyte as if its bytes were present. With this
+ * flag it does only part of that work; otherwise ten thousand memories take minutes. Up to Node 24
+ * it is enough that they are shared.
  */
 const ENVIRONMENT = { NODE_OPTIONS: '--max-old-space-size=1000000' }
 
@@ -41,10 +41,10 @@ function newMemory() {
   return new GuardedMemory({ initial: wasmPages, maximum: wasmPages, shared: true })
 }
 
-/** Reads a byte of each page and adds them up. */
+/** Adds up a byte of each page. */
 function touch(array) {
   let sum = 0
-  // 4096: the smallest host page there is; on larger ones a page is touched more than once.
+  // 4096 is the smallest host page. Larger pages are touched more than once.
   for (let i = 0; i < array.length; i += 4096) sum += array[i]
   return sum
 }
@@ -54,8 +54,8 @@ export async function measure({ how, count }, onProgress) {
   await collectGarbage()
   const emptyPss = pssBytes()
 
-  // The region is made through a view, and the source of the copies is that view: no second copy of
-  // the dataset is about.
+  // The region is filled through a view, which is also the source of the copies, so that there is
+  // no second copy of the dataset.
   const region = HostRegion.allocate(DATASET_BYTES)
   const source = fillWithNoise(new Uint8Array(region.view()))
   const handOffsNs = []
@@ -83,7 +83,7 @@ export async function measure({ how, count }, onProgress) {
   return result
 }
 
-/** Maps the region in more memories, until there is no more to be had. */
+/** Maps the region into more memories, until that fails. */
 function mapMost(memories, region) {
   const handOffsNs = []
   let reason = null
@@ -106,7 +106,7 @@ function mapMost(memories, region) {
   }
 }
 
-/** Mapping and unmapping in one memory more, while all the others have their mapping. */
+/** Maps and unmaps in one more memory, while all the others have their mapping. */
 function timeAnother(memories, region) {
   const samplesNs = []
   for (let turn = 0; turn < SHORT.turns; turn++) {
@@ -135,7 +135,7 @@ export function report(results) {
       { key: 'lastCopy', label: 'copy' },
       { key: 'copiesPss', label: 'PSS copied' }
     ],
-    note: `The last tenth of the maps, of 1 and of 10 memories the last: single calls, each after the memory before was read, so with cold caches. PSS before is that of the same memories with nothing in them. Page tables are not part of PSS, and grow with the pages that each memory touches. The last row is the limit of this machine: ${most.reason}. The memories are shared ones, and V8 is told that it may have a large heap: otherwise it collects all of its garbage for each new memory of 1 GiB.`,
+    note: `Last tenth of the maps (for 1 and 10 memories, the last one): single calls with cold caches, because the previous memory was read before each. PSS before: the same memories without the mapping. Page tables are not part of PSS, and grow with the pages that each memory touches. The last row is the limit of this machine: ${most.reason}. The memories are shared, and V8 is allowed a large heap: otherwise it collects all garbage for each new memory of 1 GiB.`,
     rows: [
       ...COUNTS.map(count => {
         const { another, last, emptyPss, pss, pageTables } = resultOf('map', count)

@@ -1,4 +1,4 @@
-// The calls that are made most often, on each Node.js that the package supports.
+// The most frequent calls, on each supported Node.js.
 
 import { GuardedMemory, HostRegion } from '../../index.mjs'
 import { GiB, MiB, QUICK, WASM_PAGE, fillWithNoise, hostArray } from '../lib/dataset.mjs'
@@ -17,7 +17,7 @@ import { compileSum } from '../lib/sum.mjs'
 
 export const title = 'Node.js releases'
 export const measures =
-  'What the other benchmarks measure on one Node.js, in brief on each: a dataset mapped and unmapped, a window slid on, a heap put back that was not written, and a dataset read again. Each release has a process of its own.'
+  'The other benchmarks in brief, on each release: mapping and unmapping a dataset, sliding a window, restoring a heap that was not written, and reading a dataset again. Each release runs in its own process.'
 
 export const cases = MAJORS.map(major => ({ major, execPath: nodeOf(major) }))
 
@@ -26,7 +26,7 @@ const SCAN_BYTES = QUICK ? 32 * MiB : 256 * MiB
 const HEAP_BYTES = 64 * MiB
 const HEAP_PAGES = 100
 const TURNS = SHORT.turns / 2
-// V8 optimizes the calls when they have taken some tenths of a second.
+// V8 optimizes the calls after some tenths of a second.
 const CALLS_BEFORE = QUICK ? 1000 : 50_000
 
 export async function measure({ major }, onProgress) {
@@ -82,7 +82,7 @@ function restoreRound() {
   return () => guarded.restore(snapshot)
 }
 
-/** The same bytes through a mapping and over plain memory, in pages of 4 KiB. */
+/** Reads the same bytes through a mapping and in plain memory, in pages of 4 KiB. */
 async function scanTurn() {
   const over = await compileSum()
   const source = hostArray(SCAN_BYTES)
@@ -97,12 +97,12 @@ async function scanTurn() {
   return (samples, turn) => {
     const names = Object.keys(places)
     for (let i = 0; i < names.length; i++) {
-      // Each has its turn at coming first.
+      // They take turns at being first.
       const name = names[(turn + i) % names.length]
       for (let round = 0; round < 3; round++) {
         let found
         samples.add(name, [timeOnce(() => (found = sum(places[name], SCAN_BYTES)))])
-        if (found !== expected) throw new Error(`${name}: other bytes were read`)
+        if (found !== expected) throw new Error(`${name}: read wrong bytes`)
       }
     }
   }
@@ -126,7 +126,7 @@ export function report(results) {
       { key: 'plainToMapped', label: 'plain : mapped' }
     ],
     note: [
-      '`readonly`, at an address. The heap has 64 MiB, 100 pages of it with data. The scan is of 256 MiB with vectors of 128 bits, in pages of 4 KiB. Quotients are medians of those of single turns.',
+      '`readonly`, at an address. The heap has 64 MiB, of which 100 pages have data. The scan reads 256 MiB in pages of 4 KiB with 128-bit vectors. Ratios are medians over turns.',
       ...(missing.length > 0
         ? [`Not here: Node.js ${missing.join(', ')}; \`npm run test:matrix\` installs them.`]
         : [])

@@ -87,7 +87,7 @@ export function report([found]) {
       { key: 'other', label: 'not congruent' },
       { key: 'times', label: 'times as long' }
     ],
-    note: 'Quotients are medians of those of single turns.',
+    note: 'Ratios are medians over turns.',
     rows: found.map(({ written, ...cells }) => ({
       label: String(written),
       parameters: { written },

@@ -1,5 +1,4 @@
-// What depends on how the kernel tells of the process's map: by a query for one address, or by the
-// text of all of it.
+// The cost of reading the process's memory map: by a query for one address, or as text.
 
 import assert from 'node:assert/strict'
 import { GuardedMemory, HostRegion, limits } from '../../index.mjs'
@@ -10,14 +9,14 @@ import { formatQuantity } from '../lib/table.mjs'
 
 export const title = 'The process’s map as text'
 export const measures =
-  'Kernels before 6.11 tell of the map of a process as text, which is longer the more VMAs there are. The same program in processes that ask for single addresses and in processes with `WASM_HOSTMAP_PROCESS_MAP=text`, in turns: faults that are ours beside many VMAs, and many memories made.'
+  "Before Linux 6.11, a process's memory map is available only as text, which grows with the number of VMAs. The same program runs in processes that query single addresses and in processes with `WASM_HOSTMAP_PROCESS_MAP=text`, in turns: this library's faults beside many VMAs, and making many memories."
 
-// A process each way. They are compared by neighbours, since a machine's speed drifts.
+// One process for each way. Only neighbors are compared, because a machine's speed drifts.
 const PAIRS = 6
 const VMAS = 20_000
 const MEMORIES = 1200
 const TURNS = 20
-// Each changes a page, up to the bound past which blocks are changed.
+// Each changes one page, up to the bound beyond which blocks are changed.
 const FAULTS = 16
 const MOST = 2
 
@@ -76,7 +75,7 @@ export async function measure(_, onProgress) {
     )
     assert.equal(mapping.strayWrites, FAULTS)
     mapping.unmap()
-    // The reports come in now.
+    // The reports arrive now.
     await new Promise(resolve => setImmediate(resolve))
     onProgress(0.5 + (turn + 1) / (2 * TURNS))
   }
@@ -84,7 +83,7 @@ export async function measure(_, onProgress) {
   return Object.fromEntries(ROWS.map(({ key }) => [key, samples.summary(key).median]))
 }
 
-/** The access, which must trap. */
+/** Makes the access, which must trap. */
 function trap(access, address) {
   try {
     access(address)
@@ -94,10 +93,7 @@ function trap(access, address) {
   throw new Error('the access did not trap')
 }
 
-/**
- * So many mappings of a page each, which are no neighbours: each is an area, and so is what is
- * between them.
- */
+/** Makes this many mappings of a page, not adjacent: each is a VMA, and so is each gap. */
 function mapOthers(count, region) {
   const { pageSize } = limits()
   const guarded = new GuardedMemory({ initial: Math.ceil((2 * count * pageSize) / WASM_PAGE) })
@@ -121,7 +117,7 @@ export function report(results) {
       { key: 'lowest', label: 'lowest pair' },
       { key: 'highest', label: 'highest pair' }
     ],
-    note: `Medians of ${PAIRS} processes each, with the 10th and 90th percentile of them. Text : query is the median of pairs of processes that ran one after the other. On a kernel before 6.11 both are by text.`,
+    note: `Medians of ${PAIRS} processes each, with the 10th and 90th percentile of them. Text : query is the median over pairs of processes that ran one after another. Before Linux 6.11, both use the text.`,
     rows: ROWS.map(({ key, label }) => {
       const quotients = read
         .map((each, pair) => each[key] / queried[pair][key])

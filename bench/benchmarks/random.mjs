@@ -1,4 +1,4 @@
-// What reading at random places costs, by the size of the host's pages.
+// The cost of reading at random places, by the size of the host's pages.
 
 import { GuardedMemory, HostRegion, limits } from '../../index.mjs'
 import { GiB, KiB, MiB, QUICK, WASM_PAGE, fillWithNoise } from '../lib/dataset.mjs'
@@ -11,12 +11,12 @@ import { withFile } from '../lib/with-file.mjs'
 
 export const title = 'Random reads'
 export const measures =
-  'A Wasm function reads 8 bytes at a time, at places all over the dataset that it chooses itself. Every page was read before, so that what is measured are the caches of the processor and of the address translation (TLB), not page faults.'
+  'A Wasm function reads 8 bytes at a time, at random places of its choice in the dataset. Every page was read before, so this measures the caches of the processor and of its address translation (TLB), not page faults.'
 
 export const cases = [{ address: 'i32' }, { address: 'i64' }]
 
 const STEP_BYTES = 256 * MiB
-/** A 32-bit memory of 4 GiB has no room for the dataset and anything else. */
+/** A 32-bit memory of 4 GiB has no room for anything beside the dataset. */
 const MOST_BYTES = { i32: 3.75 * GiB, i64: 4 * GiB }
 const READS = QUICK ? 1_000_000 : 4_000_000
 const READS_IN_CHAIN = READS / 5
@@ -26,11 +26,11 @@ const PROGRAMS = { random: READS, chain: READS_IN_CHAIN }
 const PAGES = ['small', 'huge']
 /** What the region is asked for. */
 const HUGE_PAGES = { small: false, huge: true }
-/** Reads within less than all of the dataset, for the plot. */
+/** Reads within parts of the dataset, for the plot. */
 const PART_SIZES = Array.from({ length: 15 }, (_, index) => 64 * KiB * 2 ** index)
 const READS_OF_PART = { random: READS / 4, chain: READS_IN_CHAIN / 4 }
 
-/** As much as was asked for, and as there is memory for: there is one dataset at a time. */
+/** As much as requested, if there is memory for it. There is one dataset at a time. */
 function chooseSize(address) {
   const wanted = Math.min(
     Number(process.env.HOSTMAP_BENCH_GIB || (QUICK ? 0.25 : 4)) * GiB,
@@ -94,11 +94,11 @@ export async function measure({ address }, onProgress) {
   return { address, byteLength, reason, hugeBytes: bytes(hugeBytes), programs }
 }
 
-/** The first one who reads says what is to be found there; everybody else has to find the same. */
+/** All ways must find the same as the first one. */
 function check({ sums }, program, sum) {
   if (!sums.has(program)) sums.set(program, sum)
   if (sums.get(program) !== sum || sum === 0n)
-    throw new Error(`${program}: one way read other bytes than another`)
+    throw new Error(`${program}: two ways read different bytes`)
 }
 
 function readTurn(setting, way, guarded, at) {
@@ -114,7 +114,7 @@ function readTurn(setting, way, guarded, at) {
     }
     for (const partBytes of partsOf(byteLength)) {
       const reads = READS_OF_PART[program]
-      // The first round brings into the caches what fits into them.
+      // The first round fills the caches.
       for (let round = -1; round < ROUNDS; round++) {
         const ns = timeOnce(() => exports[program](BigInt(at), BigInt(partBytes / 8), reads))
         if (round >= 0) samples.add(`${program} ${way} ${partBytes}`, [ns])
@@ -195,7 +195,7 @@ export function report(results) {
       { label: 'native : mapped, 2 MiB', ratio: ['hugeNative', 'huge'] }
     ],
     note: [
-      "The time of one read. Independent reads: the processor has several under way at once. Plain memory has the pages that the system gives V8: huge ones only where transparent huge pages are `always`. Native: a Rust program with the same loop, over a mapping of its own of the same pages. A 32-bit memory of 4 GiB has no room beside 4 GiB of data, so it's 3.75 GiB there.",
+      'The time of one read. Independent reads: the processor works on several at once. Plain memory has the pages that the system gives V8: huge ones only if transparent huge pages are `always`. Native: a Rust program with the same loop, over its own mapping of the same pages. A 32-bit memory has no room for anything beside 4 GiB of data, so it has 3.75 GiB.',
       ...reasons,
       ...missing.map(bits => `This V8 has no ${bits}.`)
     ].join(' '),

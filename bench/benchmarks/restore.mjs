@@ -1,6 +1,6 @@
-// What it costs to bring a memory back to a snapshot, by pages that were written and by size of the
-// heap, beside the other ways to a clean heap; what a thousand instances of one heap weigh; and a
-// pool that serves many requests.
+// The cost of restoring a memory to a snapshot, by written pages and by size of the heap, compared
+// with other ways to get a clean heap; the memory of a thousand instances of one heap; and a pool
+// that serves many requests.
 
 import assert from 'node:assert/strict'
 import { closeSync, writeFileSync } from 'node:fs'
@@ -32,28 +32,22 @@ import { buildWasmtime, hasWasmtime, timeWasmtime } from '../lib/wasmtime.mjs'
 
 export const title = 'Restore'
 export const measures =
-  'The time until a heap is as it was when its snapshot was taken. A round stores one byte in each of N pages, by a loop in Wasm, and restores: the page faults that the restore before has left behind are in it, and the loop is. All of the heap is pseudo-random bytes.'
+  'The time to store to a heap and to restore it. In each round, a Wasm loop stores one byte in each of N pages, and the heap is restored. That includes the loop, and the page faults that the previous restore caused. The whole heap has pseudo-random bytes.'
 
 const HEAP_BYTES = 64 * MiB
 const HEAPS_BYTES = [MiB, 16 * MiB, 64 * MiB, 256 * MiB, GiB]
 const DIRTY_PAGES = [1, 10, 32, 100, 256, 1000, 4000]
-/**
- * Which pages are written: far from each other, side by side, and those in a heap of which every
- * page has been read.
- */
+/** Which pages are written: far apart, side by side, and side by side in a heap that was read. */
 const PLACEMENTS = ['spread', 'packed', 'read']
 const USUAL_PAGES = 100
-/**
- * What a restore copies back at most, unless the snapshot says otherwise. wasmtime is given the
- * same.
- */
+/** How much a restore copies back by default. wasmtime gets the same. */
 const KEEP_RESIDENT_BYTES = 512 * KiB
 
 const INSTANCES = 1000
 const REQUESTS = 100_000
 const REQUEST_PAGES = 20
 const REQUEST_HEAPS_BYTES = [MiB, HEAP_BYTES]
-/** The way that takes longer for all of the requests is stopped then. */
+/** A way that takes longer for all requests stops then. */
 const MOST_SECONDS = 8
 
 export const cases = [
@@ -66,10 +60,7 @@ export const cases = [
   )
 ]
 
-/**
- * Called once, before the first case, in the process that starts them. Gives what has to be done
- * without, and why, or null.
- */
+/** Called once before the first case. Returns what is missing and why, or null. */
 export function prepare() {
   const reason = buildWasmtime()
   return reason && `wasmtime is missing: ${reason}`
@@ -85,11 +76,11 @@ const MEASURES = {
 
 export const measure = (caseOf, onProgress) => MEASURES[caseOf.what](onProgress, caseOf)
 
-/** What every heap begins with, and repeats. */
+/** The bytes that every heap repeats. */
 const noise = hostArray(16 * MiB)
 const STORED = 1
 
-/** Where the pages are: spread evenly over the heap, or side by side in its second half. */
+/** The pages' places: spread evenly over the heap, or side by side in its second half. */
 function pagesOf(placement, pages, heapBytes = HEAP_BYTES) {
   const { pageSize } = limits()
   return placement === 'spread'
@@ -97,7 +88,7 @@ function pagesOf(placement, pages, heapBytes = HEAP_BYTES) {
     : { first: heapBytes / 2, pages, stride: pageSize }
 }
 
-/** Rounds with many pages take milliseconds: fewer of them tell as much. */
+/** Rounds with many pages take milliseconds, so fewer of them are enough. */
 function planFor({ pages }) {
   const roundsPerBatch = Math.max(1, Math.min(SHORT.roundsPerBatch, Math.floor(1600 / pages)))
   return roundsPerBatch > 1
@@ -111,12 +102,12 @@ function snapshotOf(heapBytes, options) {
   const guarded = newMemory(heapBytes)
   fillWithNoise(new Uint8Array(guarded.buffer))
   const snapshot = guarded.snapshot(options)
-  // The memory lets go of its own pages.
+  // The memory drops its own pages.
   guarded.restore(snapshot)
   return snapshot
 }
 
-/** A new memory that was restored once, with an instance of the program in it. */
+/** Makes a memory, restores it once, and instantiates the program in it. */
 function openHeap(module, snapshot) {
   const guarded = newMemory(snapshot.byteLength)
   const restore = () => guarded.restore(snapshot)
@@ -130,15 +121,15 @@ function openHeap(module, snapshot) {
   }
 }
 
-/** A restore that brings nothing back would be fast. */
+/** Checks that the restore restored something: doing nothing would be fast. */
 function mustBeRestored({ heap }, { first, pages, stride }) {
   for (let at = first, left = pages; left > 0; at += stride, left--)
     assert.equal(heap[at], noise[at % noise.length])
 }
 
 /**
- * Rounds in a memory of their own: how much of a heap is in the page tables, from earlier
- * rounds with other pages, changes what a restore costs.
+ * Runs rounds in a new memory: pages that earlier rounds left in the page tables would change the
+ * cost of a restore.
  */
 function timeRestores(module, snapshot, placement, pages) {
   const opened = openHeap(module, snapshot)
@@ -152,7 +143,7 @@ function timeRestores(module, snapshot, placement, pages) {
   return samplesNs
 }
 
-/** The first finds colder caches, so each is first in turn. */
+/** The first one finds colder caches, so they take turns at being first. */
 function inTurns(turn, ways) {
   for (let i = 0; i < ways.length; i++) ways[(turn + i) % ways.length]()
 }
@@ -196,10 +187,7 @@ async function measureClean(onProgress) {
   return cellsOf(samples, ['untouched', 'read'], ['restore', 'dropped', 'wasmtime'])
 }
 
-/**
- * Single restores: all of the heap is read between one and the next, which takes longer than a
- * batch.
- */
+/** Times single restores: reading the heap between two of them takes longer than a batch. */
 function timeAfterReading({ read, restore }) {
   const where = allPages(HEAP_BYTES)
   return Array.from({ length: SHORT.batchesPerTurn }, () => {
@@ -216,7 +204,7 @@ const OPTIONS = {
   copiedBack: { keepResidentBytes: HEAP_BYTES },
   dropped: { keepResidentBytes: 0 }
 }
-/** There are many combinations, and more turns move no median. */
+/** There are many combinations, and more turns do not change the medians. */
 const DIRTY_TURNS = Math.ceil(SHORT.turns / 2)
 const COMBINATIONS = PLACEMENTS.flatMap(placement =>
   DIRTY_PAGES.map(pages => ({ placement, pages, key: `${placement} ${pages}` }))
@@ -254,12 +242,12 @@ async function measureDirty(onProgress) {
       })
       inTurns(turn, ways)
       await collectGarbage()
-      // What was read before makes no difference to the others.
+      // For the others, earlier reads make no difference.
       if (placement === 'read') continue
       add('copy', timeCopies(copied, where, source))
       for (const [name, module] of Object.entries(modules)) {
         add(name, [timeInstance(module, where)])
-        // Its garbage is collected, and its address space, while nothing is timed.
+        // Collects its garbage and frees its address space while nothing is timed.
         await collectGarbage()
       }
       onProgress((turn + (index + 1) / COMBINATIONS.length) / DIRTY_TURNS)
@@ -308,7 +296,7 @@ function addWasmtime(samples, file) {
   }
 }
 
-/** For each row the figures by name, where they were measured. */
+/** For each row, the figures by name that were measured. */
 function cellsOf(samples, rows, names) {
   const missing = name =>
     name.startsWith('wasmtime') ? notMeasured('no program with wasmtime') : undefined
@@ -366,7 +354,7 @@ async function measureInstances(onProgress) {
     mustBeRestored(opened, where)
     onProgress(instances.length / INSTANCES)
   }
-  // So that all pages of the snapshot count in the process's PSS.
+  // Makes all pages of the snapshot count in the process's PSS.
   instances[0].read(allPages(HEAP_BYTES))
   await collectGarbage()
   const result = {
@@ -376,14 +364,14 @@ async function measureInstances(onProgress) {
     pageTables: bytes(pageTableBytes()),
     areas: count(countAreas())
   }
-  // They were alive until here.
+  // Keeps them alive until here.
   for (const opened of instances) mustBeRestored(opened, where)
   return result
 }
 
 // Requests
 
-/** What the process took, read every so many requests. */
+/** The process's resources, sampled every few requests. */
 class Watch {
   #samples = []
 
@@ -395,7 +383,7 @@ class Watch {
     })
   }
 
-  /** The median of the first quarter of what was read, of the last, and the most. */
+  /** The medians of the first and last quarters of the samples, and the maximum. */
   summary(name, unit) {
     const values = this.#samples.map(sample => sample[name])
     const quarter = Math.ceil(values.length / 4)
@@ -503,7 +491,7 @@ function cleanTable(rows) {
       { key: 'dropped', label: 'all dropped' },
       { key: 'wasmtime', label: 'wasmtime' }
     ],
-    note: `All dropped: a snapshot with \`keepResidentBytes: 0\`. wasmtime: an instance is made and dropped, in one slot of the pooling allocator, with a memory image, PAGEMAP_SCAN, and ${formatBytes(KEEP_RESIDENT_BYTES)} kept resident. Restores after reading are timed one by one, without the reading; for wasmtime, the heap was read once before.`,
+    note: `All dropped: a snapshot with \`keepResidentBytes: 0\`. wasmtime: makes and drops an instance in one slot of the pooling allocator, with a memory image, PAGEMAP_SCAN, and ${formatBytes(KEEP_RESIDENT_BYTES)} kept resident. Restores after reading are timed one by one, without the reading; for wasmtime, the heap was read once beforehand.`,
     rows: Object.entries(labels).map(([key, label]) => ({
       label,
       parameters: { since: key },
@@ -542,7 +530,7 @@ function dirtyTable(placement, rows) {
       { label: 'restore : all dropped', ratio: ['restore', 'dropped'] },
       ...BESIDE.filter(({ key }) => rows[`${placement} ${fewest}`][key])
     ],
-    note: `Storing alone: into pages that are there. Restore: of a snapshot that keeps ${kept}, the default; small pages: of one with \`hugePages: false\`; all copied back and all dropped: of those that keep all, and nothing. TypedArray.set: the whole heap, into pages that are there. New Instance: of a module whose data segment is the whole heap, and of one whose heap is zeros; without the collection of garbage that each of them leaves. wasmtime: an instance is made in one slot of the pooling allocator, stores, and is dropped; with a memory image, PAGEMAP_SCAN, and ${kept} or nothing kept resident.`,
+    note: `Storing alone: into present pages. Restore: of a snapshot that keeps ${kept}, the default. Small pages: of one with \`hugePages: false\`. All copied back, all dropped: of snapshots that keep everything and nothing. TypedArray.set: the whole heap, into present pages. New Instance: of a module whose data segment is the whole heap, and of one whose heap is zeros, without collecting their garbage. wasmtime: makes an instance in one slot of the pooling allocator, stores, and drops it, with a memory image, PAGEMAP_SCAN, and ${kept} or nothing kept resident.`,
     rows: DIRTY_PAGES.map(pages => ({
       label: pages === fewest ? `${pages} page` : String(pages),
       parameters: { placement, pages },
@@ -563,7 +551,7 @@ const dirtyPromises = tables =>
   }))
 
 const READ_NOTE =
-  'In a heap that was read: from end to end before the first round, so that all of its pages are in the page tables.'
+  'In a heap that was read: all of it, before the first round, so that all of its pages are in the page tables.'
 
 function sizesTable(rows) {
   return {
@@ -576,7 +564,7 @@ function sizesTable(rows) {
       { key: 'dropped', label: 'spread evenly, all dropped' },
       { label: 'of that', ratio: ['spread', 'dropped'] }
     ],
-    note: `Pages that are spread over more page tables are slower to store to and to find in any way. ${READ_NOTE}`,
+    note: `Pages spread over more page tables take longer to store to and to find, in every way. ${READ_NOTE}`,
     rows: HEAPS_BYTES.map(heapBytes => ({
       label: formatBytes(heapBytes),
       parameters: { heapBytes },
@@ -608,7 +596,7 @@ function instancesTable(cells) {
       { key: 'pageTables', label: 'page tables' },
       { key: 'areas', label: 'memory areas' }
     ],
-    note: `One more: a memory is made and restored, and the program is instantiated in it. Then it stores to ${REQUEST_PAGES} pages and is restored again. The PSS is that of the whole process, and one of the instances has read all of the heap, so that it counts.`,
+    note: `One more: makes and restores a memory, and instantiates the program in it. Then the program stores to ${REQUEST_PAGES} pages and is restored again. PSS is the whole process's. One of the instances has read the whole heap, so that it counts.`,
     rows: [
       { label: INSTANCES.toLocaleString('en-US'), parameters: { instances: INSTANCES }, cells }
     ]
@@ -636,7 +624,7 @@ function requestsTable(resultOf) {
   const ends = rows.filter(({ cells }) => cells.served.median < REQUESTS).map(endOf)
   return {
     id: 'restore-requests',
-    title: `${REQUESTS.toLocaleString('en-US')} requests, one after the other`,
+    title: `${REQUESTS.toLocaleString('en-US')} requests, one after another`,
     rowLabel: 'heap, way',
     columns: [
       { key: 'served', label: 'served' },
@@ -650,7 +638,7 @@ function requestsTable(resultOf) {
       { key: 'addressSpaceMost', label: 'most' }
     ],
     note: [
-      `A request stores to ${REQUEST_PAGES} pages. The heap comes from a data segment of the same size. Medians of what is read from time to time; all of it is the process's.`,
+      `A request stores to ${REQUEST_PAGES} pages. The heap comes from a data segment of the same size. Figures are medians of samples of the whole process.`,
       ...ends
     ].join(' '),
     rows
@@ -661,7 +649,7 @@ function endOf({ label, cells: { served, error } }) {
   const what = `${label}: ended after ${served.median.toLocaleString('en-US')} requests`
   return error
     ? `${what}, by the error "${error}".`
-    : `${what}, because ${MOST_SECONDS} seconds were over.`
+    : `${what}, because ${MOST_SECONDS} seconds had passed.`
 }
 
 const requestsPromises = table =>
@@ -697,7 +685,7 @@ const requestsPromises = table =>
     ]
   })
 
-/** Who is drawn: one line each. */
+/** What is drawn: one line each. */
 const DRAWN = [
   { key: 'restore', label: 'wasm-hostmap' },
   { key: 'dropped', label: 'wasm-hostmap, all dropped' },

@@ -1,6 +1,6 @@
-// What reading through a mapping costs: the same Wasm program over the same bytes, copied and
-// mapped, with pages of 4 KiB and of 2 MiB; and the same loop compiled natively, and by wasmtime,
-// over the very same pages.
+// The cost of reading through a mapping: the same Wasm program over the same bytes, copied and
+// mapped, with pages of 4 KiB and 2 MiB; and the same loop, native and in wasmtime, over the same
+// pages.
 
 import { writeFileSync } from 'node:fs'
 import { GuardedMemory, HostRegion } from '../../index.mjs'
@@ -20,11 +20,11 @@ import { withFile } from '../lib/with-file.mjs'
 
 export const title = 'Scan'
 export const measures =
-  'A function adds up every 64-bit integer of the dataset, with SIMD or with integers of 64 bits. Warm: all pages were read through the same addresses before. First: none was, so each page (or group of pages) costs a page fault in a mapping, while a copy has paid for its pages already.'
+  'A function adds up all 64-bit integers of the dataset, with SIMD or 64-bit integers. Warm: all pages were read before, at the same addresses. First: none was, so each page, or group of pages, of a mapping costs a page fault. A copy has already paid for its pages.'
 
 export const cases = [{ part: 'warm' }, { part: 'first' }]
 
-/** Called once, before the first case. Gives what has to be done without, and why, or null. */
+/** Called once before the first case. Returns what is missing and why, or null. */
 export function prepare() {
   const reason = buildWasmtime()
   return reason && `wasmtime is missing: ${reason}`
@@ -38,7 +38,7 @@ const PAGES = Object.keys(PAGE_SIZES)
 const MISSING = { native: 'no native program', wasmtime: 'no program with wasmtime' }
 const FIRST_TURNS = QUICK ? 2 : 5
 
-/** A short scan is disturbed more by what else the machine does, and costs less to repeat. */
+/** Other work on the machine disturbs short scans more, and they cost less to repeat. */
 const planFor = byteLength => ({
   turns: byteLength < DATASET_BYTES ? 10 : QUICK ? 2 : 6,
   rounds: Math.max(2, Math.min(200, Math.floor((256 * MiB) / byteLength)))
@@ -54,20 +54,19 @@ function regionsOf(source) {
   }
 }
 
-/** The first finds colder caches, so each is first in turn. */
+/** The first one finds colder caches, so they take turns at being first. */
 function inTurns(turn, ways) {
   for (let i = 0; i < ways.length; i++) ways[(turn + i) % ways.length]()
 }
 
-/** Sums by name: a way that finds another one has not read what the others did. */
+/** Sums by name. If they differ, the ways did not read the same bytes. */
 class Sums {
   #sums = new Map()
 
   check(name, sum) {
     const unsigned = BigInt.asUintN(64, BigInt(sum))
     if (!this.#sums.has(name)) this.#sums.set(name, unsigned)
-    if (this.#sums.get(name) !== unsigned)
-      throw new Error(`${name}: one way read other bytes than another`)
+    if (this.#sums.get(name) !== unsigned) throw new Error(`${name}: two ways read different bytes`)
   }
 }
 
@@ -78,7 +77,7 @@ async function measureWarm(onProgress) {
   const source = hostArray(DATASET_BYTES)
   const regions = regionsOf(source)
 
-  // One instance over one memory, so that the code is the same to the last instruction.
+  // One instance over one memory, so that both run exactly the same code.
   const guarded = new GuardedMemory({ initial: 1 + DATASET_BYTES / WASM_PAGE })
   new Uint8Array(guarded.buffer).set(source, WASM_PAGE)
   const addresses = { plain: WASM_PAGE }
@@ -149,7 +148,7 @@ async function measureWarm(onProgress) {
   )
 }
 
-/** How the dataset is handed over, and its pages brought in. */
+/** How to hand over the dataset and load its pages. */
 const WAYS = {
   'copied fresh': 'copied, fresh memory',
   'copied warm': 'copied, warm memory',
@@ -169,8 +168,7 @@ const WAYS = {
 const STEPS = ['handOff', 'first', 'second', 'giveBack', 'total']
 
 /**
- * The life of a dataset in a memory: handed over, read twice, given back. Always the same memory,
- * at the same place.
+ * Hands a dataset over, reads it twice, and gives it back: in the same memory, at the same place.
  */
 async function measureFirst(onProgress) {
   const over = await compileSums()
@@ -220,7 +218,7 @@ async function measureFirst(onProgress) {
     record(pages, 'close', () => region.close())
   }
 
-  // The memory grows for the first mapping.
+  // The first mapping makes the memory grow.
   const { address } = guarded.map(regions.huge)
   for (const mapping of guarded.mappings) mapping.unmap()
   for (let turn = 0; turn < FIRST_TURNS; turn++) {
@@ -232,7 +230,7 @@ async function measureFirst(onProgress) {
       ...PAGES.map(pages => () => fillTurn(pages))
     ]
     for (let i = 0; i < ways.length; i++) await ways[(turn + i) % ways.length]()
-    // Unmapping left the place with no pages.
+    // Unmapping left no pages there.
     const target = new Uint8Array(guarded.buffer, address, DATASET_BYTES)
     for (const way of ['copied fresh', 'copied warm']) {
       scanTwice(
@@ -277,7 +275,7 @@ export function report([warm, first]) {
       { label: 'plain : 4 KiB', ratio: ['plain', 'small'] },
       { label: 'plain : 2 MiB', ratio: ['plain', 'huge'] }
     ],
-    note: `One scan of so many bytes of ${formatBytes(DATASET_BYTES)}, whose pages were all read before. A quotient under 1 means that the mapping is slower. A few percent either way come from the physical pages: two plain copies of the same bytes differ by as much.`,
+    note: `One scan of this many bytes of ${formatBytes(DATASET_BYTES)}, whose pages were all read before. A ratio below 1 means that the mapping is slower. A few percent either way come from the physical pages: two plain copies of the same bytes differ by as much.`,
     rows
   }
   const besidePeers = {
@@ -297,7 +295,7 @@ export function report([warm, first]) {
       { label: 'wasmtime : mapped, 4 KiB', ratio: ['small wasmtime', 'small'] },
       { label: 'wasmtime : mapped, 2 MiB', ratio: ['huge wasmtime', 'huge'] }
     ],
-    note: "Native: a Rust program with the same loops, with vectors of 128 bits or with integers of 64 bits, over a mapping of its own of the very same pages. wasmtime: the same module, over the same pages, which the host has put into its linear memory. A quotient under 1 means that we are slower; what plain memory lacks as well is the work of V8's compiler.",
+    note: "Native: a Rust program with the same loops, with 128-bit vectors or 64-bit integers, over its own mapping of the same pages. wasmtime: the same module over the same pages, which the host put into its linear memory. A ratio below 1 means that the mapping in Node.js is slower; if plain memory is equally slow, the cause is V8's compiler.",
     rows
   }
   const firstTable = {
@@ -311,7 +309,7 @@ export function report([warm, first]) {
       { key: 'giveBack', label: 'given back' },
       { key: 'total', label: 'until the sum is known' }
     ],
-    note: "With SIMD. The region's pages are in memory already, and the module was optimized over other memory. The first scan of a mapping pays for its page faults, unless `populate` or `prefetch` has, and giving it back for taking the pages out of the page table; a copy is given back when its memory is collected, which is not measured. Native: a Rust program's first scan of its own mapping of the same pages.",
+    note: "With SIMD. The region's pages are already in memory, and the module was optimized over other memory. The first scan of a mapping includes its page faults, unless `populate` or `prefetch` took them. Giving it back includes removing the pages from the page table; a copy is given back when its memory is collected, which is not measured. Native: a Rust program's first scan of its own mapping of the same pages.",
     rows: Object.entries(WAYS).map(([way, label], index) => ({
       label,
       parameters: { way, byteLength: DATASET_BYTES },
@@ -326,7 +324,7 @@ export function report([warm, first]) {
       { key: 'fill', label: 'copyFrom' },
       { key: 'close', label: 'close' }
     ],
-    note: 'Huge pages are cleared before they are filled. Each is given back at once, where ordinary ones are given back one by one.',
+    note: 'The kernel clears huge pages before they are filled. It frees each one at once, instead of 512 ordinary pages one by one.',
     rows: PAGES.map((pages, index) => ({
       label: PAGE_SIZES[pages],
       parameters: { pages, byteLength: DATASET_BYTES },

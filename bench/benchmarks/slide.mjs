@@ -1,4 +1,4 @@
-// What a slide of a window costs: from JavaScript, from a module, and as the bare system call.
+// The cost of sliding a window: from JavaScript, from a module, and by the bare system call.
 
 import { closeSync, ftruncateSync, openSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -14,19 +14,19 @@ const native = createRequire(import.meta.url)('../../lib/platform/binding.js')
 
 export const title = 'Slide'
 export const measures =
-  'The time until a window shows another part of a region. The first table touches no page, and so measures the call alone. In the second, pages are read between the slides: each costs a page fault, with the bare system call too, and taking it out again is a part of the next slide.'
+  'The time until a window shows another part of a region. The first table touches no page, so it measures only the call. In the second, pages are read between slides. Each costs a page fault, also with the bare system call, and the next slide has to remove it from the page table.'
 
 export const cases = [{}]
 
-// V8 optimizes the calls when they have taken some tenths of a second, and a collection of garbage
-// makes it begin again.
+// V8 optimizes the calls after some tenths of a second, and starts again after a garbage
+// collection.
 const CALLS_BEFORE = 200_000
 
 const BACKINGS = ['memfd', 'file']
 const WINDOWS = [MiB, 2 * GiB]
 const TOUCHED_PAGES = [0, 4]
-// Each round of a batch shows a part of its own, and each batch the same parts: their pages are
-// there after the first.
+// Each round of a batch shows another part, and all batches the same parts, whose pages are present
+// after the first.
 const REGION_BYTES = SHORT.roundsPerBatch * WINDOWS.at(-1)
 
 const COMBINATIONS = BACKINGS.flatMap(backing =>
@@ -101,7 +101,7 @@ export async function measure(_case, onProgress) {
     )
     for (const { backing, windowBytes, touchedPages, key } of COMBINATIONS) {
       const { slide, next } = rounds.get(key)
-      // The first finds colder caches, so each is first in turn.
+      // The first one finds colder caches, so they take turns at being first.
       const ways = [
         () => samples.add(`${key} slide`, timeBatches(slide)),
         () => samples.add(`${key} next`, nextTurn(next)),
@@ -130,13 +130,13 @@ export async function measure(_case, onProgress) {
 }
 
 const openWindow = windowBytes =>
-  // A Wasm page stays before and behind the window, as in the native program.
+  // Leaves a Wasm page before and after the window, as the native program does.
   new GuardedMemory({ initial: 2 + windowBytes / WASM_PAGE }).window({
     at: WASM_PAGE,
     byteLength: windowBytes
   })
 
-/** A turn of slides from JavaScript, in a new memory. */
+/** One turn of slides from JavaScript, in a new memory. */
 function slideRound(region, windowBytes, touchedPages) {
   const window = openWindow(windowBytes)
   const bytes = new Uint8Array(window.memory.buffer)
@@ -149,7 +149,7 @@ function slideRound(region, windowBytes, touchedPages) {
   }
 }
 
-/** A batch of slides that a module makes by itself, in one call. */
+/** A batch of slides that a module makes in one call. */
 function nextRounds(module, region, windowBytes, touchedPages) {
   const window = openWindow(windowBytes)
   const source = window.source(region, { chunk: windowBytes, readAhead: false, leaveBehind: false })
@@ -181,9 +181,9 @@ function bareTurn(backing, file, windowBytes, touchedPages) {
   ).nsPerRound
 }
 
-/** The regions are holes from end to end. */
+/** Checks the sum: the regions consist of holes. */
 function mustBeZero(sum) {
-  if (sum !== 0) throw new Error(`the pages that were read are not those of the region: ${sum}`)
+  if (sum !== 0) throw new Error(`the pages are not the region's: their sum is ${sum}`)
 }
 
 export function report([results]) {
@@ -202,7 +202,7 @@ export function report([results]) {
     { label: 'next : mmap + call', ratio: ['next', 'limit'] }
   ]
   const note =
-    'Medians, with the 10th and 90th percentile. Bare mmap: `mmap(MAP_FIXED)` of the same part of the same file, or of a memfd of the same size, by a Rust program of one thread. A Node-API call: a function of the addon that takes nothing and gives a number it knows.'
+    "Medians, with the 10th and 90th percentile. Bare mmap: a single-threaded Rust program's `mmap(MAP_FIXED)` of the same part of the same file, or of a memfd of the same size. A Node-API call: a function of the addon that takes nothing and returns a constant."
   const tables = TOUCHED_PAGES.map(touchedPages => ({
     id: touchedPages === 0 ? 'slide' : 'slide-touched',
     title:

@@ -1,4 +1,4 @@
-// Streaming: a file read from end to end by a module, through a window and by other ways.
+// Streaming: a module reads a whole file, through a window and in other ways.
 
 import { execFileSync } from 'node:child_process'
 import { once } from 'node:events'
@@ -21,17 +21,17 @@ import { formatBytes, formatQuantity, ratioOf } from '../lib/table.mjs'
 
 export const title = 'Stream'
 export const measures =
-  'A module adds up all 64-bit integers of a file, by itself in one call: it asks for the next bytes until there are none. The time is that of a whole pass, with the window opened and unmapped in it. Warm: the file is in the page cache. Cold: it is not, and the disk sets the pace.'
+  'In one call, a module adds up all 64-bit integers of a file: it asks for the next bytes until there are none. The time is that of a whole pass, including opening and unmapping the window. Warm: the file is in the page cache. Cold: it is not, and the disk sets the pace.'
 
-// The cold file has a process of its own: pages that are mapped can't be dropped.
+// The cold file has its own process, because mapped pages can't be dropped.
 export const cases = [{ part: 'warm' }, { part: 'cold' }]
 
-// HOSTMAP_BENCH_GIB: how large the file is to be.
+// HOSTMAP_BENCH_GIB: the size of the file.
 const FILE_BYTES = Number(process.env.HOSTMAP_BENCH_GIB || 4) * GiB
 const COLD_BYTES = Math.min(FILE_BYTES, 2 * GiB)
 const WINDOW_CHUNKS = [MiB, 4 * MiB, 16 * MiB, 64 * MiB, 256 * MiB]
 const READ_CHUNKS = [64 * KiB, 256 * KiB, MiB, 4 * MiB, 16 * MiB]
-// Each way has one turn after the other, and the first is not counted.
+// All ways take turns. The first turn does not count.
 const TURNS = 4
 const SCALAR_TURNS = 3
 const COLD_TURNS = 3
@@ -40,8 +40,8 @@ const COLD_CHUNK = 64 * MiB
 const NO_NATIVE = 'no native program'
 
 /**
- * Every way of reading once in each turn, each time another one first. A way gives the sum, or its
- * time and the sum.
+ * Runs every way of reading once per turn, with another one first each time. A way returns the sum,
+ * or its time and the sum.
  */
 function takeTurns(samples, ways, turns, onProgress) {
   const names = Object.keys(ways)
@@ -62,7 +62,7 @@ let expectedSum
 function checkSum(sum) {
   expectedSum ??= sum
   if (sum !== expectedSum)
-    throw new Error(`one way read other bytes than another: ${sum}, ${expectedSum}`)
+    throw new Error(`two ways read different bytes: the sums are ${sum} and ${expectedSum}`)
 }
 
 const nativeSum = (file, byteLength, instructions, threads) => {
@@ -70,10 +70,7 @@ const nativeSum = (file, byteLength, instructions, threads) => {
   return { ns, sum: BigInt(sum) }
 }
 
-/**
- * What modules have without windows: the bytes are read into their memory, always to the same
- * place.
- */
+/** The alternative without windows: reads the bytes into the module's memory, to one place. */
 function streamByReads(module, guarded, file, chunk, instructions) {
   const fd = openSync(file, 'r')
   try {
@@ -97,7 +94,7 @@ export async function measure({ part }, onProgress) {
   return part === 'warm' ? measureWarm(onProgress) : measureCold(onProgress)
 }
 
-/** What a figure of these samples is, as a rate. */
+/** These samples as a rate. */
 const rateIn = (samples, byteLength) => (name, reason) => {
   const summary = samples.summary(name)
   return summary ? rate(summary, byteLength) : notMeasured(reason ?? NO_NATIVE)
@@ -154,7 +151,7 @@ function warmTurns({ file, module, region, samples }, onProgress) {
     }
   }
   for (const chunk of READ_CHUNKS) {
-    // In a memory of its own, so that a window does not take away the pages that it has.
+    // In its own memory, so that a window does not take away its pages.
     const target = streamMemory(chunk)
     ways[`read ${chunk}`] = () => streamByReads(module, target, file, chunk, 'simd')
   }
@@ -162,7 +159,7 @@ function warmTurns({ file, module, region, samples }, onProgress) {
   takeTurns(samples, ways, TURNS, onProgress)
 }
 
-/** With the chunks that were best. Says which they were. */
+/** Measures with the best chunks, and says which they were. */
 function scalarTurns({ file, module, region, samples }, onProgress) {
   const chunkOf = name => Number(name.split(' ')[1])
   const windowChunk = chunkOf(
@@ -191,8 +188,7 @@ function scalarTurns({ file, module, region, samples }, onProgress) {
 }
 
 /**
- * One worker with all of the file, and two with a half each; every one has a memory and a window of
- * its own.
+ * One worker reads the whole file, and two read a half each. All have their own memory and window.
  */
 async function workerTurns({ file, module, region, samples }, chunk, onProgress) {
   const workerData = { module, file }
@@ -235,7 +231,7 @@ async function workerTurns({ file, module, region, samples }, chunk, onProgress)
   }
 }
 
-/** Pages that left the page cache meanwhile would have made a disk's benchmark of this. */
+/** Throws if pages left the page cache: then this would have measured the disk. */
 function mustBeCached(file) {
   if (!hasNative()) return
   const { residentBytes } = runNative('resident', file)
@@ -246,7 +242,7 @@ function mustBeCached(file) {
   }
 }
 
-/** A file that is dropped from the page cache before each pass. */
+/** Reads a file that is dropped from the page cache before each pass. */
 async function measureCold(onProgress) {
   const file = temporaryFile('noise')
   writeNoise(file, COLD_BYTES, onlyPart(onProgress, 0, 0.3))
@@ -258,7 +254,7 @@ async function measureCold(onProgress) {
   return Object.fromEntries(['on', 'off', 'dd'].map(way => [way, figure(way, reason)]))
 }
 
-/** Gives why there is nothing, if so. */
+/** Returns the reason if it can't be measured. */
 async function coldTurns(file, samples, onProgress) {
   const module = await compileStream()
   const guarded = streamMemory()
@@ -273,7 +269,7 @@ async function coldTurns(file, samples, onProgress) {
   for (let turn = -1; turn < COLD_TURNS; turn++) {
     for (let i = 0; i < ways.length; i++) {
       const [name, pass] = ways[(turn + 1 + i) % ways.length]
-      // What a source has read ahead may stay mapped until it is collected.
+      // A source's readahead may stay mapped until it is collected.
       await collectGarbage()
       const { residentBytes } = runNative('drop', file)
       if (residentBytes > COLD_BYTES / 100) {
@@ -284,7 +280,7 @@ async function coldTurns(file, samples, onProgress) {
     }
     onProgress((turn + 2) / (COLD_TURNS + 1))
   }
-  if (sums.size !== 1) throw new Error(`one pass read other bytes than another: ${[...sums]}`)
+  if (sums.size !== 1) throw new Error(`two passes read different bytes: the sums are ${[...sums]}`)
   return null
 }
 
@@ -301,7 +297,7 @@ export function report([{ chosen, windows, reads, simd, scalar, threads }, cold]
       { key: 'off', label: 'window, no read-ahead' },
       { key: 'read', label: 'fs.readSync' }
     ],
-    note: 'Median rate of a pass, with the 10th and 90th percentile. fs.readSync: `next` reads the chunk into the memory of the module, always to the same place.',
+    note: "Median rate of a pass, with the 10th and 90th percentile. fs.readSync: `next` reads each chunk to the same place in the module's memory.",
     rows: [...new Set([...READ_CHUNKS, ...WINDOW_CHUNKS])]
       .sort((a, b) => a - b)
       .map(chunk => ({
@@ -313,7 +309,7 @@ export function report([{ chosen, windows, reads, simd, scalar, threads }, cold]
 
   const byWay = {
     id: 'stream-by-way',
-    title: 'The same, each with its best chunk',
+    title: 'Each with its best chunk',
     rowLabel: 'program',
     columns: [
       { key: 'window', label: 'window' },
@@ -322,7 +318,7 @@ export function report([{ chosen, windows, reads, simd, scalar, threads }, cold]
       { label: 'window : fs.readSync', ratio: ['window', 'read'] },
       { label: 'window : native', ratio: ['window', 'native'] }
     ],
-    note: `Chunks of ${formatBytes(chosen.windowChunk)} for the window and ${formatBytes(chosen.readChunk)} for \`fs.readSync\`. Native: a Rust program of one thread that maps the whole file and adds with vectors of 128 bits, as the module does, or with integers of 64 bits.`,
+    note: `Chunks of ${formatBytes(chosen.windowChunk)} for the window and ${formatBytes(chosen.readChunk)} for \`fs.readSync\`. Native: a single-threaded Rust program that maps the whole file and adds with 128-bit vectors, as the module does, or with 64-bit integers.`,
     rows: [
       { label: 'SIMD sum', cells: { window: windowFigure.on, read: readFigure, native: simd } },
       { label: 'scalar sum', cells: scalar }
@@ -338,7 +334,7 @@ export function report([{ chosen, windows, reads, simd, scalar, threads }, cold]
       { key: 'two', label: 'two threads' },
       { label: 'two : one', ratio: ['two', 'one'] }
     ],
-    note: 'Workers, each with a memory and a window of its own, and a half of the file by `region.split`. What two native threads reach more than one is what the memory of the machine allows. Read-ahead has a thread of its own for each window.',
+    note: 'Each worker has its own memory and window, and a half of the file by `region.split`. The speedup of two native threads is what the memory of the machine allows. Readahead has a thread per window.',
     rows: Object.entries({ on: 'windows', off: 'windows, no read-ahead', native: 'native' }).map(
       ([way, label]) => ({
         label,
@@ -350,7 +346,7 @@ export function report([{ chosen, windows, reads, simd, scalar, threads }, cold]
 
   const coldTable = {
     id: 'stream-cold',
-    title: `${formatBytes(COLD_BYTES)} that are not in the page cache`,
+    title: `${formatBytes(COLD_BYTES)} not in the page cache`,
     rowLabel: 'file',
     columns: [
       { key: 'on', label: 'window' },
@@ -358,7 +354,7 @@ export function report([{ chosen, windows, reads, simd, scalar, threads }, cold]
       { key: 'dd', label: 'dd bs=1M' },
       { label: 'window : dd', ratio: ['on', 'dd'] }
     ],
-    note: `Chunks of ${formatBytes(COLD_CHUNK)}. The pages are dropped by \`posix_fadvise\` before each pass, so a disk's own cache, or that of a virtual machine's host, may still have them: for all three.`,
+    note: `Chunks of ${formatBytes(COLD_CHUNK)}. \`posix_fadvise\` drops the pages before each pass. For all three, the disk's own cache, or that of a virtual machine's host, may still have them.`,
     rows: [
       { label: 'cold', parameters: { byteLength: COLD_BYTES, chunk: COLD_CHUNK }, cells: cold }
     ]
@@ -397,7 +393,7 @@ export function report([{ chosen, windows, reads, simd, scalar, threads }, cold]
       text: `two workers, of the rate of one, ${way === 'on' ? 'with' : 'without'} read-ahead${allowed}`,
       value: twoToOne[way],
       unit: 'ratio',
-      // Where the machine's memory allows it.
+      // If the machine's memory allows it.
       atLeast: Number.isFinite(twoToOne.native) ? Math.min(1.8, 0.9 * twoToOne.native) : 1.8
     }))
   ]

@@ -1,4 +1,4 @@
-// Several threads that slide windows at once, each over a memory of its own.
+// Several threads slide windows at once, each in its own memory.
 
 import { once } from 'node:events'
 import { closeSync } from 'node:fs'
@@ -11,7 +11,7 @@ import { hasNative, runNative } from '../lib/native.mjs'
 
 export const title = 'Threads'
 export const measures =
-  "Workers slide windows of 1 MiB as fast as they can, each over a memory of its own; no page is touched. The kernel has one lock for the address space of a process, so threads that map get in each other's way whichever memory they slide over: the native program shows how much."
+  "Workers slide windows of 1 MiB as fast as they can, each in its own memory, and touch no page. The kernel has one lock for a process's address space, so threads that map delay each other whatever they map: the native program shows how much."
 
 export const cases = [{}]
 
@@ -35,7 +35,7 @@ export async function measure(_case, onProgress) {
   const crew = Array.from({ length: THREADS.at(-1) }, () => new Worker(url, { workerData }))
   try {
     await Promise.all(crew.map(worker => once(worker, 'message')))
-    /** All slides a second. */
+    /** Slides per second, all threads together. */
     const slide = async (threads, milliseconds) => {
       const answers = crew.slice(0, threads).map(async worker => {
         worker.postMessage(milliseconds)
@@ -85,7 +85,7 @@ function describeLocks({ by, samples, futexCalls, switches }) {
     return `Locks: by \`perf\`, ${samples.toLocaleString('en-US')} samples of the workers.`
   if (by === 'strace')
     return `Locks: by \`strace\`, ${Math.round(futexCalls)} calls of futex a second.`
-  return `Locks: neither \`perf\` nor \`strace\` can be used; threads let go of their processor ${Math.round(switches)} times a second, for whatever reason.`
+  return `Locks: neither \`perf\` nor \`strace\` can be used; threads yield their processor ${Math.round(switches)} times a second, for any reason.`
 }
 
 export function report([{ rows, watched }]) {
@@ -105,7 +105,7 @@ export function report([{ rows, watched }]) {
       { key: 'futex', label: 'in futex' },
       { key: 'addressSpace', label: "waiting for the kernel's lock of the address space" }
     ],
-    note: `Native: as many threads of a Rust program, which make the same call of \`mmap\` over reservations of their own. In futex: the part of the workers' time in waits for locks of the process itself, ours or Node's. ${describeLocks(watched)}`,
+    note: `Native: as many threads of a Rust program make the same \`mmap\` call, each in its own reservation. In futex: the share of the workers' time spent waiting for locks of this library or of Node.js. ${describeLocks(watched)}`,
     rows: rows.map(({ threads, ...cells }) => ({
       label: String(threads),
       parameters: { threads, windowBytes: WINDOW_BYTES },

@@ -1,4 +1,4 @@
-// Builds and runs the programs of the benchmarks that are written in Rust.
+// Builds and runs the benchmarks' Rust programs.
 
 import { execFileSync } from 'node:child_process'
 import { existsSync, rmSync } from 'node:fs'
@@ -10,9 +10,9 @@ export function cargoProgram(name) {
   const targetDirectory = fileURLToPath(new URL(`../../target/bench-${name}`, import.meta.url))
   const program = `${targetDirectory}/release/wasm-hostmap-bench-${name}`
   return {
-    /** Builds it. Returns null, or the reason why it can't be had. */
+    /** Builds it. Returns null, or the reason why that failed. */
     build() {
-      // A program of an earlier build must not be taken for one that could not be built.
+      // If the build fails, an earlier build's program must not run instead.
       rmSync(program, { force: true })
       try {
         const args = ['build', '--release', '--quiet', '--locked', '--manifest-path', manifest]
@@ -26,14 +26,11 @@ export function cargoProgram(name) {
           : String(error.stderr || error.message).trim()
       }
     },
-    /** Whether something was ever built. */
+    /** Whether anything was ever built. */
     wasBuilt: () => existsSync(targetDirectory),
-    /** Whether `build` has been successful, in this process or in the one that started it. */
+    /** Whether `build` succeeded, in this process or in its parent. */
     isThere: () => existsSync(program),
-    /**
-     * What it prints: one run, in a process of its own. Its usage is what it prints without
-     * arguments.
-     */
+    /** Runs it in a new process and returns what it prints: without arguments, its usage. */
     run: (...args) => JSON.parse(execFileSync(program, args.map(String), { encoding: 'utf8' }))
   }
 }

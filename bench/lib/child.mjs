@@ -1,6 +1,6 @@
-// Runs one case of one benchmark in a process of its own, so that no benchmark pays for the heap,
-// the mappings or the optimizations of another. Started by run.mjs: `child.mjs MODULE_URL
-// CASE_JSON`, and answers over the IPC channel.
+// Runs one case of one benchmark in its own process, so that no benchmark pays for another one's
+// heap, mappings or optimizations. run.mjs starts `child.mjs MODULE_URL CASE_JSON` and gets the
+// result over the IPC channel.
 
 const [moduleUrl, caseJson] = process.argv.slice(2)
 const { measure } = await import(moduleUrl)

@@ -1,4 +1,4 @@
-// A thread that is sent a dataset, puts it into a memory of its own, and answers with its sum.
+// A thread that receives a dataset, copies it into its own memory, and answers with its sum.
 
 import { parentPort, workerData } from 'node:worker_threads'
 import { WASM_PAGE } from './dataset.mjs'

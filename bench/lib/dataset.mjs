@@ -1,4 +1,4 @@
-// The bytes that the benchmarks hand over.
+// The benchmarks' datasets.
 
 export const KiB = 2 ** 10
 export const MiB = 2 ** 20
@@ -6,14 +6,14 @@ export const GiB = 2 ** 30
 export const WASM_PAGE = 64 * KiB
 
 /**
- * HOSTMAP_BENCH_QUICK=1: small datasets and few turns, to see whether a benchmark works. Its
- * figures say nothing.
+ * HOSTMAP_BENCH_QUICK=1: small datasets and few turns, to check that a benchmark works. Its figures
+ * mean nothing.
  */
 export const QUICK = process.env.HOSTMAP_BENCH_QUICK === '1'
 
 /**
- * Fills an array with pseudo-random bytes: 16 MiB of them, repeated, so that filling a gigabyte
- * takes no longer than it must.
+ * Fills an array with pseudo-random bytes: repeats 16 MiB of them, because generating a gigabyte
+ * takes long.
  */
 export function fillWithNoise(array) {
   const words = new Uint32Array(
@@ -34,5 +34,5 @@ export function fillWithNoise(array) {
   return array
 }
 
-/** An ordinary array of the host with data in it, every page in memory. */
+/** An ordinary array with data, every page of it in memory. */
 export const hostArray = byteLength => fillWithNoise(new Uint8Array(byteLength))

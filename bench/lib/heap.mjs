@@ -1,5 +1,5 @@
-// The program of the benchmark `restore`: it stores to, and reads, a byte in each of so many places
-// of its heap. The heap is full of pseudo-random bytes, no page like a page of zeros.
+// The program of the benchmark `restore`: it stores or reads a byte at each of N places of its
+// heap. The heap is full of pseudo-random bytes; no page is all zeros.
 
 import { WASM_PAGE, hostArray } from './dataset.mjs'
 import { assemble } from './module.mjs'
@@ -27,11 +27,11 @@ const wat = memory => `
     (local.get $sum)))
 `
 
-/** The bytes of the program with a memory of its own, all of it zeros. */
+/** The program with its own memory, all zeros. */
 export const emptyHeapModule = byteLength =>
   assemble('heap', wat(`(memory (export "memory") ${byteLength / WASM_PAGE})`))
 
-/** The bytes of the program without a memory: it imports one, `env.memory`. */
+/** The program that imports its memory, `env.memory`. */
 export const importingModule = () => assemble('heap', wat('(import "env" "memory" (memory 1))'))
 
 function leb128(number) {
@@ -40,16 +40,13 @@ function leb128(number) {
   return [...bytes, number]
 }
 
-/**
- * The bytes of the program with a memory of its own, which a data segment as large as the memory
- * initialises.
- */
+/** The program with its own memory, which a data segment of the same size initializes. */
 export async function initialisedHeapModule(byteLength) {
   const module = await emptyHeapModule(byteLength)
   // One active segment, at address 0: flags, `i32.const 0`, `end`, its length.
   const segment = [1, 0, 0x41, 0, 0x0b, ...leb128(byteLength)]
-  // The data section is the last one but for custom ones, of which there are none; assembling so
-  // much text takes minutes.
+  // Appends the data section, which is the last one, because assembling that much text takes
+  // minutes.
   const section = [11, ...leb128(segment.length + byteLength), ...segment]
   return Buffer.concat([module, Uint8Array.from(section), hostArray(byteLength)])
 }

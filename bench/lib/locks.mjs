@@ -1,4 +1,4 @@
-// How much of what a process does is waiting for locks: by the best means that the machine has.
+// Measures how much a process waits for locks, by the best means that the machine has.
 
 import { execFile } from 'node:child_process'
 import { readFileSync, readdirSync } from 'node:fs'
@@ -9,30 +9,30 @@ const run = promisify(execFile)
 const OPTIONS = { encoding: 'utf8', maxBuffer: 2 ** 28 }
 
 /**
- * A contended lock of a program ends in `futex`; that of the process's address space is a semaphore
- * of the kernel.
+ * Contended locks of a program end in `futex`; the lock of the process's address space is a kernel
+ * semaphore.
  */
 const FUTEX = /futex/
 const ADDRESS_SPACE = /rwsem|down_write|down_read|osq_lock/
 
 /**
- * Watches this process for some seconds, while `work` runs, a promise. Gives `by`, what was used,
- * and of it the parts that are known: of a profile `futexShare` and `addressSpaceShare`;
- * `futexCalls` a second; `switches` of threads a second, which say no more than that a thread
- * waited for something.
+ * Watches this process for some seconds, while the promise `work` is pending. Returns the tool `by`
+ * which it measured, and what that tool knows: from a profile, `futexShare` and
+ * `addressSpaceShare`; `futexCalls` per second; or `switches` of threads per second, which show
+ * only that threads waited for something.
  */
 export async function watchLocks(seconds, work) {
   for (const watch of [profile, countCalls, countSwitches]) {
     const [result] = await Promise.all([watch(seconds).catch(() => null), work()])
     if (result) return result
   }
-  throw new Error('/proc/self/task can not be read')
+  throw new Error("can't read /proc/self/task")
 }
 
 async function profile(seconds) {
   const file = temporaryFile('perf.data')
-  // By the clock: virtual machines have no counters. Of the whole process: workers are threads of
-  // it.
+  // Sampled by the clock, because virtual machines have no counters. Of the whole process, because
+  // workers are threads of it.
   const record = [
     'record',
     '--event',
@@ -72,7 +72,7 @@ async function countCalls(seconds) {
     ['--signal', 'INT', seconds, 'strace', ...strace].map(String),
     OPTIONS
   ).catch(error => {
-    // It ends by the signal.
+    // A signal ends it.
     if (error.code !== 124) throw error
   })
   const text = readFileSync(file, 'utf8')
@@ -86,7 +86,7 @@ async function countSwitches(seconds) {
   return { by: '/proc/self/task', switches: (switches() - before) / seconds }
 }
 
-/** How often threads of this process have let go of their processor, since they began. */
+/** How often threads of this process have yielded their processor since they started. */
 function switches() {
   let sum = 0
   for (const task of readdirSync('/proc/self/task')) {

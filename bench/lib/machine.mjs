@@ -1,4 +1,4 @@
-// What a run was measured on: everything that is known to move these figures.
+// Describes the machine: everything that is known to influence the figures.
 
 import { readFileSync, readdirSync } from 'node:fs'
 import os from 'node:os'
@@ -11,7 +11,7 @@ function readTrimmed(path) {
   }
 }
 
-/** The chosen one of a sysfs list such as `always [madvise] never`. */
+/** The selected item of a sysfs list such as `always [madvise] never`. */
 function chosen(path) {
   const text = readTrimmed(path)
   return text && (/\[(.+)\]/.exec(text)?.[1] ?? text)
@@ -55,15 +55,15 @@ function kibibyteField(path, field) {
   return match ? Number(match[1]) * 1024 : NaN
 }
 
-/** Bytes that the system could still give out. */
+/** Bytes of memory that the system has available. */
 export const availableBytes = () => kibibyteField('/proc/meminfo', 'MemAvailable')
-/** This process's share of physical memory: a page that n mappings show counts as 1/n for each. */
+/** This process's share of physical memory: a page of n mappings counts as 1/n for each. */
 export const pssBytes = () => kibibyteField('/proc/self/smaps_rollup', 'Pss')
-/** Bytes of this process's page tables, which PSS does not count. */
+/** Bytes of this process's page tables, which PSS does not include. */
 export const pageTableBytes = () => kibibyteField('/proc/self/status', 'VmPTE')
-/** Bytes of physical memory that this process sees, shared pages in full. */
+/** Bytes of physical memory that this process uses, including all of shared pages. */
 export const residentBytes = () => kibibyteField('/proc/self/status', 'VmRSS')
-/** Bytes of address space that this process has taken. */
+/** Bytes of address space that this process uses. */
 export const addressSpaceBytes = () => kibibyteField('/proc/self/status', 'VmSize')
-/** How many areas (VMAs) this process's address space is made of. */
+/** How many VMAs this process has. */
 export const countAreas = () => readTrimmed('/proc/self/maps').split('\n').length

@@ -1,5 +1,4 @@
-// BENCHMARKS.md: the tables of one run, with the machine they were measured on and the command that
-// measures them again.
+// Writes BENCHMARKS.md: the tables of one run, the machine, and the command that repeats it.
 
 import { writeFileSync } from 'node:fs'
 import path from 'node:path'
@@ -29,7 +28,7 @@ function benchmarkSection({ title, measures, node, tables, plots = [], promises 
     measures,
     ...tables.map(tableForMarkdown),
     ...plots.map(({ name, title }) => `![${title}](bench/plots/${name}.svg)`),
-    'Bounds that the project has set itself:',
+    'Bounds that the project set itself:',
     promises.map(promise => `- ${formatPromise(promise)}`).join('\n')
   ].join('\n\n')
 }
@@ -38,7 +37,7 @@ function benchmarkSection({ title, measures, node, tables, plots = [], promises 
 export async function writeMarkdown(root, run) {
   const text = [
     '# Benchmarks',
-    `Written by \`${COMMAND}\`, all of it measured in one run. What each benchmark measures, and what it does not: [bench/README.md](bench/README.md).`,
+    `\`${COMMAND}\` measured and wrote all of this in one run. What each benchmark measures, and what it does not: [bench/README.md](bench/README.md).`,
     machineLines(run)
       .map(line => `- ${line}`)
       .join('\n'),

@@ -1,14 +1,14 @@
-// The measuring loops. They are our own because the usual benchmark libraries time a function call
-// by call or choose the number of rounds themselves; here a round is a microsecond of system calls,
-// and the bare system calls in bench/native must be timed by the same plan to be comparable.
+// The measuring loops. The usual benchmark libraries time single calls or choose the number of
+// rounds themselves. Here a round is a microsecond of system calls, and bench/native must use the
+// same plan for its bare system calls to be comparable.
 
 import { createHistogram } from 'node:perf_hooks'
 import { QUICK } from './dataset.mjs'
 
 /**
- * How a short operation is timed: in batches, because reading the clock costs a good part of a
- * microsecond-long round. A sample is one batch's time divided by its rounds, so the spread is that
- * of batches, not of single calls.
+ * How to time a short operation: in batches, because reading the clock would be a large part of a
+ * microsecond. A sample is a batch's time divided by its rounds, so the spread is that of batches,
+ * not of single calls.
  *
  * And in several turns, each with a new memory (or process, for the bare system calls), between
  * which the peers have theirs: the kernel keeps a process's mappings in a tree, and where in a node
@@ -22,7 +22,7 @@ export const SHORT = Object.freeze({
   roundsPerBatch: 32
 })
 
-/** Nanoseconds per round of one turn, one sample for each batch. */
+/** Nanoseconds per round in one turn: one sample per batch. */
 export function timeBatches(round, { warmupBatches, batchesPerTurn, roundsPerBatch } = SHORT) {
   const samplesNs = new Float64Array(batchesPerTurn)
   for (let batch = -warmupBatches; batch < batchesPerTurn; batch++) {
@@ -34,19 +34,17 @@ export function timeBatches(round, { warmupBatches, batchesPerTurn, roundsPerBat
   return samplesNs
 }
 
-/** Nanoseconds that one call takes. For operations long enough that the clock doesn't matter. */
+/** Nanoseconds of one call. For operations so long that reading the clock does not matter. */
 export function timeOnce(operation) {
   const startNs = process.hrtime.bigint()
   operation()
   return Number(process.hrtime.bigint() - startNs)
 }
 
-// Node's HDR histogram: whole nanoseconds up to an hour, exact to four figures.
+// Node's HDR histogram: whole nanoseconds up to an hour, with four significant digits.
 const histogram = createHistogram({ lowest: 1, highest: 3_600e9, figures: 4 })
 
-/**
- * What is kept of samples in nanoseconds: the median, and as spread the 10th and 90th percentile.
- */
+/** Summarizes samples in nanoseconds: the median, and the 10th and 90th percentile as spread. */
 export function summarize(samplesNs) {
   if (samplesNs.length === 0) throw new Error('no samples')
   histogram.reset()
@@ -68,27 +66,26 @@ const middleOf = values => {
   return (sorted[(sorted.length - 1) >> 1] + sorted[sorted.length >> 1]) / 2
 }
 
-/** Samples by name, gathered over several turns. */
+/** Samples by name, from several turns. */
 export class Samples {
   #samplesNs = new Map()
   #turnsNs = new Map()
 
-  /** The samples of one turn. */
+  /** Adds the samples of one turn. */
   add(name, samplesNs) {
     this.#samplesNs.set(name, [...(this.#samplesNs.get(name) ?? []), ...samplesNs])
     this.#turnsNs.set(name, [...(this.#turnsNs.get(name) ?? []), middleOf(samplesNs)])
   }
 
-  /** The summary of what was added under a name, or `undefined` if nothing was. */
+  /** Summarizes what was added under a name; `undefined` if nothing was. */
   summary(name) {
     const samplesNs = this.#samplesNs.get(name)
     return samplesNs && summarize(samplesNs)
   }
 
   /**
-   * How many times the one takes what the other does: the median of the turns' quotients, or
-   * `undefined`. What is measured one right after the other is slowed by the same neighbours on the
-   * machine, so this says more than the quotient of both medians.
+   * The ratio of two names: the median over the turns' ratios, or `undefined`. Both sides of a turn
+   * run under the same load, so this says more than the ratio of their medians.
    */
   ratio(name, other) {
     const [turns, others] = [name, other].map(each => this.#turnsNs.get(each) ?? [])
@@ -97,14 +94,14 @@ export class Samples {
   }
 
   /**
-   * The same, with the bounds that hold it with a confidence of at least 95 %, whatever quotients
-   * are spread like: as many of them as heads that are tossed are above it.
+   * The same, with bounds of at least 95 % confidence for any distribution of the ratios: like
+   * coins, each is above the median with a chance of one half.
    */
   ratioWithin(name, other) {
     const [turns, others] = [name, other].map(each => this.#turnsNs.get(each) ?? [])
     const quotients = turns.map((ns, turn) => ns / others[turn]).sort((a, b) => a - b)
     const count = quotients.length
-    // The chance that at most so many of them are below the median.
+    // The chance that at most this many of them are below the median.
     let [outside, chance, below] = [0, 0.5 ** count, 0]
     while (outside + chance <= 0.025) {
       outside += chance
@@ -117,7 +114,7 @@ export class Samples {
   }
 }
 
-/** How many bytes a second a summary of times for so many bytes is: the same, turned over. */
+/** Converts a summary of times for this many bytes to bytes per second. */
 export function rate({ median, p10, p90, min, max, samples }, byteLength) {
   const perSecond = ns => (byteLength / ns) * 1e9
   return {
@@ -131,10 +128,7 @@ export function rate({ median, p10, p90, min, max, samples }, byteLength) {
   }
 }
 
-/**
- * The time of each of so many parts, of a summary of times for all of them: finer than whole
- * nanoseconds.
- */
+/** Divides a summary of times by a number of parts. More precise than whole nanoseconds. */
 export function each({ median, p10, p90, min, max, samples }, parts) {
   const one = ns => ns / parts
   return {
@@ -148,41 +142,38 @@ export function each({ median, p10, p90, min, max, samples }, parts) {
   }
 }
 
-/** A summary of samples that are not nanoseconds, but how many there were in a second. */
+/** Summarizes samples that are rates per second. */
 export const rates = summary => ({ ...summary, unit: 'perSecond' })
 
-/** A part of a whole. */
+/** A share of a whole. */
 export const share = value => ({ unit: 'share', median: value, samples: 1 })
 
-/** How many times something is something else. */
+/** A ratio. */
 export const ratio = value => ({ unit: 'ratio', median: value, samples: 1 })
 
-/** A figure that was read once, not timed: bytes. */
+/** Bytes, read once. */
 export function bytes(value) {
   return { unit: 'bytes', median: value, samples: 1 }
 }
 
-/** A figure that was counted once. */
+/** A count, taken once. */
 export function count(value) {
   return { unit: 'count', median: value, samples: 1 }
 }
 
-/** How many there were in a second, over all of a run. */
+/** A rate per second, over a whole run. */
 export function perSecond(value) {
   return { unit: 'perSecond', median: value, samples: 1 }
 }
 
-/** A cell that has no figure, and why. */
+/** A cell without a figure, and the reason. */
 export function notMeasured(reason) {
   return { unit: 'none', reason }
 }
 
-/**
- * Lets go of what is no longer referenced, so that a round doesn't pay for the one before. Needs
- * --expose-gc.
- */
+/** Collects garbage, so that a round does not pay for the previous one. Needs --expose-gc. */
 export async function collectGarbage() {
-  // Twice with a turn of the event loop between: a memory's buffer is released by a finalizer.
+  // Twice, with a turn of the event loop in between: a finalizer releases a memory's buffer.
   for (let i = 0; i < 2; i++) {
     globalThis.gc()
     await new Promise(resolve => setImmediate(resolve))

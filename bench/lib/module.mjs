@@ -1,8 +1,8 @@
-// Makes the modules of the benchmarks from text.
+// Assembles the benchmarks' modules.
 
 import wabtInit from 'wabt'
 
-/** The bytes of a module. `features`: those that wabt leaves out unless it is told. */
+/** Assembles a module. `features`: those that wabt does not enable by default. */
 export async function assemble(name, wat, features) {
   const wabt = await wabtInit()
   const parsed = wabt.parseWat(`${name}.wat`, wat, features)
@@ -15,8 +15,7 @@ export const compile = async (name, wat, features) =>
   new WebAssembly.Module(await assemble(name, wat, features))
 
 /**
- * Calls what calls a module's functions often, until V8 has replaced their first code by optimized
- * code for all instances.
+ * Runs a function that calls a module's functions, until V8 has optimized them for all instances.
  */
 export async function warmUp(callOften) {
   for (let round = 0; round < 20; round++) {

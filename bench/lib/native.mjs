@@ -1,5 +1,4 @@
-// Builds and runs bench/native: the bare system calls, with no JavaScript and none of our code
-// round them.
+// Builds and runs bench/native: the bare system calls, without JavaScript and without this library.
 
 import { cargoProgram } from './cargo.mjs'
 import { SHORT } from './measure.mjs'
@@ -8,9 +7,9 @@ import { SHORT } from './measure.mjs'
 export const { build: buildNative, isThere: hasNative, run: runNative } = cargoProgram('native')
 
 /**
- * Nanoseconds per round of `mmap(MAP_FIXED)` of a memfd and of zeros over it again: one turn, in a
- * process of its own, timed as `timeBatches` does. `calls` is `bare`, those two calls, or
- * `advised`, with the calls of `madvise` that wasm-hostmap makes too.
+ * Nanoseconds per round of `mmap(MAP_FIXED)` of a memfd, and of zeros over it again: one turn, in a
+ * new process, timed as in `timeBatches`. `calls` is `bare` for these two calls, or `advised` to
+ * add the `madvise` calls of wasm-hostmap.
  */
 export function timeSystemCalls({ calls, access, byteLength }, plan = SHORT) {
   const { warmupBatches, batchesPerTurn, roundsPerBatch } = plan

@@ -1,4 +1,4 @@
-// The releases of Node.js that the package supports, those that are on this machine.
+// The supported releases of Node.js that are on this machine.
 
 import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'

@@ -1,5 +1,5 @@
-// Packages that some benchmarks have beside ours. They are not installed with the project:
-// HOSTMAP_BENCH_PEERS is a directory with a node_modules that has them.
+// Packages that some benchmarks compare with. They are not installed with the project:
+// HOSTMAP_BENCH_PEERS names a directory whose node_modules has them.
 
 import { createRequire } from 'node:module'
 import path from 'node:path'
@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url'
 const directory = process.env.HOSTMAP_BENCH_PEERS || fileURLToPath(new URL('..', import.meta.url))
 const requireFrom = createRequire(path.join(path.resolve(directory), 'package.json'))
 
-/** What the package exports, or why it can't be had: `{ peer }` or `{ reason }`. */
+/** The package's exports, or why it can't be loaded: `{ peer }` or `{ reason }`. */
 export function loadPeer(name) {
   try {
     return { peer: requireFrom(name) }

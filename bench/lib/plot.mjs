@@ -1,4 +1,4 @@
-// Draws what a benchmark found, as an SVG with logarithmic axes.
+// Draws a benchmark's results as an SVG with logarithmic axes.
 //
 // A plot has `name`, `title`, `xLabel` and `panels`, which stand side by side and share the axes. A
 // panel has a `title` and `lines`, a line `label` and `points`, each of them two numbers: a count,
@@ -14,7 +14,7 @@ const WIDTH = 1000
 const HEIGHT = 460
 const AROUND = { top: 90, bottom: 50, left: 70, right: 45 }
 
-/** Colours that can be told apart without red and green too. */
+/** Colors that people with red-green color blindness can distinguish. */
 const COLORS = ['#0072b2', '#56b4e9', '#d55e00', '#cc79a7', '#009e73', '#e69f00']
 
 /** Marks at powers of ten, or of two to the fourth for bytes. */
@@ -25,7 +25,7 @@ function axesOf(panels, units) {
   const [x, y] = units.map((unit, index) => {
     const base = baseOf(unit)
     const exponents = all.map(point => Math.log(point[index]) / Math.log(base))
-    // A power that is just missed by rounding is that power.
+    // Correct a power that rounding just missed.
     const [from, to] = [
       Math.floor(Math.min(...exponents) + 1e-9),
       Math.ceil(Math.max(...exponents) - 1e-9)
@@ -37,7 +37,7 @@ function axesOf(panels, units) {
 
 const formatter = unit => (unit ? value => formatQuantity(value, unit) : undefined)
 
-/** The text of the SVG. */
+/** Returns the SVG. */
 export function drawPlot({ title, xLabel, xUnit, yUnit = 'ns', panels }) {
   const { x, y } = axesOf(panels, [xUnit, yUnit])
   const panelWidth = (WIDTH - AROUND.left) / panels.length

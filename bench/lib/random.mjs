@@ -1,10 +1,10 @@
 // The program of the benchmark `random`: it adds up 64-bit words at places that it chooses itself,
-// so that no call crosses for each of them.
+// so that there is no call per word.
 
 import { compile, warmUp } from './module.mjs'
 
-// The loop of bench/native/src/read.rs. xorshift64, and its upper half, times the number of words,
-// is the place.
+// The loop of bench/native/src/read.rs. The place is the upper half of xorshift64, times the number
+// of words.
 const wat = address => {
   const toAddress = expression => (address === 'i64' ? expression : `(i32.wrap_i64 ${expression})`)
   const read = (name, chosen) => `
@@ -31,9 +31,9 @@ const wat = address => {
 }
 
 /**
- * Compiles the program for 32-bit or 64-bit memories; the function it gives makes an instance over
- * a memory, and returns `random` and `chain`: (address, number of words, number of reads), the
- * first two as BigInts.
+ * Compiles the program for 32-bit or 64-bit memories. The returned function makes an instance over
+ * a memory and returns `random` and `chain`: (address, number of words, number of reads), the first
+ * two as BigInts.
  */
 export async function compileRandom(address) {
   const module = await compile('random', wat(address), { memory64: true })

@@ -1,5 +1,5 @@
-// A thread that slides a window over a memory of its own, as fast as it can, for so many
-// milliseconds whenever it is told to.
+// A thread that slides a window in its own memory, as fast as it can, for a number of milliseconds
+// whenever it gets a message.
 
 import { parentPort, workerData } from 'node:worker_threads'
 import { GuardedMemory, HostRegion } from '../../index.mjs'

@@ -1,4 +1,4 @@
-// A thread that reads parts of a file with a memory and a window of its own.
+// A thread that reads parts of a file with its own memory and window.
 
 import { parentPort, workerData } from 'node:worker_threads'
 import { HostRegion } from '../../index.mjs'

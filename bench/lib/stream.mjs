@@ -1,6 +1,5 @@
-// The program that reads a dataset of any size: it calls `next` by itself until there is no more,
-// and adds up the 64-bit integers of what it is shown. Who brings the next bytes, a window or
-// `fs.readSync`, is all that differs.
+// The program that reads a dataset of any size: it calls `next` until there is no more, and adds up
+// the 64-bit integers. Either a window or `fs.readSync` provides the next bytes.
 
 import { randomBytes } from 'node:crypto'
 import { closeSync, fsyncSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs'
@@ -11,7 +10,7 @@ import { KiB, MiB, WASM_PAGE, hostArray } from './dataset.mjs'
 import { compile, warmUp } from './module.mjs'
 import { SUM_FUNCTIONS } from './sum.mjs'
 
-/** The sum of all that next gives. */
+/** The sum of everything that `next` provides. */
 const sumOfAll = instructions => `
   (func (export "${instructions}") (result i64)
     (local $byteLength i32) (local $sum i64)
@@ -34,11 +33,11 @@ const STREAM_WAT = `
   ${sumOfAll('scalar')})
 `
 
-/** The compiled program, which threads share, with what V8 has optimized of it. */
+/** The compiled program, which threads share, including V8's optimized code. */
 export async function compileStream() {
   const module = await compile('stream', STREAM_WAT, { simd: true })
   const memory = new WebAssembly.Memory({ initial: 1 })
-  // 64 KiB, again and again.
+  // 64 KiB, repeatedly.
   let left
   const data = { next: () => (left-- > 0 ? 64 * KiB : 0), pointer: () => 0 }
   const { exports } = new WebAssembly.Instance(module, { env: { memory }, data })
@@ -51,7 +50,7 @@ export async function compileStream() {
   return module
 }
 
-/** A memory with so many bytes from its second Wasm page on. */
+/** A memory with this many bytes from its second Wasm page on. */
 export const streamMemory = (byteLength = 0) =>
   new GuardedMemory({ initial: 1 + byteLength / WASM_PAGE })
 
@@ -80,7 +79,7 @@ export function streamByWindow(
   }
 }
 
-/** Where the files of the benchmarks are made. */
+/** The directory for the benchmarks' files. */
 const directory = () => process.env.HOSTMAP_BENCH_DIR || os.tmpdir()
 
 /** A file that is removed when the process ends. */
@@ -91,8 +90,7 @@ export function temporaryFile(name) {
 }
 
 /**
- * Fills a file with pseudo-random bytes, no 16 MiB of them like others, and waits until they are on
- * the disk.
+ * Fills a file with pseudo-random bytes that do not repeat, and waits until they are on disk.
  */
 export function writeNoise(file, byteLength, onProgress) {
   const bytes = hostArray(16 * MiB)

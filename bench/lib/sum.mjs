@@ -42,12 +42,12 @@ const wat = memory => `
   (export "scalar" (func $scalar)))
 `
 
-/** The bytes of the program with a memory of its own, of so many bytes. */
+/** The program with its own memory, of this many bytes. */
 export const sumModule = byteLength =>
   assemble('sum', wat(`(memory ${Math.ceil(byteLength / WASM_PAGE)})`), { simd: true })
 
 /**
- * The program, which V8 has optimized. The function it gives makes an instance over a memory and
+ * Compiles and optimizes the program. The returned function makes an instance over a memory and
  * returns its `simd` and `scalar`.
  */
 export async function compileSums() {
@@ -64,7 +64,7 @@ export async function compileSums() {
   return over
 }
 
-/** The same; the function it gives makes an instance over a memory and returns its `simd`. */
+/** The same. The returned function returns `simd`. */
 export async function compileSum() {
   const over = await compileSums()
   return memory => over(memory).simd

@@ -1,4 +1,4 @@
-// What a benchmark reports, as plain data that JSON can carry, and how it is shown.
+// A benchmark's report, as plain data for JSON, and how to print it.
 //
 // A table has `title`, `note`, `rowLabel`, `columns` and `rows`. A column is a figure, `{ key,
 // label }`, or the quotient of two figures' medians, `{ label, ratio: [key, key] }`. A row has a
@@ -23,7 +23,7 @@ const UNITS = {
     [2 ** 10, 'KiB'],
     [1, 'B']
   ],
-  // Bytes a second.
+  // Bytes per second.
   rate: [
     [1e9, 'GB/s'],
     [1e6, 'MB/s']
@@ -47,7 +47,7 @@ export function formatQuantity(value, unit) {
   return `${threeDigits.format(value / divisor)} ${name}`
 }
 
-/** A size that is a whole number of its unit: `64 MiB`. */
+/** Formats a size that is a whole number of its unit: `64 MiB`. */
 export const formatBytes = byteLength => formatQuantity(byteLength, 'bytes')
 
 function formatFigure(figure) {
@@ -55,13 +55,13 @@ function formatFigure(figure) {
   if (figure.unit === 'none') return '-'
   const median = formatQuantity(figure.median, figure.unit)
   if (figure.samples === 1) return median
-  // The spread is in the median's unit.
+  // The spread uses the median's unit.
   const [divisor] = unitFor(figure.median, figure.unit)
   const [p10, p90] = [figure.p10, figure.p90].map(value => threeDigits.format(value / divisor))
   return `${median} (${p10} to ${p90})`
 }
 
-/** The quotient of two figures of a row, or NaN where one was not measured. */
+/** The ratio of two figures of a row, or NaN if one was not measured. */
 export function ratioOf(row, [numerator, denominator]) {
   return row.cells[numerator]?.median / row.cells[denominator]?.median
 }
@@ -76,7 +76,7 @@ const headings = table => [table.rowLabel, ...table.columns.map(column => column
 const lines = table =>
   table.rows.map(row => [row.label, ...table.columns.map(column => formatCell(row, column))])
 
-/** The table's note, and why cells of it are empty. */
+/** The table's note, and why cells are empty. */
 function notes(table) {
   const missing = new Map()
   for (const { label, cells } of table.rows) {

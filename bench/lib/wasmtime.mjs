@@ -8,10 +8,11 @@ const program = cargoProgram('wasmtime')
 
 let outcome
 
-/** Builds the program, once. Returns null, or the reason why it can't be had. */
+/** Builds the program once. Returns null, or the reason why that failed. */
 export function buildWasmtime() {
   if (outcome === undefined) {
-    if (!program.wasBuilt()) console.log('wasmtime is being built, which takes some minutes once')
+    if (!program.wasBuilt())
+      console.log('building wasmtime, which takes some minutes the first time')
     outcome = program.build()
   }
   return outcome

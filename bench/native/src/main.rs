@@ -1,5 +1,5 @@
-//! The limits that wasm-hostmap's benchmarks are held against: the same work in bare system calls,
-//! without JavaScript. Prints JSON.
+//! The limits for wasm-hostmap's benchmarks: the same work in bare system calls, without
+//! JavaScript. Prints JSON.
 
 mod cache;
 mod hand_off;

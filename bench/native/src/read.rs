@@ -1,8 +1,8 @@
 //! The limit of reading: the loops of bench/lib/sum.mjs and bench/lib/random.mjs, compiled
-//! natively, over a mapping of our own of the same file. Where its pages are huge they are mapped
-//! as such: the address is a multiple of 2 MiB, as is the offset in the file.
+//! natively, over a mapping of the same file. Huge pages are mapped as such, because the address
+//! and the offset in the file are multiples of 2 MiB.
 //!
-//! The compiler must not make wider vectors of the loops than the module has: see sum.rs.
+//! The compiler must not use wider vectors than the module: see sum.rs.
 
 use crate::sum;
 use crate::system::{MappedFile, parse};

@@ -66,7 +66,7 @@ pub unsafe fn map_over(
 }
 
 /// # Safety
-/// `advice` must be of a kind that changes no contents, or nothing may refer to what is in the range.
+/// `advice` must not change contents, or nothing may refer to what is in the range.
 pub unsafe fn advise(at: *mut c_void, byte_length: usize, advice: c_int) -> Result<(), String> {
     // SAFETY: the caller's promise.
     if unsafe { libc::madvise(at, byte_length, advice) } == 0 {
