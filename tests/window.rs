@@ -562,9 +562,9 @@ fn windows_of_several_threads_share_a_stage() {
                         PageSpan::new(pages(first), pages(1 + numbers.below(60 - first))).unwrap();
                     let mirror = &mirrors[usize::try_from(numbers.below(2)).unwrap()];
                     if numbers.below(2) == 0 {
-                        mirror.bring_in(range, region.is_memory())
+                        mirror.bring_in(range, region.is_memory());
                     } else {
-                        mirror.leave(range)
+                        mirror.leave(range);
                     }
                 }
             });

@@ -181,6 +181,7 @@ impl Failure {
     }
 
     #[cfg(not(feature = "inject"))]
+    #[allow(clippy::unused_self)]
     fn arm(self) -> bool {
         false
     }
@@ -227,7 +228,7 @@ impl Ground {
         Self { regions, data: data.to_vec(), views, _files: files }
     }
 
-    fn is_writable(&self, region: usize) -> bool {
+    fn is_writable(region: usize) -> bool {
         region.is_multiple_of(2)
     }
 
@@ -402,7 +403,7 @@ impl Model {
                 self.show(at, region, 0, size, access);
             }
             Err(error) if error.code() == Code::RegionReadonly => {
-                prop_assert!(access == 2 && !self.ground.is_writable(region));
+                prop_assert!(access == 2 && !Ground::is_writable(region));
             }
             Err(error) => self.check_refusal(&error, Some((at, size)), injected)?,
         }
@@ -438,7 +439,7 @@ impl Model {
                 self.live[index].window = Some(WindowNow { shown: count, ..before });
                 if let Some((region, from, access)) = to {
                     prop_assert!(access == before.access || before.access == 2 || access == 0);
-                    prop_assert!(access < 2 || self.ground.is_writable(region));
+                    prop_assert!(access < 2 || Ground::is_writable(region));
                     self.show(first, region, from, count, access);
                 }
             }
@@ -463,7 +464,7 @@ impl Model {
                     Code::InvalidValue => prop_assert!(!allowed),
                     code => {
                         prop_assert_eq!(code, Code::RegionReadonly);
-                        prop_assert!(access == 2 && !self.ground.is_writable(region));
+                        prop_assert!(access == 2 && !Ground::is_writable(region));
                     }
                 }
             }

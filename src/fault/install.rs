@@ -10,6 +10,10 @@ const SWITCH: &str = "WASM_HOSTMAP_FAULT_GUARD";
 
 /// Whether the handler is there.
 static IS_INSTALLED: AtomicBool = AtomicBool::new(false);
+static INSTALLING: Mutex<()> = Mutex::new(());
+
+/// Whether the environment turns it off. It is asked once.
+static IS_OFF: OnceLock<bool> = OnceLock::new();
 
 /// Installs the handler, once. `Err` says why there is none. What can't be opened now, for want of
 /// descriptors say, is tried again by the next call: until then a handler opens it for each fault.
@@ -20,13 +24,11 @@ pub fn ensure() -> Result<(), &'static str> {
     {
         return Ok(());
     }
-    static IS_OFF: OnceLock<bool> = OnceLock::new();
     if *IS_OFF.get_or_init(|| {
         std::env::var_os(SWITCH).is_some_and(|value| value == "off" || value == "0")
     }) {
         return Err("it was turned off by WASM_HOSTMAP_FAULT_GUARD");
     }
-    static INSTALLING: Mutex<()> = Mutex::new(());
     let _alone = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
     mmap::prepare_for_handler();
     // Without it, a handler opens what it asks.

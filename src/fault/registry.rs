@@ -21,6 +21,8 @@
 
 // A handler reads the tree without a lock.
 #![allow(unsafe_code)]
+// An empty tree is a tree: functions take and give all trees alike.
+#![allow(clippy::ref_option, clippy::unnecessary_wraps)]
 
 #[cfg(loom)]
 use loom::sync::atomic::{AtomicPtr, AtomicUsize, Ordering, fence};

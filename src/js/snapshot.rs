@@ -299,7 +299,7 @@ impl NativeSnapshot {
         if let (Some(Err(why)), None) = (&state, &about.unsaveable) {
             about.unsaveable = Text::new((*why).to_owned());
         }
-        let state = state.and_then(|state| state.ok());
+        let state = state.and_then(Result::ok);
         Ok(self.get()?.finish(about, state.as_ref())?)
     }
 
@@ -513,7 +513,7 @@ fn state_from(
         let length = u32::try_from(entries.len()).ok();
         match (name, runs, length) {
             (Some(name), Some(runs), Some(length)) => {
-                kept_tables.push(SavedTable { name, length, runs })
+                kept_tables.push(SavedTable { name, length, runs });
             }
             _ => return Ok(Some(Err(TOO_MUCH))),
         }

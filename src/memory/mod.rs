@@ -863,9 +863,9 @@ fn presence(base: PageAligned, state: &State) -> SysResult<Presence> {
     let (mut standing, mut gone) = (0_usize, 0_usize);
     for entry in table.entries() {
         if is_mapped(base, entry)? {
-            standing = standing.saturating_add(1)
+            standing = standing.saturating_add(1);
         } else {
-            gone = gone.saturating_add(1)
+            gone = gone.saturating_add(1);
         }
     }
     Ok(match (standing, gone) {

@@ -156,7 +156,7 @@ fn memories_are_counted() {
 fn tables_that_can_change_are_found_and_others_stay_hidden() {
     let shown = |rest: &str| {
         let text = format!(
-            r#"(module (table $a 4 funcref) (table $b 4 funcref) (elem $e func $f) (func $f) {rest})"#
+            r"(module (table $a 4 funcref) (table $b 4 funcref) (elem $e func $f) (func $f) {rest})"
         );
         let report = report(&text);
         (names(&report, "table"), report.table_count)

@@ -230,7 +230,7 @@ impl Memory {
         for target in laid.own.iter().map(|(part, _)| Ok(*part)).chain(private) {
             // Where the kernel can't tell, all is dropped in any case.
             let _ = pagemap::scan(target?, Which::SmallClean, left, |run| {
-                left = left.saturating_sub(run.pages())
+                left = left.saturating_sub(run.pages());
             });
         }
         if left == 0 {

@@ -106,27 +106,28 @@ mod failing {
     // SAFETY: all but the refusals, which may happen at any time, is the system's allocator.
     unsafe impl GlobalAlloc for Failing {
         unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+            if fails(layout.size()) {
+                return ptr::null_mut();
+            }
             // SAFETY: the caller keeps what GlobalAlloc asks of it.
-            if fails(layout.size()) { ptr::null_mut() } else { unsafe { System.alloc(layout) } }
+            unsafe { System.alloc(layout) }
         }
 
         unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-            // SAFETY: the caller keeps what GlobalAlloc asks of it.
             if fails(layout.size()) {
-                ptr::null_mut()
-            } else {
-                unsafe { System.alloc_zeroed(layout) }
+                return ptr::null_mut();
             }
+            // SAFETY: the caller keeps what GlobalAlloc asks of it.
+            unsafe { System.alloc_zeroed(layout) }
         }
 
         unsafe fn realloc(&self, block: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
-            // SAFETY: the caller keeps what GlobalAlloc asks of it; a refusal leaves the block as
-            // it is.
             if fails(bytes) {
-                ptr::null_mut()
-            } else {
-                unsafe { System.realloc(block, layout, bytes) }
+                return ptr::null_mut();
             }
+            // SAFETY: the caller keeps what GlobalAlloc asks of it; a refusal left the block as it
+            // is.
+            unsafe { System.realloc(block, layout, bytes) }
         }
 
         unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {

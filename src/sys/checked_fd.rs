@@ -202,10 +202,11 @@ mod tests {
 
     /// Puts another file in the place of a descriptor, as a double close and an open do.
     fn replace(checked: &CheckedFd, by: &impl AsRawFd) {
-        // SAFETY: both are open; `checked` is what is being tested.
-        assert!(
-            unsafe { libc::dup3(by.as_raw_fd(), checked.fd.as_raw_fd(), libc::O_CLOEXEC) } >= 0
-        );
+        let (by, place) = (by.as_raw_fd(), checked.fd.as_raw_fd());
+        // SAFETY: both are open. The place is closed as its owner would, and what takes it lives on
+        // as the owner's.
+        let replaced = unsafe { libc::dup3(by, place, libc::O_CLOEXEC) };
+        assert!(replaced >= 0);
     }
 
     #[test]

@@ -39,6 +39,6 @@ pub unsafe fn copy(from: PageAligned, to: PageSpan) {
 pub unsafe fn clear(span: PageSpan) {
     // SAFETY: the caller's promise.
     unsafe {
-        ptr::write_bytes(to_usize(span.start().get()) as *mut u8, 0, to_usize(span.length().get()))
-    };
+        ptr::write_bytes(to_usize(span.start().get()) as *mut u8, 0, to_usize(span.length().get()));
+    }
 }

@@ -192,14 +192,15 @@ fn plug(span: OwnedSpan<'_>) -> bool {
 }
 
 /// As a kernel without memory: the old pages are gone, and nothing is in their place. For tests.
-fn trip_with_hole(_span: OwnedSpan<'_>) -> SysResult<()> {
+#[cfg_attr(not(feature = "inject"), allow(unused_variables, clippy::unnecessary_wraps))]
+fn trip_with_hole(span: OwnedSpan<'_>) -> SysResult<()> {
     #[cfg(feature = "inject")]
     if let Err(failure) = inject::trip("hole") {
-        let _span = _span.span();
+        let span = span.span();
         // SAFETY: the owner of the span is about to replace these pages: nobody needs them, and no
         // Rust reference points into them.
         let unmapped =
-            unsafe { munmap(pointer(_span.start().get())?, to_usize(_span.length().get())) };
+            unsafe { munmap(pointer(span.start().get())?, to_usize(span.length().get())) };
         return unmapped.and(Err(failure.errno)).map_err(|errno| SysError::new("mremap", errno));
     }
     Ok(())

@@ -311,7 +311,9 @@ mod tests {
         let map =
             Mmap::new(PageAligned::new(pages * host_page_bytes()).unwrap(), Pages::Zeros).unwrap();
         let own: Vec<u64> = (0..pages).step_by(2).collect();
-        own.iter().for_each(|index| write(&map, *index));
+        for index in &own {
+            write(&map, *index);
+        }
         let Some(all) = found(&map, u64::MAX) else { return };
         assert_eq!(all, (own, pages));
     }

@@ -553,7 +553,9 @@ mod tests {
                     })
                 })
                 .collect();
-            readers.into_iter().for_each(|reader| reader.join().unwrap());
+            for reader in readers {
+                reader.join().unwrap();
+            }
             done.store(true, Ordering::Relaxed);
         });
     }

@@ -119,6 +119,8 @@ pub fn send(stream: &UnixStream, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> SysRes
     let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     // SAFETY: all-zero is an empty message. The pointers are to locals, and hold for as long as the
     // call takes; the one control message has room for all descriptors.
+    // What follows a header need not be aligned: it is written and read as such.
+    #[allow(clippy::cast_ptr_alignment)]
     let sent = unsafe {
         let mut message: libc::msghdr = zeroed();
         message.msg_iov = &raw mut part;
@@ -155,6 +157,7 @@ pub fn receive(stream: &UnixStream, bytes: &mut [u8]) -> SysResult<(usize, Vec<O
     let mut fds = Vec::new();
     // SAFETY: as in `send`; the kernel writes no more than it was told there is room for. Each
     // descriptor that it gives is owned once.
+    #[allow(clippy::cast_ptr_alignment)]
     let received = unsafe {
         let mut message: libc::msghdr = zeroed();
         message.msg_iov = &raw mut part;

@@ -187,10 +187,10 @@ impl Reserved {
         let length = (BELOW_PAGES + ABOVE_PAGES) * page_bytes();
         // SAFETY: inside the reservation.
         unsafe { madvise(self.start, size(length).get(), MmapAdvise::MADV_DONTFORK) }.unwrap();
-        self.open(self.base(), self.pages);
+        Self::open(self.base(), self.pages);
     }
 
-    fn open(&self, address: u64, pages: u64) {
+    fn open(address: u64, pages: u64) {
         let at = NonNull::new(address as *mut c_void).unwrap();
         // SAFETY: inside the reservation.
         unsafe {
@@ -217,6 +217,8 @@ impl Reserved {
         unsafe { LiveMemory::new(self.extent()) }
     }
 
+    /// The same for each.
+    #[allow(clippy::unused_self)]
     pub fn reservation(&self) -> Reservation {
         Reservation {
             below_bytes: BELOW_PAGES * page_bytes(),
@@ -231,7 +233,7 @@ impl Reserved {
     /// As V8 grows: one mprotect over the whole memory, old and new.
     pub fn grow(&mut self, pages: u64) {
         self.pages += pages;
-        self.open(self.base(), self.pages);
+        Self::open(self.base(), self.pages);
     }
 
     /// The memory dies and another one gets its address.
@@ -246,7 +248,7 @@ impl Reserved {
 
     /// What must never be: an accessible page in the guard.
     pub fn open_guard(&self) {
-        self.open(self.base() + (ABOVE_PAGES - 1) * page_bytes(), 1);
+        Self::open(self.base() + (ABOVE_PAGES - 1) * page_bytes(), 1);
     }
 
     pub fn read(&self, offset: u64) -> u8 {
