@@ -18,10 +18,14 @@ use wasm_hostmap::error::Code;
 use wasm_hostmap::memory::{Mapped, Memory};
 use wasm_hostmap::region::Region;
 use wasm_hostmap::region::thp::PageKind;
-use wasm_hostmap::snapshot::{About, KeptMapping, Mac, MappedRegion, Settings, Snapshot};
+use wasm_hostmap::snapshot::capture::{MappedRegion, capture};
+use wasm_hostmap::snapshot::complete::complete;
+use wasm_hostmap::snapshot::format::Mac;
+use wasm_hostmap::snapshot::metadata::About;
+use wasm_hostmap::snapshot::restore::{reset, restore};
+use wasm_hostmap::snapshot::{KeptMapping, Settings, Snapshot, store};
 use wasm_hostmap::sys::page::{PageAligned, PageSpan};
 use wasm_hostmap::sys::pagemap;
-use wasm_hostmap::v8::live_memory::{LiveMemory, MemoryExtent};
 use wasm_hostmap::window::{Kind, Tail};
 
 /// A multiple of a Wasm page, with a place for 2 MiB that are aligned.
@@ -72,19 +76,15 @@ impl One {
             })
             .collect();
         let place = self.reserved.place();
-        let snapshot =
-            self.memory.capture(place, "test", &regions, settings).map_err(|error| error.code())?;
-        snapshot.finish(About::default(), None).map_err(|error| error.code())?;
+        let snapshot = capture(&self.memory, place, "test", &regions, settings)
+            .map_err(|error| error.code())?;
+        complete(&snapshot, About::default(), None).map_err(|error| error.code())?;
         Ok(snapshot)
     }
 
-    /// As GuardedMemory does.
     fn try_restore(&self, snapshot: &Snapshot) -> Result<(), Code> {
-        let place = self.reserved.place();
-        if !self.memory.restore(place, snapshot).map_err(|error| error.code())? {
-            self.memory.lay(place, Some(snapshot), 0).map_err(|error| error.code())?;
-        }
-        Ok(())
+        let restored = restore(&self.memory, self.reserved.place(), snapshot);
+        restored.map(drop).map_err(|error| error.code())
     }
 
     fn restore(&self, snapshot: &Snapshot) {
@@ -92,11 +92,7 @@ impl One {
     }
 
     fn try_reset(&self, keep: u64) -> Result<(), Code> {
-        let place = self.reserved.place();
-        if !self.memory.reset(place, keep).map_err(|error| error.code())? {
-            self.memory.lay(place, None, keep).map_err(|error| error.code())?;
-        }
-        Ok(())
+        reset(&self.memory, self.reserved.place(), keep).map_err(|error| error.code())
     }
 
     /// Its bytes.
@@ -332,8 +328,7 @@ fn an_address_that_comes_back_does_not_show_the_snapshot() {
     // The memory dies, and its finalizer has not run.
     it.reserved.renew();
     let again = Memory::attach(it.reserved.place()).unwrap();
-    assert!(!again.restore(it.reserved.place(), &snapshot).unwrap(), "it must be laid");
-    again.lay(it.reserved.place(), Some(&snapshot), 0).unwrap();
+    restore(&again, it.reserved.place(), &snapshot).unwrap();
     it.same(&bytes);
 }
 
@@ -448,8 +443,8 @@ fn free_space_goes_back_with_the_snapshot() {
         heap.restore(&snapshot_of_heap);
     }
     let file = Temp::new("free", &[]);
-    snapshot_of_free.save(&file.0, &Mac::default(), &AtomicBool::new(false)).unwrap();
-    let loaded = Snapshot::load(&file.0, KEEP_ALL, &AtomicBool::new(false)).unwrap().snapshot;
+    store::save(&snapshot_of_free, &file.0, &Mac::default(), &AtomicBool::new(false)).unwrap();
+    let loaded = store::load(&file.0, KEEP_ALL, &AtomicBool::new(false)).unwrap().snapshot;
     loaded.set_mappings(Vec::new()).unwrap();
     heap.restore(&loaded);
     assert!(map(&heap).is_some());
@@ -480,10 +475,10 @@ fn a_snapshot_of_a_loaded_one_has_all_of_it() {
     (0..48).for_each(|page| it.write(page, 1 + u8::try_from(page).unwrap()));
     let (snapshot, bytes) = (it.capture(KEEP_ALL), it.bytes());
     let file = Temp::new("again", &[]);
-    snapshot.save(&file.0, &Mac::default(), &AtomicBool::new(false)).unwrap();
-    let saved = Snapshot::load(&file.0, KEEP_ALL, &AtomicBool::new(false)).unwrap().snapshot;
+    store::save(&snapshot, &file.0, &Mac::default(), &AtomicBool::new(false)).unwrap();
+    let saved = store::load(&file.0, KEEP_ALL, &AtomicBool::new(false)).unwrap().snapshot;
     let shared =
-        Snapshot::from_fd(snapshot.duplicate_fd().unwrap().as_raw_fd(), KEEP_ALL).unwrap().snapshot;
+        store::from_fd(snapshot.duplicate_fd().unwrap().as_raw_fd(), KEEP_ALL).unwrap().snapshot;
     for loaded in [saved, shared] {
         loaded.set_mappings(snapshot.mappings().to_vec()).unwrap();
         it.restore(&loaded);
@@ -554,9 +549,9 @@ fn written_pages_outside_of_private_mappings_are_refused() {
     it.write(18, 2);
     let snapshot = it.capture(KEEP_ALL);
     let file = Temp::new("written", &[]);
-    snapshot.save(&file.0, &Mac::default(), &AtomicBool::new(false)).unwrap();
+    store::save(&snapshot, &file.0, &Mac::default(), &AtomicBool::new(false)).unwrap();
     let refusal = |change: &dyn Fn(&mut KeptMapping)| {
-        let loaded = Snapshot::load(&file.0, KEEP_ALL, &AtomicBool::new(false)).unwrap().snapshot;
+        let loaded = store::load(&file.0, KEEP_ALL, &AtomicBool::new(false)).unwrap().snapshot;
         let mut kept = snapshot.mappings().to_vec();
         change(&mut kept[0]);
         loaded.set_mappings(kept).err().map(|error| error.code())
@@ -574,18 +569,12 @@ fn written_pages_outside_of_private_mappings_are_refused() {
 }
 
 #[test]
-fn a_length_that_nothing_proves_touches_nothing() {
+fn a_restore_after_a_growth_puts_all_back() {
     let _serial = serial();
     let mut it = One::new(64);
     it.write(1, 7);
     let snapshot = it.capture(KEEP_ALL);
     it.restore(&snapshot);
-    let extent = MemoryExtent::new(it.reserved.base(), 1 << 46).unwrap();
-    // SAFETY: it is refused before anything is done with pages past the memory's end.
-    let lie = unsafe { LiveMemory::new(extent) };
-    assert!(!it.memory.restore(lie, &snapshot).unwrap());
-    it.restore(&snapshot);
-    // Nor is it remembered: a growth is still one.
     it.map(&region(4, 7), 32, Access::Readonly);
     it.reserved.grow(16);
     assert!(it.reserved.is_writable(32 * page_bytes()));
@@ -600,7 +589,6 @@ fn a_length_that_nothing_proves_touches_nothing() {
     it.reserved.renew();
     it.reserved.grow(16);
     (0..64).for_each(|page| it.write(page, bytes[part(page..page + 1)][0]));
-    assert!(!it.memory.restore(it.reserved.place(), &snapshot).unwrap());
     it.restore(&snapshot);
     assert_eq!([0, 1, 80].map(|page| it.reserved.read(page * page_bytes())), [0, 7, 0]);
 }
@@ -641,8 +629,7 @@ fn a_save_follows_links_to_files() {
     std::fs::create_dir(&directory).unwrap();
     let at = |name: &str| directory.join(name);
     let save = |name: &str| {
-        snapshot
-            .save(&at(name), &Mac::default(), &AtomicBool::new(false))
+        store::save(&snapshot, &at(name), &Mac::default(), &AtomicBool::new(false))
             .map_err(|error| error.code())
     };
     std::fs::write(at("target"), "precious").unwrap();
@@ -665,11 +652,14 @@ fn a_load_can_be_cancelled_and_a_sealed_memfd_of_others_is_none() {
     it.write(3, 3);
     let (snapshot, bytes) = (it.capture(KEEP_ALL), it.bytes());
     let file = Temp::new("saved", &[]);
-    snapshot.save(&file.0, &Mac::default(), &AtomicBool::new(false)).unwrap();
+    store::save(&snapshot, &file.0, &Mac::default(), &AtomicBool::new(false)).unwrap();
     let cancel = AtomicBool::new(true);
-    assert_eq!(Snapshot::load(&file.0, KEEP_ALL, &cancel).unwrap_err().code(), Code::Aborted);
-    assert_eq!(snapshot.save(&file.0, &Mac::default(), &cancel).unwrap_err().code(), Code::Aborted);
-    let loaded = Snapshot::load(&file.0, KEEP_ALL, &AtomicBool::new(false)).unwrap().snapshot;
+    assert_eq!(store::load(&file.0, KEEP_ALL, &cancel).unwrap_err().code(), Code::Aborted);
+    assert_eq!(
+        store::save(&snapshot, &file.0, &Mac::default(), &cancel).unwrap_err().code(),
+        Code::Aborted
+    );
+    let loaded = store::load(&file.0, KEEP_ALL, &AtomicBool::new(false)).unwrap().snapshot;
     loaded.set_mappings(Vec::new()).unwrap();
     let other = One::new(64);
     other.restore(&loaded);
@@ -677,12 +667,10 @@ fn a_load_can_be_cancelled_and_a_sealed_memfd_of_others_is_none() {
     let foreign = region(4, 0);
     foreign.seal().unwrap();
     assert_eq!(
-        Snapshot::from_fd(foreign.duplicate_fd().unwrap().as_raw_fd(), KEEP_ALL)
-            .unwrap_err()
-            .code(),
+        store::from_fd(foreign.duplicate_fd().unwrap().as_raw_fd(), KEEP_ALL).unwrap_err().code(),
         Code::SnapshotInvalid
     );
-    assert_eq!(Snapshot::from_fd(-1, KEEP_ALL).unwrap_err().code(), Code::OpenFailed);
+    assert_eq!(store::from_fd(-1, KEEP_ALL).unwrap_err().code(), Code::OpenFailed);
 }
 
 /// Runs one of the tests below in a process of its own, for what lasts as long as the process does.
@@ -906,7 +894,7 @@ mod injected {
     }
 
     #[test]
-    fn holes_that_zeros_filled_are_laid_again() {
+    fn holes_that_zeros_filled_are_put_back() {
         let _serial = serial();
         let mut it = One::new(64);
         (0..64).for_each(|page| it.write(page, 5));

@@ -190,7 +190,7 @@ const put = (object, key, value) =>
  * The memory that is imported, which V8 then takes, too: a getter may make another one each time.
  * V8 refuses what is no memory.
  */
-function pinImport(all, imports, [module, name]) {
+function pinImport(all, imports, { module, name }) {
   if (!hasOwn(all, module)) {
     const theirs = imports?.[module]
     if (!check.isObject(theirs) && typeof theirs !== 'function') return undefined

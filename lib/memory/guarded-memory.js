@@ -431,22 +431,15 @@ class GuardedMemory {
       globals === undefined || globals === NO_GLOBALS ? undefined : prepareGlobals(globals, state)
     const isOwn = globals === undefined && state !== null && origin?.deref() === this
     if (isOwn) checkOwn(state)
-    const array = this.#current()
-    const windows = kept.length > 0 ? this.#keptWindows(kept) : NO_WINDOWS
-    let done
+    const array = this.#fitted(snapshot)
+    const prepared = kept.length > 0 ? this.#prepareAll(kept) : NO_ENTRIES
+    let made
     try {
-      done = native.restore(this.#table.handle, array, handle)
+      made = native.restore(this.#table.handle, array, handle)
     } catch (error) {
       throw fromNative(error)
     }
-    // undefined: it is.
-    if (done === false) this.#lay(snapshot, handle)
-    for (let i = 0; i < windows.length; i++) {
-      const { shows, region, byteOffset, byteLength } = windows[i]
-      shows.region = region
-      shows.byteOffset = byteOffset
-      shows.shownBytes = byteLength
-    }
+    if (kept.length > 0) this.#noteRestored(kept, prepared, made ?? NO_ENTRIES)
     if (putBack !== undefined) putBack()
     else if (isOwn) restoreState(state.from, state)
   }
@@ -456,10 +449,7 @@ class GuardedMemory {
     this.#mustBeAlone('a reset', exclusive)
     check.wholeNumber(keepResidentBytes, 'options.keepResidentBytes')
     const array = this.#current()
-    callNative(() => {
-      const done = native.reset(this.#table.handle, array, keepResidentBytes)
-      if (done === false) native.lay(this.#table.handle, array, null, keepResidentBytes, [])
-    })
+    callNative(() => native.reset(this.#table.handle, array, keepResidentBytes))
   }
 
   layout() {
@@ -546,23 +536,52 @@ class GuardedMemory {
     }
   }
 
-  // The first time, or after something else was done to the memory.
-  #lay(snapshot, handle) {
-    const { address, byteLength, kept } = insideOf(snapshot)
+  // Refuses a snapshot of another type of memory. Grows the memory to the snapshot's size, and gives
+  // the array over it.
+  #fitted(snapshot) {
+    const { address, byteLength } = insideOf(snapshot)
     if (address !== this.#address) {
       throw makeError(
         'ERR_HOSTMAP_SNAPSHOT_MISMATCH',
         `snapshot "${snapshot.name}" is of a memory with address type '${address}', and this one has '${this.#address}'`
       )
     }
-    if (kept.length > 0) guardFaults()
-    const missing = byteLength - lengthOf(this.#current())
-    if (missing > 0) this.#grow(missing / WASM_PAGE_BYTES)
     const array = this.#current()
-    const prepared = kept.map(it => this.#prepareKept(it))
-    const strict = kept.map(it => it.strict === true)
-    const made = callNative(() => native.lay(this.#table.handle, array, handle, 0, strict))
-    for (const { index, id } of made) prepared[index].id = id
+    const missing = byteLength - lengthOf(array)
+    if (missing <= 0) return array
+    this.#grow(missing / WASM_PAGE_BYTES)
+    return this.#current()
+  }
+
+  // The entry of each kept mapping and window, in order: that which is there, or one for the
+  // restore to make. Unlike afterwards, this may still fail.
+  #prepareAll(kept) {
+    guardFaults()
+    const there = new Map()
+    this.#entries.forEach(entry => {
+      if (entry.id !== 0 && !entry.ended) there.set(entry.start, entry)
+    })
+    return kept.map(it => there.get(it.address) ?? this.#prepareKept(it))
+  }
+
+  // `made`: those that the restore has made, by their place in `kept`.
+  #noteRestored(kept, prepared, made) {
+    for (let i = 0; i < made.length; i++) {
+      const { index, id } = made[i]
+      // Another thread had unmapped what this one knew of.
+      if (prepared[index].id !== 0) prepared[index] = this.#prepareKept(kept[index])
+      prepared[index].id = id
+    }
+    for (let i = 0; i < prepared.length; i++) {
+      const { id, shows } = prepared[i]
+      // It was there already, and is another thread's.
+      if (id === 0) this.#entries.delete(prepared[i])
+      if (shows === null) continue
+      const { region, byteOffset, byteLength } = kept[i]
+      shows.region = region
+      shows.byteOffset = byteOffset
+      shows.shownBytes = byteLength
+    }
   }
 
   #prepareKept(kept) {
@@ -576,21 +595,6 @@ class GuardedMemory {
     const entry = this.#prepareWindow(address, request)
     Object.assign(entry.shows, { region, byteOffset, shownBytes: byteLength })
     return entry
-  }
-
-  // The windows that are there of a snapshot's, and what they will show.
-  #keptWindows(kept) {
-    const starts = new Map()
-    for (const it of kept) if (it.windowAccess !== undefined) starts.set(it.address, it)
-    const windows = []
-    if (starts.size === 0) return windows
-    this.#entries.forEach(entry => {
-      const it = entry.id !== 0 && !entry.ended ? starts.get(entry.start) : undefined
-      if (it === undefined) return
-      const { region, byteOffset, byteLength } = it
-      windows.push({ shows: entry.shows, region, byteOffset, byteLength })
-    })
-    return windows
   }
 
   #register(buffer = this.#buffer, array = this.#array) {
@@ -1079,7 +1083,7 @@ class GuardedMemory {
   }
 }
 
-const NO_WINDOWS = []
+const NO_ENTRIES = []
 /** Where another thread unmapped it. */
 const SOMETHING_GONE = {
   lost: 0,

@@ -13,6 +13,7 @@
 use super::buffer::Bytes;
 use super::fault::NativeFaults;
 use super::internal;
+use super::snapshot::NativeMadeMapping;
 use crate::error::Error;
 use crate::memory::Memory;
 use crate::v8::live_memory::LiveMemory;
@@ -36,6 +37,20 @@ enum Answer {
     False,
     Number(f64),
     Faults(NativeFaults),
+    MadeMappings(Vec<NativeMadeMapping>),
+}
+
+impl From<()> for Answer {
+    fn from((): ()) -> Self {
+        Self::Nothing
+    }
+}
+
+/// A restore makes a mapping seldom, and then the answer costs what objects cost.
+impl From<Vec<NativeMadeMapping>> for Answer {
+    fn from(made: Vec<NativeMadeMapping>) -> Self {
+        if made.is_empty() { Self::Nothing } else { Self::MadeMappings(made) }
+    }
 }
 
 impl From<bool> for Answer {
@@ -177,6 +192,8 @@ unsafe fn to_value(env: sys::napi_env, answer: Answer) -> napi::Result<sys::napi
         Answer::Number(number) => unsafe { sys::napi_create_double(env, number, &raw mut value) },
         // SAFETY: as above.
         Answer::Faults(faults) => return unsafe { NativeFaults::to_napi_value(env, faults) },
+        // SAFETY: the caller's promise.
+        Answer::MadeMappings(made) => return unsafe { Vec::to_napi_value(env, made) },
     };
     napi::check_status!(status)?;
     Ok(value)

@@ -30,9 +30,22 @@ pub struct NativeReport {
 #[napi(object)]
 pub struct NativeMemoryReport {
     pub export_name: String,
-    /// Module and name; `undefined` if the module has it itself.
-    pub import: Option<Vec<String>>,
+    /// `undefined` if the module defines it.
+    pub import: Option<NativeImport>,
     pub is64: bool,
+}
+
+/// Where a module imports something from.
+#[napi(object)]
+pub struct NativeImport {
+    pub module: String,
+    pub name: String,
+}
+
+impl NativeImport {
+    fn from_core((module, name): (String, String)) -> Self {
+        Self { module, name }
+    }
 }
 
 #[napi(object)]
@@ -71,8 +84,8 @@ pub struct NativeInstrumented {
 pub struct NativeGrownMemory {
     pub index: u32,
     pub is64: bool,
-    /// Module and name; `undefined` if the module has it itself.
-    pub import: Option<Vec<String>>,
+    /// `undefined` if the module defines it.
+    pub import: Option<NativeImport>,
     pub export_name: String,
     /// The export was added.
     pub added: bool,
@@ -131,7 +144,7 @@ impl From<Instrumented> for NativeInstrumented {
         let memories = made.memories.into_iter().map(|memory| NativeGrownMemory {
             index: memory.index,
             is64: memory.is_64,
-            import: memory.import.map(|(module, name)| vec![module, name]),
+            import: memory.import.map(NativeImport::from_core),
             export_name: memory.export,
             added: memory.added,
         });
@@ -165,7 +178,7 @@ impl From<Report> for NativeReport {
             unreadable_tables: unreadable(&report.unreadable_tables),
             dropped_segments: words(&report.dropped_segments, ToString::to_string),
             memory: report.memory.map(|memory| NativeMemoryReport {
-                import: memory.import.map(|(module, name)| vec![module, name]),
+                import: memory.import.map(NativeImport::from_core),
                 export_name: memory.export,
                 is64: memory.is_64,
             }),

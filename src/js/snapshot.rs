@@ -2,7 +2,7 @@
 
 use super::buffer::live_memory;
 use super::handles::{Handles, Slot};
-use super::memory::{aligned_offset, memory_of, set_strict, to_access};
+use super::memory::{aligned_offset, memory_of, to_access};
 use super::region::region_of;
 use super::share::NativeToken;
 use super::task::{Job, NativeTask};
@@ -12,10 +12,18 @@ use crate::error::{Error, Result, SnapshotError};
 use crate::memory::Memory;
 use crate::region::LoadProgress;
 use crate::share;
-use crate::snapshot::{
-    About, AddressType, Grant, List, Loaded, Mac, MappedRegion, Part, SavedFunction, SavedGlobal,
-    SavedMapping, SavedRun, SavedTable, Settings, Snapshot, State, Text, Value, Whose,
+use crate::snapshot::capture::{MappedRegion, capture};
+use crate::snapshot::complete::complete;
+use crate::snapshot::format::Mac;
+use crate::snapshot::grant::{Grant, grant};
+use crate::snapshot::metadata::{
+    About, AddressType, SavedFunction, SavedGlobal, SavedMapping, SavedRun, SavedTable, State,
+    Value, Whose,
 };
+use crate::snapshot::restore::{self, MadeMapping};
+use crate::snapshot::store::{self, Loaded, Part};
+use crate::snapshot::wire::{List, Text};
+use crate::snapshot::{Settings, Snapshot};
 use crate::sys::alloc;
 use crate::sys::page::host_page_bytes;
 use crate::sys::to_usize;
@@ -38,55 +46,38 @@ fn snapshot_of(handle: u32) -> Result<Arc<Snapshot>, Error> {
         .ok_or_else(|| SnapshotError::Closed.into())
 }
 
-/// Restores by `[snapshot]`, if the memory shows the snapshot. False: it must be laid first.
-pub(super) fn restore(
-    memory: &Memory,
-    live: LiveMemory<'_>,
-    [snapshot]: [f64; 1],
-) -> Result<bool, Error> {
-    memory.restore(live, &*snapshot_of(to_number(snapshot)?)?)
-}
-
-/// The same for zeros, by `[bytes to keep resident]`.
-pub(super) fn reset(
-    memory: &Memory,
-    live: LiveMemory<'_>,
-    [keep_resident_bytes]: [f64; 1],
-) -> Result<bool, Error> {
-    memory.reset(live, to_count(keep_resident_bytes)?)
-}
-
-/// A mapping of a snapshot's that a restore made.
-#[napi(object, object_from_js = false)]
-pub struct NativeMade {
-    /// Which of the snapshot's.
+/// A mapping that a restore made.
+#[napi(object)]
+pub struct NativeMadeMapping {
+    /// Which of the snapshot's mappings it is.
     pub index: u32,
     pub id: f64,
 }
 
-/// Makes a memory show a snapshot, or zeros without one. `strict`: of each of the snapshot's
-/// mappings. Gives the mappings that were made.
-#[napi(catch_unwind)]
-pub fn lay(
-    memory: u32,
-    env: Env,
-    array: Unknown<'_>,
-    snapshot: Option<u32>,
-    keep_resident_bytes: f64,
-    strict: Vec<bool>,
-) -> napi::Result<Vec<NativeMade>> {
-    let snapshot = snapshot.map(snapshot_of).transpose()?;
-    let live = live_memory(env, array)?;
-    let memory = memory_of(memory)?;
-    let made = memory.lay(live, snapshot.as_deref(), to_count(keep_resident_bytes)?)?;
-    for (index, mapped) in &made {
-        set_strict(&memory, *mapped, strict.get(*index).copied().unwrap_or_default());
+impl NativeMadeMapping {
+    fn from_core(made: &MadeMapping) -> Self {
+        let index = u32::try_from(made.index).expect("a snapshot has fewer mappings");
+        Self { index, id: from_count(made.mapped.id) }
     }
-    let made = made.into_iter().map(|(index, mapped)| NativeMade {
-        index: u32::try_from(index).expect("a process has fewer mappings than 2^32"),
-        id: from_count(mapped.id),
-    });
-    Ok(alloc::collected(made).map_err(Error::from)?)
+}
+
+/// Makes a memory show a snapshot, by its handle, and gives the mappings that this made.
+pub(super) fn restore(
+    memory: &Memory,
+    live: LiveMemory<'_>,
+    [snapshot]: [f64; 1],
+) -> Result<Vec<NativeMadeMapping>, Error> {
+    let made = restore::restore(memory, live, &*snapshot_of(to_number(snapshot)?)?)?;
+    Ok(alloc::collected(made.iter().map(NativeMadeMapping::from_core))?)
+}
+
+/// Makes a memory zeros, by how many bytes may stay resident.
+pub(super) fn reset(
+    memory: &Memory,
+    live: LiveMemory<'_>,
+    [keep_resident_bytes]: [f64; 1],
+) -> Result<(), Error> {
+    restore::reset(memory, live, to_count(keep_resident_bytes)?)
 }
 
 fn settings(keep_resident_bytes: f64, huge_pages: bool) -> Result<Settings, Error> {
@@ -236,25 +227,21 @@ impl NativeSnapshot {
             });
         }
         let live = live_memory(env, array)?;
-        let snapshot = memory_of(memory)?.capture(
-            live,
-            &name,
-            &regions,
-            settings(keep_resident_bytes, huge_pages)?,
-        )?;
+        let settings = settings(keep_resident_bytes, huge_pages)?;
+        let snapshot = capture(&*memory_of(memory)?, live, &name, &regions, settings)?;
         Self::new(snapshot, None)
     }
 
     #[napi(factory, catch_unwind)]
     pub fn from_fd(fd: i32, keep_resident_bytes: f64) -> napi::Result<Self> {
-        Self::from_loaded(Snapshot::from_fd(fd, settings(keep_resident_bytes, false)?)?)
+        Self::from_loaded(store::from_fd(fd, settings(keep_resident_bytes, false)?)?)
     }
 
     /// What can't be made a snapshot leaves the token as it was.
     #[napi(factory, catch_unwind)]
     pub fn receive(token: NativeToken, keep_resident_bytes: f64) -> napi::Result<Self> {
         let settings = settings(keep_resident_bytes, false)?;
-        let make = |fd: OwnedFd| Snapshot::from_fd(fd.as_raw_fd(), settings);
+        let make = |fd: OwnedFd| store::from_fd(fd.as_raw_fd(), settings);
         Self::from_loaded(share::receive(&token.parse(share::Kind::Snapshot)?, &make)?)
     }
 
@@ -267,7 +254,7 @@ impl NativeSnapshot {
     ) -> napi::Result<AsyncTask<Job<Loaded, Self>>> {
         let settings = settings(keep_resident_bytes, huge_pages)?;
         let load = move |progress: &LoadProgress| {
-            Snapshot::load(Path::new(&path), settings, &progress.cancelled)
+            store::load(Path::new(&path), settings, &progress.cancelled)
         };
         Ok(task.run(load, Self::from_loaded))
     }
@@ -277,7 +264,7 @@ impl NativeSnapshot {
     }
 
     /// Completes a snapshot that was captured. The state is given in three lists, as in
-    /// [`NativeState`]; `null`: there is none. Gives why it can't be saved, if so.
+    /// [`NativeState`]; `null`: there is none. Gives the reason where it can't be saved.
     #[napi(catch_unwind)]
     pub fn finish(
         &self,
@@ -300,7 +287,7 @@ impl NativeSnapshot {
             about.unsaveable = Text::new((*why).to_owned());
         }
         let state = state.and_then(Result::ok);
-        Ok(self.get()?.finish(about, state.as_ref())?)
+        Ok(complete(&*self.get()?, about, state.as_ref())?)
     }
 
     #[napi(getter)]
@@ -393,7 +380,7 @@ impl NativeSnapshot {
                 access: to_access(it.access)?,
             });
         }
-        Ok(self.get()?.grant(&list)?)
+        Ok(grant(&*self.get()?, &list)?)
     }
 
     /// Closes it; memories that show it go on doing so.
@@ -432,7 +419,7 @@ impl NativeHeldSnapshot {
         let to_js = |Part { bytes, next }: Part| {
             Ok(NativePart { bytes: bytes.into(), next: next.map(from_count) })
         };
-        Ok(task.run(move |_: &LoadProgress| snapshot.part(from), to_js))
+        Ok(task.run(move |_: &LoadProgress| store::read_part(&snapshot, from), to_js))
     }
 
     /// `mac`: 32 bytes, or `null` for none.
@@ -451,7 +438,7 @@ impl NativeHeldSnapshot {
             None => Mac::default(),
         };
         let save = move |progress: &LoadProgress| {
-            snapshot.save(Path::new(&path), &mac, &progress.cancelled)
+            store::save(&snapshot, Path::new(&path), &mac, &progress.cancelled)
         };
         Ok(task.run(save, Ok))
     }

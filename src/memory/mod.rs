@@ -66,7 +66,7 @@ use crate::fault::{self, Counts, Proof, Registration};
 use crate::memory::table::{Entry, MappingTable};
 use crate::region::thp;
 use crate::region::{RegionPages, keep_out_of_dumps};
-use crate::snapshot::{Content, Laid};
+use crate::snapshot::image::{Content, Laid};
 use crate::sys::SysResult;
 use crate::sys::alloc;
 use crate::sys::clock;

@@ -1,25 +1,39 @@
-//! What a snapshot's file says besides the bytes of the memory, and what of it can be so.
+//! What a snapshot's file says besides the bytes of the memory.
 //!
-//! Two sections hold it. The *metadata* says which pages the file holds, what was mapped, and for
+//! Two sections say it. The *metadata* says which pages the file holds, what was mapped, and for
 //! which module it is. The *state* is what the instance keeps outside of its memory: mutable
-//! globals and tables. The types here are the format: a field that is renamed, added or removed is
-//! another version of it (see `format.rs`).
+//! globals and tables. The types here are the format, in MessagePack with the name of each field
+//! (`wire.rs`).
+//!
+//! # To add a field
+//!
+//! 1. Add it here, to [`Metadata`], [`About`], [`SavedMapping`] or [`State`]. Bound it: a text or
+//!    list has its greatest length in its type.
+//! 2. Refuse values that no snapshot has, in `Metadata::check` or `State::check` below: files are
+//!    anybody's.
+//! 3. Count up `VERSION` in `format.rs`. Files of other versions are refused by that number.
+//! 4. Write it: in `KeptMapping::to_saved` (mod.rs) if it is a mapping's, else in `complete.rs`.
+//! 5. Read it: in `grant.rs` if it is a mapping's. The loader hands out [`About`] and [`State`]
+//!    whole.
+//! 6. If JavaScript gives or gets it, name it in the `Native...` object of `src/js/snapshot.rs`,
+//!    and in `lib/snapshot/snapshot.js`.
+//! 7. Add it to `usual()` in `tests.rs`, whose tests then write, read and damage it.
+//!
+//! Nothing here reads a file or a memory.
 
-use super::format::invalid;
-use super::wire::{List, Text};
+use super::image::Extents;
+use super::spans::{MOST_PIECES, SavedSpans, UNIT_BYTES};
+use super::wire::{self, List, Text, invalid};
 use crate::access::Access;
 use crate::error::Result;
-use crate::sys::alloc::{self, Refused};
+use crate::sys::alloc;
 use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan};
 use serde::{Deserialize, Serialize};
 
-/// Each costs every memory that shows them a VMA or two; a hostile file could ask for as many as
-/// there are.
-pub(super) const MOST_PIECES: usize = 16;
 /// More free spans than that are forgotten: they go into a restored memory's table one by one.
 pub(super) const MOST_FREE: usize = 4096;
 /// A process has no more mappings, unless vm.max_map_count was raised.
-const MOST_MAPPINGS: usize = 1 << 16;
+pub(super) const MOST_MAPPINGS: usize = 1 << 16;
 
 /// V8's bounds: of globals of a module, of the length of a table, of a name's bytes.
 const MOST_GLOBALS: usize = 1_000_000;
@@ -30,20 +44,17 @@ const MOST_NAME_BYTES: usize = 100_000;
 const MOST_VALUES: usize = 2_000_000;
 const MOST_STRING_BYTES: usize = 1 << 20;
 
-/// Spans are counted in pages of this size, whatever those of the host.
-pub(super) const UNIT_BYTES: u64 = 4096;
-/// As many as the largest memory has.
-const MOST_UNITS: usize = 1 << 24;
-
-/// How many bytes the metadata may take: the more, the more pages and mappings a memory can have.
+/// How many bytes the metadata may take: more for a memory that can have more pages and mappings.
 /// The spans of one list never take more than a byte for each page of the memory.
 pub(super) fn most_metadata_bytes(byte_length: PageAligned) -> u64 {
+    const LEAST: u64 = 1 << 20;
+    const MOST: u64 = 32 << 20;
     let in_proportion = byte_length.get() / 8;
-    in_proportion.min(31 << 20).saturating_add(1 << 20)
+    in_proportion.checked_add(LEAST).map_or(MOST, |bytes| bytes.min(MOST))
 }
 
-/// How many the state may take: enough for a table of 300,000 functions. A file can make some ten
-/// times as much of objects.
+/// How many bytes the state may take: enough for a table of 300,000 functions. The objects that a
+/// file is read into can take some ten times as much memory.
 pub(super) const MOST_STATE_BYTES: u64 = 16 << 20;
 
 pub type Name = Text<MOST_NAME_BYTES>;
@@ -56,7 +67,7 @@ pub enum AddressType {
     I64,
 }
 
-/// What the caller wants to know again when the snapshot is loaded elsewhere.
+/// What the caller gets back when it loads the snapshot elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct About {
@@ -71,26 +82,16 @@ pub struct About {
 #[serde(deny_unknown_fields)]
 pub(super) struct Metadata {
     pub(super) about: About,
-    /// What of the memory is laid from the file; all else of its own pages is zeros.
-    pub(super) pieces: Spans,
+    /// What of the memory is mapped from the file: see [`Extents`].
+    pub(super) pieces: SavedSpans,
     /// Pages of private mappings that had been written.
-    pub(super) written: Spans,
-    /// Where mappings may be put: the memory grew by it for them, and it is none.
-    pub(super) free: Spans,
+    pub(super) written: SavedSpans,
+    /// Where mappings may be put.
+    pub(super) free: SavedSpans,
     pub(super) mappings: List<SavedMapping, MOST_MAPPINGS>,
 }
 
-/// Spans of pages, in order, none over another.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Spans {
-    /// Of each: pages between the end of the one before and its start.
-    gaps: List<u32, MOST_UNITS>,
-    /// Of each: its pages.
-    lengths: List<u32, MOST_UNITS>,
-}
-
-/// A mapping or window, as a file has it: it holds no region.
+/// A mapping or window in a file, which names its region and does not hold it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SavedMapping {
@@ -193,49 +194,6 @@ pub struct SavedRun {
     pub values: List<u32, MOST_ENTRIES>,
 }
 
-impl Spans {
-    /// Spans must be in order, none over another.
-    pub(super) fn of(spans: &[PageSpan]) -> Result<Self, Refused> {
-        let units = |from: PageAligned, to: PageAligned| {
-            let bytes = to.get().saturating_sub(from.get());
-            u32::try_from(bytes / UNIT_BYTES).unwrap_or(u32::MAX)
-        };
-        let (mut gaps, mut lengths) =
-            (alloc::with_room(spans.len())?, alloc::with_room(spans.len())?);
-        let mut at = PageAligned::ZERO;
-        for span in spans {
-            gaps.push(units(at, span.start()));
-            lengths.push(units(span.start(), span.end()));
-            at = span.end();
-        }
-        // No memory has more pages.
-        Ok(Self {
-            gaps: List::new(gaps).unwrap_or_default(),
-            lengths: List::new(lengths).unwrap_or_default(),
-        })
-    }
-
-    /// In a memory of this size, and at most so many.
-    pub(super) fn decode(&self, byte_length: PageAligned, most: usize) -> Result<Vec<PageSpan>> {
-        let damaged = || invalid("its pages are not in order, or not in the memory");
-        if self.gaps.len() != self.lengths.len() || self.lengths.len() > most {
-            return Err(damaged());
-        }
-        let mut spans = alloc::with_room(self.lengths.len())?;
-        let mut at = 0_u64;
-        for (gap, length) in self.gaps.iter().zip(self.lengths.iter()) {
-            // Both are below 2^32, and `at` is below the memory's length: none of this overflows.
-            let start = at.saturating_add(u64::from(*gap).saturating_mul(UNIT_BYTES));
-            let end = start.saturating_add(u64::from(*length).saturating_mul(UNIT_BYTES));
-            let span = PageAligned::new(start).zip(PageAligned::new(end));
-            let span = span.and_then(|(start, end)| PageSpan::between(start, end));
-            spans.push(span.filter(|span| span.end() <= byte_length).ok_or_else(damaged)?);
-            at = end;
-        }
-        Ok(spans)
-    }
-}
-
 impl SavedMapping {
     pub fn span(&self) -> Option<PageSpan> {
         PageSpan::new(PageAligned::new(self.address)?, PageAligned::new(self.byte_length)?)
@@ -265,7 +223,8 @@ impl SavedMapping {
 impl SavedPart {
     /// Which byte of its first page is the first that is shown.
     pub fn skip(&self) -> u64 {
-        self.byte_offset.saturating_sub(PageAligned::round_down(self.byte_offset).get())
+        let first_page = PageAligned::round_down(self.byte_offset);
+        self.byte_offset.checked_sub(first_page.get()).expect("it was rounded down")
     }
 
     /// The bytes of its pages.
@@ -280,8 +239,22 @@ impl SavedPart {
 }
 
 impl Metadata {
-    /// Refuses what no snapshot says. Spans are checked where they are decoded.
-    pub(super) fn check(&self, byte_length: PageAligned, written: &[PageSpan]) -> Result<()> {
+    /// Reads the metadata of a snapshot of a memory of this size, and refuses what no snapshot
+    /// says.
+    pub(super) fn read(bytes: &[u8], byte_length: PageAligned) -> Result<(Self, Extents)> {
+        let metadata: Self = wire::decode(bytes, "metadata")?;
+        let most_written = crate::sys::to_usize(byte_length.get() / UNIT_BYTES);
+        let extents = Extents {
+            pieces: metadata.pieces.decode(byte_length, MOST_PIECES)?,
+            written: metadata.written.decode(byte_length, most_written)?,
+            free: metadata.free.decode(byte_length, MOST_FREE)?,
+        };
+        metadata.check(byte_length, &extents.written)?;
+        Ok((metadata, extents))
+    }
+
+    /// Spans were checked when they were decoded.
+    fn check(&self, byte_length: PageAligned, written: &[PageSpan]) -> Result<()> {
         let is_digest = |digest: &str| {
             digest.strip_prefix("sha256-").is_some_and(|digits| {
                 digits.len() == 64
@@ -296,19 +269,19 @@ impl Metadata {
             let span =
                 mapping.span().filter(|span| span.start() >= at && span.end() <= byte_length);
             let Some(span) = span.filter(|_| mapping.is_sound()) else {
-                return Err(invalid("its mappings lie over each other or outside of the memory"));
+                return Err(invalid("its mappings overlap, or are not in the memory"));
             };
             at = span.end();
         }
-        // Writing to others on a restore would end the process.
-        let lies_in_one = |span: &PageSpan| {
+        // A restore writes these pages. A write to another kind of mapping would end the process.
+        let is_in_private = |span: &PageSpan| {
             let ends_before =
                 |mapping: &SavedMapping| mapping.span().is_some_and(|it| it.end() <= span.start());
             let mapping = self.mappings.get(self.mappings.partition_point(ends_before))?;
             let shown = mapping.shown.as_ref().filter(|_| mapping.access.is_copy_on_write())?;
             span.within(shown.within(mapping.span()?)?).filter(|inside| inside == span)
         };
-        if !written.iter().all(|span| lies_in_one(span).is_some()) {
+        if !written.iter().all(|span| is_in_private(span).is_some()) {
             return Err(invalid("it has written pages outside of private mappings"));
         }
         Ok(())
@@ -316,7 +289,13 @@ impl Metadata {
 }
 
 impl State {
-    /// Refuses what no instance can hold.
+    /// Reads a state, and refuses what no instance can hold.
+    pub(super) fn read(bytes: &[u8]) -> Result<Self> {
+        let state: Self = wire::decode(bytes, "list of globals and tables")?;
+        state.check()?;
+        Ok(state)
+    }
+
     pub(super) fn check(&self) -> Result<()> {
         let damaged = |why: &str| invalid(format!("its globals or tables are damaged: {why}"));
         let is_value = |index: u32| crate::sys::to_usize(index.into()) < self.values.len();
@@ -338,8 +317,8 @@ impl State {
                 .ok_or_else(|| damaged("the tables have too many entries"))?;
             let mut at = 0;
             for run in table.runs.iter() {
-                let length = u64::try_from(run.values.len()).unwrap_or(u64::MAX);
-                let end = u64::from(run.at).saturating_add(length);
+                let length = crate::sys::to_u64(run.values.len());
+                let end = u64::from(run.at).checked_add(length).expect("a list is bounded");
                 if u64::from(run.at) < at || length == 0 || end > table.length.into() {
                     return Err(damaged("a table's entries are not in order, or not in the table"));
                 }

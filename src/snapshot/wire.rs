@@ -5,8 +5,7 @@
 //! it, an unknown field is refused, and so is every encoding but the one that is written here,
 //! which leaves one sequence of bytes for each value.
 
-use super::format::invalid;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::sys::alloc;
 use serde::de::{DeserializeOwned, Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -194,4 +193,8 @@ impl Write for Same<'_> {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+pub(super) fn invalid(why: impl Into<String>) -> Error {
+    Error::new(Code::SnapshotInvalid, why)
 }
