@@ -392,8 +392,9 @@ const table = {
     [
       'pages of another kind',
       () => HostRegion.allocate(1, { hugePages: 'thp' }),
-      VALUE,
-      'true is for transparent huge pages'
+      TYPE,
+      'boolean',
+      "'thp'"
     ]
   ],
   'where a range is too large': [
