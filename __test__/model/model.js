@@ -1,17 +1,16 @@
 'use strict'
 
-// The model: what files, regions, views and memories hold, page by page, in plain JavaScript. It
-// knows nothing of the library and makes no call into it; steps.js tells it what was done, and
-// world.js compares the two.
+// The model: the contents of files, regions, views and memories, page by page, in plain JavaScript.
+// It never calls the library. The steps tell it what was done, and world.js compares the two.
 //
-//   Backing   a file or memfd: bytes, and the windows through which they are seen Window    pages
-//   of a backing that stand somewhere: a mapping in a memory, or a view for JavaScript Sliding
-//   the same for one after the other: what the library calls a window Memory    pages of its own,
-//   with windows in the place of some
+//   Backing   a file or memfd: bytes, and the windows that show them
+//   Window    pages of a backing that are mapped somewhere: a mapping in a memory, or a view
+//   Sliding   a window that shows one part after another: what the library calls a window
+//   Memory    its own pages, with windows in place of some
 
 const WASM_PAGE = 65536
 
-/** What stands at a page of a window. */
+/** What a page of a window shows. */
 const FILE = 0 // the backing's page, or nothing, if the file ends before it
 const COPY = 1 // a private copy of it
 const ZEROS = 2 // what was put there when the file's page was missing

@@ -2,14 +2,14 @@
 //
 //   node --expose-gc __test__/model/run.mjs [--steps 1000000] [--seed N] [--inject]
 //
-// Prints its seed, how often each step was done, and the steps per second. It runs in a child
-// process, so that the end of the process is a failure that is reported. What it prints for a
-// failure replays it: with --path and --replay.
+// Prints its seed, how often each step ran, and the steps per second. It runs in a child process,
+// so that it can report the end of the process as a failure. For a failure it prints the options
+// --path and --replay, which repeat it.
 //
-//   --steps N       how many steps (100,000 if not given), or --seconds N for how long --inject
-//   system calls of the library fail now and then; takes a build that can be told to: see
-//   inject.cjs --isolate       each run in a process of its own; so a failure that ends the process
-//   can be made shorter
+//   --steps N      how many steps (default: 100,000)
+//   --seconds N    how long, instead
+//   --inject       makes the library's system calls fail now and then: see inject.cjs
+//   --isolate      runs each sequence in a new process, so that one that ends it can be shortened
 
 import { spawn } from 'node:child_process'
 import fs from 'node:fs'

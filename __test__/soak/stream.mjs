@@ -1,14 +1,17 @@
-// Files that are much larger than memory, through a window: every byte of a sparse file, while what
-// the process holds is watched; then a larger file and a memfd from end to end, reading only the
-// marks at both ends and on both sides of every border of chunks.
+// Reads files much larger than memory through a window: every byte of a sparse file, while watching
+// the process's memory; then a larger file and a memfd, reading only the marks at both ends and on
+// both sides of each border between chunks.
 //
-//   node __test__/soak/stream.mjs                                  64 GiB in full, and 1 TiB twice,
-//   by windows of 1 GiB node __test__/soak/stream.mjs --full 4 --over 64 --window 0.25    others,
-//   in GiB --directory PATH     where the sparse files are made; default: the system's temporary
-//   directory --no-read-ahead      without it
+//   node __test__/soak/stream.mjs    64 GiB in full, and 1 TiB twice, through 1 GiB
+//   --full GIB                       how much to read in full
+//   --over GIB                       how much to slide over
+//   --window GIB                     the size of the window
+//   --directory PATH                 where to make the sparse files (default: the system's
+//                                    temporary directory)
+//   --no-read-ahead                  without readahead
 //
-// Exits with code 1 if a mark or the sum was wrong, or what the process holds grew with what was
-// read. The directory must be on a disk: on a tmpfs, the holes that are read would take memory.
+// Exits with code 1 if a mark or the sum was wrong, or the process's memory grew. The directory
+// must be on a disk: on a tmpfs, holes would take memory when they are read.
 
 import { mkdtempSync, rmSync, statfsSync } from 'node:fs'
 import { createRequire } from 'node:module'

@@ -2,12 +2,13 @@
 # Builds the modules of 37-guest.slow.test.js: fixture.c for wasm32 and wasm64, fixture.rs for
 # wasm32.
 #
-#   __test__/support/guest/build.sh           builds them here __test__/support/guest/build.sh
-#   --check   builds them elsewhere, and compares; runs the examples of guest/README.md, too
+#   __test__/support/guest/build.sh            builds them here
+#   __test__/support/guest/build.sh --check    builds them elsewhere and compares, and runs the
+#                                              examples of guest/README.md
 #
-# C must give the very bytes that are here. Rust's depend on the version of the compiler: if they
-# differ, the test runs over them. Needs python3 with venv, and for Rust rustup, which adds the
-# target; where it can't, Rust is left out.
+# The C modules must be identical. Rust's depend on the version of the compiler: if they differ, the
+# test runs over the new ones. Needs python3 with venv and, for Rust, rustup, which adds the target;
+# if it can't, Rust is skipped.
 set -eu
 
 case "${1-}" in
