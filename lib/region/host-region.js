@@ -51,7 +51,7 @@ class HostRegion {
   #viewsAtPrune = 64
   // Bytes that views show, each view counted whole, as V8 does.
   #viewBytes = 0
-  #standIn
+  #placeholder
   // Faults of its views, once it is closed.
   #finalFaults
   // How many of them the caller has taken note of.
@@ -350,7 +350,7 @@ class HostRegion {
       if (buffer !== undefined) callNative(() => native.detach(buffer))
     }
     this.#views.clear()
-    this.#dropStandIn()
+    this.#dropPlaceholder()
     this.#finalFaults ??= callNative(() => this.#native.viewFaults())
     callNative(() => this.#native.close())
     this.#closed = true
@@ -392,18 +392,18 @@ class HostRegion {
       this.#byteLength,
       constants.MAX_LENGTH
     )
-    if (bytes === (this.#standIn?.byteLength ?? 0)) return
-    this.#dropStandIn()
+    if (bytes === (this.#placeholder?.byteLength ?? 0)) return
+    this.#dropPlaceholder()
     try {
-      if (bytes > 0) this.#standIn = native.standIn(bytes)
+      if (bytes > 0) this.#placeholder = native.placeholder(bytes)
     } catch {
       // No mapping to be had for it: then it is not counted.
     }
   }
 
-  #dropStandIn() {
-    if (this.#standIn !== undefined) native.detach(this.#standIn)
-    this.#standIn = undefined
+  #dropPlaceholder() {
+    if (this.#placeholder !== undefined) native.detach(this.#placeholder)
+    this.#placeholder = undefined
   }
 
   #pruneViews() {

@@ -54,7 +54,7 @@ class Snapshot {
   #kept
   #mappings
   #closed = false
-  #standIn
+  #placeholder
   // What may stay as a program leaves it, by whoever took it.
   #accepted = NOTHING
 
@@ -256,8 +256,8 @@ class Snapshot {
     this.#closed = true
     this.#state = null
     this.#inside = null
-    if (this.#standIn !== undefined) native.detach(this.#standIn)
-    this.#standIn = undefined
+    if (this.#placeholder !== undefined) native.detach(this.#placeholder)
+    this.#placeholder = undefined
     callNative(() => this.#native.close())
   }
 
@@ -278,7 +278,7 @@ class Snapshot {
   #count() {
     const bytes = Math.min(this.residentBytes, constants.MAX_LENGTH)
     try {
-      if (bytes > 0) this.#standIn = native.standIn(bytes)
+      if (bytes > 0) this.#placeholder = native.placeholder(bytes)
     } catch {
       // No mapping to be had for it: then it is not counted.
     }

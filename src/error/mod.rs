@@ -1,7 +1,7 @@
 //! Everything that can go wrong, and the words that users read.
 //!
 //! To add a cause, or to reword one:
-//! 1. Find the noun's file: `region.rs`, `share.rs`, `memory.rs`, `window.rs` ...
+//! 1. Find the noun's file: `file.rs`, `region.rs`, `share.rs`, `memory.rs`, `window.rs` ...
 //! 2. Add a variant: `#[error("words")] Name { data } => Code,` (see `causes.rs`).
 //! 3. Say what was given, what the limit is, and what to do instead.
 //! 4. Return it: `return Err(RegionError::Closed { name }.into())`.
@@ -12,6 +12,7 @@
 
 mod causes;
 mod fault;
+mod file;
 mod memory;
 mod module;
 mod refused;
@@ -21,6 +22,7 @@ mod snapshot;
 mod window;
 
 pub use fault::FaultError;
+pub use file::{Attempt, FileError, PathHint};
 pub use memory::MemoryError;
 pub use module::ModuleError;
 pub use refused::Refused;
@@ -94,6 +96,8 @@ pub enum Error {
     #[error(transparent)]
     Fault(#[from] FaultError),
     #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
     Memory(#[from] MemoryError),
     #[error(transparent)]
     Module(#[from] ModuleError),
@@ -127,6 +131,7 @@ impl Error {
     pub fn code(&self) -> Code {
         match self {
             Self::Fault(error) => error.code(),
+            Self::File(error) => error.code(),
             Self::Memory(error) => error.code(),
             Self::Module(error) => error.code(),
             Self::Region(error) => error.code(),
@@ -145,6 +150,7 @@ impl Error {
     pub fn sys(&self) -> Option<SysError> {
         match self {
             Self::Fault(error) => error.sys(),
+            Self::File(error) => error.sys(),
             Self::Memory(error) => error.sys(),
             Self::Module(error) => error.sys(),
             Self::Region(error) => error.sys(),

@@ -1,8 +1,9 @@
-//! What is wrong with a region, a view of it, or the file behind it.
+//! What is wrong with a region or a view of it. The file behind it has causes of its own: `file.rs`.
 
 use super::Refused;
 use super::causes::causes;
 use crate::sys::SysError;
+use std::path::PathBuf;
 
 causes! {
     pub enum RegionError {
@@ -12,6 +13,63 @@ causes! {
         /// JavaScript's handle is closed; nobody knows the name any more.
         #[error("the region was closed")]
         HandleClosed => RegionClosed,
+
+        #[error("byteLength is 0; a region has at least 1 byte")]
+        NoBytes => OutOfRange,
+
+        #[error("can't allocate a region of {byte_length} bytes")]
+        TooLong { byte_length: u64 } => OutOfRange,
+
+        #[error("can't allocate a region of {byte_length} bytes: {refused}")]
+        NotAllocated { byte_length: u64, refused: Refused } => OutOfMemory unless refused,
+
+        #[error("can't copy {byte_length} bytes into a region: {refused}")]
+        NotCopied { byte_length: u64, refused: Refused } => OutOfMemory unless refused,
+
+        #[error("can't copy {byte_length} bytes into a region: {sys}")]
+        SourceNotRead { byte_length: u64, sys: SysError } => ReadFailed from sys,
+
+        #[error("byteOffset is {byte_offset}; it must be below the region's byteLength, {region_bytes}")]
+        PagesPastEnd { byte_offset: u64, region_bytes: u64 } => OutOfRange,
+
+        #[error("byteLength is {byte_length}; it must be 1 to {most}, what the region has from byteOffset {byte_offset} on")]
+        PagesLength { byte_length: u64, most: u64, byte_offset: u64 } => OutOfRange,
+
+        #[error("can't map region \"{name}\": {refused}")]
+        NotExamined { name: String, refused: Refused } => OpenFailed unless refused,
+
+        #[error("can't map region \"{name}\": its file, {}, has {file_bytes} bytes now, and the range ends at byte {end} of it; open it again", .path.display())]
+        FileShrunk { name: String, path: PathBuf, file_bytes: u64, end: u64 } => FileShrunk,
+
+        #[error("byteOffset is {byte_offset} and byteLength {byte_length}; the view must have at least 1 byte and end at or below the region's byteLength, {region_bytes}")]
+        ViewRange { byte_offset: u64, byte_length: u64, region_bytes: u64 } => OutOfRange,
+
+        #[error("can't map a view of {byte_length} bytes: {refused}")]
+        NotViewed { byte_length: u64, refused: Refused } => MapFailed unless refused,
+
+        #[error("can't seal region \"{name}\": a `shared` mapping or a writable mapping of another process stands; unmap it first")]
+        MappedWritable { name: String } => RegionBusy,
+
+        #[error("can't seal region \"{name}\": only memfds that allow it can be sealed, and this is a memfd with F_SEAL_SEAL or opened for reading only")]
+        MemfdNotSealable { name: String } => RegionReadonly,
+
+        #[error("can't seal region \"{name}\": only memfds that allow it can be sealed, and this is a file; load it into memory with HostRegion.load")]
+        FileNotSealable { name: String } => RegionReadonly,
+
+        #[error("can't seal region \"{name}\": {refused}")]
+        NotSealed { name: String, refused: Refused } => MapFailed unless refused,
+
+        #[error("can't share region \"{name}\" with access 'shared': it is sealed, or its file was opened for reading only; use 'readonly'")]
+        ShareNotWritable { name: String } => RegionReadonly,
+
+        #[error("can't share region \"{name}\" with enforce: only memfds that allow seals can forbid writing, on Linux 5.1 and later; for a file, its permissions do")]
+        NotEnforceable { name: String } => RegionReadonly,
+
+        #[error("can't share region \"{name}\" with enforce: {refused}")]
+        NotEnforced { name: String, refused: Refused } => MapFailed unless refused,
+
+        #[error("can't duplicate the descriptor of region \"{name}\": {refused}")]
+        NotDuplicated { name: String, refused: Refused } => OpenFailed unless refused,
 
         #[error("this runtime does not allow ArrayBuffers over external memory (Electron does not); map the region into a memory instead")]
         NoExternalBuffers => NoExternalBuffers,

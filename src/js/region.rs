@@ -305,7 +305,7 @@ unsafe extern "C" fn release_view(
     // SAFETY: `owner` is what `external_array_buffer` boxed for this finalizer, which is called
     // once.
     let view = unsafe { Box::from_raw(owner.cast::<Arc<View>>()) };
-    if !view.is_stand_in() && is_ending(env) {
+    if !view.is_placeholder() && is_ending(env) {
         view.abandon();
     }
 }
@@ -324,8 +324,8 @@ unsafe extern "C" fn release_owner(
 /// An ArrayBuffer of zeros that take no memory, to be counted and never given to anybody: writing
 /// it is a fault.
 #[napi(catch_unwind)]
-pub fn stand_in<'env>(env: Env, byte_length: f64) -> napi::Result<Unknown<'env>> {
-    Ok(external_array_buffer(env, View::stand_in(to_count(byte_length)?)?)?)
+pub fn placeholder<'env>(env: Env, byte_length: f64) -> napi::Result<Unknown<'env>> {
+    Ok(external_array_buffer(env, View::placeholder(to_count(byte_length)?)?)?)
 }
 
 /// Detaches a view's ArrayBuffer. Nothing happens if it is detached already.

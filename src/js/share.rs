@@ -4,7 +4,7 @@ use super::region::NativeRegion;
 use super::{from_count, to_count};
 use crate::error::{Error, ShareError};
 use crate::region::Region;
-use crate::share::{self, Kind, ShareAccess, Terms, Token};
+use crate::share::{self, ShareAccess, Shareable, Terms, Token};
 use napi_derive::napi;
 
 /// A [`Token`]. What has 64 bits is text: device and inode in decimal digits, the nonce in
@@ -51,7 +51,7 @@ pub(super) fn nonce(text: &str) -> Result<share::Nonce, Error> {
 }
 
 impl NativeToken {
-    pub(super) fn parse(self, kind: Kind) -> Result<Token, Error> {
+    pub(super) fn parse(self, kind: Shareable) -> Result<Token, Error> {
         let number = |text: &str, what| text.parse().map_err(|_| invalid(what));
         let terms = Terms {
             nonce: nonce(&self.nonce)?,
@@ -69,7 +69,7 @@ impl NativeToken {
 
 #[napi(catch_unwind)]
 pub fn receive_region(token: NativeToken) -> napi::Result<NativeRegion> {
-    let token = token.parse(Kind::Region)?;
+    let token = token.parse(Shareable::Region)?;
     NativeRegion::new(share::receive(&token, &|fd| Region::received(fd, &token.terms))?)
 }
 

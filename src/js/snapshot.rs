@@ -242,7 +242,7 @@ impl NativeSnapshot {
     pub fn receive(token: NativeToken, keep_resident_bytes: f64) -> napi::Result<Self> {
         let settings = settings(keep_resident_bytes, false)?;
         let make = |fd: OwnedFd| store::from_fd(fd.as_raw_fd(), settings);
-        Self::from_loaded(share::receive(&token.parse(share::Kind::Snapshot)?, &make)?)
+        Self::from_loaded(share::receive(&token.parse(share::Shareable::Snapshot)?, &make)?)
     }
 
     #[napi(catch_unwind)]

@@ -3,31 +3,32 @@
 //! ```text
 //!  region  |..............[bbbbbbbbbbbb]..................|     300 GB
 //!                          |          |
-//!  mirror   |..............[bbbbbbbbbbbb]..................|     all of it, one VMA of address space and nothing else
-//!                          |  mremap  |  one system call, for the pages and for what was brought in of them
-//!  memory  | heap ...     [bbbbbbbbbbbb|rest] ...               a window: always at the same address
+//!  mirror  |..............[bbbbbbbbbbbb]..................|     all of it: one VMA of address space
+//!                          |  mremap  |                         one system call, which takes along what was brought in
+//!  memory  | heap ...     [bbbbbbbbbbbb|tail] ...               a window: always at the same address
 //! ```
 //!
-//! A file's pages can't be mapped over others by one `mmap` without the danger of a hole (see
-//! `sys::mmap`), and two calls take twice as long. A range of the mirror is moved over the window
-//! instead (MREMAP_DONTUNMAP: the mirror keeps its VMA). Whoever touches pages in the mirror before,
-//! on another thread, spares the module its page faults.
+//! One `mmap` can't put a file's pages over others without the danger of a hole (see `sys::mmap`),
+//! and two calls take twice as long. A range of the mirror is moved over the window instead
+//! (MREMAP_DONTUNMAP: the mirror keeps its VMA). A thread that touches pages in the mirror before
+//! spares the module its page faults.
 //!
-//! All windows of a region that see it in the same way share a mirror. It is never split: no call
-//! changes a part of its VMA.
+//! All windows of a region that see it in the same way share a mirror. No call may change a part of
+//! its VMA: a mirror is never split.
 //!
-//! There are two kinds. Where the page cache has folios of 2 MiB, the kernel maps them by one entry
-//! each; such an entry can be moved only as a whole, to an address that is congruent, and else is
-//! dropped with all that was brought in. So chunks that are not congruent, since they start with
-//! what was kept of the last one, say, come from a mirror of small pages.
+//! There are two grains. Where the page cache has folios of 2 MiB, the kernel maps them by one entry
+//! each. Such an entry moves only as a whole, to an address that is congruent; elsewhere the kernel
+//! drops it, with all that was brought in. So chunks that are not congruent come from a mirror of
+//! small pages: those, for instance, that start with what was kept of the last one.
 
-use crate::region::{RegionPages, keep_out_of_dumps};
-use crate::sys::SysResult;
+use super::backing::{FilePages, keep_out_of_dumps};
 use crate::sys::limits;
 use crate::sys::mmap::{self, Advice, Mmap, Sharing};
 use crate::sys::owned_span::OwnedSpan;
 use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan};
 use crate::sys::vma_budget::VmaClaim;
+use crate::sys::{SysError, SysResult};
+use nix::errno::Errno;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -47,9 +48,8 @@ pub enum Grain {
 }
 
 impl Grain {
-    /// What suits a part of a file that starts at `file_offset` and is shown at `address`: `Huge`
-    /// if all of its entries for 2 MiB can be moved as a whole. The last one of a region may be
-    /// shorter.
+    /// For a part of a file that starts at `file_offset` and is shown at `address`: `Huge` if all of
+    /// its entries for 2 MiB can be moved as a whole. The last one of a region may be shorter.
     pub fn of(address: u64, file_offset: u64, length: u64, is_last: bool) -> Self {
         let within = HUGE_PAGE_BYTES - 1;
         let is_congruent = (address ^ file_offset) & within == 0;
@@ -74,6 +74,7 @@ struct Space(u64);
 static SPACE_TAKEN: AtomicU64 = AtomicU64::new(0);
 
 impl Space {
+    /// `None`: the others have left too little.
     fn take(bytes: u64) -> Option<Self> {
         static MOST: OnceLock<u64> = OnceLock::new();
         let most = match MOST.get() {
@@ -84,9 +85,9 @@ impl Space {
                 *MOST.get_or_init(|| space.total_bytes / SHARE_OF_ADDRESS_SPACE)
             }
         };
-        let taken = SPACE_TAKEN.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
-        let space = Self(bytes);
-        (taken <= most).then_some(space)
+        let more = |taken: u64| taken.checked_add(bytes).filter(|taken| *taken <= most);
+        let taken = SPACE_TAKEN.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        taken.ok().map(|_| Self(bytes))
     }
 }
 
@@ -98,14 +99,18 @@ impl Drop for Space {
 
 impl Mirror {
     /// Why there is none: see [`Refused`].
-    pub fn new(whole: &RegionPages<'_>, sharing: Sharing, grain: Grain) -> Result<Self, Refused> {
-        let space = Space::take(whole.length().get()).ok_or(Refused::ForNow)?;
+    pub(super) fn new(
+        whole: FilePages<'_>,
+        sharing: Sharing,
+        grain: Grain,
+    ) -> Result<Self, Refused> {
+        let space = Space::take(whole.length.get()).ok_or(Refused::ForNow)?;
         let pages = whole.as_pages(sharing).map_err(|_| Refused::ForGood)?;
         if !mmap::can_mirror(sharing) || !mmap::can_move_from(pages) {
             return Err(Refused::ForGood);
         }
         let vmas = VmaClaim::take(1).map_err(|_| Refused::ForNow)?;
-        let mmap = Mmap::new(whole.length(), pages).map_err(|_| Refused::ForGood)?;
+        let mmap = Mmap::new(whole.length, pages).map_err(|_| Refused::ForGood)?;
         // As V8's pages: moved ones must not differ in this. All of it, so that it stays one VMA.
         mmap::advise(mmap.span(), Advice::DontFork).map_err(|_| Refused::ForGood)?;
         if grain == Grain::Small {
@@ -120,17 +125,17 @@ impl Mirror {
         self.brought_in_bytes.load(Ordering::Relaxed) >= USED_UP_BYTES
     }
 
-    /// Where a range of the region lies.
+    /// Where a range of the region is. `None`: not in this mirror.
     fn addresses(&self, range: PageSpan) -> Option<PageSpan> {
-        range.at_base(self.mmap.span().start())
+        range.at_base(self.mmap.span().start())?.within(self.mmap.span())
     }
 
     /// Moves a range of the region to where a window shows it.
     pub fn move_to(&self, target: OwnedSpan<'_>, offset: PageAligned) -> SysResult<()> {
         let from = PageSpan::new(offset, target.span().length());
         let from = from.and_then(|range| self.addresses(range));
-        // What is not in the mirror is refused.
-        mmap::move_from(&self.mmap, from.unwrap_or(target.span()), target)
+        let outside = SysError::new("mremap", Errno::EFAULT);
+        mmap::move_from(&self.mmap, from.ok_or(outside)?, target)
     }
 
     /// Brings a range in, so that it is there when it is moved. Best effort.
@@ -142,13 +147,14 @@ impl Mirror {
             return;
         }
         // A read of a memfd's hole would take memory.
-        let page = PageAligned::round_up(1).unwrap_or_default();
+        let page = PageAligned::round_up(1).expect("a host page has at least a byte");
+        let next = |at: PageAligned| at.checked_add(page).expect("the mirror ends below 2^64");
         let mut start = span.start();
         let mut runs = self.mmap.resident(span).into_iter().map(|byte| byte & 1 == 1).peekable();
         while let Some(is_there) = runs.next() {
-            let mut end = start.checked_add(page).unwrap_or(start);
+            let mut end = next(start);
             while runs.next_if_eq(&is_there).is_some() {
-                end = end.checked_add(page).unwrap_or(end);
+                end = next(end);
             }
             if let Some(run) = PageSpan::between(start, end).filter(|_| is_there) {
                 let _ = mmap::advise(run, Advice::PopulateRead);

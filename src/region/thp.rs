@@ -1,26 +1,25 @@
-//! Huge pages of memfds: filling them 2 MiB at a time, and counting them.
+//! Transparent huge pages for memfds: filling a memfd 2 MiB at a time, and counting them.
 //!
 //! ```text
-//!  memfd     |  block  |  block  |  block  |rest|      blocks of 2 MiB; a rest that is smaller has ordinary pages
-//!            [       slot        ]                     16 MiB of address space, over some blocks at a time
+//!  memfd     |  block  |  block  |  block  |tail|      blocks of 2 MiB; a smaller tail has ordinary pages
+//!            [      window     ]                       16 MiB of address space, over some blocks at a time
 //! ```
 //!
 //! Where `shmem_enabled` allows it, the first touch of a block that was advised (MADV_HUGEPAGE)
-//! makes it huge; it is "never" on most systems. There MADV_COLLAPSE (kernel 6.1) does, whatever
-//! that setting says but "deny": it wants one page to be there, and makes the block of it and of
-//! zeros. So a block is made huge before it is filled: nothing is copied twice, and 511 pages less
-//! are allocated.
+//! makes it huge. On most systems the setting is "never". There, MADV_COLLAPSE (Linux 6.1) works
+//! whatever the setting says, unless it is "deny". It needs one page of the block, and makes the
+//! rest of zeros. So a block becomes huge before it is filled: nothing is copied twice, and 511
+//! fewer pages are allocated.
 //!
-//! A module gains where the same pages are mapped by entries for 2 MiB: one page fault for 512, and
-//! less for the TLB to hold. That wants a host address that leaves the same rest modulo 2 MiB as
-//! the offset in the file ([`base_for`]).
+//! A module gains where the same pages are mapped by entries for 2 MiB: one page fault replaces
+//! 512, and the TLB holds less. For that, the host address must be congruent to the offset in the
+//! file, modulo 2 MiB ([`base_for`]).
 
-use crate::sys::SysResult;
 use crate::sys::checked_fd::CheckedFd;
-use crate::sys::file;
 use crate::sys::mmap::{self, Advice, Mmap, Pages, Sharing};
 use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan};
 use crate::sys::pagemap::{self, Which};
+use crate::sys::{SysResult, difference, file, sum, to_u64};
 use nix::errno::Errno;
 use std::fmt;
 use std::os::fd::BorrowedFd;
@@ -30,7 +29,7 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PageKind {
     Ordinary,
-    /// Huge ones as far as the kernel gathers some.
+    /// Huge ones, where the kernel gathers some.
     Gathered,
 }
 
@@ -72,34 +71,33 @@ pub const STEP_BYTES: u64 = 8 * HUGE_PAGE_BYTES;
 /// through all memory.
 const MOST_REFUSALS: u32 = 8;
 
-/// Makes blocks of a memfd huge. Best effort: where it can't be had, pages stay ordinary.
+/// Makes blocks of a memfd huge, before they are filled. Best effort: elsewhere pages stay ordinary.
 #[derive(Debug)]
-pub struct Filler {
+pub struct HugePageMaker {
     fd: Arc<CheckedFd>,
-    /// `None`: not needed yet, or it can't be had.
-    slot: Option<Mmap>,
+    /// Where the blocks are mapped meanwhile. `None`: not needed yet, or the kernel refused it.
+    window: Option<Mmap>,
     blocks: u64,
     refusals: u32,
     why_not: Option<WhyNot>,
 }
 
-impl Filler {
+impl HugePageMaker {
     pub fn new(fd: Arc<CheckedFd>) -> Self {
-        Self { fd, slot: None, blocks: 0, refusals: 0, why_not: None }
+        Self { fd, window: None, blocks: 0, refusals: 0, why_not: None }
     }
 
-    /// Makes all blocks huge that lie in `[start, end)` of the file, and are going to be filled.
-    /// Takes their memory.
+    /// Makes all blocks huge that are in `[start, end)` of the file, and takes their memory.
     pub fn prepare(&mut self, start: u64, end: u64) {
-        let end = end.saturating_sub(end % HUGE_PAGE_BYTES);
-        let mut at = start.checked_next_multiple_of(HUGE_PAGE_BYTES).unwrap_or(end);
+        let end = difference(end, end % HUGE_PAGE_BYTES);
+        let mut at = start.next_multiple_of(HUGE_PAGE_BYTES);
         while at < end && self.why_not != Some(WhyNot::Unsupported) && self.refusals < MOST_REFUSALS
         {
-            let length = end.saturating_sub(at).min(STEP_BYTES);
+            let length = difference(end, at).min(STEP_BYTES);
             if let Err(errno) = self.prepare_step(at, length) {
                 self.refused(errno);
             }
-            at = at.saturating_add(length);
+            at = sum(at, length);
         }
     }
 
@@ -114,20 +112,20 @@ impl Filler {
     }
 
     fn refused(&mut self, errno: Errno) {
-        self.refusals = self.refusals.saturating_add(1);
+        self.refusals = self.refusals.checked_add(1).expect("it ends after a few");
         self.why_not =
             Some(if errno == Errno::EINVAL { WhyNot::Unsupported } else { WhyNot::NoneFree });
     }
 
-    /// Some blocks, as many as the slot holds.
+    /// Some blocks, as many as the window holds.
     fn prepare_step(&mut self, at: u64, length: u64) -> Result<(), Errno> {
         let aligned = |bytes: u64| PageAligned::new(bytes).ok_or(Errno::EINVAL);
-        if self.slot.is_none() {
-            let slot = Mmap::new_congruent(aligned(STEP_BYTES)?, Pages::ReadonlyZeros, 0);
-            self.slot = Some(slot.map_err(|sys| sys.errno)?);
+        if self.window.is_none() {
+            let window = Mmap::new_congruent(aligned(STEP_BYTES)?, Pages::ReadonlyZeros, 0);
+            self.window = Some(window.map_err(|sys| sys.errno)?);
         }
         let owned =
-            self.slot.as_ref().map(|slot| slot.owned().first(length)).ok_or(Errno::ENOMEM)?;
+            self.window.as_ref().map(|window| window.owned().first(length)).ok_or(Errno::ENOMEM)?;
         let span = owned.span();
         let fd = self.fd.get().map_err(|sys| sys.errno)?;
         let pages =
@@ -143,15 +141,14 @@ impl Filler {
             blocks.push(block);
             next = PageSpan::between(block.end(), span.end());
         }
-        let count = |blocks: &[PageSpan]| u64::try_from(blocks.len()).unwrap_or(0);
         if mmap::advise(span, Advice::Collapse).is_ok() {
-            self.blocks = self.blocks.saturating_add(count(&blocks));
+            self.blocks = sum(self.blocks, to_u64(blocks.len()));
             return Ok(());
         }
         // One by one, to know which; a page that was in use for a moment is free again perhaps.
         for block in blocks {
             match mmap::advise(block, Advice::Collapse) {
-                Ok(()) => self.blocks = self.blocks.saturating_add(1),
+                Ok(()) => self.blocks = sum(self.blocks, 1),
                 Err(sys) => self.refused(sys.errno),
             }
         }
@@ -160,10 +157,10 @@ impl Filler {
 }
 
 /// What to take for a memory's base in the search for a multiple of 2 MiB, so that the address
-/// found leaves the same rest as this offset in a file.
+/// found is congruent to this offset in a file. `None` on overflow.
 pub fn base_for(base: PageAligned, file_offset: PageAligned) -> Option<PageAligned> {
-    let rest = file_offset.get() % HUGE_PAGE_BYTES;
-    base.checked_add(PageAligned::new(HUGE_PAGE_BYTES.saturating_sub(rest))?)
+    let skew = file_offset.get() % HUGE_PAGE_BYTES;
+    base.checked_add(PageAligned::new(difference(HUGE_PAGE_BYTES, skew))?)
 }
 
 /// How many bytes of `[offset, offset + byte_length)` of a memfd are in huge pages now. `None`: the
@@ -176,25 +173,21 @@ pub fn bytes_of(fd: BorrowedFd<'_>, offset: PageAligned, byte_length: u64) -> Op
     let shown = Mmap::new_congruent(length, pages, offset.get()).ok()?;
     touch_blocks(fd, offset, &shown).ok()?;
     let mut bytes = 0_u64;
-    let count = |run: pagemap::Run| bytes = bytes.saturating_add(run.span.length().get());
+    let count = |run: pagemap::Run| bytes = sum(bytes, run.span.length().get());
     pagemap::scan(shown.span(), Which::Huge, u64::MAX, count).ok()?;
     Some(bytes.min(byte_length))
 }
 
 /// Reads one page of each block that holds any; holes are left alone, since a read fills them.
 fn touch_blocks(fd: BorrowedFd<'_>, offset: PageAligned, shown: &Mmap) -> SysResult<()> {
-    let end = offset.get().saturating_add(shown.span().length().get());
+    let end = sum(offset.get(), shown.span().length().get());
     let mut at = offset.get();
     while let Some(start) = file::first_data(fd, at, end)? {
-        let address = shown.address().checked_add(start.saturating_sub(offset.get()));
-        if let Some(page) =
-            address.and_then(PageSpan::page_at).and_then(|page| page.within(shown.span()))
-        {
+        let address = sum(shown.address(), difference(start, offset.get()));
+        if let Some(page) = PageSpan::page_at(address).and_then(|page| page.within(shown.span())) {
             mmap::advise(page, Advice::PopulateRead)?;
         }
-        let next =
-            start.checked_add(1).and_then(|after| after.checked_next_multiple_of(HUGE_PAGE_BYTES));
-        at = next.unwrap_or(end);
+        at = sum(start, 1).next_multiple_of(HUGE_PAGE_BYTES);
     }
     Ok(())
 }
@@ -214,12 +207,12 @@ mod tests {
         let fd = memfd::create("huge", length).unwrap();
         let kept = Arc::new(CheckedFd::new(fd, Description::Ours).unwrap());
         let fd = kept.duplicate().unwrap();
-        let mut filler = Filler::new(kept);
-        // From the second block on, and not the rest.
-        filler.prepare(1, length);
+        let mut maker = HugePageMaker::new(kept);
+        // From the second block on, without the tail.
+        maker.prepare(1, length);
         let allocated = file::status(&fd).unwrap().allocated_bytes;
         let huge = bytes_of(fd.as_fd(), PageAligned::ZERO, length);
-        if filler.why_not().is_some() {
+        if maker.why_not().is_some() {
             // Not here. Then next to nothing was taken.
             assert!(huge.is_none_or(|huge| huge < (BLOCKS - 1) * HUGE_PAGE_BYTES));
             return;
@@ -231,7 +224,7 @@ mod tests {
         assert!(bytes.iter().all(|byte| *byte == 0));
         // What is there stays.
         file::write_all(&fd, HUGE_PAGE_BYTES + 70_000, &[7; 5000]).unwrap();
-        filler.prepare(0, length);
+        maker.prepare(0, length);
         file::read_up_to(&fd, HUGE_PAGE_BYTES, &mut bytes).unwrap();
         assert_eq!(bytes.iter().map(|byte| u64::from(*byte)).sum::<u64>(), 5000 * 7);
     }

@@ -41,7 +41,7 @@ const MAGIC: [u8; 8] = *b"hostmap1";
 pub type Nonce = [u8; 16];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum Shareable {
     Region,
     Snapshot,
 }
@@ -57,7 +57,7 @@ pub enum ShareAccess {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Terms {
     pub nonce: Nonce,
-    pub kind: Kind,
+    pub kind: Shareable,
     pub access: ShareAccess,
     pub device: u64,
     pub inode: u64,
@@ -83,8 +83,8 @@ impl Terms {
         bytes.extend(MAGIC);
         bytes.extend(self.nonce);
         bytes.push(match self.kind {
-            Kind::Region => 0,
-            Kind::Snapshot => 1,
+            Shareable::Region => 0,
+            Shareable::Snapshot => 1,
         });
         bytes.push(match self.access {
             ShareAccess::Readonly => 0,
@@ -223,7 +223,7 @@ fn refused(name: &str, sys: SysError) -> Error {
 /// Offers a file. `access` is no more than the descriptor allows.
 pub fn offer(
     fd: &CheckedFd,
-    kind: Kind,
+    kind: Shareable,
     access: ShareAccess,
     byte_offset: u64,
     byte_length: u64,
@@ -564,7 +564,7 @@ mod tests {
 
     fn offered() -> Token {
         let fd = CheckedFd::new(memfd::create("shared", 100).unwrap(), Description::Ours).unwrap();
-        offer(&fd, Kind::Region, ShareAccess::Shared, 0, 100, "shared").unwrap()
+        offer(&fd, Shareable::Region, ShareAccess::Shared, 0, 100, "shared").unwrap()
     }
 
     #[test]

@@ -221,7 +221,7 @@ impl Snapshot {
     pub fn share(&self) -> Result<Token> {
         share::offer(
             &self.fd,
-            share::Kind::Snapshot,
+            share::Shareable::Snapshot,
             ShareAccess::Readonly,
             0,
             self.byte_length.get(),

@@ -9,7 +9,7 @@ use super::metadata::{About, Metadata, State};
 use super::spans::UNIT_BYTES;
 use super::wire::invalid;
 use super::{ImageFd, Settings, Snapshot};
-use crate::error::{Code, Error, Result, check_cancelled};
+use crate::error::{Attempt, Code, Error, Result, check_cancelled};
 use crate::region::not_opened;
 use crate::sys::alloc::{self, Refused};
 use crate::sys::checked_fd::Description;
@@ -54,8 +54,9 @@ pub struct Part {
 ///
 /// `mac`: the authentication code of what [`read_part`] gives; zeros: none.
 pub fn save(snapshot: &Snapshot, path: &Path, mac: &Mac, cancelled: &AtomicBool) -> Result<()> {
-    let what = format!("can't save a snapshot to {}", file::absolute(path).display());
-    let path = file::resolve_links(path).map_err(|sys| not_opened(path, what.clone(), sys))?;
+    let attempt = Attempt::save_snapshot(path);
+    let what = attempt.to_string();
+    let path = file::resolve_links(path).map_err(|sys| not_opened(path, attempt.clone(), sys))?;
     let path = &path.ok_or_else(|| {
         let why = "what is there is no regular file; remove it, or choose another name";
         Error::new(Code::NotAFile, format!("{what}: {why}"))
@@ -63,7 +64,7 @@ pub fn save(snapshot: &Snapshot, path: &Path, mac: &Mac, cancelled: &AtomicBool)
     if path.file_name().is_none() {
         return Err(Error::new(Code::OpenFailed, format!("{what}: the path names no file")));
     }
-    let refused = |sys| not_opened(path, what.clone(), sys);
+    let refused = |sys| not_opened(path, attempt.clone(), sys);
     let (beside, fd) = temporary_beside(path).map_err(refused)?;
     let saved = write_to(snapshot, fd.as_fd(), mac, cancelled, &what)
         .and_then(|()| file::rename(&beside, path).map_err(refused));

@@ -54,6 +54,11 @@ pub fn exists(path: &Path) -> bool {
     path.exists()
 }
 
+/// For messages, as [`exists`].
+pub fn is_link(path: &Path) -> bool {
+    path.is_symlink()
+}
+
 /// Opens a file for reading, in a signal handler: one system call and nothing else.
 pub fn open_in_handler(path: &std::ffi::CStr) -> SysResult<OwnedFd> {
     use std::os::fd::FromRawFd;
@@ -321,13 +326,13 @@ pub fn resolve_links(path: &Path) -> SysResult<Option<std::path::PathBuf>> {
     inject::trip("open")?;
     let found = match open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()) {
         Ok(found) => found,
-        Err(Errno::ENOENT) if !path.is_symlink() => return Ok(Some(path.to_owned())),
+        Err(Errno::ENOENT) if !is_link(path) => return Ok(Some(path.to_owned())),
         Err(errno) => return Err(SysError::new("open", errno)),
     };
     if status(&found)?.kind != FileKind::Regular {
         return Ok(None);
     }
-    if !path.is_symlink() {
+    if !is_link(path) {
         return Ok(Some(path.to_owned()));
     }
     path_of(&found).map(Some).ok_or(SysError::new("readlink", Errno::ENOENT))

@@ -59,7 +59,7 @@ mod error;
 mod width;
 
 pub use error::{SysError, SysResult};
-pub(crate) use width::{to_u64, to_usize};
+pub(crate) use width::{difference, sum, to_u64, to_usize};
 
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
 compile_error!("wasm-hostmap supports Linux on x64 and arm64 only");

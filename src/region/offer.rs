@@ -1,0 +1,34 @@
+//! Offering a region to other threads and processes. What an offer is: see `share/`.
+
+use super::host_region::Region;
+use crate::error::{RegionError, Result};
+use crate::share::{self, ShareAccess, Shareable, Token};
+use crate::sys::memfd::{self, Seals};
+use nix::errno::Errno;
+
+impl Region {
+    /// `enforce`: from now on the kernel lets nobody write who can't yet.
+    pub fn share(&self, access: ShareAccess, enforce: bool) -> Result<Token> {
+        if access == ShareAccess::Shared && !self.is_writable() {
+            return Err(RegionError::ShareNotWritable { name: self.name().to_owned() }.into());
+        }
+        if enforce {
+            self.forbid_new_writers()?;
+        }
+        let (offset, length) = (self.file_offset().get(), self.byte_length());
+        share::offer(self.shared_fd(), Shareable::Region, access, offset, length, self.name())
+    }
+
+    fn forbid_new_writers(&self) -> Result<(), RegionError> {
+        let name = || self.name().to_owned();
+        let refused = |sys| RegionError::NotEnforced { name: name(), refused: Into::into(sys) };
+        let fd = self.file.get().map_err(refused)?;
+        if memfd::seals(fd).is_some_and(Seals::forbid_new_writers) {
+            return Ok(());
+        }
+        memfd::seal_future_write(fd).map_err(|sys| match sys.errno {
+            Errno::EPERM | Errno::EINVAL => RegionError::NotEnforceable { name: name() },
+            _ => refused(sys),
+        })
+    }
+}
