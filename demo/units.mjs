@@ -1,16 +1,6 @@
-// Formats sizes, times and counts for people.
+// Formats times and counts for people.
 
-const binaryUnits = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB']
-
-/** 1073741824 -> '1.00 GiB' */
-export function formatBytes(bytes) {
-  let unit = 0
-  while (bytes >= 1024 && unit < binaryUnits.length - 1) {
-    bytes /= 1024
-    unit++
-  }
-  return unit === 0 ? formatCount(bytes, 'byte') : `${threeDigits(bytes)} ${binaryUnits[unit]}`
-}
+export { formatBytes } from '../lib/support/bytes.js'
 
 /** '64MiB' -> 67108864; NaN for anything else. */
 export function parseBytes(text) {

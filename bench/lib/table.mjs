@@ -8,6 +8,9 @@
 // A promise is a bound that the project set itself, `{ text, value, unit, atMost }` or `atLeast`.
 
 import Table from 'cli-table3'
+import { formatBytes } from '../../lib/support/bytes.js'
+
+export { formatBytes }
 
 const UNITS = {
   ns: [
@@ -42,13 +45,11 @@ const unitFor = (value, unit) => UNITS[unit].find(([size]) => value >= size) ?? 
 export function formatQuantity(value, unit) {
   if (unit === 'ratio') return `${threeDigits.format(value)} x`
   if (unit === 'share') return `${threeDigits.format(value * 100)} %`
+  if (unit === 'bytes') return formatBytes(value)
   if (unit === 'count') return value.toLocaleString('en-US')
   const [divisor, name] = unitFor(value, unit)
   return `${threeDigits.format(value / divisor)} ${name}`
 }
-
-/** Formats a size that is a whole number of its unit: `64 MiB`. */
-export const formatBytes = byteLength => formatQuantity(byteLength, 'bytes')
 
 function formatFigure(figure) {
   if (!figure) return ''

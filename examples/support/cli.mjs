@@ -3,6 +3,8 @@
 import { basename, dirname } from 'node:path'
 import { parseArgs } from 'node:util'
 
+export { formatBytes } from '../../lib/support/bytes.js'
+
 export const MiB = 2 ** 20
 
 /** A user's mistake, reported without a stack. */
@@ -58,13 +60,6 @@ export async function run(main) {
 function scriptName() {
   const path = process.argv[1]
   return basename(path) === 'index.mjs' ? basename(dirname(path)) : basename(path)
-}
-
-export function formatBytes(bytes) {
-  if (bytes < 2 ** 10) return `${bytes} bytes`
-  if (bytes < 2 ** 20) return `${(bytes / 2 ** 10).toFixed(bytes < 10 * 2 ** 10 ? 1 : 0)} KiB`
-  if (bytes < 2 ** 30) return `${(bytes / 2 ** 20).toFixed(bytes < 10 * 2 ** 20 ? 1 : 0)} MiB`
-  return `${(bytes / 2 ** 30).toFixed(2)} GiB`
 }
 
 export function formatMilliseconds(milliseconds) {

@@ -1,6 +1,7 @@
 'use strict'
 
 const { inspect } = require('node:util')
+const { formatBytes } = require('../support/bytes.js')
 const { makeError } = require('../support/errors.js')
 
 const MAKE = Symbol('make')
@@ -66,8 +67,8 @@ function line({ kind, start, end, access, region, byteOffset, windowBytes }) {
         : region === null
           ? '  by another thread'
           : `  ${printable(region.name)} from ${hex(byteOffset)}`
-  const head = `${MARKS[kind]} ${kind.padEnd(8)} ${hex(start).padStart(12)} - ${hex(end).padStart(12)} ${size(end - start).padStart(9)}`
-  const shows = windowBytes > 0 ? `, a window that shows ${size(windowBytes)}` : ''
+  const head = `${MARKS[kind]} ${kind.padEnd(8)} ${hex(start).padStart(12)} - ${hex(end).padStart(12)} ${formatBytes(end - start).padStart(9)}`
+  const shows = windowBytes > 0 ? `, a window that shows ${formatBytes(windowBytes)}` : ''
   return `${head}  ${what}${from}${shows}`
 }
 
@@ -75,16 +76,6 @@ function line({ kind, start, end, access, region, byteOffset, windowBytes }) {
 const printable = name => name.replace(/[\p{Cc}\p{Cf}]/gu, '?')
 
 const hex = bytes => (bytes < 0 ? `-0x${(-bytes).toString(16)}` : `0x${bytes.toString(16)}`)
-
-function size(bytes) {
-  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB']
-  let unit = 0
-  while (bytes >= 1024 && unit < units.length - 1) {
-    bytes /= 1024
-    unit++
-  }
-  return `${Number.isInteger(bytes) ? bytes : bytes.toFixed(1)} ${units[unit]}`
-}
 
 /** The ranges of a reservation, from what is mapped and where it ends. */
 function makeLayout({ byteLength, maximumBytes, belowBytes, aboveBytes, mappings }) {
