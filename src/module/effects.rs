@@ -1,6 +1,8 @@
 //! What a module's code can do to state that can't be told from its exports, and when.
 
-use super::{Segment, push, reserve};
+use super::buffers::{push, reserve, sum};
+use super::limits::MOST_GROWN;
+use super::report::Segment;
 use crate::error::Result;
 use wasmparser::{FunctionBody, Operator};
 
@@ -12,18 +14,14 @@ pub(super) enum Effect {
     Uses(Segment),
 }
 
-/// How many memories of a module can have their growth watched. More could be made by no process:
-/// each takes gigabytes of address space.
-pub(super) const MOST_GROWN: usize = 1000;
-
 #[derive(Debug, Default)]
 pub(super) struct Effects {
     /// Functions that are referred to, so that anybody might call them.
     escaping: Vec<u32>,
     /// Caller and callee, ordered by the caller.
     calls: Vec<(u32, u32)>,
-    /// Of each function.
-    effects: Vec<(u32, Effect)>,
+    /// What each function does by itself.
+    direct: Vec<(u32, Effect)>,
     /// Memories that code grows, ordered, and no more than [`MOST_GROWN`] and one.
     pub(super) grown: Vec<u32>,
 }
@@ -50,10 +48,13 @@ impl Effects {
             calls.sort_unstable();
         }
         let mut kept = first_call;
+        let mut last = None;
         for at in first_call..self.calls.len() {
-            if at == first_call || self.calls.get(at) != self.calls.get(kept.saturating_sub(1)) {
+            let call = self.calls.get(at).copied();
+            if call != last {
                 self.calls.swap(kept, at);
-                kept = kept.saturating_add(1);
+                kept = sum([kept, 1]);
+                last = call;
             }
         }
         self.calls.truncate(kept);
@@ -77,7 +78,7 @@ impl Effects {
                 Effect::ChangesTable(table)
             }
             Operator::TableInit { elem_index, table } => {
-                push(&mut self.effects, (function, Effect::Uses(Segment::Element(elem_index))))?;
+                push(&mut self.direct, (function, Effect::Uses(Segment::Element(elem_index))))?;
                 Effect::ChangesTable(table)
             }
             Operator::ElemDrop { elem_index } => Effect::Drops(Segment::Element(elem_index)),
@@ -93,7 +94,7 @@ impl Effects {
             }
             _ => return Ok(()),
         };
-        push(&mut self.effects, (function, effect))
+        push(&mut self.direct, (function, effect))
     }
 
     fn grows(&mut self, memory: u32) -> Result<()> {
@@ -107,8 +108,9 @@ impl Effects {
 
     /// What functions do that may be called when the start function is through, ordered. Every
     /// instance has run that one, so what it alone does is the same in all.
-    pub(super) fn after_start(&self, function_count: usize) -> Result<Vec<Effect>> {
+    pub(super) fn after_start(&self, function_count: u32) -> Result<Vec<Effect>> {
         let mut reached = Vec::new();
+        let function_count = function_count as usize;
         reserve(&mut reached, function_count)?;
         reached.resize(function_count, false);
         let mut next = Vec::new();
@@ -132,7 +134,7 @@ impl Effects {
             }
         }
         let mut found = Vec::new();
-        for &(function, effect) in &self.effects {
+        for &(function, effect) in &self.direct {
             if reached.get(function as usize) == Some(&true) {
                 push(&mut found, effect)?;
             }

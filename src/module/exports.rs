@@ -1,22 +1,16 @@
 //! The export section that is written: the module's own exports as they are, and those that are
 //! added.
 
+use super::buffers::{count, push, reserve, slice, sum};
+use super::limits::MOST_ADDED;
+use super::names::PREFIX;
 use super::parse::Parsed;
-use super::report::Added;
-use super::{MOST_ADDED, PREFIX, push, reserve, slice};
+use super::report::{Added, StateKind};
 use crate::error::{ModuleError, Result};
 use wasm_encoder::Encode;
 use wasmparser::ExternalKind;
 
-/// What holds state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Kind {
-    Table,
-    Memory,
-    Global,
-}
-
-impl Kind {
+impl StateKind {
     fn of(kind: ExternalKind) -> Option<Self> {
         match kind {
             ExternalKind::Table => Some(Self::Table),
@@ -45,7 +39,7 @@ pub(super) struct Exports<'a> {
     /// Of the module's own names those that might be chosen for what is added, ordered.
     taken: Vec<&'a str>,
     /// What holds state among the module's own exports, ordered.
-    own: Vec<(Kind, u32, &'a str)>,
+    own: Vec<(StateKind, u32, &'a str)>,
     pub(super) added: Vec<Added>,
 }
 
@@ -87,7 +81,7 @@ impl<'a> Exports<'a> {
                     Some(Ok((offset, _))) => *offset,
                     _ => range.end,
                 };
-                let kind = Kind::of(export.kind);
+                let kind = StateKind::of(export.kind);
                 let might_be_ours = export.name.starts_with(PREFIX);
                 if might_be_ours
                     && kind.is_some()
@@ -95,7 +89,7 @@ impl<'a> Exports<'a> {
                 {
                     continue;
                 }
-                exports.count = exports.count.saturating_add(1);
+                count(&mut exports.count);
                 exports.entries.extend_from_slice(slice(bytes, &(start..end))?);
                 if might_be_ours {
                     push(&mut exports.taken, export.name)?;
@@ -106,7 +100,7 @@ impl<'a> Exports<'a> {
             }
         }
         exports.taken.sort_unstable();
-        // Names lie in the order of the section, so the first name of each thing comes first.
+        // Names are in the order of the section, so the first name of each thing comes first.
         exports.own.sort_unstable_by_key(|&(kind, index, name)| (kind, index, name.as_ptr()));
         Ok(exports)
     }
@@ -117,7 +111,7 @@ impl<'a> Exports<'a> {
     }
 
     /// By what name the module itself exports a thing first.
-    pub(super) fn own_name(&self, kind: Kind, index: u32) -> Option<&'a str> {
+    pub(super) fn own_name(&self, kind: StateKind, index: u32) -> Option<&'a str> {
         let at = self.own.partition_point(|&(other, it, _)| (other, it) < (kind, index));
         self.own
             .get(at)
@@ -137,15 +131,15 @@ impl<'a> Exports<'a> {
         }
         let mut name = added.name();
         while self.is_taken(&name) {
-            added.attempt = added.attempt.saturating_add(1);
+            count(&mut added.attempt);
             name = added.name();
         }
         let (kind, index) = added.thing();
-        reserve(&mut self.entries, name.len().saturating_add(11))?;
+        reserve(&mut self.entries, sum([name.len(), 11]))?;
         name.as_str().encode(&mut self.entries);
         self.entries.push(kind.byte());
         index.encode(&mut self.entries);
-        self.count = self.count.saturating_add(1);
+        count(&mut self.count);
         push(&mut self.added, added)?;
         Ok(name)
     }
@@ -156,7 +150,7 @@ impl<'a> Exports<'a> {
             return Ok(None);
         }
         let mut data = Vec::new();
-        reserve(&mut data, self.entries.len().saturating_add(5))?;
+        reserve(&mut data, sum([self.entries.len(), 5]))?;
         self.count.encode(&mut data);
         data.extend_from_slice(&self.entries);
         Ok(Some(data))

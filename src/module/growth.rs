@@ -19,11 +19,13 @@
 //! functions here come last. wasm-encoder's `reencode` finds the places, those of the name section
 //! included. What it can't read is refused.
 
-use super::effects::MOST_GROWN;
-use super::exports::{Exports, Kind};
+use super::buffers::{count, plus, reserve};
+use super::exports::Exports;
+use super::expose::expose_state;
+use super::limits::MOST_GROWN;
+use super::names::{IMPORT_MODULE, PREFIX};
 use super::parse::Parsed;
-use super::report::Import;
-use super::{PREFIX, expose_state, reserve};
+use super::report::{Import, StateKind};
 use crate::error::{Error, ModuleError, Result};
 use wasm_encoder::reencode::{self, Reencode, utils};
 use wasm_encoder::{
@@ -32,8 +34,6 @@ use wasm_encoder::{
 };
 use wasmparser::{CustomSectionReader, KnownCustom, Operator, Parser};
 
-/// The module that the host's functions are imported from, if that is free.
-pub(super) const IMPORT_MODULE: &str = "hostmap";
 /// The host's answer where it leaves the growth to the module.
 const GROW_HERE: i32 = -2;
 
@@ -65,7 +65,7 @@ pub fn instrument_growth(bytes: &[u8]) -> Result<Instrumented> {
     if module.unread_code {
         return Err(ModuleError::UnreadCode.into());
     }
-    let Some(type_count) = module.type_count() else {
+    let Some(type_count) = module.types.count() else {
         return Err(ModuleError::UnreadTypes.into());
     };
     if module.effects.grown.len() > MOST_GROWN {
@@ -78,13 +78,12 @@ pub fn instrument_growth(bytes: &[u8]) -> Result<Instrumented> {
         copy.extend_from_slice(bytes);
         return Ok(Instrumented { bytes: copy, import_module, memories });
     }
-    let function_count = u32::try_from(module.function_count()).unwrap_or(u32::MAX);
     let mut rewrite = Rewrite {
         import_module: &import_module,
         memories: &memories,
         type_count,
         imported: module.imported_functions(),
-        function_count,
+        function_count: module.function_count(),
         has_imports: false,
         has_exports: false,
     };
@@ -107,7 +106,7 @@ fn grown_memories(module: &Parsed<'_>, exports: &Exports<'_>) -> Result<Vec<Grow
         let Some(&is_64) = module.memories_64.get(at) else {
             return Err(ModuleError::GrowsNone { index }.into());
         };
-        let own = exports.own_name(Kind::Memory, index).map(str::to_owned);
+        let own = exports.own_name(StateKind::Memory, index).map(str::to_owned);
         let added = own.is_none();
         let import = module.imported_memories.get(at);
         memories.push(GrownMemory {
@@ -140,7 +139,7 @@ fn first_free(name: &str, is_taken: impl Fn(&str) -> bool) -> String {
     let mut free = name.to_owned();
     let mut attempt: u32 = 1;
     while is_taken(&free) {
-        attempt = attempt.saturating_add(1);
+        count(&mut attempt);
         free = format!("{name}:{attempt}");
     }
     free
@@ -171,23 +170,23 @@ struct Rewrite<'a> {
 
 impl Rewrite<'_> {
     fn added(&self) -> u32 {
-        u32::try_from(self.memories.len()).unwrap_or(u32::MAX)
+        u32::try_from(self.memories.len()).expect("at most MOST_GROWN")
     }
 
-    /// The types of the host's function and of ours: two for each kind of memory.
+    /// The types of the host's function and of our own: two for each kind of memory.
     fn types_of(&self, memory: &GrownMemory) -> (u32, u32) {
-        let first = self.type_count.saturating_add(if memory.is_64 { 2 } else { 0 });
-        (first, first.saturating_add(1))
+        let first = plus(self.type_count, if memory.is_64 { 2 } else { 0 });
+        (first, plus(first, 1))
     }
 
     /// The host's function for the memory at this place of the list.
     fn host_function(&self, at: u32) -> u32 {
-        self.imported.saturating_add(at)
+        plus(self.imported, at)
     }
 
     /// Ours.
     fn own_function(&self, at: u32) -> u32 {
-        self.function_count.saturating_add(self.added()).saturating_add(at)
+        plus(plus(self.function_count, self.added()), at)
     }
 
     fn add_imports(&mut self, imports: &mut ImportSection) {

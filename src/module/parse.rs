@@ -1,25 +1,19 @@
 //! Reads a module, and keeps what the rest of this room needs: a few bytes for each thing in it,
-//! whatever it is.
+//! whatever it is. Nothing here judges what it reads: V8 validates modules.
 
+use super::buffers::{count, plus, push, reserve, room_for};
 use super::effects::Effects;
-use super::growth::IMPORT_MODULE;
-use super::report::Memory;
-use super::{Report, SECTION, Segment, limits, push, room_for};
-use crate::error::{ModuleError, Result};
+use super::limits::{self, at_most};
+use super::names::{IMPORT_MODULE, SECTION};
+use super::report::{Memory, Report, Segment};
+use super::types::Types;
+use crate::error::{Error, ModuleError, Result};
 use std::ops::Range;
 use wasmparser::{
-    AbstractHeapType, CompositeInnerType, ConstExpr, DataKind, ElementItems, ElementKind, Encoding,
-    ExportSectionReader, ExternalKind, HeapType, Operator, Parser, Payload, RefType, TableInit,
-    TypeRef, TypeSectionReader, UnpackedIndex, ValType,
+    ConstExpr, DataKind, DataSectionReader, ElementItems, ElementKind, ElementSectionReader,
+    Encoding, ExportSectionReader, ExternalKind, GlobalSectionReader, ImportSectionReader,
+    Operator, Parser, Payload, RefType, TableInit, TableSectionReader, TypeRef, ValType,
 };
-
-/// What type index stands for, as far as it matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum TypeKind {
-    Function,
-    Continuation,
-    Object,
-}
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Global {
@@ -40,10 +34,7 @@ pub(super) struct Parsed<'a> {
     /// Of those that `expose_state` added before.
     pub known: Option<Report>,
     pub exports: Vec<ExportSectionReader<'a>>,
-    types: Vec<TypeKind>,
-    unread_types: bool,
-    /// Types could not be read, or some of them have fields that can be written.
-    pub mutable_objects: bool,
+    pub types: Types,
     pub memory_count: u32,
     /// The first one.
     pub memory: Option<Memory>,
@@ -68,8 +59,9 @@ pub(super) struct Parsed<'a> {
 
 impl<'a> Parsed<'a> {
     pub(super) fn read(bytes: &'a [u8]) -> Result<Self> {
-        let size = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        at_most("bytes", size, u32::try_from(limits::MODULE_BYTES).unwrap_or(u32::MAX))?;
+        // A length that has more than 32 bits is above the limit all the same.
+        let byte_length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        at_most("bytes", byte_length, limits::MODULE_BYTES)?;
         // What wasm-encoder makes: a section, the module, and the growth of both.
         room_for(bytes.len(), 4)?;
         let mut module = Self::default();
@@ -85,142 +77,146 @@ impl<'a> Parsed<'a> {
         Ok(module)
     }
 
-    /// How many functions there are, as far as the bytes have them.
-    pub(super) fn function_count(&self) -> usize {
-        self.imported_functions.saturating_add(self.bodies_read) as usize
+    /// How many functions there are: of a module that is cut off, those that the bytes have.
+    pub(super) fn function_count(&self) -> u32 {
+        plus(self.imported_functions, self.bodies_read)
     }
 
     fn read_payload(&mut self, payload: Payload<'a>) -> Result<()> {
         match payload {
-            Payload::TypeSection(types) => {
-                at_most("groups of types", types.count(), limits::TYPES)?;
-                // wasmparser keeps a group at a time, up to 30 bytes for each of its own.
-                let range = types.range();
-                let byte_length =
-                    usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX);
-                room_for(byte_length, 32)?;
-                let read = self.read_types(types)?;
-                // If not, they are of a proposal that is not known here.
-                self.unread_types |= !read;
-                self.mutable_objects |= !read;
-            }
-            Payload::ImportSection(imports) => {
-                at_most("imports", imports.count(), limits::IMPORTS)?;
-                for import in imports.into_imports() {
-                    let import = import?;
-                    if import.module.starts_with(IMPORT_MODULE) {
-                        push(&mut self.imported_modules, import.module)?;
-                    }
-                    match import.ty {
-                        TypeRef::Func(_) | TypeRef::FuncExact(_) => {
-                            self.imported_functions = self.imported_functions.saturating_add(1);
-                            at_most("functions", self.imported_functions, limits::FUNCTIONS)?;
-                        }
-                        TypeRef::Table(table) => {
-                            push(
-                                &mut self.tables,
-                                Table { ty: table.element_type, imported: true },
-                            )?;
-                        }
-                        TypeRef::Memory(memory) => {
-                            push(&mut self.imported_memories, (import.module, import.name))?;
-                            let import = Some((import.module, import.name));
-                            self.add_memory(import, &memory)?;
-                        }
-                        TypeRef::Global(ty) => {
-                            let global = Global { ty: ty.content_type, mutable: ty.mutable };
-                            push(&mut self.globals, global)?;
-                        }
-                        TypeRef::Tag(_) => {}
-                    }
-                }
-            }
+            Payload::TypeSection(types) => self.types.read(types),
+            Payload::ImportSection(imports) => self.read_imports(imports),
             Payload::FunctionSection(functions) => {
-                at_most("functions", functions.count(), limits::FUNCTIONS)?;
+                at_most("functions", functions.count(), limits::FUNCTIONS)
             }
-            Payload::TableSection(tables) => {
-                at_most("tables", tables.count(), limits::TABLES)?;
-                for table in tables {
-                    let table = table?;
-                    push(&mut self.tables, Table { ty: table.ty.element_type, imported: false })?;
-                    if let TableInit::Expr(init) = table.init {
-                        self.refer(&init)?;
-                    }
-                }
-            }
+            Payload::TableSection(tables) => self.read_tables(tables),
             Payload::MemorySection(memories) => {
                 for memory in memories {
                     self.add_memory(None, &memory?)?;
                 }
+                Ok(())
             }
-            Payload::GlobalSection(globals) => {
-                at_most("globals", globals.count(), limits::GLOBALS)?;
-                for global in globals {
-                    let global = global?;
-                    let ty = global.ty;
-                    push(&mut self.globals, Global { ty: ty.content_type, mutable: ty.mutable })?;
-                    self.refer(&global.init_expr)?;
-                }
-            }
-            Payload::ExportSection(exports) => {
-                at_most("exports", exports.count(), limits::EXPORTS)?;
-                for export in exports.clone() {
-                    let export = export?;
-                    if matches!(export.kind, ExternalKind::Func | ExternalKind::FuncExact) {
-                        self.effects.escapes(export.index)?;
-                    }
-                }
-                push(&mut self.exports, exports)?;
-            }
-            Payload::ElementSection(elements) => {
-                at_most("element segments", elements.count(), limits::ELEMENT_SEGMENTS)?;
-                for (index, element) in (0..).zip(elements) {
-                    let element = element?;
-                    if matches!(element.kind, ElementKind::Passive) {
-                        push(&mut self.passive, Segment::Element(index))?;
-                    }
-                    match element.items {
-                        ElementItems::Functions(functions) => {
-                            for function in functions {
-                                self.effects.escapes(function?)?;
-                            }
-                        }
-                        ElementItems::Expressions(ty, expressions) => {
-                            self.segments_hold_objects |= self.may_hold_objects(ValType::Ref(ty));
-                            for expression in expressions {
-                                self.refer(&expression?)?;
-                            }
-                        }
-                    }
-                }
-            }
-            Payload::DataSection(data) => {
-                at_most("data segments", data.count(), limits::DATA_SEGMENTS)?;
-                let mut passive = Vec::new();
-                for (index, data) in (0..).zip(data) {
-                    if matches!(data?.kind, DataKind::Passive) {
-                        push(&mut passive, Segment::Data(index))?;
-                    }
-                }
-                super::reserve(&mut passive, self.passive.len())?;
-                passive.append(&mut self.passive);
-                self.passive = passive;
-            }
+            Payload::GlobalSection(globals) => self.read_globals(globals),
+            Payload::ExportSection(exports) => self.read_exports(exports),
+            Payload::ElementSection(elements) => self.read_elements(elements),
+            Payload::DataSection(data) => self.read_data(data),
             Payload::CodeSectionEntry(body) => {
-                let function = self.imported_functions.saturating_add(self.bodies_read);
-                self.bodies_read = self.bodies_read.saturating_add(1);
-                if !self.effects.read_code(function, &body)? {
-                    self.unread_code = true;
-                }
+                let function = self.function_count();
+                count(&mut self.bodies_read);
+                self.unread_code |= !self.effects.read_code(function, &body)?;
+                Ok(())
             }
             Payload::CustomSection(custom) if custom.name() == SECTION => {
                 self.known = Report::decode(custom.data());
+                Ok(())
             }
             Payload::Version { encoding: Encoding::Component, .. } => {
-                return Err(ModuleError::Component.into());
+                Err(ModuleError::Component.into())
             }
-            _ => {}
+            _ => Ok(()),
         }
+    }
+
+    fn read_imports(&mut self, imports: ImportSectionReader<'a>) -> Result<()> {
+        at_most("imports", imports.count(), limits::IMPORTS)?;
+        for import in imports.into_imports() {
+            let import = import?;
+            if import.module.starts_with(IMPORT_MODULE) {
+                push(&mut self.imported_modules, import.module)?;
+            }
+            match import.ty {
+                TypeRef::Func(_) | TypeRef::FuncExact(_) => {
+                    count(&mut self.imported_functions);
+                    at_most("functions", self.imported_functions, limits::FUNCTIONS)?;
+                }
+                TypeRef::Table(table) => {
+                    push(&mut self.tables, Table { ty: table.element_type, imported: true })?;
+                }
+                TypeRef::Memory(memory) => {
+                    let import = (import.module, import.name);
+                    push(&mut self.imported_memories, import)?;
+                    self.add_memory(Some(import), &memory)?;
+                }
+                TypeRef::Global(ty) => {
+                    let global = Global { ty: ty.content_type, mutable: ty.mutable };
+                    push(&mut self.globals, global)?;
+                }
+                TypeRef::Tag(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn read_tables(&mut self, tables: TableSectionReader<'a>) -> Result<()> {
+        at_most("tables", tables.count(), limits::TABLES)?;
+        for table in tables {
+            let table = table?;
+            push(&mut self.tables, Table { ty: table.ty.element_type, imported: false })?;
+            if let TableInit::Expr(init) = table.init {
+                self.refer(&init)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn read_globals(&mut self, globals: GlobalSectionReader<'a>) -> Result<()> {
+        at_most("globals", globals.count(), limits::GLOBALS)?;
+        for global in globals {
+            let global = global?;
+            let ty = global.ty;
+            push(&mut self.globals, Global { ty: ty.content_type, mutable: ty.mutable })?;
+            self.refer(&global.init_expr)?;
+        }
+        Ok(())
+    }
+
+    fn read_exports(&mut self, exports: ExportSectionReader<'a>) -> Result<()> {
+        at_most("exports", exports.count(), limits::EXPORTS)?;
+        for export in exports.clone() {
+            let export = export?;
+            if matches!(export.kind, ExternalKind::Func | ExternalKind::FuncExact) {
+                self.effects.escapes(export.index)?;
+            }
+        }
+        push(&mut self.exports, exports)
+    }
+
+    fn read_elements(&mut self, elements: ElementSectionReader<'a>) -> Result<()> {
+        at_most("element segments", elements.count(), limits::ELEMENT_SEGMENTS)?;
+        for (index, element) in (0..).zip(elements) {
+            let element = element?;
+            if matches!(element.kind, ElementKind::Passive) {
+                push(&mut self.passive, Segment::Element(index))?;
+            }
+            match element.items {
+                ElementItems::Functions(functions) => {
+                    for function in functions {
+                        self.effects.escapes(function?)?;
+                    }
+                }
+                ElementItems::Expressions(ty, expressions) => {
+                    self.segments_hold_objects |= self.types.may_hold_objects(ValType::Ref(ty));
+                    for expression in expressions {
+                        self.refer(&expression?)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The section comes after that of elements, and its segments go before those.
+    fn read_data(&mut self, data: DataSectionReader<'a>) -> Result<()> {
+        at_most("data segments", data.count(), limits::DATA_SEGMENTS)?;
+        let mut passive = Vec::new();
+        for (index, data) in (0..).zip(data) {
+            if matches!(data?.kind, DataKind::Passive) {
+                push(&mut passive, Segment::Data(index))?;
+            }
+        }
+        reserve(&mut passive, self.passive.len())?;
+        passive.append(&mut self.passive);
+        self.passive = passive;
         Ok(())
     }
 
@@ -229,7 +225,7 @@ impl<'a> Parsed<'a> {
         import: Option<(&str, &str)>,
         ty: &wasmparser::MemoryType,
     ) -> Result<()> {
-        self.memory_count = self.memory_count.saturating_add(1);
+        count(&mut self.memory_count);
         push(&mut self.memories_64, ty.memory64)?;
         if self.memory.is_some() {
             return Ok(());
@@ -245,36 +241,8 @@ impl<'a> Parsed<'a> {
         Ok(())
     }
 
-    /// How many types there are; `None` where they can't be read.
-    pub(super) fn type_count(&self) -> Option<u32> {
-        if self.unread_types { None } else { u32::try_from(self.types.len()).ok() }
-    }
-
     pub(super) fn imported_functions(&self) -> u32 {
         self.imported_functions
-    }
-
-    /// False where they can't be read.
-    fn read_types(&mut self, types: TypeSectionReader<'a>) -> Result<bool> {
-        for group in types {
-            let Ok(group) = group else { return Ok(false) };
-            for ty in group.types() {
-                let kind = match &ty.composite_type.inner {
-                    CompositeInnerType::Func(_) => TypeKind::Function,
-                    CompositeInnerType::Cont(_) => TypeKind::Continuation,
-                    CompositeInnerType::Array(array) => {
-                        self.mutable_objects |= array.0.mutable;
-                        TypeKind::Object
-                    }
-                    CompositeInnerType::Struct(object) => {
-                        self.mutable_objects |= object.fields.iter().any(|field| field.mutable);
-                        TypeKind::Object
-                    }
-                };
-                push(&mut self.types, kind)?;
-            }
-        }
-        Ok(true)
     }
 
     /// Notes the functions that a constant expression refers to.
@@ -291,65 +259,12 @@ impl<'a> Parsed<'a> {
         }
         Ok(())
     }
-
-    fn kind_of(&self, index: UnpackedIndex) -> Option<TypeKind> {
-        let UnpackedIndex::Module(index) = index else { return None };
-        self.types.get(usize::try_from(index).ok()?).copied()
-    }
-
-    /// JavaScript has no values for vectors, exceptions and continuations.
-    pub(super) fn is_readable(&self, ty: ValType) -> bool {
-        match ty {
-            ValType::V128 => false,
-            ValType::Ref(ty) => match ty.heap_type() {
-                HeapType::Abstract { ty, .. } => !matches!(
-                    ty,
-                    AbstractHeapType::Exn
-                        | AbstractHeapType::NoExn
-                        | AbstractHeapType::Cont
-                        | AbstractHeapType::NoCont
-                ),
-                HeapType::Concrete(index) | HeapType::Exact(index) => {
-                    self.kind_of(index) != Some(TypeKind::Continuation)
-                }
-            },
-            _ => true,
-        }
-    }
-
-    pub(super) fn may_hold_functions(&self, ty: ValType) -> bool {
-        let ValType::Ref(ty) = ty else { return false };
-        match ty.heap_type() {
-            HeapType::Abstract { ty, .. } => matches!(ty, AbstractHeapType::Func),
-            HeapType::Concrete(index) | HeapType::Exact(index) => {
-                matches!(self.kind_of(index), Some(TypeKind::Function) | None)
-            }
-        }
-    }
-
-    pub(super) fn may_hold_objects(&self, ty: ValType) -> bool {
-        let ValType::Ref(ty) = ty else { return false };
-        match ty.heap_type() {
-            HeapType::Abstract { ty, .. } => matches!(
-                ty,
-                AbstractHeapType::Any
-                    | AbstractHeapType::Eq
-                    | AbstractHeapType::Struct
-                    | AbstractHeapType::Array
-                    | AbstractHeapType::Extern
-            ),
-            HeapType::Concrete(index) | HeapType::Exact(index) => {
-                matches!(self.kind_of(index), Some(TypeKind::Object) | None)
-            }
-        }
-    }
 }
 
-fn at_most(things: &'static str, count: u32, limit: u32) -> Result<()> {
-    if count <= limit {
-        return Ok(());
+impl From<wasmparser::Error> for Error {
+    fn from(error: wasmparser::Error) -> Self {
+        ModuleError::Unreadable { what: error.message().to_owned(), at: error.offset() }.into()
     }
-    Err(ModuleError::TooMany { things, count, limit }.into())
 }
 
 fn is_report(payload: &Payload<'_>) -> bool {

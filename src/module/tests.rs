@@ -1,7 +1,9 @@
+use super::buffers::slice;
+use super::expose::{EXPORT_SECTION, HEADER, write_section};
 use super::*;
 use crate::error::Code;
 use proptest::prelude::*;
-use wasm_encoder::CustomSection;
+use wasm_encoder::{CustomSection, Encode};
 use wasmparser::{ExternalKind, Parser, Payload};
 
 fn wasm(text: &str) -> Vec<u8> {
@@ -275,9 +277,9 @@ fn a_forged_report_changes_nothing() {
     assert_eq!(with(b""), honest);
     assert_eq!(with(&Report::default().encode().unwrap()), honest);
     // One that calls the module's own exports added: they are added again then.
-    let mut lie = honest.clone();
-    lie.added.push(Added { what: What::Memory, attempt: 1 });
-    let found = with(&lie.encode().unwrap()).memory.unwrap();
+    let mut forged = honest.clone();
+    forged.added.push(Added { what: What::Memory, attempt: 1 });
+    let found = with(&forged.encode().unwrap()).memory.unwrap();
     assert_eq!((found.export.as_str(), found.added), ("hostmap:memory", true));
 }
 
@@ -388,6 +390,7 @@ fn no_more_exports_are_added_than_each_v8_takes() {
 #[test]
 fn memory_that_is_not_there_is_an_error_at_each_step() {
     use crate::sys::inject;
+    use nix::errno::Errno;
     let bytes = wasm(SEEDS[2]);
     let thread = Some(std::thread::current().id());
     for before in 0.. {
