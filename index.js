@@ -3,18 +3,21 @@
 // The public face. index.d.ts documents every member.
 
 const { faceOfRealm } = require('./lib/platform/copies.js')
-const { checkReceivers } = require('./lib/support/receivers.js')
 
 module.exports = faceOfRealm(() => {
+  const { checkReceivers } = require('./lib/platform/receivers.js')
   const { HostRegion } = require('./lib/region/host-region.js')
-  const { GuardedMemory, Mapping } = require('./lib/memory/guarded-memory.js')
-  const { Window, WindowSource } = require('./lib/window/window.js')
-  const { Snapshot } = require('./lib/snapshot/snapshot.js')
+  const { Mapping } = require('./lib/memory/mapping.js')
+  const { Window } = require('./lib/window/window.js')
+  const { WindowSource } = require('./lib/window/source.js')
   const { exposeState } = require('./lib/instance/module.js')
-  const { instrumentGrowth, InstrumentedModule } = require('./lib/instance/growth.js')
-  const { InstancePool, PooledInstance } = require('./lib/pool/instance-pool.js')
-  const { Layout } = require('./lib/memory/layout.js')
-  const { limits } = require('./lib/platform/limits.js')
+  const { Snapshot } = require('./lib/snapshot/snapshot.js')
+  const { GuardedMemory } = require('./lib/guarded/guarded-memory.js')
+  const { Layout } = require('./lib/guarded/layout.js')
+  const { limits } = require('./lib/guarded/limits.js')
+  const { instrumentGrowth, InstrumentedModule } = require('./lib/growth/instrumented-module.js')
+  const { InstancePool } = require('./lib/pool/instance-pool.js')
+  const { PooledInstance } = require('./lib/pool/pooled-instance.js')
 
   const face = {
     HostRegion,

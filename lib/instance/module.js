@@ -1,16 +1,18 @@
 'use strict'
 
-// Modules, and exports for the state that they hide: see src/module.
+// Modules, and exports for the state that they hide: see src/module. What of a module's state can't
+// be restored is told here, and refused where nobody accepts it. Nothing here runs a module.
 
-const { types } = require('node:util')
 const native = require('../platform/binding.js')
 const check = require('../support/arguments.js')
 const { makeError, callNative } = require('../support/errors.js')
-const { runTask } = require('../support/task.js')
+const { wrongList } = require('../support/wrong.js')
+const { moduleBytes, unshared } = require('../platform/bytes.js')
+const { runTask } = require('../platform/task.js')
 
 // Taken now, like those of v8.js.
 const { Module, validate } = WebAssembly
-const { Uint8Array } = require('../support/intrinsics.js')
+const { Uint8Array } = require('../platform/intrinsics.js')
 
 const SECTION = 'wasm-hostmap'
 // V8 takes no more on Node 20 and 22, and a million later.
@@ -19,12 +21,9 @@ const EXPORTS_OF_EVERY_V8 = 100_000
 // src/module/report.rs.
 const MARK = /^hostmap:(dropped-segments|gc-objects)(:\d+)?$/
 
-// Other threads may write what is shared.
-const unshared = bytes => (types.isSharedArrayBuffer(bytes.buffer) ? new Uint8Array(bytes) : bytes)
-
 /** The module with its state exported, and a report of it: see NativeReport in src/js/module.rs. */
 function expose(module, name) {
-  const bytes = unshared(check.moduleBytes(module, name))
+  const bytes = unshared(moduleBytes(module, name))
   return checked(
     bytes,
     callNative(() => native.exposeState(bytes))
@@ -33,7 +32,7 @@ function expose(module, name) {
 
 /** The same, with the work on another thread. */
 async function exposeLater(module, name) {
-  const bytes = unshared(check.moduleBytes(module, name))
+  const bytes = unshared(moduleBytes(module, name))
   const start = task => native.exposeStateLater(task, bytes)
   return checked(bytes, await runTask(start, 'The exposure of the module'))
 }
@@ -121,7 +120,7 @@ const ACCEPT = [
 ]
 
 function checkAccept(accept) {
-  if (!check.isArray(accept)) throw check.wrongList('options.accept', accept)
+  if (!check.isArray(accept)) throw wrongList('options.accept', accept)
   accept.forEach((value, index) => check.oneOf(value, `options.accept[${index}]`, ACCEPT))
   return [...accept]
 }
@@ -138,7 +137,6 @@ function refuseNotRestorable(found, accept) {
 }
 
 module.exports = {
-  unshared,
   exposeLater,
   exposeState,
   isModule,

@@ -7,12 +7,14 @@
 
 const path = require('node:path')
 const native = require('./binding.js')
+const { useClasses } = require('../support/foreign.js')
 
 // On the native part's exports, of which a thread has one set: what each realm has, by its global
 // object.
 native.faces ??= new WeakMap()
 // And whose a class is, by its prototype.
 native.classes ??= new WeakMap()
+useClasses(native.classes)
 
 /** The public face in this realm: what an earlier copy made, or what `make` does. */
 function faceOfRealm(make) {
@@ -33,23 +35,4 @@ function faceOfRealm(make) {
   return face
 }
 
-// What to give in place of an object of another realm.
-const INSTEAD = new Map([
-  ['GuardedMemory', '; pass its `memory`'],
-  ['HostRegion', '; map it with the GuardedMemory of that copy']
-])
-
-/** Words for an object of this package, but of another realm's copy; '' for all else. */
-function whoseObject(value) {
-  try {
-    if (typeof value !== 'object' || value === null) return ''
-    const found = native.classes.get(Object.getPrototypeOf(value))
-    if (found === undefined || found.global === globalThis) return ''
-    return ` [made in another realm, by the copy of wasm-hostmap in ${found.path}${INSTEAD.get(found.name) ?? ''}]`
-  } catch {
-    // A Proxy that throws.
-    return ''
-  }
-}
-
-module.exports = { faceOfRealm, whoseObject }
+module.exports = { faceOfRealm }

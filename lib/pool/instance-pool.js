@@ -1,185 +1,48 @@
 'use strict'
 
-// Instances of one module that go back to one state after each use.
+// InstancePool: instances of one module that go back to one state after each use. Here is who waits
+// and who gets which instance. Counts change after all that may fail, and before any user code is
+// called, so that a pool is in order wherever the stack ends.
 
-const { inspect, types } = require('node:util')
+const { inspect } = require('node:util')
 const { performance } = require('node:perf_hooks')
 const { setImmediate: immediate } = require('node:timers/promises')
 const check = require('../support/arguments.js')
 const read = require('../support/options.js')
 const { makeError, abortError } = require('../support/errors.js')
-const { keepHere, wrongThing } = require('../region/share.js')
-const { allocate } = require('../memory/allocate.js')
-const {
-  GuardedMemory,
-  bytesIn,
-  checkStrict,
-  forgetFaults,
-  restoreIn
-} = require('../memory/guarded-memory.js')
-const {
-  Snapshot,
-  isSnapshot,
-  checkDigest,
-  foundIn,
-  noteDigest,
-  NO_GLOBALS
-} = require('../snapshot/snapshot.js')
-const {
-  exposeLater,
-  isModule,
-  reportOf,
-  addedNames,
-  notRestorable,
-  refuseNotRestorable,
-  checkAccept
-} = require('../instance/module.js')
-const { instrumentLater, growthOptions, refuseTooLarge } = require('../instance/growth.js')
-const { rewindSourcesOf } = require('../window/window.js')
-const state = require('../instance/state.js')
+const { keepHere } = require('../region/share.js')
+const { noteFirstContents } = require('../instance/functions.js')
+const { captureState, checkPortable } = require('../instance/state.js')
+const { checkDigest, noteDigest } = require('../snapshot/digests.js')
+const { Snapshot } = require('../snapshot/snapshot.js')
+const { isStackEnd, mayPass, poolClosed } = require('./errors.js')
+const { InstanceMaker } = require('./instances.js')
+const { poolOptions } = require('./options.js')
+const { checkLent, lend } = require('./pooled-instance.js')
+const { checkSize, letGo, noteSlot, restoreSlot } = require('./slots.js')
+const { prepareModule } = require('./suitable.js')
+const { RestoreTimes } = require('./times.js')
 
-const { Uint8Array } = require('../support/intrinsics.js')
-const { getOwnPropertyDescriptor } = Object
-const { Module, Instance, compile } = WebAssembly
-
+// Lets this file alone make pools.
 const MAKE = Symbol('make')
-const MOST_INSTANCES = 1_000_000
-// What a collection may mend.
-const NO_ROOM = new Set([
-  'ERR_HOSTMAP_ADDRESS_SPACE',
-  'ERR_HOSTMAP_RLIMIT_AS',
-  'ERR_HOSTMAP_OVERCOMMIT',
-  'ERR_HOSTMAP_MAP_COUNT',
-  'ERR_HOSTMAP_MEMORY_REFUSED'
-])
-
-// Of an error that may be the user's: no getter or Proxy of theirs is called.
-const ownOf = (error, key) =>
-  types.isNativeError(error) ? getOwnPropertyDescriptor(error, key)?.value : undefined
-const messageOf = error => {
-  const message = ownOf(error, 'message')
-  return typeof message === 'string' ? message : ''
-}
-
-// V8's words for the end of the stack, which may come in any call where the caller is deep down.
-// (Of a regular expression it makes a SyntaxError then, which ends in the same words.)
-const saysStackEnd = error => messageOf(error).endsWith('Maximum call stack size exceeded')
-const isStackEnd = error => saysStackEnd(error) || saysStackEnd(ownOf(error, 'cause'))
 
 // For what is to be done where the stack has room again.
 const SETTLED = Promise.resolve()
 
 // What the pool was made with was checked then, by the module.
 const ACCEPTED = Object.freeze(['v128-globals', 'hidden-tables', 'dropped-segments', 'gc-objects'])
-// Whoever releases an instance of a shared memory promises that no other thread is in it. Globals
-// are seen to here.
-const RESTORE = Object.freeze({ exclusive: true, globals: NO_GLOBALS })
 const RESTORE_TO = Object.freeze({ exclusive: true, accept: ACCEPTED })
 
-let giveBack
-let throwAway
-
-/**
- * One instance of a pool, as the pool sees it.
- *
- * @typedef Slot
- * @property instance the WebAssembly.Instance
- * @property exports what users see of it
- * @property memory its GuardedMemory
- * @property found what can change besides the memory (lib/instance/state.js)
- * @property state how that was when the snapshot was taken, by this instance's own functions
- * @property byteLength the memory's size then
- * @property mappings the memory's mappings and windows then
- * @property leased the PooledInstance that it is lent to; null if it is idle
- */
-
-class PooledInstance {
-  #pool
-  // null once it is released.
-  #slot
-
-  constructor(make, pool, slot) {
-    if (make !== MAKE) {
-      throw makeError(
-        'ERR_ILLEGAL_CONSTRUCTOR',
-        'PooledInstance has no public constructor: use InstancePool.acquire'
-      )
-    }
-    keepHere(this)
-    this.#pool = pool
-    this.#slot = slot
-  }
-
-  get instance() {
-    return this.#current().instance
-  }
-
-  get exports() {
-    return this.#current().exports
-  }
-
-  get memory() {
-    return this.#current().memory
-  }
-
-  get released() {
-    return this.#slot === null
-  }
-
-  release() {
-    const slot = this.#slot
-    if (slot === null) return
-    giveBack(this.#pool, slot, this)
-    this.#slot = null
-  }
-
-  discard() {
-    const slot = this.#slot
-    if (slot === null) return
-    throwAway(this.#pool, slot, this)
-    this.#slot = null
-  }
-
-  [Symbol.dispose]() {
-    this.release()
-  }
-
-  #current() {
-    if (this.#slot !== null) return this.#slot
-    throw makeError(
-      'ERR_HOSTMAP_INSTANCE_RELEASED',
-      'the instance was released, and others may use it now; acquire one'
-    )
-  }
-
-  [inspect.custom](depth, options) {
-    if (!(#slot in this)) return 'PooledInstance {}'
-    return `PooledInstance ${inspect({ released: this.released }, options)}`
-  }
-}
-
 class InstancePool {
-  #module
-  #imports
-  #bind
-  // An InstrumentedModule; undefined without options.growth.
-  #instrumented
-  // Exports that were added.
-  #hidden
-  #importsState
-  #keepsGrown
+  // Makes its instances: see instances.js.
+  #maker
+  // For slots.js: whether memories may stay larger, and whether they have mappings or windows.
+  #slotRules = { keepsGrown: false, hasMappings: false }
   #max
   #snapshot
   #ownsSnapshot = true
-  // What the module says of its memory, which V8 may not tell: options of GuardedMemory.from.
-  #from
-  // Whether it has mappings or windows.
-  #hasMappings = false
   // Of the bytes that the pool was made of; null where they are not known.
   #digest = null
-  // Memories, globals and tables that instances were given: two with the same one would see each
-  // other.
-  #taken = new WeakSet()
   // The last one that was released is handed out first: its pages are warm.
   #idle = []
   // In order of time. None waits while an instance is idle, or could be made, but during a pause.
@@ -192,22 +55,19 @@ class InstancePool {
   #busy = 0
   #closed = false
 
-  #nextIndex = 0
   #created = 0
   #discarded = 0
   #acquired = 0
-  #restored = 0
-  #lastMilliseconds = 0
-  #sumMilliseconds = 0
-  #maxMilliseconds = 0
+  #times = new RestoreTimes()
   #lastFailure = null
 
-  static {
-    throwAway = (pool, slot, leased) => pool.#throwAway(slot, leased)
-    giveBack = (pool, slot, leased) => pool.#giveBack(slot, leased)
+  // What its instances call when they are released or discarded.
+  #owner = {
+    giveBack: (slot, leased) => this.#giveBack(slot, leased),
+    throwAway: (slot, leased) => this.#throwAway(slot, leased)
   }
 
-  constructor(make, parts) {
+  constructor(make, maker, asked) {
     if (make !== MAKE) {
       throw makeError(
         'ERR_ILLEGAL_CONSTRUCTOR',
@@ -215,40 +75,17 @@ class InstancePool {
       )
     }
     keepHere(this)
-    const { module, report, instrumented, added, imports, bind, accept, max } = parts
-    this.#module = module
-    this.#imports = imports
-    this.#bind = bind
-    this.#max = max
-    this.#keepsGrown = accept.includes('grown-memory')
-    this.#instrumented = instrumented
-    if (report?.memory) this.#from = { address: report.memory.is64 ? 'i64' : 'i32' }
-    this.#hidden = new Set([...added, ...(report === undefined ? [] : addedNames(report))])
-    this.#importsState = Module.imports(module).some(({ kind }) =>
-      ['memory', 'global', 'table'].includes(kind)
-    )
+    this.#maker = maker
+    this.#max = asked.max
+    this.#slotRules.keepsGrown = asked.accept.includes('grown-memory')
   }
 
   static async create(module, options) {
     const asked = poolOptions(options)
-    const given = isModule(module) ? undefined : copyOf(module)
-    if (given === undefined && asked.growth !== undefined) {
-      throw unsuitable("options.growth rewrites its code; pass the module's bytes")
-    }
-    const { instrumented, added } =
-      asked.growth === undefined ? NOT_INSTRUMENTED : await instrumentLater(given, asked.growth)
-    // An instance's functions have other indices then, so a state of the one module is none of the
-    // other.
-    const bytes = instrumented?.bytes ?? given
-    const exposed = bytes === undefined ? undefined : await exposeLater(bytes, 'module')
-    const report = exposed === undefined ? reportOf(module) : exposed.report
-    if (report === undefined) refuseUnknown(module, asked)
-    else refuseUnsuitable(report, asked)
-    const compiled =
-      exposed === undefined ? module : await compileExposed(exposed, instrumented && given)
-    const pool = new InstancePool(MAKE, { ...asked, module: compiled, report, instrumented, added })
+    const prepared = await prepareModule(module, asked)
+    const pool = new InstancePool(MAKE, new InstanceMaker(prepared, asked), asked)
     try {
-      await pool.#fill(asked, bytes)
+      await pool.#fill(asked, prepared.bytes)
     } catch (error) {
       pool.close()
       throw error
@@ -264,18 +101,15 @@ class InstancePool {
       this.#look(bytes)
     } else {
       this.#size += 1
-      const first = this.#instantiate()
+      const first = this.#maker.make()
       const { found } = first
-      state.noteFirstContents(found)
+      noteFirstContents(found)
       if (init !== undefined) await init(first.instance, first.memory)
       this.#useSnapshot(first.instance, { keepResidentBytes, module: bytes })
       this.#look(bytes)
       noteDigest(first.instance, this.#digest)
-      first.state = state.captureLive(first.found)
-      first.byteLength = first.memory.byteLength
-      first.mappings = this.#mappingsOf(first)
-      state.checkPortable(found, state.captureState(found))
-      first.mappings.forEach(rewindSourcesOf)
+      noteSlot(first, this.#slotRules)
+      checkPortable(found, captureState(found))
       this.#created += 1
       this.#idle.push(first)
     }
@@ -284,7 +118,7 @@ class InstancePool {
 
   #look(bytes) {
     const { mappings, moduleDigest } = this.#snapshot
-    this.#hasMappings = mappings.length > 0
+    this.#slotRules.hasMappings = mappings.length > 0
     if (bytes !== undefined) this.#digest = moduleDigest
   }
 
@@ -321,7 +155,7 @@ class InstancePool {
     const leased = await this.acquire(options)
     try {
       const result = await fn(leased)
-      if (!leased.released) checkStrict(leased.memory)
+      checkLent(leased)
       return result
     } finally {
       leased.release()
@@ -329,7 +163,6 @@ class InstancePool {
   }
 
   stats() {
-    const mean = this.#restored === 0 ? 0 : this.#sumMilliseconds / this.#restored
     return {
       size: this.#size,
       idle: this.#idle.length,
@@ -339,12 +172,7 @@ class InstancePool {
       created: this.#created,
       discarded: this.#discarded,
       acquired: this.#acquired,
-      restored: this.#restored,
-      restoreMicroseconds: {
-        last: 1000 * this.#lastMilliseconds,
-        mean: 1000 * mean,
-        max: 1000 * this.#maxMilliseconds
-      },
+      ...this.#times.asStats(),
       lastFailure: this.#lastFailure
     }
   }
@@ -354,7 +182,7 @@ class InstancePool {
     this.#closed = true
     this.#size -= this.#idle.length
     this.#idle = []
-    this.#taken = new WeakSet()
+    this.#maker.forget()
     for (const waiter of this.#waiting) {
       this.#stopWaiting(waiter)
       waiter.reject(poolClosed())
@@ -375,7 +203,7 @@ class InstancePool {
   // Of an idle one. Where the stack ends in here nothing was counted, and no instance is lost.
   #lease() {
     const slot = this.#idle[this.#idle.length - 1]
-    const leased = new PooledInstance(MAKE, this, slot)
+    const leased = lend(this.#owner, slot)
     this.#idle.length -= 1
     slot.leased = leased
     this.#busy += 1
@@ -442,7 +270,7 @@ class InstancePool {
   #tell(error, isNewTurn) {
     const [waiter] = this.#waiting
     if (waiter === undefined) return
-    if (isNewTurn || !(NO_ROOM.has(ownOf(error, 'code')) || isStackEnd(error))) {
+    if (isNewTurn || !mayPass(error)) {
       waiter.reject(error)
       this.#stopWaiting(waiter)
       return
@@ -469,7 +297,7 @@ class InstancePool {
     const started = performance.now()
     let failure
     try {
-      this.#restore(slot)
+      restoreSlot(slot, this.#snapshot, this.#slotRules)
     } catch (error) {
       if (isStackEnd(error)) throw error
       failure = error
@@ -480,10 +308,7 @@ class InstancePool {
     slot.leased = null
     this.#busy -= 1
     if (failure === undefined) {
-      this.#restored += 1
-      this.#lastMilliseconds = milliseconds
-      this.#sumMilliseconds += milliseconds
-      if (milliseconds > this.#maxMilliseconds) this.#maxMilliseconds = milliseconds
+      this.#times.add(milliseconds)
       this.#idle[this.#idle.length] = slot
     } else {
       this.#size -= 1
@@ -529,24 +354,6 @@ class InstancePool {
     }
   }
 
-  #restore(slot) {
-    if (!this.#keepsGrown && bytesIn(slot.memory) > slot.byteLength) throw hasGrown(slot)
-    state.checkLive(slot.state)
-    restoreIn(slot.memory, this.#snapshot, RESTORE)
-    state.restoreLive(slot.state)
-    const mappings = this.#mappingsOf(slot)
-    checkMappings(slot, mappings)
-    checkStrict(slot.memory)
-    // What its user did not ask for is none of the next one's.
-    forgetFaults(slot.memory)
-    // Each user of an instance finds its sources at their start.
-    mappings.forEach(rewindSourcesOf)
-  }
-
-  #mappingsOf({ memory }) {
-    return this.#hasMappings ? memory.mappings : NO_MAPPINGS
-  }
-
   /**
    * Another instance in the pool's state. It counts from now on, since imports and bind may ask the
    * pool for one, too.
@@ -555,14 +362,11 @@ class InstancePool {
     this.#size += 1
     let slot
     try {
-      slot = this.#instantiate()
-      if (!this.#keepsGrown) checkSize(slot.memory, this.#snapshot)
+      slot = this.#maker.make()
+      if (!this.#slotRules.keepsGrown) checkSize(slot.linear, this.#snapshot)
       noteDigest(slot.instance, this.#digest)
       this.#snapshot.restoreTo(slot.instance, RESTORE_TO)
-      slot.state = state.captureLive(slot.found)
-      slot.byteLength = slot.memory.byteLength
-      slot.mappings = this.#mappingsOf(slot)
-      slot.mappings.forEach(rewindSourcesOf)
+      noteSlot(slot, this.#slotRules)
       if (this.#closed) throw poolClosed()
     } catch (error) {
       this.#size -= 1
@@ -571,224 +375,8 @@ class InstancePool {
     this.#created += 1
     return slot
   }
-
-  #instantiate() {
-    const index = this.#nextIndex++
-    const bind = this.#bind
-    const given = importsFor(index, this.#imports)
-    const growth = this.#instrumented?.importsFor(given)
-    const instance = instantiate(this.#module, growth === undefined ? given : growth.imports)
-    growth?.bind(instance)
-    const all = foundIn(instance)
-    if (this.#importsState) this.#take(all, index)
-    const memory = GuardedMemory.from(all.memory, this.#from)
-    if (bind !== undefined) refuseLater(bind(instance, memory), 'what options.bind gives')
-    const exports =
-      this.#hidden.size === 0 ? instance.exports : without(instance.exports, this.#hidden)
-    return {
-      instance,
-      exports,
-      memory,
-      found: all,
-      state: undefined,
-      byteLength: 0,
-      mappings: NO_MAPPINGS,
-      leased: null
-    }
-  }
-
-  #take({ memory, globals, tables }, index) {
-    const things = [
-      ['memory', memory],
-      ...globals.map(it => ['global', it[1]]),
-      ...tables.map(it => ['table', it[1]])
-    ]
-    for (const [kind, thing] of things) {
-      if (this.#taken.has(thing)) {
-        throw makeError(
-          'ERR_HOSTMAP_UNSUITABLE_MODULE',
-          `options.imports(${index}) gave a ${kind} that another instance has; make a new one in each call`
-        )
-      }
-      this.#taken.add(thing)
-    }
-  }
 }
 
-const NO_MAPPINGS = Object.freeze([])
-const NOT_INSTRUMENTED = Object.freeze({ instrumented: undefined, added: [] })
 const ACQUIRE = 'the wait for an instance'
 
-/** Gives the memory of a discarded instance back now: it may be long until it is collected. */
-function letGo({ memory }) {
-  try {
-    memory.reset({ exclusive: true, keepResidentBytes: 0 })
-  } catch {
-    // Then it goes when it is collected.
-  }
-}
-
-function poolOptions(options) {
-  const {
-    imports,
-    bind,
-    init,
-    snapshot,
-    size = 1,
-    max = 64,
-    accept = [],
-    keepResidentBytes,
-    growth
-  } = read.pool(options)
-  if (typeof imports !== 'function' || check.isRevoked(imports))
-    check.optional(imports, check.object, 'options.imports')
-  if (types.isPromise(imports)) refuseLater(imports, 'options.imports')
-  check.optional(bind, check.callback, 'options.bind')
-  check.optional(init, check.callback, 'options.init')
-  check.optional(snapshot, snapshotGiven, 'options.snapshot')
-  if (init !== undefined && snapshot !== undefined) {
-    throw makeError(
-      'ERR_INVALID_ARG_VALUE',
-      'options.init and options.snapshot are both given; a snapshot holds what init did: give one of them'
-    )
-  }
-  check.wholeNumber(max, 'options.max', 1, MOST_INSTANCES)
-  check.wholeNumber(size, 'options.size', 0, max, () => ', options.max')
-  check.optional(keepResidentBytes, check.wholeNumber, 'options.keepResidentBytes')
-  return {
-    imports,
-    bind,
-    init,
-    snapshot,
-    size,
-    max,
-    accept: checkAccept(accept),
-    keepResidentBytes,
-    growth: growth === undefined ? undefined : growthOptions(growth, 'options.growth')
-  }
-}
-
-function snapshotGiven(value, name) {
-  if (!isSnapshot(value)) throw wrongThing(name, 'a Snapshot', value, check.instead.snapshot)
-  return value
-}
-
-/** `uninstrumented`: the bytes that were given, where they were rewritten. */
-async function compileExposed({ bytes }, uninstrumented) {
-  try {
-    return await compile(bytes)
-  } catch (error) {
-    if (uninstrumented !== undefined) refuseTooLarge(uninstrumented, bytes)
-    throw error
-  }
-}
-
-/** The module's bytes as they are now. */
-function copyOf(module) {
-  if (!ArrayBuffer.isView(module) && !types.isAnyArrayBuffer(module)) {
-    throw check.wrongModule(module)
-  }
-  return new Uint8Array(check.moduleBytes(module, 'module'))
-}
-
-function importsFor(index, imports) {
-  if (typeof imports !== 'function') return imports
-  const made = imports(index)
-  if (types.isPromise(made)) refuseLater(made, `what options.imports(${index}) gives`)
-  return made
-}
-
-/** Refuses a promise: what is done later would be done to somebody's instance. */
-function refuseLater(value, name) {
-  if (typeof value?.then !== 'function') return
-  // It may be rejected, too, and this says enough.
-  if (types.isPromise(value)) value.catch(() => {})
-  throw check.wrongType(
-    name,
-    'there at once, and no promise: await it before create, or in init',
-    value
-  )
-}
-
-const unsuitable = why =>
-  makeError('ERR_HOSTMAP_UNSUITABLE_MODULE', `the module can't have a pool: ${why}`)
-
-function refuseSharedMemory(imports) {
-  if (typeof imports === 'function') return
-  throw unsuitable(
-    'it imports its memory, and each instance needs one of its own: let options.imports be a function that makes a new WebAssembly.Memory in each call'
-  )
-}
-
-/** Refuses a module that can't have a pool, by its report. */
-function refuseUnsuitable(report, { imports, accept }) {
-  const { memoryCount, memory } = report
-  if (memoryCount === 0) throw unsuitable('it has no memory; make its instances without a pool')
-  if (memoryCount > 1)
-    throw unsuitable(`it has ${memoryCount} memories, and only one can be restored`)
-  if (memory.import) refuseSharedMemory(imports)
-  refuseNotRestorable(notRestorable(report), accept)
-}
-
-/**
- * The same for a compiled module that was not exposed: only its imports and exports can be told.
- */
-function refuseUnknown(module, { imports, accept }) {
-  const isMemory = ({ kind }) => kind === 'memory'
-  const instead = "pass the module's bytes, or compile what exposeState gives"
-  if (!Module.exports(module).some(isMemory)) throw unsuitable(`it exports no memory; ${instead}`)
-  if (Module.imports(module).some(isMemory)) refuseSharedMemory(imports)
-  const found = [
-    ['hidden-globals', `mutable globals that it does not export can't be reached; ${instead}`],
-    ['hidden-tables', `tables that it does not export can't be reached; ${instead}`]
-  ]
-  refuseNotRestorable(found, accept)
-}
-
-const instantiate = (module, imports) =>
-  allocate(
-    {
-      address: 'i32',
-      // V8's words for a memory that it gets no address space for.
-      isRefusal: error => /allocate/.test(messageOf(error)) && error.name === 'RangeError',
-      what: 'V8 could not allocate the memory of an instance'
-    },
-    () => new Instance(module, imports)
-  )
-
-/** An instance's exports but for those. */
-function without(exports, hidden) {
-  const shown = { __proto__: null }
-  for (const name of Object.keys(exports)) if (!hidden.has(name)) shown[name] = exports[name]
-  return Object.freeze(shown)
-}
-
-// No memory can shrink.
-function checkSize({ byteLength }, snapshot) {
-  if (byteLength <= snapshot.byteLength) return
-  throw makeError(
-    'ERR_HOSTMAP_SNAPSHOT_MISMATCH',
-    `the memory of a new instance has ${byteLength} bytes, and in the pool's state it has ${snapshot.byteLength}; let options.imports give one of that size, and bind not grow it, or name 'grown-memory' in options.accept`
-  )
-}
-
-// A restore makes new objects for what was unmapped. Whoever has the old ones, or sources of
-// theirs, would find them dead.
-function checkMappings(slot, mappings) {
-  const isSame = (mapping, index) => mapping === slot.mappings[index]
-  if (mappings.length === slot.mappings.length && mappings.every(isSame)) return
-  throw makeError(
-    'ERR_HOSTMAP_NOT_RESTORABLE',
-    "a mapping or window of the pool's state was unmapped, and its object, which imports may use, can't be brought back; unmap only what was mapped since the instance was acquired"
-  )
-}
-
-const poolClosed = () => makeError('ERR_HOSTMAP_POOL_CLOSED', 'the pool was closed; make a new one')
-
-const hasGrown = ({ memory, byteLength }) =>
-  makeError(
-    'ERR_HOSTMAP_NOT_RESTORABLE',
-    `the memory has grown from ${byteLength} to ${memory.byteLength} bytes, and memories can't shrink. Where programs may see that, name 'grown-memory' in options.accept; or let init allocate and free as much as they need`
-  )
-
-module.exports = { InstancePool, PooledInstance }
+module.exports = { InstancePool }

@@ -1,15 +1,23 @@
 'use strict'
 
+// HostRegion: bytes that the host owns, behind a file descriptor. The functions at the end are for
+// the rooms above: they read private fields, which no caller can have changed, and a caller's object
+// is never asked by its public getters.
+
 const { inspect } = require('node:util')
 const { constants } = require('node:buffer')
 const native = require('../platform/binding.js')
 const check = require('../support/arguments.js')
 const read = require('../support/options.js')
 const { makeError, callNative } = require('../support/errors.js')
+const { wrongValue, outOfRange } = require('../support/wrong.js')
 const { roomOnStack } = require('../support/stack.js')
-const { runTask } = require('../support/task.js')
-const { REGION, keepHere, makeToken, readToken } = require('./share.js')
-const { guardFaults, faultsFrom, faultedError } = require('../fault/faults.js')
+const { bytes } = require('../platform/bytes.js')
+const { ExternalMemory } = require('../platform/external-memory.js')
+const { runTask } = require('../platform/task.js')
+const { guardFaults } = require('../fault/guard.js')
+const { faultsFrom, faultedError } = require('../fault/found.js')
+const { REGION, keepHere, makeToken, readToken, wrongThing } = require('./share.js')
 const wait = require('./wait.js')
 
 // More workers than any machine has.
@@ -24,6 +32,8 @@ let isClosed
 let handleOf
 let nativeOf
 let isHuge
+let nameOf
+let isFile
 
 // Buffers that `view` gave: they look like much, but are no memories.
 const views = new WeakSet()
@@ -51,7 +61,7 @@ class HostRegion {
   #viewsAtPrune = 64
   // Bytes that views show, each view counted whole, as V8 does.
   #viewBytes = 0
-  #placeholder
+  #external = new ExternalMemory()
   // Faults of its views, once it is closed.
   #finalFaults
   // How many of them the caller has taken note of.
@@ -64,6 +74,8 @@ class HostRegion {
     handleOf = region => region.#handle
     nativeOf = region => region.#native
     isHuge = region => region.#huge
+    nameOf = region => region.#name
+    isFile = region => region.#backing === 'file'
   }
 
   constructor(make, owner, counted) {
@@ -97,7 +109,7 @@ class HostRegion {
   }
 
   static copyFrom(source, options) {
-    const array = check.bytes(source, 'source')
+    const array = bytes(source, 'source')
     const { name = 'region', hugePages = false } = read.allocate(options)
     check.regionName(name, 'options.name')
     check.boolean(hugePages, 'options.hugePages')
@@ -241,22 +253,14 @@ class HostRegion {
       const part = read.view(byteOffset, 'part', 'byteOffset')
       return this.view(part.byteOffset, part.byteLength)
     }
-    check.wholeNumber(
-      byteOffset,
-      'byteOffset',
-      0,
-      this.#byteLength - 1,
-      check.limits.bytesOfRegion,
-      this
-    )
+    check.wholeNumber(byteOffset, 'byteOffset', 0, this.#byteLength - 1, limitOfRegion, this)
     const rest = this.#byteLength - byteOffset
-    const { restOfRegion } = check.limits
     const length =
       byteLength === undefined
         ? rest
         : check.wholeNumber(byteLength, 'byteLength', 1, rest, restOfRegion, this, byteOffset)
     if (length > constants.MAX_LENGTH) {
-      throw check.outOfRange(
+      throw outOfRange(
         'byteLength',
         `at most ${constants.MAX_LENGTH}, the largest buffer of this Node.js`,
         length
@@ -297,7 +301,7 @@ class HostRegion {
   split(count, options) {
     check.wholeNumber(count, 'count', 1, MOST_PARTS)
     const given = read.split(options)
-    const { start, end } = check.part(given, this)
+    const { start, end } = partOf(this, given)
     const { align = native.hostPageSize() } = given
     check.wholeNumber(align, 'options.align', 1)
     const units = Math.ceil((end - start) / align)
@@ -318,7 +322,7 @@ class HostRegion {
     const granted =
       access === undefined ? most : check.oneOf(access, 'options.access', ['readonly', 'shared'])
     if (enforce && granted !== 'readonly') {
-      throw check.wrongValue('options.enforce', "false unless access is 'readonly'", enforce)
+      throw wrongValue('options.enforce', "false unless access is 'readonly'", enforce)
     }
     roomOnStack()
     return makeToken(
@@ -350,7 +354,7 @@ class HostRegion {
       if (buffer !== undefined) callNative(() => native.detach(buffer))
     }
     this.#views.clear()
-    this.#dropPlaceholder()
+    this.#external.drop()
     this.#finalFaults ??= callNative(() => this.#native.viewFaults())
     callNative(() => this.#native.close())
     this.#closed = true
@@ -372,38 +376,16 @@ class HostRegion {
   }
 
   #mustBeOpen() {
-    if (this.#closed) {
-      throw makeError(
-        'ERR_HOSTMAP_REGION_CLOSED',
-        `region "${this.#name}" was closed; make a new one`
-      )
-    }
+    mustBeOpen(this)
   }
 
-  // `process.memoryUsage().external` and V8's garbage collector count ArrayBuffers, and nothing
-  // else. So a buffer that nobody gets stands for the memory that the region holds, as far as no
-  // view shows it, which V8 counts by itself. Pages come when they are first written, so this is
-  // brought up to date now and then.
+  // The memory that the region holds, without what views show: V8 counts those by itself. Pages come
+  // when they are first written, so this is brought up to date now and then.
   [COUNT](viewBytes = 0) {
     if (!this.#counted || this.#closed) return
     this.#viewBytes += viewBytes
-    const bytes = Math.min(
-      Math.max(0, this.#native.heldBytes - this.#viewBytes),
-      this.#byteLength,
-      constants.MAX_LENGTH
-    )
-    if (bytes === (this.#placeholder?.byteLength ?? 0)) return
-    this.#dropPlaceholder()
-    try {
-      if (bytes > 0) this.#placeholder = native.placeholder(bytes)
-    } catch {
-      // No mapping to be had for it: then it is not counted.
-    }
-  }
-
-  #dropPlaceholder() {
-    if (this.#placeholder !== undefined) native.detach(this.#placeholder)
-    this.#placeholder = undefined
+    const unseen = Math.max(0, this.#native.heldBytes - this.#viewBytes)
+    this.#external.set(Math.min(unseen, this.#byteLength))
   }
 
   #pruneViews() {
@@ -412,14 +394,41 @@ class HostRegion {
   }
 }
 
+function mustBeRegion(region, expected = 'a HostRegion') {
+  if (!isRegion(region)) throw wrongThing('region', expected, region)
+}
+
+function mustBeOpen(region) {
+  if (!isClosed(region)) return
+  throw makeError(
+    'ERR_HOSTMAP_REGION_CLOSED',
+    `region "${nameOf(region)}" was closed; make a new one`
+  )
+}
+
+/** The part of a region that options give: where it starts and ends. */
+const partOf = (region, options) =>
+  check.part(options, bytesOf(region), `region "${nameOf(region)}"`)
+
+// Where limits come from, for messages: see `wholeNumber`.
+const limitOfRegion = region => `, below the ${bytesOf(region)} bytes of region "${nameOf(region)}"`
+const restOfRegion = (region, byteOffset) =>
+  `, what region "${nameOf(region)}" has from byteOffset ${byteOffset} on`
+
 module.exports = {
   HostRegion,
   isRegion,
-  /** As its getters, which look at their receiver and take longer. */
   bytesOf,
   isClosed,
+  isFile,
   isHuge,
+  nameOf,
   handleOf,
   nativeOf,
-  isView: buffer => views.has(buffer)
+  isView: buffer => views.has(buffer),
+  mustBeRegion,
+  mustBeOpen,
+  partOf,
+  limitOfRegion,
+  restOfRegion
 }

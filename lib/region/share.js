@@ -6,7 +6,9 @@
 const threads = require('node:worker_threads')
 const check = require('../support/arguments.js')
 const { makeError } = require('../support/errors.js')
+const { received, instead } = require('../support/given.js')
 const { roomOnStack } = require('../support/stack.js')
+const { wrongType, wrongValue } = require('../support/wrong.js')
 
 const REGION = 'wasm-hostmap.region'
 const SNAPSHOT = 'wasm-hostmap.snapshot'
@@ -80,17 +82,17 @@ function readToken(token, type) {
   if (given !== type) {
     const known = CLASSES.get(given)
     if (known === undefined) throw wrongThing('token', expected, token, () => undefined)
-    throw check.wrongValue('token', `${expected}; ${known}.receive takes this one`, token)
+    throw wrongValue('token', `${expected}; ${known}.receive takes this one`, token)
   }
   if (token.version !== VERSION) {
-    const message = `the token is of another version of wasm-hostmap (${check.received(token.version)}, and this one knows ${VERSION}); install the same one on both sides`
+    const message = `the token is of another version of wasm-hostmap (${received(token.version)}, and this one knows ${VERSION}); install the same one on both sides`
     throw makeError('ERR_HOSTMAP_SHARE_INVALID', message)
   }
   const read = {}
   for (const [name, isRight] of Object.entries(FIELDS)) {
     const value = token[name]
     if (!isRight(value)) {
-      const message = `token.${name} is not as share() gave it (received ${check.received(value)}); pass the token on as it is`
+      const message = `token.${name} is not as share() gave it (received ${received(value)}); pass the token on as it is`
       throw makeError('ERR_HOSTMAP_SHARE_INVALID', message)
     }
     read[name] = value
@@ -100,8 +102,8 @@ function readToken(token, type) {
 }
 
 /** The error where a region or a snapshot, or a token of one, is asked for and this is none. */
-function wrongThing(name, expected, value, remedyFor = check.instead.region) {
-  return check.wrongType(name, expected, value, hintFor(value) ?? remedyFor(value))
+function wrongThing(name, expected, value, remedyFor = instead.region) {
+  return wrongType(name, expected, value, hintFor(value) ?? remedyFor(value))
 }
 
 function hintFor(value) {

@@ -7,6 +7,7 @@ const { isMainThread } = require('node:worker_threads')
 const native = require('../platform/binding.js')
 const check = require('../support/arguments.js')
 const { makeError, abortError, callNative, fromNative } = require('../support/errors.js')
+const { wrongType, outOfRange } = require('../support/wrong.js')
 
 // As src/js/wait.rs numbers them; 3 is a wait that was cancelled.
 const ENDED = ['ok', 'not-equal', 'timed-out']
@@ -21,7 +22,7 @@ function offsetOf(byteOffset, byteLength) {
   check.wholeNumber(byteOffset, 'byteOffset')
   if (byteOffset % WORD_BYTES !== 0 || byteOffset + WORD_BYTES > byteLength) {
     const expected = `a multiple of ${WORD_BYTES} with ${WORD_BYTES} bytes of the region behind it, which has ${byteLength}`
-    throw check.outOfRange('byteOffset', expected, byteOffset)
+    throw outOfRange('byteOffset', expected, byteOffset)
   }
   return byteOffset
 }
@@ -31,9 +32,8 @@ const wordOf = value => check.wholeNumber(value, 'expected', -(2 ** 31), 2 ** 32
 
 function timeoutOf(timeoutMs) {
   if (timeoutMs === undefined) return Infinity
-  if (typeof timeoutMs !== 'number')
-    throw check.wrongType('options.timeoutMs', 'a number', timeoutMs)
-  if (!(timeoutMs >= 0)) throw check.outOfRange('options.timeoutMs', '0 or more', timeoutMs)
+  if (typeof timeoutMs !== 'number') throw wrongType('options.timeoutMs', 'a number', timeoutMs)
+  if (!(timeoutMs >= 0)) throw outOfRange('options.timeoutMs', '0 or more', timeoutMs)
   return timeoutMs
 }
 

@@ -1,35 +1,12 @@
 'use strict'
 
-// Checks of arguments. Each gives the value back, as the caller can use it, or throws an error that
-// says what was given and what would do. Ranges that depend on a region or memory are checked by
-// the native part.
+// Checks of arguments: the one place for each kind of argument. Each gives the value back, as the
+// caller can use it, or throws an error of wrong.js. Nothing here calls the native part, which
+// checks ranges that depend on a memory, and nothing here calls a caller's function.
 
-const { types } = require('node:util')
 const { fileURLToPath } = require('node:url')
-const { makeError } = require('./errors.js')
-const { whoseObject } = require('../platform/copies.js')
-const { received, instead, nearestOf } = require('./given.js')
-const { Uint8Array } = require('./intrinsics.js')
-
-/** `remedy`: what to do instead, if that is known. */
-function wrongType(name, expected, value, remedy) {
-  return makeError('ERR_INVALID_ARG_TYPE', sentence(name, expected, value, remedy))
-}
-
-function outOfRange(name, expected, value, remedy) {
-  return makeError('ERR_OUT_OF_RANGE', sentence(name, expected, value, remedy))
-}
-
-function wrongValue(name, expected, value, remedy) {
-  return makeError('ERR_INVALID_ARG_VALUE', sentence(name, expected, value, remedy))
-}
-
-function sentence(name, expected, value, remedy) {
-  // An object of another copy of this package is none of ours: that alone helps.
-  const whose = whoseObject(value)
-  const also = whose !== '' ? whose : remedy === undefined ? '' : `; ${remedy}`
-  return `${name} must be ${expected}; received ${received(value)}${also}`
-}
+const { wrongType, wrongValue, outOfRange } = require('./wrong.js')
+const { instead, nearestOf } = require('./given.js')
 
 // A revoked Proxy throws when it is asked.
 const isArray = value => !isRevoked(value) && Array.isArray(value)
@@ -89,9 +66,6 @@ function wholeNumberOrBigInt(value, name, min = 0, max = Number.MAX_SAFE_INTEGER
 const WASM_PAGE_BYTES = 65536
 
 const limits = {
-  bytesOfRegion: region => `, below the ${region.byteLength} bytes of region "${region.name}"`,
-  restOfRegion: (region, byteOffset) =>
-    `, what region "${region.name}" has from byteOffset ${byteOffset} on`,
   hostPage: (page, _, value) =>
     Number.isInteger(value) && value > 0
       ? `, in bytes: at least a host page (${value} Wasm pages are ${value * WASM_PAGE_BYTES} bytes)`
@@ -161,12 +135,8 @@ function object(value, name) {
   return value
 }
 
-/**
- * A part, perhaps an empty one, of a region, or of something `called` otherwise: where it starts
- * and ends.
- */
-function part({ byteOffset = 0, byteLength }, whole, called = `region "${whole.name}"`) {
-  const most = whole.byteLength
+/** A part, perhaps an empty one, of something with `most` bytes: where it starts and ends. */
+function part({ byteOffset = 0, byteLength }, most, called) {
   wholeNumber(byteOffset, 'options.byteOffset', 0, most, () => `, the bytes of ${called}`)
   const rest = most - byteOffset
   const length =
@@ -181,29 +151,6 @@ function part({ byteOffset = 0, byteLength }, whole, called = `region "${whole.n
         )
   return { start: byteOffset, end: byteOffset + length }
 }
-
-// What is wanted in several places, with remedies for what else may be given. Regions and
-// snapshots: see share.js.
-const wrongMemory = (value, how = 'received') => {
-  const whose = whoseObject(value)
-  const remedy = whose === '' ? instead.memory(value) : undefined
-  return makeError(
-    'ERR_INVALID_ARG_TYPE',
-    `memory must be a WebAssembly.Memory, its buffer, or a function that gives its buffer; ${how}: ${received(value)}${whose}${remedy === undefined ? '' : `; ${remedy}`}`
-  )
-}
-const wrongDescriptor = value =>
-  wrongType(
-    'descriptor',
-    'an object with initial, in Wasm pages of 64 KiB',
-    value,
-    value === undefined ? undefined : 'GuardedMemory.from(memory) takes one that exists'
-  )
-const wrongList = (name, value) => wrongType(name, 'an array', value, instead.list(value))
-const wrongModule = value =>
-  wrongType('module', "a WebAssembly.Module, or a module's bytes", value, instead.module(value))
-const wrongInstance = value =>
-  wrongType('instance', 'a WebAssembly.Instance', value, instead.instance(value))
 
 /**
  * An instance's exports. An instance has none of its own, and would be taken for one that exports
@@ -274,43 +221,6 @@ function pathOfUrl(url, name) {
   }
 }
 
-/** Any object with bytes, as a Uint8Array over them. */
-function bytes(value, name, remedyFor = instead.bytes) {
-  const isView = ArrayBuffer.isView(value)
-  if (!isView && !types.isAnyArrayBuffer(value)) {
-    throw wrongType(
-      name,
-      'an ArrayBuffer, a SharedArrayBuffer, or a view of one',
-      value,
-      remedyFor(value)
-    )
-  }
-  // A detached buffer can't be asked for more than its length, which is 0 then.
-  if (value.byteLength === 0)
-    throw wrongValue(name, 'at least 1 byte long, and not detached', value)
-  return isView
-    ? new Uint8Array(value.buffer, value.byteOffset, value.byteLength)
-    : new Uint8Array(value)
-}
-
-/** The bytes of a module, as far as a look at their beginning tells. */
-function moduleBytes(value, name) {
-  const array = bytes(value, name, instead.module)
-  const isModule = array[0] === 0 && array[1] === 0x61 && array[2] === 0x73 && array[3] === 0x6d
-  if (isModule || array.length < 4) return array
-  const text = Buffer.from(array.subarray(0, 4)).toString('latin1')
-  const isText = /^\s*\(/.test(Buffer.from(array.subarray(0, 100)).toString('latin1'))
-  const remedy = isText
-    ? 'it is in text format: assemble it first, by wat2wasm or the package wabt'
-    : `they begin with ${JSON.stringify(text)}`
-  throw wrongValue(
-    name,
-    'the bytes of a WebAssembly module, which begin with "\\0asm"',
-    value,
-    remedy
-  )
-}
-
 function abortSignal(value, name) {
   if (
     !isObject(value) ||
@@ -326,20 +236,9 @@ function abortSignal(value, name) {
 module.exports = {
   ACCESS,
   limits,
-  received,
-  instead,
-  wrongMemory,
-  wrongDescriptor,
-  wrongList,
-  wrongModule,
-  wrongInstance,
   exportsOf,
   allocator,
   fileDescriptor,
-  moduleBytes,
-  wrongType,
-  wrongValue,
-  outOfRange,
   wholeNumber,
   wholeNumberOrBigInt,
   optional,
@@ -354,6 +253,5 @@ module.exports = {
   part,
   regionName,
   path,
-  bytes,
   abortSignal
 }

@@ -11,6 +11,7 @@
 const { types } = require('node:util')
 const check = require('./arguments.js')
 const { nearestOf } = require('./given.js')
+const { wrongType } = require('./wrong.js')
 const { makeError } = require('./errors.js')
 
 // Taken now, like those of v8.js.
@@ -158,7 +159,7 @@ function protoOf(object, called) {
   try {
     return getPrototypeOf(object)
   } catch (error) {
-    if (check.isRevoked(object)) throw check.wrongType(called, 'an object', object)
+    if (check.isRevoked(object)) throw wrongType(called, 'an object', object)
     // A trap of the caller's own.
     throw error
   }
@@ -184,8 +185,8 @@ function refuseOtherThings(bag, names, argument) {
 
 const notOptions = (argument, names, value) =>
   argument === 'byteOffset'
-    ? check.wrongType(argument, 'a number, or an object with byteOffset and byteLength', value)
-    : check.wrongType(argument, `an object (with ${names.join(', ')})`, value)
+    ? wrongType(argument, 'a number, or an object with byteOffset and byteLength', value)
+    : wrongType(argument, `an object (with ${names.join(', ')})`, value)
 
 // Words of other interfaces, and of this one's past.
 const ALIASES = new Map([

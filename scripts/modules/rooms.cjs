@@ -30,9 +30,10 @@ const JAVASCRIPT = [
   ['region', 'HostRegion, tokens, waiting'],
   ['memory', 'a memory and its mappings, below the class that shows them'],
   ['window', 'Window, sources and chunks'],
-  ['instance', 'globals, tables and functions of instances; growth'],
+  ['instance', 'globals, tables and functions of instances; modules and the state they hide'],
   ['snapshot', 'Snapshot, saved and loaded'],
-  ['guarded', 'GuardedMemory'],
+  ['guarded', 'GuardedMemory, layouts, limits'],
+  ['growth', 'modules whose memory.grow asks the host'],
   ['pool', 'InstancePool']
 ]
 

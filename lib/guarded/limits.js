@@ -1,13 +1,17 @@
 'use strict'
 
-const native = require('./binding.js')
-const { callNative } = require('../support/errors.js')
-const v8 = require('./v8.js')
-const { faultGuard } = require('../fault/faults.js')
+// limits(): what this machine, this process and this V8 allow. Measures what was not measured yet,
+// and changes nothing.
 
-// Areas of the process's map that a guarded memory takes: the guard below, the memory, the guard
+const native = require('../platform/binding.js')
+const { callNative } = require('../support/errors.js')
+const { hasTrapHandler, reservationOf } = require('../platform/reservation.js')
+const v8 = require('../platform/v8.js')
+const { faultGuard } = require('../fault/guard.js')
+
+// VMAs that a guarded memory takes: the guard below, the memory, the guard
 // above.
-const AREAS_PER_MEMORY = 3
+const VMAS_PER_MEMORY = 3
 
 function limits() {
   return callNative(() => {
@@ -15,19 +19,19 @@ function limits() {
     const guard = faultGuard()
     const pages = v8.pageLimits()
     const bytes = address => {
-      const reservation = pages[address] === 0 ? null : v8.reservationOf(address)
+      const reservation = pages[address] === 0 ? null : reservationOf(address)
       return reservation === null ? 0 : reservation.belowBytes + reservation.aboveBytes
     }
     const reservationBytes32 = bytes('i32')
     const reservationBytes64 = bytes('i64')
-    const trapHandler = v8.hasTrapHandler()
+    const trapHandler = hasTrapHandler()
     const found = native.limits(Math.max(reservationBytes32, v8.WASM_PAGE_BYTES))
     const rlimitAddressSpaceBytes = found.rlimitAddressSpaceBytes ?? Infinity
     const byAddressSpace = found.roomFor
     const byRlimit = Math.floor(
       Math.max(0, rlimitAddressSpaceBytes - found.mappedBytes) / Math.max(reservationBytes32, 1)
     )
-    const byMapCount = Math.floor((found.mapCountLimit - found.mapCountUsed) / AREAS_PER_MEMORY)
+    const byMapCount = Math.floor((found.mapCountLimit - found.mapCountUsed) / VMAS_PER_MEMORY)
     return {
       pageSize: found.pageSize,
       wasm: {

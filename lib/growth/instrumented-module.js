@@ -1,23 +1,26 @@
 'use strict'
 
-// Modules whose memory.grow asks the host: see src/module/growth.rs.
+// Modules whose memory.grow asks the host: see src/module/growth.rs. The host's functions are
+// called by a module's code, so nothing here may leave a memory half grown.
 
 const { inspect, types } = require('node:util')
 const native = require('../platform/binding.js')
 const check = require('../support/arguments.js')
 const read = require('../support/options.js')
 const { makeError, callNative } = require('../support/errors.js')
-const { GuardedMemory, growIn } = require('../memory/guarded-memory.js')
-const { unshared } = require('./module.js')
 const { roomOnStack } = require('../support/stack.js')
-const { runTask } = require('../support/task.js')
+const { wrongType } = require('../support/wrong.js')
+const { bytes: checkBytes, unshared } = require('../platform/bytes.js')
+const { runTask } = require('../platform/task.js')
 const v8 = require('../platform/v8.js')
 
-const { WASM_PAGE_BYTES, bufferOf, isMemory, sizeOf } = v8
+const { growAsModule } = require('../memory/growth.js')
+const { GuardedMemory } = require('../guarded/guarded-memory.js')
+
+const { Uint8Array, WASM_PAGE_BYTES, bufferOf, isMemory, sizeOf } = v8
 
 // Taken now, like those of v8.js.
 const { compile, instantiate, validate } = WebAssembly
-const { Uint8Array } = require('../support/intrinsics.js')
 const { create, defineProperty, hasOwn } = Object
 
 const MAKE = Symbol('make')
@@ -130,7 +133,7 @@ class Growth {
     if (this.#memory === undefined) return GROW_HERE
     // From here on the stack must not end: a memory that has grown would not be protected.
     roomOnStack()
-    return growIn(this.#memory, wasmPages, this.#address)
+    return growAsModule(this.#memory, wasmPages, this.#address)
   }
 
   #mayGrow(wasmPages, size) {
@@ -176,7 +179,7 @@ class Growth {
 function wrongAnswer(answer) {
   // It may be rejected, too, and this says enough.
   if (types.isPromise(answer)) answer.catch(() => {})
-  return check.wrongType(
+  return wrongType(
     'what options.onGrow gives',
     'true, false or undefined, at once and not as a promise',
     answer
@@ -212,7 +215,7 @@ function readOnce(object) {
 function exportsOf(instance) {
   const exports = typeof instance === 'object' && instance !== null ? instance.exports : undefined
   if (typeof exports === 'object' && exports !== null) return exports
-  throw check.wrongType('instance', 'a WebAssembly.Instance', instance)
+  throw wrongType('instance', 'a WebAssembly.Instance', instance)
 }
 
 function growthOptions(options, called, argument) {
@@ -224,7 +227,7 @@ function growthOptions(options, called, argument) {
 
 function instrumentGrowth(module, options) {
   const asked = growthOptions(options, 'options')
-  const bytes = unshared(check.bytes(module, 'module'))
+  const bytes = unshared(checkBytes(module, 'module'))
   const made = callNative(() => native.instrumentGrowth(bytes))
   if (made.memories.length > 0) refuseTooLarge(bytes, made.bytes)
   return new InstrumentedModule(MAKE, made, asked)

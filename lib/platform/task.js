@@ -1,7 +1,7 @@
 'use strict'
 
-const native = require('../platform/binding.js')
-const { abortError, fromNative } = require('./errors.js')
+const native = require('./binding.js')
+const { abortError, fromNative } = require('../support/errors.js')
 
 // How often progress is told.
 const PROGRESS_INTERVAL_MS = 100

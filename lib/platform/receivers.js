@@ -5,7 +5,7 @@
 // a code that says what to do.
 
 const { inspect } = require('node:util')
-const { makeError } = require('./errors.js')
+const { makeError } = require('../support/errors.js')
 const { getOwnPropertyDescriptor } = require('./intrinsics.js')
 
 // A getter of each class that reads a private field and does nothing else.

@@ -4,8 +4,8 @@
 // the native part looks for the cause (src/diagnose.rs). This file decides no cause and words none;
 // it only knows how much was asked for, and when to ask again.
 
-const native = require('../platform/binding.js')
-const v8 = require('../platform/v8.js')
+const native = require('./binding.js')
+const { atHugePage, reservationOf } = require('./reservation.js')
 const { fromNative, callNative } = require('../support/errors.js')
 
 // V8 collects garbage when it gets no address space, but may be given what was freed only the next
@@ -22,10 +22,10 @@ const LEAST_RESERVATION = 2 ** 33
 function allocate({ address, isRefusal, what, leastBytes = 0, commitBytes = 0 }, make) {
   for (let attempt = 1; ; attempt++) {
     try {
-      return attempt === 1 ? v8.atHugePage(address, make) : make()
+      return attempt === 1 ? atHugePage(address, make) : make()
     } catch (cause) {
       if (!isRefusal(cause)) throw cause
-      const measured = callNative(() => v8.reservationOf(address))
+      const measured = callNative(() => reservationOf(address))
       // Never measured: nothing of this kind could ever be made.
       const reserved =
         measured === null ? LEAST_RESERVATION : measured.belowBytes + measured.aboveBytes

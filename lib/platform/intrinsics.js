@@ -5,7 +5,7 @@
 // test's mock. They are compared with those of a realm in which no script ever ran, and that
 // realm's are taken where they differ. What is changed later comes too late.
 
-const native = require('../platform/binding.js')
+const native = require('./binding.js')
 
 // Strict, and with nothing that a script outside could have changed. Functions of another realm
 // work on all objects; V8 inlines none of them, so they are for when ours are not to be had.

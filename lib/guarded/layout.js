@@ -1,8 +1,17 @@
 'use strict'
 
+// Layout: what is where in a memory's reservation, and its drawing. It is data of one moment, and
+// holds nothing of the memory but the regions.
+
 const { inspect } = require('node:util')
+const native = require('../platform/binding.js')
 const { formatBytes } = require('../support/bytes.js')
-const { makeError } = require('../support/errors.js')
+const { makeError, callNative } = require('../support/errors.js')
+const { reservationOf } = require('../platform/reservation.js')
+const { WASM_PAGE_BYTES, lengthOf, pageLimits } = require('../platform/v8.js')
+const { nameOf } = require('../region/host-region.js')
+const { regionOf } = require('../memory/entry.js')
+const { live } = require('../memory/faults.js')
 
 const MAKE = Symbol('make')
 const BAR_COLUMNS = 72
@@ -66,7 +75,7 @@ function line({ kind, start, end, access, region, byteOffset, windowBytes }) {
         ? '  an empty window'
         : region === null
           ? '  by another thread'
-          : `  ${printable(region.name)} from ${hex(byteOffset)}`
+          : `  ${printable(nameOf(region))} from ${hex(byteOffset)}`
   const head = `${MARKS[kind]} ${kind.padEnd(8)} ${hex(start).padStart(12)} - ${hex(end).padStart(12)} ${formatBytes(end - start).padStart(9)}`
   const shows = windowBytes > 0 ? `, a window that shows ${formatBytes(windowBytes)}` : ''
   return `${head}  ${what}${from}${shows}`
@@ -76,6 +85,28 @@ function line({ kind, start, end, access, region, byteOffset, windowBytes }) {
 const printable = name => name.replace(/[\p{Cc}\p{Cf}]/gu, '?')
 
 const hex = bytes => (bytes < 0 ? `-0x${(-bytes).toString(16)}` : `0x${bytes.toString(16)}`)
+
+/** As GuardedMemory.layout. */
+function layoutOf(linear) {
+  const array = linear.current()
+  callNative(() => native.sync(linear.table.handle, array))
+  const mine = live(linear)
+  const entries = callNative(() => native.entries(linear.table.handle))
+  const reservation = callNative(() => reservationOf(linear.address))
+  const maximum = linear.maximum ?? (pageLimits()[linear.address] || Infinity)
+  return makeLayout({
+    byteLength: lengthOf(array),
+    maximumBytes: maximum * WASM_PAGE_BYTES,
+    // Without guards the reservation depends on the memory's maximum, and nothing is known of it.
+    belowBytes: (linear.guarded && reservation?.belowBytes) || 0,
+    aboveBytes: (linear.guarded && reservation?.aboveBytes) || lengthOf(array),
+    mappings: entries.map(({ start, end, access, byteOffset, shownBytes }) => {
+      const entry = mine.get(start)
+      const region = entry === undefined ? null : regionOf(entry)
+      return { start, end, access, region, byteOffset, windowBytes: shownBytes }
+    })
+  })
+}
 
 /** The ranges of a reservation, from what is mapped and where it ends. */
 function makeLayout({ byteLength, maximumBytes, belowBytes, aboveBytes, mappings }) {
@@ -105,4 +136,4 @@ function makeLayout({ byteLength, maximumBytes, belowBytes, aboveBytes, mappings
   return new Layout(MAKE, ranges)
 }
 
-module.exports = { Layout, makeLayout }
+module.exports = { Layout, layoutOf }

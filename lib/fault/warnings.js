@@ -1,0 +1,95 @@
+'use strict'
+
+// The warnings that a process gives for faults: one for each mapping, window or view and kind of
+// fault. They come from the native part, which calls when there are any. A warning must never throw.
+
+const native = require('../platform/binding.js')
+
+// The process may be done before its event loop gets to the reports. One listener, however many
+// copies of this package.
+function reportAtExit() {
+  const key = Symbol.for('wasm-hostmap.reportAtExit')
+  if (process[key] === undefined) {
+    const reporters = new Set()
+    Object.defineProperty(process, key, { __proto__: null, value: reporters })
+    process.on('beforeExit', () => {
+      for (const reporter of reporters) reporter()
+    })
+    process.on('exit', () => {
+      for (const reporter of reporters) reporter(true)
+    })
+  }
+  process[key].add(atExit => report(atExit))
+}
+
+// Each mapping and view is reported once. At the process's exit there is no next tick to wait for.
+function report(atExit = false) {
+  let reports
+  try {
+    reports = native.takeFaultReports()
+  } catch {
+    return
+  }
+  for (const found of reports) {
+    const { regionName, address, byteLength, access, regionOffset, isWindow } = found
+    const range = `[${address}, ${address + byteLength})`
+    const isView = address === undefined
+    const where = isView
+      ? `a view of region "${regionName}" (${byteLength} bytes of whole pages)`
+      : isWindow
+        ? `the window at ${range}, where it showed ${regionName === '' ? 'nothing' : `region "${regionName}"`}`
+        : `the '${access}' mapping of region "${regionName}" at ${range}`
+    const object = isView ? 'region' : isWindow ? 'window' : 'mapping'
+    const at = regionOffset === undefined ? '' : `, last at byte ${regionOffset} of the region`
+    if (found.strayWrite) {
+      warn(
+        atExit,
+        'HOSTMAP_STRAY_WRITE',
+        `A write hit ${where}${isWindow ? ' read-only' : ', which is read-only'}${at}. It went to a private copy of the page, and the region is as it was. ` +
+          (isView
+            ? 'Write to a copy of the bytes instead.'
+            : `See ${object}.strayWrites and ${object}.lastFault; ${isWindow ? 'slide' : 'map'} with access 'private' if writes are meant to be.`)
+      )
+    }
+    if (found.missingPage) {
+      warn(
+        atExit,
+        'HOSTMAP_MISSING_PAGE',
+        `The contents of ${where}${isWindow ? ',' : ''} could not be had${at}, and zeros stand in their place. Did its file get shorter, or did its ` +
+          `disk fail or run full? See ${object}.lastFault; HostRegion.load reads a file once and keeps it.` +
+          (!isWindow && access === 'shared'
+            ? ' What is written there does not reach the region.'
+            : '')
+      )
+    }
+    if (found.pastEnd) {
+      warn(
+        atExit,
+        'HOSTMAP_PAST_END',
+        `An access hit the window at ${range} past what it shows${at}, and zeros stand there now. ` +
+          "See window.lastFault; open the window with rest 'zeros' if such accesses are meant to be."
+      )
+    }
+  }
+}
+
+// Warnings of a kind that one thread gives. A program that maps for each request would drown in
+// them.
+const MOST_WARNINGS = 100
+const given = new Map()
+
+function warn(atExit, code, message) {
+  const count = (given.get(code) ?? 0) + 1
+  given.set(code, count)
+  if (count > MOST_WARNINGS) return
+  const text =
+    count < MOST_WARNINGS ? message : `${message} No more warnings of this kind are given.`
+  try {
+    if (!atExit) return process.emitWarning(text, { type: 'HostmapWarning', code })
+    process.emit('warning', Object.assign(new Error(text), { name: 'HostmapWarning', code }))
+  } catch {
+    // A script may have replaced what warnings are given with. Counts are right all the same.
+  }
+}
+
+module.exports = { report, reportAtExit }

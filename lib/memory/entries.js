@@ -1,0 +1,61 @@
+'use strict'
+
+// Entries of a memory come and go here: before the native call that makes a mapping, when that
+// failed, and when it is unmapped. After the native call nothing may fail.
+
+const native = require('../platform/binding.js')
+const { fromNative } = require('../support/errors.js')
+const { forget } = require('./faults.js')
+
+/**
+ * Adds an entry and its object before the native call that makes it. Until it has an id it counts
+ * for nothing.
+ */
+function addEntry(entry, object) {
+  entry.object = object
+  entry.linear.entries.add(entry)
+  return entry
+}
+
+/** Takes it back, where the native call failed, and gives the error for users. */
+function notMade(entry, error) {
+  entry.linear.entries.delete(entry)
+  return fromNative(error)
+}
+
+function unmap(entry) {
+  const { linear, table, start, id } = entry
+  let array
+  try {
+    array = linear.current()
+  } catch (error) {
+    if (!table.lost) throw error
+  }
+  // Where the memory moved, its faults were taken then.
+  let { faults } = entry
+  if (!table.lost) {
+    try {
+      faults = native.unmap(table.handle, array, start, id) ?? null
+    } catch (error) {
+      throw fromNative(error)
+    }
+  }
+  entry.faults = faults
+  entry.ended = true
+  try {
+    forget(linear, entry)
+  } catch {
+    // The end of the stack: it is done when the mappings are next looked at.
+  }
+  const { window } = entry
+  if (window !== null) showNothing(window)
+}
+
+/** Of a window. By assignments: see entry.js. */
+function showNothing(window) {
+  window.region = null
+  window.byteOffset = 0
+  window.shownBytes = 0
+}
+
+module.exports = { addEntry, notMade, unmap, showNothing }

@@ -1,0 +1,71 @@
+'use strict'
+
+// Makes a new memory of V8's, from a descriptor as `new WebAssembly.Memory` takes it. Never hands
+// the caller's object to V8: it is read once, and checked.
+
+const native = require('../platform/binding.js')
+const check = require('../support/arguments.js')
+const read = require('../support/options.js')
+const { makeError, callNative } = require('../support/errors.js')
+const { wrongDescriptor, wrongType } = require('../support/wrong.js')
+const v8 = require('../platform/v8.js')
+const { allocate } = require('../platform/allocation.js')
+const { beforeMeasuring, measureIfAlone } = require('../platform/reservation.js')
+const { LinearMemory } = require('./linear-memory.js')
+
+const { WASM_PAGE_BYTES } = v8
+
+function makeLinear(descriptor) {
+  const wanted = readDescriptor(descriptor)
+  const { initial, maximum, shared, address } = wanted
+  const before = callNative(() => beforeMeasuring(address))
+  callNative(() => native.checkHeadRoom())
+  const asked = {
+    address,
+    isRefusal: () => true,
+    what: `V8 could not allocate a memory of ${initial} Wasm pages`,
+    // Without guards each takes what it needs by itself: at least its first size, and a shared one,
+    // which can't be moved, all that it may grow to.
+    leastBytes: (shared ? maximum : initial) * WASM_PAGE_BYTES,
+    commitBytes: initial * WASM_PAGE_BYTES
+  }
+  const memory = allocate(asked, () => v8.makeMemory(wanted))
+  const buffer = v8.bufferOf(memory)
+  const mayGrowTo = Math.min(maximum ?? Infinity, v8.pageLimits()[address]) * WASM_PAGE_BYTES
+  callNative(() => measureIfAlone(before, buffer, address, mayGrowTo))
+  return new LinearMemory({ memory, buffer, address, maximum })
+}
+
+function readDescriptor(descriptor) {
+  if (descriptor === undefined || v8.isMemory(descriptor)) throw wrongDescriptor(descriptor)
+  const {
+    initial,
+    maximum,
+    shared = false,
+    address = 'i32'
+  } = read.descriptor(descriptor, 'descriptor')
+  check.oneOf(address, 'descriptor.address', ['i32', 'i64'])
+  check.boolean(shared, 'descriptor.shared')
+  const most = v8.pageLimits()[address]
+  if (most === 0) {
+    throw makeError(
+      'ERR_HOSTMAP_NO_MEMORY64',
+      `descriptor.address is 'i64', and Node.js ${process.version} has no 64-bit memories; use Node.js 24 or later`
+    )
+  }
+  const { wasmPages } = check.limits
+  const pages = (value, name, min) =>
+    check.wholeNumberOrBigInt(value, `${name} (in Wasm pages)`, min, most, wasmPages, most)
+  const first = pages(initial, 'descriptor.initial', 0)
+  const last = maximum === undefined ? undefined : pages(maximum, 'descriptor.maximum', first)
+  if (shared && last === undefined) {
+    throw wrongType(
+      'descriptor.maximum',
+      'a number of Wasm pages where descriptor.shared is true',
+      maximum
+    )
+  }
+  return { initial: first, maximum: last, shared, address }
+}
+
+module.exports = { makeLinear }

@@ -1,0 +1,124 @@
+'use strict'
+
+// How much address space V8 reserves for a memory, measured once for each kind, and whether
+// everything around a memory is inaccessible. Nothing here trusts a version of V8.
+
+const native = require('./binding.js')
+const { Uint8Array, WASM_PAGE_BYTES, bufferOf, makeMemory, pageLimits } = require('./v8.js')
+
+// What V8 reserved so far, in one version or another: for the first memory, since nothing was
+// measured before it. A wrong one does no harm.
+const USUAL_RESERVATIONS = [
+  { belowBytes: 0, aboveBytes: 2 ** 33 },
+  { belowBytes: 2 ** 31, aboveBytes: 2 ** 33 },
+  { belowBytes: 0, aboveBytes: 2 ** 34 }
+]
+
+const reservations = new Map()
+
+/**
+ * Calls `make`, which makes a memory of V8's, so that it begins at a multiple of 2 MiB if that can
+ * be had: huge pages of files and snapshots can be mapped as such there (src/sys/placement.rs).
+ */
+function atHugePage(address, make) {
+  const known = reservations.get(address)
+  for (const { belowBytes, aboveBytes } of known === undefined ? USUAL_RESERVATIONS : [known]) {
+    native.placeNextMemory(belowBytes, aboveBytes)
+  }
+  try {
+    return make()
+  } finally {
+    native.memoryIsPlaced()
+  }
+}
+
+/**
+ * How much address space V8 reserves for a memory, measured on one: `{ belowBytes, aboveBytes }`,
+ * or null if none can be made now. Two measurements must agree, since other threads change the
+ * process's map too.
+ */
+function reservationOf(address) {
+  if (!reservations.has(address)) {
+    const found = measureReservation(address)
+    if (found === null) return null
+    reservations.set(address, found)
+  }
+  return reservations.get(address)
+}
+
+/** The process's map, if nothing was measured for this kind of memory yet. */
+const beforeMeasuring = address =>
+  reservations.has(address) ? undefined : new native.NativeMapBefore()
+
+/**
+ * Takes the measure of a memory that was made since, and may grow so far, where no other can be
+ * made beside it.
+ */
+function measureIfAlone(before, buffer, address, mayGrowTo) {
+  if (before === undefined || reservationOf(address) !== null) return
+  const { belowBytes, aboveBytes } = before.reservationOf(new Uint8Array(buffer))
+  // Without guards a memory reserves what it may grow to. This one could be as large as that, so it
+  // proves none.
+  if (aboveBytes <= mayGrowTo) return
+  reservations.set(address, { belowBytes, aboveBytes })
+}
+
+function measureReservation(address) {
+  let last = null
+  for (let attempt = 0; attempt < 8; attempt++) {
+    const before = new native.NativeMapBefore()
+    let memory
+    try {
+      // What has guards reserves as much for the smallest memory as for the largest; else this one
+      // has what it may grow to, a page.
+      memory = makeMemory({ initial: 1, maximum: 1, address })
+    } catch {
+      return last
+    }
+    const { belowBytes, aboveBytes } = before.reservationOf(new Uint8Array(bufferOf(memory)))
+    if (last !== null && last.belowBytes === belowBytes && last.aboveBytes === aboveBytes)
+      return last
+    last = { belowBytes, aboveBytes }
+  }
+  return last
+}
+
+// The largest address that a plain access can form: a 32-bit index plus a 32-bit offset. Of a
+// 64-bit memory code checks that an address is below that of the largest memory, and leaves the
+// rest to the pages.
+const REACH_BYTES_I32 = 2 ** 33
+const reachBytes = address =>
+  address === 'i64' ? pageLimits().i64 * WASM_PAGE_BYTES : REACH_BYTES_I32
+
+/** Whether V8 leaves checking bounds to inaccessible pages. */
+function hasTrapHandler() {
+  return (reservationOf('i32')?.aboveBytes ?? 0) >= REACH_BYTES_I32
+}
+
+/** Whether everything round a memory of this kind is inaccessible, by the process's map. */
+function isGuarded(array, address) {
+  const reservation = reservationOf(address)
+  return (
+    reservation !== null &&
+    hasTrapHandler() &&
+    reservation.aboveBytes >= reachBytes(address) &&
+    native.isGuarded(array, reservation.belowBytes, reservation.aboveBytes)
+  )
+}
+
+/** Tells the native part where the guard of a memory is that no growth reaches. */
+function noteGuard(handle, array, address) {
+  const largest = address === 'i32' ? 2 ** 32 : pageLimits().i64 * WASM_PAGE_BYTES
+  // Of 64-bit memories that modules alone can make, the bound is not known.
+  if (largest > 0) native.setGuard(handle, array, largest, reservationOf(address).aboveBytes)
+}
+
+module.exports = {
+  atHugePage,
+  beforeMeasuring,
+  measureIfAlone,
+  reservationOf,
+  hasTrapHandler,
+  isGuarded,
+  noteGuard
+}
