@@ -1,8 +1,7 @@
 //! What is wrong with a memory, a mapping or a place in it.
 
+use super::Refused;
 use super::causes::causes;
-use super::{Error, Refused};
-use crate::v8::live_memory::NotWasmMemory;
 
 causes! {
     pub enum MemoryError {
@@ -28,11 +27,5 @@ causes! {
 
         #[error("{what}; the cause can't be looked for: {refused}")]
         V8RefusedUnseen { what: String, refused: Refused } => MemoryRefused unless refused,
-    }
-}
-
-impl From<NotWasmMemory> for Error {
-    fn from(_: NotWasmMemory) -> Self {
-        MemoryError::NotWasmMemory.into()
     }
 }

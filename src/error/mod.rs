@@ -6,11 +6,12 @@
 //! 3. Say what was given, what the limit is, and what to do instead.
 //! 4. Return it: `return Err(RegionError::Closed { name }.into())`.
 //! 5. A refused system call goes into a variant's `refused: Refused`: `refused: sys.into()`.
-//! 6. A new code goes into `codes!` below and into index.d.ts; no code ever changes.
+//! 6. A new code goes into `code.rs` and into index.d.ts; no code ever changes.
 //!
 //! Why something was refused is decided in `diagnose.rs`, and worded in `refused.rs`.
 
 mod causes;
+mod code;
 mod fault;
 mod file;
 mod memory;
@@ -21,6 +22,7 @@ mod share;
 mod snapshot;
 mod window;
 
+pub use code::Code;
 pub use fault::FaultError;
 pub use file::{Attempt, FileError, PathHint};
 pub use memory::MemoryError;
@@ -34,61 +36,8 @@ pub use window::WindowError;
 use crate::sys::SysError;
 use crate::sys::alloc;
 use crate::sys::vma_budget::NoHeadRoom;
+use crate::v8::live_memory::NotWasmMemory;
 use std::sync::atomic::{AtomicBool, Ordering};
-
-macro_rules! codes {
-    ($($variant:ident = $text:literal,)*) => {
-        /// What went wrong, as a stable code.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum Code { $($variant,)* }
-
-        impl Code {
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $text,)* }
-            }
-        }
-    };
-}
-
-codes! {
-    OutOfRange = "ERR_OUT_OF_RANGE",
-    InvalidValue = "ERR_INVALID_ARG_VALUE",
-    Aborted = "ABORT_ERR",
-    RegionClosed = "ERR_HOSTMAP_REGION_CLOSED",
-    RegionReadonly = "ERR_HOSTMAP_REGION_READONLY",
-    RegionBusy = "ERR_HOSTMAP_REGION_BUSY",
-    NotAFile = "ERR_HOSTMAP_NOT_A_FILE",
-    EmptyFile = "ERR_HOSTMAP_EMPTY_FILE",
-    DescriptorLost = "ERR_HOSTMAP_DESCRIPTOR_LOST",
-    ShareInvalid = "ERR_HOSTMAP_SHARE_INVALID",
-    ShareUsed = "ERR_HOSTMAP_SHARE_USED",
-    ShareClosed = "ERR_HOSTMAP_SHARE_CLOSED",
-    ShareDenied = "ERR_HOSTMAP_SHARE_DENIED",
-    TooManyShares = "ERR_HOSTMAP_TOO_MANY_SHARES",
-    FileShrunk = "ERR_HOSTMAP_FILE_SHRUNK",
-    OpenFailed = "ERR_HOSTMAP_OPEN_FAILED",
-    ReadFailed = "ERR_HOSTMAP_READ_FAILED",
-    WriteFailed = "ERR_HOSTMAP_WRITE_FAILED",
-    OutOfMemory = "ERR_HOSTMAP_OUT_OF_MEMORY",
-    TooManyFiles = "ERR_HOSTMAP_TOO_MANY_FILES",
-    MapFailed = "ERR_HOSTMAP_MAP_FAILED",
-    MapCount = "ERR_HOSTMAP_MAP_COUNT",
-    AddressSpace = "ERR_HOSTMAP_ADDRESS_SPACE",
-    RlimitAddressSpace = "ERR_HOSTMAP_RLIMIT_AS",
-    Overcommit = "ERR_HOSTMAP_OVERCOMMIT",
-    MemoryRefused = "ERR_HOSTMAP_MEMORY_REFUSED",
-    NotWasmMemory = "ERR_HOSTMAP_NOT_WASM_MEMORY",
-    MemoryMoved = "ERR_HOSTMAP_MEMORY_MOVED",
-    Overlap = "ERR_HOSTMAP_OVERLAP",
-    Faulted = "ERR_HOSTMAP_FAULTED",
-    SnapshotClosed = "ERR_HOSTMAP_SNAPSHOT_CLOSED",
-    SnapshotMismatch = "ERR_HOSTMAP_SNAPSHOT_MISMATCH",
-    SnapshotInvalid = "ERR_HOSTMAP_SNAPSHOT_INVALID",
-    UnsuitableModule = "ERR_HOSTMAP_UNSUITABLE_MODULE",
-    NoExternalBuffers = "ERR_HOSTMAP_NO_EXTERNAL_BUFFERS",
-    TwoVersions = "ERR_HOSTMAP_TWO_VERSIONS",
-    Internal = "ERR_HOSTMAP_INTERNAL",
-}
 
 /// What went wrong: one variant for each noun.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -194,6 +143,12 @@ impl Error {
 impl From<alloc::Refused> for Error {
     fn from(refused: alloc::Refused) -> Self {
         Self::NoMemory(refused.into())
+    }
+}
+
+impl From<NotWasmMemory> for Error {
+    fn from(_: NotWasmMemory) -> Self {
+        MemoryError::NotWasmMemory.into()
     }
 }
 
