@@ -161,7 +161,7 @@ unsafe fn call<const N: usize, A: Into<Answer>>(
     let given = unsafe { given(env, info) };
     let answer = catch_unwind(AssertUnwindSafe(|| {
         let Given { memory, bytes, numbers } = given?;
-        let memory = super::memory::memory_of(super::window::to_number(memory)?)?;
+        let memory = super::memory::memory_of(super::to_number(memory)?)?;
         // Before anything else is said of the base: a detached buffer has none.
         memory.check_base(bytes.address)?;
         work(&memory, bytes.live_memory()?, numbers)

@@ -47,6 +47,11 @@ fn to_count(value: f64) -> Result<u64, Error> {
     Ok(value as u64)
 }
 
+/// A handle, or another number of 32 bits.
+fn to_number(value: f64) -> Result<u32, Error> {
+    u32::try_from(to_count(value)?).map_err(|_| internal("a number is too large"))
+}
+
 /// A count for JavaScript. Exact up to 2^53, which no address space or file reaches.
 #[allow(clippy::cast_precision_loss)]
 fn from_count(value: u64) -> f64 {

@@ -3,7 +3,7 @@
 use super::buffer::live_memory;
 use super::memory::{NativeMapped, aligned_offset, mapped, memory_of, set_strict, to_access};
 use super::region::region_of;
-use super::{from_count, internal, to_count};
+use super::{from_count, internal, to_count, to_number};
 use crate::error::Error;
 use crate::memory::Memory;
 use crate::sys::page::PageAligned;
@@ -80,10 +80,6 @@ pub(super) fn slide(
     let region = region_of(to_number(region)?)?;
     let pages = region.pages(aligned_offset(byte_offset)?, to_count(byte_length)?)?;
     memory.slide(live, window, Some((&pages, to_access(to_number(access)?)?)))
-}
-
-pub(super) fn to_number(value: f64) -> Result<u32, Error> {
-    u32::try_from(to_count(value)?).map_err(|_| internal("a number is too large"))
 }
 
 /// Reads ahead and leaves behind for one pass over a region, as long as it is held.
