@@ -7,15 +7,18 @@ const { spawnSync } = require('node:child_process')
 const fs = require('node:fs')
 const path = require('node:path')
 const hostmap = require('..')
-const { target, unsupported } = require('../lib/platform/platform')
+const { platform } = require('./support/native')
+
+const { target, unsupported } = platform
 const manifest = require('../package.json')
 const { temporaryDirectory } = require('./support/files')
+const { skipUnless } = require('./support/skip')
 
 const root = path.join(__dirname, '..')
 const directory = temporaryDirectory()
 const read = file => fs.readFileSync(path.join(root, file), 'utf8')
 const binaryName = `wasm-hostmap.${target()}.node`
-const testOnGlibc = target().endsWith('-gnu') ? test : test.skip
+const { test: testOnGlibc } = skipUnless('needs glibc', target().endsWith('-gnu'))
 
 /** All files below a directory of the package, as paths from its root. */
 const filesBelow = name =>
@@ -112,10 +115,8 @@ describe('the files of the package agree', () => {
   })
 
   test('on the oldest Node.js, and the oldest Rust', () => {
-    expect(manifest.engines.node).toBe(`>=${require('../lib/platform/platform').OLDEST_NODE}`)
-    expect(/^rust-version = "(.+)"$/m.exec(read('Cargo.toml'))[1]).toBe(
-      require('../lib/platform/platform').RUST_VERSION
-    )
+    expect(manifest.engines.node).toBe(`>=${platform.OLDEST_NODE}`)
+    expect(/^rust-version = "(.+)"$/m.exec(read('Cargo.toml'))[1]).toBe(platform.RUST_VERSION)
   })
 
   test('on the codes of errors: those that are documented are those that are thrown', () => {

@@ -5,14 +5,14 @@
 
 const fs = require('node:fs')
 const path = require('node:path')
-const { target } = require('../lib/platform/platform')
+const { nativePath, platform } = require('./support/native')
 const manifest = require('../package.json')
 const { inChild } = require('./support/child')
 const { temporaryDirectory } = require('./support/files')
 
 const root = path.join(__dirname, '..')
 const directory = temporaryDirectory()
-const binaryName = `wasm-hostmap.${target()}.node`
+const binaryName = `wasm-hostmap.${platform.target()}.node`
 const IDENTITY = new RegExp(`${manifest.version.replaceAll('.', '\\.')} [0-9a-f]{16}`, 'g')
 const MAIN = require.resolve('./support/copies-main.js')
 
@@ -146,23 +146,22 @@ describe('copies of one version', () => {
   })
 
   test('share a table with workers that loaded another copy, and race to be the first', async () => {
-    const copies = [root, install(), install()]
+    const copies = [root, install(), install()].map(copy => [copy, nativePath(copy)])
     const outcome = await inFresh(async ({ require, inWorker, args: copies }) => {
       const memory = new WebAssembly.Memory({ initial: 64, maximum: 64, shared: true })
-      const body = ([copy, index, memory]) => {
+      const body = ([copy, native, index, memory]) => {
         const { GuardedMemory, HostRegion } = require(copy)
         GuardedMemory.from(memory).map(HostRegion.copyFrom(Buffer.alloc(65536, index + 1)), {
           at: index * 65536
         })
-        const { loadedCopies } = require(`${copy}/lib/platform/binding.js`)
-        return loadedCopies()[0].path
+        return require(native).loadedCopies()[0].path
       }
       const workers = await Promise.all(
         Array.from({ length: 9 }, (_, index) =>
-          inWorker(body, [copies[index % copies.length], index, memory], { wait: true })
+          inWorker(body, [...copies[index % copies.length], index, memory], { wait: true })
         )
       )
-      const { GuardedMemory } = require(copies[2])
+      const { GuardedMemory } = require(copies[2][0])
       const { ranges } = GuardedMemory.from(memory).layout()
       const mapped = ranges.filter(({ kind }) => kind === 'mapped').length
       await Promise.all(workers.map(worker => worker.end()))
@@ -177,7 +176,7 @@ describe('copies of one version', () => {
 
   test('need no file of the first one, nor the worker that loaded it', async () => {
     const outcome = await inFresh(
-      async ({ fs, require, inWorker, args: [first, second] }) => {
+      async ({ fs, require, inWorker, args: [first, second, native] }) => {
         const body = path => require(path).limits().pageSize
         const worker = await inWorker(body, first)
         fs.rmSync(first, { recursive: true })
@@ -185,14 +184,14 @@ describe('copies of one version', () => {
         const guarded = new GuardedMemory({ initial: 1, maximum: 2 })
         const mapping = guarded.map(HostRegion.copyFrom(Buffer.from('abc')))
         const again = await inWorker(body, second)
-        const [{ path, isOwn }] = require(`${second}/lib/platform/binding.js`).loadedCopies()
+        const [{ path, isOwn }] = require(native).loadedCopies()
         return {
           pages: [worker.value, again.value],
           text: Buffer.from(guarded.buffer, mapping.address, 3).toString(),
           fromFirst: path.startsWith(first) && isOwn
         }
       },
-      [install(), root]
+      [install(), root, nativePath()]
     )
     expect(outcome).toEqual({
       pages: [expect.any(Number), expect.any(Number)],

@@ -5,9 +5,11 @@
 const fs = require('node:fs')
 const hostmap = require('..')
 const { temporaryDirectory } = require('./support/files')
+const { collectWarnings } = require('./support/warnings')
 const { examples, makeFiles, scope } = require('./support/examples')
 
 const directory = temporaryDirectory()
+const warnings = collectWarnings()
 const AsyncFunction = (async () => {}).constructor
 
 let before
@@ -40,6 +42,15 @@ async function run(code) {
 
 test.each(examples())('$name', async ({ code }) => {
   await run(code)
+})
+
+test('examples of faults give the warnings that docs/faults.md names, and no others do', async () => {
+  // Warnings come in later turns of the event loop, in order: this one is the last.
+  new Uint8Array(hostmap.HostRegion.copyFrom(Buffer.alloc(1), { name: 'end' }).seal().view())[0] = 1
+  const isLast = ({ message }) => message.includes('"end"')
+  while (!warnings.some(isLast)) await new Promise(resolve => setImmediate(resolve))
+  const codes = new Set(warnings.map(({ code }) => code))
+  expect([...codes].sort()).toEqual(['HOSTMAP_PAST_END', 'HOSTMAP_STRAY_WRITE'])
 })
 
 test("the README's first example prints what its comments say", async () => {

@@ -15,6 +15,7 @@ const {
 } = require('./support/procfs')
 const { inChild } = require('./support/child')
 const { KiB, MiB, GiB } = require('./support/wasm')
+const { nextWarning } = require('./support/warnings')
 
 const directory = temporaryDirectory()
 const bytesOf = (region, ...range) => Buffer.from(region.view(...range))
@@ -162,7 +163,7 @@ describe('HostRegion.open', () => {
     expect([...view.slice(9000, 9003)]).toEqual([1, 2, 3])
   })
 
-  test('opens for reading only by default: JavaScript writes stay in the view that made them', () => {
+  test('opens for reading only by default: JavaScript writes stay in the view that made them', async () => {
     const path = directory.file(Buffer.from('dataset'))
     const region = keep(HostRegion.open(path))
     const [one, two] = [new Uint8Array(region.view()), new Uint8Array(region.view())]
@@ -170,6 +171,7 @@ describe('HostRegion.open', () => {
     expect(Buffer.from(two).toString()).toBe('dataset')
     expect(fs.readFileSync(path, 'latin1')).toBe('dataset')
     expect(() => fs.writeSync(fdOf(region), 'x')).toThrow(/EBADF/)
+    expect(await nextWarning()).toMatchObject({ code: 'HOSTMAP_STRAY_WRITE' })
   })
 
   test('with writable: true, writes go to the file', () => {
@@ -390,7 +392,7 @@ describe('region.seal', () => {
     expect(region.seal()).toBe(region)
   })
 
-  test('makes views that exist copy-on-write, with the bytes they had', () => {
+  test('makes views that exist copy-on-write, with the bytes they had', async () => {
     const region = keep(HostRegion.copyFrom(noise(100_000)))
     const before = new Uint8Array(region.view())
     const inner = new Uint8Array(region.view(50_001, 100))
@@ -403,12 +405,14 @@ describe('region.seal', () => {
     expect(after[0]).toBe(1)
     expect(Buffer.from(after.subarray(1)).equals(noise(100_000).subarray(1))).toBe(true)
     expect(Buffer.from(inner).equals(noise(100_000).subarray(50_001, 50_101))).toBe(true)
+    expect(await nextWarning()).toMatchObject({ code: 'HOSTMAP_STRAY_WRITE' })
   })
 
-  test('makes views that come later copy-on-write', () => {
+  test('makes views that come later copy-on-write', async () => {
     const region = keep(HostRegion.copyFrom(Buffer.from('final')).seal())
     Buffer.from(region.view()).write('drafts')
     expect(bytesOf(region).toString()).toBe('final')
+    expect(await nextWarning()).toMatchObject({ code: 'HOSTMAP_STRAY_WRITE' })
   })
 
   test('is refused while somebody else can still write, and changes nothing then', () => {

@@ -7,6 +7,7 @@ const { temporaryDirectory, noise } = require('./support/files')
 const { fdOf, mappingsOf } = require('./support/procfs')
 const { inChild } = require('./support/child')
 const { MiB, WASM_PAGE } = require('./support/wasm')
+const { skipUnless } = require('./support/skip')
 
 const HUGE = 2 * MiB
 const PAGE = limits().pageSize
@@ -24,7 +25,7 @@ const hasHuge =
   (major > 6 || (major === 6 && minor >= 7)) &&
   fs.existsSync(SETTING) &&
   !fs.readFileSync(SETTING, 'latin1').includes('[deny]')
-const withHuge = hasHuge ? test : test.skip
+const { test: withHuge } = skipUnless('needs kernel 6.7 and huge pages for memfds', hasHuge)
 
 /** So many of its bytes are in huge pages; fewer only if the system says that it has no more. */
 function expectHuge(region, bytes) {

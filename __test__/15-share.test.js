@@ -17,6 +17,7 @@ const { inChild } = require('./support/child')
 const { build, hasCargo, inChild: inInjected } = require('./support/injected')
 const { countOpen } = require('./support/procfs')
 const { assemble } = require('./support/wasm')
+const { skipUnless } = require('./support/skip')
 const { reuse } = require('./share/reuse')
 
 const RECEIVE = path.join(__dirname, 'share/receive.js')
@@ -328,9 +329,7 @@ describe('a receiver may be', () => {
 
   const inNamespace = ['--fork', '--pid', '--mount-proc', process.execPath, RECEIVE]
   const hasNamespaces = spawnSync('unshare', [...inNamespace.slice(0, 3), 'true']).status === 0
-  // Where the system lets this user make no PID namespace.
-  const withNamespaces = hasNamespaces ? test : test.skip
-  withNamespaces(
+  skipUnless('needs PID namespaces', hasNamespaces).test(
     'a process that can not look into this one: the socket of this one serves it',
     () => {
       const region = regionOf('by a socket')
@@ -364,30 +363,31 @@ describe('a receiver may be', () => {
       ['-e', `require(${JSON.stringify(path.join(__dirname, '..'))})`],
       NOBODY
     ).status === 0
-  // Only root can run a process of another user.
-  const asRoot = canBeOthers ? test : test.skip
-  asRoot('no process of another user', async () => {
-    const token = regionOf('mine').share()
-    expect(receiveIn(token, NOBODY).code).toBe('ERR_HOSTMAP_SHARE_DENIED')
-    expect(receiveIn(token).text).toBe('mine')
-    // Nor does root take what is another user's.
-    const child = spawn(
-      process.execPath,
-      [
-        '-e',
-        `const { HostRegion } = require(${JSON.stringify(path.join(__dirname, '..'))})
+  skipUnless('needs root, to run a process of another user', canBeOthers).test(
+    'no process of another user',
+    async () => {
+      const token = regionOf('mine').share()
+      expect(receiveIn(token, NOBODY).code).toBe('ERR_HOSTMAP_SHARE_DENIED')
+      expect(receiveIn(token).text).toBe('mine')
+      // Nor does root take what is another user's.
+      const child = spawn(
+        process.execPath,
+        [
+          '-e',
+          `const { HostRegion } = require(${JSON.stringify(path.join(__dirname, '..'))})
          console.log(JSON.stringify(HostRegion.copyFrom(Buffer.from('theirs')).share()))
          setInterval(() => {}, 1000)`
-      ],
-      NOBODY
-    )
-    const [line] = await once(child.stdout, 'data')
-    expectError(
-      thrownBy(() => HostRegion.receive(JSON.parse(line))),
-      { code: 'ERR_HOSTMAP_SHARE_DENIED' }
-    )
-    child.kill()
-  })
+        ],
+        NOBODY
+      )
+      const [line] = await once(child.stdout, 'data')
+      expectError(
+        thrownBy(() => HostRegion.receive(JSON.parse(line))),
+        { code: 'ERR_HOSTMAP_SHARE_DENIED' }
+      )
+      child.kill()
+    }
+  )
 })
 
 describe("access 'readonly'", () => {
@@ -676,9 +676,7 @@ test('at the limit of descriptors sharing and receiving fail, and can be done ag
   expect(seen.codes).toContain('ERR_HOSTMAP_TOO_MANY_FILES')
 })
 
-const withCargo = hasCargo ? describe : describe.skip
-// Where there is no cargo to build the native part for it.
-withCargo('with a failure at any system call', () => {
+skipUnless('needs Cargo', hasCargo).describe('with a failure at any system call', () => {
   beforeAll(build, 600_000)
 
   test('a share leaves nothing behind, and a token that was not received still can be', () => {

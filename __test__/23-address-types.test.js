@@ -14,6 +14,7 @@ const {
   probeWithMemory,
   hasMemory64
 } = require('./support/wasm')
+const { skipUnless } = require('./support/skip')
 
 const MEMORY64 = '(module (memory (export "memory") i64 16 32))'
 
@@ -154,7 +155,8 @@ test('a pool of a module with a 64-bit memory gives pointers that the module tak
 // 64-bit memory ends it.
 describe('Node.js 20 with --experimental-wasm-memory64', () => {
   const flags = ['--experimental-wasm-memory64']
-  const here = process.version.startsWith('v20.') ? test : test.skip // Later ones need no flag, or have none.
+  // Later ones need no flag, or have none.
+  const { test: here } = skipUnless('needs Node.js 20', process.version.startsWith('v20.'))
 
   here('asks for the address type of what a module made, and believes it', async () => {
     const found = await inChild(

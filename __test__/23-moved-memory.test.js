@@ -5,7 +5,9 @@
 // of ours may touch it, and each object says what became of it.
 
 const { inChild } = require('./support/child')
+const { nativePath } = require('./support/native')
 const { assemble, compileProbe } = require('./support/wasm')
+const { skipUnless } = require('./support/skip')
 
 const has64 = Number(process.versions.node.split('.')[0]) >= 24
 const ADDRESSES = has64 ? ['i32', 'i64'] : ['i32']
@@ -39,7 +41,7 @@ const PRELUDE = `
   }
   const codeOf = async call => (await failure(call))?.code ?? null
 `
-const binding = require.resolve('../lib/platform/binding.js')
+const binding = nativePath()
 
 /** Runs a body in a child after the prelude. */
 const inMovingChild = (body, address, options = copies) =>
@@ -223,7 +225,7 @@ describe.each(ADDRESSES)('a memory (%s) that V8 has moved', address => {
 // Node.js 20 alone: V8 11 copies a memory with guards where mprotect fails, and a collection frees
 // room.
 const copiesGuarded = process.versions.v8.startsWith('11.')
-;(copiesGuarded ? describe : describe.skip)(
+skipUnless('needs V8 11, of Node.js 20', copiesGuarded).describe(
   'a guarded memory that V8 11 moves, as mprotect fails',
   () => {
     const options = { ulimit: '-d 4194304', flags: ['--expose-gc'] }
@@ -308,7 +310,7 @@ const copiesGuarded = process.versions.v8.startsWith('11.')
   }
 )
 
-;(has64 ? describe : describe.skip)(
+skipUnless('needs Node.js 24 or later', has64).describe(
   '64-bit memories under --no-wasm-memory64-trap-handling',
   () => {
     test.each([[undefined], [1], [100_000]])(

@@ -5,6 +5,7 @@
 const { inChild } = require('./support/child')
 const { temporaryDirectory } = require('./support/files')
 const { compileProbe } = require('./support/wasm')
+const { skipUnless } = require('./support/skip')
 const { spawnSync } = require('node:child_process')
 
 const directory = temporaryDirectory()
@@ -65,8 +66,8 @@ test.each(['layout', 'map', 'unmap', 'window', 'from', 'restore', 'slide'])(
 
 // V8 13 and later end the process when the heap gets no more room, which the child's own work under
 // the limit asks for.
-const withPrlimit = hasPrlimit && Number(process.versions.v8.split('.')[0]) < 13 ? test : test.skip
-withPrlimit(
+const survivesLimit = Number(process.versions.v8.split('.')[0]) < 13
+skipUnless('needs prlimit, and V8 before 13', hasPrlimit && survivesLimit).test(
   'RLIMIT_AS that is lowered between two slides over a file: an error with a code, or a slide',
   async () => {
     const seen = await inChild(

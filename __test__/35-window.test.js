@@ -822,12 +822,8 @@ describe('faults', () => {
         const { hostmap, probe, args } = support
         const { HostRegion, GuardedMemory } = hostmap
         const page = hostmap.limits().pageSize
-        const warnings = []
-        process.on('warning', ({ code, message }) => warnings.push({ code, message }))
-        const told = async () => {
-          for (let i = 0; i < 50 && warnings.length === 0; i++) await new Promise(resolve => setTimeout(resolve, 10))
-          return warnings
-        }
+        const warned = support.watchWarnings()
+        const told = () => warned.until(1)
         const guarded = new GuardedMemory({ initial: 8, maximum: 64 })
         const guest = await probe(guarded.memory)
         const bytes = () => new Uint8Array(guarded.buffer)

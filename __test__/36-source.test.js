@@ -13,6 +13,7 @@ const { temporaryDirectory, noise } = require('./support/files')
 const { inChild } = require('./support/child')
 const { GiB, MiB, WASM_PAGE, assemble, hasMemory64, probe, test64 } = require('./support/wasm')
 const { fdOf } = require('./support/procfs.js')
+const { skipUnless } = require('./support/skip')
 
 const HOST_PAGE = limits().pageSize
 const directory = temporaryDirectory()
@@ -280,7 +281,7 @@ describe('a source', () => {
   })
 
   test('does without what reads ahead where the system refuses it, and hides no mistake', () => {
-    const native = require('../lib/platform/binding.js')
+    const { native } = require('./support/native')
     const { NativeStream } = native
     const source = makeWindow().source(makeRegion(), { chunk: HOST_PAGE })
     const broken = error =>
@@ -431,12 +432,10 @@ describe('a large region', () => {
       })
     )
   const TMPFS = 0x01021994
-  const testCache =
-    thrownBy(() => execFileSync('fincore', ['--version'])) ||
-    fs.statfsSync(directory.path).type === TMPFS
-      ? test.skip
-      : test
-  testCache(
+  const showsCache =
+    thrownBy(() => execFileSync('fincore', ['--version'])) === null &&
+    fs.statfsSync(directory.path).type !== TMPFS
+  skipUnless('needs fincore, and a temporary directory on a disk', showsCache).test(
     'leaveBehind lets the pages that were passed leave the page cache, and only then',
     async () => {
       const file = directory.sparse(256 * MiB)
@@ -490,10 +489,9 @@ describe('a source that goes wrong', () => {
 
   test('because its file was truncated: the module traps, JavaScript finds zeros and a warning, and nobody crashes', async () => {
     const seen = await inChild(
-      async ({ hostmap, probe, require, args: { file, page } }) => {
+      async ({ hostmap, probe, require, watchWarnings, args: { file, page } }) => {
         const { HostRegion, GuardedMemory } = hostmap
-        const warnings = []
-        process.on('warning', ({ code }) => warnings.push(code))
+        const warned = watchWarnings()
         const guarded = new GuardedMemory({ initial: 1, maximum: 16 })
         const guest = await probe(guarded.memory)
         const region = HostRegion.open(file)
@@ -520,9 +518,7 @@ describe('a source that goes wrong', () => {
             }
           }
         }
-        for (let i = 0; i < 50 && warnings.length === 0; i++) {
-          await new Promise(resolve => setTimeout(resolve, 10))
-        }
+        const warnings = (await warned.until(1)).map(({ code }) => code)
         return { outcomes, warnings, position: source.position }
       },
       { args: { file: directory.file(Buffer.alloc(32 * HOST_PAGE, 3)), page: HOST_PAGE } }

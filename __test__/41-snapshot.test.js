@@ -6,7 +6,7 @@ const { execFile } = require('node:child_process')
 const fs = require('node:fs')
 const path = require('node:path')
 const { GuardedMemory, HostRegion, Snapshot, limits } = require('..')
-const native = require('../lib/platform/binding.js')
+const { native } = require('./support/native')
 const {
   expectError,
   expectFailure,

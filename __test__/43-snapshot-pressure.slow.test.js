@@ -5,6 +5,7 @@
 const { spawnSync, execFile } = require('node:child_process')
 const path = require('node:path')
 const { inChild } = require('./support/child')
+const { skipUnless } = require('./support/skip')
 
 test('a collected snapshot gives its memory and descriptor back, and keeps no memory alive', async () => {
   const seen = await inChild(
@@ -84,7 +85,7 @@ test('memories at addresses that come back are not taken for those that showed a
   const seen = await inChild(
     async ({ hostmap, collect, require }) => {
       const { GuardedMemory } = hostmap
-      const native = require('../../lib/platform/binding.js')
+      const { native } = require('./native')
       const origin = new GuardedMemory({ initial: 8 })
       const bytes = new Uint8Array(origin.buffer)
       for (let at = 0; at < bytes.length; at += 97) bytes[at] = at
@@ -235,8 +236,7 @@ test('where the process may have no more address space, a restore says so or wor
 
 // Takes a build of its own: see model/inject.cjs.
 const hasCargo = spawnSync('cargo', ['--version']).status === 0
-const testInjected = hasCargo ? test : test.skip
-testInjected(
+skipUnless('needs Cargo', hasCargo).test(
   'patterns come back where the kernel can not tell which pages were written',
   async () => {
     const run = path.join(__dirname, 'snapshots/run.mjs')

@@ -31,6 +31,7 @@ const { temporaryDirectory, noise } = require('./support/files')
 const { fdOf, mappingsNamed } = require('./support/procfs')
 const { inChild } = require('./support/child')
 const { MiB, WASM_PAGE, test64, hasMemory64 } = require('./support/wasm')
+const { skipUnless } = require('./support/skip')
 
 const HOST_PAGE = limits().pageSize
 const directory = temporaryDirectory()
@@ -767,7 +768,7 @@ describe('64-bit memories', () => {
     }
   )
 
-  const without64 = hasMemory64 ? test.skip : test
+  const { test: without64 } = skipUnless('needs a V8 without 64-bit memories', !hasMemory64)
   without64('are refused where V8 has none', async () => {
     await expectFailure(() => new GuardedMemory({ initial: 1, address: 'i64' }), {
       code: 'ERR_HOSTMAP_NO_MEMORY64'
@@ -851,7 +852,7 @@ describe('a file that can not be had', () => {
   // A file of the kernel's own that can be mapped since 6.16, and never made writable: a growth of
   // its memory would end the process.
   const btf = '/sys/kernel/btf/vmlinux'
-  const testBtf = fs.existsSync(btf) ? test : test.skip
+  const { test: testBtf } = skipUnless(`needs ${btf}`, fs.existsSync(btf))
   testBtf(
     'a file whose private pages can not be made writable is refused, and can be loaded',
     async () => {

@@ -316,21 +316,23 @@ describe('reports', () => {
   /** Warnings of a process, until it has nothing more to do. */
   const warningsOf = body =>
     guardedChild(`async support => {
-      const warnings = []
-      process.on('warning', ({ name, code, message }) => warnings.push({ name, code, message }))
-      await (${body})(support)
-      for (let i = 0; i < 20 && warnings.length === 0; i++) await new Promise(resolve => setTimeout(resolve, 20))
-      return warnings
+      const warned = support.watchWarnings()
+      await (${body})({ ...support, warned })
+      return warned.until(1)
     }`)
 
   test('each mapping is reported once, as a warning with a code', async () => {
-    const warnings = await warningsOf(async () => {
+    const warnings = await warningsOf(async ({ warned }) => {
       bytes()[AT] = 9
-      await new Promise(resolve => setTimeout(resolve, 100))
+      await warned.until(1)
       bytes()[AT + page] = 9
-      await new Promise(resolve => setTimeout(resolve, 100))
+      // A second warning of the first mapping would come before this one's.
+      guarded.map(region, { at: 0 })
+      bytes()[0] = 9
+      await warned.until(2)
     })
-    expect(warnings).toHaveLength(1)
+    expect(warnings).toHaveLength(2)
+    expect(warnings[1].message).toMatch(/'readonly' mapping of region "dataset" at \[0, \d+\)/)
     expect(warnings[0]).toMatchObject({ name: 'HostmapWarning', code: 'HOSTMAP_STRAY_WRITE' })
     expect(warnings[0].message).toMatch(/'readonly' mapping of region "dataset" at \[524288, \d+\)/)
   })
@@ -362,9 +364,8 @@ describe('reports', () => {
   })
 
   test('a trap is an error of the program, and no warning', async () => {
-    const seen = await guardedChild(async ({ compileProbe, Probe }) => {
-      const warnings = []
-      process.on('warning', warning => warnings.push(warning.code))
+    const seen = await guardedChild(async ({ compileProbe, watchWarnings }) => {
+      const warned = watchWarnings()
       const module = await compileProbe()
       const { exports } = new WebAssembly.Instance(module, { env: { memory: guarded.memory } })
       let message
@@ -373,12 +374,15 @@ describe('reports', () => {
       } catch (error) {
         message = error.message
       }
-      await new Promise(resolve => setTimeout(resolve, 100))
+      // Its warning would come before that of another mapping.
+      guarded.map(region, { at: 0 })
+      bytes()[0] = 9
+      const warnings = (await warned.until(1)).map(({ message }) => /at \[(\d+)/.exec(message)[1])
       return { message, warnings, strayWrites: mapping.strayWrites, last: mapping.lastFault }
     })
     expect(seen).toMatchObject({
       message: 'memory access out of bounds',
-      warnings: [],
+      warnings: ['0'],
       strayWrites: 0,
       last: { outcome: 'trap', cause: 'readonly', operation: 'write', byteOffset: 0 }
     })

@@ -8,6 +8,8 @@ const fs = require('node:fs')
 const path = require('node:path')
 const { temporaryDirectory } = require('./support/files')
 const { inChild } = require('./support/child')
+const { nativePath } = require('./support/native')
+const { skipUnless } = require('./support/skip')
 const { assemble, compileProbe, MiB } = require('./support/wasm')
 
 const ROOT = path.join(__dirname, '..')
@@ -179,7 +181,7 @@ describe('memories, mappings, regions and views that end in any order, faulting 
 // The address space is filled up with memories first, so that the next one gets the place of the
 // last that died. All are V8's own, as the library would choose another place for some.
 const crowded = `
-  const native = require('../../lib/platform/binding.js')
+  const { native } = require('./native')
   const { HostRegion, GuardedMemory } = hostmap
   const { pageSize: page } = hostmap.limits()
   const AT = 65536
@@ -346,7 +348,7 @@ describe('a base address that comes back before the dead memory was heard of', (
   test("of views: an address that was another region's view has the new one's faults", async () => {
     const seen = await inChild(async ({ hostmap, collect, assert, require }) => {
       const { HostRegion } = hostmap
-      const native = require('../../lib/platform/binding.js')
+      const { native } = require('./native')
       const addresses = new Map()
       let again = 0
       for (let i = 0; i < 40; i++) {
@@ -688,7 +690,7 @@ describe('loaded in a worker alone', () => {
   })
 
   test('and ended while it is learning how V8 can be asked, the next thread learns it', async () => {
-    const native = JSON.stringify(path.join(ROOT, 'lib/platform/binding.js'))
+    const native = JSON.stringify(nativePath())
     const seen = await resultOf(
       `const { Worker } = require('node:worker_threads')
       const source = ${JSON.stringify(`
@@ -736,8 +738,7 @@ describe('several installs in one process', () => {
     const fs = require('node:fs')
     const [one, two] = args.installs.map(folder => require(folder))
     const { pageSize: page } = one.limits()
-    const warnings = []
-    process.on('warning', ({ code, message }) => warnings.push(code + ' ' + /region "(.*?)"/.exec(message)[1]))
+    const warned = support.watchWarnings()
   `
   const bothChild = (body, options = {}) =>
     inChild(
@@ -781,7 +782,14 @@ describe('several installs in one process', () => {
             assert.equal(mapping.lastFault.outcome, 'trap')
           }
         }
-        await new Promise(resolve => setTimeout(resolve, 100))
+        // Six warnings; a seventh would come before those that end it.
+        const end = ({ HostRegion }) => HostRegion.copyFrom(Buffer.alloc(1), { name: 'end' }).seal()
+        await warned.until(6)
+        const ends = [one, two].map(each => new Uint8Array(end(each).view()))
+        for (const view of ends) view[0] = 1
+        const warnings = (await warned.until(8)).map(
+          ({ code, message }) => `${code} ${/region "(.*?)"/.exec(message)[1]}`
+        )
         const counts = all.map(({ mapping, lost, region }) => [
           mapping.strayWrites,
           lost.faults,
@@ -796,7 +804,9 @@ describe('several installs in one process', () => {
     // They share one native part, and so one handler, above which nobody is.
     expect(seen.handlers).toEqual(Array(2).fill({ handler: 'first', traps: true, reason: null }))
     expect(seen.warnings.filter(text => text.startsWith('HOSTMAP_STRAY_WRITE'))).toEqual(
-      ['first', 'first', 'second', 'second'].map(name => `HOSTMAP_STRAY_WRITE ${name}`)
+      ['end', 'end', 'first', 'first', 'second', 'second'].map(
+        name => `HOSTMAP_STRAY_WRITE ${name}`
+      )
     )
     expect(seen.warnings.filter(text => text.startsWith('HOSTMAP_MISSING_PAGE'))).toHaveLength(2)
   })
@@ -1093,8 +1103,7 @@ describe('a real crash', () => {
   // A library whose constructor crashes: no header of Node's is needed, and dlopen runs it on any
   // thread.
   const hasCompiler = spawnSync('gcc', ['--version']).status === 0
-  const suite = hasCompiler ? describe : describe.skip
-  suite('in native code', () => {
+  skipUnless('needs gcc', hasCompiler).describe('in native code', () => {
     const library = path.join(directory.path, 'crash.so')
     beforeAll(() => {
       const source = path.join(directory.path, 'crash.c')
@@ -1197,22 +1206,19 @@ describe('warnings', () => {
     const seen = await inChild(
       async ({ hostmap, require, args }) => {
         const { TestWorker } = require('./worker')
+        const { watchWarnings } = require('./watch-warnings')
         const fs = require('node:fs')
         const { HostRegion, GuardedMemory, limits } = hostmap
         const { pageSize: page } = limits()
-        const warnings = []
-        process.on('warning', ({ name, code, message }) => warnings.push({ name, code, message }))
+        const warned = watchWarnings()
         fs.writeFileSync(args, Buffer.alloc(16 * page, 5))
         const guarded = new GuardedMemory({ initial: 16, maximum: 16, shared: true })
         const region = HostRegion.copyFrom(Buffer.alloc(65536, 7), { name: 'of main' })
         const worker = new TestWorker()
         await worker.run(
-          ({ hostmap, state }, { memory, path }) => {
+          ({ hostmap, state, watchWarnings }, { memory, path }) => {
             const { HostRegion, GuardedMemory } = hostmap
-            state.warnings = []
-            process.on('warning', ({ name, code, message }) =>
-              state.warnings.push({ name, code, message })
-            )
+            state.warned = watchWarnings()
             state.guarded = GuardedMemory.from(memory)
             const region = HostRegion.copyFrom(Buffer.alloc(65536, 6), {
               name: 'of the worker'
@@ -1241,24 +1247,34 @@ describe('warnings', () => {
           for (const wasmPage of [4, 10])
             for (let i = 3; i < 6; i++) array[wasmPage * 65536 + i * page]
         }
-        const turns = () => new Promise(resolve => setTimeout(resolve, 60))
+        // Each round ends with a warning of its own: any that came again would come before.
+        const end = HostRegion => {
+          const view = HostRegion.copyFrom(Buffer.alloc(1), { name: 'end' }).seal().view()
+          new Uint8Array(view)[0] = 1
+          return view
+        }
+        const ends = []
         for (let round = 0; round < 2; round++) {
           touch({ array, page })
           for (const view of views) for (let i = 0; i < 3; i++) view[i * page] = round
           // Armed again, so that the next write is another one that counts.
           GuardedMemory.from(guarded.memory)
-          await turns()
+          await warned.until(5 + round)
+          ends.push(end(HostRegion))
+          await warned.until(6 + round)
           await worker.run(
-            `({ state }, page) => {
+            `async ({ hostmap, state }, { page, round }) => {
             (${touch})({ state, page })
             for (let i = 0; i < 3; i++) state.view[i * page] = 1
+            await state.warned.until(3 + round)
+            state.ends = [state.ends, (${end})(hostmap.HostRegion)]
+            await state.warned.until(4 + round)
           }`,
-            page
+            { page, round }
           )
           await worker.run(({ state }) => void state.guarded.layout())
-          await turns()
         }
-        const others = await worker.run(({ state }) => state.warnings)
+        const others = await worker.run(({ state }) => state.warned.seen)
         await worker.end()
         const facts = list =>
           list.map(({ name, code, message }) => [
@@ -1266,7 +1282,7 @@ describe('warnings', () => {
             code,
             /region "(.*?)"(?: at \[(\d+))?/.exec(message).slice(1)
           ])
-        return { main: facts(warnings), worker: facts(others) }
+        return { main: facts(warned.seen), worker: facts(others) }
       },
       { flags: ['--no-warnings'], args: directory.file(undefined, 'warned.bin') }
     )
@@ -1278,6 +1294,8 @@ describe('warnings', () => {
         [name, stray, ['of main', '65536']],
         [name, stray, ['of main', null]],
         [name, stray, ['of main', null]],
+        [name, stray, ['end', null]],
+        [name, stray, ['end', null]],
         [name, lost, ['warned.bin', '262144']]
       ])
     )
@@ -1285,6 +1303,8 @@ describe('warnings', () => {
       sorted([
         [name, stray, ['of the worker', '524288']],
         [name, stray, ['of the worker', null]],
+        [name, stray, ['end', null]],
+        [name, stray, ['end', null]],
         [name, lost, ['warned.bin', '655360']]
       ])
     )

@@ -6,6 +6,7 @@
 
 const { execFile, spawnSync } = require('node:child_process')
 const path = require('node:path')
+const { skipUnless } = require('./support/skip')
 
 const RUN = path.join(__dirname, 'model/run.mjs')
 const hasCargo = spawnSync('cargo', ['--version']).status === 0
@@ -80,8 +81,7 @@ test(
 
 // Takes a build of its own: nothing of it can be had without Rust, which a user of a tarball needs
 // not have.
-const testInjected = hasCargo ? test : test.skip
-testInjected(
+skipUnless('needs Cargo', hasCargo).test(
   'they agree when system calls fail: a call that throws has changed nothing',
   async () => {
     require('./model/inject.cjs').build()

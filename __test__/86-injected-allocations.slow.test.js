@@ -4,11 +4,9 @@
 // the process.
 
 const { build, hasCargo, inChild } = require('./support/injected')
+const { skipUnless } = require('./support/skip')
 
-// Without Cargo there is no such build to be had.
-const describeWithCargo = hasCargo ? describe : describe.skip
-
-describeWithCargo('an allocation that fails', () => {
+skipUnless('needs Cargo', hasCargo).describe('an allocation that fails', () => {
   beforeAll(build, 600_000)
 
   test.each([

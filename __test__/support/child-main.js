@@ -25,6 +25,7 @@ const support = {
     }
   },
   ...require('./procfs'),
+  ...require('./watch-warnings'),
   ...require('./wasm')
 }
 

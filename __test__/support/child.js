@@ -6,12 +6,16 @@
 const { execFile } = require('node:child_process')
 const path = require('node:path')
 
+// Node prints the package's own warnings, which tests look at themselves. Nothing else is expected.
+const EXPECTED =
+  /^\(node:\d+\) \[HOSTMAP_\w+\] HostmapWarning: .*\n|^\(Use `.*--trace-warnings .*\)\n/gm
+
 const MAIN = path.join(__dirname, 'child-main.js')
 
 /**
  * Runs `body` in another Node process and gives what it returns, through JSON. The function is sent
  * as text, so it sees nothing of the file it stands in; its one parameter has what child-main.js
- * gives.
+ * gives. What it writes to stderr fails the test, but for the package's warnings.
  *
  * @param options.flags for node, such as `--expose-gc`
  * @param options.ulimit for the shell's `ulimit`, such as `-n 64`
@@ -27,12 +31,13 @@ function inChild(body, { flags = [], ulimit, args = null, env = {}, main = MAIN 
     const options = { maxBuffer: 2 ** 26, env: { ...process.env, NODE_OPTIONS: '', ...env } }
     execFile(file, rest, options, (error, stdout, stderr) => {
       const line = stdout.slice(stdout.lastIndexOf('\n', stdout.length - 2) + 1)
-      // Without one, nothing was left that could have called back.
-      if (!error && line.trim() !== '') return resolve(JSON.parse(line))
-      const end = error?.signal
-        ? `by ${error.signal}`
-        : `with code ${error?.code ?? '0 and no result'}`
-      reject(new Error(`The child process ended ${end}.\n${stderr.slice(-4000)}`))
+      const fail = what => reject(new Error(`The child process ${what}.\n${stderr.slice(-4000)}`))
+      if (error?.signal) fail(`ended by ${error.signal}`)
+      else if (error) fail(`ended with code ${error.code}`)
+      // Nothing was left that could have called back.
+      else if (line.trim() === '') fail('ended with code 0 and no result')
+      else if (stderr.replace(EXPECTED, '').trim() !== '') fail('wrote to stderr')
+      else resolve(JSON.parse(line))
     })
   })
 }

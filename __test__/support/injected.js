@@ -5,6 +5,7 @@
 const { execFileSync, spawnSync } = require('node:child_process')
 const path = require('node:path')
 const inject = require('../model/inject.cjs')
+const { nativePath } = require('./native')
 
 const root = path.join(__dirname, '../..')
 const hasCargo = spawnSync('cargo', ['--version']).status === 0
@@ -19,7 +20,7 @@ function build() {
 function inChild(main) {
   const source = `
     const hostmap = require(${JSON.stringify(root)})
-    const native = require(${JSON.stringify(path.join(root, 'lib/platform/binding.js'))})
+    const native = require(${JSON.stringify(nativePath())})
     const fs = require('node:fs')
     const EIO = 5, ENOMEM = 12, EACCES = 13
     // Installs the fault guard, whose own calls are not the ones that are to fail.

@@ -5,6 +5,7 @@
 const { createHash } = require('node:crypto')
 const fs = require('node:fs')
 const path = require('node:path')
+const { skipUnless } = require('./skip')
 
 const CACHE = path.join(__dirname, '../../node_modules/.cache/wasm-hostmap-test')
 const FEATURES = {
@@ -209,7 +210,8 @@ const hasMemory64 = (() => {
 })()
 
 /** `test` where this V8 has 64-bit memories. */
-const test64 = typeof test === 'undefined' ? undefined : hasMemory64 ? test : test.skip
+const test64 =
+  typeof test === 'undefined' ? undefined : skipUnless('needs 64-bit memories', hasMemory64).test
 
 module.exports = {
   compileWith,

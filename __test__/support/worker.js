@@ -50,6 +50,7 @@ function serve() {
       }
     },
     ...require('./procfs'),
+    ...require('./watch-warnings'),
     ...require('./wasm')
   }
   parentPort.on('message', async ({ body, args }) => {
