@@ -11,10 +11,10 @@ use super::counts::Cause;
 use super::range::GuardedRange;
 use super::{changes, outcome, stale, stray};
 use crate::access::Access;
+use crate::sys::fault_info::{Fault, FaultKind, Signal};
 use crate::sys::mmap::Sharing;
 use crate::sys::page::{PageSpan, host_page_bytes};
 use crate::sys::page_query;
-use crate::sys::signal::{Fault, FaultKind, Signal};
 use std::sync::atomic::Ordering;
 
 /// `None`: the process's map is to be read.

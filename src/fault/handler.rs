@@ -35,7 +35,7 @@
 
 use super::range::{self, GuardedRange};
 use super::{by_proof, missing, stale, stray};
-use crate::sys::signal::{Fault, FaultKind, Signal};
+use crate::sys::fault_info::{Fault, FaultKind, Signal};
 use crate::sys::{process_map, thread};
 use crate::v8::trap;
 

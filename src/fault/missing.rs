@@ -6,10 +6,10 @@
 use super::counts::Cause;
 use super::range::GuardedRange;
 use super::{changes, outcome, stale, zeros};
+use crate::sys::fault_info::{Fault, FaultKind};
 use crate::sys::mmap::Sharing;
 use crate::sys::page::PageSpan;
 use crate::sys::process_map::{self, Vma};
-use crate::sys::signal::{Fault, FaultKind};
 
 /// True: the access may be done again, or V8 traps.
 pub(super) fn handle(range: &GuardedRange, fault: &Fault, vma: &Vma) -> bool {

@@ -6,7 +6,7 @@
 use super::counts::{Cause, Outcome};
 use super::range::GuardedRange;
 use super::report::{self, Event};
-use crate::sys::signal::Fault;
+use crate::sys::fault_info::Fault;
 use crate::v8::trap;
 use std::sync::atomic::Ordering;
 

@@ -9,8 +9,8 @@
 
 use super::range::{self, GuardedRange};
 use super::zeros;
+use crate::sys::fault_info::{Fault, FaultKind};
 use crate::sys::page::PageSpan;
-use crate::sys::signal::{Fault, FaultKind};
 use crate::sys::{page_query, process_map, thread, to_u64};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 

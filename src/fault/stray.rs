@@ -9,9 +9,9 @@
 use super::counts::Cause;
 use super::range::GuardedRange;
 use super::{changes, outcome, zeros};
+use crate::sys::fault_info::{Fault, FaultKind};
 use crate::sys::page::{PageAligned, PageSpan, host_page_bytes};
 use crate::sys::process_map::Vma;
-use crate::sys::signal::{Fault, FaultKind};
 use std::sync::atomic::Ordering;
 
 /// How many pages of a range are made writable one by one. The next so many stray writes do it for a

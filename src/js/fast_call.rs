@@ -11,7 +11,7 @@
 #![allow(unsafe_code)]
 
 use super::buffer::Bytes;
-use super::fault::NativeFaults;
+use super::fault_counts::NativeFaults;
 use super::internal;
 use super::snapshot::NativeMadeMapping;
 use crate::error::Error;

@@ -1,10 +1,13 @@
-//! The fault guard: installing it, V8's probe, counts, and reports.
+//! The fault guard, for JavaScript: installing it, V8's probe, counts and reports.
+//!
+//! Converts arguments and results; decides nothing.
 
 use super::buffer::{Bytes, bytes_of};
+use super::fault_counts::NativeFaults;
 use super::memory::memory_of;
 use super::{from_count, internal, to_count};
 use crate::error::Error;
-use crate::fault::{self, Cause, Counts, LastFault, Outcome};
+use crate::fault::{self, Counts};
 use crate::memory::Mapped;
 use crate::sys::alloc;
 use crate::sys::page::PageAligned;
@@ -26,7 +29,7 @@ pub fn install_fault_guard() -> Option<String> {
 /// `first`, or `covered` if another handler was installed above ours.
 #[napi(catch_unwind)]
 pub fn fault_handler() -> String {
-    // Nothing is lost if it can't be: it says so.
+    // Where it can't be installed again, it is not the first one, which is the answer then.
     let _ = signal::reinstall();
     if signal::is_first() { "first" } else { "covered" }.to_owned()
 }
@@ -63,61 +66,6 @@ pub fn end_probe() {
     trap::end_probe();
 }
 
-/// The faults of a mapping, a window, or the views of a region.
-#[napi(object, object_from_js = false)]
-pub struct NativeFaults {
-    pub stray_writes: f64,
-    pub faults: f64,
-    pub unacknowledged: f64,
-    /// Absent where there was no fault.
-    pub last: Option<NativeLastFault>,
-}
-
-#[napi(object, object_from_js = false)]
-pub struct NativeLastFault {
-    /// Which byte of the region it was at.
-    pub region_offset: f64,
-    /// Which byte of the mapping it was at.
-    pub mapping_offset: f64,
-    pub operation: &'static str,
-    pub cause: &'static str,
-    pub outcome: &'static str,
-    /// Whether it was in the file that is mapped there now.
-    pub is_shown: bool,
-}
-
-impl NativeFaults {
-    /// `shown_inode`: the file that is mapped there now, if it may be another one than before.
-    pub(super) fn new(counts: &Counts, shown_inode: Option<u64>) -> Self {
-        let last = counts.last().map(|last| {
-            let LastFault { region_offset, skew, write, cause, outcome } = last;
-            NativeLastFault {
-                region_offset: from_count(region_offset),
-                mapping_offset: from_count(skew),
-                operation: if write { "write" } else { "read" },
-                cause: match cause {
-                    Cause::Readonly => "readonly",
-                    Cause::Unavailable => "unavailable",
-                    Cause::BrokenMemory => "memory-error",
-                    Cause::PastEnd => "past-end",
-                },
-                outcome: match outcome {
-                    Outcome::Trap => "trap",
-                    Outcome::PrivatePage => "private-page",
-                    Outcome::Zeros => "zeros",
-                },
-                is_shown: shown_inode.is_none_or(|inode| inode == counts.last_inode()),
-            }
-        });
-        Self {
-            stray_writes: from_count(counts.stray_writes()),
-            faults: from_count(counts.faults()),
-            unacknowledged: from_count(counts.unacknowledged()),
-            last,
-        }
-    }
-}
-
 /// The faults of a mapping, or `null` if it is not there any more.
 #[napi(catch_unwind)]
 pub fn faults_of(memory: u32, start: f64, id: f64) -> napi::Result<Option<NativeFaults>> {
@@ -130,7 +78,7 @@ fn counts_of(memory: u32, start: f64, id: f64) -> napi::Result<Option<(Arc<Count
     Ok(memory_of(memory)?.counts(Mapped { start, id: to_count(id)? }))
 }
 
-/// Takes note of the faults of a mapping or window, and gives how many they were.
+/// Acknowledges the faults of a mapping or window, and returns how many there were.
 #[napi(catch_unwind)]
 pub fn acknowledge_faults(memory: u32, start: f64, id: f64) -> napi::Result<f64> {
     Ok(counts_of(memory, start, id)?.map_or(0.0, |(counts, _)| from_count(counts.acknowledge())))
@@ -142,7 +90,7 @@ pub fn acknowledge_all_faults(memory: u32) -> napi::Result<f64> {
     Ok(from_count(memory_of(memory)?.acknowledge_faults()))
 }
 
-/// How many faults of what was unmapped in a memory nobody has acknowledged.
+/// How many faults of mappings that are gone from a memory nobody has acknowledged.
 #[napi(catch_unwind)]
 pub fn gone_faults(memory: u32) -> napi::Result<f64> {
     Ok(from_count(memory_of(memory)?.gone_faults()))
@@ -230,8 +178,8 @@ pub fn on_faults(env: Env, callback: Function<'_, (), ()>) -> napi::Result<()> {
     Ok(())
 }
 
-/// Starts the thread that passes reports on. Where none can be had nobody is told until the next
-/// look, and counts are right all the same; whoever listens next tries again.
+/// Starts the thread that passes reports on. Where there is no thread to be had, reports wait for the
+/// next call that takes them, counts are right all the same, and the next listener tries again.
 fn watch_once() {
     static IS_WATCHED: Mutex<bool> = Mutex::new(false);
     let mut is_watched = IS_WATCHED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -240,7 +188,7 @@ fn watch_once() {
     }
 }
 
-/// Waits for handlers to call, which may do no more than that, and passes it on.
+/// Waits for handlers, which may do no more than wake a thread, and tells the listeners.
 fn watch() {
     sys::thread::give_way();
     let mut seen = 0;

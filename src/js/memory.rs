@@ -5,7 +5,7 @@
 //! lasts.
 
 use super::buffer::{bytes_of, live_memory};
-use super::fault::NativeFaults;
+use super::fault_counts::NativeFaults;
 use super::handles::{Handles, Slot};
 use super::region::region_of;
 use super::task::{Job, NativeTask};

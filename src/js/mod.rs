@@ -6,6 +6,7 @@ mod buffer;
 mod copies;
 mod fast_call;
 mod fault;
+mod fault_counts;
 mod handles;
 mod inject;
 mod limits;

@@ -4,7 +4,7 @@
 #![allow(unsafe_code)]
 
 use super::buffer::{Bytes, bytes_of};
-use super::fault::NativeFaults;
+use super::fault_counts::NativeFaults;
 use super::handles::{Handles, Slot};
 use super::share::NativeToken;
 use super::task::{Job, NativeTask};

@@ -1,150 +1,21 @@
-//! The handler for SIGSEGV and SIGBUS: above whatever handler there is, Node's to begin with, and
+//! The handler for SIGSEGV and SIGBUS: above the handler that is there, Node's to begin with, and
 //! handing on every fault that is not ours.
 //!
-//! Code that runs in it may have interrupted anything: it uses atomics and system calls, never a
-//! lock, an allocation or std's I/O. It takes little stack: a few KiB.
+//! [`install`] takes the function that decides. It and everything that it calls may have interrupted
+//! any instruction: `fault::handler` has the rules. Here they hold from `on_signal` down. What is
+//! not for handlers says so.
+//!
+//! Calls: sigaction, pthread_sigmask, raise.
 
+use super::fault_info::{Fault, Signal};
 use super::{SysError, SysResult, inject};
 use nix::errno::Errno;
 use std::ffi::{c_int, c_void};
-use std::ptr::NonNull;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Signal {
-    /// SIGSEGV: the page's protection forbids the access, or no page is there.
-    Segv,
-    /// SIGBUS: the page's contents can't be had.
-    Bus,
-}
-
-impl Signal {
-    fn index(self) -> usize {
-        match self {
-            Self::Segv => 0,
-            Self::Bus => 1,
-        }
-    }
-
-    fn number(self) -> c_int {
-        match self {
-            Self::Segv => libc::SIGSEGV,
-            Self::Bus => libc::SIGBUS,
-        }
-    }
-}
-
-/// What kind of fault the kernel says it is, see sigaction(2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FaultKind {
-    /// SEGV_ACCERR: there is a page, and the access is not allowed.
-    Protection,
-    /// BUS_ADRERR, BUS_OBJERR: past the file's end, an I/O error, or no memory for the page.
-    Unavailable,
-    /// BUS_MCEERR_AR: the memory itself is broken.
-    BrokenMemory,
-    /// Anything else, signals sent by a process among it.
-    Other,
-}
-
-/// A fault that is being handled.
-#[derive(Debug)]
-pub struct Fault {
-    pub signal: Signal,
-    pub kind: FaultKind,
-    /// The address that was accessed.
-    pub address: u64,
-    info: *mut libc::siginfo_t,
-    context: *mut c_void,
-}
-
-impl Fault {
-    /// Passes the fault to a function that handles faults, as that signal. Returns its answer: true
-    /// if it took the fault, and may have changed where the thread goes on.
-    ///
-    /// # Safety
-    /// It is a function `bool(int, siginfo_t*, void*)` that may be called in a signal handler.
-    pub unsafe fn pass_to(&self, function: NonNull<c_void>, signal: Signal) -> bool {
-        type Function = unsafe extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void) -> bool;
-        // SAFETY: the caller promises the signature, and a function pointer has the size of a data
-        // pointer on every target of this crate.
-        let function: Function = unsafe { std::mem::transmute(function) };
-        // SAFETY: the kernel made both for the handler that `self` lives in, on this thread.
-        unsafe { function(signal.number(), self.info, self.context) }
-    }
-
-    /// The address of the instruction.
-    pub fn program_counter(&self) -> u64 {
-        let context = self.context.cast::<libc::ucontext_t>();
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: the kernel made this context for the handler that `self` lives in; SA_SIGINFO is
-        // set.
-        return unsafe { (*context).uc_mcontext.gregs }
-            .get(usize::try_from(libc::REG_RIP).unwrap_or(0))
-            .copied()
-            .unwrap_or(0)
-            .cast_unsigned();
-        #[cfg(target_arch = "aarch64")]
-        // SAFETY: as above.
-        return unsafe { (*context).uc_mcontext.pc };
-    }
-
-    /// Whether it was an access that writes. `None`: the processor does not say.
-    #[cfg(target_arch = "x86_64")]
-    pub fn is_write(&self) -> Option<bool> {
-        // The processor's error code: bit 1 is set for a write, bit 4 for the fetch of an
-        // instruction (Intel SDM, 4.7).
-        const WRITE: i64 = 1 << 1;
-        const FETCH: i64 = 1 << 4;
-        // SAFETY: the kernel made this context for the handler that `self` lives in; SA_SIGINFO is
-        // set.
-        let error = unsafe { (*self.context.cast::<libc::ucontext_t>()).uc_mcontext.gregs };
-        let error = error.get(usize::try_from(libc::REG_ERR).unwrap_or(0)).copied()?;
-        (error & FETCH == 0).then_some(error & WRITE != 0)
-    }
-
-    /// Whether it was an access that writes. `None`: the processor does not say.
-    #[cfg(target_arch = "aarch64")]
-    pub fn is_write(&self) -> Option<bool> {
-        // `struct esr_context` of asm/sigcontext.h, somewhere in the records after the registers.
-        const ESR_MAGIC: u32 = 0x4553_5201;
-        const RECORDS_BYTES: usize = 4096;
-        // Bits of the syndrome (Arm ARM, ESR_EL1): the class, 0x24 for a data abort of the process;
-        // bit 6 for a write.
-        const CLASS_SHIFT: u32 = 26;
-        const CLASS: u64 = 0x3f;
-        const DATA_ABORT: u64 = 0x24;
-        const WRITE: u64 = 1 << 6;
-        // SAFETY: the kernel made this context for the handler that `self` lives in; SA_SIGINFO is
-        // set.
-        let pstate =
-            unsafe { &raw const (*self.context.cast::<libc::ucontext_t>()).uc_mcontext.pstate };
-        let records =
-            (pstate as usize).checked_add(size_of_val(&0_u64))?.checked_next_multiple_of(16)?;
-        let mut offset = 0_usize;
-        while offset.checked_add(16)? <= RECORDS_BYTES {
-            let record = records.checked_add(offset)? as *const u32;
-            // SAFETY: inside the records, whose end was just compared; each starts with a magic
-            // number and its size.
-            let (magic, size) = unsafe { (record.read(), record.add(1).read()) };
-            if magic == ESR_MAGIC {
-                // SAFETY: as above; the syndrome follows the head.
-                let syndrome = unsafe { record.add(2).cast::<u64>().read_unaligned() };
-                return (syndrome >> CLASS_SHIFT & CLASS == DATA_ABORT)
-                    .then_some(syndrome & WRITE != 0);
-            }
-            if magic == 0 || size < 8 {
-                return None;
-            }
-            offset = offset.checked_add(usize::try_from(size).ok()?)?;
-        }
-        None
-    }
-}
-
-/// Decides on a fault. True: it was seen to, and the thread goes on, at the same instruction or
-/// where the context says by now. False: it is somebody else's.
+/// Decides on a fault. True: it is handled, and the thread goes on, at the same instruction or
+/// where the context now says. False: it is somebody else's.
 pub type Decide = fn(&Fault) -> bool;
 
 /// The decision, once a handler is there to ask for it.
@@ -165,8 +36,9 @@ const BOTH: [Signal; 2] = [Signal::Segv, Signal::Bus];
 /// Whether the handler was put there, for each signal.
 static IS_INSTALLED: [AtomicBool; 2] = [const { AtomicBool::new(false) }; 2];
 
-/// Puts the handler above those that are there. Once: a second time it would find itself below. One
-/// that failed is tried again at the next call. Not by two threads at once.
+/// Puts the handler above the one that is there. Only once, since a second time it would find itself
+/// below; what failed is tried again at the next call. Not by two threads at once, and not in a
+/// handler.
 pub fn install(decide: Decide) -> SysResult<()> {
     DECIDE.get_or_init(|| decide);
     for signal in BOTH {
@@ -206,7 +78,7 @@ fn is_our_handler(action: &libc::sigaction) -> bool {
 }
 
 fn previous(signal: Signal) -> Option<&'static libc::sigaction> {
-    // SAFETY: by its Safety section.
+    // SAFETY: by the Safety section of PREVIOUS: null, or a box that lives for ever.
     unsafe { PREVIOUS[signal.index()].load(Ordering::Acquire).as_ref() }
 }
 
@@ -241,8 +113,8 @@ fn put(signal: Signal) -> SysResult<libc::sigaction> {
     action.sa_flags = libc::SA_SIGINFO | (before & libc::SA_ONSTACK);
     // SAFETY: all-zero is a value of this C struct, and the kernel fills it.
     let mut replaced: libc::sigaction = unsafe { std::mem::zeroed() };
-    // SAFETY: `on_signal` has the signature that SA_SIGINFO asks for and is never unloaded
-    // (build.rs).
+    // SAFETY: both structs are locals. `on_signal` has the signature that SA_SIGINFO asks for, and
+    // its code stays in memory, since build.rs links the library with `-z nodelete`.
     match unsafe { libc::sigaction(signal.number(), &raw const action, &raw mut replaced) } {
         0 => Ok(replaced),
         _ => Err(SysError::new("sigaction", Errno::last())),
@@ -251,55 +123,44 @@ fn put(signal: Signal) -> SysResult<libc::sigaction> {
 
 extern "C" fn on_signal(number: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     let errno = Errno::last_raw();
-    let signal = if number == libc::SIGBUS { Signal::Bus } else { Signal::Segv };
-    // SAFETY: SA_SIGINFO is set, so the kernel passes it.
-    let code = unsafe { (*info).si_code };
-    // SAFETY: for the codes that `kind` lets through it is the address; for others it is not used.
-    let address = super::to_u64(unsafe { (*info).si_addr() } as usize);
-    let fault = Fault { signal, kind: kind(signal, code), address, info, context };
+    // SAFETY: the arguments are the kernel's: `put` installs this function with SA_SIGINFO, and
+    // nobody else calls it but a handler above ours that hands on what it got.
+    let fault = unsafe { Fault::new(number, info, context) };
     // It was set before this handler was installed.
-    let handled = DECIDE.get().is_some_and(|decide| decide(&fault));
-    if !handled {
-        hand_on(&fault, number, code);
+    let is_handled = DECIDE.get().is_some_and(|decide| decide(&fault));
+    if !is_handled {
+        hand_on(&fault, number);
     }
     Errno::set_raw(errno);
 }
 
-fn kind(signal: Signal, code: c_int) -> FaultKind {
-    const SEGV_ACCERR: c_int = 2;
-    match (signal, code) {
-        (Signal::Segv, SEGV_ACCERR) => FaultKind::Protection,
-        (Signal::Bus, libc::BUS_ADRERR | libc::BUS_OBJERR) => FaultKind::Unavailable,
-        (Signal::Bus, libc::BUS_MCEERR_AR) => FaultKind::BrokenMemory,
-        _ => FaultKind::Other,
-    }
-}
-
 /// As if we were not there.
-fn hand_on(fault: &Fault, number: c_int, code: c_int) {
-    let Some(previous) = previous(fault.signal) else { return crash(number, code) };
+fn hand_on(fault: &Fault, number: c_int) {
+    let Some(previous) = previous(fault.signal) else { return crash(fault, number) };
     let once = previous.sa_flags & libc::SA_RESETHAND != 0;
     let was_called = once && WAS_CALLED[fault.signal.index()].swap(true, Ordering::AcqRel);
     match previous.sa_sigaction {
-        _ if was_called => crash(number, code),
-        libc::SIG_DFL => crash(number, code),
+        _ if was_called => crash(fault, number),
+        libc::SIG_DFL => crash(fault, number),
         // What the processor raises can't be ignored: the kernel ends the process then, and so do
         // we.
-        libc::SIG_IGN if is_synchronous(code) => crash(number, code),
+        libc::SIG_IGN if fault.is_synchronous() => crash(fault, number),
         libc::SIG_IGN => {}
         handler => {
             let before = mask_as(previous, number);
             if previous.sa_flags & libc::SA_SIGINFO != 0 {
-                // SAFETY: whoever installed it said by SA_SIGINFO that it has this signature.
+                // SAFETY: the code that installed it said by SA_SIGINFO that it has this signature.
                 let handler: extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void) =
                     unsafe { std::mem::transmute(handler) };
-                handler(number, fault.info, fault.context);
+                let (info, context) = fault.raw();
+                handler(number, info, context);
             } else {
                 // SAFETY: without SA_SIGINFO a handler takes the number alone.
                 let handler: extern "C" fn(c_int) = unsafe { std::mem::transmute(handler) };
                 handler(number);
             }
-            // SAFETY: the mask that was in force before.
+            // SAFETY: `before` is a mask that pthread_sigmask gave. It changes this thread's mask
+            // only, and is safe in handlers.
             unsafe {
                 libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut())
             };
@@ -324,14 +185,8 @@ fn mask_as(action: &libc::sigaction, number: c_int) -> libc::sigset_t {
     }
 }
 
-/// Whether the signal comes of an instruction, which raises it again when it runs again.
-fn is_synchronous(code: c_int) -> bool {
-    const SEGV_MTEAERR: c_int = 8;
-    code > 0 && code != libc::BUS_MCEERR_AO && code != SEGV_MTEAERR
-}
-
 /// The default action: the process ends by this signal, with its core.
-fn crash(number: c_int, code: c_int) {
+fn crash(fault: &Fault, number: c_int) {
     // SAFETY: all-zero is SIG_DFL without flags.
     let action: libc::sigaction = unsafe { std::mem::zeroed() };
     // SAFETY: it takes away our own handler; sigaction and raise are safe in handlers
@@ -340,7 +195,7 @@ fn crash(number: c_int, code: c_int) {
         libc::sigaction(number, &raw const action, std::ptr::null_mut());
         // A fault comes again when its instruction runs again, and the core shows the place. A
         // signal that somebody sent does not: it is pending until this handler returns.
-        if !is_synchronous(code) {
+        if !fault.is_synchronous() {
             libc::raise(number);
         }
     }

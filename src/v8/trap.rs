@@ -35,7 +35,7 @@
 
 #![allow(unsafe_code)] // Reads and writes V8's flag, and calls V8's function.
 
-use crate::sys::signal::{Fault, Signal};
+use crate::sys::fault_info::{Fault, Signal};
 use crate::sys::{SysResult, loaded, thread, to_usize};
 use std::ffi::c_void;
 use std::ptr::NonNull;
