@@ -7,7 +7,7 @@
 
 use crate::sys::limits::{self, AddressSpace, Overcommit};
 use crate::sys::page::WASM_PAGE_BYTES;
-use crate::sys::vma_budget::NoHeadRoom;
+use crate::sys::vma_budget::NoHeadroom;
 use crate::sys::{SysError, SysResult, checked_fd};
 use nix::errno::Errno;
 
@@ -30,7 +30,7 @@ pub enum Cause {
     /// Other code of the process closed the descriptor.
     DescriptorLost,
     /// We refused before the kernel did, to leave VMAs to V8.
-    HeadRoom(NoHeadRoom),
+    Headroom(NoHeadroom),
     MapCount {
         used: u64,
         limit: u64,
@@ -93,8 +93,8 @@ pub fn v8_memory(reservation_bytes: u64, commit_bytes: u64) -> SysResult<Cause> 
 /// The limit that binds, if one does.
 fn of_memory(space: &AddressSpace, asked: Asked) -> Option<Cause> {
     let limit = limits::max_map_count();
-    if limit.saturating_sub(space.area_count) <= NO_VMAS_LEFT {
-        return Some(Cause::MapCount { used: space.area_count, limit });
+    if limit.saturating_sub(space.vma_count) <= NO_VMAS_LEFT {
+        return Some(Cause::MapCount { used: space.vma_count, limit });
     }
     if let Ok(Some(limit_bytes)) = limits::rlimit_address_space()
         // Where nobody knows what was asked for: less is left than the process has already.

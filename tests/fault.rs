@@ -21,7 +21,7 @@ fn serial() -> std::sync::MutexGuard<'static, ()> {
     static DEFAULT_ACTION: std::sync::Once = std::sync::Once::new();
     DEFAULT_ACTION.call_once(|| {
         for signal in [libc::SIGSEGV, libc::SIGBUS] {
-            // SAFETY: no handler of ours is there yet.
+            // SAFETY: our handler is not installed yet, so none of it is replaced.
             unsafe { libc::signal(signal, libc::SIG_DFL) };
         }
     });
@@ -135,7 +135,7 @@ fn a_missing_page_is_zeros_until_unmap_and_what_grew_back_is_data() {
         assert_eq!(it.reserved.read(5 * page_bytes()), 0);
         file.truncate(4);
         std::fs::write(&file.0, vec![6; usize::try_from(4 * page_bytes()).unwrap()]).unwrap();
-        assert_eq!(it.reserved.read(5 * page_bytes()), 0, "zeros were laid there");
+        assert_eq!(it.reserved.read(5 * page_bytes()), 0, "zeros are there");
         assert_eq!(it.reserved.read(6 * page_bytes()), 6, "and not there");
         let counts = it.memory.unmap(it.reserved.place(), it.mapped).unwrap().unwrap();
         assert_eq!((counts.faults(), counts.stray_writes()), (1, 0));

@@ -35,7 +35,7 @@ pub use window::WindowError;
 
 use crate::sys::SysError;
 use crate::sys::alloc;
-use crate::sys::vma_budget::NoHeadRoom;
+use crate::sys::vma_budget::NoHeadroom;
 use crate::v8::live_memory::NotWasmMemory;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -125,7 +125,7 @@ impl Error {
     }
 
     /// Transitional: use a noun's cause with a [`Refused`].
-    pub fn no_head_room(what: impl std::fmt::Display, full: NoHeadRoom) -> Self {
+    pub fn no_headroom(what: impl std::fmt::Display, full: NoHeadroom) -> Self {
         Self::new(Code::MapCount, format!("{what}: {}", Refused::from(full)))
     }
 

@@ -4,7 +4,7 @@
 use super::Code;
 use crate::diagnose::{self, Cause};
 use crate::sys::SysError;
-use crate::sys::vma_budget::NoHeadRoom;
+use crate::sys::vma_budget::NoHeadroom;
 use std::borrow::Cow;
 use std::fmt;
 
@@ -22,9 +22,9 @@ impl From<SysError> for Refused {
     }
 }
 
-impl From<NoHeadRoom> for Refused {
-    fn from(full: NoHeadRoom) -> Self {
-        Self { cause: Cause::HeadRoom(full), sys: None }
+impl From<NoHeadroom> for Refused {
+    fn from(full: NoHeadroom) -> Self {
+        Self { cause: Cause::Headroom(full), sys: None }
     }
 }
 
@@ -66,7 +66,7 @@ impl Refused {
                 Code::DescriptorLost,
                 "the descriptor behind it is gone: other code of this process closed it, by a double close or a loop over numbers; make it again".into(),
             ),
-            Cause::HeadRoom(NoHeadRoom { used, limit, left_to_others }) => (
+            Cause::Headroom(NoHeadroom { used, limit, left_to_others }) => (
                 Code::MapCount,
                 format!("the process has {used} of {limit} memory mappings, and the last {left_to_others} are left to V8, which could not go on without; unmap some, or raise vm.max_map_count").into(),
             ),

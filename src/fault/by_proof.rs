@@ -2,8 +2,8 @@
 //! takes the longer to read the more VMAs the process has.
 //!
 //! Single system calls tell whether the access would succeed by now and whether the page is a
-//! file's; the range's [`Proof`](super::Proof) tells whether it is still ours. V8 may always be asked. What these
-//! can't tell, somebody else's page in our range for example, the map decides.
+//! file's; the range's [`Proof`](super::Proof) tells whether it is still ours. V8 may always be
+//! asked. What these can't tell, somebody else's page in our range for example, the map decides.
 //!
 //! Handlers run all of it: nothing here may allocate, lock or panic.
 
@@ -76,8 +76,8 @@ fn missing(range: &GuardedRange, fault: &Fault, is_write: bool) -> Option<bool> 
     if stale::may_have_slid(range) || outcome::trap(range, fault, Cause::Unavailable) {
         return Some(true);
     }
-    // Where a growth has made a read-only mapping writable, that is undone for this page: a write to
-    // it is a stray write.
+    // Where a growth has made a read-only mapping writable, that is undone for this page: a write
+    // to it is a stray write.
     let is_writable = is_write || range.spec.access != Access::Readonly;
     let sharing = if is_writable { Sharing::CopyOnWrite } else { Sharing::ReadOnly };
     let page = PageSpan::page_at(fault.address)?.within(range.spec.span)?;

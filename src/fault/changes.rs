@@ -7,7 +7,7 @@
 //! Every function asks the same of its caller, which is inside the range's gate: the pages are
 //! ours, by the process's map ([`GuardedRange::is_ours`]) or by the range's proof.
 
-// A handler changes pages by the promise of who registered them.
+// Handlers change pages that their owner has registered for it.
 #![allow(unsafe_code)]
 
 use super::range::GuardedRange;
@@ -68,8 +68,9 @@ pub(super) fn zeros_merged(range: &GuardedRange) {
 
 /// Pages of a range, to change them. `None`: some are not of the range.
 fn own(range: &GuardedRange, part: PageSpan) -> Option<OwnedSpan<'_>> {
-    // SAFETY: the pages are what was registered (see the head of this file), and who registered them
-    // promised that a handler may change them then. Nobody replaces or unmaps them meanwhile: the
-    // owner waits at the gate, and the memory is alive since a thread is touching it.
+    // SAFETY: the pages are those that were registered (see the head of this file), and the caller
+    // of `Registration::new` promised that a handler may change them. Nobody replaces or unmaps
+    // them meanwhile: the owner waits at the gate, and the memory is alive, since a thread is using
+    // it.
     (part.within(range.spec.span) == Some(part)).then(|| unsafe { OwnedSpan::assume(part) })
 }

@@ -12,17 +12,18 @@
 //!                                                 missing page   zeros take its place
 //! ```
 //!
-//! The program does not notice the second way, so it is counted, and reported once for each mapping.
-//! A mapping that lost its protection gets it back at the next call into the library. Every other
-//! fault goes to the handler that was there before, so a real crash crashes as it did.
+//! The program does not notice the second way, so it is counted, and reported once for each
+//! mapping. A mapping that lost its protection gets it back at the next call into the library.
+//! Every other fault goes to the handler that was there before, so a real crash crashes as it did.
 //!
 //! # What a handler may believe
 //!
 //! The registry says what we mapped at an address, and may be out of date: V8 unmaps a memory that
 //! dies before anybody tells us, and something else may be at the address by now. So before a page
 //! is changed the kernel is asked what is there, or the range has a [`Proof`]. While its owner
-//! changes pages, [`Registration::pause`] keeps handlers out. And a fault may be out of date itself,
-//! since another thread may have unmapped what was there: then the access is done again (`stale`).
+//! changes pages, [`Registration::pause`] keeps handlers out. And a fault may be out of date
+//! itself, since another thread may have unmapped what was there: then the access is done again
+//! (`stale`).
 //!
 //! # Where to start
 //!

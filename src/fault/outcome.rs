@@ -47,8 +47,8 @@ pub(super) fn past_end(range: &GuardedRange, fault: &Fault) {
 }
 
 fn lost_protection(range: &GuardedRange) {
-    // After the page lost its protection: whoever clears it protects the page then. The range's own
-    // first, since the memory's is looked at first.
+    // After the page lost its protection: the thread that clears these protects it again. The
+    // range's own first, since the memory's is looked at first.
     range.unprotected.store(true, Ordering::Release);
     range.spec.unprotected.store(true, Ordering::Release);
 }

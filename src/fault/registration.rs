@@ -1,7 +1,7 @@
 //! The owner's side of a guarded range: registering it, and keeping handlers out while its pages
 //! change. Not for handlers.
 
-// It declares what who registers a range promises.
+// It declares what the owner of a range promises.
 #![allow(unsafe_code)]
 
 use super::counts::Counts;

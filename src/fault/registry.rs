@@ -14,7 +14,7 @@
 //! ```
 //!
 //! Readers are counted. A writer that sees none after it stored the new root may free all that was
-//! retired: whoever comes later finds the new root. A writer that sees one leaves the freeing to
+//! retired: later readers find the new root. A writer that sees one leaves the freeing to
 //! the next writer. So nobody ever waits for a reader, and a reader for nobody.
 //!
 //! Kept apart from the rest of the crate, so that it can be checked by loom: see tests/loom.
@@ -65,8 +65,8 @@ pub struct Registry<T> {
     /// The root of the newest version, null if it is empty.
     ///
     /// # Safety
-    /// What it points to, and everything reachable from there, is kept by `writer` until `readers`
-    /// was seen to be 0 after another root was stored.
+    /// `writer` keeps what it points to, and everything that is reachable from there, until it has
+    /// found `readers` to be 0 after another root was stored.
     root: AtomicPtr<Node<T>>,
     /// How many handlers are reading now.
     readers: AtomicUsize,
@@ -103,7 +103,9 @@ impl<T> Registry<T> {
         fence(Ordering::SeqCst);
         let mut at = self.root.load(Ordering::Acquire).cast_const();
         let mut found = None;
-        // SAFETY: by the root's Safety section: this reader is counted, so what it finds is kept.
+        // SAFETY: by the Safety section of `root`. This reader was counted before it loaded the
+        // root, and the fences put that before any writer's look at the count, so nothing that is
+        // reachable from here is freed until the count goes down below.
         while let Some(node) = unsafe { at.as_ref() } {
             at = if address < node.range.start {
                 pointer_to(&node.below)
@@ -119,8 +121,7 @@ impl<T> Registry<T> {
         found
     }
 
-    /// Adds a range. Ranges that it overlaps are taken out: whoever has the addresses now, the old
-    /// owner lost them.
+    /// Adds a range. Ranges that it overlaps are taken out: their owners have lost the addresses.
     ///
     /// # Panics
     /// If the range is empty.
@@ -353,7 +354,7 @@ mod tests {
 
     #[test]
     #[cfg_attr(miri, ignore = "takes too long")]
-    fn ten_thousand_ranges_in_order_lie_flat() {
+    fn ten_thousand_ranges_in_order_make_a_flat_tree() {
         let registry = Registry::new();
         for i in 0..10_000_u64 {
             registry.insert(i * 10..i * 10 + 5, Arc::new(i));

@@ -1,9 +1,9 @@
 //! Stale faults: faults on pages that another thread has replaced since.
 //!
-//! Between an access and its handler, another thread may unmap, map or slide. What the handler finds
-//! then is not what the access met, so the access is done again. It must not be done again for ever,
-//! and V8's own traps, which arrive here too, must not become slower. So the process remembers who
-//! ever removed pages, when, and roughly where.
+//! Between an access and its handler, another thread may unmap, map or slide. What the handler
+//! finds then is not what the access met, so the access is done again. It must not be done again
+//! for ever, and V8's own traps, which arrive here too, must not become slower. So the process
+//! remembers who ever removed pages, when, and roughly where.
 //!
 //! Handlers run all of it: nothing here may allocate, lock or panic.
 
@@ -21,8 +21,8 @@ const SEVERAL: usize = usize::MAX;
 /// Counts the starts and the ends of removals.
 static REMOVALS: AtomicU64 = AtomicU64::new(1);
 
-/// Where they were: a bit for each gibibyte of addresses, several of which share one. Bits are never
-/// cleared.
+/// Where they were: a bit for each gibibyte of addresses, several of which share one. Bits are
+/// never cleared.
 static REMOVED_FROM: [AtomicU64; SLOTS] = [const { AtomicU64::new(0) }; SLOTS];
 
 /// For the threads that were here last, half a word each: which thread, and `REMOVALS` when it last
@@ -82,8 +82,8 @@ fn another_thread_removes(this: usize) -> bool {
 /// as one of their calls.
 const LOOKS: usize = 64;
 
-/// Whether a fault that is not ours to handle is stale. `found` is the id that the registry gave for
-/// its address.
+/// Whether a fault that is not ours to handle is stale. `found` is the id that the registry gave
+/// for its address.
 pub(super) fn is_stale(fault: &Fault, found: u64) -> bool {
     if !another_thread_removes(thread::address()) {
         return false;

@@ -1,5 +1,5 @@
-//! Accesses that a page's protection forbids (SIGSEGV): writes to read-only pages, and anything past
-//! a window's end. The process's map has shown that the page is ours.
+//! Accesses that a page's protection forbids (SIGSEGV): writes to read-only pages, and anything
+//! past a window's end. The process's map has shown that the page is ours.
 //!
 //! A module could use up the process's VMAs by a store to every second page. So the first few pages
 //! of a range are changed one by one, then larger and larger blocks.
@@ -14,8 +14,8 @@ use crate::sys::page::{PageAligned, PageSpan, host_page_bytes};
 use crate::sys::process_map::Vma;
 use std::sync::atomic::Ordering;
 
-/// How many pages of a range are made writable one by one. The next so many stray writes do it for a
-/// block of [`FIRST_BLOCK_PAGES`] each, the next for a block of twice as many, and so on.
+/// How many pages of a range are made writable one by one. The next so many stray writes do it for
+/// a block of [`FIRST_BLOCK_PAGES`] each, the next for a block of twice as many, and so on.
 pub(super) const SINGLE_PAGES: u32 = 32;
 const FIRST_BLOCK_PAGES: u64 = 16;
 

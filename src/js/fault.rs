@@ -178,8 +178,8 @@ pub fn on_faults(env: Env, callback: Function<'_, (), ()>) -> napi::Result<()> {
     Ok(())
 }
 
-/// Starts the thread that passes reports on. Where there is no thread to be had, reports wait for the
-/// next call that takes them, counts are right all the same, and the next listener tries again.
+/// Starts the thread that passes reports on. Where there is no thread to be had, reports wait for
+/// the next call that takes them, counts are right all the same, and the next listener tries again.
 fn watch_once() {
     static IS_WATCHED: Mutex<bool> = Mutex::new(false);
     let mut is_watched = IS_WATCHED.lock().unwrap_or_else(PoisonError::into_inner);

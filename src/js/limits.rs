@@ -42,7 +42,7 @@ pub fn limits(reservation_bytes: f64) -> napi::Result<NativeLimits> {
         mapped_bytes: from_count(space.mapped_bytes),
         rlimit_address_space_bytes: rlimit.map(from_count),
         overcommit: overcommit.to_owned(),
-        map_count_used: from_count(space.area_count),
+        map_count_used: from_count(space.vma_count),
         map_count_limit: from_count(limits::max_map_count()),
         room_for: from_count(
             space.room_for(super::to_count(reservation_bytes)?.saturating_add(WASM_PAGE_BYTES)),

@@ -465,7 +465,7 @@ impl Memory {
                 .map_err(|sys| Error::from_sys(Code::MapFailed, what(), sys))?;
             return VmaClaim::take(VMAS_OF_A_MAPPING)
                 .map(|_| None)
-                .map_err(|full| Error::no_head_room(what(), full));
+                .map_err(|full| Error::no_headroom(what(), full));
         };
         let mapped = self.put(live, &mut state, span, pages, access, true)?;
         drop(state);
@@ -532,7 +532,7 @@ impl Memory {
         let owned = pages_of(live, span)?;
         let target = owned.span();
         let vmas =
-            VmaClaim::take(VMAS_OF_A_MAPPING).map_err(|full| Error::no_head_room(what(), full))?;
+            VmaClaim::take(VMAS_OF_A_MAPPING).map_err(|full| Error::no_headroom(what(), full))?;
         // Before the pages, since another thread may touch them at once. Taken back where mapping
         // fails.
         let guarded = fault::RangeSpec {

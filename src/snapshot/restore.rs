@@ -172,7 +172,7 @@ impl Restore<'_> {
         }
         let pieces = to_u64(snapshot.extents.pieces.len());
         let vmas = pieces.checked_mul(VMAS_OF_A_PIECE).expect("there are few pieces");
-        VmaClaim::take(vmas).map_err(|full| Error::no_head_room("can't restore a snapshot", full))
+        VmaClaim::take(vmas).map_err(|full| Error::no_headroom("can't restore a snapshot", full))
     }
 
     /// Gives the memory's own pages. `made`: what was made so far, also where this fails.

@@ -1,5 +1,7 @@
 //! Reading and writing the bytes of a linear memory's pages. Wasm and JavaScript see the same
-//! bytes, so no reference into them is ever made.
+//! bytes, so no reference to them is ever made.
+//!
+//! Makes no system call.
 
 use super::page::{PageAligned, PageSpan};
 use super::to_usize;
@@ -27,7 +29,7 @@ pub unsafe fn is_zero(span: PageSpan) -> bool {
 /// The pages at `from` can be read, those of `to` written, and no thread is in `to`.
 pub unsafe fn copy(from: PageAligned, to: PageSpan) {
     let (from, target) = (to_usize(from.get()) as *const u8, to_usize(to.start().get()) as *mut u8);
-    // SAFETY: the caller's promise. They don't overlap: one is a mapping of ours, the other a
+    // SAFETY: the caller's promise. They don't overlap: one is our own mapping, the other a
     // linear memory.
     unsafe { ptr::copy_nonoverlapping(from, target, to_usize(to.length().get())) };
 }

@@ -9,7 +9,8 @@ use nix::errno::Errno;
 pub struct SysError {
     pub syscall: &'static str,
     pub errno: Errno,
-    /// Whether pages that were to be replaced are gone, and zeros stand there: see `mmap::replace`.
+    /// Whether pages that were to be replaced are gone, and zeros are there now: see
+    /// `mmap::replace`.
     pub removed: bool,
 }
 

@@ -1,7 +1,7 @@
 //! What the kernel tells a handler about a fault: the address, the kind, the registers.
 //!
-//! The only file that knows the layout of a signal's context, for each processor. Everything here is
-//! safe in handlers. Makes no system call.
+//! The only file that knows the layout of a signal's context, for each processor. Everything here
+//! is safe in handlers. Makes no system call.
 
 use std::ffi::{c_int, c_void};
 use std::ptr::NonNull;
@@ -150,8 +150,8 @@ impl Fault {
             // every context has; the kernel starts each with a magic number and its size.
             let (magic, size) = unsafe { (record.read(), record.add(1).read()) };
             if magic == ESR_MAGIC {
-                // SAFETY: the kernel has written this record whole, and by its magic number it is an
-                // `esr_context`, in which the syndrome follows the head.
+                // SAFETY: the kernel has written this record whole, and by its magic number it is
+                // an `esr_context`, in which the syndrome follows the head.
                 let syndrome = unsafe { record.add(2).cast::<u64>().read_unaligned() };
                 return (syndrome >> CLASS_SHIFT & CLASS == DATA_ABORT)
                     .then_some(syndrome & WRITE != 0);

@@ -1,4 +1,9 @@
-//! Files: opening and examining them, and copying their bytes inside the kernel.
+//! Files: opening and examining them, reading and writing them at an offset, and copying their
+//! bytes inside the kernel.
+//!
+//! Calls: open, fstat, stat, fstatfs, readlink, fcntl, lseek, pread, pwrite, sendfile,
+//! copy_file_range, fallocate, posix_fadvise, ftruncate, fsync, rename, unlink. Not for handlers,
+//! but for [`open_in_handler`].
 
 use super::owned_span::OwnedSpan;
 use super::{SysError, SysResult, inject, to_u64, to_usize};
@@ -59,7 +64,7 @@ pub fn is_link(path: &Path) -> bool {
     path.is_symlink()
 }
 
-/// Opens a file for reading, in a signal handler: one system call and nothing else.
+/// Opens a file for reading, in a signal handler: one system call.
 pub fn open_in_handler(path: &std::ffi::CStr) -> SysResult<OwnedFd> {
     use std::os::fd::FromRawFd;
     inject::trip("open")?;
@@ -198,7 +203,7 @@ fn seek(fd: impl AsFd, at: u64, whence: Whence, otherwise: u64) -> SysResult<Opt
 /// Copies up to `length` bytes between two files inside the kernel, at offsets of their own, and
 /// says how many it did: 0 at the end of the source.
 ///
-/// `copy_file_range` where both lie on one file system that can share blocks, else `sendfile`.
+/// `copy_file_range` where both are on one file system that can share blocks, else `sendfile`.
 /// Which of the two was refused is remembered in `ranged`.
 pub fn copy(
     from: BorrowedFd<'_>,
@@ -252,7 +257,8 @@ pub fn copy(
 /// reads them, not Rust, so the caller promises nothing.
 pub fn write_all_from(fd: BorrowedFd<'_>, offset: u64, source: u64, length: u64) -> SysResult<()> {
     until_done("pwrite", offset, length, Errno::ENOSPC, |done, rest, at| {
-        let from = to_usize(source.saturating_add(done)) as *const libc::c_void;
+        // Wraps where the caller gave no range of memory, which the kernel finds.
+        let from = to_usize(source.wrapping_add(done)) as *const libc::c_void;
         // SAFETY: the kernel checks the address itself; nothing is read by Rust.
         unsafe { libc::pwrite(fd.as_raw_fd(), from, rest, at) }
     })
@@ -271,7 +277,8 @@ pub fn read_up_to(fd: impl AsFd, offset: u64, bytes: &mut [u8]) -> SysResult<usi
         let at = offset.checked_add(to_u64(done)).and_then(|at| i64::try_from(at).ok());
         match pread(&fd, rest, at.ok_or(SysError::new("pread", Errno::EOVERFLOW))?) {
             Ok(0) => break,
-            Ok(read) => done = done.saturating_add(read),
+            // At most the length of the buffer.
+            Ok(read) => done = done.wrapping_add(read),
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(SysError::new("pread", errno)),
         }
@@ -284,7 +291,8 @@ pub fn read_up_to(fd: impl AsFd, offset: u64, bytes: &mut [u8]) -> SysResult<usi
 pub fn read_all_to(fd: BorrowedFd<'_>, offset: u64, target: OwnedSpan<'_>) -> SysResult<()> {
     let target = target.span();
     until_done("pread", offset, target.length().get(), Errno::EIO, |done, rest, at| {
-        let to = to_usize(target.start().get().saturating_add(done)) as *mut libc::c_void;
+        let to = target.start().get().checked_add(done).expect("it is in the span");
+        let to = to_usize(to) as *mut libc::c_void;
         // SAFETY: `done + rest` bytes are the owned span, of which Rust has no references; where a
         // page is missing the kernel gives EFAULT.
         unsafe { libc::pread(fd.as_raw_fd(), to, rest, at) }
@@ -304,12 +312,13 @@ fn until_done(
     let mut done = 0_u64;
     while done < length {
         inject::trip(syscall)?;
-        let rest = to_usize(length.saturating_sub(done));
+        let rest = length.checked_sub(done).expect("the kernel moves no more than was asked for");
+        let rest = to_usize(rest);
         let at = offset.checked_add(done).and_then(|at| i64::try_from(at).ok());
         let at = at.ok_or(SysError::new(syscall, Errno::EOVERFLOW))?;
         match u64::try_from(call(done, rest, at)) {
             Ok(0) => return Err(SysError::new(syscall, at_none)),
-            Ok(moved) => done = done.saturating_add(moved),
+            Ok(moved) => done = done.checked_add(moved).expect("at most the length"),
             Err(_) => match Errno::last() {
                 Errno::EINTR => {}
                 errno => return Err(SysError::new(syscall, errno)),

@@ -1,5 +1,7 @@
-//! Waiting for a word that another thread or process changes (futex(2)): the kernel knows it by its
-//! file and offset, whoever has it mapped.
+//! Waiting for a word of a region that another thread or process changes. The kernel knows the word
+//! by its file and offset, wherever it is mapped.
+//!
+//! Calls: futex, futex_waitv (kernel 5.16 and later), clock_gettime. Not for handlers.
 
 use super::mmap::Mmap;
 use super::wake::Wake;
@@ -50,19 +52,19 @@ impl Word {
 
     /// Only ever given to the kernel, which takes a missing page for an error and not a fault.
     fn address(&self) -> u64 {
-        self.mmap.address().saturating_add(super::to_u64(self.skew))
+        self.mmap.address().checked_add(super::to_u64(self.skew)).expect("it is in the mapping")
     }
 
-    /// Wakes up to so many who wait, of whatever process, and gives how many they were.
+    /// Wakes up to so many waiters, of any process, and returns how many there were.
     pub fn wake(&self, most: u32) -> SysResult<u64> {
-        // The kernel looks at the number after it has woken one.
+        // The kernel compares the number after it has woken one.
         if most == 0 {
             return Ok(0);
         }
         let most = i32::try_from(most).unwrap_or(i32::MAX);
         inject::trip("futex")?;
-        // SAFETY: the kernel checks the address, which is in our own mapping, and changes nothing
-        // there.
+        // SAFETY: FUTEX_WAKE uses the address as a key and neither reads nor writes there; it
+        // answers EFAULT where nothing is mapped.
         let woken =
             unsafe { libc::syscall(libc::SYS_futex, self.address(), libc::FUTEX_WAKE, most) };
         u64::try_from(woken).map_err(|_| SysError::new("futex", Errno::last()))
@@ -99,8 +101,8 @@ impl Word {
         inject::trip("futex")?;
         let mut waited = false;
         loop {
-            // SAFETY: the array has two valid entries, the time is valid or null, and the kernel
-            // changes nothing of theirs.
+            // SAFETY: the pointers are those of a local array, with its length, and of a local
+            // timespec or null. The kernel reads them and the two words, and writes nothing.
             let woken = unsafe {
                 libc::syscall(
                     libc::SYS_futex_waitv,
@@ -117,8 +119,8 @@ impl Word {
                 (_, Errno::EINTR) => waited = true,
                 (_, Errno::ETIMEDOUT) => return Ok(Ended::TimedOut),
                 (_, Errno::EAGAIN) if cancel.calls() != 0 => return Ok(Ended::Cancelled),
-                // Interrupted, it may have missed whoever woke it; that the word has changed says
-                // as much.
+                // Interrupted, it may have missed the wake-up. That the word has changed says as
+                // much.
                 (_, Errno::EAGAIN) => {
                     return Ok(if waited { Ended::Woken } else { Ended::Changed });
                 }
@@ -130,8 +132,8 @@ impl Word {
         }
     }
 
-    /// The same without futex_waitv. Whoever wakes it between two slices without changing the word
-    /// is missed.
+    /// The same without futex_waitv. It misses a wake-up that comes between two slices and changes
+    /// no word.
     pub fn wait_in_slices(
         &self,
         expected: u32,
@@ -145,12 +147,12 @@ impl Word {
             }
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             let slice = left.map_or(SLICE, |left| left.min(SLICE));
-            // SAFETY: all-zero is a valid time.
+            // SAFETY: a timespec is plain numbers, for which zero is a value.
             let mut timeout: libc::timespec = unsafe { std::mem::zeroed() };
             // Less than a second.
             timeout.tv_nsec = slice.subsec_nanos().into();
-            // SAFETY: the kernel checks the address, which is in our own mapping; the time is
-            // valid.
+            // SAFETY: FUTEX_WAIT reads the word, and answers EFAULT where nothing is mapped. The
+            // timeout is a local of less than a second.
             let ended = unsafe {
                 libc::syscall(
                     libc::SYS_futex,
@@ -177,9 +179,9 @@ impl Word {
 
 /// `None`: further away than the clock can say.
 fn monotonic(deadline: Instant) -> Option<libc::timespec> {
-    // SAFETY: all-zero is a valid time, which the call overwrites. The clock is always there.
+    // SAFETY: a timespec is plain numbers, for which zero is a value.
     let mut now: libc::timespec = unsafe { std::mem::zeroed() };
-    // SAFETY: as above.
+    // SAFETY: the call writes one timespec, and `now` is one. Linux always has this clock.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
     let left = deadline.saturating_duration_since(Instant::now());
     let passed = Duration::new(u64::try_from(now.tv_sec).ok()?, u32::try_from(now.tv_nsec).ok()?);

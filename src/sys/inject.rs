@@ -1,7 +1,8 @@
-//! Failure injection: tests name a system call of `sys/` and the error it is to give.
+//! Failure injection: a test names a system call of `sys/` and the error that it is to give.
 //!
 //! Every function of `sys/` that calls the kernel asks [`trip`] first. Without the feature
-//! `inject`, which no published build has, `trip` is empty and costs nothing.
+//! `inject`, which no published build has, `trip` is empty and costs nothing. With it, `trip` takes
+//! a lock, in handlers too.
 
 use super::SysResult;
 

@@ -1,10 +1,11 @@
 //! Descriptors that are kept for the life of the process, so that a signal handler need not open a
-//! file when the process has none left.
+//! file when the process has no descriptor left.
 //!
 //! A script that closes descriptors by number may close one of them, and its number may come back
-//! as another file's. So whoever uses one can ask whether it still is what it was. And a file that
-//! could not be opened is tried again at the next call: nothing is remembered of a process that had
-//! no descriptor left for a moment.
+//! as another file's. So each user can ask whether the descriptor still is what it was. A file that
+//! could not be opened is tried again by the next call.
+//!
+//! Calls: open, fstat, close. Safe in handlers, but for [`KeptFile::prepare`].
 
 use super::file::open_in_handler;
 use super::{SysError, SysResult};
@@ -39,13 +40,13 @@ impl KeptFile {
         Self { path, opened: AtomicPtr::new(std::ptr::null_mut()), is_lost: AtomicBool::new(false) }
     }
 
-    /// Whether it is open, as far as anybody has noticed. No system call.
+    /// Whether it is open, unless it was lost and no call has noticed. No system call.
     pub fn is_ready(&self) -> bool {
         !self.opened.load(Ordering::Acquire).is_null() && !self.is_lost.load(Ordering::Relaxed)
     }
 
     fn opened(&self) -> Option<&'static Opened> {
-        // SAFETY: by its Safety section.
+        // SAFETY: by the Safety section of `opened`: null, or a box that is never freed or changed.
         unsafe { self.opened.load(Ordering::Acquire).as_ref() }
     }
 
@@ -62,7 +63,9 @@ impl KeptFile {
         let swapped =
             self.opened.compare_exchange(before, opened, Ordering::AcqRel, Ordering::Acquire);
         if swapped.is_err() {
-            // Another thread was first. SAFETY: nobody else has seen this box or its descriptor.
+            // Another thread was first.
+            // SAFETY: the pointer comes from `Box::into_raw` above and was not stored anywhere, so
+            // this is its only owner, and of the descriptor too.
             unsafe {
                 let opened = Box::from_raw(opened);
                 libc::close(opened.fd);
@@ -91,8 +94,9 @@ impl KeptFile {
     /// The descriptor, for calls that fail on any other file.
     pub fn unchecked(&self) -> Option<BorrowedFd<'static>> {
         let opened = self.opened()?;
-        // SAFETY: it is ours for good. If a script closed it all the same, the kernel says so, or
-        // `checked` does.
+        // SAFETY: the descriptor is open for the life of the process, unless a script closes it by
+        // its number. Then the kernel answers EBADF, or `checked` finds another file: neither is
+        // undefined behaviour.
         Some(unsafe { BorrowedFd::borrow_raw(opened.fd) })
     }
 

@@ -1,4 +1,8 @@
-//! What the machine and the process allow: limits, counts and sizes that the kernel tells as text.
+//! What the machine and the process allow: limits and counts.
+//!
+//! What a refusal means is decided elsewhere (`diagnose`). Not for handlers.
+//!
+//! Calls: getrlimit; reads of /proc/sys/vm, /proc/meminfo and the process's map.
 
 use super::{SysError, SysResult, alloc, process_map};
 use nix::sys::resource::{Resource, getrlimit};
@@ -13,7 +17,7 @@ pub struct AddressSpace {
     /// Size of each gap, in order of address.
     gaps: Vec<u64>,
     /// How many VMAs the process has.
-    pub area_count: u64,
+    pub vma_count: u64,
     /// Bytes that are mapped and inaccessible: reservations and guards.
     pub inaccessible_bytes: u64,
     /// Bytes mapped in all; what RLIMIT_AS limits.
@@ -23,7 +27,8 @@ pub struct AddressSpace {
 impl AddressSpace {
     /// How many ranges of this size still fit.
     pub fn room_for(&self, bytes: u64) -> u64 {
-        self.gaps.iter().filter_map(|gap| gap.checked_div(bytes)).fold(0, u64::saturating_add)
+        // At most the address space, even for a size of one byte.
+        self.gaps.iter().filter_map(|gap| gap.checked_div(bytes)).sum()
     }
 }
 
@@ -31,32 +36,35 @@ impl AddressSpace {
 const LOWEST: u64 = 65_536;
 
 /// Measures the whole process. Cost: grows with the number of VMAs.
+#[allow(clippy::arithmetic_side_effects)] // Each step says why.
 pub fn address_space() -> SysResult<AddressSpace> {
     let mut space = AddressSpace::default();
     let mut at = LOWEST;
     let mut kept = Ok(());
     process_map::for_each(|vma| {
-        // The vsyscall page of x64 lies in the kernel's half.
+        // The vsyscall page of x64 is in the kernel's half.
         if vma.start >> 63 != 0 {
             return;
         }
+        // The kernel lists VMAs in order, but the first may be below LOWEST.
         let gap = vma.start.saturating_sub(at);
         if gap > 0 && kept.is_ok() {
             kept = alloc::push(&mut space.gaps, gap);
         }
         at = vma.end.max(at);
-        let bytes = vma.end.saturating_sub(vma.start);
-        space.area_count = space.area_count.saturating_add(1);
-        space.mapped_bytes = space.mapped_bytes.saturating_add(bytes);
+        // Sums of disjoint ranges below 2^63.
+        let bytes = vma.end - vma.start;
+        space.vma_count += 1;
+        space.mapped_bytes += bytes;
         if vma.is_inaccessible() {
-            space.inaccessible_bytes = space.inaccessible_bytes.saturating_add(bytes);
+            space.inaccessible_bytes += bytes;
         }
     })?;
-    // The stack lies near the top, so the top is the next power of two: 2^47 on x64, 2^39 to 2^52
-    // on arm64.
-    space.total_bytes = at.checked_next_power_of_two().unwrap_or(u64::MAX);
+    // The stack is near the top, so the top is the next power of two: 2^47 on x64, 2^39 to 2^52 on
+    // arm64.
+    space.total_bytes = at.next_power_of_two();
     kept?;
-    alloc::push(&mut space.gaps, space.total_bytes.saturating_sub(at))?;
+    alloc::push(&mut space.gaps, space.total_bytes - at)?;
     space.free_bytes = space.gaps.iter().sum();
     space.largest_free_bytes = space.gaps.iter().copied().max().unwrap_or(0);
     Ok(space)
@@ -141,6 +149,6 @@ mod tests {
         assert_eq!(counted, space.total_bytes);
         assert!(space.largest_free_bytes <= space.free_bytes);
         assert!(space.room_for(1 << 30) >= space.room_for(1 << 40));
-        assert!(max_map_count() > space.area_count);
+        assert!(max_map_count() > space.vma_count);
     }
 }

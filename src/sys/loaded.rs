@@ -1,8 +1,8 @@
 //! What the dynamic linker has loaded into this process: the program and its libraries, their
 //! symbols, code, thread-local storage and ELF notes.
 //!
-//! A library that carries a note of ours says by it what it is. The linker has the note in memory,
-//! so it can be read when the file is deleted or replaced, and under any C library.
+//! A library that carries one of our notes says by it what it is. The linker has the note in
+//! memory, so it can be read when the file is deleted or replaced, and under any C library.
 //!
 //! Calls: dl_iterate_phdr and dlsym of the C library. Not for handlers.
 
@@ -63,8 +63,8 @@ pub struct Note<'a> {
     pub bytes: &'a [u8],
 }
 
-/// Calls `visit` with each note of this owner and kind, in the order in which libraries were loaded,
-/// until it breaks.
+/// Calls `visit` with each note of this owner and kind, in the order in which libraries were
+/// loaded, until it breaks.
 pub fn notes_of(owner: &CStr, kind: u32, visit: &mut dyn FnMut(Note<'_>) -> ControlFlow<()>) {
     for_each(&mut |info, headers| {
         for header in headers.iter().filter(|header| header.p_type == libc::PT_NOTE) {

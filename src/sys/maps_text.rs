@@ -1,13 +1,15 @@
-//! The process's map as text: /proc/self/maps, for kernels before 6.11, and for looking at all VMAs.
+//! The process's map as text: /proc/self/maps, for kernels before 6.11, and for looking at all
+//! VMAs.
 //!
 //! # How it is read without tearing
 //!
 //! The kernel keeps in each open file description where a reader is: the address of the next VMA,
-//! and the part of the last line that was not fetched yet. A reader that goes on at the offset where
-//! it left off gets whole lines, whatever has changed meanwhile. At any other offset the kernel
-//! counts bytes from the start through a map that may have changed (`traverse` in fs/seq_file.c),
-//! and lines tear. So a description belongs to one reader from its first read to its last. There is
-//! a pool of them, each claimed by a flag; a reader that finds all of them claimed opens its own.
+//! and the part of the last line that was not fetched yet. A reader that goes on at the offset
+//! where it left off gets whole lines, whatever has changed meanwhile. At any other offset the
+//! kernel counts bytes from the start through a map that may have changed (`traverse` in
+//! fs/seq_file.c), and lines tear. So a description belongs to one reader from its first read to
+//! its last. There is a pool of them, each claimed by a flag; a reader that finds all of them
+//! claimed opens its own.
 //!
 //! Calls: open, pread. [`read`] is safe in handlers; what is not says so.
 
@@ -33,12 +35,12 @@ const READ_BYTES: usize = 4096;
 struct Reader {
     map: KeptFile,
     is_claimed: AtomicBool,
-    /// For whoever has set `is_claimed`, until it clears it.
+    /// For the thread that has set `is_claimed`, until it clears it.
     buffer: UnsafeCell<[u8; READ_BYTES]>,
 }
 
-// SAFETY: `buffer` is touched by one thread at a time, the one that has claimed the reader. A handler
-// that interrupts that thread finds the reader claimed and takes another one.
+// SAFETY: `buffer` is touched by one thread at a time, the one that has claimed the reader. A
+// handler that interrupts that thread finds the reader claimed and takes another one.
 unsafe impl Sync for Reader {}
 
 static READERS: [Reader; POOL] = [const {
@@ -76,8 +78,8 @@ pub(super) fn read(look: impl FnMut(&Vma) -> ControlFlow<()>) -> SysResult<()> {
     inject::trip("open_map")?;
     let claim = |reader: &&Reader| !reader.is_claimed.swap(true, Ordering::Acquire);
     if let Some(reader) = READERS.iter().find(claim) {
-        // SAFETY: only the thread that set `is_claimed` touches the buffer, and this one has just set
-        // it. `look` can't come back here for this reader, which it finds claimed.
+        // SAFETY: only the thread that set `is_claimed` touches the buffer, and this one has just
+        // set it. `look` can't come back here for this reader, which it finds claimed.
         let buffer = unsafe { &mut *reader.buffer.get() };
         let done = reader.map.with(|map| read_lines(map, buffer, look));
         reader.is_claimed.store(false, Ordering::Release);

@@ -1,16 +1,19 @@
 //! Proof that a reservation of V8's is still the one that it was: a secret number in a page of its
 //! guard.
 //!
-//! The registry of mappings is wrong in one case only: the memory died, V8 unmapped its reservation
-//! with all that is in it, and nobody has told us yet. With PROCMAP_QUERY the kernel is asked what
-//! lies at an address now. Without it the question costs as much as the process has VMAs, so
-//! another one is asked: does the page that V8 never makes accessible still hold the number that
-//! was written there for this memory? Who can unmap it has unmapped the mappings too.
+//! The registry of mappings is wrong in one case only: a memory has died, V8 has unmapped its
+//! reservation with all that is in it, and we have not been told yet. With PROCMAP_QUERY the kernel
+//! is asked what is at an address now. Without it that question takes the longer the more VMAs the
+//! process has, so another one is asked: does the page that V8 never makes accessible still hold
+//! the number that was written there for this memory? Code that can unmap the page has unmapped the
+//! mappings too.
 //!
 //! The page stays inaccessible: `/proc/self/mem` writes past its protection (FOLL_FORCE), so no
-//! mapping is made, no VMA added and nothing left that a module could read. It is beyond the
-//! largest memory of its kind, so no growth reaches it. What it takes is a page, and one or two of
-//! page tables, for each memory that was mapped into.
+//! mapping is made, no VMA is added, and nothing is left that a module could read. It is beyond the
+//! largest memory of its kind, so no growth reaches it. It takes one page, and one or two of page
+//! tables, for each memory that was mapped into.
+//!
+//! Calls: open, pread and pwrite on /proc/self/mem, prctl(PR_SET_THP_DISABLE).
 
 use super::page::host_page_bytes;
 use super::page_query::{MEMORY, is_readable, read_past_protection};
@@ -39,8 +42,8 @@ impl Mark {
     /// the text tells what is known.
     ///
     /// # Safety
-    /// The page is inaccessible, and stays so while its memory lives: whoever made it accessible
-    /// would find bytes that are not zero.
+    /// The page is inaccessible, and stays so while its memory lives: its bytes are not zero any
+    /// more.
     pub unsafe fn put(address: u64) -> Option<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         // One at a time: two threads that mark a shared memory get the same mark.
@@ -96,7 +99,8 @@ fn write_past_protection(address: u64, bytes: &[u8; MARK_BYTES]) -> Option<()> {
     let position = i64::try_from(address).ok()?;
     // Not kept: a descriptor that writes anywhere is not for others to find.
     let memory = std::fs::OpenOptions::new().write(true).open("/proc/self/mem").ok()?;
-    // SAFETY: it changes the marked page alone, which the caller of `put` answers for.
+    // SAFETY: pwrite reads MARK_BYTES of `bytes`. Through /proc/self/mem it writes to the page at
+    // `address`, about which the caller of `put` promises that no code reads or writes it.
     let written =
         unsafe { libc::pwrite(memory.as_raw_fd(), bytes.as_ptr().cast(), MARK_BYTES, position) };
     (usize::try_from(written) == Ok(MARK_BYTES)).then_some(())
@@ -110,7 +114,8 @@ fn without_huge_pages(write: impl FnOnce() -> Option<()>) -> bool {
             Some(value) => (libc::PR_SET_THP_DISABLE, value),
             None => (libc::PR_GET_THP_DISABLE, 0),
         };
-        // SAFETY: it changes how memory is taken from now on, or tells that, and no contents.
+        // SAFETY: both calls take numbers only. They set or return how the kernel backs new pages,
+        // and change no contents.
         unsafe { libc::prctl(call, value, 0, 0, 0) }
     };
     let was_on = is_off(None) == 0;
@@ -124,7 +129,7 @@ fn without_huge_pages(write: impl FnOnce() -> Option<()>) -> bool {
     written
 }
 
-/// Where in a reservation the mark is: behind the largest memory of the kind. `None`: the
+/// Where in a reservation the mark is: after the largest memory of its kind. `None`: the
 /// reservation ends there.
 pub fn address_in(base: u64, largest_memory_bytes: u64, above_bytes: u64) -> Option<u64> {
     let end = largest_memory_bytes.checked_add(host_page_bytes())?;

@@ -1,4 +1,6 @@
 //! Anonymous files (memfds) and their seals.
+//!
+//! Calls: memfd_create, fcntl(F_ADD_SEALS, F_GET_SEALS), ftruncate. Not for handlers.
 
 use super::{SysError, SysResult, file, inject};
 use memfd::{Memfd, MemfdOptions};
@@ -89,8 +91,8 @@ pub fn seals(fd: BorrowedFd<'_>) -> Option<Seals> {
     fcntl(fd, FcntlArg::F_GET_SEALS).ok().map(SealFlag::from_bits_retain).map(Seals)
 }
 
-/// Forbids every write from now on, in all processes. EBUSY while a writable shared mapping stands,
-/// EPERM where seals can't be added.
+/// Forbids every write from now on, in all processes. EBUSY while there is a writable shared
+/// mapping, EPERM where seals can't be added.
 pub fn seal_write(fd: impl AsFd) -> SysResult<()> {
     add_seals(fd, SealFlag::F_SEAL_WRITE)
 }

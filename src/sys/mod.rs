@@ -1,31 +1,45 @@
-//! Everything that calls the kernel. The rest of the crate makes no system call and holds no
-//! `unsafe` but where it says which pages may be replaced; a port to another kernel is a port of
-//! this folder.
+//! Everything that calls the kernel or the C library. A port to another system is a port of this
+//! folder: each file has one family of calls, and names them at its head.
 //!
-//! - `page`: host pages, Wasm pages, and the types that keep bytes and pages apart
-//! - `mmap`: mappings, and replacing the pages of an address range without ever leaving a hole
+//! Addresses of pages
+//! - `page`: host pages and Wasm pages, and the types that keep pages and bytes apart
+//! - `owned_span`: the right to replace, protect and drop pages
+//! - `mmap`: mapping pages, and replacing them without ever leaving a hole (mmap, mremap, madvise)
+//! - `placeholder`: address space that is taken and not used (mmap)
+//! - `contents`: the bytes of a memory (no call)
+//! - `vma`: one VMA, as data
+//! - `process_map`: what is mapped where; chooses between
+//!   - `procmap_query`: one VMA, by ioctl(PROCMAP_QUERY)
+//!   - `maps_text`: all VMAs, by reading /proc/self/maps
+//! - `pagemap`: which pages are the process's own, by ioctl(PAGEMAP_SCAN) and /proc/self/pagemap
+//! - `page_query`: what single calls tell of one page, in a handler
+//! - `mark`: proof that a reservation is still the one that it was (/proc/self/mem)
+//! - `vma_budget`: how many more VMAs the process may have
+//! - `limits`: what the machine and the process allow (getrlimit, /proc/sys)
+//!
+//! Files and descriptors
+//! - `file`: opening, examining, copying, reading and writing files
 //! - `memfd`: anonymous files and their seals
-//! - `checked_fd`: descriptors that are kept for long, and what protects them from a double close
-//! - `owned_span`: the right to replace pages, which all that does so takes
-//! - `random`: numbers that nobody can guess
-//! - `pagemap`: which pages are the process's own
-//! - `contents`: reading and writing the bytes of a memory
-//! - `clock`: time that is cheap to ask for
-//! - `file`: opening and examining files, copying inside the kernel
-//! - `futex`: waiting for a word of a file, and waking who waits
+//! - `checked_fd`: descriptors that are kept, and safe from a double close elsewhere
 //! - `kept`: descriptors that are kept for signal handlers
-//! - `page_query`: what single system calls tell about one page
-//! - `mark`: proof that a reservation is still the one that it was
-//! - `process_map`: what lies where in this process, by the kernel's own account
-//! - `notes`: what loaded libraries say of themselves
 //! - `socket`: Unix sockets, and descriptors that travel through them
-//! - `signal`: the handler for SIGSEGV and SIGBUS, above those that are there
-//! - `wake`: waking a thread from a signal handler
-//! - `vma_budget`: head room in the number of mappings
-//! - `limits`: what the machine and the process allow
+//!
+//! Threads, signals and the process
+//! - `signal`: the handler for SIGSEGV and SIGBUS
+//! - `fault_info`: what the kernel tells it, for each processor
+//! - `thread`: starting threads, and making way for others
+//! - `wake`: waking a thread from a signal handler (futex)
+//! - `futex`: waiting for a word of a region, and waking who waits for it
+//! - `process`: processes and users
+//! - `loaded`: programs and libraries of this process (dlsym, dl_iterate_phdr)
+//! - `clock`, `random`: time that is cheap to ask for; numbers that nobody can guess
+//!
+//! Below all
+//! - `alloc`: allocation that can be refused
+//! - `error`: a refused system call; `width`: the kernel's `size_t`
 //! - `inject`: makes any of these calls fail, for tests
 
-// System calls take addresses; each file says why its own are right.
+// System calls take addresses and structs; each call argues why its own are right.
 #![allow(unsafe_code)]
 
 pub mod alloc;

@@ -1,4 +1,6 @@
 //! Host pages and Wasm pages, and the types that keep them and bytes apart.
+//!
+//! Calls: sysconf, once.
 
 use std::sync::OnceLock;
 
@@ -10,7 +12,8 @@ pub fn host_page_bytes() -> u64 {
     static BYTES: OnceLock<u64> = OnceLock::new();
     *BYTES.get_or_init(|| {
         let bytes = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten();
-        let bytes = bytes.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(4096);
+        let bytes = bytes.and_then(|bytes| u64::try_from(bytes).ok());
+        let bytes = bytes.expect("every Linux tells its page size");
         assert!(
             bytes.is_power_of_two() && bytes <= WASM_PAGE_BYTES,
             "a Wasm page holds whole host pages"
@@ -90,14 +93,15 @@ impl PageSpan {
     }
 
     pub fn length(self) -> PageAligned {
-        self.end.checked_sub(self.start).expect("start lies before end")
+        self.end.checked_sub(self.start).expect("a span starts before it ends")
     }
 
     /// Its first pages, at most so many bytes of them, and at least one page.
     pub fn first(self, bytes: u64) -> Self {
         let length = PageAligned::round_down(bytes)
-            .max(PageAligned::new(host_page_bytes()).unwrap_or_default());
-        let end = self.start.checked_add(length).unwrap_or(self.end).min(self.end);
+            .max(PageAligned::new(host_page_bytes()).expect("a page is a whole page"));
+        // On overflow it is more than there is.
+        let end = self.start.checked_add(length).map_or(self.end, |end| end.min(self.end));
         Self { start: self.start, end }
     }
 
@@ -106,7 +110,7 @@ impl PageSpan {
         Self::new(PageAligned::round_down(address), PageAligned::new(host_page_bytes())?)
     }
 
-    /// What of it lies in another one. `None`: nothing.
+    /// The part of it that is in another one. `None`: nothing.
     pub fn within(self, other: Self) -> Option<Self> {
         Self::between(self.start.max(other.start), self.end.min(other.end))
     }

@@ -1,11 +1,14 @@
-//! What single system calls tell about one page, however many VMAs the process has. All are safe in
-//! a signal handler, and change nothing.
+//! What single system calls tell about one page, however many VMAs the process has.
 //!
-//! They are for kernels without PROCMAP_QUERY, where the VMA of an address is known by the text of
-//! the whole map only.
+//! For kernels without PROCMAP_QUERY, where the VMA of an address is known by the text of the whole
+//! map only. All functions but [`prepare_for_handler`] are safe in a signal handler, and none
+//! changes a byte.
+//!
+//! Calls: rt_sigprocmask and futex with arguments that do nothing; pread on /proc/self/mem and
+//! /proc/self/pagemap.
 
 use super::kept::KeptFile;
-use super::page::host_page_bytes;
+use super::pagemap::{self, ENTRY_BYTES};
 use super::to_usize;
 use nix::errno::Errno;
 use std::os::fd::AsRawFd;
@@ -33,8 +36,8 @@ pub fn is_readable(address: u64) -> bool {
     // The kernel copies the set in before it looks at what is to be done with it (kernel/signal.c):
     // EFAULT or EINVAL.
     let aligned = to_usize(address & !7);
-    // SAFETY: there is no such operation, so nothing is done but reading eight bytes, which the
-    // kernel checks.
+    // SAFETY: the kernel reads eight bytes at the address, and answers EFAULT where it can't. Then
+    // it refuses the operation, which does not exist, so no mask changes.
     let result = unsafe {
         libc::syscall(
             libc::SYS_rt_sigprocmask,
@@ -55,8 +58,8 @@ pub fn is_writable(address: u64) -> bool {
     let operation = (libc::FUTEX_OP_ADD << 28) | (libc::FUTEX_OP_CMP_EQ << 24) | 0xfff;
     let unused = 0_u32;
     let aligned = to_usize(address & !3);
-    // SAFETY: the word keeps its value, atomically, whoever writes it; the kernel checks the
-    // access. `unused` is ours.
+    // SAFETY: the kernel adds 0 to the word, atomically, so no write of another thread is lost, and
+    // answers EFAULT where it can't. `unused` is a local word, which nobody waits for.
     let result = unsafe {
         libc::syscall(
             libc::SYS_futex,
@@ -76,7 +79,7 @@ pub fn is_writable(address: u64) -> bool {
 pub(super) fn read_past_protection(address: u64, bytes: &mut [u8]) -> Option<bool> {
     let position = i64::try_from(address).ok()?;
     let read = MEMORY.with(|memory| {
-        // SAFETY: the kernel writes at most so many bytes into `bytes`.
+        // SAFETY: the pointer and the length are those of one slice, which is borrowed exclusively.
         unsafe { libc::pread(memory.as_raw_fd(), bytes.as_mut_ptr().cast(), bytes.len(), position) }
     });
     read.ok().map(|read| usize::try_from(read) == Ok(bytes.len()))
@@ -91,26 +94,20 @@ pub fn is_there(address: u64) -> bool {
 /// Whether the page at this address is there and is a file's: not a copy, nor anonymous memory.
 /// Brings it in.
 pub fn is_file_page(address: u64) -> bool {
-    const ENTRY_BYTES: usize = 8;
-    const FILE_OR_SHARED: u64 = 1 << 61;
-    const PRESENT: u64 = 1 << 63;
     if !is_there(address) {
         return false;
     }
-    let index = address.checked_div(host_page_bytes()).unwrap_or(0);
-    let position =
-        index.checked_mul(super::to_u64(ENTRY_BYTES)).and_then(|at| i64::try_from(at).ok());
-    let Some(position) = position else { return false };
+    let Some(position) = pagemap::position_of(address) else { return false };
     let mut entry = [0_u8; ENTRY_BYTES];
     let read = PAGEMAP.with(|pagemap| {
-        // SAFETY: the kernel writes at most so many bytes into `entry`.
+        // SAFETY: `entry` is a local of ENTRY_BYTES.
         unsafe {
             libc::pread(pagemap.as_raw_fd(), entry.as_mut_ptr().cast(), ENTRY_BYTES, position)
         }
     });
     let entry = u64::from_ne_bytes(entry);
     read.is_ok_and(|read| usize::try_from(read) == Ok(ENTRY_BYTES))
-        && entry & (FILE_OR_SHARED | PRESENT) == FILE_OR_SHARED | PRESENT
+        && pagemap::is_present_file_page(entry)
 }
 
 #[cfg(test)]

@@ -1,16 +1,19 @@
 //! Which pages of a range are this process's own: in anonymous memory those that were ever written,
 //! in a private mapping of a file those that were written since it was mapped.
 //!
-//! PAGEMAP_SCAN (kernel 6.7) walks the page tables and tells. What it costs (measured on 6.18):
-//! some 1.5 us for each 2 MiB in which any page is mapped, and about 11 ns for each file page that
-//! is; nothing for what was never touched, and next to nothing for what is mapped by entries for 2
-//! MiB.
+//! Everything about the kernel's page map is here, its flags and its two forms. PAGEMAP_SCAN
+//! (kernel 6.7) walks the page tables. It costs some 1.5 us for each 2 MiB in which any page is
+//! mapped, and about 11 ns for each file page that is (measured on 6.18); nothing for what was
+//! never touched, and next to nothing for what is mapped by entries for 2 MiB. To look for pages by
+//! another flag, add it to [`Which`].
 //!
-//! A page that was swapped out is as much the process's own as one in memory, but not "present":
+//! A page that was swapped out is as much the process's own as one in memory, but not "present", so
 //! both are asked for. (wasmtime left the first kind out for a year; its pull request 14357.)
+//!
+//! Calls: open, ioctl(PAGEMAP_SCAN) and pread on /proc/self/pagemap. Not for handlers.
 
 use super::page::{PageAligned, PageSpan, host_page_bytes};
-use super::{SysError, SysResult, inject, to_u64};
+use super::{SysError, SysResult, inject, to_u64, to_usize};
 use nix::errno::Errno;
 use std::ffi::c_int;
 use std::fs::File;
@@ -105,7 +108,7 @@ fn open_pagemap() -> SysResult<File> {
     File::open("/proc/self/pagemap").map_err(|error| SysError::from_io("open", &error))
 }
 
-/// Kept open: it stands for this process's memory as long as the process lives. -1: not open yet.
+/// Kept open: it is about this process's memory as long as the process lives. -1: not open yet.
 static PAGEMAP: AtomicI32 = AtomicI32::new(-1);
 
 impl Run {
@@ -114,12 +117,13 @@ impl Run {
     }
 }
 
-/// Scans by the descriptor that is kept. A script that closes descriptors by number may have closed
-/// it, and another file may have its number now: where that one knows no such call, it is opened
-/// anew, and the number left to whom it belongs to.
+/// Scans by the kept descriptor. A script that closes descriptors by number may have closed it, and
+/// another file may have its number now. That file knows no such call: then the page map is opened
+/// again, and the number is left alone.
 fn scan_kept(argument: &mut ScanArgument) -> SysResult<c_int> {
-    // SAFETY: the kernel writes into `argument` and at most `vec_len` of the regions at `vec`,
-    // which the caller holds. No flag is set, so no page changes.
+    // SAFETY: the kernel writes to `argument`, which says its own size, and at most `vec_len`
+    // regions at `vec`: `scan` makes both of one array that outlives the call. No flag is set, so
+    // no page changes.
     let mut scan = |fd: RawFd| unsafe { pagemap_scan(fd, argument) };
     let kept = PAGEMAP.load(Ordering::Acquire);
     if kept >= 0 {
@@ -184,14 +188,16 @@ pub fn scan(
                 return Err(sys);
             }
         };
-        for region in regions.iter().take(usize::try_from(found).unwrap_or(0)) {
-            // SAFETY: the kernel says how many it has written, and any bytes are a region.
+        let found = usize::try_from(found).expect("the kernel counts regions from 0");
+        for region in regions.iter().take(found) {
+            // SAFETY: the kernel has written as many regions as it says, from the first one on, and
+            // a region is three numbers.
             let region = unsafe { region.assume_init() };
             let span = PageAligned::new(region.start).zip(PageAligned::new(region.end));
             let Some(run) = span.and_then(|(start, end)| PageSpan::between(start, end)) else {
                 return Err(SysError::new("ioctl", Errno::EIO));
             };
-            left = left.saturating_sub(pages_of(run));
+            left = left.checked_sub(pages_of(run)).expect("the kernel was told the most pages");
             show(Run { span: run, is_swapped: region.categories & PAGE_IS_SWAPPED != 0 });
         }
         let walked = PageAligned::new(argument.walk_end).filter(|walked| *walked > at);
@@ -203,39 +209,52 @@ pub fn scan(
 /// The process's own by reading the pagemap (any kernel), a page after the other: for calls that
 /// may take long. The kernel's page of zeros counts as the process's own here.
 pub fn read(span: PageSpan, mut show: impl FnMut(Run)) -> SysResult<()> {
-    const FILE_OR_SHARED: u64 = 1 << 61;
-    const SWAPPED: u64 = 1 << 62;
-    const PRESENT: u64 = 1 << 63;
-    const ENTRY_BYTES: usize = 8;
+    const ENTRIES: usize = 512;
     inject::trip("pread_pagemap")?;
     let pagemap = open_pagemap()?;
-    let page = PageAligned::new(host_page_bytes()).unwrap_or_default();
-    let mut at = span.start();
-    let mut buffer = [0_u8; 512 * ENTRY_BYTES];
-    while let Some(rest) = PageSpan::between(at, span.end()) {
-        let entries = usize::try_from(pages_of(rest)).unwrap_or(usize::MAX).min(512);
-        let bytes = buffer.get_mut(..entries.saturating_mul(ENTRY_BYTES)).unwrap_or_default();
-        let index = at.get().checked_div(host_page_bytes()).unwrap_or(0);
+    let mut buffer = [[0_u8; ENTRY_BYTES]; ENTRIES];
+    let most_bytes = to_u64(ENTRIES).checked_mul(host_page_bytes()).expect("some megabytes");
+    let mut next = Some(span);
+    while let Some(rest) = next {
+        let step = rest.first(most_bytes);
+        let (entries, _) = buffer.split_at_mut(to_usize(pages_of(step)));
+        let position = position_of(step.start().get());
+        let position = position.ok_or(SysError::new("pread", Errno::EOVERFLOW))?;
         pagemap
-            .read_exact_at(bytes, index.saturating_mul(to_u64(ENTRY_BYTES)))
+            .read_exact_at(entries.as_flattened_mut(), position.cast_unsigned())
             .map_err(|error| SysError::from_io("pread", &error))?;
-        for entry in bytes.as_chunks::<ENTRY_BYTES>().0 {
-            let entry = u64::from_le_bytes(*entry);
-            let end = at.checked_add(page).unwrap_or(span.end());
-            if entry & FILE_OR_SHARED == 0
-                && entry & (PRESENT | SWAPPED) != 0
-                && let Some(span) = PageSpan::between(at, end)
-            {
+        let pages = (step.start().get()..).step_by(to_usize(host_page_bytes()));
+        for (entry, address) in entries.iter().zip(pages) {
+            let entry = u64::from_ne_bytes(*entry);
+            if entry & FILE_OR_SHARED == 0 && entry & (PRESENT | SWAPPED) != 0 {
+                let span = PageSpan::page_at(address).expect("a page of the span");
                 show(Run { span, is_swapped: entry & SWAPPED != 0 });
             }
-            at = end;
         }
+        next = PageSpan::between(step.end(), span.end());
     }
     Ok(())
 }
 
 fn pages_of(span: PageSpan) -> u64 {
-    span.length().get().checked_div(host_page_bytes()).unwrap_or(0)
+    span.length().get().checked_div(host_page_bytes()).expect("a page is not empty")
+}
+
+/// Bytes of an entry of /proc/self/pagemap, and its bits (proc_pid_pagemap(5)).
+pub(super) const ENTRY_BYTES: usize = 8;
+const FILE_OR_SHARED: u64 = 1 << 61;
+const SWAPPED: u64 = 1 << 62;
+const PRESENT: u64 = 1 << 63;
+
+/// Where in /proc/self/pagemap the entry of an address is. `None` on overflow. Safe in a handler.
+pub(super) fn position_of(address: u64) -> Option<i64> {
+    let index = address.checked_div(host_page_bytes())?;
+    index.checked_mul(to_u64(ENTRY_BYTES)).and_then(|at| i64::try_from(at).ok())
+}
+
+/// Whether an entry is that of a page in memory that is a file's. Safe in a handler.
+pub(super) fn is_present_file_page(entry: u64) -> bool {
+    entry & (FILE_OR_SHARED | PRESENT) == FILE_OR_SHARED | PRESENT
 }
 
 #[cfg(test)]
@@ -269,7 +288,7 @@ mod tests {
     }
 
     fn read_one(map: &Mmap, index: u64) {
-        // SAFETY: as above.
+        // SAFETY: a page of the test's own mapping.
         let _ = unsafe { contents::is_zero(page(map, index)) };
     }
 

@@ -55,8 +55,8 @@ impl Placeholder {
 
 impl Drop for Placeholder {
     fn drop(&mut self) {
-        // SAFETY: this value owns the mapping, and nothing refers to it. If the call fails, it stays
-        // address space that nobody uses.
+        // SAFETY: this value owns the mapping, and nothing refers to it. If the call fails, it
+        // stays address space that nobody uses.
         let _ = unsafe { munmap(self.pointer, to_usize(self.length.get())) };
     }
 }

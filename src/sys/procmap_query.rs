@@ -1,4 +1,5 @@
-//! Asking the kernel for one VMA: the ioctl PROCMAP_QUERY on /proc/self/maps (kernel 6.11 and later).
+//! Asking the kernel for one VMA: the ioctl PROCMAP_QUERY on /proc/self/maps (kernel 6.11 and
+//! later).
 //!
 //! One question takes half a microsecond, however many VMAs the process has.
 //!

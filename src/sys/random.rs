@@ -1,4 +1,6 @@
 //! Numbers that nobody can guess, from the kernel.
+//!
+//! Calls: getrandom.
 
 use super::{SysError, SysResult, inject};
 use nix::errno::Errno;
@@ -9,7 +11,7 @@ pub fn bytes<const N: usize>() -> SysResult<[u8; N]> {
     inject::trip("getrandom")?;
     let mut bytes = [0; N];
     loop {
-        // SAFETY: the kernel writes at most `N` bytes to the array.
+        // SAFETY: the kernel writes at most as many bytes as it is told, and the array has them.
         let given = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), N, 0) };
         match (usize::try_from(given), Errno::last()) {
             (Ok(given), _) if given == N => return Ok(bytes),

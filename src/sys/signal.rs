@@ -1,9 +1,9 @@
 //! The handler for SIGSEGV and SIGBUS: above the handler that is there, Node's to begin with, and
 //! handing on every fault that is not ours.
 //!
-//! [`install`] takes the function that decides. It and everything that it calls may have interrupted
-//! any instruction: `fault::handler` has the rules. Here they hold from `on_signal` down. What is
-//! not for handlers says so.
+//! [`install`] takes the function that decides. It and everything that it calls may have
+//! interrupted any instruction: `fault::handler` has the rules. Here they hold from `on_signal`
+//! down. What is not for handlers says so.
 //!
 //! Calls: sigaction, pthread_sigmask, raise.
 
@@ -36,9 +36,9 @@ const BOTH: [Signal; 2] = [Signal::Segv, Signal::Bus];
 /// Whether the handler was put there, for each signal.
 static IS_INSTALLED: [AtomicBool; 2] = [const { AtomicBool::new(false) }; 2];
 
-/// Puts the handler above the one that is there. Only once, since a second time it would find itself
-/// below; what failed is tried again at the next call. Not by two threads at once, and not in a
-/// handler.
+/// Puts the handler above the one that is there. Only once, since a second time it would find
+/// itself below; what failed is tried again at the next call. Not by two threads at once, and not
+/// in a handler.
 pub fn install(decide: Decide) -> SysResult<()> {
     DECIDE.get_or_init(|| decide);
     for signal in BOTH {

@@ -1,5 +1,8 @@
-//! Unix sockets in the abstract namespace: they have no file, so nothing is left of them when a
-//! process ends.
+//! Unix sockets in the abstract namespace, and descriptors that travel through them. The sockets
+//! have no file, so nothing is left of them when a process ends.
+//!
+//! Calls: socket, bind, listen, connect, accept4, sendmsg, recvmsg, getsockopt, setsockopt. Not for
+//! handlers.
 
 use super::{SysError, SysResult, inject};
 use nix::errno::Errno;
@@ -22,6 +25,7 @@ pub fn listen(name: &str) -> SysResult<OwnedFd> {
     listener.map(OwnedFd::from).map_err(|error| SysError::from_io("bind", &error))
 }
 
+#[allow(clippy::arithmetic_side_effects)] // It says why.
 pub fn connect(name: &str) -> SysResult<UnixStream> {
     inject::trip("connect")?;
     let failed = || SysError::new("connect", Errno::last());
@@ -32,11 +36,12 @@ pub fn connect(name: &str) -> SysResult<UnixStream> {
     }
     // SAFETY: the kernel has just given it, to nobody else.
     let stream = unsafe { UnixStream::from_raw_fd(fd) };
-    // Before it connects: one who accepts nobody keeps others waiting once as many wait as he said.
+    // Before it connects: a listener that accepts nobody keeps others waiting once its queue is
+    // full.
     let stream = patient(stream)?;
     // SAFETY: all-zero is an address of no family, and without a name.
     let mut address: libc::sockaddr_un = unsafe { zeroed() };
-    address.sun_family = libc::sa_family_t::try_from(libc::AF_UNIX).unwrap_or(0);
+    address.sun_family = libc::sa_family_t::try_from(libc::AF_UNIX).expect("AF_UNIX is 1");
     // Abstract names begin with a zero, and end where the address does.
     let room = address.sun_path.get_mut(1..).unwrap_or_default();
     if name.is_empty() || name.len() > room.len() {
@@ -46,8 +51,9 @@ pub fn connect(name: &str) -> SysResult<UnixStream> {
         *slot = libc::c_char::from_ne_bytes([byte]);
     }
     let head = std::mem::offset_of!(libc::sockaddr_un, sun_path);
-    let length = head.saturating_add(1).saturating_add(name.len());
-    let length = libc::socklen_t::try_from(length).unwrap_or(0);
+    // At most a sockaddr_un, by the check above.
+    let length = head + 1 + name.len();
+    let length = libc::socklen_t::try_from(length).expect("a sockaddr_un is small");
     // SAFETY: the address is a local with at least `length` bytes.
     let connected =
         unsafe { libc::connect(stream.as_raw_fd(), (&raw const address).cast(), length) };
@@ -82,7 +88,8 @@ pub fn peer_uid(stream: &UnixStream) -> SysResult<u32> {
     inject::trip("getsockopt")?;
     // SAFETY: all-zero is a ucred.
     let mut peer: libc::ucred = unsafe { zeroed() };
-    let mut length = libc::socklen_t::try_from(size_of::<libc::ucred>()).unwrap_or(0);
+    let length = libc::socklen_t::try_from(size_of::<libc::ucred>());
+    let mut length = length.expect("a ucred is small");
     // SAFETY: the kernel writes at most `length` bytes to `peer`.
     let got = unsafe {
         libc::getsockopt(
@@ -102,7 +109,8 @@ struct Control([u8; 64]);
 
 /// Bytes of so many descriptors.
 fn bytes_of(fds: usize) -> u32 {
-    u32::try_from(fds.saturating_mul(size_of::<RawFd>())).unwrap_or(u32::MAX)
+    let bytes = fds.checked_mul(size_of::<RawFd>()).and_then(|bytes| u32::try_from(bytes).ok());
+    bytes.expect("a message has a few descriptors")
 }
 
 /// Bytes of a control message with so many descriptors.
@@ -175,7 +183,8 @@ pub fn receive(stream: &UnixStream, bytes: &mut [u8]) -> SysResult<(usize, Vec<O
         };
         while !head.is_null() {
             if (*head).cmsg_level == libc::SOL_SOCKET && (*head).cmsg_type == libc::SCM_RIGHTS {
-                let bytes = ((*head).cmsg_len as usize).saturating_sub(libc::CMSG_LEN(0) as usize);
+                let bytes = ((*head).cmsg_len as usize).checked_sub(libc::CMSG_LEN(0) as usize);
+                let bytes = bytes.expect("the kernel counts the head of a control message");
                 for i in 0..bytes.div_euclid(size_of::<RawFd>()) {
                     let fd = libc::CMSG_DATA(head).cast::<RawFd>().add(i).read_unaligned();
                     fds.push(OwnedFd::from_raw_fd(fd));

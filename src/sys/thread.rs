@@ -43,8 +43,8 @@ fn block_signals() {
 /// Makes the calling thread one that interrupts nobody when it wakes (sched(7)): the thread that
 /// woke it goes on first.
 pub fn give_way() {
-    // SAFETY: SCHED_BATCH takes a parameter without a priority, which is all zeros. 0 is the calling
-    // thread.
+    // SAFETY: SCHED_BATCH takes a parameter without a priority, which is all zeros. 0 is the
+    // calling thread.
     unsafe {
         let parameter: libc::sched_param = std::mem::zeroed();
         libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const parameter);

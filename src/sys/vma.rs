@@ -1,6 +1,6 @@
 //! A VMA: one line of the process's map. Data only; `process_map` asks the kernel for it.
 
-/// A range of addresses that the kernel treats alike (a virtual memory area).
+/// A range of addresses that the kernel treats alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Vma {
     pub start: u64,

@@ -1,23 +1,25 @@
-//! Head room: how many more VMAs (VMAs) the process may have.
+//! Headroom: how many more VMAs the process may have.
 //!
-//! The kernel lets a process have `vm.max_map_count` VMAs, 65,530 by default. At the limit it is
-//! V8 or an allocator that gets no memory and ends the process, long before one of our calls is the
-//! one that fails. So new VMAs of ours are refused while plenty are left for everybody else.
+//! The kernel lets a process have `vm.max_map_count` VMAs, 65,530 by default. At the limit it is V8
+//! or an allocator that gets no memory and ends the process, long before one of our calls is the
+//! one that fails. So we refuse new VMAs while plenty are left for everybody else.
 //!
 //! Ours are counted as they come and go. All others are counted by reading the process's map, once
-//! for every so many of ours, so that a call costs no more than an atomic addition.
+//! for every 512 that we add, so that a call costs no more than an atomic addition.
+//!
+//! Calls: none of its own. [`take_in_handler`] and [`give_back`] are safe in handlers.
 
 use super::{limits, process_map};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// VmaClaim that a mapping takes at most: itself, and the part that it cuts off its surroundings.
+/// VMAs that a mapping takes at most: itself, and the part that it cuts off its surroundings.
 pub const VMAS_OF_A_MAPPING: u64 = 2;
 
-/// VmaClaim that a linear memory takes at most: the guard below it, itself, and the guard above.
+/// VMAs that a linear memory takes at most: the guard below it, itself, and the guard above.
 pub const VMAS_OF_A_MEMORY: u64 = 3;
 
-/// How many VMAs of ours may come before all others are counted again.
+/// How many of our VMAs may come before all others are counted again.
 const COUNTED_FOR: u64 = 512;
 
 static OURS: AtomicU64 = AtomicU64::new(0);
@@ -41,20 +43,20 @@ fn limit() -> u64 {
     }
 }
 
-/// VmaClaim that are left to V8, to allocators and to other libraries: one in eight.
+/// VMAs that are left to V8, to allocators and to other libraries: one in eight.
 fn left_to_others() -> u64 {
     limit() >> 3
 }
 
 /// The process has too many VMAs for another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NoHeadRoom {
+pub struct NoHeadroom {
     pub used: u64,
     pub limit: u64,
     pub left_to_others: u64,
 }
 
-/// VmaClaim that were taken. Given back when dropped.
+/// VMAs that were taken. Given back when dropped.
 #[derive(Debug)]
 pub struct VmaClaim(u64);
 
@@ -64,16 +66,17 @@ impl VmaClaim {
     }
 
     /// Takes `count` VMAs, before the system call that makes them.
-    pub fn take(count: u64) -> Result<Self, NoHeadRoom> {
+    pub fn take(count: u64) -> Result<Self, NoHeadroom> {
         let before = OURS.fetch_add(count, Ordering::Relaxed);
         let taken = Self(count);
-        let ours = before.saturating_add(count);
+        let ours = before.checked_add(count).expect("fewer VMAs than numbers");
         if ours >= COUNT_AT.load(Ordering::Relaxed) {
             count_others(before);
         }
-        let most = limit().saturating_sub(left_to_others());
+        let most = limit().checked_sub(left_to_others()).expect("an eighth is not more");
         MOST_IN_HANDLER.store(most, Ordering::Relaxed);
-        let used = || ours.saturating_add(OTHERS.load(Ordering::Relaxed));
+        let others = || OTHERS.load(Ordering::Relaxed);
+        let used = || ours.checked_add(others()).expect("fewer VMAs than numbers");
         if used() <= most {
             return Ok(taken);
         }
@@ -82,19 +85,20 @@ impl VmaClaim {
         if used() <= most {
             return Ok(taken);
         }
-        Err(NoHeadRoom { used: used(), limit: limit(), left_to_others: left_to_others() })
+        Err(NoHeadroom { used: used(), limit: limit(), left_to_others: left_to_others() })
     }
 }
 
-/// Takes `count` VMAs in a signal handler: by what was counted last, since the map can't be read
-/// there. Where it says true, the VMAs must be given back to [`give_back`].
+/// Takes `count` VMAs in a signal handler, by what was counted last: counting takes too long there.
+/// If it returns true, the VMAs must be given back by [`give_back`].
 pub fn take_in_handler(count: u64) -> bool {
-    let ours = OURS.fetch_add(count, Ordering::Relaxed).saturating_add(count);
-    let used = ours.saturating_add(OTHERS.load(Ordering::Relaxed));
+    let before = OURS.fetch_add(count, Ordering::Relaxed);
+    let used =
+        before.checked_add(count).and_then(|ours| ours.checked_add(OTHERS.load(Ordering::Relaxed)));
     // Not `limit()`, which might have to be read first: before any mapping was made it is 0, and
     // all is refused.
     let most = MOST_IN_HANDLER.load(Ordering::Relaxed);
-    let taken = used <= most;
+    let taken = used.is_some_and(|used| used <= most);
     if !taken {
         give_back(count);
     }
@@ -114,11 +118,12 @@ impl Drop for VmaClaim {
 fn count_others(ours: u64) {
     let mut all = 0_u64;
     // If the map can't be read, nothing is known to be in the way.
-    let _ = process_map::for_each(|_| all = all.saturating_add(1));
-    // Ours may have merged with their neighbours, so this is at most too small by what we count too
-    // many.
+    let _ = process_map::for_each(|_| all = all.wrapping_add(1));
+    // Ours may have merged with their neighbours, so that we count more than there are. Then this
+    // is too small by the difference, and at least 0.
     OTHERS.store(all.saturating_sub(ours), Ordering::Relaxed);
-    COUNT_AT.store(ours.saturating_add(COUNTED_FOR), Ordering::Relaxed);
+    let count_at = ours.checked_add(COUNTED_FOR).expect("fewer VMAs than numbers");
+    COUNT_AT.store(count_at, Ordering::Relaxed);
 }
 
 #[cfg(test)]
@@ -126,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn areas_are_refused_while_others_have_plenty_left_and_come_back() {
+    fn vmas_are_refused_while_others_have_plenty_left_and_come_back() {
         let most = limit() - left_to_others();
         let refused = VmaClaim::take(most).unwrap_err();
         assert!(refused.used > most && refused.limit == limit());

@@ -1,4 +1,6 @@
-//! Waking a thread from a signal handler: a counter that is waited on (futex(2)).
+//! Waking a thread from a signal handler: a counter that a thread waits for.
+//!
+//! Calls: futex. [`Wake::call`] is safe in handlers.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -11,10 +13,11 @@ impl Wake {
         Self(AtomicU32::new(0))
     }
 
-    /// Wakes who waits. One system call.
+    /// Wakes the threads that wait. One system call.
     pub fn call(&self) {
         self.0.fetch_add(1, Ordering::Release);
-        // SAFETY: the counter is valid; the kernel reads nothing else.
+        // SAFETY: FUTEX_WAKE takes the address of the counter, which `self` holds, and no timeout
+        // or second word.
         unsafe {
             libc::syscall(
                 libc::SYS_futex,
@@ -25,7 +28,7 @@ impl Wake {
         }
     }
 
-    /// Of the counter, for the kernel: it stays where it is as long as this is borrowed.
+    /// The address of the counter, for the kernel. Good for as long as this is borrowed.
     pub fn address(&self) -> u64 {
         super::to_u64(self.0.as_ptr().addr())
     }
@@ -41,8 +44,8 @@ impl Wake {
             if calls != seen {
                 return calls;
             }
-            // SAFETY: the counter is valid; a null timeout waits for good. Whatever it returns, the
-            // counter is looked at again.
+            // SAFETY: FUTEX_WAIT reads the counter, which `self` holds, and a null timeout means
+            // none. The loop reads the counter again, whatever the call returns.
             unsafe {
                 libc::syscall(
                     libc::SYS_futex,

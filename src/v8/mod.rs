@@ -1,5 +1,5 @@
-//! What we know of V8, and nothing else does: which of its memories are alive and where, what it
-//! reserves, where it will put a reservation, and how it is asked to turn a fault into a trap.
+//! All that the crate knows of V8: which of its memories are alive and where, what it reserves,
+//! where it will put a reservation, and how it is asked to turn a fault into a trap.
 
 pub mod live_memory;
 pub mod placement;

@@ -1,29 +1,29 @@
 //! Where V8's next reservation will be.
 //!
-//! A file's huge pages can be mapped as such only where host address and offset in the file leave
-//! the same rest modulo 2 MiB. V8 takes what the kernel gives it and keeps 64 KiB of alignment, so
-//! a memory may begin at any Wasm page. But the kernel gives the top of the highest gap that is
-//! large enough, so whoever fills a little of that gap's top moves what comes next:
+//! A file's huge pages can be mapped as such only where host address and file offset are congruent
+//! modulo 2 MiB. V8 takes what the kernel gives it and aligns it to 64 KiB, so a memory may begin
+//! at any Wasm page. But the kernel gives the top of the highest gap that is large enough. To take
+//! a little of that top moves the next reservation:
 //!
 //! ```text
 //!      gap |                                              | in use      the top of the gap is at any page
 //!    trial |              [ reservation                  ]|             asked for as V8 will: tells where it would be
-//!   filler |                                         [fff]|             what is kept of the trial, less than 2 MiB
+//!    taken |                                         [fff]|             what is kept of the trial, less than 2 MiB
 //!       V8 |         [ reservation                  ]     |             begins at a multiple of 2 MiB
 //! ```
 //!
-//! It is a favour and no promise: another thread may come between.
+//! There is no guarantee: another thread may map something in between. Not for handlers.
 
 use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, WASM_PAGE_BYTES, host_page_bytes};
 use crate::sys::placeholder::Placeholder;
 
-/// How many gaps are tried: one that is just large enough for a reservation is not for the filler
-/// too.
+/// How many gaps are tried: one that is just large enough for a reservation has no room for a
+/// placeholder, too.
 const ATTEMPTS: usize = 4;
 
-/// Makes the kernel give a reservation to come, `below_bytes` and `above_bytes` around its base,
-/// such a place that the base is at a multiple of 2 MiB, for as long as what is returned lives.
-/// `None`: there is no room for it, and placeholders would be in its way.
+/// Makes the kernel give the next reservation, of `below_bytes` and `above_bytes` around its base,
+/// a place where the base is at a multiple of 2 MiB, for as long as the result lives. `None`: there
+/// is no room for it, and placeholders would be in its way.
 pub fn prepare(below_bytes: u64, above_bytes: u64) -> Option<Vec<Placeholder>> {
     // V8 asks for as much more as aligning it to a Wasm page may take, and gives the rest back.
     let slack = WASM_PAGE_BYTES.checked_sub(host_page_bytes());

@@ -6,11 +6,11 @@
 //!
 //! # The flag that a refusal clears
 //!
-//! V8 up to 13 keeps, for each thread, a flag that says "in Wasm code". The function clears it first
-//! and sets it again only if it takes the fault. After a refusal the thread goes on in Wasm code
-//! without its flag, and the next access out of bounds in the same activation ends the process. V8
-//! refuses bulk operations, atomics, and stores to a constant address, which it checks when it
-//! compiles. So the flag must be put back.
+//! V8 up to 13 keeps, for each thread, a flag that says "in Wasm code". The function clears it
+//! first and sets it again only if it takes the fault. After a refusal the thread goes on in Wasm
+//! code without its flag, and the next access out of bounds in the same activation ends the
+//! process. V8 refuses bulk operations, atomics, and stores to a constant address, which it checks
+//! when it compiles. So the flag must be put back.
 //!
 //! The flag has no public name, but V8 shows where it is. [`probe`] runs once, in a fault of a Wasm
 //! load that V8 is sure to take, and passes V8 the wrong signal first. V8 clears the flag and
@@ -21,11 +21,11 @@
 //!
 //! # When V8 is not asked
 //!
-//! Before it refuses, V8 looks at all functions that it ever compiled, about 4 ns each. So it is not
-//! asked about instructions of its own module or of libc, such as bulk operations and JavaScript's
-//! builtins. Atomics can't be told apart that way: the handler may not read the instruction, since
-//! V8 puts its code under a memory protection key where the processor has them, and the kernel
-//! enters handlers with all keys but the first locked (pkeys(7)).
+//! Before it refuses, V8 looks at all functions that it ever compiled, about 4 ns each. So it is
+//! not asked about instructions of its own module or of libc, such as bulk operations and
+//! JavaScript's builtins. Atomics can't be told apart that way: the handler may not read the
+//! instruction, since V8 puts its code under a memory protection key where the processor has them,
+//! and the kernel enters handlers with all keys but the first locked (pkeys(7)).
 //!
 //! [`probe`] and [`offer`] run in signal handlers: they allocate nothing, take no lock and do not
 //! panic. All else here is not for handlers.
@@ -46,8 +46,8 @@ const NAME: &std::ffi::CStr = c"_ZN2v829TryHandleWebAssemblyTrapPosixEiP9siginfo
 /// V8's function, or null.
 ///
 /// # Safety
-/// Nothing but what [`NAME`] names is stored here. V8 declares it as `bool(int, siginfo_t*, void*)`,
-/// to be called in signal handlers.
+/// Nothing but what [`NAME`] names is stored here. V8 declares it as `bool(int, siginfo_t*,
+/// void*)`, to be called in signal handlers.
 static FUNCTION: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
 
 /// Code that is no Wasm: `[start, end)` of V8's own module and of libc. Never unloaded.
@@ -231,8 +231,9 @@ pub fn offer(fault: &Fault) -> bool {
         State::Flag => {
             let flag = thread::address().wrapping_add_signed(FLAG_OFFSET.load(Ordering::Acquire))
                 as *mut i32;
-            // SAFETY: `find_flag` found V8's flag at this distance, and `static_storage_of` that the
-            // distance is the same in all threads: this is a live word of this thread's storage.
+            // SAFETY: `find_flag` found V8's flag at this distance, and `static_storage_of` that
+            // the distance is the same in all threads: this is a live word of this thread's
+            // storage.
             let was = unsafe { flag.read_volatile() };
             let taken = ask(fault, Signal::Segv);
             if !taken {

@@ -203,7 +203,7 @@ impl Memory {
             // As for mappings: what would be refused after the growth is refused before.
             None => VmaClaim::take(VMAS_OF_A_WINDOW)
                 .map(|_| None)
-                .map_err(|full| Error::no_head_room("can't open a window", full)),
+                .map_err(|full| Error::no_headroom("can't open a window", full)),
         }
     }
 
@@ -218,7 +218,7 @@ impl Memory {
         let what = || format!("can't open a window of {} bytes", span.length().get());
         let owned = pages_of(live, span)?;
         let vmas =
-            VmaClaim::take(VMAS_OF_A_WINDOW).map_err(|full| Error::no_head_room(what(), full))?;
+            VmaClaim::take(VMAS_OF_A_WINDOW).map_err(|full| Error::no_headroom(what(), full))?;
         let guarded = fault::RangeSpec {
             span: owned.span(),
             memory_offset: Some(span.start()),
