@@ -4,8 +4,8 @@
 //   npm run test:all -- --list                       their names, commands and time limits
 //   npm run test:all -- --only churn --only model    these
 //
-// Takes hours on two cores. A step that fails or takes too long does not stop those after it. What a
-// step prints goes to target/test-all/NAME.log; the end of it is shown if the step fails.
+// Takes hours on two cores. A step that fails or takes too long does not stop those after it. What
+// a step prints goes to target/test-all/NAME.log; the end of it is shown if the step fails.
 
 import { spawn } from 'node:child_process'
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync } from 'node:fs'

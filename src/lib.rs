@@ -1,27 +1,28 @@
 //! wasm-hostmap: host memory in the linear memories of WebAssembly modules, without a copy.
 //!
 //! ```text
-//!  index.js, lib/      checks arguments, words errors, holds the JavaScript objects
-//!  ----------------------------------------------------------------------------------- Node-API
-//!  js/                 converts arguments, calls the core, nothing else
-//!  ------------------------------------------------------------------------- no Node from here on
-//!  region.rs           bytes behind a file descriptor: memfds and files
-//!  memory.rs           V8's linear memories: where they lie, what guards them, mapping into them   <- start here
-//!  window.rs           mappings that slide over regions larger than a memory
-//!  huge.rs             filling memfds with huge pages that the kernel gathers, and counting them
-//!  mirror.rs ahead.rs   what makes slides one call, and brings pages in before the module asks for them
-//!  snapshot/           a memory's state at one moment, and putting it back
-//!  mapping.rs          the mapping table of a memory: what is mapped where, and what is free
-//!  module/             modules: exports for the state that they hide
-//!  fault/              the fault guard: what a signal handler does about faults in mappings
-//!  access.rs           the access modes of mappings
-//!  error/              what can go wrong: causes, words and codes
-//!  diagnose.rs         why V8 or the kernel refused
-//!  ----------------------------------------------------------------------------------- system calls
-//!  sys/                the only callers of the kernel
+//!  index.js, lib/   checks arguments, words errors, holds the JavaScript objects
+//!  ------------------------------------------------------------------------------- Node-API
+//!  js/              converts arguments and calls the rooms below
+//!  ------------------------------------------------------------------------------- no Node below
+//!  module/          reads and rewrites the bytes of a module
+//!  snapshot/        the state of a memory at one moment: taken, restored and stored
+//!  window/          mappings that slide
+//!  memory/          linear memories and the mappings in them                   <- start here
+//!  region/          bytes behind a file descriptor: memfds, files and views of them
+//!  share/           regions and snapshots for other threads and processes
+//!  fault/           what a signal handler does about faults in mappings
+//!  error/           causes, words and codes
+//!  diagnose.rs      why V8 or the kernel refused
+//!  access.rs        the kinds of access
+//!  v8/              what we know of V8
+//!  ------------------------------------------------------------------------------- system calls
+//!  sys/             the only callers of the kernel
 //! ```
 //!
-//! The trick, and what makes it safe, is told at the head of `memory.rs`.
+//! A room uses those below it. The trick, and what makes it safe, is told at the head of
+//! `memory/mod.rs`. `ARCHITECTURE.md` draws the arrows; `CONTRIBUTING.md` says where to change
+//! what.
 
 // Files that need `unsafe` allow it by name, and say what for.
 #![deny(unsafe_code)]

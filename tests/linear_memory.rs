@@ -196,7 +196,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 1..40)
 }
 
-/// What stands in a page of the model.
+/// What is in a page of the model.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Page {
     Own(u8),

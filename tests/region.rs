@@ -137,7 +137,7 @@ fn what_is_no_file_is_refused() {
 #[test]
 fn a_file_of_hugetlb_pages_is_refused() {
     let _serial = support::serial();
-    // SAFETY: the name is a C string, and a new descriptor is all that comes of it.
+    // SAFETY: the name is a C string, and it only makes a new descriptor.
     let fd = unsafe { libc::memfd_create(c"hugetlb".as_ptr(), libc::MFD_HUGETLB) };
     if fd < 0 {
         return; // This kernel has no such pages.
@@ -180,7 +180,7 @@ mod injected {
         for call in calls {
             let mut before = 0;
             loop {
-                let (fds, maps) = (open_fds(), file_area_count());
+                let (fds, maps) = (open_fds(), file_vma_count());
                 inject::arm(call, before, libc::EIO, here);
                 let outcome = operation();
                 if inject::disarm(here) {
@@ -194,14 +194,14 @@ mod injected {
                     error.sys().map(|sys| (sys.syscall, sys.errno)),
                     Some((*call, Errno::EIO))
                 );
-                assert_eq!((open_fds(), file_area_count()), (fds, maps), "after {call}");
+                assert_eq!((open_fds(), file_vma_count()), (fds, maps), "after {call}");
                 before += 1;
             }
         }
     }
 
-    /// VmaClaim that are pages of a file. Others come and go with the test runner's threads.
-    fn file_area_count() -> usize {
+    /// VMAs that are pages of a file. Others come and go with the test runner's threads.
+    fn file_vma_count() -> usize {
         let mut count = 0;
         wasm_hostmap::sys::process_map::for_each(|vma| count += usize::from(vma.inode != 0))
             .unwrap();
@@ -212,7 +212,7 @@ mod injected {
     fn every_call_of_every_operation_may_fail() {
         let _serial = support::serial();
         // What the allocator and the first look at the map take is taken now.
-        drop((file_area_count(), Region::allocate(1, "first", PageKind::Ordinary)));
+        drop((file_vma_count(), Region::allocate(1, "first", PageKind::Ordinary)));
         let file = Temp::new("inject", &[1; 10_000]);
         fails_cleanly(&["memfd_create", "ftruncate", "fcntl", "fstat"], || {
             Region::allocate(10_000, "t", PageKind::Ordinary)

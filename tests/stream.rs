@@ -68,9 +68,9 @@ fn mapped_bytes(region: &Region, memory: std::ops::Range<u64>) -> (u64, u64) {
     (mirrored, shown)
 }
 
-/// Whether these bytes of a region are in the page tables of a mirror, all of them. How many pages a
-/// mirror has in all does not tell: the kernel maps all of a large folio of the page cache when one
-/// page of it is brought in.
+/// Whether these bytes of a region are in the page tables of a mirror, all of them. How many pages
+/// a mirror has in all does not tell: the kernel maps all of a large folio of the page cache when
+/// one page of it is brought in.
 fn is_staged(region: &Region, memory: &std::ops::Range<u64>, start: u64, end: u64) -> bool {
     use std::os::unix::fs::FileExt;
     const PRESENT: u64 = 1 << 63;

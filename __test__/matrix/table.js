@@ -4,7 +4,8 @@
 // stand together, and an outcome is split by a factor only where that factor matters:
 //
 //   { "accesses": ["i32.store", ...],
-//     "outcomes": { "readonly: present": { "tier": { "liftoff": "trap", "turbofan": ... } }, "readonly: grown": "private page" } }
+//     "outcomes": { "readonly: present": { "tier": { "liftoff": "trap", "turbofan": ... } },
+//     "readonly: grown": "private page" } }
 
 const fs = require('node:fs')
 const path = require('node:path')

@@ -61,7 +61,8 @@ const WAT = `
         (br $byte)))
     (local.get $sum))
 
-  ;; Looks at the marks of every chunk and, if it is to, adds up all bytes. One call for all of the file.
+  ;; Looks at the marks of every chunk and, if it is to, adds up all bytes. One call for all of the
+  ;; file.
   (func (export "stream") (param $addsUp i32) (result i64)
     (local $byteLength i32) (local $at i32) (local $sum i64)
     (loop $chunk

@@ -3,8 +3,8 @@
 // Tests that not every system can run. A skipped one says why in its name.
 
 /**
- * `{ test, describe }` that run where `condition` holds. Elsewhere they skip, with the reason in the
- * name: "maps above 4 GiB (skipped: needs 64-bit memories)".
+ * `{ test, describe }` that run where `condition` holds. Elsewhere they skip, with the reason in
+ * the name: "maps above 4 GiB (skipped: needs 64-bit memories)".
  *
  * @param reason what the test needs, as in "needs 64-bit memories"
  */

@@ -26,8 +26,8 @@ const nextWarning = () =>
     : new Promise(resolve => waiting.push(resolve))
 
 /**
- * All warnings of this suite, from now on. For suites that can't say which test brings one about, and
- * look at the list in the end.
+ * All warnings of this suite, from now on. For suites that can't say which test brings one about,
+ * and look at the list in the end.
  */
 const collectWarnings = () => (collected ??= [])
 

@@ -89,7 +89,8 @@ function probeWat(memory, at) {
           (br $next)))
       (local.get $sum))
 
-    ;; The first of the words at start, start + stride, ... below end that is not first, first + 1, ...; or -1.
+    ;; The first of the words at start, start + stride, ... below end that is not first, first + 1,
+    ;; ...; or -1.
     (func (export "mismatch") (param $p ${at}) (param $end ${at}) (param $stride ${at}) (param $word i64) (result i64)
       (local $index i64)
       (loop $next

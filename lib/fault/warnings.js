@@ -1,7 +1,8 @@
 'use strict'
 
 // The warnings that a process gives for faults: one for each mapping, window or view and kind of
-// fault. They come from the native part, which calls when there are any. A warning must never throw.
+// fault. They come from the native part, which calls when there are any. A warning must never
+// throw.
 
 const native = require('../platform/binding.js')
 
@@ -55,7 +56,7 @@ function report(atExit = false) {
       warn(
         atExit,
         'HOSTMAP_MISSING_PAGE',
-        `The contents of ${where}${isWindow ? ',' : ''} could not be had${at}, and zeros stand in their place. Did its file get shorter, or did its ` +
+        `The contents of ${where}${isWindow ? ',' : ''} could not be had${at}, and zeros are in their place. Did its file get shorter, or did its ` +
           `disk fail or run full? See ${object}.lastFault; HostRegion.load reads a file once and keeps it.` +
           (!isWindow && access === 'shared'
             ? ' What is written there does not reach the region.'
@@ -66,7 +67,7 @@ function report(atExit = false) {
       warn(
         atExit,
         'HOSTMAP_PAST_END',
-        `An access hit the window at ${range} past what it shows${at}, and zeros stand there now. ` +
+        `An access hit the window at ${range} past what it shows${at}, and zeros are there now. ` +
           "See window.lastFault; open the window with rest 'zeros' if such accesses are meant to be."
       )
     }

@@ -130,7 +130,7 @@ const holdsObjects = ({ globals, tables }) =>
   globals.some(({ value }) => isObjectOfModule(value)) ||
   tables.some(({ entries }) => entries.some(isObjectOfModule))
 
-// Each entry is a reference in some lists of ours: a module of a few bytes may have a table of ten
+// Each entry is a reference in some of our lists: a module of a few bytes may have a table of ten
 // million.
 const MOST_TABLE_ENTRIES = 1_000_000
 

@@ -1,7 +1,7 @@
 'use strict'
 
 // What an instance's globals and tables hold, by its own objects: the fast way back for this
-// instance. A live state keeps its instance alive, so whoever outlives it keeps a State instead.
+// instance. A live state keeps its instance alive: what outlives it keeps a State instead.
 
 const { makeError } = require('../support/errors.js')
 const {

@@ -1,7 +1,7 @@
 'use strict'
 
 // What an instance's exports show of its state: its memory, mutable globals, tables and functions.
-// And what of it can't be restored, as far as exports tell. Nothing here changes an instance.
+// And what of it can't be restored, where exports tell. Nothing here changes an instance.
 
 const { makeError } = require('../support/errors.js')
 const v8 = require('../platform/v8.js')
@@ -64,7 +64,7 @@ function reachable(exports) {
 }
 
 /**
- * What of an instance can't be restored, as far as it can be seen: see ACCEPT in module.js. `kept`
+ * What of an instance can't be restored, where that can be seen: see ACCEPT in module.js. `kept`
  * is its state, if that is to be looked at.
  */
 function notRestorable({ unreadableGlobals, unreadableTables, marks }, kept) {

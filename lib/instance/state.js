@@ -1,6 +1,6 @@
 'use strict'
 
-// What an instance keeps besides its memory, as far as its exports show it: mutable globals and
+// What an instance keeps besides its memory, where its exports show it: mutable globals and
 // tables. A state is read, and put back into its own instance or into another one of the same
 // module. All that may be refused is refused before anything is changed.
 
@@ -10,7 +10,7 @@ const { describe, translator } = require('./functions.js')
 const { captureLive, checkLive, restoreLive, checkLengths, putBack } = require('./live-state.js')
 
 // The live form of states, as long as both the state and its instance's memory live: by the memory,
-// then by the state's key. So whoever keeps a state keeps no instance.
+// then by the state's key. So a state that is kept keeps no instance.
 const lives = new WeakMap()
 
 function liveOf({ strong, anchor, key }) {
@@ -50,7 +50,7 @@ const makeState = parts => ({
  * can't be grown.
  */
 function restoreState(found, state) {
-  // Whoever it was taken from is gone.
+  // The instance that it was taken from is gone.
   if (found === null) return
   const live = liveOf(state)
   if (live?.found === found) {

@@ -1,8 +1,8 @@
 'use strict'
 
 // The buffer of a memory that its module hides: what the caller's function gives, and whether a
-// buffer is detached. The function is foreign code and may do anything, so nothing of ours may be
-// half done when it is called.
+// buffer is detached. The function is foreign code and may do anything, so nothing may be half done
+// when it is called.
 
 const { types } = require('node:util')
 const { received } = require('../support/given.js')

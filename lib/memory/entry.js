@@ -2,8 +2,9 @@
 
 // A mapping or window as the native part's table has it: what Mapping and Window have in common.
 //
-// What a native call changes is written here by plain assignments: any call may fail where the stack
-// ends, even one that looks as if it could not, and then a mapping would be there that nobody knows.
+// What a native call changes is written here by plain assignments: any call may fail where the
+// stack ends, even one that looks as if it could not, and then a mapping would be there that nobody
+// knows.
 
 const native = require('../platform/binding.js')
 const { callNative } = require('../support/errors.js')

@@ -1,8 +1,8 @@
 'use strict'
 
 // The faults of a memory's mappings and windows, of all threads, and of those that were unmapped
-// before anybody acknowledged them. Nothing here keeps a mapping or region alive: only what is to be
-// said of them.
+// before anybody acknowledged them. Nothing here keeps a mapping or region alive: only what is to
+// be said of them.
 
 const native = require('../platform/binding.js')
 const { callNative } = require('../support/errors.js')

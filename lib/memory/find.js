@@ -1,8 +1,8 @@
 'use strict'
 
-// Finds the LinearMemory for what a caller has: a WebAssembly.Memory, its buffer, or a function that
-// gives the buffer. There is one for each memory, however it is met. A buffer alone proves nothing:
-// it must have a memory's guards around it.
+// Finds the LinearMemory for what a caller has: a WebAssembly.Memory, its buffer, or a function
+// that gives the buffer. There is one for each memory, however it is met. A buffer alone proves
+// nothing: it must have a memory's guards around it.
 
 const { types } = require('node:util')
 const native = require('../platform/binding.js')

@@ -16,7 +16,7 @@ const { WASM_PAGE_BYTES, lengthOf } = v8
 /**
  * Grows a memory by Wasm pages, and gives the size before, in Wasm pages.
  *
- * @param forUs whether what the memory grows by is to be free space of ours
+ * @param forUs whether what the memory grows by is to be free space of our own
  * @param forBytes what was asked for, for messages
  */
 function grow(linear, wasmPages, forUs = false, forBytes = undefined) {
@@ -97,8 +97,8 @@ function claim(linear) {
 }
 
 /**
- * The same if there is room. False: it was refused, now or the last time. Asking again would be most
- * of what a mapping costs, where the one before has left its place.
+ * The same if there is room. False: it was refused, now or the last time. Asking again would be
+ * most of what a mapping costs, where the one before has left its place.
  */
 function growIfRoom(linear, wanted) {
   const size = lengthOf(linear.current())

@@ -38,11 +38,11 @@ class LinearMemory {
   table
   /** 'i32' or 'i64'. */
   address
-  /** In Wasm pages; undefined where it is not known: V8 does not tell it of a memory that exists. */
+  /** In Wasm pages; undefined if not known: V8 does not tell it of a memory that exists. */
   maximum
   /** Whether everything around the memory is inaccessible. */
   guarded
-  /** Entries of the mappings and windows that this thread made, and of some that failed or ended. */
+  /** Entries of the mappings and windows that this thread made; some of them failed or ended. */
   entries = new Set()
   /**
    * What the memory grew by and the table was not told of: where the stack ended, the next growth

@@ -1,7 +1,8 @@
 'use strict'
 
-// Maps a range of a region: at an offset, in free space, past the memory's end, or in a block of the
-// module's own. map.js decides where; the native part maps, and checks what depends on the memory.
+// Maps a range of a region: at an offset, in free space, past the memory's end, or in a block of
+// the module's own. map.js decides where; the native part maps, and checks what depends on the
+// memory.
 
 const native = require('../platform/binding.js')
 const check = require('../support/arguments.js')
@@ -117,7 +118,7 @@ function mapInFreeSpace(linear, request, congruent) {
   return undefined
 }
 
-/** By how much the memory must grow for a congruent place: up to 2 MiB more than the mapping has. */
+/** By how much the memory must grow for a congruent place: at most 2 MiB more than the mapping. */
 function growthForCongruent(linear, { region, byteOffset, byteLength }) {
   const array = linear.current()
   const growth = callNative(() =>

@@ -1,7 +1,7 @@
 'use strict'
 
-// Mapping: the public object of a range of a region that is mapped into a memory. It has an entry
-// and nothing else; map.js makes it.
+// Mapping: the public object of a range of a region that is mapped into a memory. It has
+// only an entry; map.js makes it.
 
 const { inspect } = require('node:util')
 const native = require('../platform/binding.js')

@@ -94,7 +94,7 @@ const REACH_BYTES_I64 = 2 ** 34
 /**
  * The address type of a memory by its buffer, of which `array` is over the whole; undefined where
  * nothing tells. Only a 64-bit memory is larger than 4 GiB. A smaller one is none where something
- * accessible lies within the reach of a 64-bit one, and that is so above nearly every 32-bit
+ * accessible is within the reach of a 64-bit one, and that is so above nearly every 32-bit
  * memory: the next one, or the heap.
  */
 function addressTypeOfBuffer(array) {

@@ -1,8 +1,8 @@
 'use strict'
 
-// Asking V8 for what reserves address space: a memory, or an instance that has one. When V8 refuses,
-// the native part looks for the cause (src/diagnose.rs). This file decides no cause and words none;
-// it only knows how much was asked for, and when to ask again.
+// Asking V8 for what reserves address space: a memory, or an instance that has one. When V8
+// refuses, the native part looks for the cause (src/diagnose.rs). This file decides no cause and
+// words none; it only knows how much was asked for, and when to ask again.
 
 const native = require('./binding.js')
 const { atHugePage, reservationOf } = require('./reservation.js')

@@ -1,7 +1,7 @@
 'use strict'
 
 // The native part. Requires one file, by its path: no other package's name is ever tried, so that
-// nothing can stand in for a binary that is missing.
+// nothing can be taken for a binary that is missing.
 //
 // Where another copy of this package was loaded before, its native part serves this one too: one
 // mapping table and one signal handler for a process (src/js/copies.rs).

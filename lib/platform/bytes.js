@@ -27,7 +27,7 @@ function bytes(value, name, remedyFor = instead.bytes) {
     : new Uint8Array(value)
 }
 
-/** The bytes of a module, as far as a look at their beginning tells. */
+/** The bytes of a module, if a look at their beginning does not refuse them. */
 function moduleBytes(value, name) {
   const array = bytes(value, name, instead.module)
   const isModule = array[0] === 0 && array[1] === 0x61 && array[2] === 0x73 && array[3] === 0x6d
@@ -45,7 +45,9 @@ function moduleBytes(value, name) {
   )
 }
 
-/** The bytes, or a copy of those that other threads may write: what is checked must be what is used. */
+/**
+ * The bytes, or a copy of those that other threads may write: what is checked must be what is used.
+ */
 const unshared = array => (types.isSharedArrayBuffer(array.buffer) ? new Uint8Array(array) : array)
 
 module.exports = { bytes, moduleBytes, unshared }

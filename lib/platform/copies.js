@@ -1,9 +1,9 @@
 'use strict'
 
 // Several copies of this package in one process: other installs, bundles, realms such as jest's,
-// workers. All share one native part (lib/platform/binding.js). Those of one realm share their classes too,
-// so that objects of one may be given to the other. Each realm has classes of its own, whose errors
-// are of that realm.
+// workers. All share one native part (lib/platform/binding.js). Those of one realm share their
+// classes too, so that objects of one may be given to the other. Each realm has classes of its own,
+// whose errors are of that realm.
 
 const path = require('node:path')
 const native = require('./binding.js')

@@ -1,6 +1,6 @@
 'use strict'
 
-// The functions of V8 by which the native part learns where a memory lies and how large it is. A
+// The functions of V8 by which the native part learns where a memory is and how large it is. A
 // script may have changed them before this package was loaded: a polyfill, a tool that watches, a
 // test's mock. They are compared with those of a realm in which no script ever ran, and that
 // realm's are taken where they differ. What is changed later comes too late.
@@ -43,7 +43,7 @@ const call = genuine(Function.prototype.call, native.pristine.call)
 /** A method or getter as a function that takes its receiver first. */
 const uncurry = native.pristine.call.call(bind, bind, call)
 
-/** A property of ours and of theirs, as a function; undefined where V8 has none. */
+/** A property of both, as a function; undefined where V8 has none. */
 function find(ours, theirs, kind, ...path) {
   const name = path.pop()
   const at = object => {

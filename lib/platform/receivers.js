@@ -44,7 +44,7 @@ function checkReceivers(face) {
     }
     for (const key of Reflect.ownKeys(prototype)) {
       const property = getOwnPropertyDescriptor(prototype, key)
-      // The one function that may be called with anything, by whoever prints a prototype.
+      // The one function that may be called with anything, by what prints a prototype.
       if (key === 'constructor' || key === inspect.custom) continue
       const kind = property.get === undefined ? 'value' : 'get'
       const checked = withReceiver(property[kind], isOwn, name, key, kind === 'get')

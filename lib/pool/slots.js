@@ -37,7 +37,7 @@ const slotOf = (instance, exports, memory, linear, found) => ({
 
 const NO_ENTRIES = Object.freeze([])
 
-// Whoever releases an instance of a shared memory promises that no other thread is in it.
+// Code that releases an instance of a shared memory promises that no other thread is in it.
 const RESTORE = Object.freeze({ exclusive: true, globals: BY_CALLER })
 
 /** Notes what a restore will compare with. The slot is in the pool's state. */
@@ -97,8 +97,8 @@ function checkSize({ byteLength }, snapshot) {
   )
 }
 
-// A restore makes new objects for what was unmapped. Whoever has the old ones, or sources of
-// theirs, would find them dead.
+// A restore makes new objects for what was unmapped. Code that has the old ones, or
+// their sources, would find them dead.
 function checkEntries(slot, entries) {
   const isSame = (entry, index) => entry === slot.entries[index]
   if (entries.length === slot.entries.length && entries.every(isSame)) return

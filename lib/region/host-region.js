@@ -1,8 +1,8 @@
 'use strict'
 
 // HostRegion: bytes that the host owns, behind a file descriptor. The functions at the end are for
-// the rooms above: they read private fields, which no caller can have changed, and a caller's object
-// is never asked by its public getters.
+// the rooms above: they read private fields, which no caller can have changed, and a caller's
+// object is never asked by its public getters.
 
 const { inspect } = require('node:util')
 const { constants } = require('node:buffer')
@@ -379,8 +379,8 @@ class HostRegion {
     mustBeOpen(this)
   }
 
-  // The memory that the region holds, without what views show: V8 counts those by itself. Pages come
-  // when they are first written, so this is brought up to date now and then.
+  // The memory that the region holds, without what views show: V8 counts those by itself. Pages
+  // come when they are first written, so this is brought up to date now and then.
   [COUNT](viewBytes = 0) {
     if (!this.#counted || this.#closed) return
     this.#viewBytes += viewBytes

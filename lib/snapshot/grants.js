@@ -1,7 +1,7 @@
 'use strict'
 
-// The mappings that a saved snapshot has, and what the caller grants for them. A file can say what it
-// likes: so nothing but the caller's own word lets a module write to a region.
+// The mappings that a saved snapshot has, and what the caller grants for them. A file can say what
+// it likes: so nothing but the caller's own word lets a module write to a region.
 
 const check = require('../support/arguments.js')
 const read = require('../support/options.js')

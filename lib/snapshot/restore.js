@@ -18,7 +18,7 @@ const { reachable } = require('../instance/reachable.js')
 const { checkOwn, prepareRestore, restoreState } = require('../instance/state.js')
 const { DEFAULT_KEEP_RESIDENT_BYTES, mustBeAlone } = require('./options.js')
 
-/** In the place of `globals`: whoever calls puts them back. */
+/** In the place of `globals`: the caller puts them back. */
 const BY_CALLER = Object.freeze({ __proto__: null })
 
 const NOTHING = Object.freeze([])

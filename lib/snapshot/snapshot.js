@@ -1,8 +1,8 @@
 'use strict'
 
 // Snapshot: the state of a memory at one moment, its pages (native) and what JavaScript sees of the
-// rest. How one is taken, restored, saved and loaded is in the files beside this one; the class puts
-// them together.
+// rest. How one is taken, restored, saved and loaded is in the files beside this one; the class
+// puts them together.
 
 const { inspect } = require('node:util')
 const native = require('../platform/binding.js')
@@ -65,7 +65,7 @@ class Snapshot {
   #mappings
   #closed = false
   #external = new ExternalMemory()
-  // What may stay as a program leaves it, by whoever took it.
+  // What may stay as a program leaves it: said when it was taken.
   #accepted = NOTHING
 
   static {

@@ -134,7 +134,7 @@ function isPlain(bag) {
   try {
     return getPrototypeOf(bag) === ObjectPrototype
   } catch {
-    // A Proxy: whoever reads it says what is wrong.
+    // A Proxy: the next read of it says what is wrong.
     return false
   }
 }

@@ -1,7 +1,8 @@
 'use strict'
 
-// A loop over the chunks of a region, as JavaScript has it: `for (const chunk of window.chunks(...))`,
-// or `for await`, which lets timers and sockets have their turn. Each loop has a source of its own.
+// A loop over the chunks of a region, as JavaScript has it: `for (const chunk of
+// window.chunks(...))`, or `for await`, which lets timers and sockets have their turn. Each loop
+// has a source of its own.
 
 const { abortError } = require('../support/errors.js')
 const { Uint8Array } = require('../platform/intrinsics.js')

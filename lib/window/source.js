@@ -219,7 +219,7 @@ class WindowSource {
   }
 }
 
-// Of the system, or of the stack, which may end anywhere. All else is a mistake of ours.
+// Of the system, or of the stack, which may end anywhere. All else is our own mistake.
 const isRefusal = error =>
   error?.name === 'RangeError' || fromNative(error).code !== 'ERR_HOSTMAP_INTERNAL'
 

@@ -1,7 +1,7 @@
 'use strict'
 
 // Window: the public object of a range of a memory that shows one part of a region after another.
-// It has an entry and nothing else; open.js makes it, slide.js moves it.
+// It has only an entry; open.js makes it, slide.js moves it.
 
 const { inspect } = require('node:util')
 const check = require('../support/arguments.js')

@@ -64,7 +64,7 @@ pub enum Error {
         "the process has no memory for what this call must keep; free some, or raise the limit"
     )]
     NoMemory(SysError),
-    /// A defect of this package. The words are for whoever mends it.
+    /// A defect of this package. The words are for those who mend it.
     #[error("{0}")]
     Defect(&'static str),
     #[error("another version was loaded first")]

@@ -1,4 +1,4 @@
-//! What is wrong with a region or a view of it. The file behind it has causes of its own: `file.rs`.
+//! What is wrong with a region or a view of it. Causes of the file behind it are in `file.rs`.
 
 use super::Refused;
 use super::causes::causes;
@@ -47,7 +47,7 @@ causes! {
         #[error("can't map a view of {byte_length} bytes: {refused}")]
         NotViewed { byte_length: u64, refused: Refused } => MapFailed unless refused,
 
-        #[error("can't seal region \"{name}\": a `shared` mapping or a writable mapping of another process stands; unmap it first")]
+        #[error("can't seal region \"{name}\": a `shared` mapping or a writable mapping of another process exists; unmap it first")]
         MappedWritable { name: String } => RegionBusy,
 
         #[error("can't seal region \"{name}\": only memfds that allow it can be sealed, and this is a memfd with F_SEAL_SEAL or opened for reading only")]

@@ -1,10 +1,11 @@
-//! One native part for a process, whoever loads it.
+//! One native part for a process, whatever loads it.
 //!
 //! Two copies of this library, from two installs of the package say, would each have a mapping
 //! table and a signal handler, and neither would know what the other put into a memory. So each
-//! copy carries an ELF note that says which build it is and where its entry stands. A copy that is
+//! copy carries an ELF note that says which build it is and where its entry is. A copy that is
 //! loaded asks for the notes: the first in the dynamic linker's order serves all, in every thread,
-//! and no file is needed for it. lib/platform/binding.js takes that one's exports instead of its own.
+//! and no file is needed for it. lib/platform/binding.js takes that one's exports instead of its
+//! own.
 //!
 //! The linker adds libraries one at a time and never takes ours away (`-z nodelete`). So threads
 //! that race agree on which is the first, and a copy that was refused is still there to be seen.
@@ -62,11 +63,11 @@ fn copies() -> Vec<Copy> {
         let Some((distance, identity)) = bytes.split_first_chunk::<{ size_of::<isize>() }>() else {
             return ControlFlow::Continue(());
         };
-        // The distance of the entry from where it stands.
+        // The distance of the entry from the note.
         let address =
             (bytes.as_ptr() as usize).wrapping_add_signed(isize::from_ne_bytes(*distance));
-        // SAFETY: a note of ours: its distance leads to the entry of its library, and a library
-        // that has such a note is never unloaded.
+        // SAFETY: a note of this package: its distance leads to the entry of its library, and a
+        // library that has such a note is never unloaded.
         let entry = unsafe { mem::transmute::<usize, Entry>(address) };
         copies.push(Copy { path, identity: String::from_utf8_lossy(identity).into_owned(), entry });
         ControlFlow::Continue(())

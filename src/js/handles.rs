@@ -59,7 +59,7 @@ impl<T> Handles<T> {
     }
 }
 
-/// Where an object stands in the list of its thread, as long as this is held.
+/// Where an object is in the list of its thread, as long as this is held.
 pub(super) struct Slot<T: 'static> {
     list: &'static LocalKey<RefCell<Handles<T>>>,
     number: u32,

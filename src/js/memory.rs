@@ -102,7 +102,7 @@ pub fn check_head_room() -> napi::Result<()> {
     Ok(())
 }
 
-/// Whether everything round a memory that lies in such a reservation is inaccessible.
+/// Whether everything round a memory in such a reservation is inaccessible.
 #[napi(catch_unwind)]
 pub fn is_guarded(
     env: Env,

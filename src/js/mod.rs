@@ -1,5 +1,5 @@
-//! The Node-API face of the core: converts arguments, calls the core, and nothing else. lib/ is its
-//! only caller; it has checked types, and holds the JavaScript objects whose lives matter (the
+//! The Node-API face of the core: only converts arguments and calls the core. lib/ is its only
+//! caller; it has checked types, and holds the JavaScript objects whose lives matter (the
 //! memory, its buffer, the region).
 
 mod buffer;
@@ -22,8 +22,8 @@ mod window;
 
 use crate::error::Error;
 
-/// Carries an error to lib/support/errors.js, which makes the Error that users see: `CODE SYSCALL ERRNO`,
-/// then the message.
+/// Carries an error to lib/support/errors.js, which makes the Error that users see: `CODE SYSCALL
+/// ERRNO`, then the message.
 impl From<Error> for napi::Error {
     fn from(error: Error) -> Self {
         let (syscall, errno) = error.sys().map_or(("-", 0), |sys| (sys.syscall, sys.errno as i32));

@@ -224,7 +224,7 @@ impl NativeRegion {
 
 /// An ArrayBuffer over a view. The view is unmapped when both of its owners are gone: the bytes,
 /// which another ArrayBuffer may have taken over (`ArrayBuffer.prototype.transfer`), and this
-/// object, which whoever still works on the address holds even when the buffer was detached
+/// object, which all work on the address holds, even when the buffer was detached
 /// meanwhile.
 ///
 /// V8 counts the length of an external buffer as external memory as long as the buffer lives. That

@@ -33,9 +33,9 @@
 //!    region stays as it is. [`Memory::sync`] protects it again at the next call.
 //! 4. What faults all the same, a write to a read-only page or a page that a file has lost, is seen
 //!    to by `fault`.
-//! 5. Nothing here keeps a memory alive, and nothing touches it once it may be dead. Every call that
-//!    changes pages takes a [`LiveMemory`], which only `unsafe` code makes: base and length of the
-//!    buffer as V8 gives them in that call, from somebody who holds the memory.
+//! 5. Nothing here keeps a memory alive, and nothing touches it once it may be dead. Every call
+//!    that changes pages takes a [`LiveMemory`], which only `unsafe` code makes: base and length of
+//!    the buffer as V8 gives them in that call, from somebody who holds the memory.
 //!
 //! # A memory that moves
 //!
@@ -545,8 +545,8 @@ impl Memory {
             proof: self.proof(state),
         };
         // SAFETY: the target is a part of a living memory, and shows these pages before `resume` is
-        // called. No Rust reference points into a memory, nor into what V8 maps where it was when it
-        // is dead; and by the proof or the process's map that is told from ours.
+        // called. No Rust reference points into a memory, nor into what V8 maps where it was when
+        // it is dead; and by the proof or the process's map that is told from ours.
         let registration = unsafe { Registration::new(guarded, pages.shown()) };
         let file = pages.as_pages(access.sharing());
         let replaced = file.and_then(|file| mmap::replace(owned, file));

@@ -1,5 +1,5 @@
-//! The custom section that holds a report. Its bytes may be made up by anybody: whatever `encode` of
-//! this version does not write is no report.
+//! The custom section that holds a report. Its bytes may be made up by anybody: whatever `encode`
+//! of this version does not write is no report.
 
 use super::buffers::{push, reserve, sum};
 use super::limits::MOST_ADDED;

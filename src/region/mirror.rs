@@ -1,4 +1,5 @@
-//! Mirrors: a region's pages, mapped once where nobody touches them, ready to be moved into windows.
+//! Mirrors: a region's pages, mapped once where nobody touches them, ready to be moved into
+//! windows.
 //!
 //! ```text
 //!  region  |..............[bbbbbbbbbbbb]..................|     300 GB
@@ -16,10 +17,10 @@
 //! All windows of a region that see it in the same way share a mirror. No call may change a part of
 //! its VMA: a mirror is never split.
 //!
-//! There are two grains. Where the page cache has folios of 2 MiB, the kernel maps them by one entry
-//! each. Such an entry moves only as a whole, to an address that is congruent; elsewhere the kernel
-//! drops it, with all that was brought in. So chunks that are not congruent come from a mirror of
-//! small pages: those, for instance, that start with what was kept of the last one.
+//! There are two grains. Where the page cache has folios of 2 MiB, the kernel maps them by one
+//! entry each. Such an entry moves only as a whole, to an address that is congruent; elsewhere the
+//! kernel drops it, with all that was brought in. So chunks that are not congruent come from a
+//! mirror of small pages: those, for instance, that start with what was kept of the last one.
 
 use super::backing::{FilePages, keep_out_of_dumps};
 use crate::sys::limits;
@@ -48,8 +49,8 @@ pub enum Grain {
 }
 
 impl Grain {
-    /// For a part of a file that starts at `file_offset` and is shown at `address`: `Huge` if all of
-    /// its entries for 2 MiB can be moved as a whole. The last one of a region may be shorter.
+    /// For a part of a file that starts at `file_offset` and is shown at `address`: `Huge` if all
+    /// of its entries for 2 MiB can be moved as a whole. The last one of a region may be shorter.
     pub fn of(address: u64, file_offset: u64, length: u64, is_last: bool) -> Self {
         let within = HUGE_PAGE_BYTES - 1;
         let is_congruent = (address ^ file_offset) & within == 0;

@@ -71,7 +71,8 @@ pub const STEP_BYTES: u64 = 8 * HUGE_PAGE_BYTES;
 /// through all memory.
 const MOST_REFUSALS: u32 = 8;
 
-/// Makes blocks of a memfd huge, before they are filled. Best effort: elsewhere pages stay ordinary.
+/// Makes blocks of a memfd huge, before they are filled. Best effort: elsewhere pages stay
+/// ordinary.
 #[derive(Debug)]
 pub struct HugePageMaker {
     fd: Arc<CheckedFd>,

@@ -38,8 +38,8 @@ impl Region {
         Ok(view)
     }
 
-    /// Forbids writing, for everybody and for good. Views become read-only first: the kernel refuses
-    /// the seal while a writable shared mapping exists.
+    /// Forbids writing, for everybody and for good. Views become read-only first: the kernel
+    /// refuses the seal while a writable shared mapping exists.
     pub fn seal(&self) -> Result<()> {
         if self.is_sealed() {
             return Ok(());

@@ -16,8 +16,8 @@
 //! of the file's descriptor). An offer closes its proof first. So a proof that is still there after
 //! the file was opened by its number says that the number was the offer's.
 //!
-//! An offer is claimed once. Whoever adds F_SEAL_SEAL to the proof has claimed it: the kernel lets
-//! nobody add a seal after that, in any process.
+//! An offer is claimed once. The process that adds F_SEAL_SEAL to the proof has claimed it: the
+//! kernel lets nobody add a seal after that, in any process.
 
 use crate::error::{Code, Error, Result};
 use crate::sys::checked_fd::{CheckedFd, Description};

@@ -475,9 +475,9 @@ pub fn can_mirror(sharing: Sharing) -> bool {
         || sharing == Sharing::CopyOnWrite && private_data_is_bounded())
 }
 
-/// Whether pages of this kind may be moved from a mirror now. A limit may have come since the mirror
-/// was made (prlimit(1)); the kernel would find it passed when the old pages are gone, and then
-/// have no address space for others either.
+/// Whether pages of this kind may be moved from a mirror now. A limit may have come since the
+/// mirror was made (prlimit(1)); the kernel would find it passed when the old pages are gone, and
+/// then have no address space for others either.
 pub fn can_move_now(sharing: Sharing) -> bool {
     !limits::is_bounded_now(sharing == Sharing::CopyOnWrite)
 }

@@ -6,10 +6,10 @@
 //!  memory  | heap ... [bbbbbbbbbbbb|rest] ...                   the window: always at the same address
 //! ```
 //!
-//! A slide replaces pages as a mapping does, in one step: from a [mirror](crate::region::mirror) where the
-//! region has one, in place where that can't leave a hole. What the window does not show, past a
-//! region's end or when it is empty, is its *rest*: zeros, or inaccessible. Only a slide that shows
-//! less than the one before needs a second call, which lays the rest.
+//! A slide replaces pages as a mapping does, in one step: from a [mirror](crate::region::mirror)
+//! where the region has one, in place where that can't leave a hole. What the window does not show,
+//! past a region's end or when it is empty, is its *rest*: zeros, or inaccessible. Only a slide
+//! that shows less than the one before needs a second call, which lays the rest.
 
 // It registers windows with the fault guard.
 #![allow(unsafe_code)]
@@ -229,8 +229,8 @@ impl Memory {
             proof: self.proof(state),
         };
         // SAFETY: the target is a part of a living memory. It shows zeros before
-        // `resume` is called; a slide pauses the registration, and says by `set_shown` what is there
-        // when it resumes it. A dead memory's pages can't be touched any more.
+        // `resume` is called; a slide pauses the registration, and says by `set_shown` what is
+        // there when it resumes it. A dead memory's pages can't be touched any more.
         let registration = unsafe { Registration::new(guarded, nothing()) };
         let window = Window { kind, shown: PageAligned::ZERO };
         window.fill_tail(owned).map_err(|sys| {

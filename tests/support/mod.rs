@@ -29,7 +29,7 @@ pub fn fault_serial() -> MutexGuard<'static, ()> {
     static DEFAULT_ACTION: Once = Once::new();
     DEFAULT_ACTION.call_once(|| {
         for signal in [libc::SIGSEGV, libc::SIGBUS] {
-            // SAFETY: no handler of ours is there yet.
+            // SAFETY: our handler is not there yet.
             unsafe { libc::signal(signal, libc::SIG_DFL) };
         }
     });
@@ -137,7 +137,7 @@ impl Drop for Temp {
     }
 }
 
-/// What lies at an address: there is something, or else it is a hole.
+/// What is at an address: there is something, or else it is a hole.
 pub fn area_of(address: u64) -> Vma {
     let vma = process_map::at_or_after(address).unwrap().unwrap();
     assert!(vma.start <= address, "a hole at {address:x}");
@@ -263,7 +263,7 @@ impl Reserved {
         process_map::at_or_after(self.base() + offset).unwrap().unwrap().writable
     }
 
-    /// VmaClaim of the process's map in the memory.
+    /// VMAs of the process's map in the memory.
     pub fn area_count(&self) -> usize {
         let (start, end) = (self.base(), self.base() + self.pages * page_bytes());
         let mut count = 0;
