@@ -15,6 +15,7 @@ use std::sync::atomic::AtomicBool;
 use support::{Numbers, Reserved, Temp, no_hole, page_bytes, pages, serial};
 use wasm_hostmap::access::Access;
 use wasm_hostmap::error::Code;
+use wasm_hostmap::memory::window_state::{Tail, WindowSpec};
 use wasm_hostmap::memory::{Mapped, Memory};
 use wasm_hostmap::region::Region;
 use wasm_hostmap::region::thp::PageKind;
@@ -26,7 +27,7 @@ use wasm_hostmap::snapshot::restore::{reset, restore};
 use wasm_hostmap::snapshot::{KeptMapping, Settings, Snapshot, store};
 use wasm_hostmap::sys::page::{PageAligned, PageSpan};
 use wasm_hostmap::sys::pagemap;
-use wasm_hostmap::window::{Kind, Tail};
+use wasm_hostmap::window;
 
 /// A multiple of a Wasm page, with a place for 2 MiB that are aligned.
 const PAGES: u64 = 1008;
@@ -339,10 +340,11 @@ fn windows_and_mappings_stand_where_they_did_or_are_refused() {
     let file = Arc::new(file.open());
     let mut it = One::new(64);
     it.map(&file, 8, Access::Readonly);
-    let kind = Kind { length: pages(4), access: Access::Private, rest: Tail::Zeros };
-    let window = it.memory.window_at(it.reserved.place(), 32 * page_bytes(), kind).unwrap();
+    let kind = WindowSpec { length: pages(4), access: Access::Private, tail: Tail::Zeros };
+    let window = window::open_at(&it.memory, it.reserved.place(), 32 * page_bytes(), kind).unwrap();
     let shown = file.pages(pages(1), 2 * page_bytes()).unwrap();
-    it.memory.slide(it.reserved.place(), window, Some((&shown, Access::Private))).unwrap();
+    window::slide(&it.memory, it.reserved.place(), window, Some((&shown, Access::Private)))
+        .unwrap();
     it.shown.push((window, Arc::clone(&file), 2 * page_bytes()));
     it.write(33, 6);
     let (snapshot, bytes) = (it.capture(KEEP_ALL), it.bytes());
@@ -352,10 +354,13 @@ fn windows_and_mappings_stand_where_they_did_or_are_refused() {
         it.write(32, 1);
         it.write(33, 1);
         match round {
-            0 => assert!(it.memory.slide(place, window, None).unwrap()),
+            0 => assert!(window::slide(&it.memory, place, window, None).unwrap()),
             1 => {
                 let other = file.pages(pages(3), page_bytes()).unwrap();
-                assert!(it.memory.slide(place, window, Some((&other, Access::Readonly))).unwrap());
+                assert!(
+                    window::slide(&it.memory, place, window, Some((&other, Access::Readonly)))
+                        .unwrap()
+                );
             }
             _ => {}
         }
@@ -386,8 +391,8 @@ fn what_a_failed_growth_made_writable_is_put_back_and_protected() {
     let _serial = serial();
     let mut it = One::new(64);
     it.map(&region(8, 7), 16, Access::Readonly);
-    let kind = Kind { length: pages(4), access: Access::Private, rest: Tail::Inaccessible };
-    let window = it.memory.window_at(it.reserved.place(), 24 * page_bytes(), kind).unwrap();
+    let kind = WindowSpec { length: pages(4), access: Access::Private, tail: Tail::Inaccessible };
+    let window = window::open_at(&it.memory, it.reserved.place(), 24 * page_bytes(), kind).unwrap();
     it.shown.push((window, region(1, 0), 0));
     let snapshot = it.capture(KEEP_ALL);
     it.restore(&snapshot);
@@ -498,12 +503,12 @@ fn what_another_thread_shows_is_not_kept_as_something_else() {
     let _serial = serial();
     let mut it = One::new(64);
     let (shown, stale) = (region(4, 8), region(4, 1));
-    let kind = Kind { length: pages(4), access: Access::Private, rest: Tail::Zeros };
+    let kind = WindowSpec { length: pages(4), access: Access::Private, tail: Tail::Zeros };
     let place = it.reserved.place();
-    let window = it.memory.window_at(place, 32 * page_bytes(), kind).unwrap();
+    let window = window::open_at(&it.memory, place, 32 * page_bytes(), kind).unwrap();
     let slide = |count: u64| {
         let shown = shown.pages(PageAligned::ZERO, count * page_bytes()).unwrap();
-        it.memory.slide(place, window, Some((&shown, Access::Private))).unwrap();
+        window::slide(&it.memory, place, window, Some((&shown, Access::Private))).unwrap();
     };
     slide(4);
     // What a thread believes that has not seen the slide.
@@ -514,12 +519,12 @@ fn what_another_thread_shows_is_not_kept_as_something_else() {
     it.shown[0].2 = 2 * page_bytes();
     assert_eq!(it.try_capture(KEEP_ALL).unwrap_err(), Code::RegionClosed);
     // It was emptied, and another was opened.
-    it.memory.slide(place, window, None).unwrap();
+    window::slide(&it.memory, place, window, None).unwrap();
     assert_eq!(it.try_capture(KEEP_ALL).unwrap_err(), Code::RegionClosed);
     it.memory.unmap(place, window).unwrap();
     it.shown.clear();
     it.try_capture(KEEP_ALL).unwrap();
-    it.memory.window_at(place, 16 * page_bytes(), kind).unwrap();
+    window::open_at(&it.memory, place, 16 * page_bytes(), kind).unwrap();
     assert_eq!(it.try_capture(KEEP_ALL).unwrap_err(), Code::RegionClosed);
 }
 
@@ -527,12 +532,12 @@ fn what_another_thread_shows_is_not_kept_as_something_else() {
 fn a_reset_clears_the_rest_of_windows() {
     let _serial = serial();
     let it = One::new(64);
-    let kind = Kind { length: pages(4), access: Access::Private, rest: Tail::Zeros };
+    let kind = WindowSpec { length: pages(4), access: Access::Private, tail: Tail::Zeros };
     let place = it.reserved.place();
-    let window = it.memory.window_at(place, 32 * page_bytes(), kind).unwrap();
+    let window = window::open_at(&it.memory, place, 32 * page_bytes(), kind).unwrap();
     let shown = region(1, 8);
     let shown = shown.pages(PageAligned::ZERO, page_bytes()).unwrap();
-    it.memory.slide(place, window, Some((&shown, Access::Private))).unwrap();
+    window::slide(&it.memory, place, window, Some((&shown, Access::Private))).unwrap();
     for _ in 0..3 {
         it.write(32, 9);
         it.write(34, 9);
@@ -561,8 +566,11 @@ fn written_pages_outside_of_private_mappings_are_refused() {
     assert_eq!(refusal(&|kept| kept.access = Access::Readonly), Some(Code::SnapshotInvalid));
     // In the rest of a window.
     let past_end = |kept: &mut KeptMapping| {
-        kept.window =
-            Some(Kind { length: pages(8), access: Access::Private, rest: Tail::Inaccessible });
+        kept.window = Some(WindowSpec {
+            length: pages(8),
+            access: Access::Private,
+            tail: Tail::Inaccessible,
+        });
         kept.shown.as_mut().unwrap().byte_length = 2 * page_bytes();
     };
     assert_eq!(refusal(&past_end), Some(Code::SnapshotInvalid));

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use support::{Reserved, Temp, fault_serial as serial, page_bytes, pages, vmas_of};
 use wasm_hostmap::access::Access;
+use wasm_hostmap::memory::window_state::{Tail, WindowSpec};
 use wasm_hostmap::memory::{Mapped, Memory};
 use wasm_hostmap::region::mirror::Grain;
 use wasm_hostmap::region::thp::PageKind;
@@ -16,8 +17,8 @@ use wasm_hostmap::region::{Part, Region};
 use wasm_hostmap::sys::mmap::{Mmap, Sharing};
 use wasm_hostmap::sys::page::{PageAligned, PageSpan};
 use wasm_hostmap::sys::{file, process_map};
-use wasm_hostmap::window::readahead::Stream;
-use wasm_hostmap::window::{Kind, Tail};
+use wasm_hostmap::window;
+use wasm_hostmap::window::Stream;
 
 const MIB: u64 = 1 << 20;
 
@@ -137,8 +138,9 @@ impl One {
         // are there, and lost elsewhere.
         let address = reserved.base().next_multiple_of(2 * MIB);
         let length = PageAligned::new(byte_length).unwrap();
-        let kind = Kind { length, access: Access::Private, rest: Tail::Inaccessible };
-        let window = memory.window_at(reserved.place(), address - reserved.base(), kind).unwrap();
+        let kind = WindowSpec { length, access: Access::Private, tail: Tail::Inaccessible };
+        let window =
+            window::open_at(&memory, reserved.place(), address - reserved.base(), kind).unwrap();
         Self { reserved, memory, window, address, byte_length }
     }
 
@@ -147,7 +149,8 @@ impl One {
             .pages(PageAligned::round_down(start), end - PageAligned::round_down(start).get())
             .unwrap();
         assert!(
-            self.memory.slide(self.reserved.place(), self.window, Some((&shown, access))).unwrap()
+            window::slide(&self.memory, self.reserved.place(), self.window, Some((&shown, access)))
+                .unwrap()
         );
     }
 

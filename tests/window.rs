@@ -13,6 +13,7 @@ use support::{
 use wasm_hostmap::access::Access;
 use wasm_hostmap::error::Code;
 use wasm_hostmap::fault::{self, Cause, Outcome};
+use wasm_hostmap::memory::window_state::{Tail, WindowSpec};
 use wasm_hostmap::memory::{Mapped, Memory};
 use wasm_hostmap::region::Region;
 use wasm_hostmap::region::mirror::Grain;
@@ -21,10 +22,10 @@ use wasm_hostmap::sys::mmap::{Mmap, Pages, Sharing};
 use wasm_hostmap::sys::page::{PageAligned, PageSpan};
 use wasm_hostmap::sys::process_map::Vma;
 use wasm_hostmap::sys::vma_budget::VmaClaim;
-use wasm_hostmap::window::{Kind, Tail};
+use wasm_hostmap::window;
 
-fn kind(count: u64, access: Access, rest: Tail) -> Kind {
-    Kind { length: pages(count), access, rest }
+fn kind(count: u64, access: Access, rest: Tail) -> WindowSpec {
+    WindowSpec { length: pages(count), access, tail: rest }
 }
 
 /// The first and the last byte of each page of a region that `fill` fills.
@@ -50,17 +51,22 @@ struct One {
 }
 
 impl One {
-    fn new(kind: Kind) -> Self {
+    fn new(spec: WindowSpec) -> Self {
         let reserved = Reserved::new(128);
         let memory = Memory::attach(reserved.place()).unwrap();
-        let window = memory.window_at(reserved.place(), 3 * page_bytes(), kind).unwrap();
+        let window = window::open_at(&memory, reserved.place(), 3 * page_bytes(), spec).unwrap();
         Self { reserved, memory, window }
     }
 
     fn slide(&self, region: &Region, page: u64, count: u64, access: Access) -> Result<(), Code> {
         let byte_length = (region.byte_length() - page * page_bytes()).min(count * page_bytes());
         let shown = region.pages(pages(page), byte_length).unwrap();
-        match self.memory.slide(self.reserved.place(), self.window, Some((&shown, access))) {
+        match window::slide(
+            &self.memory,
+            self.reserved.place(),
+            self.window,
+            Some((&shown, access)),
+        ) {
             Ok(there) => assert!(there),
             Err(error) => return Err(error.code()),
         }
@@ -68,7 +74,7 @@ impl One {
     }
 
     fn empty(&self) {
-        assert!(self.memory.slide(self.reserved.place(), self.window, None).unwrap());
+        assert!(window::slide(&self.memory, self.reserved.place(), self.window, None).unwrap());
     }
 
     /// The first byte of a page of the window.
@@ -171,9 +177,15 @@ fn what_a_slide_may_not() {
     it.memory.unmap(it.reserved.place(), it.window).unwrap().unwrap();
     let pages = region.pages(PageAligned::ZERO, 1).unwrap();
     assert!(
-        !it.memory.slide(it.reserved.place(), it.window, Some((&pages, Access::Readonly))).unwrap()
+        !window::slide(
+            &it.memory,
+            it.reserved.place(),
+            it.window,
+            Some((&pages, Access::Readonly))
+        )
+        .unwrap()
     );
-    assert!(!it.memory.slide(it.reserved.place(), it.window, None).unwrap());
+    assert!(!window::slide(&it.memory, it.reserved.place(), it.window, None).unwrap());
 }
 
 #[test]
@@ -184,10 +196,14 @@ fn a_mapping_is_no_window() {
     let region = memfd(0, 2);
     let whole = region.pages(PageAligned::ZERO, region.byte_length()).unwrap();
     let mapped = memory.map_at(reserved.place(), 0, &whole, Access::Readonly, false).unwrap();
-    assert_eq!(memory.slide(reserved.place(), mapped, None).unwrap_err().code(), Code::Internal);
+    assert_eq!(
+        window::slide(&memory, reserved.place(), mapped, None).unwrap_err().code(),
+        Code::Internal
+    );
     assert_eq!(reserved.read(0), fill_of(0, 0));
     let error =
-        memory.window_at(reserved.place(), 0, kind(1, Access::Readonly, Tail::Zeros)).unwrap_err();
+        window::open_at(&memory, reserved.place(), 0, kind(1, Access::Readonly, Tail::Zeros))
+            .unwrap_err();
     assert_eq!(error.code(), Code::Overlap);
 }
 
@@ -198,12 +214,12 @@ fn a_dead_memory_s_empty_window_is_not_the_next_memory_s() {
         let reserved = Reserved::new(16);
         let first = Memory::attach(reserved.place()).unwrap();
         // At the start, where a VMA of V8's starts as well.
-        first.window_at(reserved.place(), 0, kind(4, Access::Readonly, rest)).unwrap();
+        window::open_at(&first, reserved.place(), 0, kind(4, Access::Readonly, rest)).unwrap();
         assert_eq!(Memory::attach(reserved.place()).unwrap().entries().unwrap().len(), 1);
         reserved.renew();
         let second = Memory::attach(reserved.place()).unwrap();
         assert_eq!(second.entries().unwrap().len(), 0);
-        second.window_at(reserved.place(), 0, kind(4, Access::Readonly, rest)).unwrap();
+        window::open_at(&second, reserved.place(), 0, kind(4, Access::Readonly, rest)).unwrap();
         drop(first);
         assert_eq!(Memory::attach(reserved.place()).unwrap().entries().unwrap().len(), 1);
     }
@@ -269,7 +285,7 @@ fn what_was_written_to_a_rest_stays_until_the_next_slide_whatever_else_happens()
     reserved.grow(16);
     it.memory.sync(reserved.place()).unwrap();
     assert_eq!(reserved.read(6 * page_bytes()), 99);
-    it.memory.slide(reserved.place(), it.window, None).unwrap();
+    window::slide(&it.memory, reserved.place(), it.window, None).unwrap();
     assert_eq!(reserved.read(6 * page_bytes()), 0);
     drop(fault::take_reports());
 }
@@ -360,10 +376,13 @@ fn areas_come_back_when_windows_and_regions_go() {
         let at = round % 32 * page_bytes();
         let access = support::access(u8::try_from(round % 3).unwrap() % 2);
         let window =
-            memory.window_at(reserved.place(), at, kind(64, access, Tail::Inaccessible)).unwrap();
+            window::open_at(&memory, reserved.place(), at, kind(64, access, Tail::Inaccessible))
+                .unwrap();
         for region in [&kept, &region] {
             let shown = region.pages(PageAligned::ZERO, region.byte_length() / 2).unwrap();
-            assert!(memory.slide(reserved.place(), window, Some((&shown, access))).unwrap());
+            assert!(
+                window::slide(&memory, reserved.place(), window, Some((&shown, access))).unwrap()
+            );
             // Pages that are changed one by one take VMAs of their own.
             for page in 0..8 {
                 reserved.write(at + page * 3 * page_bytes(), 9);
@@ -522,14 +541,19 @@ fn threads_that_read_while_a_window_opens_slides_and_closes_in_one_place() {
         for round in 0..1000 {
             let rest = if round % 2 == 0 { Tail::Inaccessible } else { Tail::Zeros };
             let window =
-                memory.window_at(reserved.place(), 0, kind(4, Access::Readonly, rest)).unwrap();
+                window::open_at(&memory, reserved.place(), 0, kind(4, Access::Readonly, rest))
+                    .unwrap();
             for count in [2, 4, 1] {
                 let region = &regions[usize::try_from((round + count) % 2).unwrap()];
                 let shown = region.pages(PageAligned::ZERO, count * page_bytes()).unwrap();
                 assert!(
-                    memory
-                        .slide(reserved.place(), window, Some((&shown, Access::Readonly)))
-                        .unwrap()
+                    window::slide(
+                        &memory,
+                        reserved.place(),
+                        window,
+                        Some((&shown, Access::Readonly))
+                    )
+                    .unwrap()
                 );
             }
             memory.unmap(reserved.place(), window).unwrap().unwrap();
@@ -612,7 +636,7 @@ fn crash_where_an_empty_window_was() {
     let _serial = serial();
     let reserved = Reserved::new(16);
     let memory = Memory::attach(reserved.place()).unwrap();
-    memory.window_at(reserved.place(), 0, kind(4, Access::Readonly, Tail::Zeros)).unwrap();
+    window::open_at(&memory, reserved.place(), 0, kind(4, Access::Readonly, Tail::Zeros)).unwrap();
     // The memory dies, and its pages are somebody's who wants them read-only.
     reserved.renew();
     let first = std::ptr::NonNull::new(reserved.base() as *mut std::ffi::c_void).unwrap();

@@ -10,13 +10,14 @@ use std::sync::Arc;
 use support::{Reserved, Temp, fault_serial, no_hole, page_bytes, pages};
 use wasm_hostmap::error::{Code, Error};
 use wasm_hostmap::fault;
+use wasm_hostmap::memory::window_state::{Tail, WindowSpec};
 use wasm_hostmap::memory::{Mapped, Memory};
 use wasm_hostmap::region::mirror::Grain;
 use wasm_hostmap::region::thp::PageKind;
 use wasm_hostmap::region::{Part, Region, RegionPages, View};
 use wasm_hostmap::sys::page::PageAligned;
 use wasm_hostmap::sys::process_map;
-use wasm_hostmap::window::{Kind, Tail};
+use wasm_hostmap::window;
 
 /// The first and the last byte of a page: all that the model looks at.
 type Ends = [u8; 2];
@@ -337,11 +338,14 @@ impl Model {
         injected: bool,
     ) -> Checked {
         let rest = if trap { Tail::Inaccessible } else { Tail::Zeros };
-        let kind = Kind { length: pages(size as u64), access: support::access(access), rest };
+        let kind =
+            WindowSpec { length: pages(size as u64), access: support::access(access), tail: rest };
         let place = self.reserved.place();
         let opened = match at {
-            Some(at) => self.memory.window_at(place, at as u64 * page_bytes(), kind).map(Some),
-            None => self.memory.window_in_free_space(place, kind, false),
+            Some(at) => {
+                window::open_at(&self.memory, place, at as u64 * page_bytes(), kind).map(Some)
+            }
+            None => window::open_in_free_space(&self.memory, place, kind, false),
         };
         match opened {
             Ok(Some(mapped)) => {
@@ -426,7 +430,7 @@ impl Model {
         let pages = shown.as_ref().map(|(pages, _, _, access)| (pages, support::access(*access)));
         let count = pages
             .map_or(0, |(pages, _)| usize::try_from(pages.length().get() / page_bytes()).unwrap());
-        let slid = self.memory.slide(self.reserved.place(), mapped, pages);
+        let slid = window::slide(&self.memory, self.reserved.place(), mapped, pages);
         let to = shown.map(|(_, region, from, access)| (region, from, access));
         match slid {
             Ok(there) => {

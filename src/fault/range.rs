@@ -13,7 +13,7 @@ use crate::sys::mark::Mark;
 use crate::sys::page::{PageAligned, PageSpan};
 use crate::sys::process_map::Vma;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::thread::ThreadId;
 
 static RANGES: Registry<GuardedRange> = Registry::new();
@@ -76,6 +76,19 @@ pub struct Shown<'a> {
     /// The byte of the region at the start.
     pub region_offset: PageAligned,
     pub region_name: &'a Arc<str>,
+}
+
+impl Shown<'static> {
+    /// No region's pages.
+    pub fn nothing() -> Self {
+        static NO_NAME: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from(""));
+        Self {
+            inode: 0,
+            file_offset: PageAligned::ZERO,
+            region_offset: PageAligned::ZERO,
+            region_name: &NO_NAME,
+        }
+    }
 }
 
 /// A [`Shown`] as handlers read it. It is written while the gate is closed, so they never see

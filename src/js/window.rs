@@ -6,22 +6,22 @@ use super::region::region_of;
 use super::{from_count, internal, to_count, to_number};
 use crate::error::Error;
 use crate::memory::Memory;
+use crate::memory::window_state::{Tail, WindowSpec};
 use crate::sys::page::PageAligned;
 use crate::v8::live_memory::LiveMemory;
-use crate::window::readahead::Stream;
-use crate::window::{Kind, Tail};
+use crate::window::{self, Stream};
 use napi::Env;
 use napi::bindgen_prelude::Unknown;
 use napi_derive::napi;
 use std::sync::Arc;
 
 /// `byte_length` is in whole host pages.
-pub(super) fn kind(byte_length: f64, access: u32, trap: bool) -> Result<Kind, Error> {
+pub(super) fn spec(byte_length: f64, access: u32, trap: bool) -> Result<WindowSpec, Error> {
     let length = PageAligned::new(to_count(byte_length)?)
         .filter(|length| *length > PageAligned::ZERO)
         .ok_or_else(|| internal("a window has whole pages"))?;
-    let rest = if trap { Tail::Inaccessible } else { Tail::Zeros };
-    Ok(Kind { length, access: to_access(access)?, rest })
+    let tail = if trap { Tail::Inaccessible } else { Tail::Zeros };
+    Ok(WindowSpec { length, access: to_access(access)?, tail })
 }
 
 /// Opens a window at an offset and gives its id.
@@ -37,9 +37,9 @@ pub fn window_at(
     trap: bool,
     strict: bool,
 ) -> napi::Result<f64> {
-    let kind = kind(byte_length, access, trap)?;
+    let spec = spec(byte_length, access, trap)?;
     let memory = memory_of(memory)?;
-    let opened = memory.window_at(live_memory(env, array)?, to_count(at)?, kind)?;
+    let opened = window::open_at(&memory, live_memory(env, array)?, to_count(at)?, spec)?;
     set_strict(&memory, opened, strict);
     Ok(from_count(opened.id))
 }
@@ -57,9 +57,9 @@ pub fn window_in_free_space(
     strict: bool,
     aligned: bool,
 ) -> napi::Result<Option<NativeMapped>> {
-    let kind = kind(byte_length, access, trap)?;
+    let spec = spec(byte_length, access, trap)?;
     let memory = memory_of(memory)?;
-    let opened = memory.window_in_free_space(live_memory(env, array)?, kind, aligned)?;
+    let opened = window::open_in_free_space(&memory, live_memory(env, array)?, spec, aligned)?;
     if let Some(opened) = opened {
         set_strict(&memory, opened, strict);
     }
@@ -73,13 +73,13 @@ pub(super) fn slide(
     live: LiveMemory<'_>,
     [start, id, region, byte_offset, byte_length, access]: [f64; 6],
 ) -> Result<bool, Error> {
-    let window = mapped(start, id)?;
+    let mapped = mapped(start, id)?;
     if byte_length == 0.0 {
-        return memory.slide(live, window, None);
+        return window::slide(memory, live, mapped, None);
     }
     let region = region_of(to_number(region)?)?;
     let pages = region.pages(aligned_offset(byte_offset)?, to_count(byte_length)?)?;
-    memory.slide(live, window, Some((&pages, to_access(to_number(access)?)?)))
+    window::slide(memory, live, mapped, Some((&pages, to_access(to_number(access)?)?)))
 }
 
 /// Reads ahead and leaves behind for one pass over a region, as long as it is held.

@@ -4,6 +4,7 @@
 //! Pure bookkeeping: nothing here touches a page. Offsets are bytes from the start of the linear
 //! memory.
 
+use super::free_space::FreeSpace;
 use crate::access::Access;
 use crate::sys::page::{PageAligned, PageSpan};
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,21 +18,21 @@ pub struct Entry {
     pub id: u64,
     /// Whether the span goes back to the free space when it is unmapped.
     pub from_free: bool,
-    /// Which byte of the region stands at its start.
+    /// The byte of the region at its start.
     pub region_offset: PageAligned,
-    /// Which file, and where in it: by these the kernel's map is asked whether the mapping still
-    /// stands.
+    /// Which file, and where in it: by these the process's map tells whether the mapping is still
+    /// there.
     pub inode: u64,
     pub file_offset: PageAligned,
 }
 
 /// The mappings of one linear memory, none of which overlap, and the free space, which overlaps
-/// none of them. `Held` is what stands and falls with a mapping.
+/// none of them. `Held` is what lives and ends with a mapping.
 #[derive(Debug)]
 pub struct MappingTable<Held> {
     entries: BTreeMap<PageAligned, (Entry, Held)>,
-    /// Where entries start that were read-only when they were put in, or may become so.
-    guarded: BTreeSet<PageAligned>,
+    /// Where entries start that are read-only, or may become so when they slide.
+    protectable: BTreeSet<PageAligned>,
     free: FreeSpace,
     /// Counts what came and went.
     version: u64,
@@ -41,7 +42,7 @@ impl<Held> Default for MappingTable<Held> {
     fn default() -> Self {
         Self {
             entries: BTreeMap::new(),
-            guarded: BTreeSet::new(),
+            protectable: BTreeSet::new(),
             free: FreeSpace::default(),
             version: 0,
         }
@@ -64,7 +65,7 @@ impl<Held> MappingTable<Held> {
         self.free.remove(entry.span);
         self.version = self.version.wrapping_add(1);
         if may_be_readonly {
-            self.guarded.insert(entry.span.start());
+            self.protectable.insert(entry.span.start());
         }
         self.entries.insert(entry.span.start(), (entry, held));
     }
@@ -76,7 +77,7 @@ impl<Held> MappingTable<Held> {
             .map(|(entry, held)| (entry, held))
     }
 
-    /// To change what stands in a window. The span stays.
+    /// To change what a window shows. The span stays.
     pub fn get_mut(&mut self, start: PageAligned, id: u64) -> Option<(&mut Entry, &mut Held)> {
         self.entries
             .get_mut(&start)
@@ -89,7 +90,7 @@ impl<Held> MappingTable<Held> {
         self.entries.get(&start).map(|(entry, held)| (entry, held))
     }
 
-    /// The same, to change what stands in it. The span stays.
+    /// The same, to change what it shows. The span stays.
     pub fn at_mut(&mut self, start: PageAligned) -> Option<(&mut Entry, &mut Held)> {
         self.entries.get_mut(&start).map(|(entry, held)| (entry, held))
     }
@@ -103,7 +104,7 @@ impl<Held> MappingTable<Held> {
     pub fn remove(&mut self, start: PageAligned, id: u64) -> Option<Held> {
         self.get(start, id)?;
         let (entry, held) = self.entries.remove(&start)?;
-        self.guarded.remove(&start);
+        self.protectable.remove(&start);
         self.version = self.version.wrapping_add(1);
         if entry.from_free {
             self.free.insert(entry.span);
@@ -121,8 +122,8 @@ impl<Held> MappingTable<Held> {
     }
 
     /// Those that may be read-only, in order.
-    pub fn guarded(&self) -> impl Iterator<Item = (&Entry, &Held)> {
-        self.guarded
+    pub fn protectable(&self) -> impl Iterator<Item = (&Entry, &Held)> {
+        self.protectable
             .iter()
             .filter_map(|start| self.entries.get(start))
             .map(|(entry, held)| (entry, held))
@@ -167,93 +168,6 @@ impl<Held> MappingTable<Held> {
     }
 }
 
-/// Disjoint spans that don't touch each other, found by place and by size.
-#[derive(Debug, Default)]
-pub struct FreeSpace {
-    by_start: BTreeMap<PageAligned, PageSpan>,
-    by_size: BTreeSet<(PageAligned, PageAligned)>,
-}
-
-impl FreeSpace {
-    /// The start of the smallest span that holds `length`; of several, the lowest.
-    pub fn find(&self, length: PageAligned) -> Option<PageSpan> {
-        let (_, start) = self.by_size.range((length, PageAligned::ZERO)..).next()?;
-        PageSpan::new(*start, length)
-    }
-
-    /// The same for a start that is a multiple of `align` when `base` is added. Looks at a few of
-    /// the smallest that may do, at one that must, and at the last: a memory grows there.
-    pub fn find_aligned(
-        &self,
-        length: PageAligned,
-        base: PageAligned,
-        align: u64,
-    ) -> Option<PageSpan> {
-        const FEW: usize = 16;
-        let from = |length: PageAligned| self.by_size.range((length, PageAligned::ZERO)..);
-        let ample = PageAligned::round_up(align).and_then(|align| length.checked_add(align));
-        let ample = ample.and_then(|ample| from(ample).next());
-        let last = self.by_start.keys().next_back();
-        let starts = from(length).take(FEW).chain(ample).map(|(_, start)| start).chain(last);
-        starts.copied().find_map(|start| {
-            let free = self.by_start.get(&start)?;
-            let address = base.checked_add(free.start())?;
-            let aligned = PageAligned::new(address.get().checked_next_multiple_of(align)?)?;
-            PageSpan::new(aligned.checked_sub(base)?, length)
-                .filter(|span| span.end() <= free.end())
-        })
-    }
-
-    pub fn contains(&self, span: PageSpan) -> bool {
-        let below = self.by_start.range(..=span.start()).next_back();
-        below.is_some_and(|(_, free)| free.start() <= span.start() && span.end() <= free.end())
-    }
-
-    pub fn spans(&self) -> impl DoubleEndedIterator<Item = PageSpan> {
-        self.by_start.values().copied()
-    }
-
-    /// Adds a span, joined with what it touches or overlaps.
-    fn insert(&mut self, span: PageSpan) {
-        let (mut start, mut end) = (span.start(), span.end());
-        while let Some((_, near)) =
-            self.by_start.range(..=end).next_back().filter(|(_, near)| near.end() >= start)
-        {
-            let near = *near;
-            start = start.min(near.start());
-            end = end.max(near.end());
-            self.take(near);
-        }
-        self.put(PageSpan::between(start, end).expect("it holds the span that was added"));
-    }
-
-    /// Takes a span out; parts of it that are not free are passed over.
-    fn remove(&mut self, span: PageSpan) {
-        while let Some((_, near)) =
-            self.by_start.range(..span.end()).next_back().filter(|(_, near)| near.overlaps(span))
-        {
-            let near = *near;
-            self.take(near);
-            if let Some(below) = PageSpan::between(near.start(), span.start()) {
-                self.put(below);
-            }
-            if let Some(above) = PageSpan::between(span.end(), near.end()) {
-                self.put(above);
-            }
-        }
-    }
-
-    fn put(&mut self, span: PageSpan) {
-        self.by_start.insert(span.start(), span);
-        self.by_size.insert((span.length(), span.start()));
-    }
-
-    fn take(&mut self, span: PageSpan) {
-        self.by_start.remove(&span.start());
-        self.by_size.remove(&(span.length(), span.start()));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -280,19 +194,6 @@ mod tests {
             inode: 1,
             file_offset: PageAligned::ZERO,
         }
-    }
-
-    #[test]
-    fn an_aligned_span_is_found_where_there_is_one() {
-        let mut free = FreeSpace::default();
-        free.insert(span(3, 9));
-        free.insert(span(20, 14));
-        let align = 8 * host_page_bytes();
-        assert_eq!(free.find_aligned(aligned(4), aligned(0), align), Some(span(8, 4)));
-        // The first one would hold it, but at no multiple of 8 pages.
-        assert_eq!(free.find_aligned(aligned(5), aligned(0), align), Some(span(24, 5)));
-        assert_eq!(free.find_aligned(aligned(5), aligned(1), align), Some(span(7, 5)));
-        assert_eq!(free.find_aligned(aligned(11), aligned(0), align), None);
     }
 
     fn pages_of(span: PageSpan) -> std::ops::Range<usize> {
@@ -422,7 +323,7 @@ mod tests {
                     seen[pages_of(entry.span)].fill(Page::Mapped(entry.id));
                 }
                 prop_assert_eq!(seen, model);
-                prop_assert_eq!(table.free().by_size.len(), table.free().by_start.len());
+                prop_assert!(table.free().is_consistent());
                 prop_assert_eq!(table.is_empty(), live.is_empty());
             }
         }

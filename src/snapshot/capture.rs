@@ -6,13 +6,15 @@
 #![allow(unsafe_code)]
 
 use super::format::{Header, Mac};
-use super::image::{Content, Extents, data_offset_for};
+use super::image::{Extents, data_offset_for};
 use super::metadata::MOST_FREE;
 use super::own::{own_pages, own_parts, vmas_in};
 use super::spans::{pieces_of, united};
 use super::{ImageFd, KeptMapping, KeptRegion, Settings, Snapshot};
 use crate::error::{Code, Error, Result};
+use crate::memory::image::Content;
 use crate::memory::table::{Entry, MappingTable};
+use crate::memory::window_state::Window;
 use crate::memory::{Held, Memory};
 use crate::region::Region;
 use crate::sys::alloc::{self, Refused};
@@ -21,7 +23,6 @@ use crate::sys::page::{PageAligned, PageSpan, host_page_bytes};
 use crate::sys::pagemap::Which;
 use crate::sys::{SysResult, contents, file, memfd};
 use crate::v8::live_memory::LiveMemory;
-use crate::window::Window;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
@@ -70,7 +71,7 @@ pub fn capture(
 
     let mut data = Vec::new();
     for part in own_parts(&state.table, byte_length)? {
-        let part = memory.addresses(part)?;
+        let part = memory.addresses(part);
         for candidate in maybe_data(part, state.content.as_deref()).map_err(failed)? {
             copier.copy_data(candidate, &mut data).map_err(failed)?;
         }
@@ -78,7 +79,7 @@ pub fn capture(
     let mut written = Vec::new();
     for mapping in mappings.iter().filter(|mapping| mapping.access.is_copy_on_write()) {
         let Some(shown) = mapping.shown_part() else { continue };
-        for own in own_pages(memory.addresses(shown)?, Which::OwnOfFile).map_err(failed)? {
+        for own in own_pages(memory.addresses(shown), Which::OwnOfFile).map_err(failed)? {
             alloc::push(&mut written, copier.copy_all(own).map_err(failed)?)?;
         }
     }
@@ -140,7 +141,7 @@ fn keep(entry: &Entry, held: &Held, known: &MappedRegion) -> Option<KeptMapping>
         access: entry.access,
         from_free: entry.from_free,
         strict: known.strict,
-        window: held.window.as_ref().map(Window::kind),
+        window: held.window.as_ref().map(Window::spec),
     })
 }
 

@@ -6,11 +6,11 @@ use super::wire::invalid;
 use super::{KeptMapping, KeptRegion, Snapshot};
 use crate::access::Access;
 use crate::error::{Code, Error, Result};
-use crate::memory::check_mappable;
+use crate::memory::place::check_mappable;
+use crate::memory::window_state::{Tail, WindowSpec};
 use crate::region::Region;
 use crate::sys::alloc;
 use crate::sys::page::PageAligned;
-use crate::window::{Kind, Tail};
 use std::sync::Arc;
 
 /// What a caller gives a saved mapping or window.
@@ -77,17 +77,17 @@ fn granted(snapshot: &Snapshot, saved: &SavedMapping, grant: &Grant) -> Result<K
             "has pages that were written, which need access 'private'; grant it, or a region without `access`",
         ));
     }
-    let kind = |window: SavedWindow| Kind {
+    let spec = |window: SavedWindow| WindowSpec {
         length: span.length(),
         access: at_most(window.access),
-        rest: if window.tail_traps { Tail::Inaccessible } else { Tail::Zeros },
+        tail: if window.tail_traps { Tail::Inaccessible } else { Tail::Zeros },
     };
     Ok(KeptMapping {
         span,
         shown,
         access,
         from_free: saved.from_free,
-        window: saved.window.map(kind),
+        window: saved.window.map(spec),
         strict: saved.strict,
     })
 }

@@ -5,10 +5,10 @@
 
 use super::own::VmaFile;
 use super::spans::united;
+use crate::memory::image::Content;
 use crate::sys::alloc::{self, Refused};
 use crate::sys::mmap::{self, Advice, Mmap};
 use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan, WASM_PAGE_BYTES};
-use crate::sys::vma_budget::VmaClaim;
 use crate::sys::{SysResult, file};
 use nix::errno::Errno;
 use std::os::fd::OwnedFd;
@@ -41,16 +41,6 @@ pub(super) fn data_offset_for(base: PageAligned) -> PageAligned {
     let has_room = congruent >= WASM_PAGE_BYTES;
     let offset = if has_room { Some(congruent) } else { congruent.checked_add(HUGE_PAGE_BYTES) };
     PageAligned::round_down(offset.expect("it is below 4 MiB"))
-}
-
-/// Where an image is not all zeros. A later snapshot of a memory that shows it asks here, since
-/// reading its holes would fill them.
-#[derive(Debug)]
-pub(crate) struct Content {
-    pub(super) inode: u64,
-    pub(super) data_offset: PageAligned,
-    /// Offsets in the memory, in order.
-    pub(super) data: Vec<PageSpan>,
 }
 
 impl Content {
@@ -162,27 +152,3 @@ fn collapse(block: Option<PageSpan>, data_bytes: u64) -> bool {
 
 /// The id of no snapshot.
 pub(super) const ZEROS: u64 = 0;
-
-/// What a memory's own pages show, but for those that were written since.
-#[derive(Debug)]
-pub(crate) struct Laid {
-    /// Which snapshot's image; [`ZEROS`]: zeros.
-    pub(super) id: u64,
-    /// Of the mapping table when `own` was right.
-    pub(super) table_version: u64,
-    pub(super) byte_length: PageAligned,
-    /// What is no mapping, as addresses.
-    pub(super) own: Vec<OwnPart>,
-    /// Restores since all pages were last dropped or looked at, and after how many that is done.
-    pub(super) restores: u32,
-    pub(super) patience: u32,
-    pub(super) _vmas: VmaClaim,
-}
-
-/// A part of a memory's own pages.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct OwnPart {
-    pub(super) span: PageSpan,
-    /// Whether it is a piece of an image. If not, it shows zeros.
-    pub(super) is_piece: bool,
-}

@@ -61,6 +61,8 @@ pub mod wire;
 
 use crate::access::Access;
 use crate::error::{Code, Error, Result};
+use crate::memory::image::Content;
+use crate::memory::window_state::{Tail, WindowSpec};
 use crate::region::{Region, RegionPages};
 use crate::share::{self, ShareAccess, Token};
 use crate::sys::alloc;
@@ -68,9 +70,8 @@ use crate::sys::checked_fd::{CheckedFd, Description};
 use crate::sys::mmap::{Mmap, Pages, Sharing};
 use crate::sys::page::{PageAligned, PageSpan};
 use crate::sys::{SysResult, file};
-use crate::window::{Kind, Tail};
 use format::Header;
-use image::{Content, CopySource, Extents};
+use image::{CopySource, Extents};
 use metadata::{SavedMapping, SavedPart, SavedWindow};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -88,7 +89,7 @@ pub struct KeptMapping {
     /// Whether its place goes back to the free space past the memory's original end.
     pub from_free: bool,
     /// `None` for a mapping.
-    pub window: Option<Kind>,
+    pub window: Option<WindowSpec>,
     /// Whether missing pages end its use.
     pub strict: bool,
 }
@@ -139,9 +140,9 @@ impl KeptMapping {
             byte_length: self.span.length().get(),
             access: self.access,
             shown: self.shown.as_ref().map(part).transpose()?,
-            window: self.window.map(|kind| SavedWindow {
-                access: kind.access,
-                tail_traps: kind.rest == Tail::Inaccessible,
+            window: self.window.map(|spec| SavedWindow {
+                access: spec.access,
+                tail_traps: spec.tail == Tail::Inaccessible,
             }),
             from_free: self.from_free,
             strict: self.strict,

@@ -7,18 +7,20 @@
 #![allow(unsafe_code)]
 
 use super::Snapshot;
-use super::image::{OwnPart, ZEROS};
+use super::image::ZEROS;
 use super::own::vmas_in;
 use crate::access::Access;
 use crate::error::{Code, Error, Result};
 use crate::memory::State;
+use crate::memory::image::OwnPart;
+use crate::memory::window_state::Window;
 use crate::sys::mmap::{self, Advice, Pages, Sharing};
 use crate::sys::owned_span::OwnedSpan;
 use crate::sys::page::{PageSpan, host_page_bytes};
 use crate::sys::pagemap::{self, Which};
 use crate::sys::{SysError, SysResult, contents, file};
 use crate::v8::live_memory::LiveMemory;
-use crate::window::Window;
+
 use nix::errno::Errno;
 
 /// One restore.
@@ -156,7 +158,7 @@ impl<'a> PutBack<'a> {
         })
     }
 
-    /// A private mapping that was just laid: what had been written when the snapshot was taken is
+    /// A private mapping that was just mapped: what had been written when the snapshot was taken is
     /// written again.
     pub(super) fn write_kept(&self, target: PageSpan) -> SysResult<()> {
         self.for_parts(target, self.written(), |part, was_written| {

@@ -1,13 +1,14 @@
 //! Puts a memory back: finds out what it shows, and what is to be done. `put_back.rs` changes the
 //! pages.
 
-use super::image::{Laid, OwnPart};
 use super::own::own_parts;
 use super::put_back::PutBack;
 use super::{KeptMapping, Snapshot};
 use crate::error::{Code, Error, Result};
+use crate::memory::image::{OwnPart, ShownImage};
+use crate::memory::place::check_mappable;
 use crate::memory::table::{Entry, MappingTable};
-use crate::memory::{Held, Mapped, Memory, State, check_mappable};
+use crate::memory::{Held, Mapped, Memory, State};
 use crate::region::{RegionPages, keep_out_of_dumps};
 use crate::sys::mmap;
 use crate::sys::page::PageAligned;
@@ -15,6 +16,7 @@ use crate::sys::pagemap::{self, Which};
 use crate::sys::to_u64;
 use crate::sys::vma_budget::VmaClaim;
 use crate::v8::live_memory::LiveMemory;
+use crate::window;
 use std::sync::Arc;
 
 /// Pages that a memory has only read stay in its page tables, where each costs every restore 11 ns.
@@ -89,11 +91,11 @@ struct Restore<'a> {
 impl Restore<'_> {
     /// Takes the state's word for what the memory shows, if that is what it is to show. Until it is
     /// put back, nothing is known.
-    fn shown_already(&self, state: &mut State) -> Option<Laid> {
+    fn shown_already(&self, state: &mut State) -> Option<ShownImage> {
         let version = state.table.version();
         // A memory that grew has pages of which nothing is known. V8 may also have moved it, and
         // moved it back.
-        state.laid.take_if(|image| {
+        state.image.take_if(|image| {
             image.id == self.pages.image_id()
                 && image.table_version == version
                 && image.byte_length == self.live.byte_length()
@@ -101,10 +103,10 @@ impl Restore<'_> {
     }
 
     /// Of a memory that shows the image: puts back what was written.
-    fn clean(&mut self, state: &mut State, mut image: Laid) -> Result<()> {
+    fn clean(&mut self, state: &mut State, mut image: ShownImage) -> Result<()> {
         let checked = self.pages.snapshot.map_or(Ok(()), check_files);
         if let Err(error) = checked {
-            state.laid = Some(image);
+            state.image = Some(image);
             return Err(error);
         }
         if self.is_worth_dropping(&mut image)? {
@@ -122,7 +124,7 @@ impl Restore<'_> {
         for part in &image.own {
             self.pages.clean(*part).map_err(|sys| self.pages.incomplete(sys))?;
         }
-        state.laid = Some(image);
+        state.image = Some(image);
         Ok(())
     }
 
@@ -132,7 +134,7 @@ impl Restore<'_> {
             Some(snapshot) => self.check(state, snapshot)?,
             None => VmaClaim::none(),
         };
-        state.laid = None;
+        state.image = None;
         let mut made = Vec::new();
         let own = self.show_all(state, &mut made).inspect_err(|_| {
             // Nobody would know of them.
@@ -140,7 +142,7 @@ impl Restore<'_> {
                 let _ = self.memory.unmap_in(state, self.live, *mapped);
             }
         })?;
-        state.laid = Some(Laid {
+        state.image = Some(ShownImage {
             id: self.pages.image_id(),
             table_version: state.table.version(),
             byte_length: self.live.byte_length(),
@@ -189,7 +191,7 @@ impl Restore<'_> {
         }
         let mut own = Vec::new();
         for part in own_parts(&state.table, self.live.byte_length())? {
-            let target = self.memory.addresses(part)?;
+            let target = self.memory.addresses(part);
             let shown = self.pages.show(target, |part| own.push(part));
             shown.map_err(|sys| self.pages.incomplete(sys))?;
         }
@@ -202,11 +204,16 @@ impl Restore<'_> {
     fn make(&self, state: &mut State, kept: &KeptMapping) -> Result<Mapped> {
         let mapped = match (kept.window, kept.region_pages()?) {
             (Some(kind), _) => {
-                self.memory.open(self.live, state, kept.span, kind, kept.from_free)?
+                window::open(self.memory, self.live, state, kept.span, kind, kept.from_free)?
             }
-            (None, Some(pages)) => {
-                self.memory.put(self.live, state, kept.span, &pages, kept.access, kept.from_free)?
-            }
+            (None, Some(pages)) => self.memory.map_span(
+                self.live,
+                state,
+                kept.span,
+                &pages,
+                kept.access,
+                kept.from_free,
+            )?,
             (None, None) => {
                 return Err(Error::new(Code::Internal, "a kept mapping shows no region"));
             }
@@ -220,7 +227,7 @@ impl Restore<'_> {
     }
 
     /// Whether pages that were only read have been in the way long enough.
-    fn is_worth_dropping(&self, image: &mut Laid) -> Result<bool> {
+    fn is_worth_dropping(&self, image: &mut ShownImage) -> Result<bool> {
         image.restores = image.restores.checked_add(1).expect("it is below the patience");
         if image.restores < image.patience {
             return Ok(false);
@@ -230,9 +237,9 @@ impl Restore<'_> {
         let private = self.kept.iter().filter(|kept| kept.access.is_copy_on_write());
         let private =
             private.filter_map(KeptMapping::shown_part).map(|shown| self.memory.addresses(shown));
-        for target in image.own.iter().map(|part| Ok(part.span)).chain(private) {
+        for target in image.own.iter().map(|part| part.span).chain(private) {
             // Where the kernel can't tell, all is dropped in any case.
-            let _ = pagemap::scan(target?, Which::SmallClean, left, |run| {
+            let _ = pagemap::scan(target, Which::SmallClean, left, |run| {
                 left = left.saturating_sub(run.pages());
             });
         }
@@ -250,7 +257,7 @@ impl Restore<'_> {
         kept: &KeptMapping,
     ) -> Result<()> {
         let failed = |sys| self.pages.incomplete(sys);
-        let target = self.memory.addresses(kept.span)?;
+        let target = self.memory.addresses(kept.span);
         let pages = kept.region_pages()?;
         if let Some(window) = &held.window {
             let pages = pages.as_ref().map(|pages| (pages, kept.access));
@@ -260,7 +267,7 @@ impl Restore<'_> {
             let showed = (window.shown() > PageAligned::ZERO)
                 .then(|| (entry.inode, entry.file_offset, window.shown(), entry.access));
             if shows != showed || held.registration.is_changed() || window.tail_is_writable() {
-                self.memory.slide_held(self.live, entry, held, pages)?;
+                window::slide_held(self.live, entry, held, pages)?;
                 return self.pages.write_kept(target).map_err(failed);
             }
         } else if held.registration.is_changed() {
@@ -279,7 +286,7 @@ impl Restore<'_> {
             return self.pages.write_kept(target).map_err(failed);
         }
         match kept.shown_part().filter(|_| kept.access.is_copy_on_write()) {
-            Some(shown) => self.pages.clean_private(self.memory.addresses(shown)?).map_err(failed),
+            Some(shown) => self.pages.clean_private(self.memory.addresses(shown)).map_err(failed),
             None => Ok(()),
         }
     }
@@ -292,7 +299,7 @@ impl KeptMapping {
             return Ok(false);
         }
         if let Some(window) = &held.window {
-            return Ok(self.window == Some(window.kind()));
+            return Ok(self.window == Some(window.spec()));
         }
         let pages = self.region_pages()?;
         let is_same = |pages: RegionPages<'_>| {

@@ -4,12 +4,13 @@
 
 use super::complete::seal;
 use super::format::{self, Checksum, HEADER_BYTES, Header, Mac};
-use super::image::{Content, Extents};
+use super::image::Extents;
 use super::metadata::{About, Metadata, State};
 use super::spans::UNIT_BYTES;
 use super::wire::invalid;
 use super::{ImageFd, Settings, Snapshot};
 use crate::error::{Attempt, Code, Error, Result, check_cancelled};
+use crate::memory::image::Content;
 use crate::region::not_opened;
 use crate::sys::alloc::{self, Refused};
 use crate::sys::checked_fd::Description;

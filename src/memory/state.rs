@@ -1,0 +1,109 @@
+//! What is known of one linear memory, shared by all handles on it in all threads, and its lock.
+//!
+//! Data only. Other files of this room change it, each what its name says.
+
+use super::image::{Content, ShownImage};
+use super::table::MappingTable;
+use super::window_state::Window;
+use crate::fault::Registration;
+use crate::sys::mark::Mark;
+use crate::sys::page::PageAligned;
+use crate::sys::vma_budget::VmaClaim;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// A mapping or window: where it starts, and its id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mapped {
+    pub start: PageAligned,
+    pub id: u64,
+}
+
+/// An id that no other mapping or window of the process has.
+pub(crate) fn next_mapping_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// What lives and ends with a mapping. Dropped in this order.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) registration: Registration,
+    pub(crate) _vmas: VmaClaim,
+    /// What a window shows; `None` for a mapping.
+    pub(crate) window: Option<Window>,
+}
+
+/// What all handles on one reservation share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) base: PageAligned,
+    state: Mutex<State>,
+    /// Whether a stray write left a page of a read-only mapping unprotected. Set by signal
+    /// handlers.
+    pub(super) unprotected: Arc<AtomicBool>,
+    /// What the memory itself takes of the process's head room.
+    _vmas: Option<VmaClaim>,
+}
+
+impl Shared {
+    pub(super) fn new(base: PageAligned, state: State, vmas: Option<VmaClaim>) -> Self {
+        Self { base, state: Mutex::new(state), unprotected: Arc::default(), _vmas: vmas }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the lock of a memory protects.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) table: MappingTable<Held>,
+    pub(super) protection: Protection,
+    pub(super) gone: GoneFaults,
+    /// How many `Memory` handles there are.
+    pub(super) attached: usize,
+    /// A page of the guard that no growth reaches, where the memory has one, and what was written
+    /// there for handlers.
+    pub(super) guard_page: Option<u64>,
+    pub(super) mark: Option<Mark>,
+    /// What the memory's own pages show. `None`: nothing is known. Believe it only in a call that
+    /// was given the living memory.
+    pub(crate) image: Option<ShownImage>,
+    /// Where the image that was mapped last has data. Which pages still show that image, the
+    /// process's map tells.
+    pub(crate) content: Option<Arc<Content>>,
+}
+
+impl State {
+    /// Forgets all that is known of the pages, and of the guard: the memory may be another one.
+    pub(super) fn forget_memory(&mut self) {
+        (self.guard_page, self.mark) = (None, None);
+        self.image = None;
+    }
+}
+
+/// Windows that slide by turns. Where there are more, the kernel is asked more often.
+const MOST_SLID: usize = 4;
+
+/// What is known of the protection of read-only mappings: see `protect.rs`.
+#[derive(Debug, Default)]
+pub(super) struct Protection {
+    /// The memory's size when all of them were last known to be protected.
+    pub(super) known_length: PageAligned,
+    /// When a slide last asked the kernel.
+    pub(super) slid_in_tick: u64,
+    /// Windows that have slid since the kernel was last asked. What a slide has mapped is
+    /// protected, whether or not the others are.
+    pub(super) slid: [Option<PageAligned>; MOST_SLID],
+}
+
+/// Faults of mappings that are gone.
+#[derive(Debug, Default)]
+pub(super) struct GoneFaults {
+    /// Those that were unacknowledged when their mapping went, ever.
+    pub(super) count: u64,
+    /// How many of these have been acknowledged since.
+    pub(super) acknowledged: u64,
+}

@@ -1,0 +1,198 @@
+//! Reading ahead and leaving behind: what happens to a region's pages round the chunk that a module
+//! works on. `plan.rs` has a picture.
+//!
+//! Threads of the crate do it, in steps, and give way to the program's. A stream that goes on faster
+//! than they do loses nothing: what it has shown meanwhile is left out.
+
+use super::plan::{Plan, Step};
+use super::workers::{self, Work};
+use crate::region::Region;
+use crate::region::mirror::{Grain, Mirror, Mirrors};
+use crate::sys::checked_fd::CheckedFd;
+use crate::sys::file;
+use crate::sys::mmap::Sharing;
+use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+/// One pass over a region.
+#[derive(Debug)]
+pub struct Stream {
+    /// Weak: a region that is closed lets go of its mirrors.
+    mirrors: Option<(Weak<Mirrors>, Sharing)>,
+    /// For what is let go; `None` if nothing is. Weak: closing a region closes its file.
+    file: Option<Weak<CheckedFd>>,
+    /// Where in its file the region starts.
+    file_offset: u64,
+    /// Where its chunks are shown.
+    address: u64,
+    holes_stay: bool,
+    is_on_disk: bool,
+    byte_length: u64,
+    plan: Mutex<Plan>,
+}
+
+impl Stream {
+    /// `address`: of the process, where its chunks are shown. `leave_behind`: pages that were
+    /// passed leave the page cache, unless others have them mapped.
+    pub fn new(
+        region: &Region,
+        address: u64,
+        sharing: Sharing,
+        read_ahead: bool,
+        leave_behind: bool,
+    ) -> Self {
+        // A mirror through which the region can be written would keep it from being sealed while a
+        // thread is at work.
+        let has_mirror = |grain| region.mirror(sharing, grain, true).is_some();
+        // Slides over a file make the mirrors that they need; those over a memfd take one where
+        // there is one.
+        let reads = read_ahead
+            && sharing != Sharing::Shared
+            && has_mirror(Grain::of(address, region.file_offset().get(), HUGE_PAGE_BYTES, false))
+            && (!region.is_memory() || has_mirror(Grain::Small));
+        let file =
+            (leave_behind && !region.is_memory()).then(|| Arc::downgrade(region.shared_fd()));
+        Self {
+            address,
+            file_offset: region.file_offset().get(),
+            mirrors: reads.then(|| (Arc::downgrade(region.mirrors()), sharing)),
+            file,
+            holes_stay: region.is_memory(),
+            is_on_disk: !region.is_memory(),
+            byte_length: region.byte_length(),
+            plan: Mutex::default(),
+        }
+    }
+
+    /// Whether it has anything to do, ever.
+    pub fn is_idle(&self) -> bool {
+        self.mirrors.is_none() && self.file.is_none()
+    }
+
+    fn plan(&self) -> MutexGuard<'_, Plan> {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The chunk that is shown now starts and ends here, and pages are wanted up to `ahead_to`.
+    /// After a seek, `restart`.
+    pub fn advance(self: &Arc<Self>, start: u64, end: u64, ahead_to: u64, restart: bool) {
+        let mut plan = self.plan();
+        if restart {
+            // What was brought in before and not shown: all of it, since its pages may be anywhere
+            // by now.
+            let left = std::mem::take(&mut *plan);
+            if left.highest > 0 {
+                self.made_mirrors().for_each(|mirror| mirror.leave_all());
+            }
+            *plan = Plan {
+                is_queued: left.is_queued,
+                restarts: left.restarts.wrapping_add(1),
+                behind: start,
+                behind_to: start,
+                ..Plan::default()
+            };
+        }
+        plan.is_over = false;
+        plan.ahead = plan.ahead.max(end);
+        plan.disk = plan.disk.max(end);
+        plan.ahead_to = ahead_to.min(self.byte_length).max(plan.ahead);
+        plan.highest = plan.highest.max(plan.ahead_to);
+        // The next chunk starts in its page as this one does, if as much of it is kept, and is as
+        // long.
+        let first = PageAligned::round_down(self.file_offset.saturating_add(start)).get();
+        let length = end.saturating_add(self.file_offset).saturating_sub(first);
+        plan.grain = Some(Grain::of(self.address, first, length, end >= self.byte_length));
+        plan.behind_to = start.max(plan.behind);
+        self.queue(plan);
+    }
+
+    /// Nothing more is to be brought in, and all is to be let go.
+    pub fn end(self: &Arc<Self>) {
+        let mut plan = self.plan();
+        if plan.highest > 0 {
+            plan.is_over = true;
+            self.queue(plan);
+        }
+    }
+
+    fn queue(self: &Arc<Self>, mut plan: MutexGuard<'_, Plan>) {
+        if !std::mem::replace(&mut plan.is_queued, true) {
+            drop(plan);
+            let work: Arc<dyn Work> = Arc::clone(self) as _;
+            if !workers::push(work) {
+                self.plan().is_queued = false;
+            }
+        }
+    }
+
+    /// The one that slides take from now: a mirror that is used up is replaced by another. Only
+    /// slides make one, since they know the region.
+    fn mirror(&self, grain: Grain) -> Option<Arc<Mirror>> {
+        let (mirrors, sharing) = self.mirrors.as_ref()?;
+        mirrors.upgrade()?.get(*sharing, grain)
+    }
+
+    fn made_mirrors(&self) -> impl Iterator<Item = Arc<Mirror>> {
+        [Grain::Huge, Grain::Small].into_iter().filter_map(|grain| self.mirror(grain))
+    }
+
+    /// What of the file leaves the page cache when this range of the region was passed.
+    ///
+    /// The kernel passes over folios that stick out of the range it is given. So it starts as much
+    /// earlier as a folio may be long: what lies there was passed before, and what is shown still
+    /// is mapped and stays. At the region's end it goes on to where a folio may end.
+    fn to_drop(&self, start: u64, end: u64) -> (u64, u64) {
+        let start = start.saturating_sub(HUGE_PAGE_BYTES).saturating_add(self.file_offset);
+        let is_last = end >= self.byte_length;
+        let end = end.min(self.byte_length).saturating_add(self.file_offset);
+        let folio_end = end.checked_next_multiple_of(HUGE_PAGE_BYTES).unwrap_or(end);
+        (PageAligned::round_down(start).get(), if is_last { folio_end } else { end })
+    }
+}
+
+impl Work for Stream {
+    fn step(&self) -> bool {
+        let (step, restarts, grain, is_over) = {
+            let mut plan = self.plan();
+            let step = plan.next(self.is_on_disk);
+            plan.is_queued = step.is_some();
+            (step, plan.restarts, plan.grain, plan.is_over)
+        };
+        match step {
+            None => return false,
+            Some(Step::BringIn { start, end, disk }) => {
+                if let Some(mirror) = grain.and_then(|grain| self.mirror(grain)) {
+                    if let Some(span) = disk.and_then(|(start, end)| span(start, end)) {
+                        mirror.read_ahead(span);
+                    }
+                    if let Some(span) = span(start, end) {
+                        mirror.bring_in(span, self.holes_stay);
+                        if self.plan().restarts != restarts {
+                            mirror.leave(span);
+                        }
+                    }
+                }
+            }
+            Some(Step::LetGo { start, end }) => {
+                // Whole folios were brought in, which stick out.
+                let from = start.saturating_sub(HUGE_PAGE_BYTES);
+                let to = if is_over { end.saturating_add(HUGE_PAGE_BYTES) } else { end };
+                if let Some(all) = span(from, to) {
+                    self.made_mirrors().for_each(|mirror| mirror.leave(all));
+                }
+                let file = self.file.as_ref().and_then(Weak::upgrade);
+                if let Some(fd) = file.as_ref().and_then(|file| file.get().ok()) {
+                    let (start, end) = self.to_drop(start, end);
+                    // What is dirty or mapped by others stays; nothing depends on it.
+                    let _ = file::drop_cached(fd, start, end.saturating_sub(start));
+                }
+            }
+        }
+        true
+    }
+}
+
+/// All pages that hold some of these bytes.
+fn span(start: u64, end: u64) -> Option<PageSpan> {
+    PageSpan::between(PageAligned::round_down(start), PageAligned::round_up(end)?)
+}
