@@ -178,6 +178,8 @@ export interface Fault {
   readonly byteOffset: number
   readonly operation: 'read' | 'write'
   /**
+   * Why the access could not be carried out.
+   *
    * - `'readonly'`: a write to a read-only page.
    * - `'file-shrunk'`: the region's file now ends before this byte.
    * - `'out-of-memory'`: there was no memory for a page of a memfd that can't shrink.
@@ -190,6 +192,8 @@ export interface Fault {
   readonly cause:
     'readonly' | 'file-shrunk' | 'out-of-memory' | 'unavailable' | 'memory-error' | 'past-end'
   /**
+   * What happened instead.
+   *
    * - `'trap'`: a `WebAssembly.RuntimeError`, as for an access out of bounds.
    * - `'private-page'`: the write went to a copy of the page that only this memory, or this view,
    *   sees.
@@ -688,9 +692,7 @@ export interface MapOptions {
    * there; `unmap` leaves zeros. Default: past the end of the memory, which grows; or `allocator`.
    */
   at?: number | bigint | undefined
-  /**
-   * The first byte of the region to map: a multiple of the host page size. Default: 0.
-   */
+  /** The first byte of the region to map: a multiple of the host page size. Default: 0. */
   byteOffset?: number | undefined
   /**
    * How many bytes to map. Default: to the end of the region.
@@ -1747,6 +1749,8 @@ export class Window<A extends AddressType = AddressType> implements Disposable {
 /** One range of a memory's reservation. */
 export interface LayoutRange {
   /**
+   * What the range is.
+   *
    * - `'linear'`: the module's own memory.
    * - `'mapped'`: a mapping or window.
    * - `'reserved'`: inaccessible; the memory may grow into it.
