@@ -1,6 +1,6 @@
 'use strict'
 
-// What stands in the package's files agrees, and its binary is found, missed and built as promised.
+// What is in the package's files agrees, and its binary is found, missed and built as promised.
 // scripts/tarball.mjs does the same at full length: with npm, and with a real build.
 
 const { spawnSync } = require('node:child_process')

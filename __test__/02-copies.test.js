@@ -77,7 +77,7 @@ describe('copies of one version', () => {
         const overlap = failure(() =>
           theirs.map(B.HostRegion.copyFrom(Buffer.alloc(65536, 2)), { at: 65536 })
         )
-        // Protected again, whoever's call comes next after a growth of the module's own.
+        // Protected again, whichever copy's call comes next after a growth of the module's own.
         ours.memory.grow(1)
         const seen = theirs.layout().ranges.filter(({ kind }) => kind === 'mapped').length
         new Uint8Array(ours.buffer)[65536] = 9

@@ -220,7 +220,7 @@ describe('an AbortSignal', () => {
     }
   })
 
-  test('keeps its other listeners, and none of ours once the load is done', async () => {
+  test('keeps its other listeners, and none of the library once the load is done', async () => {
     const path = directory.file(noise(1000))
     const { signal } = new AbortController()
     const mine = () => {}

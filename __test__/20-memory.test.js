@@ -241,7 +241,7 @@ describe('guarded.layout', () => {
     )
   })
 
-  test('prints as a drawing, with what lies where', () => {
+  test('prints as a drawing, with what is where', () => {
     const guarded = new GuardedMemory({ initial: 4, maximum: 64 })
     const region = HostRegion.copyFrom(noise(WASM_PAGE), { name: 'prices' })
     guarded.map(region, { at: WASM_PAGE })
@@ -293,8 +293,8 @@ describe('guarded.grow', () => {
   })
 })
 
-// Without its trap handler, V8 checks bounds in code, lays no guards, and may move a memory that
-// grows.
+// Without its trap handler, V8 checks bounds in code, reserves no guards, and may move a memory
+// that grows.
 describe('with --disable-wasm-trap-handler', () => {
   const flags = ['--disable-wasm-trap-handler']
 

@@ -7,7 +7,7 @@ const { WASM_PAGE, assemble, hasMemory64 } = require('./support/wasm')
 const MiB = 2 ** 20
 const ATTEMPTS = 10
 
-// Kept to the end, memories too: what comes next would lie where they were.
+// Kept to the end, memories too: what comes next would be where they were.
 const kept = []
 
 /** Makes the address space above the next memory end somewhere else, at no multiple of 2 MiB. */
@@ -28,7 +28,7 @@ const KINDS = {
   ...(hasMemory64 ? { 'a 64-bit memory': { initial: 1n, address: 'i64' } } : {})
 }
 
-test.each(Object.keys(KINDS))('%s begins where huge pages do, whatever lies above it', name => {
+test.each(Object.keys(KINDS))('%s begins where huge pages do, whatever is above it', name => {
   const memories = []
   while (memories.length < ATTEMPTS) {
     disturb()

@@ -292,7 +292,7 @@ describe('a shared memory known by a function', () => {
     guarded.map(region, { at: 79 * WASM_PAGE }).unmap()
   })
 
-  test("whose block lies past the buffer's end is told of the function, and the block is given back", async () => {
+  test("whose block is past the buffer's end is told of the function, and the block is given back", async () => {
     const guest = await probeWithMemory({ shared: true, initial: 64, maximum: 128 })
     const region = keep(HostRegion.copyFrom(noise(MiB)))
     const frees = []
@@ -334,15 +334,15 @@ describe('an Emscripten module as npm has it', () => {
         const before = sodium.HEAPU8.length
         const mapping = guarded.map(region, { allocator })
         const digest = hash(mapping)
-        // The engine's own growth, by a malloc that is none of ours.
+        // The engine's own growth, by a malloc that the library does not call.
         const own = sodium._malloc(before + 16 * MiB)
         const again = hash(mapping)
         sodium._free(own)
-        const laid = guarded.layout().ranges.some(({ region: at }) => at === region)
+        const isMapped = guarded.layout().ranges.some(({ region: at }) => at === region)
         mapping.unmap()
         seen.push({
           grew: sodium.HEAPU8.length > before,
-          laid,
+          isMapped,
           right: [digest, again].every(one => one === createHash('blake2b512').update(bytes).digest('hex')),
           left: mappingsOf(region).length
         })
@@ -355,7 +355,7 @@ describe('an Emscripten module as npm has it', () => {
       }
       return { seen, stays: sodium.HEAPU8.length === size }
     }, { args: { MiB } }) // prettier-ignore
-    expect(found.seen).toEqual(Array(4).fill({ grew: true, laid: true, right: true, left: 0 }))
+    expect(found.seen).toEqual(Array(4).fill({ grew: true, isMapped: true, right: true, left: 0 }))
     expect(found.stays).toBe(true)
   })
 

@@ -2,7 +2,7 @@
 
 // V8 may copy a memory to another place when it grows: always where there are no guards, and V8 11
 // (Node.js 20) also where `mprotect` fails. The old place may be another memory's by then. Nothing
-// of ours may touch it, and each object says what became of it.
+// may touch it, and each object says what became of it.
 
 const { inChild } = require('./support/child')
 const { nativePath } = require('./support/native')
@@ -151,7 +151,7 @@ describe.each(ADDRESSES)('a memory (%s) that V8 has moved', address => {
     expect([null, 'V8 chose other places']).toContain(same)
   })
 
-  test('a restore lays everything anew; a snapshot, a reset and the layout are of the new place', async () => {
+  test('a restore puts everything back anew; a snapshot, a reset and the layout are of the new place', async () => {
     await inMovingChild(
       `async () => {
       const region = HostRegion.copyFrom(Buffer.alloc(65536, 7))

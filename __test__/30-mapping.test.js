@@ -106,7 +106,7 @@ describe.each(kinds)('in a memory that is $kind', ({ make, address, grows }) => 
       expect(guest.sum(WASM_PAGE, WASM_PAGE + 20_480)).toBe(0n)
       guest.store64(WASM_PAGE, 5n)
       expect(guest.load64(WASM_PAGE)).toBe(5n)
-      // What lies round the mapping's pages is as it was.
+      // What is round the mapping's pages is as it was.
       expect(guest.load8(WASM_PAGE - 1)).toBe(0xee)
       expect(guest.load8(2 * WASM_PAGE)).toBe(0xee)
       expect(bytesOf(region).equals(contents)).toBe(true)
@@ -510,7 +510,7 @@ describe('map without at', () => {
     expectError(error, { code: 'ERR_HOSTMAP_MEMORY_HIDDEN', says: [/at\b/, /allocator/] })
   })
 
-  test('re-arms readonly mappings that its own growth laid bare', async () => {
+  test('re-arms readonly mappings that its own growth left unprotected', async () => {
     const { guarded, guest } = await makeOwn(4, 64)
     const region = keep(HostRegion.copyFrom(noise(WASM_PAGE)))
     const first = guarded.map(region, { at: 0 })
@@ -638,7 +638,7 @@ describe('unmap', () => {
     mapping.unmap()
     mapping[Symbol.dispose]()
     expect(guest.load8(0)).toBe(5)
-    // Not even when another mapping stands there now.
+    // Not even when another mapping is there now.
     guarded.map(region, { at: 0 })
     mapping.unmap()
     expect(guest.load8(9)).toBe(noise(WASM_PAGE)[9])

@@ -70,7 +70,7 @@ function scripted(...answers) {
 describe.each(hasMemory64 ? ['i32', 'i64'] : ['i32'])("a module's own malloc, %s", address => {
   const number = value => Number(address === 'i64' ? value : value >>> 0)
 
-  test('gives a block, and the region is laid over the whole pages in it', async () => {
+  test('gives a block, and the region is mapped over the whole pages in it', async () => {
     const exports = await makeModule(address)
     const guarded = GuardedMemory.from(exports.memory)
     const bytes = noise(5 * MiB + 123)
@@ -80,7 +80,7 @@ describe.each(hasMemory64 ? ['i32', 'i64'] : ['i32'])("a module's own malloc, %s
 
     expect(mapping.address % HOST_PAGE).toBe(0)
     expect(mapping.address).toBeGreaterThanOrEqual(number(before) + 100)
-    // The next block lies behind all of the mapping's pages.
+    // The next block is behind all of the mapping's pages.
     const after = number(exports.malloc(address === 'i64' ? 100n : 100))
     expect(after).toBeGreaterThanOrEqual(
       mapping.address + Math.ceil(bytes.length / HOST_PAGE) * HOST_PAGE
@@ -97,7 +97,7 @@ describe.each(hasMemory64 ? ['i32', 'i64'] : ['i32'])("a module's own malloc, %s
     const guarded = GuardedMemory.from(exports.memory)
     const guest = await probe(exports.memory, { address })
     const region = keep(HostRegion.copyFrom(noise(200_000)))
-    // Where the block will start: blocks lie one behind the other.
+    // Where the block will start: blocks come one behind the other.
     const [first, second] = [1, 2].map(() => number(exports.malloc(address === 'i64' ? 8n : 8)))
     const block = second + (second - first)
     const mapping = guarded.map(region, { allocator: exports })
@@ -112,7 +112,7 @@ describe.each(hasMemory64 ? ['i32', 'i64'] : ['i32'])("a module's own malloc, %s
     expect(guest.load64(mapping.address)).toBe(1n)
   })
 
-  test('serves many regions, and what lies between them is untouched', async () => {
+  test('serves many regions, and what is between them is untouched', async () => {
     const exports = await makeModule(address)
     const guarded = GuardedMemory.from(exports.memory)
     const region = keep(HostRegion.copyFrom(noise(WASM_PAGE)))
@@ -228,7 +228,7 @@ describe('an allocator', () => {
     ])
   })
 
-  test('is asked for enough that whole pages lie in any block', () => {
+  test('is asked for enough that whole pages are in any block', () => {
     for (const misalignment of [0, 1, 8, HOST_PAGE - 1]) {
       const guarded = memory()
       const allocator = scripted(MiB + misalignment)

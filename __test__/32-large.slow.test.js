@@ -55,7 +55,7 @@ describe.each(kinds)('a gigabyte in a memory that is $kind', ({ make, address })
     expect(guest.load64(at)).toBe(MARK)
     expect(guest.load64(at + GiB - 8)).toBe(-MARK)
     expect(guest.mismatch(at, at + GiB, MiB, MARK)).toBe(-1)
-    // A word that lies half in front of the mapping, and one that lies half behind.
+    // A word that is half in front of the mapping, and one that is half behind.
     expect(guest.load64(at - 4)).toBe(BigInt.asIntN(64, MARK << 32n))
     expect(guest.load64(at + GiB - 4)).toBe(BigInt.asUintN(64, -MARK) >> 32n)
     expectGuarded(guest, address, byteLength)

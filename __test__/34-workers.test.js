@@ -279,7 +279,7 @@ describe('when a worker ends', () => {
     expect(mappingsNamed('of a worker.bin')).toEqual([])
   })
 
-  test('in the midst of loads, nothing is left of them', async () => {
+  test('during loads, nothing is left of them', async () => {
     const path = directory.file(noise(32 * 2 ** 20), 'loaded by a worker.bin')
     for (let i = 0; i < 3; i++) {
       const worker = startWorker()
@@ -291,7 +291,7 @@ describe('when a worker ends', () => {
     }
   })
 
-  test('in the midst of mapping, the process goes on', async () => {
+  test('during mapping, the process goes on', async () => {
     const rounds = await inChild(async ({ hostmap, probe, require }) => {
       const { TestWorker } = require('./worker')
       const guarded = new hostmap.GuardedMemory({ initial: 64, maximum: 64, shared: true })
@@ -521,7 +521,7 @@ describe('windows in workers', () => {
     const bytes = noise(2 * WASM_PAGE).subarray(WASM_PAGE)
     expect(guest.bytes(WASM_PAGE, 100).equals(bytes.subarray(0, 100))).toBe(true)
     expect(() => guest.load8(2 * WASM_PAGE)).toThrow(WebAssembly.RuntimeError)
-    // What it shows, and nothing else of the region.
+    // Only what it shows of the region.
     expect(mappingsNamed('/memfd:shown by a worker').map(({ start, end }) => end - start)).toEqual([
       WASM_PAGE
     ])
@@ -532,7 +532,7 @@ describe('windows in workers', () => {
     )
   })
 
-  test('of a worker that ends in the midst of sliding: the process goes on', async () => {
+  test('of a worker that ends during a slide: the process goes on', async () => {
     const rounds = await inChild(async ({ hostmap, probe, require, fdOf }) => {
       const { TestWorker } = require('./worker')
       const guarded = new hostmap.GuardedMemory({ initial: 64, maximum: 64, shared: true })

@@ -43,7 +43,7 @@ const makeRegion = name => keep(HostRegion.copyFrom(contents, { name }))
 const expectTrap = call => expect(call).toThrow(WebAssembly.RuntimeError)
 
 /**
- * What a slide to this offset shows, as far as `byteLength` allows, to the module and to
+ * What a slide to this offset shows, where `byteLength` allows, to the module and to
  * JavaScript; and the rest behind it.
  */
 function expectShown({ window, guest, guarded }, shown, region, bytes, byteOffset, byteLength) {
@@ -113,7 +113,7 @@ describe.each(kinds)('in a memory that is $kind', ({ make, address }) => {
       })
       expect(window.memory).toBe(guarded)
       expectRest({ window, guest }, at)
-      // What lies round it is as it was.
+      // What is round it is as it was.
       expect(guest.load8(at - 1)).toBe(0xee)
       expect(guest.load8(at + 3 * HOST_PAGE)).toBe(0xee)
       window.unmap()
@@ -1267,8 +1267,8 @@ describe('a shared memory', () => {
           }
           await slides
           await worker.end()
-          // The window is empty. What JavaScript's reads laid bare is protected again, and V8 still
-          // takes traps for what they are.
+          // The window is empty. What JavaScript's reads left unprotected is protected again, and
+          // V8 still takes traps for what they are.
           guarded.layout()
           let last
           try {

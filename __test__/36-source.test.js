@@ -531,7 +531,7 @@ describe('a source that goes wrong', () => {
   })
 })
 
-// Sizes that lie about the borders of pages and of the window.
+// Sizes about the borders of pages and of the window.
 const around = (most, ...marks) =>
   fc.oneof(
     fc.nat(most),
@@ -693,7 +693,7 @@ describe('imports', () => {
         unreachable)
       (func (export "step") (param $keep ${at}) (result i64) (local $n ${at})
         (if (${at}.eqz (local.tee $n (call $next (local.get $keep)))) (then (return (i64.const -1))))
-        ;; Kept bytes stand in front.
+        ;; Kept bytes are in front.
         (call $sumOf
           (${at}.add (call $pointer) (local.get $keep))
           (${at}.sub (local.get $n) (local.get $keep))))

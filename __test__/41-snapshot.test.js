@@ -27,7 +27,7 @@ const bytesOf = guarded => Buffer.from(guarded.buffer)
 const copyOf = guarded => Buffer.from(bytesOf(guarded))
 const isZero = bytes => bytes.equals(Buffer.alloc(bytes.length))
 
-/** What stands in a memory, as the layout tells it. */
+/** What is in a memory, as the layout tells it. */
 const standing = guarded =>
   guarded
     .layout()

@@ -24,7 +24,7 @@ const { fdOf } = require('./support/procfs.js')
 
 const PAGE = limits().pageSize
 const directory = temporaryDirectory()
-// Held to the end: a collected one gives its descriptor back, in the midst of a test that counts
+// Held to the end: a collected one gives its descriptor back, during a test that counts
 // them.
 const held = []
 const holding = kept => {
@@ -614,7 +614,7 @@ describe('a key', () => {
     )
     await expectFailure(() => Snapshot.load(file, { regions: it => asked.push(it), key }), wrong)
     expect(asked).toEqual([])
-    // Whoever does not ask for the proof gets none.
+    // A caller that does not ask for the proof gets none.
     const loaded = await Snapshot.load(signed, { regions })
     loaded.close()
   })
@@ -645,7 +645,7 @@ describe('a key', () => {
       }
       forged.close()
     }
-    // Nor is the code itself altered without notice, by whoever does not ask for the proof.
+    // Nor is the code itself altered without notice, where the proof is not asked for.
     const altered = fs.readFileSync(signed)
     altered[40] ^= 1
     fs.writeFileSync(target, altered)

@@ -142,7 +142,7 @@ const outcomes = (body, flags) =>
   )
 
 describe("a module's size", () => {
-  test('of more things than any engine takes is refused at once, whoever reads it, in a small heap', async () => {
+  test('of more things than any engine takes is refused at once, whichever call reads it, in a small heap', async () => {
     const body = `
       const found = []
       for (const [id, entry] of [[2, IMPORT], [6, GLOBAL]]) {
@@ -234,7 +234,7 @@ describe('what cannot be restored', () => {
     }
     partly.restoreTo(instance, { accept })
     const whole = Snapshot.of(instance, { accept })
-    // Whoever took it has said that it does no harm.
+    // The caller that took it has said that it does no harm.
     whole.restoreTo(instance)
     expect(await whole.instantiate(bytes)).toBeDefined()
     expectError(

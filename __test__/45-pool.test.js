@@ -299,7 +299,7 @@ describe('an instance of a pool', () => {
     await pool.run(({ exports }) => expect(exports.call(0)).toBe(1))
   })
 
-  test('is thrown away as it is by discard, once, and whoever waits gets a new one', async () => {
+  test('is thrown away as it is by discard, once, and a caller that waits gets a new one', async () => {
     const pool = await makePool(bytes, { init, max: 1 })
     const leased = await pool.acquire()
     const waiting = pool.acquire()
@@ -761,7 +761,7 @@ describe('a pool', () => {
     expect(pool.stats()).toMatchObject({ size: 1, idle: 1, waiting: 0 })
   })
 
-  describe('rejects who waits, and nothing else,', () => {
+  describe('rejects only who waits,', () => {
     const unhandled = jest.fn()
     beforeEach(() => {
       unhandled.mockClear()

@@ -55,7 +55,7 @@ describe('growth that the host does', () => {
     expect(grow(65_534)).toBe(-1)
     expect(write).toThrow(TRAP)
     expect(mapping.strayWrites).toBe(0)
-    // A module that grows by itself lays them bare until the next call.
+    // A module that grows by itself leaves them unprotected until the next call.
     const plain = (
       await WebAssembly.instantiate(await assemble(growWat('(memory (export "memory") 1)')))
     ).instance.exports

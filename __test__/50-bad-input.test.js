@@ -70,8 +70,8 @@ function picture() {
 }
 
 /**
- * How a value stands in a test's title. Not by `util.inspect`, which would run code of ours on what
- * is no object of ours.
+ * How a value is written in a test's title. Not by `util.inspect`, which would run our code on what
+ * is not our object.
  */
 function named(value) {
   if (typeof value === 'symbol' || typeof value === 'function' || typeof value !== 'object')
@@ -148,7 +148,7 @@ function integerRows(
   ]
 }
 
-/** What was given stands in the message. */
+/** What was given is in the message. */
 const received = value => new RegExp(String(value).replace(/[.+]/g, '\\$&'))
 
 /** The rows for an argument that is one of some words. */

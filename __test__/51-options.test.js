@@ -148,7 +148,7 @@ describe.each(own)('%s', (callee, call, name, value) => {
     expect(reads).toBe(1)
   })
 
-  test('takes what classes define, and nothing else of them', async () => {
+  test('takes only what classes define', async () => {
     let reads = 0
     class Base {
       #value = value

@@ -1,7 +1,7 @@
 'use strict'
 
 // A message that refuses something says what was given and what would do. Each row is a mistake
-// that people make, and the words that help whoever made it.
+// that people make, and the words that help.
 
 const fs = require('node:fs')
 const os = require('node:os')

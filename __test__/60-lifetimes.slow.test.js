@@ -407,7 +407,7 @@ describe('a window', () => {
     expect(seen).toEqual([19, 1, true])
   })
 
-  test('in the midst of an asynchronous loop, of a file that is read ahead: the process ends by itself, with code 0', async () => {
+  test('during an asynchronous loop, of a file that is read ahead: the process ends by itself, with code 0', async () => {
     const file = directory.file(noise(64 * MiB))
     for (const how of ['return', 'process.exit']) {
       await inChild(
@@ -435,7 +435,7 @@ describe('a window', () => {
   })
 })
 
-test('a thread that ends in the midst of loads and saves leaves nothing of them', async () => {
+test('a thread that ends during loads and saves leaves nothing of them', async () => {
   const folder = fs.mkdtempSync(path.join(directory.path, 'ending-'))
   fs.writeFileSync(path.join(folder, 'bytes'), noise(32 * MiB))
   const seen = await inChild(

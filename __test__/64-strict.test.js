@@ -466,7 +466,7 @@ describe("a region's views", () => {
   })
 })
 
-test('strict and checkFaults() are there for memory of ours, which can have no faults', () => {
+test('strict and checkFaults() are there for our own memory, which can have no faults', () => {
   const guarded = new GuardedMemory({ initial: 16 })
   const region = HostRegion.copyFrom(Buffer.alloc(65536, 1))
   const mapping = guarded.map(region, { at: 0, strict: true })

@@ -1,7 +1,7 @@
 'use strict'
 
 // What the fault guard promises beyond the single access, which the matrix (67) tries in every
-// form: counts, reports, protection that comes back, and how little of the process's head room it
+// form: counts, reports, protection that comes back, and how little of the process's headroom it
 // may take.
 
 const { inChild } = require('./support/child')
@@ -135,7 +135,7 @@ describe('a write to a read-only mapping', () => {
     expect(seen.left).toBeLessThanOrEqual(8)
   })
 
-  test('of a thousand memories leaves V8 its head room', async () => {
+  test('of a thousand memories leaves V8 its headroom', async () => {
     const seen = await inChild(
       async ({ hostmap, processMap, args }) => {
         const { HostRegion, GuardedMemory, limits } = hostmap
@@ -230,7 +230,7 @@ describe('a file that is made shorter', () => {
     })
   })
 
-  test('shows its data again when it grows back, where no zeros were laid', async () => {
+  test('shows its data again when it grows back, where no zeros were put', async () => {
     const seen = await fileChild(() => {
       long.map(source, { at: 0 })
       fs.truncateSync(path, 0)
@@ -242,7 +242,7 @@ describe('a file that is made shorter', () => {
     expect(seen).toEqual({ zero: 0, read: [6, 0, 6] })
   })
 
-  test('takes memory mappings for pages that lie apart, and none for those side by side', async () => {
+  test('takes memory mappings for pages that are apart, and none for those side by side', async () => {
     const seen = await fileChild(({ processMap }) => {
       const part = long.map(source, { at: 0, access: 'private' })
       fs.truncateSync(path, 0)

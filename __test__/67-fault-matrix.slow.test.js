@@ -1,6 +1,6 @@
 'use strict'
 
-// The fault matrix: who accesses a mapping or view, how, where and when, and what comes of it. Here
+// The fault matrix: who accesses a mapping or view, how, where and when, and the outcome. Here
 // a choice of its cells that has each pair of factors; all of them by `node
 // __test__/matrix/run.mjs`.
 
@@ -57,7 +57,7 @@ test('docs/faults.md says what the table says', () => {
   })
 })
 
-test('a death is seen as one and laid to its own cell: without the guard, the same access ends its process', async () => {
+test('a death is seen as one and put down to its own cell: without the guard, the same access ends its process', async () => {
   const cell = { place: 'readonly: present', tier: 'liftoff', thread: 'main', memory: 'i32' }
   const these = ['Uint8Array[i]', 'Uint8Array[i] = x', 'TextDecoder utf-8'].map(access => ({
     ...cell,

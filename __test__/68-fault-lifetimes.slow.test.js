@@ -108,7 +108,7 @@ describe('memories, mappings, regions and views that end in any order, faulting 
                 )
               }
             } else if (memory !== undefined) {
-              // Zeros of the memory's own stand there.
+              // The memory's own zeros are there.
               const array = new Uint8Array(memory.buffer)
               assert.equal(array[AT + round * page], 0)
               array[AT + round * page] = 9
@@ -508,7 +508,7 @@ describe('worker.terminate() in the middle of it', () => {
             loop(worker).catch(error => failures.push(error.message))
             await roundsOf(i, 1 + ((i * 37) % 50))
             await worker.end()
-            // Faults of this thread are seen to as before.
+            // Faults of this thread are handled as before.
             const { strayWrites } = own
             u8[own.address + i * page] = 9
             assert.equal(own.strayWrites, strayWrites + 1)
@@ -1015,7 +1015,7 @@ test('pages that are taken away while another thread faults on them: it finds da
         for (let j = 0; j < 500 && mapping.faults <= i % 3; j++);
         mapping.unmap()
         faults += mapping.faults
-        // Zeros that were laid too late could not be written.
+        // Zeros that came too late could not be written.
         for (let j = 0; j < 16; j++) Atomics.store(u8, j * page, 0)
         fs.writeSync(fd, half, 0, 8 * page, 8 * page)
       }
@@ -1202,7 +1202,7 @@ describe('warnings', () => {
     codes: ['HOSTMAP_MISSING_PAGE', 'HOSTMAP_STRAY_WRITE']
   }
 
-  test('come once for each mapping and view, in the thread that made it, whoever wrote', async () => {
+  test('come once for each mapping and view, in the thread that made it, whichever wrote', async () => {
     const seen = await inChild(
       async ({ hostmap, require, args }) => {
         const { TestWorker } = require('./worker')

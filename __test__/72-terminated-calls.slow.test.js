@@ -147,7 +147,7 @@ test.each(Object.entries(CALLS))(
           worker.on('error', error => failures.push(`uncaught: ${error.code} ${error.stack}`))
           await new Promise(resolve => worker.once('online', resolve))
           if (call === null) await sleep(3 * i)
-          // In the midst of calls that work: each time after some more of them.
+          // During calls that work: each time after some more of them.
           else while (state[0] < 2 + 7 * i && state[1] === 0) await sleep(1)
           await worker.terminate()
           if (state[1] > 0) failures.push(Buffer.from(text).toString().replace(/\0+$/, ''))

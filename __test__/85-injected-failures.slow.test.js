@@ -39,7 +39,7 @@ skipUnless('needs Cargo', hasCargo).describe('when a system call fails', () => {
     expect(filesAfter).toBe(filesBefore)
   })
 
-  test('a module that there is no memory for is refused, by whoever reads it', () => {
+  test('a module that there is no memory for is refused, by each call that reads it', () => {
     const { sync, later } = inChild(async () => {
       const { exposeState, instrumentGrowth, InstancePool } = hostmap
       // A memory, a mutable global, and a function that grows the memory.
@@ -348,7 +348,7 @@ skipUnless('needs Cargo', hasCargo).describe('when a system call fails', () => {
               move(window, region, other)
               const expected = shown(window)
               const isKept = now.pages === old.pages && now.shownPages === old.shownPages
-              // Less was asked for, and the rest was laid already.
+              // Less was asked for, and the tail was there already.
               const head = Math.min(expected.shownPages, old.shownPages)
               const isPart =
                 now.shownPages === head &&
@@ -613,7 +613,7 @@ skipUnless('needs Cargo', hasCargo).describe('when a system call fails', () => {
         }
       }
       const areas = () => fs.readFileSync('/proc/self/maps', 'latin1').split('\n')
-      // To as much, to one page, whose rest is laid first, and to nothing.
+      // To as much, to one page, whose tail comes first, and to nothing.
       return [[5 * PAGE], [7 * PAGE], null].map(to => {
         const window = guarded.window({ byteLength: 3 * PAGE, at: 0 })
         window.slide(region, PAGE + 5, { byteLength: 2 * PAGE })

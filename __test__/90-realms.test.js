@@ -38,7 +38,7 @@ const realms = [
   ]
 ]
 
-test('the realms are different ones, as far as this test goes', () => {
+test('the realms are different ones, for this test', () => {
   const memories = realms.map(([, realm]) => realm.WebAssembly.Memory)
   expect(new Set(memories).size).toBe(3)
   expect(new Set(realms.map(([, realm]) => realm.Error)).size).toBe(3)

@@ -1,8 +1,8 @@
 'use strict'
 
 // Does the accesses of some cells, one after the other, and says before each which one it is, so
-// that whoever started this process knows which one ended it. Says what came of each, in one word,
-// and what is not as it is promised.
+// that the process that started this one knows which one ended it. Says what came of each, in one
+// word, and what is not as it is promised.
 
 const fs = require('node:fs')
 const path = require('node:path')

@@ -25,14 +25,14 @@ function withoutRandom(bytes, original) {
 /**
  * @param cell.access and what `parsePlace` gives
  * @param cell.traps whether V8 has its trap handler
- * @param cell.isRest whether it is past what a window shows: what stands there is as if the file
+ * @param cell.isRest whether it is past what a window shows: what is there is as if the file
  *   had shrunk to what it shows
  * @param plain.data, plain.zeros what the access does to plain bytes, the same as the region's
  *   before and after it shrank: `{ seen, error, after }`
  * @param came.seen, came.error what it saw or threw here
  * @param came.strayWrites, came.faults, came.lastFault as they are right after
  * @param came.before, came.content what the region's file has before and after
- * @param came.left what stands in the memory or view after; if the file had shrunk, after it got
+ * @param came.left what is in the memory or view after; if the file had shrunk, after it got
  *   its bytes back
  */
 function judge(cell, plain, came) {

@@ -44,7 +44,7 @@ const vector = `(i64x2.splat ${VALUE})`
 const extended = (type, value) => (type === 'i32' ? `(i64.extend_i32_u ${value})` : value)
 const wrapped = (type, value) => (type === 'i32' ? `(i32.wrap_i64 ${value})` : value)
 
-/** The bytes that stand at the target, as a constant of so many bits. */
+/** The bytes at the target, as a constant of so many bits. */
 const expected = (type, bits) =>
   `(${type}.const ${BigInt.asUintN(bits, noise.readBigUInt64LE(target - at))})`
 const unexpected = (type, bits) =>

@@ -11,10 +11,10 @@ const SEGMENT = Buffer.from('The quick brown fox jumps over the lazy dog, sixty-
 
 /** A static offset, as compilers put them on loads of a structure's fields. */
 const OFFSET = 4096
-/** As far as an access can reach past its address. */
+/** How far an access can reach past its address. */
 const FAR = 4294967288
 /**
- * The constant address of a store. V8 may leave it without protection, since it lies in every
+ * The constant address of a store. V8 may leave it without protection, since it is in every
  * memory that is that large.
  */
 const CONSTANT = 1000

@@ -81,7 +81,7 @@ class Tally {
   /** Of the faults those that somebody has taken note of. */
   acknowledged = 0
   /**
-   * Faults of the step that is run now: any of them may be the last one, as far as the model knows.
+   * Faults of the step that is run now: any of them may be the last one, by what the model knows.
    */
   happened = []
 
@@ -113,7 +113,7 @@ class Window {
     this.state = new Uint8Array(this.pages)
     // Read-only pages that may be written at this moment, without anybody being told.
     this.bare = new Uint8Array(this.pages)
-    // Whether a stray write laid pages bare since they were last protected.
+    // Whether a stray write left pages unprotected since they were last protected.
     this.wasStray = false
     // What the process was to be warned of: once, whatever comes after.
     this.warnings = new Set()
@@ -177,7 +177,7 @@ class Window {
     }
   }
 
-  /** The buffer and offset in it that hold what stands at a page. */
+  /** The buffer and offset in it that hold what is at a page. */
   bytesOf(index) {
     const at = index * this.page
     return this.state[index] === FILE ? [this.backing.bytes, this.offset + at] : [this.#copies, at]
@@ -198,7 +198,7 @@ class Window {
     this.state[index] = state
   }
 
-  // The block that holds the page, as far as it looks the same to the kernel: protected, and of the
+  // The block that holds the page, where it looks the same to the kernel: protected, and of the
   // file or of zeros.
   #layBare(index) {
     const doublings = Math.floor(this.#strayPages++ / STRAY_PAGES)
@@ -320,7 +320,7 @@ class Sliding extends Window {
     shownPages = 0,
     sharing = this.sharing
   }) {
-    // Nobody can have written to a rest that is protected, as far as the library knows.
+    // Nobody can have written to a rest that is protected, by what the library knows.
     if (shownPages < this.shownPages || this.restIsWritable) {
       this.layRest(Math.min(shownPages, this.shownPages))
     }
@@ -444,9 +444,9 @@ class Memory {
   }
 
   /**
-   * What a call into the library does: it protects what was laid bare, since it asks the kernel.
+   * What a call into the library does: it protects what was unprotected, since it asks the kernel.
    *
-   * @param known the memory's size, as far as the library knows it. It does not see what lies
+   * @param known the memory's size, as the library knows it. It does not see what is
    *   beyond
    */
   protect(known = this.byteLength) {
@@ -514,7 +514,7 @@ class Memory {
     }
   }
 
-  /** Runs of bytes that lie together in one buffer: `visit(buffer, offset, address, length)`. */
+  /** Runs of bytes that are together in one buffer: `visit(buffer, offset, address, length)`. */
   eachRun(at, length, visit) {
     const end = at + length
     for (const mapping of this.mappings) {
@@ -559,7 +559,7 @@ function eachRunOf(window, at, length, visit) {
     const state = window.state[index]
     const missing = window.isUnreadable(index)
     let to = (index + 1) * page
-    // Pages that lie together in one buffer are one run.
+    // Pages that are together in one buffer are one run.
     for (let next = index + 1; to < end; next++, to += page) {
       if (window.state[next] !== state && (window.state[next] === FILE || state === FILE)) break
       if (window.isUnreadable(next) !== missing) break

@@ -143,7 +143,7 @@ class World {
   }
 
   /**
-   * A call that protects what was laid bare, where the documentation leaves open whether another
+   * A call that protects what was unprotected, where the documentation leaves open whether another
    * did.
    */
   resync(memory) {
@@ -307,7 +307,7 @@ class World {
     }
   }
 
-  /** A call into the library: it protects what was laid bare. */
+  /** A call into the library: it protects what was unprotected. */
   compareLayout(memory) {
     const { guarded, detached } = memory
     if (!guarded || detached) return
@@ -376,7 +376,7 @@ class World {
   }
 
   /**
-   * By the kernel's account: what stands in each reservation, with which rights, and that nothing
+   * By the kernel's account: what is in each reservation, with which rights, and that nothing
    * is open beyond.
    */
   compareMap() {

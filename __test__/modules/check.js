@@ -128,7 +128,7 @@ async function checkPool(bytes, { count, fail, counts }) {
   }
 }
 
-/** Imports for a module, as far as their kinds tell which: V8 refuses the others. */
+/** Imports for a module, where their kinds tell which: V8 refuses the others. */
 function importsFor(bytes) {
   const imports = {}
   const makers = {

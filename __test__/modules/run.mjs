@@ -140,7 +140,7 @@ function mutate(file, seed) {
     const random = mulberry32(seed + index++)
     const below = end => Math.floor(random() * end)
     let bytes = Buffer.from(module)
-    // Most of them keep their length, or the end of a section would stand in the way of all.
+    // Most of them keep their length, or the end of a section would be in the way of all.
     const kinds = below(4) === 0 ? 3 : 1
     for (let edits = 1 + below(5) * below(2); edits > 0; edits--) {
       // The header stays, or else all of them would fail there.

@@ -232,7 +232,7 @@ const KINDS = {
       : Buffer.concat([bytes, Buffer.alloc(random.sizeUpTo(70000))])
 }
 
-/** What is altered in one step, and what comes of it. */
+/** What is altered in one step, and the outcome. */
 async function check({ seed, from, count, onStep = () => {} }) {
   const dataset = HostRegion.copyFrom(Buffer.alloc(4 * PAGE, 7), { name: 'dataset' })
   const view = Buffer.from(dataset.view())

@@ -59,7 +59,7 @@ function sourceFile() {
 }
 
 /**
- * What stands in a memory: `shown` bytes from the start are the region's, the rest of a window is
+ * What is in a memory: `shown` bytes from the start are the region's, the rest of a window is
  * zeros or inaccessible.
  */
 const describe = mapping => ({

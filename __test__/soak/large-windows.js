@@ -3,7 +3,7 @@
 // Files much larger than memory, seen through a window by a module that checks what it is shown.
 // For stream.mjs and 38-large-windows.slow.test.js.
 //
-// A mark is a 64-bit integer that is made of its place. Marks stand at both ends of the file and on
+// A mark is a 64-bit integer that is made of its place. Marks are at both ends of the file and on
 // both sides of each border of chunks; all else is a hole.
 
 const fs = require('node:fs')
@@ -15,7 +15,7 @@ const { assemble, WASM_PAGE } = require('../support/wasm')
 const MARK_BYTES = 8
 const FACTOR = 0x9e3779b97f4a7c15n
 
-// Unaligned chunks are wanted: their borders lie anywhere in a page.
+// Unaligned chunks are wanted: their borders are anywhere in a page.
 const WAT = `
 (module
   (import "env" "memory" (memory 1))
@@ -84,7 +84,7 @@ const WAT = `
 
 const markOf = position => BigInt.asUintN(64, (BigInt(position) + 1n) * FACTOR)
 
-/** Where marks stand in a file that is read in such chunks. */
+/** Where marks are in a file that is read in such chunks. */
 function* markPositions(byteLength, chunk) {
   for (let start = 0; start < byteLength; start += chunk) {
     yield start

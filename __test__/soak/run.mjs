@@ -115,7 +115,7 @@ class Thread {
   }
 }
 
-/** A thread that lives for a moment and is ended in the midst of what it does. */
+/** A thread that lives for a moment and is ended during what it does. */
 async function passingThread(number) {
   const source = number % 2 ? MAPPER : STREAMER
   const worker = new Worker(source, {

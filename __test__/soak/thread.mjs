@@ -30,7 +30,7 @@ process.on('warning', ({ name }) => {
   counts.warnings++
 })
 
-// mulberry32, so that a run can be repeated as far as threads can.
+// mulberry32, so that a run can be repeated as well as threads can.
 let state = seed >>> 0
 function random(below) {
   state = (state + 0x6d2b79f5) >>> 0

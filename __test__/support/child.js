@@ -14,7 +14,7 @@ const MAIN = path.join(__dirname, 'child-main.js')
 
 /**
  * Runs `body` in another Node process and gives what it returns, through JSON. The function is sent
- * as text, so it sees nothing of the file it stands in; its one parameter has what child-main.js
+ * as text, so it sees nothing of the file it is in; its one parameter has what child-main.js
  * gives. What it writes to stderr fails the test, but for the package's warnings.
  *
  * @param options.flags for node, such as `--expose-gc`

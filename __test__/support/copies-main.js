@@ -8,7 +8,7 @@ const vm = require('node:vm')
 const { once } = require('node:events')
 const { Worker } = require('node:worker_threads')
 
-/** Loads the package that stands in a directory in a new realm, as jest would. */
+/** Loads the package that is in a directory in a new realm, as jest would. */
 function loadInRealm(directory) {
   const globals = { process, Buffer, setInterval, clearInterval, setImmediate }
   const context = vm.createContext(globals)

@@ -1,6 +1,6 @@
 'use strict'
 
-// Values that a caller should not pass, and what comes of passing each to everything that is
+// Values that a caller should not pass, and the outcome of passing each to everything that is
 // public.
 
 const fs = require('node:fs')
@@ -108,8 +108,8 @@ const MODULE = Uint8Array.from([
   109, 111, 114, 121, 2, 0, 1, 102, 0, 0, 10, 4, 1, 2, 0, 11
 ])
 
-// What V8 says where a caller's own class is called as a function, one of ours without `new`, or a
-// getter of V8's prototypes is read.
+// What V8 says where a caller's own class is called as a function, one of this package without
+// `new`, or a getter of V8's prototypes is read.
 const OF_V8 = /cannot be invoked without 'new'|Receiver is not a WebAssembly/
 
 /** An error that a caller may get: one with a code, or the caller's own. */

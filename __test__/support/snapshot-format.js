@@ -59,7 +59,7 @@ function forge(bytes, metadata, state) {
   return forged
 }
 
-// MessagePack, as far as the format uses it, in its shortest form.
+// MessagePack, what the format uses of it, in its shortest form.
 
 function encode(value) {
   const parts = []

@@ -61,7 +61,7 @@ function partsOf(space, ranges, write, either = false) {
 const movesBackwards = ({ from, at, length }) => from < at && at < from + length
 
 /**
- * Whether it is left open which bytes will stand there: neither the kernel nor C's memmove promises
+ * Whether it is left open which bytes will be there: neither the kernel nor C's memmove promises
  * anything then.
  */
 function isUndefined(parts) {

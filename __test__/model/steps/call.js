@@ -160,7 +160,7 @@ async function libraryCall(world, name, plan, failing) {
   if (!error && codes.length > 0)
     throw new Difference(`${text}: no error, and in the model ${codes}`)
   await (error ? failed(error, wentOff) : done(value))
-  // Whether a call that failed, or whose mprotect failed, has protected what was laid bare, the
+  // Whether a call that failed, or whose mprotect failed, has protected what was unprotected, the
   // documentation leaves open.
   if (memory && (error || wentOff)) world.resync(memory)
 }

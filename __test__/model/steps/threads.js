@@ -35,7 +35,7 @@ function checkCode(text, { error }, codes) {
   }
 }
 
-/** After a call that failed: whether it has protected what was laid bare is left open. */
+/** After a call that failed: whether it has protected what was unprotected is left open. */
 async function resync(world, memory) {
   await world.thread.do('from', { id: memory.id })
   memory.model.protect()
@@ -59,7 +59,7 @@ step('share with the worker', 6, { memory: pick }, (world, { memory: which }) =>
       })
       checkCode('attach', answer, [])
       memory.onThread = true
-      // Nothing stands there that proves whose free space it is: see the head of src/memory.rs.
+      // Nothing is there that proves whose free space it is: see src/memory/mod.rs.
       if (memory.model.mappings.length === 0) memory.model.forgetFree()
       memory.model.protect()
     }

@@ -205,7 +205,7 @@ function showNothing(mapping) {
 }
 
 /**
- * Tells it what comes of a slide to so many pages that failed in a system call: it shows what it
+ * Tells it the outcome of a slide to so many pages that failed in a system call: it shows what it
  * did, or the beginning of it.
  */
 function checkRefused(world, memory, mapping, asked) {
@@ -220,7 +220,7 @@ function checkRefused(world, memory, mapping, asked) {
       `${name} shows ${now} pages after a slide from ${before} to ${asked} that failed`
     )
   }
-  // Whether a rest that can be written was laid anew shows only in what is there.
+  // Whether a rest that can be written was put anew shows only in what is there.
   const rest = start + now * PAGE
   const isKept = () => {
     const seen = memory.guest.bytes.subarray(rest, start + window.length)

@@ -15,7 +15,7 @@
 HOSTMAP_SOURCE(left);
 HOSTMAP_SOURCE(right);
 
-/* So many records, each of `bytes`, stand at `first`. */
+/* So many records, each of `bytes`, are at `first`. */
 HOSTMAP_IMPORT __attribute__((import_module("test"), import_name("report"))) void report(
     const void *first, size_t count, size_t bytes);
 

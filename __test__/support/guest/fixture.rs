@@ -16,7 +16,7 @@ hostmap_source!(Right, "right");
 
 #[link(wasm_import_module = "test")]
 unsafe extern "C" {
-    /// So many records, each of `bytes`, stand at `first`.
+    /// So many records, each of `bytes`, are at `first`.
     safe fn report(first: *const u8, count: usize, bytes: usize);
 }
 

@@ -80,7 +80,7 @@ function advice(code: HostmapErrorCode): string {
 }
 advice('ERR_HOSTMAP_OVERLAP')
 
-// @ts-expect-error: not a code of ours
+// @ts-expect-error: not a code of this package
 advice('ERR_HOSTMAP_NO_SUCH_CODE')
 // @ts-expect-error: regions are made by the static methods
 new HostRegion()
