@@ -129,7 +129,7 @@ describe.each(['nothing', 'a file', 'the same file', 'huge pages'])(
 
 test('a snapshot whose descriptor was closed is not restored from another file', async () => {
   const seen = await inChild(
-    async ({ hostmap, openFiles, require, failure, args }) => {
+    async ({ hostmap, require, failure, args }) => {
       const fs = require('node:fs')
       // eslint-disable-next-line no-eval
       const numbersOf = eval(args.numbersOf)

@@ -3,13 +3,15 @@
 // Handing regions and snapshots to other threads and processes: a token stands for just what was
 // shared, for one receiver, or it is an error.
 
+/* global hostmap, failing, files, EIO */
+
 const { execFileSync, fork, spawn, spawnSync } = require('node:child_process')
 const { once } = require('node:events')
 const fs = require('node:fs')
 const path = require('node:path')
 const threads = require('node:worker_threads')
 const util = require('node:util')
-const { GuardedMemory, HostRegion, InstancePool, Snapshot, limits } = require('..')
+const { GuardedMemory, HostRegion, InstancePool, Snapshot } = require('..')
 const { thrownBy, expectError } = require('./support/errors')
 const { temporaryDirectory } = require('./support/files')
 const { TestWorker } = require('./support/worker')

@@ -6,7 +6,7 @@
 
 const { inChild } = require('./support/child')
 const { nativePath } = require('./support/native')
-const { assemble, compileProbe } = require('./support/wasm')
+const { compileProbe } = require('./support/wasm')
 const { skipUnless } = require('./support/skip')
 
 const has64 = Number(process.versions.node.split('.')[0]) >= 24

@@ -543,7 +543,7 @@ describe('windows in workers', () => {
       for (; rounds < 8; rounds++) {
         const worker = new TestWorker()
         await worker.run(
-          ({ hostmap, state }, { memory, fd, at }) => {
+          ({ hostmap }, { memory, fd, at }) => {
             const region = hostmap.HostRegion.fromFd(fd)
             const window = hostmap.GuardedMemory.from(memory).window({ byteLength: 2 * 65536, at })
             const source = window.source(region, { readAhead: true, leaveBehind: true })

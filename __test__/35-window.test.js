@@ -841,7 +841,7 @@ describe('faults', () => {
       }`,
       { args }
     )
-  /* global region, guarded, guest, page, bytes, traps, intact, HostRegion */
+  /* global region, guarded, guest, page, bytes, traps, intact */
 
   test('a write of JavaScript to a readonly window is counted, and gone after a slide', async () => {
     const seen = await faulty(async ({ told }) => {

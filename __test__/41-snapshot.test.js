@@ -3,7 +3,6 @@
 // Snapshots of memories, and putting them back.
 
 const { execFile } = require('node:child_process')
-const fs = require('node:fs')
 const path = require('node:path')
 const { GuardedMemory, HostRegion, Snapshot, limits } = require('..')
 const { native } = require('./support/native')
@@ -586,7 +585,7 @@ describe('globals', () => {
     const snapshot = guarded.snapshot({ globals: make(values) })
     const without = guarded.snapshot()
     bytesOf(guarded)[0] = 9
-    const { i64, ...fewer } = make(others)
+    const { i64: _, ...fewer } = make(others)
     const wrong = { ...fewer, i64: new WebAssembly.Global({ value: 'i32', mutable: true }, 1) }
     for (const [kept, globals, says] of [
       [snapshot, fewer, 'i64'],

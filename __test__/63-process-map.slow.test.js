@@ -69,7 +69,9 @@ describe('where the map is text', () => {
           for (let i = 2; i < 40; i++) {
             try {
               store8(i * pageSize, 1)
-            } catch {}
+            } catch {
+              // It traps, as it is to.
+            }
           }
         },
         strayWrites() {
@@ -85,7 +87,9 @@ describe('where the map is text', () => {
           for (let i = 40; i < 48; i++) {
             try {
               load8(window.address + i * pageSize)
-            } catch {}
+            } catch {
+              // It traps, as it is to.
+            }
           }
         }
       }

@@ -272,7 +272,7 @@ describe('a strict window', () => {
 
 describe('what is not strict', () => {
   test('goes on, and checkFaults() tells all the same', async () => {
-    const seen = await child(async ({ guarded, region, page, read, shrink, codeOf, guest }) => {
+    const seen = await child(async ({ guarded, region, page, read, shrink, codeOf }) => {
       const mapping = guarded.map(region, { at: 0, byteLength: 8 * page })
       const window = guarded.window({ byteLength: 8 * page, at: 16 * page })
       const source = window.source(region)
@@ -307,7 +307,7 @@ describe('what is not strict', () => {
 
 describe('checkFaults() of a memory', () => {
   test('remembers what was unmapped meanwhile, and keeps no region for it', async () => {
-    const seen = await child(({ guarded, region, page, read, shrink, codeOf, countOpen }) => {
+    const seen = await child(({ guarded, region, page, read, shrink, codeOf }) => {
       const mapping = guarded.map(region, { at: 0, byteLength: 8 * page })
       const window = guarded.window({ byteLength: 8 * page, at: 16 * page })
       window.slide(region)
@@ -441,7 +441,7 @@ describe('snapshots', () => {
 
 describe("a region's views", () => {
   test('are asked by region.checkFaults()', async () => {
-    const seen = await child(({ region, page, shrink, codeOf, fs, file }) => {
+    const seen = await child(({ region, page, shrink, codeOf }) => {
       const view = new Uint8Array(region.view(page, 8 * page))
       const before = codeOf(() => region.checkFaults())
       shrink(1)

@@ -30,7 +30,7 @@ const guardedChild = (body, options) =>
   )
 
 describe('a write to a read-only mapping', () => {
-  /* global hostmap, page, AT, region, guarded, mapping, bytes, intact, mappingsNamed, HostRegion, GuardedMemory */
+  /* global page, AT, region, guarded, mapping, bytes, intact, mappingsNamed, HostRegion, GuardedMemory */
 
   test('goes to a page that only this memory sees, and is counted', async () => {
     const seen = await guardedChild(() => {

@@ -750,7 +750,7 @@ describe('several installs in one process', () => {
         args: { installs, ...options.args }
       }
     )
-  /* global one, two, fs */
+  /* global hostmap, one, two, warned */
 
   test('each sees to its own mappings, views and lost files, and both leave crashes to those below', async () => {
     const seen = await bothChild(
@@ -992,7 +992,7 @@ test('pages that are taken away while another thread faults on them: it finds da
       const half = Buffer.alloc(8 * page, 5)
       const worker = new TestWorker()
       await worker.run(
-        ({ state }, { memory, page, rounds }) => {
+        (_, { memory, page, rounds }) => {
           const u8 = new Uint8Array(memory.buffer)
           setImmediate(() => {
             for (;;) {

@@ -14,7 +14,7 @@ skipUnless('needs Cargo', hasCargo).describe('when a system call fails', () => {
 
   test('making a region leaves no descriptor', () => {
     const { outcomes, filesBefore, filesAfter } = inChild(() => {
-      /* global hostmap, failing, files, fs, EIO, EACCES */
+      /* global hostmap, failing, files, mapped, native, EIO, EACCES, ENOMEM */
       const { HostRegion } = hostmap
       const bytes = Buffer.alloc(100, 1)
       HostRegion.copyFrom(bytes).close()
@@ -44,7 +44,7 @@ skipUnless('needs Cargo', hasCargo).describe('when a system call fails', () => {
       const { exposeState, instrumentGrowth, InstancePool } = hostmap
       // A memory, a mutable global, and a function that grows the memory.
       const hex =
-        '0061736d01000000010401600000030201000503010001060601' + '7f0141000b0a09010700410140001a0b'
+        '0061736d010000000104016000000302010005030100010606017f0141000b0a09010700410140001a0b'
       const bytes = Buffer.from(hex, 'hex')
       const sync = []
       for (const call of [exposeState, instrumentGrowth]) {

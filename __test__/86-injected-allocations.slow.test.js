@@ -3,6 +3,8 @@
 // Allocations of the native part that fail: an error that says so, nothing half done, and no end of
 // the process.
 
+/* global hostmap, each, fs */
+
 const { build, hasCargo, inChild } = require('./support/injected')
 const { skipUnless } = require('./support/skip')
 

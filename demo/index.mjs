@@ -8,7 +8,6 @@
 //   measure.mjs, measured.mjs             a new process for each measurement, and its side of it
 //   report.mjs, units.mjs, progress.mjs   output
 import { relative } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { help, makePlan, readArguments } from './arguments.mjs'
 import {
   InputError,

@@ -488,7 +488,9 @@ async function check({ patterns, seed, only, fails = false, onWorld = () => {} }
         if (await world.pattern()) done++
       }
     } catch (error) {
-      throw new Error(`${error.stack}\nRepeat it with --seed ${seed} --only ${number}`)
+      throw new Error(`${error.stack}\nRepeat it with --seed ${seed} --only ${number}`, {
+        cause: error
+      })
     }
     world.end()
     onWorld(done)

@@ -114,7 +114,8 @@ function sparseFile(directory, byteLength, chunk) {
   } catch (error) {
     if (error.code !== 'EFBIG') throw error
     throw new Error(
-      `the file system of ${directory} has no files of ${byteLength} bytes; use another directory`
+      `the file system of ${directory} has no files of ${byteLength} bytes; use another directory`,
+      { cause: error }
     )
   } finally {
     fs.closeSync(fd)

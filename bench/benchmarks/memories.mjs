@@ -13,7 +13,6 @@ import {
   timeBatches,
   timeOnce
 } from '../lib/measure.mjs'
-import { ratioOf } from '../lib/table.mjs'
 
 export const title = 'Memories with one dataset'
 export const measures =

@@ -70,7 +70,7 @@ step('map in the worker', 12, { ...mapArguments, at, sane: flag, close: flag }, 
   const memory = sharedMemory(world, args.memory)
   const request = requestOf(world, { ...args, wrong: null })
   if (!canMap(memory) || !request || request.region.closed) return null
-  const { region, part, options } = request
+  const { region, options } = request
   const address = addressOf(memory, request.pages, args.at)
   // All is known there, whatever is known here.
   const codes = [

@@ -3,7 +3,7 @@
 // Windows, which slide over regions, and sources, which slide them.
 
 const fc = require('fast-check')
-const { WASM_PAGE, roundUp, Tally, Sliding } = require('../model')
+const { WASM_PAGE, Tally, Sliding } = require('../model')
 const { PAGE, Difference, same } = require('../world')
 const {
   newSteps,
