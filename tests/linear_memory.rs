@@ -27,7 +27,7 @@ fn a_mapping_shows_the_region_and_unmapping_leaves_zeros_that_merge() {
     let reserved = Reserved::new(16);
     let memory = Memory::attach(reserved.place()).unwrap();
     let region = region(2, 7);
-    let areas = reserved.area_count();
+    let vmas = reserved.vma_count();
     for access in [Access::Readonly, Access::Private, Access::Shared] {
         let pages = region.pages(PageAligned::ZERO, region.byte_length()).unwrap();
         let mapped =
@@ -43,7 +43,7 @@ fn a_mapping_shows_the_region_and_unmapping_leaves_zeros_that_merge() {
         assert_eq!(reserved.read(3 * page_bytes()), 0);
         reserved.write(3 * page_bytes(), 9);
         reserved.write(3 * page_bytes(), 0);
-        assert_eq!(reserved.area_count(), areas, "the pages merge with their neighbours again");
+        assert_eq!(reserved.vma_count(), vmas, "the pages merge with their neighbours again");
     }
 }
 

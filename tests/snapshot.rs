@@ -193,7 +193,7 @@ fn exercise(settings: Settings, seed: u64, mut disturb: impl FnMut(&One)) {
             it.same(&expected);
         }
         let (snapshot, bytes) = if numbers.below(3) == 0 { &first } else { &second };
-        // What was written to a shared region before the second snapshot stands there in both.
+        // What was written to a shared region before the second snapshot is there in both.
         let mut expected = bytes.clone();
         expected[part(200..204)].copy_from_slice(&second.1[part(200..204)]);
         it.restore(snapshot);
@@ -984,7 +984,7 @@ mod injected {
         it.shown.clear();
     }
 
-    /// The mappings of the table, whoever was told of them.
+    /// The mappings of the table, also those that no call was told of.
     fn standing(it: &One) -> Vec<(Mapped, Arc<Region>, u64)> {
         let region = region(1, 0);
         let entries = it.memory.entries().unwrap();

@@ -22,7 +22,7 @@ use wasm_hostmap::window::Stream;
 
 const MIB: u64 = 1 << 20;
 
-/// Waits for what threads of ours do. The deadline is for a machine that does something else, and
+/// Waits for what our threads do. The deadline is for a machine that does something else, and
 /// for a test that fails.
 fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let started = Instant::now();
@@ -72,7 +72,7 @@ fn mapped_bytes(region: &Region, memory: std::ops::Range<u64>) -> (u64, u64) {
 /// Whether these bytes of a region are in the page tables of a mirror, all of them. How many pages
 /// a mirror has in all does not tell: the kernel maps all of a large folio of the page cache when
 /// one page of it is brought in.
-fn is_staged(region: &Region, memory: &std::ops::Range<u64>, start: u64, end: u64) -> bool {
+fn is_in_mirror(region: &Region, memory: &std::ops::Range<u64>, start: u64, end: u64) -> bool {
     use std::os::unix::fs::FileExt;
     const PRESENT: u64 = 1 << 63;
     let pagemap = std::fs::File::open("/proc/self/pagemap").unwrap();
@@ -98,7 +98,7 @@ fn is_staged(region: &Region, memory: &std::ops::Range<u64>, start: u64, end: u6
 }
 
 /// Where no window shows it.
-fn staged_bytes(region: &Region) -> u64 {
+fn mirror_bytes(region: &Region) -> u64 {
     mapped_bytes(region, 0..0).0
 }
 
@@ -154,7 +154,7 @@ impl One {
         );
     }
 
-    fn staged_bytes(&self, region: &Region) -> u64 {
+    fn mirror_bytes(&self, region: &Region) -> u64 {
         mapped_bytes(region, self.range()).0
     }
 
@@ -220,10 +220,10 @@ fn the_next_chunk_is_in_the_page_tables_before_it_is_touched_and_none_after_the_
                 stream.advance(start, end, end + chunk, round == 0);
                 assert!(it.shows(PageAligned::round_down(start).get(), end - start));
                 let next = end + chunk.min(8 * MIB - end);
-                eventually("the next chunk", || is_staged(region, &it.range(), end, next));
+                eventually("the next chunk", || is_in_mirror(region, &it.range(), end, next));
             }
             stream.end();
-            eventually("an empty mirror", || it.staged_bytes(region) == 0);
+            eventually("an empty mirror", || it.mirror_bytes(region) == 0);
             assert!(it.shows(PageAligned::round_down(start).get(), end - start));
         }
     }
@@ -241,10 +241,10 @@ fn holes_of_memfds_stay_holes() {
     let stream = stream(&region, it.address, Access::Readonly, true, true);
     it.slide(&region, 0, 1, Access::Readonly);
     stream.advance(0, 1, region.byte_length(), true);
-    eventually("all that there is", || staged_bytes(&region) == 4 * page_bytes());
+    eventually("all that there is", || mirror_bytes(&region) == 4 * page_bytes());
     assert_eq!(region.held_bytes(), 4 * page_bytes());
     stream.end();
-    eventually("an empty mirror", || staged_bytes(&region) == 0);
+    eventually("an empty mirror", || mirror_bytes(&region) == 0);
     assert_eq!(region.held_bytes(), 4 * page_bytes(), "what was passed is the only copy");
 }
 
@@ -261,10 +261,10 @@ fn nothing_is_left_of_a_region_of_no_whole_pages_or_of_one_that_was_begun_in_a_p
         let stream = stream(&region, it.address, Access::Readonly, true, true);
         it.slide(&region, start, start + 10, Access::Readonly);
         stream.advance(start, start + 10, length, true);
-        eventually("something", || it.staged_bytes(&region) > 0);
+        eventually("something", || it.mirror_bytes(&region) > 0);
         stream.advance(length - 5, length, length, false);
         stream.end();
-        eventually("an empty mirror", || it.staged_bytes(&region) == 0);
+        eventually("an empty mirror", || it.mirror_bytes(&region) == 0);
     }
 }
 
@@ -287,7 +287,7 @@ fn what_was_passed_leaves_the_page_cache_and_what_comes_is_read() {
     it.slide(&region, 8 * MIB, 8 * MIB + 100, Access::Readonly);
     stream.end();
     eventually("no more than the window shows", || cached_bytes(&region) <= 2 * MIB);
-    eventually("an empty mirror", || it.staged_bytes(&region) == 0);
+    eventually("an empty mirror", || it.mirror_bytes(&region) == 0);
 }
 
 #[test]
@@ -320,11 +320,11 @@ fn what_is_not_left_behind_stays_in_the_page_cache() {
     it.slide(&region, 0, page_bytes(), Access::Readonly);
     stream.advance(0, page_bytes(), 4 * MIB, true);
     eventually("all of it", || cached_bytes(&region) >= 4 * MIB - page_bytes());
-    eventually("all of it, to be shown", || it.staged_bytes(&region) >= 4 * MIB - page_bytes());
+    eventually("all of it, to be shown", || it.mirror_bytes(&region) >= 4 * MIB - page_bytes());
     let before = cached_bytes(&region);
     stream.advance(3 * MIB, 4 * MIB, 4 * MIB, false);
     stream.end();
-    eventually("an empty mirror", || it.staged_bytes(&region) == 0);
+    eventually("an empty mirror", || it.mirror_bytes(&region) == 0);
     assert_eq!(cached_bytes(&region), before);
 }
 
@@ -362,7 +362,7 @@ fn a_restart_in_the_middle_of_a_step_leaves_nothing() {
         }
         stream.advance(4 * MIB - page_bytes(), 4 * MIB, 4 * MIB, true);
         stream.end();
-        eventually("an empty mirror", || staged_bytes(&region) == 0);
+        eventually("an empty mirror", || mirror_bytes(&region) == 0);
     }
 }
 
@@ -407,7 +407,7 @@ fn streams_of_several_threads_over_one_region_leave_nothing() {
                 });
             }
         });
-        eventually("an empty mirror", || staged_bytes(region) == 0);
+        eventually("an empty mirror", || mirror_bytes(region) == 0);
     }
 }
 
@@ -453,11 +453,11 @@ fn a_stream_over_a_file_that_was_cut_ends_as_any_other() {
     assert!(it.shows(MIB, 0));
     assert_eq!(support::read(it.address + page_bytes()), 0);
     stream.end();
-    eventually("an empty mirror", || it.staged_bytes(&region) == 0);
+    eventually("an empty mirror", || it.mirror_bytes(&region) == 0);
 }
 
 #[test]
-fn a_used_up_stage_is_replaced_under_a_stream() {
+fn a_used_up_mirror_is_replaced_under_a_stream() {
     let _serial = serial();
     let file = Temp::new("used-up", &numbered(4 * MIB));
     let region = file.open();
@@ -478,12 +478,12 @@ fn a_used_up_stage_is_replaced_under_a_stream() {
     stream.advance(2 * MIB, 4 * MIB, 4 * MIB, false);
     assert!(it.shows(2 * MIB, 2 * MIB));
     stream.end();
-    eventually("an empty mirror", || it.staged_bytes(&region) == 0);
+    eventually("an empty mirror", || it.mirror_bytes(&region) == 0);
     eventually("one mirror and a window", || vmas_of(&region) == 2);
 }
 
 #[test]
-fn a_region_whose_stage_is_read_ahead_can_be_sealed() {
+fn a_region_whose_mirror_is_read_ahead_can_be_sealed() {
     let _serial = serial();
     let bytes = numbered(2 * MIB);
     let region =
@@ -498,5 +498,5 @@ fn a_region_whose_stage_is_read_ahead_can_be_sealed() {
     for stream in streams {
         stream.end();
     }
-    eventually("empty mirrors", || staged_bytes(&region) == 0);
+    eventually("empty mirrors", || mirror_bytes(&region) == 0);
 }

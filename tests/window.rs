@@ -8,7 +8,7 @@ mod support;
 use std::os::unix::process::ExitStatusExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use support::{
-    Reserved, Temp, area_of, fault_serial as serial, no_hole, page_bytes, pages, vmas_of,
+    Reserved, Temp, fault_serial as serial, no_hole, page_bytes, pages, vma_of, vmas_of,
 };
 use wasm_hostmap::access::Access;
 use wasm_hostmap::error::Code;
@@ -86,8 +86,8 @@ impl One {
         self.reserved.write((3 + page) * page_bytes(), value);
     }
 
-    fn area(&self, page: u64) -> Vma {
-        area_of(self.reserved.base() + (3 + page) * page_bytes())
+    fn vma(&self, page: u64) -> Vma {
+        vma_of(self.reserved.base() + (3 + page) * page_bytes())
     }
 
     fn faults(&self) -> (u64, u64) {
@@ -104,10 +104,10 @@ fn a_window_shows_one_part_after_the_other_and_its_rest() {
         for rest in [Tail::Inaccessible, Tail::Zeros] {
             let it = One::new(kind(4, Access::Readonly, rest));
             let is_tail = |page| {
-                let area = it.area(page);
+                let vma = it.vma(page);
                 match rest {
-                    Tail::Inaccessible => area.is_inaccessible(),
-                    Tail::Zeros => area.readable && !area.writable && it.read(page) == 0,
+                    Tail::Inaccessible => vma.is_inaccessible(),
+                    Tail::Zeros => vma.readable && !vma.writable && it.read(page) == 0,
                 }
             };
             assert!((0..4).all(is_tail), "it is opened empty");
@@ -129,19 +129,19 @@ fn a_window_shows_one_part_after_the_other_and_its_rest() {
 }
 
 #[test]
-fn slides_take_no_areas_and_a_region_two_mirrors_at_most() {
+fn slides_take_no_vmas_and_a_region_two_mirrors_at_most() {
     let _serial = serial();
-    let file = Temp::new("areas", &bytes(0, 16));
+    let file = Temp::new("vmas", &bytes(0, 16));
     for region in [memfd(0, 16), file.open()] {
         let it = One::new(kind(4, Access::Private, Tail::Inaccessible));
         for first in 0..3 {
             it.slide(&region, first, 4, Access::Private).unwrap();
         }
-        let (here, everywhere) = (it.reserved.area_count(), vmas_of(&region));
+        let (here, everywhere) = (it.reserved.vma_count(), vmas_of(&region));
         for round in 0..200 {
             it.slide(&region, round % 12, 4, Access::Private).unwrap();
         }
-        assert_eq!((it.reserved.area_count(), vmas_of(&region)), (here, everywhere));
+        assert_eq!((it.reserved.vma_count(), vmas_of(&region)), (here, everywhere));
         assert!(everywhere <= 3);
         it.memory.unmap(it.reserved.place(), it.window).unwrap().unwrap();
         drop(region);
@@ -255,8 +255,8 @@ fn growing_opens_windows_and_the_next_call_closes_them() {
         reserved.write(5 * page_bytes(), 99);
         it.memory.sync(reserved.place()).unwrap();
         assert!((3..7).all(|page| !reserved.is_writable(page * page_bytes())));
-        let shown = area_of(reserved.base() + 3 * page_bytes());
-        let hidden = area_of(reserved.base() + 5 * page_bytes());
+        let shown = vma_of(reserved.base() + 3 * page_bytes());
+        let hidden = vma_of(reserved.base() + 5 * page_bytes());
         assert!(shown.readable && hidden.readable == (rest == Tail::Zeros));
         if rest == Tail::Zeros {
             assert_eq!(
@@ -306,7 +306,7 @@ fn a_native_access_past_the_end_finds_zeros_until_the_next_call() {
     let reports = fault::take_reports();
     assert!(reports.len() == 1 && reports[0].past_end && !reports[0].missing_page);
     it.memory.sync(it.reserved.place()).unwrap();
-    assert!(it.area(2).is_inaccessible() && it.area(3).is_inaccessible());
+    assert!(it.vma(2).is_inaccessible() && it.vma(3).is_inaccessible());
     it.write(2, 9);
     assert_eq!(it.faults(), (0, 2));
     it.slide(&region, 0, 4, Access::Readonly).unwrap();
@@ -328,7 +328,7 @@ fn a_file_that_is_cut_under_a_window_is_zeros_until_the_next_slide() {
         it.slide(&region, 6, 2, access).unwrap();
         assert_eq!(it.read(0), 0, "a slide asks for nothing");
         std::fs::write(&file.0, bytes(0, 8)).unwrap();
-        assert_eq!(it.read(0), 0, "zeros were laid there");
+        assert_eq!(it.read(0), 0, "zeros are there");
         it.slide(&region, 4, 4, access).unwrap();
         assert_eq!([0, 1, 3].map(|page| it.read(page)), [4, 5, 7].map(|page| fill_of(0, page)));
         assert_eq!(it.faults(), (0, 3));
@@ -361,7 +361,7 @@ fn a_region_can_be_sealed_once_no_window_shows_it_shared() {
 }
 
 #[test]
-fn areas_come_back_when_windows_and_regions_go() {
+fn vmas_come_back_when_windows_and_regions_go() {
     let _serial = serial();
     let file = Temp::new("back", &bytes(0, 64));
     let reserved = Reserved::new(128);
@@ -394,7 +394,7 @@ fn areas_come_back_when_windows_and_regions_go() {
 }
 
 #[test]
-fn a_used_up_stage_is_replaced_and_the_old_one_goes() {
+fn a_used_up_mirror_is_replaced_and_the_old_one_goes() {
     let _serial = serial();
     // Holes: bringing them in costs nothing but the look.
     let region = Region::allocate(1 << 30, "holes", PageKind::Ordinary).unwrap();
@@ -425,7 +425,7 @@ fn a_used_up_stage_is_replaced_and_the_old_one_goes() {
 }
 
 #[test]
-fn stages_together_take_a_part_of_the_address_space_and_slides_do_without_the_rest() {
+fn mirrors_together_take_a_part_of_the_address_space_and_slides_do_without_the_rest() {
     let _serial = serial();
     let space_bytes = wasm_hostmap::sys::limits::address_space().unwrap().total_bytes;
     // A quarter, and each a part of it.
@@ -569,7 +569,7 @@ fn threads_that_read_while_a_window_opens_slides_and_closes_in_one_place() {
 }
 
 #[test]
-fn windows_of_several_threads_share_a_stage() {
+fn windows_of_several_threads_share_a_mirror() {
     let _serial = serial();
     let file = Temp::new("share", &bytes(0, 60));
     for region in [&memfd(0, 60), &file.open()] {
@@ -626,7 +626,7 @@ fn outcome_of(test: &str) -> Result<i32, i32> {
 }
 
 #[test]
-fn what_lies_where_an_empty_window_was_is_not_ours() {
+fn what_is_where_an_empty_window_was_is_not_ours() {
     assert_eq!(outcome_of("crash_where_an_empty_window_was"), Err(libc::SIGSEGV));
 }
 
@@ -717,7 +717,7 @@ mod injected {
     }
 
     #[test]
-    fn without_stages_files_are_slid_over_all_the_same() {
+    fn without_mirrors_files_are_slid_over_all_the_same() {
         let _serial = serial();
         let file = Temp::new("no-mirrors", &bytes(0, 16));
         let region = file.open();
@@ -764,7 +764,7 @@ mod injected {
                         assert!((0..count).all(|page| it.read(page) == fill_of(0, 8 + page)));
                     }
                     for page in shown..4 {
-                        assert!(it.area(page).is_inaccessible() || it.read(page) == 0);
+                        assert!(it.vma(page).is_inaccessible() || it.read(page) == 0);
                     }
                     it.slide(region, 4, 4, Access::Readonly).unwrap();
                     assert_eq!(

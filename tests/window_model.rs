@@ -22,7 +22,7 @@ use wasm_hostmap::window;
 /// The first and the last byte of a page: all that the model looks at.
 type Ends = [u8; 2];
 
-/// What stands in a page.
+/// What is in a page.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Page {
     /// The memory's own.
@@ -313,7 +313,7 @@ impl Model {
         Ok(())
     }
 
-    /// What comes of a write, the next call into the library included.
+    /// The outcome of a write, the next call into the library included.
     fn wrote(&mut self, at: usize, end: usize, value: u8) {
         match self.pages[at] {
             Page::Region { region, page, access: 2 } => self.ground.data[region][page][end] = value,

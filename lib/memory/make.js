@@ -19,7 +19,7 @@ function makeLinear(descriptor) {
   const wanted = readDescriptor(descriptor)
   const { initial, maximum, shared, address } = wanted
   const before = callNative(() => beforeMeasuring(address))
-  callNative(() => native.checkHeadRoom())
+  callNative(() => native.checkHeadroom())
   const asked = {
     address,
     isRefusal: () => true,

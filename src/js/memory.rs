@@ -95,7 +95,7 @@ fn map_unread(sys: SysError) -> Error {
 
 /// Refuses a memory that is about to be made, if it would take V8's last mappings.
 #[napi(catch_unwind)]
-pub fn check_head_room() -> napi::Result<()> {
+pub fn check_headroom() -> napi::Result<()> {
     let taken = VmaClaim::take(VMAS_OF_A_MEMORY)
         .map_err(|full| Error::from(MemoryError::NotMade { refused: full.into() }))?;
     drop(taken);

@@ -1,5 +1,5 @@
-//! Free space of a linear memory: what it grew by for mappings, and no mapping is in now. Bookkeeping
-//! only: nothing here touches a page.
+//! Free space of a linear memory: what it grew by for mappings, and no mapping is in now.
+//! Bookkeeping only: nothing here touches a page.
 
 use crate::sys::page::{PageAligned, PageSpan};
 use std::collections::{BTreeMap, BTreeSet};

@@ -33,8 +33,8 @@
 //!    and then has no memory for the new ones, zeros fill the hole at once; where they can't, the
 //!    process ends. Nothing runs on with a hole.
 //! 3. **Read-only mappings are copy-on-write underneath.** V8 grows a memory with `mprotect(READ |
-//!    WRITE)` over all of it, our mappings included. They lose their protection then, but the region
-//!    stays as it is, and the next call protects them again (`protect.rs`).
+//!    WRITE)` over all of it, our mappings included. They lose their protection then, but the
+//!    region stays as it is, and the next call protects them again (`protect.rs`).
 //! 4. **Faults have an end.** `fault/` handles a write to a read-only page, or a page that its file
 //!    has lost.
 //! 5. **Nothing here keeps a memory alive**, and nothing touches it without a `LiveMemory`.
@@ -42,10 +42,10 @@
 //! # A memory that moves, and a base that comes back
 //!
 //! V8 may copy a memory to another place when it grows: always where it has no guards, and V8 11
-//! also where `mprotect` fails. Its mappings are lost then: what is at the new place are copies, and
-//! the old place may be another memory's by now. So each call compares the base that V8 gives with
-//! the table's ([`Memory::check_base`]). A memory may also move away and back between two calls:
-//! after a growth, the kernel is asked whether the mappings are still there
+//! also where `mprotect` fails. Its mappings are lost then: what is at the new place are copies,
+//! and the old place may be another memory's by now. So each call compares the base that V8 gives
+//! with the table's ([`Memory::check_base`]). A memory may also move away and back between two
+//! calls: after a growth, the kernel is asked whether the mappings are still there
 //! ([`Memory::is_still_at`]).
 //!
 //! A shared memory has a JavaScript object in each worker, all over one base. They share one
@@ -72,8 +72,8 @@
 //! ```
 //!
 //! `impl Memory` is in this room alone. Windows and snapshots are built on what it offers: a lock
-//! ([`Memory::lock_at`]), the state that it protects, the pages of a span ([`place::pages_of`]), and
-//! registration with the fault guard ([`Memory::register`]).
+//! ([`Memory::lock_at`]), the state that it protects, the pages of a span ([`place::pages_of`]),
+//! and registration with the fault guard ([`Memory::register`]).
 
 mod free_space;
 mod handle;

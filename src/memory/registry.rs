@@ -74,8 +74,8 @@ impl Memories {
 }
 
 /// Whether what is at the start of a buffer may be a linear memory's first page: V8's own, which is
-/// no file's, or a mapping that we know of. A buffer over some file's pages that happens to be below
-/// a memory's guard is none.
+/// no file's, or a mapping that we know of. A buffer over some file's pages that happens to be
+/// below a memory's guard is none.
 pub fn may_be_linear(extent: MemoryExtent) -> SysResult<bool> {
     let base = extent.base();
     let first = process_map::at_or_after(base.get())?;
@@ -95,7 +95,7 @@ impl Memory {
         let shared = found.unwrap_or_else(|| {
             let mut state = State::default();
             state.protection.known_length = live.byte_length();
-            // Where there is no head room, mapping is what is refused.
+            // Where there is no headroom, mapping is what is refused.
             let vmas = VmaClaim::take(VMAS_OF_A_MEMORY).ok();
             let shared = Arc::new(Shared::new(live.base(), state, vmas));
             memories.by_base.insert(live.base(), Arc::clone(&shared));
@@ -129,8 +129,8 @@ impl Memory {
         is_first_mapped.unwrap_or(true) || !is_lost(self.base(), &state)
     }
 
-    /// Forgets a memory whose mappings are lost, so that neither the fault guard nor the next memory
-    /// at this base meets them.
+    /// Forgets a memory whose mappings are lost, so that neither the fault guard nor the next
+    /// memory at this base meets them.
     pub fn forget_lost(&self) {
         let mut memories = memories();
         let mut state = self.lock();
@@ -174,8 +174,8 @@ impl Drop for Memory {
         let is_last = state.attached == 0;
         let is_empty = state.table.is_empty();
         drop(state);
-        // One that was replaced, since its base came back, goes with its last handle. Pages are left
-        // alone: if the memory is dead, something else may be there now.
+        // One that was replaced, since its base came back, goes with its last handle. Pages are
+        // left alone: if the memory is dead, something else may be there now.
         if is_last && memories.is(&self.shared) {
             if is_empty {
                 memories.by_base.remove(&self.base());

@@ -42,7 +42,7 @@ pub(super) struct Shared {
     /// Whether a stray write left a page of a read-only mapping unprotected. Set by signal
     /// handlers.
     pub(super) unprotected: Arc<AtomicBool>,
-    /// What the memory itself takes of the process's head room.
+    /// What the memory itself takes of the process's headroom.
     _vmas: Option<VmaClaim>,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! # A hole is the one thing that must not happen
 //!
-//! A linear memory lies in a reservation of V8's: 8 to 16 GiB of address space that nothing else
+//! A linear memory is in a reservation of V8's: 8 to 16 GiB of address space that nothing else
 //! may enter, because compiled Wasm code checks no bounds and trusts the inaccessible pages around
 //! the memory. Whatever takes the place of some of its pages must do so in one step: a hole is
 //! filled by the next mmap of any thread, a stack or a heap or somebody's file, and the module can
@@ -47,9 +47,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// How the pages of a file are seen through a mapping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sharing {
-    /// Reads see the file; a write is refused by the processor. Made copy-on-write, so that whoever
-    /// makes the pages writable all the same (V8 does when a memory grows) still can't change the
-    /// file.
+    /// Reads see the file; a write is refused by the processor. Made copy-on-write, so that a
+    /// call that makes the pages writable all the same (V8 does when a memory grows) can't change
+    /// the file.
     ReadOnly,
     /// Reads see the file; a write goes to a copy of the page.
     CopyOnWrite,
@@ -225,7 +225,7 @@ fn replace_by(strategy: Strategy, span: OwnedSpan<'_>, pages: Pages<'_>) -> SysR
     }
 }
 
-/// Moves a mapping of ours over a span of its length.
+/// Moves a mapping that we made over a span of its length.
 fn move_over(scratch: Mmap, target: OwnedSpan<'_>) -> SysResult<()> {
     inject::trip("mremap")?;
     trip_with_hole(target)?;
@@ -238,7 +238,7 @@ fn move_over(scratch: Mmap, target: OwnedSpan<'_>) -> SysResult<()> {
     // moves. The pages that it replaces are an owned span of the same length.
     let moved = unsafe { mremap(scratch.pointer, length, length, flags, Some(target)) };
     let moved = moved.map_err(|errno| SysError::new("mremap", errno))?;
-    // What was the scratch mapping stands at the target now: nothing is left to unmap.
+    // What was the scratch mapping is at the target now: nothing is left to unmap.
     std::mem::forget(scratch);
     assert_eq!(
         address_of(moved),
@@ -379,7 +379,7 @@ pub enum Advice {
     Collapse,
 }
 
-/// Gives the kernel advice on a range. It can't change what stands there, so it is safe on any
+/// Gives the kernel advice on a range. It can't change what is there, so it is safe on any
 /// range.
 pub fn advise(span: PageSpan, advice: Advice) -> SysResult<()> {
     inject::trip("madvise")?;
@@ -545,7 +545,7 @@ impl Mmap {
         let _ = replace(self.owned(), Pages::Zeros);
     }
 
-    /// Which pages of a range of it are in memory; what lies outside of the mapping is in none.
+    /// Which pages of a range of it are in memory; what is outside of the mapping is in none.
     /// A byte for each page: its lowest bit tells.
     pub fn resident(&self, span: PageSpan) -> Vec<u8> {
         let Some(span) = span.within(self.span()) else { return Vec::new() };

@@ -8,8 +8,8 @@
 //!
 //! A slide replaces pages as a mapping does, in one step: from a [mirror](crate::region::mirror)
 //! where the region has one, in place where that can't leave a hole. What the window does not show,
-//! past a region's end or when it is empty, is its *tail*: zeros, or inaccessible. Only a slide that
-//! shows less than the one before needs a second call, which fills the tail.
+//! past a region's end or when it is empty, is its *tail*: zeros, or inaccessible. Only a slide
+//! that shows less than the one before needs a second call, which fills the tail.
 //!
 //! - `open`: a window in a memory
 //! - `slide`: what it shows

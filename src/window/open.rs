@@ -10,7 +10,8 @@ use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan};
 use crate::sys::vma_budget::VmaClaim;
 use crate::v8::live_memory::LiveMemory;
 
-/// VMAs that a window takes at most: what it shows, its tail, and what it cuts off its surroundings.
+/// VMAs that a window takes at most: what it shows, its tail, and what it cuts off its
+/// surroundings.
 const VMAS_OF_A_WINDOW: u64 = 3;
 
 /// Opens a window at an offset into the memory.

@@ -1,5 +1,5 @@
-//! What is to be done next for a stream of slides: which pages are brought in, read from the disk, or
-//! let go. Numbers only: `stream.rs` does it.
+//! What is to be done next for a stream of slides: which pages are brought in, read from the disk,
+//! or let go. Numbers only: `stream.rs` does it.
 //!
 //! ```text
 //!             passed            shown         next

@@ -1,8 +1,8 @@
 //! Reading ahead and leaving behind: what happens to a region's pages round the chunk that a module
 //! works on. `plan.rs` has a picture.
 //!
-//! Threads of the crate do it, in steps, and give way to the program's. A stream that goes on faster
-//! than they do loses nothing: what it has shown meanwhile is left out.
+//! Threads of the crate do it, in steps, and give way to the program's. A stream that goes on
+//! faster than they do loses nothing: what it has shown meanwhile is left out.
 
 use super::plan::{Plan, Step};
 use super::workers::{self, Work};
@@ -139,7 +139,7 @@ impl Stream {
     /// What of the file leaves the page cache when this range of the region was passed.
     ///
     /// The kernel passes over folios that stick out of the range it is given. So it starts as much
-    /// earlier as a folio may be long: what lies there was passed before, and what is shown still
+    /// earlier as a folio may be long: what is there was passed before, and what is shown still
     /// is mapped and stays. At the region's end it goes on to where a folio may end.
     fn to_drop(&self, start: u64, end: u64) -> (u64, u64) {
         let start = start.saturating_sub(HUGE_PAGE_BYTES).saturating_add(self.file_offset);

@@ -138,7 +138,7 @@ impl Drop for Temp {
 }
 
 /// What is at an address: there is something, or else it is a hole.
-pub fn area_of(address: u64) -> Vma {
+pub fn vma_of(address: u64) -> Vma {
     let vma = process_map::at_or_after(address).unwrap().unwrap();
     assert!(vma.start <= address, "a hole at {address:x}");
     vma
@@ -148,7 +148,7 @@ pub fn no_hole(reserved: &Reserved) {
     let reservation = reserved.reservation();
     let mut at = reserved.base() - reservation.below_bytes;
     while at < reserved.base() + reservation.above_bytes {
-        at = area_of(at).end;
+        at = vma_of(at).end;
     }
     assert!(reserved.is_guarded());
 }
@@ -264,7 +264,7 @@ impl Reserved {
     }
 
     /// VMAs of the process's map in the memory.
-    pub fn area_count(&self) -> usize {
+    pub fn vma_count(&self) -> usize {
         let (start, end) = (self.base(), self.base() + self.pages * page_bytes());
         let mut count = 0;
         process_map::for_each(|vma| count += usize::from(vma.start < end && vma.end > start))
