@@ -1,5 +1,5 @@
-//! What is fuzzed. Each target takes bytes that anybody may have made, and panics where a promise is
-//! broken. The fuzz targets and the bounded run call the same functions.
+//! What is fuzzed. Each target takes bytes that anybody may have made, and panics where a promise
+//! is broken. The fuzz targets and the bounded run call the same functions.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
