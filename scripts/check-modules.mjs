@@ -117,12 +117,16 @@ if (options.files) {
       console.log(`${relative(from)}:${line} -> ${relative(to)} (${name})`)
 }
 
-if (problems.length === 0) {
+// Rooms that use each other in a circle can't be drawn.
+if (!problems.some(problem => /^up:|is not in scripts/.test(problem))) {
   const drawn = [rust, javascript].map(({ folder, purposes, files, arrows, roomOf }) => {
     const name = relative(folder)
     return `### ${name}/\n\n${draw(name, purposes, files, arrows, roomOf)}`
   })
-  const section = [BEGIN, ...drawn, END].join('\n\n')
+  const legend =
+    'A drawing leaves out what a longer way says already. The list below it has all arrows between rooms,\n' +
+    'with the number of arrows between their files.'
+  const section = [BEGIN, legend, ...drawn, END].join('\n\n')
   const document = fs.readFileSync(DOCUMENT, 'utf8')
   const [begin, end] = [document.indexOf(BEGIN), document.indexOf(END)]
   if (begin === -1 || end < begin) {

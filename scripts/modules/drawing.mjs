@@ -18,7 +18,10 @@ export function roomArrows(rooms, arrows, roomOf) {
 
 /** The drawing of one folder. `purposes` is a list of rooms.cjs, bottom up. */
 export function draw(folder, purposes, files, arrows, roomOf) {
-  const present = purposes.map(([room]) => room).filter(room => files.some(f => roomOf(f) === room))
+  // The root of the crate only declares the rooms.
+  const present = purposes
+    .map(([room]) => room)
+    .filter(room => arrows.some(({ from, to }) => [roomOf(from), roomOf(to)].includes(room)))
   const topDown = present.toReversed()
   const between = roomArrows(topDown, arrows, roomOf)
   const filesIn = room => files.filter(file => roomOf(file) === room).length
