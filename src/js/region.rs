@@ -12,7 +12,7 @@ use super::{from_count, internal, to_count};
 use crate::error::{Error, RegionError};
 use crate::region::thp::PageKind;
 use crate::region::{self, Backing, LoadProgress, Part, Region, View};
-use crate::share::ShareAccess;
+use crate::share::{self, ShareAccess};
 use napi::bindgen_prelude::{AsyncTask, Unknown};
 use napi::{Env, sys};
 use napi_derive::napi;
@@ -59,7 +59,7 @@ fn part(byte_offset: f64, byte_length: Option<f64>) -> Result<Part, Error> {
 
 #[napi]
 impl NativeRegion {
-    pub(super) fn new(region: Region) -> napi::Result<Self> {
+    fn new(region: Region) -> napi::Result<Self> {
         Ok(Self { slot: Slot::new(&REGIONS, region)? })
     }
 
@@ -220,6 +220,12 @@ impl NativeRegion {
         let view = self.get()?.view(to_count(byte_offset)?, to_count(byte_length)?)?;
         Ok(external_array_buffer(env, view)?)
     }
+}
+
+#[napi(catch_unwind)]
+pub fn receive_region(token: NativeToken) -> napi::Result<NativeRegion> {
+    let token = token.parse(share::Shareable::Region)?;
+    NativeRegion::new(share::receive(&token, &|fd| Region::received(fd, &token.terms))?)
 }
 
 /// An ArrayBuffer over a view. The view is unmapped when both of its owners are gone: the bytes,

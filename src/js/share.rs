@@ -1,9 +1,8 @@
-//! Tokens of regions and snapshots. lib/region/share.js makes plain objects of them.
+//! Tokens of regions and snapshots. lib/region/share.js makes plain objects of them. What is received
+//! by one is made in `region.rs` and `snapshot.rs`.
 
-use super::region::NativeRegion;
 use super::{from_count, to_count};
 use crate::error::{Error, ShareError};
-use crate::region::Region;
 use crate::share::{self, ShareAccess, Shareable, Terms, Token};
 use napi_derive::napi;
 
@@ -65,12 +64,6 @@ impl NativeToken {
         };
         Ok(Token { terms, pid: self.pid, proof: self.proof, socket: self.socket })
     }
-}
-
-#[napi(catch_unwind)]
-pub fn receive_region(token: NativeToken) -> napi::Result<NativeRegion> {
-    let token = token.parse(Shareable::Region)?;
-    NativeRegion::new(share::receive(&token, &|fd| Region::received(fd, &token.terms))?)
 }
 
 /// Whether this call ended an offer.

@@ -1,0 +1,78 @@
+//! The socket of this process, by which receivers that can't look into /proc get what is offered.
+
+use super::answer::Answer;
+use super::proof::check_file;
+use super::table::{End, Offers, offers};
+use super::token::MAGIC;
+use crate::sys::checked_fd::{CheckedFd, Description};
+use crate::sys::{SysError, SysResult, process, random, socket, thread};
+use nix::errno::Errno;
+
+/// The name of this process's socket, which is made for its first offer. Empty where there can't be
+/// one.
+pub(super) fn socket_name(offers: &mut Offers) -> String {
+    if let Some(name) = &offers.socket {
+        return name.clone();
+    }
+    let made = || {
+        let random: [u8; 8] = random::bytes()?;
+        let name = format!("wasm-hostmap.{}.{:016x}", process::id(), u64::from_le_bytes(random));
+        let listener = CheckedFd::new(socket::listen(&name)?, Description::Ours)?;
+        thread::spawn("hostmap-share", move || listen(&listener))?;
+        Ok::<_, SysError>(name)
+    };
+    let name = made().unwrap_or_default();
+    offers.socket = Some(name.clone()).filter(|name| !name.is_empty());
+    name
+}
+
+/// Answers receivers, for good.
+fn listen(listener: &CheckedFd) {
+    // Its number is looked at before each wait: connections to somebody else's socket are not for
+    // us.
+    while let Ok(fd) = listener.get() {
+        match socket::accept(fd) {
+            Ok(stream) => {
+                let _ = std::panic::catch_unwind(|| answer(&stream));
+            }
+            Err(sys) if matches!(sys.errno, Errno::EINTR | Errno::ECONNABORTED) => {}
+            // No descriptor left, say: others may give some back.
+            Err(_) => std::thread::sleep(std::time::Duration::from_millis(50)),
+        }
+    }
+    offers().get().socket = None;
+}
+
+fn answer(stream: &std::os::unix::net::UnixStream) -> SysResult<()> {
+    if socket::peer_uid(stream)? != process::user() {
+        return Ok(());
+    }
+    let mut asked = [0; 512];
+    let (length, _) = socket::receive(stream, &mut asked)?;
+    let asked = asked.get(..length).unwrap_or_default();
+    let nonce = asked.get(MAGIC.len()..).and_then(|tail| tail.first_chunk());
+    let Some(nonce) = nonce.copied() else { return Ok(()) };
+    let mut offers = offers();
+    let offers = offers.get();
+    let Some(offer) = offers.open.get(&nonce) else {
+        let answer = match offers.ended.get(&nonce) {
+            Some(End::Used) => Answer::Used,
+            Some(End::Closed) => Answer::Closed,
+            None => Answer::Unknown,
+        };
+        return socket::send(stream, &[answer.to_byte()], &[]);
+    };
+    if offer.terms.encode() != asked {
+        return socket::send(stream, &[Answer::Altered.to_byte()], &[]);
+    }
+    if check_file(offer.file.get()?, &offer.terms).is_err() {
+        return socket::send(stream, &[Answer::Shrunk.to_byte()], &[]);
+    }
+    if offer.claim().is_err() {
+        offers.end(nonce, End::Used);
+        return socket::send(stream, &[Answer::Used.to_byte()], &[]);
+    }
+    let Some(offer) = offers.end(nonce, End::Used) else { return Ok(()) };
+    let (proof, file) = (offer.proof.get()?, offer.file.get()?);
+    socket::send(stream, &[Answer::Here.to_byte()], &[proof, file])
+}

@@ -1,0 +1,86 @@
+//! The offers of this process: those that are open, and how others ended.
+
+use super::proof::{claim, is_claimed, refused};
+use super::token::{Nonce, Terms};
+use crate::error::{Result, ShareError};
+use crate::sys::checked_fd::CheckedFd;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Ended offers of which it is known how they ended.
+const MOST_ENDED: usize = 4096;
+
+/// An offer of this process. The proof is dropped first: see `mod.rs`.
+#[derive(Debug)]
+pub(super) struct Offer {
+    pub(super) proof: CheckedFd,
+    pub(super) file: CheckedFd,
+    pub(super) terms: Terms,
+}
+
+impl Offer {
+    pub(super) fn claim(&self) -> Result<()> {
+        let proof = self.proof.get().map_err(|sys| refused(&self.terms, sys))?;
+        match claim(proof).map_err(|sys| refused(&self.terms, sys))? {
+            true => Ok(()),
+            false => Err(ShareError::Used { name: self.terms.name.clone() }.into()),
+        }
+    }
+
+    fn is_claimed(&self) -> bool {
+        self.proof.get().is_ok_and(is_claimed)
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum End {
+    Used,
+    Closed,
+}
+
+#[derive(Default)]
+pub(super) struct Offers {
+    pub(super) open: HashMap<Nonce, Offer>,
+    pub(super) ended: HashMap<Nonce, End>,
+    order: VecDeque<Nonce>,
+    /// The socket's name, while somebody listens.
+    pub(super) socket: Option<String>,
+}
+
+static OFFERS: Mutex<Option<Offers>> = Mutex::new(None);
+
+/// The offers of this process.
+pub(super) struct Locked(MutexGuard<'static, Option<Offers>>);
+
+pub(super) fn offers() -> Locked {
+    Locked(OFFERS.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+impl Locked {
+    pub(super) fn get(&mut self) -> &mut Offers {
+        self.0.get_or_insert_default()
+    }
+}
+
+impl Offers {
+    pub(super) fn end(&mut self, nonce: Nonce, end: End) -> Option<Offer> {
+        let offer = self.open.remove(&nonce)?;
+        if self.order.len() >= MOST_ENDED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.ended.remove(&oldest);
+        }
+        self.order.push_back(nonce);
+        self.ended.insert(nonce, end);
+        Some(offer)
+    }
+
+    /// Ends offers that other processes have claimed and said nothing.
+    pub(super) fn sweep(&mut self) {
+        let claimed =
+            self.open.iter().filter(|(_, offer)| offer.is_claimed()).map(|(nonce, _)| *nonce);
+        for nonce in claimed.collect::<Vec<_>>() {
+            self.end(nonce, End::Used);
+        }
+    }
+}
