@@ -137,7 +137,7 @@ fn what_is_no_file_is_refused() {
 #[test]
 fn a_file_of_hugetlb_pages_is_refused() {
     let _serial = support::serial();
-    // SAFETY: the name is a C string, and it only makes a new descriptor.
+    // SAFETY: the name is a C string, and the result is a new descriptor or an error.
     let fd = unsafe { libc::memfd_create(c"hugetlb".as_ptr(), libc::MFD_HUGETLB) };
     if fd < 0 {
         return; // This kernel has no such pages.
@@ -200,7 +200,7 @@ mod injected {
         }
     }
 
-    /// VMAs that are pages of a file. Others come and go with the test runner's threads.
+    /// How many VMAs show a file. Others come and go with the test runner's threads.
     fn file_vma_count() -> usize {
         let mut count = 0;
         wasm_hostmap::sys::process_map::for_each(|vma| count += usize::from(vma.inode != 0))

@@ -230,7 +230,7 @@ pub fn receive_region(token: NativeToken) -> napi::Result<NativeRegion> {
 
 /// An ArrayBuffer over a view. The view is unmapped when both of its owners are gone: the bytes,
 /// which another ArrayBuffer may have taken over (`ArrayBuffer.prototype.transfer`), and this
-/// object, which all work on the address holds, even when the buffer was detached
+/// object. A call that still works on the address holds the object, even if the buffer was detached
 /// meanwhile.
 ///
 /// V8 counts the length of an external buffer as external memory as long as the buffer lives. That

@@ -1,5 +1,5 @@
-//! Tokens of regions and snapshots. lib/region/share.js makes plain objects of them. What is received
-//! by one is made in `region.rs` and `snapshot.rs`.
+//! Tokens of regions and snapshots, of which lib/region/share.js makes plain objects. `region.rs`
+//! and `snapshot.rs` receive what they offer.
 
 use super::{from_count, to_count};
 use crate::error::{Error, ShareError};

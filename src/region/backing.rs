@@ -29,7 +29,7 @@ pub(super) struct RegionFile {
 }
 
 impl RegionFile {
-    /// The descriptor; EBADF if its number stands for something else by now.
+    /// The descriptor; EBADF if its number is another file's by now.
     pub(super) fn get(&self) -> SysResult<BorrowedFd<'_>> {
         self.fd.get()
     }

@@ -102,7 +102,7 @@ impl Region {
         self.file.keeps_size
     }
 
-    /// Whether its pages are our own memory, where a hole that is read takes some.
+    /// Whether its pages are memory. Then reading a hole takes some.
     pub fn is_memory(&self) -> bool {
         self.file.is_memfd()
     }

@@ -1,12 +1,11 @@
-//! Mirrors: a region's pages, mapped once where nobody touches them, ready to be moved into
-//! windows.
+//! Mirrors: a region's pages, mapped once where nobody touches them, to be moved into windows.
 //!
 //! ```text
-//!  region  |..............[bbbbbbbbbbbb]..................|     300 GB
+//!  region  |..............[bbbbbbbbbbbb]..................|   300 GB
 //!                          |          |
-//!  mirror  |..............[bbbbbbbbbbbb]..................|     all of it: one VMA of address space
-//!                          |  mremap  |                         one system call, which takes along what was brought in
-//!  memory  | heap ...     [bbbbbbbbbbbb|tail] ...               a window: always at the same address
+//!  mirror  |..............[bbbbbbbbbbbb]..................|   all of it: one VMA of address space
+//!                          |  mremap  |                       moves what was brought in, too
+//!  memory  | heap ...     [bbbbbbbbbbbb|tail] ...             a window, always at the same address
 //! ```
 //!
 //! One `mmap` can't put a file's pages over others without the danger of a hole (see `sys::mmap`),
@@ -17,10 +16,10 @@
 //! All windows of a region that see it in the same way share a mirror. No call may change a part of
 //! its VMA: a mirror is never split.
 //!
-//! There are two grains. Where the page cache has folios of 2 MiB, the kernel maps them by one
-//! entry each. Such an entry moves only as a whole, to an address that is congruent; elsewhere the
-//! kernel drops it, with all that was brought in. So chunks that are not congruent come from a
-//! mirror of small pages: those, for instance, that start with what was kept of the last one.
+//! There are two grains. Where the page cache has folios of 2 MiB, the kernel maps each by one
+//! entry. Such an entry moves only as a whole, to a congruent address; elsewhere the kernel
+//! drops it, with all that was brought in. So chunks that are not congruent come from a mirror of
+//! small pages: those, for instance, that start with what was kept of the last one.
 
 use super::backing::{FilePages, keep_out_of_dumps};
 use crate::sys::limits;
@@ -50,7 +49,7 @@ pub enum Grain {
 
 impl Grain {
     /// For a part of a file that starts at `file_offset` and is shown at `address`: `Huge` if all
-    /// of its entries for 2 MiB can be moved as a whole. The last one of a region may be shorter.
+    /// its entries for 2 MiB can be moved as wholes. The last one of a region may be shorter.
     pub fn of(address: u64, file_offset: u64, length: u64, is_last: bool) -> Self {
         let within = HUGE_PAGE_BYTES - 1;
         let is_congruent = (address ^ file_offset) & within == 0;
@@ -99,21 +98,20 @@ impl Drop for Space {
 }
 
 impl Mirror {
-    /// Why there is none: see [`Refused`].
     pub(super) fn new(
         whole: FilePages<'_>,
         sharing: Sharing,
         grain: Grain,
-    ) -> Result<Self, Refused> {
-        let space = Space::take(whole.length.get()).ok_or(Refused::ForNow)?;
-        let pages = whole.as_pages(sharing).map_err(|_| Refused::ForGood)?;
+    ) -> Result<Self, NoMirror> {
+        let space = Space::take(whole.length.get()).ok_or(NoMirror::ForNow)?;
+        let pages = whole.as_pages(sharing).map_err(|_| NoMirror::ForGood)?;
         if !mmap::can_mirror(sharing) || !mmap::can_move_from(pages) {
-            return Err(Refused::ForGood);
+            return Err(NoMirror::ForGood);
         }
-        let vmas = VmaClaim::take(1).map_err(|_| Refused::ForNow)?;
-        let mmap = Mmap::new(whole.length, pages).map_err(|_| Refused::ForGood)?;
+        let vmas = VmaClaim::take(1).map_err(|_| NoMirror::ForNow)?;
+        let mmap = Mmap::new(whole.length, pages).map_err(|_| NoMirror::ForGood)?;
         // As V8's pages: moved ones must not differ in this. All of it, so that it stays one VMA.
-        mmap::advise(mmap.span(), Advice::DontFork).map_err(|_| Refused::ForGood)?;
+        mmap::advise(mmap.span(), Advice::DontFork).map_err(|_| NoMirror::ForGood)?;
         if grain == Grain::Small {
             // A kernel that has no such entries refuses the advice.
             let _ = mmap::advise(mmap.span(), Advice::NoHugePage);
@@ -186,7 +184,7 @@ impl Mirror {
 
 /// Why there is no mirror.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refused {
+pub enum NoMirror {
     /// Other mirrors or VMAs take what it needs.
     ForNow,
     /// The kernel can't, or may not.
@@ -236,7 +234,7 @@ impl Mirrors {
         sharing: Sharing,
         grain: Grain,
         first: bool,
-        make: impl FnOnce() -> Result<Mirror, Refused>,
+        make: impl FnOnce() -> Result<Mirror, NoMirror>,
     ) -> Option<Arc<Mirror>> {
         let mut slot = self.slot(sharing, grain)?;
         match &*slot {
@@ -253,8 +251,8 @@ impl Mirrors {
                 *slot = Slot::Made(Arc::clone(&mirror));
                 Some(mirror)
             }
-            Err(Refused::ForNow) => None,
-            Err(Refused::ForGood) => {
+            Err(NoMirror::ForNow) => None,
+            Err(NoMirror::ForGood) => {
                 *slot = Slot::Refused;
                 None
             }

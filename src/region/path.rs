@@ -36,7 +36,7 @@ impl Part {
     }
 }
 
-/// Opens a file, of a kind that can be mapped.
+/// Opens a file of a kind that can be mapped.
 pub(crate) fn open_regular(path: &Path, writable: bool) -> Result<OwnedFd> {
     let attempt = || Attempt::open(path);
     let fd = file::open_file(path, writable).map_err(|sys| match sys.errno {

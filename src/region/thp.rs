@@ -1,8 +1,8 @@
 //! Transparent huge pages for memfds: filling a memfd 2 MiB at a time, and counting them.
 //!
 //! ```text
-//!  memfd     |  block  |  block  |  block  |tail|      blocks of 2 MiB; a smaller tail has ordinary pages
-//!            [      window     ]                       16 MiB of address space, over some blocks at a time
+//!  memfd   |  block  |  block  |  block  |tail|    blocks of 2 MiB; the tail has ordinary pages
+//!          [      window     ]                     16 MiB of address space, over some blocks
 //! ```
 //!
 //! Where `shmem_enabled` allows it, the first touch of a block that was advised (MADV_HUGEPAGE)
@@ -71,8 +71,7 @@ pub const STEP_BYTES: u64 = 8 * HUGE_PAGE_BYTES;
 /// through all memory.
 const MOST_REFUSALS: u32 = 8;
 
-/// Makes blocks of a memfd huge, before they are filled. Best effort: elsewhere pages stay
-/// ordinary.
+/// Makes blocks of a memfd huge before they are filled. Best effort: other pages stay ordinary.
 #[derive(Debug)]
 pub struct HugePageMaker {
     fd: Arc<CheckedFd>,
@@ -135,8 +134,8 @@ impl HugePageMaker {
         let _ = mmap::advise(span, Advice::HugePage);
         let mut blocks = Vec::new();
         let mut next = PageSpan::between(span.start(), span.end());
-        while let Some(rest) = next {
-            let block = rest.first(HUGE_PAGE_BYTES);
+        while let Some(tail) = next {
+            let block = tail.first(HUGE_PAGE_BYTES);
             // It wants one page to be there.
             mmap::advise(block.first(1), Advice::PopulateWrite).map_err(|sys| sys.errno)?;
             blocks.push(block);

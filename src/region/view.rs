@@ -46,8 +46,8 @@ pub(super) fn unwritable() -> Sharing {
 }
 
 impl View {
-    /// A view of nothing, which takes no memory. It stands for memory that a region holds, in V8's
-    /// count of what ArrayBuffers take.
+    /// A view of nothing, which takes no memory. V8 counts it in place of memory that
+    /// a region holds and no view shows.
     pub fn placeholder(byte_length: u64) -> Result<Arc<Self>> {
         let refused =
             |sys| RegionError::NotViewed { byte_length, refused: crate::error::Refused::from(sys) };

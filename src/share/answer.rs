@@ -1,5 +1,5 @@
-//! What a sharer answers to a receiver that asks by the socket: one byte. [`Answer::Here`] comes with
-//! two descriptors: the proof and the file.
+//! What a sharer answers to a receiver that asks by the socket: one byte. [`Answer::Here`] comes
+//! with two descriptors: the proof and the file.
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answer {

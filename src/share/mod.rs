@@ -19,9 +19,9 @@
 //! An offer is claimed once, by adding F_SEAL_SEAL to the proof: the kernel lets nobody add a seal
 //! after that, in any process.
 //!
-//! Bottom up: `token` and `answer` are data; `proof` makes and checks proofs; `table` has the offers
-//! of this process; `server` answers receivers; `offer` and `receive` are what others call. Nothing
-//! here knows what a region or a snapshot is.
+//! Bottom up: `token` and `answer` are data; `proof` makes and checks proofs; `table` has this
+//! process's offers; `server` answers receivers; `offer` and `receive` are for others. Nothing here
+//! knows what a region or a snapshot is.
 
 mod answer;
 mod offer;

@@ -13,7 +13,7 @@ use std::os::fd::OwnedFd;
 /// it was, but where only the socket leads to the file: then the offer is claimed by then.
 pub type Make<'a, T> = &'a dyn Fn(OwnedFd) -> Result<T>;
 
-/// Takes what a token stands for.
+/// Takes what a token offers.
 pub fn receive<T>(token: &Token, make: Make<'_, T>) -> Result<T> {
     if token.pid == process::id()
         && let Some(received) = receive_here(&token.terms, make)
@@ -79,7 +79,7 @@ pub(super) fn receive_by_proc<T>(token: &Token, make: Make<'_, T>) -> Result<Res
     if owner != process::user() {
         return Err(denied(token));
     }
-    // Asked before it is opened: opening what a reused number stands for might do something.
+    // Ask before opening it: the number may be another file's, and opening that do something.
     let path = file::link_target(&of(*proof)).map_err(refused)?;
     if path != format!("/memfd:{PROOF_NAME} (deleted)") {
         return Err(gone(token));

@@ -32,7 +32,7 @@ pub struct Terms {
     pub name: String,
 }
 
-/// How another process gets what a token stands for.
+/// What is offered, and how another process gets it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token {
     pub terms: Terms,
