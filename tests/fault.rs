@@ -222,7 +222,7 @@ fn threads_that_miss_the_same_page_lose_nothing_that_they_write() {
             for _ in 0..4 {
                 scope.spawn(move || {
                     for page in 0..64 {
-                        // SAFETY: the mapping stands as long as this scope.
+                        // SAFETY: the mapping is there as long as this scope.
                         let cell = unsafe {
                             &*((start + page * page_bytes()) as *const std::sync::atomic::AtomicU64)
                         };
@@ -259,7 +259,7 @@ fn pages_that_were_written_stay_however_many_are_missing() {
 }
 
 #[test]
-fn what_is_protected_again_takes_no_areas() {
+fn what_is_protected_again_takes_no_vmas() {
     let _serial = serial();
     let region = region(64, 7);
     let it = Mapping::new(&region, Access::Readonly);
@@ -314,7 +314,7 @@ fn crash_readonly_page_of_others() {
 #[test]
 #[ignore = "ends the process"]
 fn crash_dead_memory() {
-    // What lies there now is inaccessible, as V8 leaves it.
+    // What is there now is inaccessible, as V8 leaves it.
     crash(|it, _| {
         it.reserved.renew();
         write(it.reserved.base() + 200 * page_bytes(), 1);

@@ -58,3 +58,42 @@ impl Gate {
         self.pins.fetch_and(!CLOSED, Ordering::AcqRel);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_handler_at_a_time_and_none_while_it_is_closed() {
+        let gate = Gate::closed();
+        assert_eq!(gate.enter(|| ()), None);
+        gate.open();
+        let inner = gate.enter(|| gate.enter(|| ()));
+        assert_eq!(inner, Some(None), "the second one is sent back");
+        assert_eq!(gate.enter(|| 7), Some(7), "and left nothing behind");
+        gate.close();
+        assert_eq!(gate.enter(|| ()), None);
+    }
+
+    #[test]
+    fn closing_waits_for_the_handler_that_is_inside() {
+        let gate = Gate::closed();
+        gate.open();
+        let done = AtomicBool::new(false);
+        let is_inside = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                gate.enter(|| {
+                    is_inside.store(true, Ordering::Release);
+                    std::thread::yield_now();
+                    done.store(true, Ordering::Release);
+                })
+            });
+            while !is_inside.load(Ordering::Acquire) {
+                std::thread::yield_now();
+            }
+            gate.close();
+            assert!(done.load(Ordering::Acquire));
+        });
+    }
+}

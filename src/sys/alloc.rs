@@ -109,7 +109,8 @@ mod failing {
             if fails(layout.size()) {
                 return ptr::null_mut();
             }
-            // SAFETY: the caller keeps what GlobalAlloc asks of it.
+            // SAFETY: GlobalAlloc promises a layout that is not empty, which is all that System
+            // asks.
             unsafe { System.alloc(layout) }
         }
 
@@ -117,7 +118,8 @@ mod failing {
             if fails(layout.size()) {
                 return ptr::null_mut();
             }
-            // SAFETY: the caller keeps what GlobalAlloc asks of it.
+            // SAFETY: GlobalAlloc promises a layout that is not empty, which is all that System
+            // asks.
             unsafe { System.alloc_zeroed(layout) }
         }
 

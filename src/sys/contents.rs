@@ -29,8 +29,8 @@ pub unsafe fn is_zero(span: PageSpan) -> bool {
 /// The pages at `from` can be read, those of `to` written, and no thread is in `to`.
 pub unsafe fn copy(from: PageAligned, to: PageSpan) {
     let (from, target) = (to_usize(from.get()) as *const u8, to_usize(to.start().get()) as *mut u8);
-    // SAFETY: the caller's promise. They don't overlap: one is our own mapping, the other a
-    // linear memory.
+    // SAFETY: the caller promises that these bytes can be read and those written, with no thread in
+    // `to`. They don't overlap: one is our own mapping, the other a linear memory.
     unsafe { ptr::copy_nonoverlapping(from, target, to_usize(to.length().get())) };
 }
 
@@ -39,7 +39,7 @@ pub unsafe fn copy(from: PageAligned, to: PageSpan) {
 /// # Safety
 /// The pages can be written, and no thread is in them.
 pub unsafe fn clear(span: PageSpan) {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller promises that the bytes can be written, and that no thread is in them.
     unsafe {
         ptr::write_bytes(to_usize(span.start().get()) as *mut u8, 0, to_usize(span.length().get()));
     }

@@ -73,7 +73,7 @@ pub fn open_in_handler(path: &std::ffi::CStr) -> SysResult<OwnedFd> {
     if fd < 0 {
         return Err(SysError::new("open", Errno::last()));
     }
-    // SAFETY: the kernel has just given it, to nobody else.
+    // SAFETY: the kernel has just made this descriptor, so this is its only owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 

@@ -90,7 +90,7 @@ pub fn is_first() -> bool {
 
 fn current(signal: Signal) -> SysResult<libc::sigaction> {
     inject::trip("sigaction")?;
-    // SAFETY: all-zero is a value of this C struct, and the kernel fills it.
+    // SAFETY: a sigaction is plain bits and nullable pointers, for which zero is a value.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     // SAFETY: nothing is changed; `action` outlives the call.
     match unsafe { libc::sigaction(signal.number(), std::ptr::null(), &raw mut action) } {
@@ -102,7 +102,7 @@ fn current(signal: Signal) -> SysResult<libc::sigaction> {
 /// Gives what was there.
 fn put(signal: Signal) -> SysResult<libc::sigaction> {
     inject::trip("sigaction")?;
-    // SAFETY: all-zero is a value of this C struct; what matters is set below.
+    // SAFETY: a sigaction is plain bits and nullable pointers, for which zero is a value.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = on_signal as *const () as usize;
     // SA_SIGINFO: the handler needs the address. SA_ONSTACK: as before. Node's handler goes
@@ -111,7 +111,7 @@ fn put(signal: Signal) -> SysResult<libc::sigaction> {
     // fault in the handler itself ends the process at once, as it should.
     let before = previous(signal).map_or(0, |previous| previous.sa_flags);
     action.sa_flags = libc::SA_SIGINFO | (before & libc::SA_ONSTACK);
-    // SAFETY: all-zero is a value of this C struct, and the kernel fills it.
+    // SAFETY: a sigaction is plain bits and nullable pointers, for which zero is a value.
     let mut replaced: libc::sigaction = unsafe { std::mem::zeroed() };
     // SAFETY: both structs are locals. `on_signal` has the signature that SA_SIGINFO asks for, and
     // its code stays in memory, since build.rs links the library with `-z nodelete`.
@@ -171,8 +171,9 @@ fn hand_on(fault: &Fault, number: c_int) {
 /// Blocks the signals that a handler wants to be blocked while it runs, and not its own if it says
 /// so. Gives the mask that was in force.
 fn mask_as(action: &libc::sigaction, number: c_int) -> libc::sigset_t {
-    // SAFETY: all-zero is a signal set; these calls change this thread's mask only, and are safe in
-    // handlers (signal-safety(7)).
+    // SAFETY: a sigset_t is plain bits, for which zero is a value. The pointers are to locals and
+    // to the action that the kernel gave. These calls change this thread's mask only, and are safe
+    // in handlers (signal-safety(7)).
     unsafe {
         let mut before: libc::sigset_t = std::mem::zeroed();
         libc::pthread_sigmask(libc::SIG_BLOCK, &raw const action.sa_mask, &raw mut before);
@@ -187,7 +188,7 @@ fn mask_as(action: &libc::sigaction, number: c_int) -> libc::sigset_t {
 
 /// The default action: the process ends by this signal, with its core.
 fn crash(fault: &Fault, number: c_int) {
-    // SAFETY: all-zero is SIG_DFL without flags.
+    // SAFETY: a sigaction is plain bits and nullable pointers; zero is SIG_DFL without flags.
     let action: libc::sigaction = unsafe { std::mem::zeroed() };
     // SAFETY: it takes away our own handler; sigaction and raise are safe in handlers
     // (signal-safety(7)).

@@ -34,12 +34,12 @@ pub fn connect(name: &str) -> SysResult<UnixStream> {
     if fd < 0 {
         return Err(failed());
     }
-    // SAFETY: the kernel has just given it, to nobody else.
+    // SAFETY: the kernel has just made this descriptor, so this is its only owner.
     let stream = unsafe { UnixStream::from_raw_fd(fd) };
     // Before it connects: a listener that accepts nobody keeps others waiting once its queue is
     // full.
     let stream = patient(stream)?;
-    // SAFETY: all-zero is an address of no family, and without a name.
+    // SAFETY: a sockaddr_un is plain numbers, for which zero is a value.
     let mut address: libc::sockaddr_un = unsafe { zeroed() };
     address.sun_family = libc::sa_family_t::try_from(libc::AF_UNIX).expect("AF_UNIX is 1");
     // Abstract names begin with a zero, and end where the address does.
@@ -71,7 +71,7 @@ pub fn accept(listener: BorrowedFd<'_>) -> SysResult<UnixStream> {
     if fd < 0 {
         return Err(SysError::new("accept4", Errno::last()));
     }
-    // SAFETY: the kernel has just given it, to nobody else.
+    // SAFETY: the kernel has just made this descriptor, so this is its only owner.
     patient(unsafe { UnixStream::from_raw_fd(fd) })
 }
 
@@ -86,7 +86,7 @@ fn patient(stream: UnixStream) -> SysResult<UnixStream> {
 /// The user who is at the other end, by the kernel's account.
 pub fn peer_uid(stream: &UnixStream) -> SysResult<u32> {
     inject::trip("getsockopt")?;
-    // SAFETY: all-zero is a ucred.
+    // SAFETY: a ucred is plain numbers, for which zero is a value.
     let mut peer: libc::ucred = unsafe { zeroed() };
     let length = libc::socklen_t::try_from(size_of::<libc::ucred>());
     let mut length = length.expect("a ucred is small");
@@ -125,9 +125,9 @@ pub fn send(stream: &UnixStream, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> SysRes
     debug_assert!(fds.len() <= MOST_FDS && control_bytes(MOST_FDS) <= size_of::<Control>());
     let mut control = Control([0; 64]);
     let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-    // SAFETY: all-zero is an empty message. The pointers are to locals, and hold for as long as the
-    // call takes; the one control message has room for all descriptors.
-    // What follows a header need not be aligned: it is written and read as such.
+    // SAFETY: a msghdr is numbers and nullable pointers, for which zero is a value. The pointers
+    // are to locals, and hold for as long as the call takes; the one control message has room for
+    // all descriptors. What follows a header need not be aligned: it is written and read as such.
     #[allow(clippy::cast_ptr_alignment)]
     let sent = unsafe {
         let mut message: libc::msghdr = zeroed();
@@ -163,7 +163,8 @@ pub fn receive(stream: &UnixStream, bytes: &mut [u8]) -> SysResult<(usize, Vec<O
     let mut control = Control([0; 64]);
     let mut part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
     let mut fds = Vec::new();
-    // SAFETY: as in `send`; the kernel writes no more than it was told there is room for. Each
+    // SAFETY: a msghdr is numbers and nullable pointers, for which zero is a value. The pointers
+    // are to locals that outlive the call, with their lengths, and the kernel writes no more. Each
     // descriptor that it gives is owned once.
     #[allow(clippy::cast_ptr_alignment)]
     let received = unsafe {
