@@ -36,8 +36,8 @@ impl Mmap {
         Ok(unsafe { Self::own(pointer(span.start().get())?, length) })
     }
 
-    /// JavaScript that can't be told may go on using the range: it stays mapped for good, with zeros
-    /// in it that take no memory until they are written.
+    /// JavaScript that can't be told may go on using the range: it stays mapped for good, with
+    /// zeros in it that take no memory until they are written.
     pub fn abandon(&self) {
         self.abandoned.store(true, Ordering::Release);
         // If it fails, what is there stays there.

@@ -1,4 +1,5 @@
-//! How pages are replaced on this kernel: in place, or moved over. The head of this folder says why.
+//! How pages are replaced on this kernel: in place, or moved over. The head of this folder says
+//! why.
 
 use super::pages::{Pages, Sharing};
 use std::sync::OnceLock;
