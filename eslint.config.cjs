@@ -117,5 +117,30 @@ module.exports = [
     files: ['examples/sandbox/requests.mjs'],
     languageOptions: { globals: { shop: 'readonly' } }
   },
-  { files: ['lib/**/*.js', 'index.js'], rules: { strict: ['error', 'global'] } }
+  {
+    files: ['lib/**/*.js', 'index.js'],
+    rules: {
+      strict: ['error', 'global'],
+      'no-restricted-syntax': [
+        'error',
+        {
+          selector: "MemberExpression[object.name='options']",
+          message: 'Options are read once, by their reader in support/options.js.'
+        },
+        {
+          selector:
+            'MemberExpression[object.name=/^(region|mapping|snapshot|guarded)$/][property.name=/^(name|byteLength|byteOffset|closed|writable|sealed|backing|strict|unmapped)$/][property.type="Identifier"]',
+          message:
+            "A caller may have changed what its getters say. Read private fields, by the functions of the object's file."
+        }
+      ],
+      'no-restricted-globals': [
+        'error',
+        {
+          name: 'Uint8Array',
+          message: "Scripts may have changed it: platform/intrinsics.js has V8's own."
+        }
+      ]
+    }
+  }
 ]

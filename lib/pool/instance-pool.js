@@ -14,7 +14,7 @@ const { keepHere } = require('../region/share.js')
 const { noteFirstContents } = require('../instance/functions.js')
 const { captureState, checkPortable } = require('../instance/state.js')
 const { checkDigest, noteDigest } = require('../snapshot/digests.js')
-const { Snapshot } = require('../snapshot/snapshot.js')
+const { Snapshot, insideOf } = require('../snapshot/snapshot.js')
 const { isStackEnd, mayPass, poolClosed } = require('./errors.js')
 const { InstanceMaker } = require('./instances.js')
 const { poolOptions } = require('./options.js')
@@ -95,7 +95,7 @@ class InstancePool {
 
   async #fill({ init, snapshot, size, keepResidentBytes }, bytes) {
     if (snapshot !== undefined) {
-      if (bytes !== undefined) checkDigest(snapshot.moduleDigest, bytes, 'module')
+      if (bytes !== undefined) checkDigest(insideOf(snapshot).moduleDigest, bytes, 'module')
       this.#snapshot = snapshot
       this.#ownsSnapshot = false
       this.#look(bytes)
@@ -117,8 +117,8 @@ class InstancePool {
   }
 
   #look(bytes) {
-    const { mappings, moduleDigest } = this.#snapshot
-    this.#slotRules.hasMappings = mappings.length > 0
+    const { kept, moduleDigest } = insideOf(this.#snapshot)
+    this.#slotRules.hasMappings = kept.length > 0
     if (bytes !== undefined) this.#digest = moduleDigest
   }
 
@@ -363,7 +363,7 @@ class InstancePool {
     let slot
     try {
       slot = this.#maker.make()
-      if (!this.#slotRules.keepsGrown) checkSize(slot.linear, this.#snapshot)
+      if (!this.#slotRules.keepsGrown) checkSize(slot.linear, insideOf(this.#snapshot).byteLength)
       noteDigest(slot.instance, this.#digest)
       this.#snapshot.restoreTo(slot.instance, RESTORE_TO)
       noteSlot(slot, this.#slotRules)

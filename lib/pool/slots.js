@@ -89,11 +89,11 @@ function rewindSourcesIn(entries) {
 }
 
 // No memory can shrink.
-function checkSize({ byteLength }, snapshot) {
-  if (byteLength <= snapshot.byteLength) return
+function checkSize({ byteLength }, wanted) {
+  if (byteLength <= wanted) return
   throw makeError(
     'ERR_HOSTMAP_SNAPSHOT_MISMATCH',
-    `the memory of a new instance has ${byteLength} bytes, and in the pool's state it has ${snapshot.byteLength}; let options.imports give one of that size, and bind not grow it, or name 'grown-memory' in options.accept`
+    `the memory of a new instance has ${byteLength} bytes, and in the pool's state it has ${wanted}; let options.imports give one of that size, and bind not grow it, or name 'grown-memory' in options.accept`
   )
 }
 

@@ -145,7 +145,7 @@ class HostRegion {
     )
     const region = new HostRegion(MAKE, owner, true)
     try {
-      onProgress?.(region.byteLength, region.byteLength)
+      onProgress?.(region.#byteLength, region.#byteLength)
     } catch (error) {
       region.close()
       throw error

@@ -1,6 +1,6 @@
 'use strict'
 
-// Tokens: plain objects that stand for a region or a snapshot in other threads and processes. And
+// Tokens: plain objects by which other threads and processes get a region or a snapshot. And
 // what keeps the objects of this package from being cloned, which would leave empty ones.
 
 const threads = require('node:worker_threads')
@@ -118,7 +118,8 @@ function hintFor(value) {
     return undefined
   }
   const known = CLASSES.get(type)
-  if (known !== undefined) return `it is a token: ${known}.receive(token) gives what it stands for`
+  if (known !== undefined)
+    return `it is a token: ${known}.receive(token) gives the region or snapshot`
   const isPlain = proto === null || Object.getPrototypeOf(proto) === null
   return isPlain && keys === 0
     ? 'regions and snapshots that are posted or cloned arrive empty: post region.share(), and call HostRegion.receive there'

@@ -103,6 +103,7 @@ class Snapshot {
       name: this.#name,
       address,
       byteLength: this.#byteLength,
+      moduleDigest,
       kept,
       state,
       origin: origin === undefined ? undefined : new WeakRef(origin)
@@ -309,4 +310,7 @@ function restoreSnapshot(linear, snapshot, { exclusive, globals }) {
   restore(linear, insideOf(snapshot), exclusive, globals)
 }
 
-module.exports = { Snapshot, isSnapshot, takeSnapshot, restoreSnapshot }
+/** What a restore needs of a snapshot. Throws where it is none, or closed. */
+const partsOf = snapshot => insideOf(snapshot)
+
+module.exports = { Snapshot, isSnapshot, insideOf: partsOf, takeSnapshot, restoreSnapshot }
