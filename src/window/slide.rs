@@ -33,7 +33,7 @@ pub fn slide(
         return Ok(false);
     };
     if held.registration.counts().is_faulted() {
-        // lib/fault/faults.js says more.
+        // lib/memory/entry.js says more.
         return Err(WindowError::Faulted.into());
     }
     let slid = slide_held(live, entry, held, chunk);
