@@ -102,53 +102,28 @@ fn define(exports: &mut Object<'_>, env: Env, name: &CStr, callback: Callback) -
 
 type Callback = unsafe extern "C" fn(sys::napi_env, sys::napi_callback_info) -> sys::napi_value;
 
-/// See `memory::map_at`.
-///
-/// # Safety
-/// Called by Node-API alone.
-unsafe extern "C" fn map_at(env: sys::napi_env, info: sys::napi_callback_info) -> sys::napi_value {
-    // SAFETY: what Node-API has called with.
-    unsafe { call(env, info, super::memory::map_at) }
+/// Defines what Node-API calls for a function of another file.
+macro_rules! callback {
+    ($name:ident, $work:path) => {
+        /// # Safety
+        /// Node-API calls it, with the environment and the arguments of a call that goes on.
+        unsafe extern "C" fn $name(
+            env: sys::napi_env,
+            info: sys::napi_callback_info,
+        ) -> sys::napi_value {
+            // SAFETY: both are Node-API's of this call, which returns after `call` does.
+            unsafe { call(env, info, $work) }
+        }
+    };
 }
 
-/// See `memory::unmap`.
-///
-/// # Safety
-/// Called by Node-API alone.
-unsafe extern "C" fn unmap(env: sys::napi_env, info: sys::napi_callback_info) -> sys::napi_value {
-    // SAFETY: what Node-API has called with.
-    unsafe { call(env, info, super::memory::unmap) }
-}
+callback!(map_at, super::memory::map_at);
+callback!(unmap, super::memory::unmap);
+callback!(slide, super::window::slide);
+callback!(restore, super::snapshot::restore);
+callback!(reset, super::snapshot::reset);
 
-/// See `window::slide`.
-///
-/// # Safety
-/// Called by Node-API alone.
-unsafe extern "C" fn slide(env: sys::napi_env, info: sys::napi_callback_info) -> sys::napi_value {
-    // SAFETY: what Node-API has called with.
-    unsafe { call(env, info, super::window::slide) }
-}
-
-/// See `snapshot::restore`.
-///
-/// # Safety
-/// Called by Node-API alone.
-unsafe extern "C" fn restore(env: sys::napi_env, info: sys::napi_callback_info) -> sys::napi_value {
-    // SAFETY: what Node-API has called with.
-    unsafe { call(env, info, super::snapshot::restore) }
-}
-
-/// See `snapshot::reset`.
-///
-/// # Safety
-/// Called by Node-API alone.
-unsafe extern "C" fn reset(env: sys::napi_env, info: sys::napi_callback_info) -> sys::napi_value {
-    // SAFETY: what Node-API has called with.
-    unsafe { call(env, info, super::snapshot::reset) }
-}
-
-/// Calls `work` with the memory's handle and place and the numbers of this call, and gives its
-/// answer; what fails is thrown, and no panic gets out.
+/// Calls `work` with the memory and the numbers of this call, and gives its answer; what fails is thrown, and no panic gets out.
 ///
 /// # Safety
 /// `env` and `info` are those of a call of Node-API's that has not returned.
@@ -157,7 +132,7 @@ unsafe fn call<const N: usize, A: Into<Answer>>(
     info: sys::napi_callback_info,
     work: fn(&Memory, LiveMemory<'_>, Numbers<N>) -> Result<A, Error>,
 ) -> sys::napi_value {
-    // SAFETY: the caller's promise.
+    // SAFETY: the arguments are there as long as the call has not returned.
     let given = unsafe { given(env, info) };
     let answer = catch_unwind(AssertUnwindSafe(|| {
         let Given { memory, bytes, numbers } = given?;
@@ -169,11 +144,11 @@ unsafe fn call<const N: usize, A: Into<Answer>>(
     .unwrap_or_else(|_| Err(internal("a panic; the process goes on")))
     .map_err(napi::Error::from)
     .and_then(|answer| {
-        // SAFETY: the caller's promise.
+        // SAFETY: the environment is good as long as the call has not returned.
         unsafe { to_value(env, answer.into()) }
     });
     answer.unwrap_or_else(|error| {
-        // SAFETY: the caller's promise.
+        // SAFETY: the call has not returned, and nothing was thrown in it before.
         unsafe { JsError::from(error).throw_into(env) };
         ptr::null_mut()
     })
@@ -186,13 +161,13 @@ unsafe fn to_value(env: sys::napi_env, answer: Answer) -> napi::Result<sys::napi
     let mut value = ptr::null_mut();
     let status = match answer {
         Answer::Nothing => sys::Status::napi_ok,
-        // SAFETY: the caller's promise.
+        // SAFETY: `value` has room for the handle, which is of the call's scope.
         Answer::False => unsafe { sys::napi_get_boolean(env, false, &raw mut value) },
-        // SAFETY: as above.
+        // SAFETY: any number can be a value; `value` has room for its handle.
         Answer::Number(number) => unsafe { sys::napi_create_double(env, number, &raw mut value) },
-        // SAFETY: as above.
+        // SAFETY: it makes handles in the scope of the call that goes on in `env`.
         Answer::Faults(faults) => return unsafe { NativeFaults::to_napi_value(env, faults) },
-        // SAFETY: the caller's promise.
+        // SAFETY: it makes handles in the scope of the call that goes on in `env`.
         Answer::MadeMappings(made) => return unsafe { Vec::to_napi_value(env, made) },
     };
     napi::check_status!(status)?;
@@ -216,7 +191,7 @@ unsafe fn given<'call, const N: usize>(
     const { assert!(N + 2 <= MOST_VALUES) };
     let mut count = MOST_VALUES;
     let mut values = [ptr::null_mut(); MOST_VALUES];
-    // SAFETY: the caller's promise; there is room for `count` values. Missing ones are `undefined`.
+    // SAFETY: there is room for `count` values; Node-API fills in `undefined` for missing ones.
     let status = unsafe {
         sys::napi_get_cb_info(
             env,
@@ -230,7 +205,7 @@ unsafe fn given<'call, const N: usize>(
     let mut is_right = status == sys::Status::napi_ok;
     let mut number = |value| {
         let mut number = 0.0;
-        // SAFETY: a value of this call, and `undefined` is no number.
+        // SAFETY: a handle of this call, which lives as long. What is no number is refused.
         is_right &= unsafe { sys::napi_get_value_double(env, value, &raw mut number) }
             == sys::Status::napi_ok;
         number
@@ -241,7 +216,7 @@ unsafe fn given<'call, const N: usize>(
     for (value, place) in rest.into_iter().zip(&mut numbers) {
         *place = number(value);
     }
-    // SAFETY: a value of this call.
+    // SAFETY: a handle of this call, which lives for `'call`. What is no Uint8Array is refused.
     let bytes = unsafe { Bytes::of(env, array) };
     let Some(bytes) = bytes.filter(|_| is_right) else {
         return Err(internal("a handle, a Uint8Array and numbers were expected"));

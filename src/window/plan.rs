@@ -57,13 +57,12 @@ impl Plan {
         let is_much = self.behind_to.saturating_sub(self.behind) >= LET_GO_BYTES;
         if self.ahead < self.ahead_to && !is_much {
             let start = self.ahead;
-            let end = start.saturating_add(STEP_BYTES).min(self.ahead_to);
+            let end = add(start, STEP_BYTES).min(self.ahead_to);
             self.ahead = end;
-            let disk_to = end.saturating_add(DISK_BYTES).min(self.ahead_to.max(end));
+            let disk_to = add(end, DISK_BYTES).min(self.ahead_to.max(end));
             let disk_from = self.disk.max(start);
             // In larger pieces than steps: the fewer requests, the better for the disk.
-            let is_due =
-                is_on_disk && disk_from < disk_to && disk_from < end.saturating_add(DISK_BYTES / 2);
+            let is_due = is_on_disk && disk_from < disk_to && disk_from < add(end, DISK_BYTES / 2);
             let disk = is_due.then_some((disk_from, disk_to));
             if is_due {
                 self.disk = disk_to;
@@ -76,6 +75,10 @@ impl Plan {
         }
         None
     }
+}
+
+fn add(at: u64, bytes: u64) -> u64 {
+    at.checked_add(bytes).expect("a region ends below 2^63")
 }
 
 #[cfg(test)]

@@ -99,8 +99,8 @@ impl Stream {
         plan.highest = plan.highest.max(plan.ahead_to);
         // The next chunk starts in its page as this one does, if as much of it is kept, and is as
         // long.
-        let first = PageAligned::round_down(self.file_offset.saturating_add(start)).get();
-        let length = end.saturating_add(self.file_offset).saturating_sub(first);
+        let first = PageAligned::round_down(self.in_file(start)).get();
+        let length = self.in_file(end).checked_sub(first).expect("a chunk ends behind its start");
         plan.grain = Some(Grain::of(self.address, first, length, end >= self.byte_length));
         plan.behind_to = start.max(plan.behind);
         self.queue(plan);
@@ -136,15 +136,20 @@ impl Stream {
         [Grain::Huge, Grain::Small].into_iter().filter_map(|grain| self.mirror(grain))
     }
 
+    /// Where a byte of the region is in its file.
+    fn in_file(&self, at: u64) -> u64 {
+        self.file_offset.checked_add(at).expect("a file ends below 2^63")
+    }
+
     /// What of the file leaves the page cache when this range of the region was passed.
     ///
     /// The kernel passes over folios that stick out of the range it is given. So it starts as much
     /// earlier as a folio may be long: what is there was passed before, and what is shown still
     /// is mapped and stays. At the region's end it goes on to where a folio may end.
     fn to_drop(&self, start: u64, end: u64) -> (u64, u64) {
-        let start = start.saturating_sub(HUGE_PAGE_BYTES).saturating_add(self.file_offset);
+        let start = self.in_file(start.saturating_sub(HUGE_PAGE_BYTES));
         let is_last = end >= self.byte_length;
-        let end = end.min(self.byte_length).saturating_add(self.file_offset);
+        let end = self.in_file(end.min(self.byte_length));
         let folio_end = end.checked_next_multiple_of(HUGE_PAGE_BYTES).unwrap_or(end);
         (PageAligned::round_down(start).get(), if is_last { folio_end } else { end })
     }
@@ -184,7 +189,8 @@ impl Work for Stream {
                 if let Some(fd) = file.as_ref().and_then(|file| file.get().ok()) {
                     let (start, end) = self.to_drop(start, end);
                     // What is dirty or mapped by others stays; nothing depends on it.
-                    let _ = file::drop_cached(fd, start, end.saturating_sub(start));
+                    let length = end.saturating_sub(start); // None past the region's end.
+                    let _ = file::drop_cached(fd, start, length);
                 }
             }
         }
