@@ -30,7 +30,7 @@ pub use module::ModuleError;
 pub use refused::Refused;
 pub use region::RegionError;
 pub use share::ShareError;
-pub use snapshot::SnapshotError;
+pub use snapshot::{Flaw, SnapshotError, Source};
 pub use window::WindowError;
 
 use crate::sys::SysError;
@@ -149,6 +149,12 @@ impl From<alloc::Refused> for Error {
 impl From<NotWasmMemory> for Error {
     fn from(_: NotWasmMemory) -> Self {
         MemoryError::NotWasmMemory.into()
+    }
+}
+
+impl From<Flaw> for Error {
+    fn from(flaw: Flaw) -> Self {
+        SnapshotError::Flawed { flaw }.into()
     }
 }
 

@@ -11,7 +11,7 @@ use super::metadata::MOST_FREE;
 use super::own::{own_pages, own_parts, vmas_in};
 use super::spans::{pieces_of, united};
 use super::{ImageFd, KeptMapping, KeptRegion, Settings, Snapshot};
-use crate::error::{Code, Error, Result};
+use crate::error::{Result, SnapshotError};
 use crate::memory::image::Content;
 use crate::memory::table::{Entry, MappingTable};
 use crate::memory::window_state::Window;
@@ -21,7 +21,7 @@ use crate::sys::alloc::{self, Refused};
 use crate::sys::checked_fd::Description;
 use crate::sys::page::{PageAligned, PageSpan, host_page_bytes};
 use crate::sys::pagemap::Which;
-use crate::sys::{SysResult, contents, file, memfd};
+use crate::sys::{SysError, SysResult, contents, file, memfd};
 use crate::v8::live_memory::LiveMemory;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -52,7 +52,7 @@ pub fn capture(
     regions: &[MappedRegion],
     settings: Settings,
 ) -> Result<Snapshot> {
-    let failed = |sys| Error::from_sys(Code::OutOfMemory, "can't take a snapshot", sys);
+    let failed = |sys: SysError| SnapshotError::NotTaken { refused: sys.into() };
     let state = memory.lock_at(live)?;
     let mappings = keep_mappings(&state.table, regions)?;
     let byte_length = live.byte_length();
@@ -104,13 +104,9 @@ fn keep_mappings(table: &MappingTable<Held>, regions: &[MappedRegion]) -> Result
         let start = entry.span.start();
         let index = regions.binary_search_by_key(&start, |known| known.start).ok();
         let known = index.and_then(|index| regions.get(index));
-        let mapping = known.and_then(|known| keep(entry, held, known)).ok_or_else(|| {
-            let message = format!(
-                "what the mapping or window at {} shows was put there by another thread; take the snapshot there, or unmap it",
-                start.get()
-            );
-            Error::new(Code::RegionClosed, message)
-        })?;
+        let mapping = known
+            .and_then(|known| keep(entry, held, known))
+            .ok_or(SnapshotError::ShownByOther { start: start.get() })?;
         alloc::push(&mut kept, mapping)?;
     }
     Ok(kept)

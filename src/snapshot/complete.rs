@@ -8,9 +8,9 @@ use super::metadata::{
 };
 use super::spans::SavedSpans;
 use super::wire::{self, List, Text};
-use crate::error::{Code, Error, Result};
+use crate::error::{Error, Result, SnapshotError};
 use crate::sys::alloc;
-use crate::sys::{file, memfd, to_u64};
+use crate::sys::{SysError, file, memfd, to_u64};
 
 /// `about` and `state` are what the caller gets back when it loads the snapshot elsewhere. Gives
 /// the reason where no other thread or process can use it.
@@ -53,22 +53,16 @@ fn describe(snapshot: &Snapshot, about: About) -> Result<Vec<u8>> {
         pieces: SavedSpans::of(&snapshot.extents.pieces)?,
         written: SavedSpans::of(&snapshot.extents.written)?,
         free: SavedSpans::of(&snapshot.extents.free)?,
-        mappings: List::new(snapshot.described_mappings()?).ok_or_else(|| {
-            let message = format!("a snapshot keeps at most {MOST_MAPPINGS} mappings and windows");
-            Error::new(Code::OutOfRange, message)
-        })?,
+        mappings: List::new(snapshot.described_mappings()?)
+            .ok_or(SnapshotError::TooManyMappings { most: MOST_MAPPINGS })?,
     };
     let most = most_metadata_bytes(snapshot.byte_length);
-    wire::encode(&metadata, most)?.ok_or_else(|| {
-        let message =
-            format!("the mappings of the memory would take more than {most} bytes in a snapshot");
-        Error::new(Code::OutOfRange, message)
-    })
+    Ok(wire::encode(&metadata, most)?.ok_or(SnapshotError::MappingsTooLong { most_bytes: most })?)
 }
 
 /// Writes the description and the header, and closes the memfd to all writers.
 pub(super) fn seal(snapshot: &Snapshot, header: &Header, description: &[&[u8]]) -> Result<()> {
-    let failed = |sys| Error::from_sys(Code::OutOfMemory, "can't complete a snapshot", sys);
+    let failed = |sys: SysError| SnapshotError::NotCompleted { refused: sys.into() };
     let fd = snapshot.fd.get().map_err(failed)?;
     let mut at = header.metadata_offset();
     for part in description {
@@ -78,10 +72,7 @@ pub(super) fn seal(snapshot: &Snapshot, header: &Header, description: &[&[u8]]) 
     file::write_all(fd, 0, &header.encode()).map_err(failed)?;
     memfd::seal_size(fd).map_err(failed)?;
     memfd::seal_write(fd).map_err(failed)?;
-    snapshot
-        .header
-        .set(*header)
-        .map_err(|_| Error::new(Code::Internal, "the snapshot is complete already"))?;
+    snapshot.header.set(*header).map_err(|_| Error::Defect("the snapshot is complete already"))?;
     if snapshot.settings.huge_pages
         && let Some(source) = snapshot.copy_source()
     {

@@ -28,8 +28,7 @@
 
 use super::metadata::{MOST_STATE_BYTES, most_metadata_bytes};
 use super::spans::UNIT_BYTES;
-use super::wire::invalid;
-use crate::error::Result;
+use crate::error::{Error, Flaw, Result};
 use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, WASM_PAGE_BYTES};
 use twox_hash::XxHash3_128;
 
@@ -113,26 +112,19 @@ impl Header {
     /// `bytes`: the first ones of a file, as many as it has of [`HEADER_BYTES`].
     pub(super) fn decode(bytes: &[u8]) -> Result<Self> {
         if bytes.len() < LEAST_BYTES {
-            return Err(invalid("it is too short to be a snapshot"));
+            return Err(Flaw::TooShort.into());
         }
         if !bytes.starts_with(&MAGIC) {
-            return Err(invalid("it is no snapshot of wasm-hostmap"));
+            return Err(Flaw::NotOurs.into());
         }
         let number = |at: usize| -> u64 {
             let field = bytes.get(at..).and_then(|rest| rest.first_chunk());
             field.map_or(0, |field| u64::from_le_bytes(*field))
         };
         if number(8) != VERSION {
-            return Err(invalid(format!(
-                "its format has version {}, and this package reads version {VERSION}; take the snapshot again with this version of wasm-hostmap",
-                number(8)
-            )));
+            return Err(Flaw::Version { found: number(8), known: VERSION }.into());
         }
-        let damaged = || {
-            invalid(
-                "its header is damaged, or it was taken on a machine whose host pages are smaller than here",
-            )
-        };
+        let damaged = || Error::from(Flaw::Header);
         let checksum = bytes.get(16..).and_then(|rest| rest.first_chunk()).ok_or_else(damaged)?;
         let mac = bytes.get(32..).and_then(|rest| rest.first_chunk()).ok_or_else(damaged)?;
         let mut header = Self {

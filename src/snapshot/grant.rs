@@ -2,10 +2,9 @@
 //! module may do is decided here, by what the caller grants.
 
 use super::metadata::{SavedMapping, SavedWindow};
-use super::wire::invalid;
 use super::{KeptMapping, KeptRegion, Snapshot};
 use crate::access::Access;
-use crate::error::{Code, Error, Result};
+use crate::error::{Error, Flaw, Result, SnapshotError};
 use crate::memory::place::check_mappable;
 use crate::memory::window_state::{Tail, WindowSpec};
 use crate::region::Region;
@@ -26,7 +25,7 @@ pub struct Grant {
 /// A snapshot is given its mappings once.
 pub fn grant(snapshot: &Snapshot, grants: &[Grant]) -> Result<()> {
     if grants.len() != snapshot.saved.len() {
-        return Err(Error::new(Code::Internal, "each saved mapping needs a grant"));
+        return Err(Error::Defect("each saved mapping needs a grant"));
     }
     let mut mappings = alloc::with_room(grants.len())?;
     for (saved, grant) in snapshot.saved.iter().zip(grants) {
@@ -37,12 +36,8 @@ pub fn grant(snapshot: &Snapshot, grants: &[Grant]) -> Result<()> {
 
 fn granted(snapshot: &Snapshot, saved: &SavedMapping, grant: &Grant) -> Result<KeptMapping> {
     let at_most = |access: Access| access.min(grant.access);
-    let span = saved.span().ok_or_else(|| invalid("a mapping has no place"))?;
+    let span = saved.span().ok_or(Flaw::Mappings)?;
     let access = at_most(saved.access);
-    let mismatch = |why: &str| {
-        let message = format!("the mapping at {} {why}", saved.address);
-        Error::new(Code::SnapshotMismatch, message)
-    };
     let shown = match (&saved.shown, &grant.region) {
         (None, None) => None,
         (Some(part), Some(region)) => {
@@ -51,7 +46,7 @@ fn granted(snapshot: &Snapshot, saved: &SavedMapping, grant: &Grant) -> Result<K
             let shown = KeptRegion {
                 region: Arc::clone(region),
                 byte_offset: PageAligned::round_down(part.byte_offset),
-                byte_length: byte_length.ok_or_else(|| invalid("a mapping has no place"))?,
+                byte_length: byte_length.ok_or(Flaw::Mappings)?,
                 skip,
             };
             let pages = shown.pages()?;
@@ -60,22 +55,23 @@ fn granted(snapshot: &Snapshot, saved: &SavedMapping, grant: &Grant) -> Result<K
                 || saved.window.is_none() && pages.length() < span.length()
             {
                 let (has, takes) = (span.length().get(), pages.length().get());
-                return Err(mismatch(&format!(
-                    "has {has} bytes, and the pages of region \"{}\" take {takes}",
-                    region.name()
-                )));
+                return Err(SnapshotError::RegionOfOtherLength {
+                    address: saved.address,
+                    has,
+                    name: region.name().to_owned(),
+                    takes,
+                }
+                .into());
             }
             Some(shown)
         }
-        _ => return Err(Error::new(Code::Internal, "a region is missing, or one too many")),
+        _ => return Err(Error::Defect("a region is missing, or one too many")),
     };
     let written = &snapshot.extents.written;
     let first = written.partition_point(|written| written.end() <= span.start());
     let is_written = written.get(first).is_some_and(|written| written.overlaps(span));
     if access != saved.access && is_written {
-        return Err(mismatch(
-            "has pages that were written, which need access 'private'; grant it, or a region without `access`",
-        ));
+        return Err(SnapshotError::WrittenNeedsPrivate { address: saved.address }.into());
     }
     let spec = |window: SavedWindow| WindowSpec {
         length: span.length(),

@@ -23,9 +23,9 @@
 
 use super::image::Extents;
 use super::spans::{MOST_PIECES, SavedSpans, UNIT_BYTES};
-use super::wire::{self, List, Text, invalid};
+use super::wire::{self, List, Text};
 use crate::access::Access;
-use crate::error::Result;
+use crate::error::{Error, Flaw, Result};
 use crate::sys::alloc;
 use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan};
 use serde::{Deserialize, Serialize};
@@ -262,14 +262,14 @@ impl Metadata {
             })
         };
         if self.about.module.as_deref().is_some_and(|digest| !is_digest(digest)) {
-            return Err(invalid("its digest of the module is none"));
+            return Err(Flaw::ModuleDigest.into());
         }
         let mut at = PageAligned::ZERO;
         for mapping in self.mappings.iter() {
             let span =
                 mapping.span().filter(|span| span.start() >= at && span.end() <= byte_length);
             let Some(span) = span.filter(|_| mapping.is_sound()) else {
-                return Err(invalid("its mappings overlap, or are not in the memory"));
+                return Err(Flaw::Mappings.into());
             };
             at = span.end();
         }
@@ -282,7 +282,7 @@ impl Metadata {
             span.within(shown.within(mapping.span()?)?).filter(|inside| inside == span)
         };
         if !written.iter().all(|span| is_in_private(span).is_some()) {
-            return Err(invalid("it has written pages outside of private mappings"));
+            return Err(Flaw::WrittenPages.into());
         }
         Ok(())
     }
@@ -297,7 +297,7 @@ impl State {
     }
 
     pub(super) fn check(&self) -> Result<()> {
-        let damaged = |why: &str| invalid(format!("its globals or tables are damaged: {why}"));
+        let damaged = |why| Error::from(Flaw::State(why));
         let is_value = |index: u32| crate::sys::to_usize(index.into()) < self.values.len();
         let is_sound = |value: &Value| match value {
             Value::Bigint(digits) => is_integer(digits),

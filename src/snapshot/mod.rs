@@ -60,7 +60,7 @@ mod tests;
 pub mod wire;
 
 use crate::access::Access;
-use crate::error::{Code, Error, Result};
+use crate::error::{Error, Flaw, Result, SnapshotError};
 use crate::memory::image::Content;
 use crate::memory::window_state::{Tail, WindowSpec};
 use crate::region::{Region, RegionPages};
@@ -76,7 +76,7 @@ use metadata::{SavedMapping, SavedPart, SavedWindow};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use wire::{Text, invalid};
+use wire::Text;
 
 /// A mapping or window that a snapshot keeps.
 #[derive(Debug, Clone)]
@@ -213,8 +213,8 @@ impl Snapshot {
     /// A descriptor of its memfd that is the caller's.
     pub fn duplicate_fd(&self) -> Result<OwnedFd> {
         self.fd.duplicate().map_err(|sys| {
-            let what = format!("can't duplicate the descriptor of snapshot \"{}\"", self.name);
-            Error::from_sys(Code::OpenFailed, what, sys)
+            let name = self.name.as_ref().to_owned();
+            SnapshotError::NotDuplicated { name, refused: sys.into() }.into()
         })
     }
 
@@ -272,17 +272,15 @@ impl Snapshot {
             let private = mappings.get(index).filter(|mapping| mapping.access.is_copy_on_write());
             private.and_then(|mapping| written.within(mapping.shown_part()?)) == Some(*written)
         };
-        if !are_in_order
-            || !mappings.iter().all(is_inside)
-            || !self.extents.written.iter().all(is_in_private)
-        {
-            return Err(invalid(
-                "its mappings overlap or are not in the memory, or it has written pages outside of private mappings",
-            ));
+        if !are_in_order || !mappings.iter().all(is_inside) {
+            return Err(Flaw::Mappings.into());
+        }
+        if !self.extents.written.iter().all(is_in_private) {
+            return Err(Flaw::WrittenPages.into());
         }
         self.mappings
             .set(mappings)
-            .map_err(|_| Error::new(Code::Internal, "the snapshot has its mappings already"))
+            .map_err(|_| Error::Defect("the snapshot has its mappings already"))
     }
 
     /// The image's pages for a part of the memory.

@@ -10,7 +10,7 @@ use super::Snapshot;
 use super::image::ZEROS;
 use super::own::vmas_in;
 use crate::access::Access;
-use crate::error::{Code, Error, Result};
+use crate::error::{Error, Result, SnapshotError};
 use crate::memory::State;
 use crate::memory::image::OwnPart;
 use crate::memory::window_state::Window;
@@ -260,10 +260,11 @@ impl<'a> PutBack<'a> {
 }
 
 fn incomplete(sys: SysError, snapshot: Option<&Snapshot>) -> Error {
-    let what = snapshot.map_or("can't reset the memory".to_owned(), |snapshot| {
-        format!("can't restore snapshot \"{}\"", snapshot.name)
-    });
-    let what =
-        format!("{what}; the memory holds a part of it now: try again, or use another memory");
-    Error::from_sys(Code::MapFailed, what, sys)
+    let refused = sys.into();
+    match snapshot {
+        Some(snapshot) => {
+            SnapshotError::HalfRestored { name: snapshot.name.as_ref().to_owned(), refused }.into()
+        }
+        None => SnapshotError::HalfReset { refused }.into(),
+    }
 }

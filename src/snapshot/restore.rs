@@ -4,7 +4,7 @@
 use super::own::own_parts;
 use super::put_back::PutBack;
 use super::{KeptMapping, Snapshot};
-use crate::error::{Code, Error, Result};
+use crate::error::{Error, Result, SnapshotError};
 use crate::memory::image::{OwnPart, ShownImage};
 use crate::memory::place::check_mappable;
 use crate::memory::table::{Entry, MappingTable};
@@ -114,7 +114,7 @@ impl Restore<'_> {
         }
         for kept in self.kept {
             let Some((entry, held)) = state.table.at_mut(kept.span.start()) else {
-                return Err(Error::new(Code::Internal, "a mapping is gone"));
+                return Err(Error::Defect("a mapping is gone"));
             };
             self.put_back_mapping(entry, held, kept)?;
         }
@@ -162,7 +162,7 @@ impl Restore<'_> {
     /// Refuses what can't be shown, before anything is changed. Gives room for the pieces' VMAs.
     fn check(&self, state: &State, snapshot: &Snapshot) -> Result<VmaClaim> {
         if snapshot.byte_length > self.live.byte_length() {
-            return Err(Error::new(Code::Internal, "the memory is smaller than the snapshot"));
+            return Err(Error::Defect("the memory is smaller than the snapshot"));
         }
         check_mappings(&state.table, self.kept)?;
         check_files(snapshot)?;
@@ -174,7 +174,8 @@ impl Restore<'_> {
         }
         let pieces = to_u64(snapshot.extents.pieces.len());
         let vmas = pieces.checked_mul(VMAS_OF_A_PIECE).expect("there are few pieces");
-        VmaClaim::take(vmas).map_err(|full| Error::no_headroom("can't restore a snapshot", full))
+        let claim = VmaClaim::take(vmas);
+        Ok(claim.map_err(|full| SnapshotError::NoHeadroom { refused: full.into() })?)
     }
 
     /// Gives the memory's own pages. `made`: what was made so far, also where this fails.
@@ -215,7 +216,7 @@ impl Restore<'_> {
                 kept.from_free,
             )?,
             (None, None) => {
-                return Err(Error::new(Code::Internal, "a kept mapping shows no region"));
+                return Err(Error::Defect("a kept mapping shows no region"));
             }
         };
         if kept.strict
@@ -318,10 +319,7 @@ fn check_mappings(table: &MappingTable<Held>, kept: &[KeptMapping]) -> Result<()
         let same = same.ok().and_then(|index| kept.get(index));
         if !same.map(|kept| kept.is(entry, held)).transpose()?.unwrap_or(false) {
             let (start, end) = (entry.span.start().get(), entry.span.end().get());
-            let message = format!(
-                "the memory has a mapping at [{start}, {end}) which the snapshot has not, or not so; unmap it first"
-            );
-            return Err(Error::new(Code::Overlap, message));
+            return Err(SnapshotError::OtherMapping { start, end }.into());
         }
     }
     Ok(())

@@ -2,8 +2,8 @@
 //!
 //! Pure bookkeeping: nothing here looks at a page or at a memory.
 
-use super::wire::{List, invalid};
-use crate::error::Result;
+use super::wire::List;
+use crate::error::{Error, Flaw, Result};
 use crate::sys::alloc::{self, Refused};
 use crate::sys::page::{PageAligned, PageSpan};
 use serde::{Deserialize, Serialize};
@@ -100,7 +100,7 @@ impl SavedSpans {
 
     /// The spans, all of which must be in a memory of this size, and at most so many.
     pub(super) fn decode(&self, byte_length: PageAligned, most: usize) -> Result<Vec<PageSpan>> {
-        let damaged = || invalid("its pages are not in order, or not in the memory");
+        let damaged = || Error::from(Flaw::Spans);
         if self.gaps.len() != self.lengths.len() || self.lengths.len() > most {
             return Err(damaged());
         }

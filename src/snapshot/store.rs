@@ -7,11 +7,10 @@ use super::format::{self, Checksum, HEADER_BYTES, Header, Mac};
 use super::image::Extents;
 use super::metadata::{About, Metadata, State};
 use super::spans::UNIT_BYTES;
-use super::wire::invalid;
 use super::{ImageFd, Settings, Snapshot};
-use crate::error::{Attempt, Code, Error, Result, check_cancelled};
+use crate::error::{Attempt, Error, Flaw, Result, SnapshotError, Source, check_cancelled};
 use crate::memory::image::Content;
-use crate::region::not_opened;
+use crate::region::{not_opened, open_regular};
 use crate::sys::alloc::{self, Refused};
 use crate::sys::checked_fd::Description;
 use crate::sys::file::{self, FileKind};
@@ -56,18 +55,15 @@ pub struct Part {
 /// `mac`: the authentication code of what [`read_part`] gives; zeros: none.
 pub fn save(snapshot: &Snapshot, path: &Path, mac: &Mac, cancelled: &AtomicBool) -> Result<()> {
     let attempt = Attempt::save_snapshot(path);
-    let what = attempt.to_string();
+    let asked = file::absolute(path);
     let path = file::resolve_links(path).map_err(|sys| not_opened(path, attempt.clone(), sys))?;
-    let path = &path.ok_or_else(|| {
-        let why = "what is there is no regular file; remove it, or choose another name";
-        Error::new(Code::NotAFile, format!("{what}: {why}"))
-    })?;
+    let path = &path.ok_or_else(|| SnapshotError::PlaceTaken { path: asked.clone() })?;
     if path.file_name().is_none() {
-        return Err(Error::new(Code::OpenFailed, format!("{what}: the path names no file")));
+        return Err(SnapshotError::NoFileName { path: asked }.into());
     }
     let refused = |sys| not_opened(path, attempt.clone(), sys);
     let (beside, fd) = temporary_beside(path).map_err(refused)?;
-    let saved = write_to(snapshot, fd.as_fd(), mac, cancelled, &what)
+    let saved = write_to(snapshot, fd.as_fd(), mac, cancelled, &asked)
         .and_then(|()| file::rename(&beside, path).map_err(refused));
     if saved.is_err() {
         file::remove(&beside);
@@ -80,13 +76,15 @@ fn write_to(
     to: BorrowedFd<'_>,
     mac: &Mac,
     cancelled: &AtomicBool,
-    what: &str,
+    path: &Path,
 ) -> Result<()> {
-    let failed = |sys| Error::from_sys(Code::WriteFailed, what, sys);
+    let failed = |sys: SysError| {
+        Error::from(SnapshotError::NotWritten { path: path.to_owned(), refused: sys.into() })
+    };
     let mut header = Header { mac: *mac, ..*header_of(snapshot)? };
     // A descriptor of its own: the search for data moves the position.
     let from = snapshot.fd.reopen_readonly().map_err(failed)?;
-    let description = read_description(from.as_fd(), &header)?;
+    let description = read_description(from.as_fd(), &header, &not_read)?;
     file::set_length(to, header.file_bytes()).map_err(failed)?;
     let mut checksum = format::begin_checksum(&header, &description);
     let extents = snapshot.extents.all()?;
@@ -100,7 +98,7 @@ fn write_to(
 
 fn header_of(snapshot: &Snapshot) -> Result<&Header> {
     let header = snapshot.header.get();
-    header.ok_or_else(|| Error::new(Code::Internal, "the snapshot is not complete"))
+    header.ok_or(Error::Defect("the snapshot is not complete"))
 }
 
 /// A part of what an authentication code covers. `from`: where the part begins; 0 for the first.
@@ -108,14 +106,13 @@ fn header_of(snapshot: &Snapshot) -> Result<&Header> {
 /// Reads the snapshot's own pages, which nobody can write: what is authenticated is what memories
 /// show.
 pub fn read_part(snapshot: &Snapshot, from: u64) -> Result<Part> {
-    let failed = |sys| Error::from_sys(Code::ReadFailed, "can't read a snapshot", sys);
     let header = header_of(snapshot)?;
     let extents = snapshot.extents.all()?;
-    let fd = snapshot.fd.reopen_readonly().map_err(failed)?;
+    let fd = snapshot.fd.reopen_readonly().map_err(not_read)?;
     let mut bytes = Vec::new();
     if from == 0 {
         let head = format::begin_mac(header);
-        let description = read_description(fd.as_fd(), header)?;
+        let description = read_description(fd.as_fd(), header, &not_read)?;
         bytes.try_reserve(head.len()).map_err(Refused::from)?;
         bytes.extend_from_slice(&head);
         bytes.try_reserve(description.len()).map_err(Refused::from)?;
@@ -124,20 +121,20 @@ pub fn read_part(snapshot: &Snapshot, from: u64) -> Result<Part> {
     }
     // The other parts begin at their offset in the file, which is above 0.
     let at = from.checked_sub(header.data_offset.get()).and_then(PageAligned::new);
-    let at = at.ok_or_else(|| Error::new(Code::Internal, "no part begins there"))?;
+    let at = at.ok_or(Error::Defect("no part begins there"))?;
     let mut next = from;
     let mut steps = Steps::new(fd.as_fd(), header, &extents, at);
     let mut buffer = alloc::zeroed(to_usize(STEP_BYTES))?;
     bytes.try_reserve_exact(to_usize(MOST_PART_BYTES)).map_err(Refused::from)?;
     // Small extents, of which there may be many, share a part.
     while to_u64(bytes.len()) < STEP_BYTES {
-        let Some(step) = steps.next().map_err(failed)? else {
+        let Some(step) = steps.next().map_err(not_read)? else {
             return Ok(Part { bytes, next: None });
         };
         let pages = buffer.get_mut(..to_usize(step.length().get())).expect("a step fits in it");
         let offset = header.offset_of(step.start());
-        if file::read_up_to(fd.as_fd(), offset, pages).map_err(failed)? < pages.len() {
-            return Err(Error::new(Code::Internal, "a sealed snapshot was cut off"));
+        if file::read_up_to(fd.as_fd(), offset, pages).map_err(not_read)? < pages.len() {
+            return Err(Error::Defect("a sealed snapshot was cut off"));
         }
         for (number, page) in format::pages_of(step.start(), pages) {
             bytes.extend_from_slice(&number);
@@ -151,33 +148,46 @@ pub fn read_part(snapshot: &Snapshot, from: u64) -> Result<Part> {
 /// Makes a snapshot of a file that [`save`] wrote, copied into memory of its own. Cancelled as a
 /// save is.
 pub fn load(path: &Path, settings: Settings, cancelled: &AtomicBool) -> Result<Loaded> {
-    let what = format!("can't load a snapshot from {}", file::absolute(path).display());
-    let named = |error: Error| error.reworded(|error| format!("{what}: {error}"));
-    let read_failed = |sys| Error::from_sys(Code::ReadFailed, &what, sys);
     check_cancelled(cancelled)?;
-    let from = crate::region::open_regular(path, false)?;
-    let Described { header, description, metadata, extents, state } =
-        read_described(from.as_fd()).map_err(named)?;
+    let source = Source::File(file::absolute(path));
+    let from = open_regular(path, false)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let name: String = name.chars().take(50).collect();
-    let refused = |sys| Error::from_sys(Code::OutOfMemory, &what, sys);
-    let fd = memfd::create_growing(&name).map_err(refused)?;
-    file::set_length(&fd, header.metadata_offset()).map_err(refused)?;
+    copy_from(from.as_fd(), &name, &source, settings, cancelled)
+        .map_err(|error| of_source(error, &source))
+}
+
+fn copy_from(
+    from: BorrowedFd<'_>,
+    name: &str,
+    source: &Source,
+    settings: Settings,
+    cancelled: &AtomicBool,
+) -> Result<Loaded> {
+    let read_failed = |sys: SysError| {
+        let refused = sys.into();
+        Error::from(SnapshotError::SourceNotRead { from: source.clone(), refused })
+    };
+    let not_kept = |sys: SysError| {
+        let refused = sys.into();
+        Error::from(SnapshotError::NotKept { from: source.clone(), refused })
+    };
+    let Described { header, description, metadata, extents, state } =
+        read_described(from, &read_failed)?;
+    let fd = memfd::create_growing(name).map_err(not_kept)?;
+    file::set_length(&fd, header.metadata_offset()).map_err(not_kept)?;
     let mut checksum = format::begin_checksum(&header, &description);
-    let all = extents.all().map_err(|no| named(no.into()))?;
-    let copy = ImageCopy { from: from.as_fd(), to: fd.as_fd(), header: &header, extents: &all };
-    copy.run(&mut checksum, cancelled, &read_failed, &refused).map_err(|error| {
-        if error.code() == Code::SnapshotInvalid { named(error) } else { error }
-    })?;
+    let all = extents.all()?;
+    let copy = ImageCopy { from, to: fd.as_fd(), header: &header, extents: &all };
+    copy.run(&mut checksum, cancelled, &read_failed, &not_kept)?;
     if checksum.finish_128() != header.checksum {
-        let message = "its checksum does not fit: the file was damaged or altered; take and save the snapshot again";
-        return Err(named(invalid(message)));
+        return Err(Flaw::Checksum.into());
     }
-    let content = Content::of(&fd, header.data_offset, &all).map_err(refused)?;
+    let content = Content::of(&fd, header.data_offset, &all).map_err(not_kept)?;
     let Metadata { about, mappings, .. } = metadata;
     let byte_length = header.byte_length;
     let image = ImageFd { fd, description: Description::Ours, content, byte_length, extents };
-    let snapshot = Snapshot::new(&name, image, settings).map_err(refused)?;
+    let snapshot = Snapshot::new(name, image, settings).map_err(not_kept)?;
     let snapshot = Snapshot { saved: mappings.into_vec(), ..snapshot };
     seal(&snapshot, &header.without_digests(), &[&description])?;
     let mac = (header.mac != Mac::default()).then_some(header.mac);
@@ -187,27 +197,34 @@ pub fn load(path: &Path, settings: Settings, cancelled: &AtomicBool) -> Result<L
 /// Makes a snapshot of another thread's or process's memfd, whose descriptor is duplicated: the
 /// same pages.
 pub fn from_fd(fd: RawFd, settings: Settings) -> Result<Loaded> {
-    let what = format!("can't use file descriptor {fd} as a snapshot");
-    let named = |error: Error| error.reworded(|error| format!("{what}: {error}"));
-    let open_failed = |sys| Error::from_sys(Code::OpenFailed, &what, sys);
+    let source = Source::Descriptor(fd);
+    share_with(fd, &source, settings).map_err(|error| of_source(error, &source))
+}
+
+fn share_with(fd: RawFd, source: &Source, settings: Settings) -> Result<Loaded> {
+    let open_failed = |sys: SysError| {
+        let refused = sys.into();
+        Error::from(SnapshotError::SourceNotOpened { from: source.clone(), refused })
+    };
+    let read_failed = |sys: SysError| {
+        let refused = sys.into();
+        Error::from(SnapshotError::SourceNotRead { from: source.clone(), refused })
+    };
     let fd = file::duplicate(fd).map_err(open_failed)?;
     if !memfd::is_memfd(fd.as_fd()) || !memfd::seals(fd.as_fd()).is_some_and(Seals::forbid_changes)
     {
-        let message = "it is no sealed memfd; pass what `duplicateFd` of a Snapshot gives, or load a saved one";
-        return Err(named(invalid(message)));
+        return Err(Flaw::NotSealed.into());
     }
     if file::is_hugetlb(&fd).map_err(open_failed)? {
-        return Err(named(invalid("its pages are of hugetlb, which no snapshot's are")));
+        return Err(Flaw::Hugetlb.into());
     }
     let Described { header, metadata, extents, state, .. } =
-        read_described(fd.as_fd()).map_err(named)?;
+        read_described(fd.as_fd(), &read_failed)?;
     let name = file::path_of(&fd).unwrap_or_default();
     let name = name.to_string_lossy();
     let name = name.strip_prefix("/memfd:").unwrap_or(&name);
     let name = name.strip_suffix(" (deleted)").unwrap_or(name);
-    let all = extents.all().map_err(|no| named(no.into()))?;
-    let content = Content::of(&fd, header.data_offset, &all);
-    let content = content.map_err(|sys| Error::from_sys(Code::ReadFailed, &what, sys))?;
+    let content = Content::of(&fd, header.data_offset, &extents.all()?).map_err(read_failed)?;
     let Metadata { about, mappings, .. } = metadata;
     let byte_length = header.byte_length;
     let image = ImageFd { fd, description: Description::Shared, content, byte_length, extents };
@@ -217,6 +234,20 @@ pub fn from_fd(fd: RawFd, settings: Settings) -> Result<Loaded> {
         ..Snapshot::new(name, image, settings).map_err(open_failed)?
     };
     Ok(Loaded { snapshot, about, state, mac: None })
+}
+
+/// A flaw, with where the bytes came from.
+fn of_source(error: Error, from: &Source) -> Error {
+    match error {
+        Error::Snapshot(SnapshotError::Flawed { flaw }) => {
+            SnapshotError::Invalid { from: from.clone(), flaw }.into()
+        }
+        other => other,
+    }
+}
+
+fn not_read(sys: SysError) -> Error {
+    SnapshotError::NotRead { refused: sys.into() }.into()
 }
 
 /// What a file says of itself, all of it checked but for the checksum.
@@ -229,23 +260,19 @@ struct Described {
     state: Option<State>,
 }
 
-fn read_described(fd: BorrowedFd<'_>) -> Result<Described> {
-    let failed = |sys| Error::from_sys(Code::ReadFailed, "it can't be read", sys);
+fn read_described(fd: BorrowedFd<'_>, failed: &dyn Fn(SysError) -> Error) -> Result<Described> {
     let status = file::status(fd).map_err(failed)?;
     if status.kind != FileKind::Regular {
-        return Err(invalid("it is no regular file"));
+        return Err(Flaw::NotRegular.into());
     }
     let mut first = [0; HEADER_BYTES];
     let read = file::read_up_to(fd, 0, &mut first).map_err(failed)?;
     let header = Header::decode(first.get(..read).expect("it read at most as many bytes"))?;
     if status.byte_length != header.file_bytes() {
-        return Err(invalid(format!(
-            "it has {} bytes and should have {}: it was cut off, or something was added",
-            status.byte_length,
-            header.file_bytes()
-        )));
+        let (has, should) = (status.byte_length, header.file_bytes());
+        return Err(Flaw::Length { has, should }.into());
     }
-    let description = read_description(fd, &header)?;
+    let description = read_description(fd, &header, failed)?;
     let (metadata, state) = description
         .split_at_checked(to_usize(header.metadata_bytes))
         .expect("metadata and state are what was read");
@@ -255,13 +282,16 @@ fn read_described(fd: BorrowedFd<'_>) -> Result<Described> {
 }
 
 /// Metadata and state.
-fn read_description(fd: BorrowedFd<'_>, header: &Header) -> Result<Vec<u8>> {
-    let failed = |sys| Error::from_sys(Code::ReadFailed, "it can't be read", sys);
+fn read_description(
+    fd: BorrowedFd<'_>,
+    header: &Header,
+    failed: &dyn Fn(SysError) -> Error,
+) -> Result<Vec<u8>> {
     let mut description = alloc::zeroed(to_usize(header.description_bytes()))?;
     if file::read_up_to(fd, header.metadata_offset(), &mut description).map_err(failed)?
         < description.len()
     {
-        return Err(invalid("it was cut off"));
+        return Err(Flaw::CutOff.into());
     }
     Ok(description)
 }
@@ -343,7 +373,7 @@ impl ImageCopy<'_> {
             let offset = self.header.offset_of(step.start());
             let bytes = buffer.get_mut(..to_usize(step.length().get())).expect("a step fits in it");
             if file::read_up_to(self.from, offset, bytes).map_err(read_failed)? < bytes.len() {
-                return Err(invalid("the file was cut off while it was read"));
+                return Err(Flaw::CutOffMeanwhile.into());
             }
             for (number, page) in format::pages_of(step.start(), bytes) {
                 checksum.write(&number);

@@ -5,7 +5,7 @@
 //! it, an unknown field is refused, and so is every encoding but the one that is written here,
 //! which leaves one sequence of bytes for each value.
 
-use crate::error::{Code, Error, Result};
+use crate::error::{Error, Flaw, Result};
 use crate::sys::alloc;
 use serde::de::{DeserializeOwned, Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -136,9 +136,12 @@ pub(super) fn encode(value: &impl Serialize, most: u64) -> Result<Option<Vec<u8>
     }
 }
 
-/// Reads the value that these bytes are, all of them. `what` is for the error.
-pub(super) fn decode<T: DeserializeOwned + Serialize>(bytes: &[u8], what: &str) -> Result<T> {
-    let damaged = |why: String| invalid(format!("its {what} is damaged: {why}"));
+/// Reads the value that these bytes are, all of them. `section` is for the error.
+pub(super) fn decode<T: DeserializeOwned + Serialize>(
+    bytes: &[u8],
+    section: &'static str,
+) -> Result<T> {
+    let damaged = |why| Error::from(Flaw::Encoding { section, why });
     let value: T = rmp_serde::from_slice(bytes).map_err(|error| {
         let why = error.to_string();
         if why.contains(NO_MEMORY) { Error::from(alloc::Refused) } else { damaged(why) }
@@ -146,7 +149,7 @@ pub(super) fn decode<T: DeserializeOwned + Serialize>(bytes: &[u8], what: &str) 
     let mut same = Same { rest: bytes };
     match write(&value, &mut same) {
         Ok(()) if same.rest.is_empty() => Ok(value),
-        _ => Err(damaged("it was not written by wasm-hostmap".to_owned())),
+        _ => Err(Flaw::OtherEncoding { section }.into()),
     }
 }
 
@@ -193,8 +196,4 @@ impl Write for Same<'_> {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-pub(super) fn invalid(why: impl Into<String>) -> Error {
-    Error::new(Code::SnapshotInvalid, why)
 }
