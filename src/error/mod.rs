@@ -35,7 +35,6 @@ pub use window::WindowError;
 
 use crate::sys::SysError;
 use crate::sys::alloc;
-use crate::sys::vma_budget::NoHeadroom;
 use crate::v8::live_memory::NotWasmMemory;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -69,9 +68,6 @@ pub enum Error {
     Defect(&'static str),
     #[error("another version was loaded first")]
     TwoVersions,
-    /// Words that are not in their noun's file yet.
-    #[error("{message}")]
-    Worded { code: Code, message: String, sys: Option<SysError> },
 }
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -91,7 +87,6 @@ impl Error {
             Self::NoMemory(_) => Code::OutOfMemory,
             Self::Defect(_) => Code::Internal,
             Self::TwoVersions => Code::TwoVersions,
-            Self::Worded { code, .. } => *code,
         }
     }
 
@@ -107,36 +102,8 @@ impl Error {
             Self::Snapshot(error) => error.sys(),
             Self::Window(error) => error.sys(),
             Self::NoMemory(sys) => Some(*sys),
-            Self::Worded { sys, .. } => *sys,
             Self::Aborted | Self::Defect(_) | Self::TwoVersions => None,
         }
-    }
-
-    /// Transitional: use a noun's cause.
-    pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self::Worded { code, message: message.into(), sys: None }
-    }
-
-    /// Transitional: use a noun's cause with a [`Refused`].
-    pub fn from_sys(otherwise: Code, what: impl std::fmt::Display, sys: SysError) -> Self {
-        let refused = Refused::from(sys);
-        let code = refused.code().unwrap_or(otherwise);
-        Self::Worded { code, message: format!("{what}: {refused}"), sys: Some(sys) }
-    }
-
-    /// Transitional: use a noun's cause with a [`Refused`].
-    pub fn no_headroom(what: impl std::fmt::Display, full: NoHeadroom) -> Self {
-        Self::new(Code::MapCount, format!("{what}: {}", Refused::from(full)))
-    }
-
-    /// Transitional: use a noun's cause.
-    pub fn reworded(self, word: impl FnOnce(&Self) -> String) -> Self {
-        Self::Worded { code: self.code(), message: word(&self), sys: self.sys() }
-    }
-
-    /// Transitional: use a noun's cause.
-    pub fn with_sys(self, sys: SysError) -> Self {
-        Self::Worded { code: self.code(), message: self.to_string(), sys: Some(sys) }
     }
 }
 

@@ -34,7 +34,7 @@ const HIGH_NUMBERS: u64 = 8192;
 /// Bits of a random position. Not every file system lets a position be past 2^31.
 const POSITION_BITS: [i64; 2] = [(1 << 40) - 1, (1 << 31) - 1];
 
-/// The call that a failed check is reported for: see `Error::from_sys`.
+/// The call that a failed check is reported for: see `diagnose.rs`.
 pub const LOST_AT: &str = "lseek";
 
 /// Not a position: the description may be others' too.
