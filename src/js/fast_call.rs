@@ -123,7 +123,8 @@ callback!(slide, super::window::slide);
 callback!(restore, super::snapshot::restore);
 callback!(reset, super::snapshot::reset);
 
-/// Calls `work` with the memory and the numbers of this call, and gives its answer; what fails is thrown, and no panic gets out.
+/// Calls `work` with the memory and the numbers of this call, and gives its answer; what fails is
+/// thrown, and no panic gets out.
 ///
 /// # Safety
 /// `env` and `info` are those of a call of Node-API's that has not returned.

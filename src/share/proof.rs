@@ -26,6 +26,9 @@ pub(super) fn make_proof(terms: &Terms, number: i32) -> SysResult<CheckedFd> {
     CheckedFd::new(proof, Description::Ours)
 }
 
+/// What no two tokens share: the nonce, behind the mark of all proofs.
+const HEAD_BYTES: usize = MAGIC.len() + size_of::<Nonce>();
+
 /// What a proof says: the number of the file's descriptor, if it is the proof of these terms.
 pub(super) fn check_proof(proof: &OwnedFd, terms: &Terms) -> Result<i32> {
     let failed = |sys| refused(terms, sys);
@@ -43,7 +46,6 @@ pub(super) fn check_proof(proof: &OwnedFd, terms: &Terms) -> Result<i32> {
     else {
         return Err(ShareError::Unknown { name: terms.name.clone() }.into());
     };
-    const HEAD_BYTES: usize = MAGIC.len() + size_of::<Nonce>();
     if found.get(..HEAD_BYTES) != expected.get(..HEAD_BYTES) {
         return Err(ShareError::Unknown { name: terms.name.clone() }.into());
     }

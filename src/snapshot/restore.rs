@@ -109,7 +109,7 @@ impl Restore<'_> {
             state.image = Some(image);
             return Err(error);
         }
-        if self.is_worth_dropping(&mut image)? {
+        if self.is_worth_dropping(&mut image) {
             self.pages.drop_all();
         }
         for kept in self.kept {
@@ -228,10 +228,10 @@ impl Restore<'_> {
     }
 
     /// Whether pages that were only read have been in the way long enough.
-    fn is_worth_dropping(&self, image: &mut ShownImage) -> Result<bool> {
+    fn is_worth_dropping(&self, image: &mut ShownImage) -> bool {
         image.restores = image.restores.checked_add(1).expect("it is below the patience");
         if image.restores < image.patience {
-            return Ok(false);
+            return false;
         }
         image.restores = 0;
         let mut left = MANY_SMALL_PAGES;
@@ -247,7 +247,7 @@ impl Restore<'_> {
         if left == 0 {
             image.patience = image.patience.saturating_mul(2).min(MOST_PATIENCE);
         }
-        Ok(left == 0)
+        left == 0
     }
 
     /// Makes a mapping or window show what it did.

@@ -128,9 +128,9 @@ impl<'de, const MOST: usize> Deserialize<'de> for Text<MOST> {
 
 /// Writes a value, to at most so many bytes. `None`: they don't suffice.
 pub(super) fn encode(value: &impl Serialize, most: u64) -> Result<Option<Vec<u8>>> {
-    let mut bytes = Bytes { bytes: Vec::new(), most, is_refused: false };
+    let mut bytes = Bytes { written: Vec::new(), most, is_refused: false };
     match write(value, &mut bytes) {
-        Ok(()) => Ok(Some(bytes.bytes)),
+        Ok(()) => Ok(Some(bytes.written)),
         Err(_) if bytes.is_refused => Err(alloc::Refused.into()),
         Err(_) => Ok(None),
     }
@@ -158,22 +158,22 @@ fn write(value: &impl Serialize, to: &mut impl Write) -> Result<(), rmp_serde::e
 }
 
 struct Bytes {
-    bytes: Vec<u8>,
+    written: Vec<u8>,
     most: u64,
     is_refused: bool,
 }
 
 impl Write for Bytes {
     fn write(&mut self, part: &[u8]) -> io::Result<usize> {
-        let length = self.bytes.len().saturating_add(part.len());
+        let length = self.written.len().saturating_add(part.len());
         if crate::sys::to_u64(length) > self.most {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        if self.bytes.try_reserve(part.len()).is_err() {
+        if self.written.try_reserve(part.len()).is_err() {
             self.is_refused = true;
             return Err(io::ErrorKind::OutOfMemory.into());
         }
-        self.bytes.extend_from_slice(part);
+        self.written.extend_from_slice(part);
         Ok(part.len())
     }
 
