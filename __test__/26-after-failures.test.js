@@ -109,8 +109,10 @@ test.each([
   'unmap',
   'window',
   'slide',
+  'slideToNothing',
   'next',
   'restore',
+  'restoreWindow',
   'windowUnmap'
 ])(
   'the end of the stack in %s leaves no mapping that nobody knows, and no block that is still mapped',
@@ -148,9 +150,13 @@ test.each([
           },
           window: { call: () => (made = guarded.window({ byteLength: 4096, allocator })) },
           windowUnmap: {
-            before: () => (made = guarded.window({ byteLength: 4096, allocator })),
+            before: () => {
+              made = guarded.window({ byteLength: 4096, allocator })
+              made.slide(region)
+            },
             call: () => made.unmap()
           },
+          slideToNothing: { before: () => slid().slide(region), call: () => window.slide(null) },
           slide: { before: () => slid().slide(null), call: () => window.slide(region, 4096) },
           next: {
             before: () => (source = slid().source(region, { chunk: 4096 })),
@@ -166,14 +172,25 @@ test.each([
               guarded.mappings.forEach(it => it.unmap())
             },
             call: () => guarded.restore(snapshot)
+          },
+          restoreWindow: {
+            before: () => {
+              if (snapshot === undefined) {
+                slid().slide(region)
+                snapshot = guarded.snapshot()
+              }
+              guarded.mappings[0]?.slide(null)
+            },
+            call: () => guarded.restore(snapshot)
           }
         }
         const { before = () => {}, call } = calls[what]
+        const keepsWindow = ['slide', 'slideToNothing', 'next'].includes(what)
         // Warm, so that nothing is compiled for the first time down there.
         for (let i = 0; i < 200; i++) {
           before()
           call()
-          if (what !== 'slide' && what !== 'next') guarded.mappings.forEach(it => it.unmap())
+          if (!keepsWindow) guarded.mappings.forEach(it => it.unmap())
         }
         const dive = depth => {
           if (depth === 0) call()
@@ -195,10 +212,15 @@ test.each([
           }
         }
         const check = depth => {
-          const shown = guarded
-            .layout()
-            .ranges.filter(range => range.kind === 'mapped')
-            .map(range => range.start)
+          const mapped = guarded.layout().ranges.filter(range => range.kind === 'mapped')
+          for (const { start, windowBytes } of mapped) {
+            const { shownBytes } = guarded.mappings.find(it => it.address === start) ?? {}
+            if (windowBytes !== shownBytes)
+              return `at depth ${depth}: ${windowBytes} bytes are shown, ${shownBytes} known`
+          }
+          if (made?.unmapped && made.shownBytes > 0)
+            return `at depth ${depth}: what was unmapped shows ${made.shownBytes} bytes`
+          const shown = mapped.map(range => range.start)
           const known = guarded.mappings.map(it => it.address)
           if (String(shown) !== String(known))
             return `at depth ${depth}: mapped ${shown}, known ${known}`
@@ -215,7 +237,7 @@ test.each([
           return null
         }
         const clear = () => {
-          if (what === 'slide' || what === 'next') return
+          if (keepsWindow) return
           made?.unmap()
           guarded.mappings.forEach(it => it.unmap())
         }
@@ -232,11 +254,7 @@ test.each([
           const bad = check(depth)
           if (bad !== null) return bad
           clear()
-          if (
-            guarded.layout().ranges.some(range => range.kind === 'mapped') &&
-            what !== 'slide' &&
-            what !== 'next'
-          )
+          if (!keepsWindow && guarded.layout().ranges.some(range => range.kind === 'mapped'))
             return `at depth ${depth}: it can't be unmapped`
         }
         return null

@@ -2,7 +2,7 @@
 
 // The one door into lib/. Suites use the package's public face. What that can't give them comes
 // through here: the native part, to inject failures and to compare addresses, and the names of
-// platforms. __test__/04-repository.test.js checks that nothing else reaches into lib/.
+// platforms. __test__/05-suites.test.js checks that nothing else reaches into lib/.
 
 const path = require('node:path')
 

@@ -48,14 +48,10 @@ function unmap(entry) {
     // The end of the stack: it is done when the mappings are next looked at.
   }
   const { window } = entry
-  if (window !== null) showNothing(window)
-}
-
-/** Of a window. By assignments: see entry.js. */
-function showNothing(window) {
+  if (window === null) return
   window.region = null
   window.byteOffset = 0
   window.shownBytes = 0
 }
 
-module.exports = { addEntry, notMade, unmap, showNothing }
+module.exports = { addEntry, notMade, unmap }

@@ -5,8 +5,8 @@
 // classes too, so that objects of one may be given to the other. Each realm has classes of its own,
 // whose errors are of that realm.
 
-const path = require('node:path')
 const native = require('./binding.js')
+const { PACKAGE_ROOT } = require('./platform.js')
 const { useClasses } = require('../support/foreign.js')
 
 // On the native part's exports, of which a thread has one set: what each realm has, by its global
@@ -25,7 +25,7 @@ function faceOfRealm(make) {
       if (value.prototype !== undefined) {
         native.classes.set(value.prototype, {
           name,
-          path: path.join(__dirname, '..', '..'),
+          path: PACKAGE_ROOT,
           global: globalThis
         })
       }

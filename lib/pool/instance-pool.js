@@ -304,11 +304,11 @@ class InstancePool {
     }
     const milliseconds = performance.now() - started
     this.#serveSoon()
+    if (failure === undefined) this.#times.add(milliseconds)
     // Nothing is called until it is done.
     slot.leased = null
     this.#busy -= 1
     if (failure === undefined) {
-      this.#times.add(milliseconds)
       this.#idle[this.#idle.length] = slot
     } else {
       this.#size -= 1

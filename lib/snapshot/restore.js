@@ -8,6 +8,7 @@ const native = require('../platform/binding.js')
 const check = require('../support/arguments.js')
 const read = require('../support/options.js')
 const { makeError, fromNative, callNative } = require('../support/errors.js')
+const { roomOnStack } = require('../support/stack.js')
 const { WASM_PAGE_BYTES, lengthOf } = require('../platform/v8.js')
 const { guardFaults } = require('../fault/guard.js')
 const { isMapped } = require('../memory/entry.js')
@@ -39,6 +40,8 @@ function restore(linear, inside, exclusive, globals) {
   if (isOwn) checkOwn(state)
   const array = fitted(linear, inside)
   const prepared = kept.length > 0 ? prepareAll(linear, kept) : NOTHING
+  // For noteRestored, which must not fail.
+  if (kept.length > 0) roomOnStack()
   let made
   try {
     made = native.restore(linear.table.handle, array, handle)

@@ -10,7 +10,6 @@ const { makeError, fromNative, callNative } = require('../support/errors.js')
 const { PAGE_BYTES } = require('../platform/pages.js')
 const { bytesOf, handleOf, limitOfRegion, restOfRegion } = require('../region/host-region.js')
 const { pointerOf, checkFaultsOf } = require('../memory/entry.js')
-const { showNothing } = require('../memory/entries.js')
 const { moved } = require('../memory/errors.js')
 
 // Looked up once.
@@ -41,9 +40,12 @@ function slideTo(entry, region, byteOffset, byteLength, access, called) {
 
 /** Shows nothing, as Window.slide(null). */
 function slideToNothing(entry) {
+  const { window } = entry
   const pointer = pointerOf(entry)
   callSlide(entry, 0, 0, 0, 0)
-  showNothing(entry.window)
+  window.region = null
+  window.byteOffset = 0
+  window.shownBytes = 0
   return { address: entry.start, pointer, byteLength: 0 }
 }
 
@@ -67,10 +69,18 @@ function callSlide(entry, region, start, length, code) {
 
 // After a slide that failed: what it showed before, or less of it, or nothing.
 function seeWhatIsLeft({ table, start, window }) {
-  const found = callNative(() => native.entries(table.handle)).find(it => it.start === start)
-  const left = (found?.shownBytes ?? 0) - (window.byteOffset % PAGE_BYTES)
-  if (left > 0) window.shownBytes = Math.min(window.shownBytes, left)
-  else showNothing(window)
+  const entries = callNative(() => native.entries(table.handle))
+  let pageBytes = 0
+  for (let i = 0; i < entries.length; i++)
+    if (entries[i].start === start) pageBytes = entries[i].shownBytes ?? 0
+  const left = pageBytes - (window.byteOffset % PAGE_BYTES)
+  if (left > 0) {
+    window.shownBytes = Math.min(window.shownBytes, left)
+  } else {
+    window.region = null
+    window.byteOffset = 0
+    window.shownBytes = 0
+  }
 }
 
 /** The number of an access that a window of this kind can slide with. */
