@@ -133,6 +133,20 @@ fn a_base_that_comes_back_starts_clean() {
 }
 
 #[test]
+fn a_place_that_another_thread_gave_back_needs_no_growth() {
+    let _serial = support::serial();
+    let reserved = Reserved::new(1600);
+    let memory = Memory::attach(reserved.place()).unwrap();
+    let region = region(1, 5);
+    let pages = region.pages(PageAligned::ZERO, region.byte_length()).unwrap();
+    let growth = || memory.growth_for_congruent(reserved.place(), &pages).unwrap();
+    assert!(growth() > 0, "nothing is free");
+    // As if it was given back after the caller had found no place.
+    memory.add_free_space(reserved.place(), 64 * page_bytes(), 1600 * page_bytes()).unwrap();
+    assert_eq!(growth(), 0);
+}
+
+#[test]
 fn a_mapping_outlives_its_handles_as_long_as_its_memory_lives() {
     let _serial = support::serial();
     let reserved = Reserved::new(16);

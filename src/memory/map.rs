@@ -82,7 +82,7 @@ impl Memory {
     }
 
     /// By how many bytes the memory must grow for such a place, in whole Wasm pages: what is free
-    /// at its end is a part of it.
+    /// at its end is a part of it. 0: another thread has unmapped enough there since.
     pub fn growth_for_congruent(
         &self,
         live: LiveMemory<'_>,
@@ -99,7 +99,7 @@ impl Memory {
             PageAligned::new(address)?.checked_sub(base)?.checked_add(pages.length())
         });
         let growth = end
-            .and_then(|end| end.get().checked_sub(byte_length.get()))
+            .map(|end| end.get().saturating_sub(byte_length.get()))
             .and_then(|growth| growth.checked_next_multiple_of(WASM_PAGE_BYTES));
         growth.ok_or(Error::Defect("a mapping would end beyond all addresses"))
     }
