@@ -49,7 +49,9 @@ impl Mapping {
         let reserved = Reserved::new(128);
         let memory = Memory::attach(reserved.place()).unwrap();
         let above_bytes = reserved.reservation().above_bytes;
-        memory.set_guard(reserved.place(), above_bytes - page_bytes(), above_bytes).unwrap();
+        let largest_bytes = above_bytes - page_bytes();
+        // SAFETY: the reservation has so many bytes, and no test makes its last page accessible.
+        unsafe { memory.set_guard(reserved.place(), largest_bytes, above_bytes) }.unwrap();
         let pages = region.pages(PageAligned::ZERO, region.byte_length()).unwrap();
         let mapped =
             memory.map_at(reserved.place(), 3 * PAGE.get(), &pages, access, false).unwrap();

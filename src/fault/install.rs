@@ -1,5 +1,8 @@
 //! Installing the handler, with all that it needs open. Not for handlers.
 
+// It promises that our handler may run as one.
+#![allow(unsafe_code)]
+
 use super::{handler, zeros};
 use crate::sys::{mmap, process_map, signal};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,7 +37,9 @@ pub fn ensure() -> Result<(), &'static str> {
     // Without it, a handler opens what it asks.
     let _ = process_map::prepare_for_handler();
     zeros::prepare();
-    signal::install(handler::on_fault).map_err(|_| "sigaction failed")?;
+    // SAFETY: `on_fault` and all that it reaches keep the rules at the head of `handler`. What they
+    // ask was prepared above, or is opened by system calls alone.
+    unsafe { signal::install(handler::on_fault) }.map_err(|_| "sigaction failed")?;
     IS_INSTALLED.store(true, Ordering::Release);
     Ok(())
 }

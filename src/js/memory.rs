@@ -4,6 +4,9 @@
 //! that it holds: V8 tells its base and length from it, and the memory is alive as long as the call
 //! lasts.
 
+// It promises that a memory's guard was measured.
+#![allow(unsafe_code)]
+
 use super::buffer::{bytes_of, live_memory};
 use super::fault_counts::NativeFaults;
 use super::handles::{Handles, Slot};
@@ -183,7 +186,12 @@ pub fn set_guard(
     above_bytes: f64,
 ) -> napi::Result<()> {
     let live = live_memory(env, array)?;
-    memory_of(memory)?.set_guard(live, to_count(largest_bytes)?, to_count(above_bytes)?)?;
+    let (largest_bytes, above_bytes) = (to_count(largest_bytes)?, to_count(above_bytes)?);
+    let memory = memory_of(memory)?;
+    // SAFETY: lib/platform/reservation.js alone calls this, for a memory that the process's map has
+    // shown to be guarded. `above_bytes` was measured on a memory of this kind, and no memory of
+    // the kind has more bytes than `largest_bytes`, the bound of its addresses or of V8.
+    unsafe { memory.set_guard(live, largest_bytes, above_bytes) }?;
     Ok(())
 }
 

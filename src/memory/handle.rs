@@ -77,7 +77,12 @@ impl Memory {
     /// Takes note of the guard of a memory that was found to have one: `above_bytes` from its base
     /// on are reserved, and no memory of its kind is larger than `largest_bytes`. Without it,
     /// faults cost as much as the process has VMAs, where its map is text.
-    pub fn set_guard(
+    ///
+    /// # Safety
+    /// Both numbers are right: V8 has reserved so many bytes from the memory's base on, and makes
+    /// none accessible past `largest_bytes` while the memory lives. A number is written there, and
+    /// code that got the page as memory would find it.
+    pub unsafe fn set_guard(
         &self,
         live: LiveMemory<'_>,
         largest_bytes: u64,
@@ -118,9 +123,10 @@ impl Memory {
     /// What proves to handlers that what is mapped now is mapped still. For a living memory.
     fn proof(state: &mut State) -> Proof {
         if let (None, Some(page)) = (state.mark, state.guard_page) {
-            // SAFETY: the page is behind the largest memory of its kind and within the reservation
-            // (`set_guard`), so no growth makes it accessible while this memory lives. It is still
-            // this memory's: attaching another one to the table forgets the page.
+            // SAFETY: by the contract of `set_guard` the page is behind the largest memory of its
+            // kind and within the reservation, so no growth makes it accessible while this memory
+            // lives. It is still this memory's: attaching another one to the table forgets the
+            // page.
             state.mark = unsafe { Mark::put(page) };
         }
         state.mark.map_or(Proof::Absent, Proof::Marked)

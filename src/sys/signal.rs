@@ -39,7 +39,11 @@ static IS_INSTALLED: [AtomicBool; 2] = [const { AtomicBool::new(false) }; 2];
 /// Puts the handler above the one that is there. Only once, since a second time it would find
 /// itself below; what failed is tried again at the next call. Not by two threads at once, and not
 /// in a handler.
-pub fn install(decide: Decide) -> SysResult<()> {
+///
+/// # Safety
+/// `decide` may run in a signal handler: it interrupts any instruction of any thread, so it neither
+/// allocates nor locks, and does not panic.
+pub unsafe fn install(decide: Decide) -> SysResult<()> {
     DECIDE.get_or_init(|| decide);
     for signal in BOTH {
         if IS_INSTALLED[signal.index()].load(Ordering::Acquire) {
