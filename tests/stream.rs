@@ -11,7 +11,6 @@ use support::{Reserved, Temp, fault_serial as serial, page_bytes, pages, vmas_of
 use wasm_hostmap::access::Access;
 use wasm_hostmap::memory::window_state::{Tail, WindowSpec};
 use wasm_hostmap::memory::{Mapped, Memory};
-use wasm_hostmap::region::mirror::Grain;
 use wasm_hostmap::region::thp::PageKind;
 use wasm_hostmap::region::{Part, Region};
 use wasm_hostmap::sys::mmap::{Mmap, Sharing};
@@ -67,6 +66,23 @@ fn mapped_bytes(region: &Region, memory: std::ops::Range<u64>) -> (u64, u64) {
         }
     }
     (mirrored, shown)
+}
+
+/// Whether any of a region's pages are mapped by entries for 2 MiB.
+fn has_huge_entries(region: &Region) -> bool {
+    let text = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let mut is_inside = false;
+    text.lines().any(|line| {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        match words.as_slice() {
+            [range, _, _, _, inode, ..] if range.contains('-') => {
+                is_inside = *inode == region.inode().to_string();
+                false
+            }
+            ["ShmemPmdMapped:" | "FilePmdMapped:", number, _] => is_inside && *number != "0",
+            _ => false,
+        }
+    })
 }
 
 /// Whether these bytes of a region are in the page tables of a mirror, all of them. How many pages
@@ -174,15 +190,8 @@ impl One {
     }
 }
 
-/// `shown_at`: the address of the window.
-fn stream(
-    region: &Region,
-    shown_at: u64,
-    access: Access,
-    read_ahead: bool,
-    leave_behind: bool,
-) -> Arc<Stream> {
-    Arc::new(Stream::new(region, shown_at, access.sharing(), read_ahead, leave_behind))
+fn stream(region: &Region, access: Access, read_ahead: bool, leave_behind: bool) -> Arc<Stream> {
+    Arc::new(Stream::new(region, access.sharing(), read_ahead, leave_behind))
 }
 
 #[test]
@@ -202,16 +211,17 @@ fn the_next_chunk_is_in_the_page_tables_before_it_is_touched_and_none_after_the_
             .flat_map(|region| [(region, Access::Readonly), (region, Access::Private)])
         {
             let it = One::new(2 * MIB);
-            let stream = stream(region, it.address, access, true, false);
+            let stream = stream(region, access, true, false);
             assert!(!stream.is_idle());
             let (mut start, mut end) = (0, 0);
             for round in 0..8 * MIB / chunk {
                 start = end - keep.min(end);
                 end += chunk;
+                // The kernel drops an entry for 2 MiB that it can't move as a whole.
+                let moves = chunk == 2 * MIB && keep == 0 || !has_huge_entries(region);
                 it.slide(region, start, end, access);
                 let (_, shown) = mapped_bytes(region, it.range());
-                // How much will be kept shows when the second chunk comes.
-                if round > 2 {
+                if round > 0 && moves {
                     assert!(
                         shown >= chunk,
                         "{shown} bytes of {chunk} are there, and nothing was touched"
@@ -238,7 +248,7 @@ fn holes_of_memfds_stay_holes() {
         support::write(view.address(), 1);
     }
     let it = One::new(MIB);
-    let stream = stream(&region, it.address, Access::Readonly, true, true);
+    let stream = stream(&region, Access::Readonly, true, true);
     it.slide(&region, 0, 1, Access::Readonly);
     stream.advance(0, 1, region.byte_length(), true);
     eventually("all that there is", || mirror_bytes(&region) == 4 * page_bytes());
@@ -258,7 +268,7 @@ fn nothing_is_left_of_a_region_of_no_whole_pages_or_of_one_that_was_begun_in_a_p
         let part = Part { byte_offset: file_offset, byte_length: Some(length) };
         let region = Region::open(&file.0, part, false).unwrap();
         let it = One::new(MIB);
-        let stream = stream(&region, it.address, Access::Readonly, true, true);
+        let stream = stream(&region, Access::Readonly, true, true);
         it.slide(&region, start, start + 10, Access::Readonly);
         stream.advance(start, start + 10, length, true);
         eventually("something", || it.mirror_bytes(&region) > 0);
@@ -274,7 +284,7 @@ fn what_was_passed_leaves_the_page_cache_and_what_comes_is_read() {
     let Some((_file, region)) = cached_file("behind", 8 * MIB + 100) else { return };
     let it = One::new(MIB);
     assert_eq!(cached_bytes(&region), 0);
-    let stream = stream(&region, it.address, Access::Readonly, true, true);
+    let stream = stream(&region, Access::Readonly, true, true);
     for start in (0..8 * MIB).step_by(usize::try_from(MIB).unwrap()) {
         it.slide(&region, start, start + MIB, Access::Readonly);
         stream.advance(start, start + MIB, start + 2 * MIB, start == 0);
@@ -299,7 +309,7 @@ fn what_is_passed_in_small_steps_leaves_the_page_cache_too() {
     std::fs::File::open(&file.0).unwrap().sync_all().unwrap();
     let region = file.open();
     assert_eq!(cached_bytes(&region), 16 * MIB);
-    let stream = stream(&region, 0, Access::Readonly, false, true);
+    let stream = stream(&region, Access::Readonly, false, true);
     let step = MIB / 4 + page_bytes();
     for start in (0..16 * MIB).step_by(usize::try_from(step).unwrap()) {
         let end = (start + step).min(16 * MIB);
@@ -316,7 +326,7 @@ fn what_is_not_left_behind_stays_in_the_page_cache() {
     let _serial = serial();
     let Some((_file, region)) = cached_file("kept", 4 * MIB) else { return };
     let it = One::new(MIB);
-    let stream = stream(&region, it.address, Access::Readonly, true, false);
+    let stream = stream(&region, Access::Readonly, true, false);
     it.slide(&region, 0, page_bytes(), Access::Readonly);
     stream.advance(0, page_bytes(), 4 * MIB, true);
     eventually("all of it", || cached_bytes(&region) >= 4 * MIB - page_bytes());
@@ -343,7 +353,7 @@ fn a_stream_with_nothing_to_do_is_idle() {
         (&in_memory, Access::Private, false, true, true),
         (&in_memory, Access::Private, true, false, false),
     ] {
-        assert_eq!(stream(region, 0, access, read_ahead, leave_behind).is_idle(), is_idle);
+        assert_eq!(stream(region, access, read_ahead, leave_behind).is_idle(), is_idle);
     }
 }
 
@@ -352,7 +362,7 @@ fn a_restart_in_the_middle_of_a_step_leaves_nothing() {
     let _serial = serial();
     let file = Temp::new("restart", &numbered(4 * MIB));
     let region = file.open();
-    let stream = stream(&region, 0, Access::Readonly, true, false);
+    let stream = stream(&region, Access::Readonly, true, false);
     for round in 0..300_u64 {
         stream.advance(0, 1, 3 * MIB, true);
         // At another moment of the thread's work each time.
@@ -379,7 +389,7 @@ fn streams_of_several_threads_over_one_region_leave_nothing() {
             for seed in 1..4_u64 {
                 scope.spawn(move || {
                     let it = One::new(MIB);
-                    let stream = stream(region, it.address, Access::Readonly, true, seed == 1);
+                    let stream = stream(region, Access::Readonly, true, seed == 1);
                     let mut number = seed;
                     let mut below = move |end: u64| {
                         number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -425,7 +435,6 @@ fn a_region_that_is_dropped_while_a_thread_is_at_work_is_gone_soon() {
         let region = file.open();
         let stream = stream(
             &region,
-            0,
             if round % 2 == 0 { Access::Readonly } else { Access::Private },
             true,
             true,
@@ -444,7 +453,7 @@ fn a_stream_over_a_file_that_was_cut_ends_as_any_other() {
     let file = Temp::new("cut-ahead", &numbered(4 * MIB));
     let region = file.open();
     let it = One::new(MIB);
-    let stream = stream(&region, it.address, Access::Readonly, true, true);
+    let stream = stream(&region, Access::Readonly, true, true);
     it.slide(&region, 0, MIB, Access::Readonly);
     stream.advance(0, MIB, 3 * MIB, true);
     file.set_bytes(MIB + 10);
@@ -462,10 +471,10 @@ fn a_used_up_mirror_is_replaced_under_a_stream() {
     let file = Temp::new("used-up", &numbered(4 * MIB));
     let region = file.open();
     let it = One::new(2 * MIB);
-    let stream = stream(&region, it.address, Access::Readonly, true, false);
+    let stream = stream(&region, Access::Readonly, true, false);
     it.slide(&region, 0, 2 * MIB, Access::Readonly);
     stream.advance(0, 2 * MIB, 4 * MIB, true);
-    let now = || region.mirror(Sharing::ReadOnly, Grain::Huge, false).unwrap();
+    let now = || region.mirror(Sharing::ReadOnly, false).unwrap();
     let first = now();
     let whole = PageSpan::new(PageAligned::ZERO, pages(4 * MIB / page_bytes())).unwrap();
     // What it counts is what it was asked for: 32 GiB.
@@ -490,7 +499,7 @@ fn a_region_whose_mirror_is_read_ahead_can_be_sealed() {
         Region::copy_from(bytes.as_ptr() as u64, bytes.len() as u64, "test", PageKind::Ordinary)
             .unwrap();
     let streams = [Access::Readonly, Access::Private, Access::Shared].map(|access| {
-        let stream = stream(&region, 0, access, true, true);
+        let stream = stream(&region, access, true, true);
         stream.advance(0, 1, 2 * MIB, true);
         stream
     });

@@ -12,7 +12,6 @@ use wasm_hostmap::error::{Code, Error};
 use wasm_hostmap::fault;
 use wasm_hostmap::memory::window_state::{Tail, WindowSpec};
 use wasm_hostmap::memory::{Mapped, Memory};
-use wasm_hostmap::region::mirror::Grain;
 use wasm_hostmap::region::thp::PageKind;
 use wasm_hostmap::region::{Part, Region, RegionPages, View};
 use wasm_hostmap::sys::page::PageAligned;
@@ -124,7 +123,6 @@ enum Step {
     Mirror {
         region: usize,
         access: u8,
-        small: bool,
     },
 }
 
@@ -150,7 +148,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => (0..48_usize, 0..2_usize, 1..=255_u8).prop_map(|(at, end, value)| Step::Write { at, end, value }),
         1 => proptest::option::of((0..48_usize, 1..=255_u8)).prop_map(|write| Step::Grow { write }),
         1 => Just(Step::Attach),
-        1 => (0..4_usize, 0..2_u8, any::<bool>()).prop_map(|(region, access, small)| Step::Mirror { region, access, small }),
+        1 => (0..4_usize, 0..2_u8).prop_map(|(region, access)| Step::Mirror { region, access }),
     ];
     proptest::collection::vec(step, 1..60)
 }
@@ -517,13 +515,8 @@ impl Model {
                 self.memory = Memory::attach(self.reserved.place()).unwrap();
                 prop_assert_eq!(self.memory.entries().unwrap(), entries);
             }
-            Step::Mirror { region, access, small } => {
-                let grain = if small { Grain::Small } else { Grain::Huge };
-                drop(self.ground.regions[region].mirror(
-                    support::access(access).sharing(),
-                    grain,
-                    true,
-                ));
+            Step::Mirror { region, access } => {
+                drop(self.ground.regions[region].mirror(support::access(access).sharing(), true));
             }
         }
         Ok(())

@@ -195,8 +195,6 @@ class WindowSource {
     try {
       const entry = this.#entry
       this.#stream ??= new native.NativeStream(
-        entry.table.handle,
-        entry.start,
         handleOf(this.#region),
         check.ACCESS.indexOf(access),
         readAhead,

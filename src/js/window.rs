@@ -92,20 +92,14 @@ pub struct NativeStream {
 impl NativeStream {
     #[napi(constructor, catch_unwind)]
     pub fn new(
-        memory: u32,
-        start: f64,
         region: u32,
         access: u32,
         read_ahead: bool,
         leave_behind: bool,
     ) -> napi::Result<Self> {
-        // A memory that moved since makes it a wrong hint, and no more.
-        let address = memory_of(memory)?.base().get().saturating_add(to_count(start)?);
         let region = region_of(region)?;
         let sharing = to_access(access)?.sharing();
-        Ok(Self {
-            stream: Arc::new(Stream::new(&region, address, sharing, read_ahead, leave_behind)),
-        })
+        Ok(Self { stream: Arc::new(Stream::new(&region, sharing, read_ahead, leave_behind)) })
     }
 
     /// See [`Stream::advance`].

@@ -33,7 +33,8 @@ pub(super) fn count(number: &mut u32) {
     *number = plus(*number, 1);
 }
 
-/// The sum of two counts or indices of a module's things: each is less than 2^31, as above.
+/// The sum of two counts or indices of a module's things. Each thing takes a byte of the module, so
+/// either is less than 2^31.
 pub(super) fn plus(number: u32, more: u32) -> u32 {
     number.checked_add(more).expect("there are no more things than bytes")
 }

@@ -4,7 +4,7 @@
 //! made is in `allocate.rs`, `open.rs` and `load.rs`; here are their state and its questions.
 
 use super::backing::{Backing, FilePages, RegionFile};
-use super::mirror::{Grain, Mirror, Mirrors};
+use super::mirror::{Mirror, Mirrors};
 use super::thp::{self, HugePageMaker, WhyNot};
 use super::view::View;
 use crate::error::{RegionError, Result};
@@ -196,14 +196,14 @@ impl Region {
 
     /// All of its pages, mapped where nobody touches them, for windows to show. `None`: it can't be
     /// had; or there was none and `make` does not ask for it.
-    pub fn mirror(&self, sharing: Sharing, grain: Grain, make: bool) -> Option<Arc<Mirror>> {
+    pub fn mirror(&self, sharing: Sharing, make: bool) -> Option<Arc<Mirror>> {
         // A writable mapping that nobody asked for would keep the memfd from being sealed.
         if sharing == Sharing::Shared && self.is_memory() {
             return None;
         }
         let length = PageAligned::round_up(self.byte_length)?;
         let whole = FilePages { file: &self.file, offset: self.file_offset, length };
-        self.mirrors.get_or_make(sharing, grain, make, || Mirror::new(whole, sharing, grain))
+        self.mirrors.get_or_make(sharing, make, || Mirror::new(whole, sharing))
     }
 
     pub fn mirrors(&self) -> &Arc<Mirrors> {

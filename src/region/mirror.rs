@@ -16,16 +16,16 @@
 //! All windows of a region that see it in the same way share a mirror. No call may change a part of
 //! its VMA: a mirror is never split.
 //!
-//! There are two grains. Where the page cache has folios of 2 MiB, the kernel maps each by one
-//! entry. Such an entry moves only as a whole, to a congruent address; elsewhere the kernel
-//! drops it, with all that was brought in. So chunks that are not congruent come from a mirror of
-//! small pages: those, for instance, that start with what was kept of the last one.
+//! Where the page cache has folios of 2 MiB, the kernel maps each by one entry. Such an entry moves
+//! only as a whole, and to an address that is congruent to its own. If a slide takes a part of it,
+//! or shows it elsewhere, the kernel drops the entry, and the window faults the pages in again. A
+//! second mirror of small pages would gain at most 3 percent there (docs/internals.md).
 
 use super::backing::{FilePages, keep_out_of_dumps};
 use crate::sys::limits;
 use crate::sys::mmap::{self, Advice, Mmap, Sharing};
 use crate::sys::owned_span::OwnedSpan;
-use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan};
+use crate::sys::page::{PageAligned, PageSpan};
 use crate::sys::vma_budget::VmaClaim;
 use crate::sys::{SysError, SysResult};
 use nix::errno::Errno;
@@ -38,26 +38,6 @@ const USED_UP_BYTES: u64 = 32 << 30;
 
 /// All mirrors together may take one in so many parts of the address space.
 const SHARE_OF_ADDRESS_SPACE: u64 = 4;
-
-/// How a mirror's pages are mapped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Grain {
-    /// By entries for 2 MiB where the page cache has such folios.
-    Huge,
-    Small,
-}
-
-impl Grain {
-    /// For a part of a file that starts at `file_offset` and is shown at `address`: `Huge` if all
-    /// its entries for 2 MiB can be moved as wholes. The last one of a region may be shorter.
-    pub fn of(address: u64, file_offset: u64, length: u64, is_last: bool) -> Self {
-        let within = HUGE_PAGE_BYTES - 1;
-        let is_congruent = (address ^ file_offset) & within == 0;
-        let is_whole = is_last || length & within == 0;
-        // What starts within an entry takes a part of it.
-        if is_congruent && is_whole && address & within == 0 { Self::Huge } else { Self::Small }
-    }
-}
 
 #[derive(Debug)]
 pub struct Mirror {
@@ -98,11 +78,7 @@ impl Drop for Space {
 }
 
 impl Mirror {
-    pub(super) fn new(
-        whole: FilePages<'_>,
-        sharing: Sharing,
-        grain: Grain,
-    ) -> Result<Self, NoMirror> {
+    pub(super) fn new(whole: FilePages<'_>, sharing: Sharing) -> Result<Self, NoMirror> {
         let space = Space::take(whole.length.get()).ok_or(NoMirror::ForNow)?;
         let pages = whole.as_pages(sharing).map_err(|_| NoMirror::ForGood)?;
         if !mmap::can_mirror(sharing) || !mmap::can_move_from(pages) {
@@ -112,10 +88,6 @@ impl Mirror {
         let mmap = Mmap::new(whole.length, pages).map_err(|_| NoMirror::ForGood)?;
         // As V8's pages: moved ones must not differ in this. All of it, so that it stays one VMA.
         mmap::advise(mmap.span(), Advice::DontFork).map_err(|_| NoMirror::ForGood)?;
-        if grain == Grain::Small {
-            // A kernel that has no such entries refuses the advice.
-            let _ = mmap::advise(mmap.span(), Advice::NoHugePage);
-        }
         keep_out_of_dumps(mmap.span());
         Ok(Self { mmap, brought_in_bytes: AtomicU64::new(0), _vmas: vmas, _space: space })
     }
@@ -191,10 +163,12 @@ pub enum NoMirror {
     ForGood,
 }
 
-/// The mirrors of a region: one for each way to see it and each grain.
+/// The mirrors of a region: one for each way to see it.
 #[derive(Debug, Default)]
 pub struct Mirrors {
-    slots: [Mutex<Slot>; 6],
+    readonly: Mutex<Slot>,
+    copy_on_write: Mutex<Slot>,
+    shared: Mutex<Slot>,
 }
 
 #[derive(Debug, Default)]
@@ -207,22 +181,19 @@ enum Slot {
 }
 
 impl Mirrors {
-    fn slot(&self, sharing: Sharing, grain: Grain) -> Option<MutexGuard<'_, Slot>> {
-        let index = match (sharing, grain) {
-            (Sharing::ReadOnly, Grain::Huge) => 0,
-            (Sharing::ReadOnly, Grain::Small) => 1,
-            (Sharing::CopyOnWrite, Grain::Huge) => 2,
-            (Sharing::CopyOnWrite, Grain::Small) => 3,
-            (Sharing::Shared, Grain::Huge) => 4,
-            (Sharing::Shared, Grain::Small) => 5,
-            (Sharing::Inaccessible, _) => return None,
+    fn slot(&self, sharing: Sharing) -> Option<MutexGuard<'_, Slot>> {
+        let slot = match sharing {
+            Sharing::ReadOnly => &self.readonly,
+            Sharing::CopyOnWrite => &self.copy_on_write,
+            Sharing::Shared => &self.shared,
+            Sharing::Inaccessible => return None,
         };
-        Some(self.slots.get(index)?.lock().unwrap_or_else(PoisonError::into_inner))
+        Some(slot.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The mirror, if there is one.
-    pub fn get(&self, sharing: Sharing, grain: Grain) -> Option<Arc<Mirror>> {
-        match &*self.slot(sharing, grain)? {
+    pub fn get(&self, sharing: Sharing) -> Option<Arc<Mirror>> {
+        match &*self.slot(sharing)? {
             Slot::Made(mirror) => Some(Arc::clone(mirror)),
             Slot::Empty | Slot::Refused => None,
         }
@@ -232,11 +203,10 @@ impl Mirrors {
     pub fn get_or_make(
         &self,
         sharing: Sharing,
-        grain: Grain,
         first: bool,
         make: impl FnOnce() -> Result<Mirror, NoMirror>,
     ) -> Option<Arc<Mirror>> {
-        let mut slot = self.slot(sharing, grain)?;
+        let mut slot = self.slot(sharing)?;
         match &*slot {
             Slot::Made(mirror) if !mirror.is_used_up() => return Some(Arc::clone(mirror)),
             Slot::Refused => return None,

@@ -2,7 +2,6 @@
 
 use super::backing::FilePages;
 use super::host_region::Region;
-use super::mirror::Grain;
 use crate::error::{RegionError, Result};
 use crate::fault::Shown;
 use crate::sys::mmap::{self, Pages, Sharing};
@@ -58,13 +57,6 @@ impl<'region> RegionPages<'region> {
 
     pub(super) fn file_pages(&self) -> FilePages<'region> {
         self.pages
-    }
-
-    /// Which mirror they come from when they are shown at this address.
-    pub fn grain(&self, address: u64) -> Grain {
-        let end = sum(self.region_offset.get(), self.byte_length);
-        let is_last = end >= self.region.byte_length();
-        Grain::of(address, self.file_offset().get(), self.length().get(), is_last)
     }
 
     /// Whether one call puts them in place of others.

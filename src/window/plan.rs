@@ -7,8 +7,6 @@
 //!             let go            the window    read from the disk, and brought in, in the mirror
 //! ```
 
-use crate::region::mirror::Grain;
-
 /// Brought in by one call. A slide of another thread waits for it: some tens of microseconds.
 const STEP_BYTES: u64 = 1 << 20;
 
@@ -31,8 +29,6 @@ pub(super) struct Plan {
     pub(super) behind_to: u64,
     /// The most that was ever to be brought in.
     pub(super) highest: u64,
-    /// Which mirror the next chunks come from.
-    pub(super) grain: Option<Grain>,
     /// How often it was started anew.
     pub(super) restarts: u64,
     /// Whether a thread has it, or will have.

@@ -116,9 +116,8 @@ fn show(window: &mut Window, target: OwnedSpan<'_>, chunk: Option<Chunk<'_>>) ->
 fn put(target: OwnedSpan<'_>, pages: &RegionPages<'_>, access: Access) -> SysResult<()> {
     let sharing = access.sharing();
     let region = pages.region();
-    let grain = pages.grain(target.span().start().get());
     let mut removed = false;
-    let mirror = region.mirror(sharing, grain, !pages.is_one_step(sharing));
+    let mirror = region.mirror(sharing, !pages.is_one_step(sharing));
     if let Some(mirror) = mirror.filter(|_| mmap::can_move_now(sharing)) {
         match mirror.move_to(target, pages.region_offset()) {
             Ok(()) => return Ok(()),

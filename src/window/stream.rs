@@ -7,7 +7,7 @@
 use super::plan::{Plan, Step};
 use super::workers::{self, Work};
 use crate::region::Region;
-use crate::region::mirror::{Grain, Mirror, Mirrors};
+use crate::region::mirror::{Mirror, Mirrors};
 use crate::sys::checked_fd::CheckedFd;
 use crate::sys::file;
 use crate::sys::mmap::Sharing;
@@ -23,8 +23,6 @@ pub struct Stream {
     file: Option<Weak<CheckedFd>>,
     /// Where in its file the region starts.
     file_offset: u64,
-    /// Where its chunks are shown.
-    address: u64,
     holes_stay: bool,
     is_on_disk: bool,
     byte_length: u64,
@@ -32,28 +30,15 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// `address`: of the process, where its chunks are shown. `leave_behind`: pages that were
-    /// passed leave the page cache, unless others have them mapped.
-    pub fn new(
-        region: &Region,
-        address: u64,
-        sharing: Sharing,
-        read_ahead: bool,
-        leave_behind: bool,
-    ) -> Self {
+    /// `leave_behind`: pages that were passed leave the page cache, unless others have them mapped.
+    pub fn new(region: &Region, sharing: Sharing, read_ahead: bool, leave_behind: bool) -> Self {
         // A mirror through which the region can be written would keep it from being sealed while a
-        // thread is at work.
-        let has_mirror = |grain| region.mirror(sharing, grain, true).is_some();
-        // Slides over a file make the mirrors that they need; those over a memfd take one where
-        // there is one.
-        let reads = read_ahead
-            && sharing != Sharing::Shared
-            && has_mirror(Grain::of(address, region.file_offset().get(), HUGE_PAGE_BYTES, false))
-            && (!region.is_memory() || has_mirror(Grain::Small));
+        // thread is at work. Slides over a memfd make no mirror, but take one where there is one.
+        let reads =
+            read_ahead && sharing != Sharing::Shared && region.mirror(sharing, true).is_some();
         let file =
             (leave_behind && !region.is_memory()).then(|| Arc::downgrade(region.shared_fd()));
         Self {
-            address,
             file_offset: region.file_offset().get(),
             mirrors: reads.then(|| (Arc::downgrade(region.mirrors()), sharing)),
             file,
@@ -81,8 +66,10 @@ impl Stream {
             // What was brought in before and not shown: all of it, since its pages may be anywhere
             // by now.
             let left = std::mem::take(&mut *plan);
-            if left.highest > 0 {
-                self.made_mirrors().for_each(|mirror| mirror.leave_all());
+            if left.highest > 0
+                && let Some(mirror) = self.mirror()
+            {
+                mirror.leave_all();
             }
             *plan = Plan {
                 is_queued: left.is_queued,
@@ -97,11 +84,6 @@ impl Stream {
         plan.disk = plan.disk.max(end);
         plan.ahead_to = ahead_to.min(self.byte_length).max(plan.ahead);
         plan.highest = plan.highest.max(plan.ahead_to);
-        // The next chunk starts in its page as this one does, if as much of it is kept, and is as
-        // long.
-        let first = PageAligned::round_down(self.in_file(start)).get();
-        let length = self.in_file(end).checked_sub(first).expect("a chunk ends behind its start");
-        plan.grain = Some(Grain::of(self.address, first, length, end >= self.byte_length));
         plan.behind_to = start.max(plan.behind);
         self.queue(plan);
     }
@@ -127,18 +109,20 @@ impl Stream {
 
     /// The one that slides take from now: a mirror that is used up is replaced by another. Only
     /// slides make one, since they know the region.
-    fn mirror(&self, grain: Grain) -> Option<Arc<Mirror>> {
+    fn mirror(&self) -> Option<Arc<Mirror>> {
         let (mirrors, sharing) = self.mirrors.as_ref()?;
-        mirrors.upgrade()?.get(*sharing, grain)
-    }
-
-    fn made_mirrors(&self) -> impl Iterator<Item = Arc<Mirror>> {
-        [Grain::Huge, Grain::Small].into_iter().filter_map(|grain| self.mirror(grain))
+        mirrors.upgrade()?.get(*sharing)
     }
 
     /// Where a byte of the region is in its file.
     fn in_file(&self, at: u64) -> u64 {
         self.file_offset.checked_add(at).expect("a file ends below 2^63")
+    }
+
+    /// Where the folio of 2 MiB starts that may hold a byte of the region; 0 if before the region.
+    /// To unmap a part of it drops its whole entry, and the next chunk may be in it too.
+    fn folio_start(&self, at: u64) -> u64 {
+        at.saturating_sub(self.in_file(at) % HUGE_PAGE_BYTES)
     }
 
     /// What of the file leaves the page cache when this range of the region was passed.
@@ -157,16 +141,16 @@ impl Stream {
 
 impl Work for Stream {
     fn step(&self) -> bool {
-        let (step, restarts, grain, is_over) = {
+        let (step, restarts, is_over) = {
             let mut plan = self.plan();
             let step = plan.next(self.is_on_disk);
             plan.is_queued = step.is_some();
-            (step, plan.restarts, plan.grain, plan.is_over)
+            (step, plan.restarts, plan.is_over)
         };
         match step {
             None => return false,
             Some(Step::BringIn { start, end, disk }) => {
-                if let Some(mirror) = grain.and_then(|grain| self.mirror(grain)) {
+                if let Some(mirror) = self.mirror() {
                     if let Some(span) = disk.and_then(|(start, end)| span(start, end)) {
                         mirror.read_ahead(span);
                     }
@@ -181,9 +165,13 @@ impl Work for Stream {
             Some(Step::LetGo { start, end }) => {
                 // Whole folios were brought in, which stick out.
                 let from = start.saturating_sub(HUGE_PAGE_BYTES);
-                let to = if is_over { end.saturating_add(HUGE_PAGE_BYTES) } else { end };
-                if let Some(all) = span(from, to) {
-                    self.made_mirrors().for_each(|mirror| mirror.leave(all));
+                let to = if is_over {
+                    end.saturating_add(HUGE_PAGE_BYTES)
+                } else {
+                    self.folio_start(end)
+                };
+                if let (Some(mirror), Some(all)) = (self.mirror(), span(from, to)) {
+                    mirror.leave(all);
                 }
                 let file = self.file.as_ref().and_then(Weak::upgrade);
                 if let Some(fd) = file.as_ref().and_then(|file| file.get().ok()) {

@@ -51,8 +51,6 @@ pub enum Advice {
     PopulateWrite,
     /// Use huge pages from now on, where the system allows it by advice.
     HugePage,
-    /// Map no page by an entry for 2 MiB.
-    NoHugePage,
     /// Bring the pages in, gather them in huge pages, and map them by entries for 2 MiB (kernel 6.1
     /// and later). EINVAL where that can't be.
     Collapse,
@@ -81,8 +79,6 @@ pub fn advise(span: PageSpan, advice: Advice) -> SysResult<()> {
             0 => Ok(()),
             _ => Err(Errno::last()),
         },
-        // SAFETY: MADV_NOHUGEPAGE changes how pages are mapped from now on, and no contents.
-        Advice::NoHugePage => unsafe { madvise(at, length, MmapAdvise::MADV_NOHUGEPAGE) },
         // SAFETY: MADV_WILLNEED only fills the page cache.
         Advice::WillNeed => unsafe { madvise(at, length, MmapAdvise::MADV_WILLNEED) },
     }
