@@ -452,6 +452,54 @@ describe('mappings', () => {
 })
 
 describe('a restore is refused', () => {
+  test('and keeps nothing of what it was to map', async () => {
+    const seen = await inChild(
+      ({ hostmap, MiB }) => {
+        const region = hostmap.HostRegion.copyFrom(Buffer.alloc(65536, 7))
+        const guarded = new hostmap.GuardedMemory({ initial: 16 })
+        const mapping = guarded.map(region, { at: 65536 })
+        const snapshot = guarded.snapshot()
+        mapping.unmap()
+        // In the way.
+        guarded.map(region, { at: 131_072 })
+        const refused = () => {
+          try {
+            guarded.restore(snapshot)
+          } catch (error) {
+            return error.code
+          }
+        }
+        const heapBytes = () => {
+          globalThis.gc()
+          return process.memoryUsage().heapUsed
+        }
+        for (let i = 0; i < 2000; i++) refused()
+        const before = heapBytes()
+        for (let i = 0; i < 20_000; i++) refused()
+        return [refused(), heapBytes() - before < MiB]
+      },
+      { flags: ['--expose-gc'] }
+    )
+    expect(seen).toEqual(['ERR_HOSTMAP_OVERLAP', true])
+  })
+
+  test('where an option closes the snapshot', async () => {
+    const instance = new WebAssembly.Instance(
+      new WebAssembly.Module(await assemble('(module (memory (export "memory") 2))'))
+    )
+    const snapshot = Snapshot.of(instance)
+    const options = {
+      get exclusive() {
+        snapshot.close()
+        return true
+      }
+    }
+    expectError(
+      thrownBy(() => snapshot.restoreTo(instance, options)),
+      { code: 'ERR_HOSTMAP_SNAPSHOT_CLOSED', says: /take or load a new one/ }
+    )
+  })
+
   test('from a snapshot that was closed, at any moment', async () => {
     const guarded = new GuardedMemory({ initial: 1 })
     const snapshot = guarded.snapshot({ name: 'gone' })

@@ -46,6 +46,7 @@ function restore(linear, inside, exclusive, globals) {
   try {
     made = native.restore(linear.table.handle, array, handle)
   } catch (error) {
+    notRestored(linear, prepared)
     throw fromNative(error)
   }
   if (kept.length > 0) noteRestored(linear, kept, prepared, made ?? NOTHING)
@@ -111,6 +112,12 @@ function noteRestored(linear, kept, prepared, made) {
     window.byteOffset = byteOffset
     window.shownBytes = byteLength
   }
+}
+
+/** Takes back what was prepared, and keeps what is there. */
+function notRestored(linear, prepared) {
+  for (let i = 0; i < prepared.length; i++)
+    if (prepared[i].id === 0) linear.entries.delete(prepared[i])
 }
 
 function prepareKept(linear, kept) {

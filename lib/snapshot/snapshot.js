@@ -196,7 +196,7 @@ class Snapshot {
   }
 
   restoreTo(instance, options) {
-    const inside = insideOf(this)
+    insideOf(this)
     const { exclusive, accept = NOTHING } = read.restoreTo(options)
     const accepted = this.#accepts(accept)
     const found = foundIn(instance)
@@ -214,7 +214,8 @@ class Snapshot {
     }
     // The memory without its globals would be no state at all.
     roomOnStack()
-    restore(linear, inside, exclusive, BY_CALLER)
+    // Only now: all above may run the caller's code, which may close it.
+    restore(linear, insideOf(this), exclusive, BY_CALLER)
     putBack?.()
   }
 
