@@ -39,7 +39,8 @@ const patches = {
   'the prototype of all objects': `
     Object.assign(Object.prototype, {
       maximum: 1, shared: true, address: 'i64', access: 'shared', at: 0, byteOffset: 4096, byteLength: 1,
-      hugePages: true, exclusive: true, keepResidentBytes: 'many', allocator: null, populate: 'yes'
+      hugePages: true, exclusive: true, keepResidentBytes: 'many', allocator: null, populate: 'yes',
+      last: 1, shownBytes: 1
     })`,
   'maps and sets that remember nothing': `
     for (const { prototype } of [WeakMap, WeakSet]) prototype.get = prototype.has = () => undefined`
@@ -70,6 +71,8 @@ test.each(Object.entries(patches))('%s', async (name, patch) => {
       const none = load(65536)
       const again = guarded.map(region)
       const other = load(again.pointer)
+      const { lastFault } = again
+      const kinds = guarded.layout().ranges.map(({ windowBytes }) => typeof windowBytes)
       again.unmap()
       guarded.restore(snapshot)
       const restored = load(65536)
@@ -81,9 +84,11 @@ test.each(Object.entries(patches))('%s', async (name, patch) => {
       } catch ({ message }) {
         past = message
       }
-      return [guarded.guarded, first, last, none, other, restored, shown, past]
+      const told = [lastFault, new Set(kinds).size]
+      return [guarded.guarded, first, last, none, other, restored, shown, past, told]
     },
     { flags: ['--no-warnings', '--require', prelude], args: path.join(__dirname, '..') }
   )
-  expect(seen).toEqual([true, 1, 0, 0, 1, 1, 1, 'memory access out of bounds'])
+  const past = 'memory access out of bounds'
+  expect(seen).toEqual([true, 1, 0, 0, 1, 1, 1, past, [null, 1]])
 })

@@ -4,6 +4,7 @@
 // for those that nobody has acknowledged. Nothing here changes a count.
 
 const native = require('../platform/binding.js')
+const { ownOf } = require('../platform/intrinsics.js')
 const { makeError } = require('../support/errors.js')
 
 /**
@@ -12,7 +13,8 @@ const { makeError } = require('../support/errors.js')
  */
 function faultsFrom(found, source, address) {
   if (found === null) return { strayWrites: 0, faults: 0, unacknowledged: 0, lastFault: null }
-  const { strayWrites, faults, unacknowledged, last } = found
+  const { strayWrites, faults, unacknowledged } = found
+  const last = ownOf(found, 'last')
   if (last === undefined) return { strayWrites, faults, unacknowledged, lastFault: null }
   const { regionOffset, mappingOffset, operation, cause, outcome, isShown } = last
   const lastFault = {

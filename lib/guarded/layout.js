@@ -7,6 +7,7 @@ const { inspect } = require('node:util')
 const native = require('../platform/binding.js')
 const { formatBytes } = require('../support/bytes.js')
 const { makeError, callNative } = require('../support/errors.js')
+const { ownOf } = require('../platform/intrinsics.js')
 const { reservationOf } = require('../platform/reservation.js')
 const { WASM_PAGE_BYTES, lengthOf, pageLimits } = require('../platform/v8.js')
 const { nameOf } = require('../region/host-region.js')
@@ -100,10 +101,12 @@ function layoutOf(linear) {
     // Without guards the reservation depends on the memory's maximum, and nothing is known of it.
     belowBytes: (linear.guarded && reservation?.belowBytes) || 0,
     aboveBytes: (linear.guarded && reservation?.aboveBytes) || lengthOf(array),
-    mappings: entries.map(({ start, end, access, byteOffset, shownBytes }) => {
+    mappings: entries.map(it => {
+      const { start, end, access, byteOffset } = it
       const entry = mine.get(start)
       const region = entry === undefined ? null : regionOf(entry)
-      return { start, end, access, region, byteOffset, windowBytes: shownBytes }
+      const windowBytes = ownOf(it, 'shownBytes')
+      return { start, end, access, region, byteOffset, windowBytes }
     })
   })
 }

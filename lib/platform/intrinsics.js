@@ -65,8 +65,12 @@ const PROTOTYPE_OF = Symbol('prototype of')
 const getter = (...path) => find(globalThis, globals, 'get', ...path)
 const method = (...path) => find(globalThis, globals, 'value', ...path)
 
+/** An object's own property, whatever scripts have added to the prototype of all objects. */
+const ownOf = (object, key) => getOwnPropertyDescriptor(object, key)?.value
+
 module.exports = {
   getOwnPropertyDescriptor,
+  ownOf,
   /** The buffer of a WebAssembly.Memory of any realm; a TypeError for all else. */
   getBuffer: getter('WebAssembly', 'Memory', 'prototype', 'buffer'),
   growMemory: method('WebAssembly', 'Memory', 'prototype', 'grow'),

@@ -7,6 +7,7 @@
 const native = require('../platform/binding.js')
 const check = require('../support/arguments.js')
 const { makeError, fromNative, callNative } = require('../support/errors.js')
+const { ownOf } = require('../platform/intrinsics.js')
 const { PAGE_BYTES } = require('../platform/pages.js')
 const { bytesOf, handleOf, limitOfRegion, restOfRegion } = require('../region/host-region.js')
 const { pointerOf, checkFaultsOf } = require('../memory/entry.js')
@@ -72,7 +73,7 @@ function seeWhatIsLeft({ table, start, window }) {
   const entries = callNative(() => native.entries(table.handle))
   let pageBytes = 0
   for (let i = 0; i < entries.length; i++)
-    if (entries[i].start === start) pageBytes = entries[i].shownBytes ?? 0
+    if (entries[i].start === start) pageBytes = ownOf(entries[i], 'shownBytes') ?? 0
   const left = pageBytes - (window.byteOffset % PAGE_BYTES)
   if (left > 0) {
     window.shownBytes = Math.min(window.shownBytes, left)
