@@ -13,6 +13,7 @@ const { expectError, thrownBy } = require('./support/errors')
 const { temporaryDirectory } = require('./support/files')
 const { inChild } = require('./support/child')
 const { assemble } = require('./support/wasm')
+const { skipUnless } = require('./support/skip')
 
 const WASM_PAGE = 65_536
 const directory = temporaryDirectory()
@@ -1168,15 +1169,17 @@ describe('a pool', () => {
     expect(await inChild(body, { flags: ['--expose-gc'], args: WAT })).toEqual([6, 0, true])
   })
 
-  test('and its instances are disposed of by `using`', async () => {
+  test('and its instances are disposed of by what `using` calls', async () => {
     const pool = await InstancePool.create(bytes, { init, max: 1 })
     const leased = await pool.acquire()
     leased[Symbol.dispose]()
     expect(leased.released).toBe(true)
     pool[Symbol.dispose]()
     expect(pool.closed).toBe(true)
-    if (Number.parseInt(process.versions.node, 10) < 24) return
+  })
 
+  const hasUsing = Number.parseInt(process.versions.node, 10) >= 24
+  skipUnless('needs Node.js 24', hasUsing).test('and `using` itself does', async () => {
     // Older ones can't parse it.
     const body = `async ({ hostmap, assemble, args }) => {
       let seen
