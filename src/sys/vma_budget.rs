@@ -22,6 +22,8 @@ pub const VMAS_OF_A_MEMORY: u64 = 3;
 /// How many of our VMAs may come before all others are counted again.
 const COUNTED_FOR: u64 = 512;
 
+/// Wraps below 0 where zeros have merged with those of mappings that are gone: what was claimed for
+/// them was given back twice. See [`counted`].
 static OURS: AtomicU64 = AtomicU64::new(0);
 static OTHERS: AtomicU64 = AtomicU64::new(0);
 /// `OURS` when `OTHERS` is to be counted again.
@@ -69,9 +71,9 @@ impl VmaClaim {
     pub fn take(count: u64) -> Result<Self, NoHeadroom> {
         let before = OURS.fetch_add(count, Ordering::Relaxed);
         let taken = Self(count);
-        let ours = before.checked_add(count).expect("fewer VMAs than numbers");
+        let ours = counted(before.wrapping_add(count));
         if ours >= COUNT_AT.load(Ordering::Relaxed) {
-            count_others(before);
+            count_others(counted(before));
         }
         let most = limit().checked_sub(left_to_others()).expect("an eighth is not more");
         MOST_IN_HANDLER.store(most, Ordering::Relaxed);
@@ -81,7 +83,7 @@ impl VmaClaim {
             return Ok(taken);
         }
         // Others may have become fewer since they were counted.
-        count_others(before);
+        count_others(counted(before));
         if used() <= most {
             return Ok(taken);
         }
@@ -93,8 +95,8 @@ impl VmaClaim {
 /// If it returns true, the VMAs must be given back by [`give_back`].
 pub fn take_in_handler(count: u64) -> bool {
     let before = OURS.fetch_add(count, Ordering::Relaxed);
-    let used =
-        before.checked_add(count).and_then(|ours| ours.checked_add(OTHERS.load(Ordering::Relaxed)));
+    let ours = counted(before.wrapping_add(count));
+    let used = ours.checked_add(OTHERS.load(Ordering::Relaxed));
     // Not `limit()`, which might have to be read first: before any mapping was made it is 0, and
     // all is refused.
     let most = MOST_IN_HANDLER.load(Ordering::Relaxed);
@@ -103,6 +105,11 @@ pub fn take_in_handler(count: u64) -> bool {
         give_back(count);
     }
     taken
+}
+
+/// How many VMAs a value of [`OURS`] is: none where it is below 0.
+fn counted(ours: u64) -> u64 {
+    ours.cast_signed().max(0).cast_unsigned()
 }
 
 pub fn give_back(count: u64) {
@@ -138,5 +145,11 @@ mod tests {
         let some = VmaClaim::take(100).unwrap();
         drop(some);
         assert!(VmaClaim::take(100).is_ok(), "what was refused is not counted");
+
+        // As when zeros are given back for more mappings than there are any more.
+        let many = 1 << 40;
+        give_back(many);
+        assert!(VmaClaim::take(2).is_ok() && take_in_handler(2));
+        OURS.fetch_add(many - 2, Ordering::Relaxed);
     }
 }
