@@ -1828,7 +1828,7 @@ export type WasmInstance = typeof globalThis extends {
  * - `ERR_INVALID_ARG_VALUE`: the bytes can't be parsed (the message says where), or exceed the
  *   limits of all engines.
  * - `ERR_HOSTMAP_UNSUITABLE_MODULE`: it would need more than 100,000 added exports, or more than V8
- *   takes.
+ *   takes; or another version of this package exposed it. Then pass the original bytes.
  * - `ERR_HOSTMAP_OUT_OF_MEMORY`
  * @example
  * ```js
@@ -1927,7 +1927,8 @@ export class InstrumentedModule {
  * @throws
  * - `ERR_INVALID_ARG_VALUE`: the bytes can't be parsed.
  * - `ERR_HOSTMAP_UNSUITABLE_MODULE`: code of an unknown proposal, more than 1,000 memories that are
- *   grown, or more functions, imports or types than V8 takes.
+ *   grown, or more functions, imports or types than V8 takes; or another version of this package
+ *   exposed the module. Then pass the original bytes.
  * - `ERR_HOSTMAP_OUT_OF_MEMORY`
  * @example
  * ```js

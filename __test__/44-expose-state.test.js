@@ -57,8 +57,11 @@ describe('exposeState', () => {
     const bytes = await assemble('(module (memory (export "memory") 1) (func (export "run")))')
     const exposed = exposeState(bytes)
     expect(kinds(exposed)).toEqual({ memory: 'memory', run: 'function' })
-    const at = Buffer.from(exposed).indexOf('wasm-hostmap') - 3
-    expect(Buffer.from(exposed.subarray(0, at))).toEqual(Buffer.from(bytes))
+    expect(Buffer.from(exposed.subarray(0, bytes.length))).toEqual(Buffer.from(bytes))
+    const { customSections } = WebAssembly.Module
+    const [section] = customSections(new WebAssembly.Module(exposed), 'wasm-hostmap')
+    // An id, two bytes of length, and the name with its length.
+    expect(exposed.length - bytes.length).toBe(1 + 2 + 13 + section.byteLength)
   })
 
   test('gives back what it has given', async () => {
@@ -78,6 +81,21 @@ describe('exposeState', () => {
       expect(exposeState(form)).toEqual(expected)
     }
     expect(Buffer.from(bytes)).toEqual(before)
+  })
+
+  test('refuses what another version of the package exposed, as bytes and compiled', async () => {
+    const other = exposeState(await assemble(WAT))
+    other[Buffer.from(other).indexOf('wasm-hostmap') + 'wasm-hostmap'.length] = 2
+    const refusal = {
+      code: 'ERR_HOSTMAP_UNSUITABLE_MODULE',
+      says: ['report has version 2', 'pass the bytes that the module was made from']
+    }
+    expectError(
+      thrownBy(() => exposeState(other)),
+      refusal
+    )
+    const compiled = new WebAssembly.Module(other)
+    expectError(await thrownBy(() => InstancePool.create(compiled)), refusal)
   })
 
   test('passes what it does not know in a function on to V8', async () => {

@@ -14,6 +14,7 @@
 //!  fault/           what a signal handler does about faults in mappings
 //!  error/           causes, words and codes
 //!  diagnose.rs      why V8 or the kernel refused
+//!  wire.rs          how descriptions are stored: MessagePack, bounded
 //!  access.rs        the kinds of access
 //!  v8/              what we know of V8
 //!  ------------------------------------------------------------------------------- system calls
@@ -51,3 +52,4 @@ pub mod snapshot;
 pub mod sys;
 pub mod v8;
 pub mod window;
+pub mod wire;

@@ -9,6 +9,7 @@ const RUST = [
   ['sys', 'the only callers of the kernel, one file for each family of calls'],
   ['v8', 'what we know of V8: live memories, reservations, placement, traps'],
   ['access', 'the kinds of access'],
+  ['wire', 'how descriptions are stored: MessagePack with named fields, bounded'],
   ['diagnose', 'why V8 or the kernel refused'],
   ['error', 'the error type, its variants and their words'],
   ['fault', 'the fault guard: what a signal handler does about faults in mappings'],

@@ -19,6 +19,9 @@ causes! {
         #[error("a section of the rewritten module would have more than 4 GiB")]
         SectionTooLong => InvalidValue,
 
+        #[error("the module was exposed by another version of wasm-hostmap: its report has version {found}, and this package reads version {known}; pass the bytes that the module was made from")]
+        ReportVersion { found: u8, known: u8 } => UnsuitableModule,
+
         #[error("the module hides more than {most} mutable globals and tables, and each would become an export: more than V8 takes; pass a module that keeps its state in memory")]
         HidesTooMuch { most: u32 } => UnsuitableModule,
 

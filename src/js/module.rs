@@ -3,7 +3,7 @@
 use super::buffer::bytes_of;
 use super::task::{Job, NativeTask};
 use crate::error::{Error, ModuleError};
-use crate::module::{self, Added, Exposed, Few, Instrumented, Report};
+use crate::module::{self, Added, Exposed, Few, Import, Instrumented, Report};
 use crate::sys::to_usize;
 use napi::Env;
 use napi::bindgen_prelude::{AsyncTask, Uint8Array, Unknown};
@@ -43,8 +43,8 @@ pub struct NativeImport {
 }
 
 impl NativeImport {
-    fn from_core((module, name): (String, String)) -> Self {
-        Self { module, name }
+    fn from_core(import: Import) -> Self {
+        Self { module: import.module, name: import.name }
     }
 }
 
@@ -108,10 +108,11 @@ pub fn instrument_growth_later(
     Ok(task.run(move |_| module::instrument_growth(&bytes), |made| Ok(made.into())))
 }
 
-/// What the custom section of a module that was exposed says; `undefined` for anything else.
+/// What the custom section of an exposed module says; `undefined` for anything else. Refuses the
+/// section of another version of this package.
 #[napi(catch_unwind)]
 pub fn read_report(env: Env, section: Unknown<'_>) -> napi::Result<Option<NativeReport>> {
-    Ok(Report::decode(&copy_of(env, section)?).map(NativeReport::from))
+    Ok(Report::decode(&copy_of(env, section)?)?.map(NativeReport::from))
 }
 
 /// The bytes of a module. They are copied since other code may change the array's meanwhile.

@@ -21,12 +21,12 @@ use crate::snapshot::metadata::{
 };
 use crate::snapshot::restore::{self, MadeMapping};
 use crate::snapshot::store::{self, Loaded, Part};
-use crate::snapshot::wire::{List, Text};
 use crate::snapshot::{Settings, Snapshot};
 use crate::sys::alloc;
 use crate::sys::page::host_page_bytes;
 use crate::sys::to_usize;
 use crate::v8::live_memory::LiveMemory;
+use crate::wire::{List, Text};
 use napi::Env;
 use napi::bindgen_prelude::{Array, AsyncTask, Buffer, Uint8Array, Uint32Array, Unknown};
 use napi_derive::napi;

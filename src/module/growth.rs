@@ -112,7 +112,7 @@ fn grown_memories(module: &Parsed<'_>, exports: &Exports<'_>) -> Result<Vec<Grow
         memories.push(GrownMemory {
             index,
             is_64,
-            import: import.map(|&(module, name)| (module.to_owned(), name.to_owned())),
+            import: import.map(|&(module, name)| Import::of(module, name)),
             export: own.unwrap_or_else(|| free_export(exports, index)),
             added,
         });

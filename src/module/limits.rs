@@ -6,6 +6,8 @@
 use crate::error::{ModuleError, Result};
 
 pub(super) const MODULE_BYTES: u32 = 1 << 30;
+/// Of an import or export. wasmparser refuses longer names.
+pub(super) const MOST_NAME_BYTES: usize = 100_000;
 pub(super) const TYPES: u32 = 1_000_000;
 pub(super) const FUNCTIONS: u32 = 1_000_000;
 pub(super) const IMPORTS: u32 = 1_000_000;

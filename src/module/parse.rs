@@ -5,7 +5,7 @@ use super::buffers::{count, plus, push, reserve, room_for};
 use super::effects::Effects;
 use super::limits::{self, at_most};
 use super::names::{IMPORT_MODULE, SECTION};
-use super::report::{Memory, Report, Segment};
+use super::report::{Import, Memory, Report, Segment};
 use super::types::Types;
 use crate::error::{Error, ModuleError, Result};
 use std::ops::Range;
@@ -107,7 +107,7 @@ impl<'a> Parsed<'a> {
                 Ok(())
             }
             Payload::CustomSection(custom) if custom.name() == SECTION => {
-                self.known = Report::decode(custom.data());
+                self.known = Report::decode(custom.data())?;
                 Ok(())
             }
             Payload::Version { encoding: Encoding::Component, .. } => {
@@ -231,7 +231,7 @@ impl<'a> Parsed<'a> {
             return Ok(());
         }
         self.memory = Some(Memory {
-            import: import.map(|(module, name)| (module.to_owned(), name.to_owned())),
+            import: import.map(|(module, name)| Import::of(module, name)),
             initial: ty.initial,
             maximum: ty.maximum,
             shared: ty.shared,

@@ -1,12 +1,24 @@
-//! What is known of the state of a module's instances. Data, and the names that follow from it; how
-//! it is found out is in expose.rs, how it is stored in section.rs.
+//! What is known of the state of a module's instances: data, and the names that follow from it.
+//!
+//! `expose.rs` finds it out. The types are also the format that `section.rs` stores, so a change of
+//! a field is a change of the format: see there.
 
 use super::buffers::count;
+use super::limits::{MOST_ADDED, MOST_NAME_BYTES};
 use super::names::PREFIX;
+use crate::wire;
+use serde::{Deserialize, Serialize};
+
+const MOST_ADDED_ITEMS: usize = MOST_ADDED as usize;
+/// How many things a message names.
+const MOST_NAMED: usize = 5;
+/// A type in the text format.
+const MOST_TYPE_BYTES: usize = 100;
 
 /// The state of a module's instances. As small for a module with a million globals as for one with
 /// ten.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Report {
     /// How many memories it has, imported ones included.
     pub memory_count: u32,
@@ -15,6 +27,7 @@ pub struct Report {
     /// How many exports it has now.
     pub export_count: u32,
     /// Those of them that were added.
+    #[serde(deserialize_with = "wire::list::<_, _, MOST_ADDED_ITEMS>")]
     pub added: Vec<Added>,
     /// How many globals can be written.
     pub global_count: u32,
@@ -32,8 +45,10 @@ pub struct Report {
 }
 
 /// The first of a list, to be named in a message, and how many there are in all.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, bound(deserialize = "T: Deserialize<'de>"))]
 pub struct Few<T> {
+    #[serde(deserialize_with = "wire::list::<_, _, MOST_NAMED>")]
     pub first: Vec<T>,
     pub count: u32,
 }
@@ -45,7 +60,7 @@ impl<T> Default for Few<T> {
 }
 
 impl<T> Few<T> {
-    pub(super) const MOST: usize = 5;
+    pub(super) const MOST: usize = MOST_NAMED;
 
     pub(super) fn add(&mut self, item: impl FnOnce() -> T) {
         if self.first.len() < Self::MOST {
@@ -55,12 +70,27 @@ impl<T> Few<T> {
     }
 }
 
-/// The module and name of an import.
-pub type Import = (String, String);
+/// Where a module imports something from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Import {
+    #[serde(deserialize_with = "wire::text::<_, MOST_NAME_BYTES>")]
+    pub module: String,
+    #[serde(deserialize_with = "wire::text::<_, MOST_NAME_BYTES>")]
+    pub name: String,
+}
 
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+impl Import {
+    pub(super) fn of(module: &str, name: &str) -> Self {
+        Self { module: module.to_owned(), name: name.to_owned() }
+    }
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Memory {
     /// The name that it is exported by.
+    #[serde(deserialize_with = "wire::text::<_, MOST_NAME_BYTES>")]
     pub export: String,
     /// The export was added.
     pub added: bool,
@@ -73,13 +103,17 @@ pub struct Memory {
 }
 
 /// A global or table, by its export, and its type as in the text format.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Unreadable {
+    #[serde(deserialize_with = "wire::text::<_, MOST_NAME_BYTES>")]
     pub export: String,
+    #[serde(rename = "type", deserialize_with = "wire::text::<_, MOST_TYPE_BYTES>")]
     pub ty: String,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Segment {
     Data(u32),
     Element(u32),
@@ -103,14 +137,16 @@ pub(super) enum StateKind {
 }
 
 /// An export that was added. Its name follows from this.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Added {
     pub what: What,
     /// Which name was free: the first one asked for, or that with `:2`, ...
     pub attempt: u32,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum What {
     Memory,
     Global(u32),
@@ -125,28 +161,6 @@ pub enum What {
 impl What {
     pub(super) fn first_attempt(self) -> Added {
         Added { what: self, attempt: 1 }
-    }
-
-    pub(super) fn code(self) -> (u8, u32) {
-        match self {
-            Self::Memory => (0, 0),
-            Self::Global(index) => (1, index),
-            Self::Table(index) => (2, index),
-            Self::DroppedSegments => (3, 0),
-            Self::GcObjects => (4, 0),
-        }
-    }
-
-    pub(super) fn from_code(code: u8, index: u32) -> Option<Self> {
-        [
-            Self::Memory,
-            Self::Global(index),
-            Self::Table(index),
-            Self::DroppedSegments,
-            Self::GcObjects,
-        ]
-        .into_iter()
-        .find(|what| what.code() == (code, index))
     }
 }
 

@@ -15,7 +15,7 @@ fn exposed(text: &str) -> Exposed {
     let bytes = wasm(text);
     let exposed = expose_state(&bytes).unwrap();
     assert_eq!(expose_state(&exposed.bytes).unwrap(), exposed);
-    assert_eq!(Report::decode(&exposed.report.encode().unwrap()).as_ref(), Some(&exposed.report));
+    assert_eq!(Report::decode(&exposed.report.encode().unwrap()), Ok(Some(exposed.report.clone())));
     assert_eq!(exposed.report.export_count as usize, exports(&exposed.bytes).len());
     let others =
         |bytes: &[u8]| sections(bytes, |id, name| id != EXPORT_SECTION && name != Some(SECTION));
@@ -151,7 +151,7 @@ fn memories_are_counted() {
     assert_eq!((two.memory_count, two.memory), (2, None));
     let memory = report(r#"(module (import "a" "b" (memory i64 1 2 shared)))"#).memory.unwrap();
     assert!(memory.shared && memory.is_64);
-    assert_eq!(memory.import, Some(("a".to_owned(), "b".to_owned())));
+    assert_eq!(memory.import, Some(Import::of("a", "b")));
 }
 
 #[test]
@@ -343,7 +343,7 @@ proptest! {
     fn no_section_makes_it_panic(mut data in prop::collection::vec(any::<u8>(), 0..60)) {
         let _ = Report::decode(&data);
         if let Some(first) = data.first_mut() {
-            *first = 2;
+            *first = section::VERSION;
             let _ = Report::decode(&data);
         }
     }
@@ -525,7 +525,56 @@ fn a_report_that_nobody_wrote_is_none() {
         report.added.resize(count as usize, Added { what: What::Global(7), attempt: 1 });
         report.encode().unwrap()
     };
-    assert_eq!(Report::decode(&added(MOST_ADDED)).unwrap().added.len(), MOST_ADDED as usize);
-    // Each would take many times as much memory as its three bytes.
-    assert_eq!(Report::decode(&added(MOST_ADDED + 1)), None);
+    let most = Report::decode(&added(MOST_ADDED)).unwrap().unwrap();
+    assert_eq!(most.added.len(), MOST_ADDED as usize);
+    assert_eq!(Report::decode(&added(MOST_ADDED + 1)), Ok(None));
+
+    // A count with nothing behind it.
+    let bytes = Report::default().encode().unwrap();
+    let at = bytes.windows(6).position(|part| part == b"\xa5added").unwrap() + 6;
+    assert_eq!(bytes[at], 0x90, "an empty list");
+    let [before, after] = [&bytes[..at], &bytes[at + 1..]];
+    let with = |list: &[u8]| Report::decode(&[before, list, after].concat());
+    assert_eq!(with(&[0x90]), Ok(Some(Report::default())));
+    assert_eq!(with(&[0xdd, 0xff, 0xff, 0xff, 0xff]), Ok(None));
+    // The same list, written longer than need be.
+    assert_eq!(with(&[0xdc, 0, 0]), Ok(None));
+    assert_eq!(Report::decode(&[&bytes[..], &[0xc0]].concat()), Ok(None));
+
+    let attempt = Added { what: What::Memory, attempt: 0 };
+    let report = Report { added: vec![attempt], ..Report::default() };
+    assert_eq!(Report::decode(&report.encode().unwrap()), Ok(None));
+    let few = Few { first: vec![Segment::Data(1)], count: 2 };
+    let report = Report { dropped_segments: few, ..Report::default() };
+    assert_eq!(Report::decode(&report.encode().unwrap()), Ok(None));
+}
+
+#[test]
+fn a_report_has_the_names_of_its_fields() {
+    let data = report("(module (memory 1) (global (mut i32) (i32.const 0)))").encode().unwrap();
+    assert_eq!(data[0], section::VERSION);
+    for name in ["memory_count", "export", "maximum", "global", "attempt", "gc_objects"] {
+        assert!(data.windows(name.len()).any(|part| part == name.as_bytes()), "{name}");
+    }
+    // A field that this version doesn't know.
+    let at = data.windows(10).position(|part| part == b"gc_objects").unwrap();
+    let mut other = data.clone();
+    other[at] = b'x';
+    assert_eq!(Report::decode(&other), Ok(None));
+}
+
+#[test]
+fn a_module_of_another_version_is_refused_by_its_number() {
+    let bytes = exposed("(module (memory 1))").bytes;
+    let data = report("(module (memory 1))").encode().unwrap();
+    let at = bytes.len() - data.len();
+    for version in [0, 1, 2, section::VERSION + 1, 0xff] {
+        let mut other = bytes.clone();
+        other[at] = version;
+        for error in [expose_state(&other).unwrap_err(), instrument_growth(&other).unwrap_err()] {
+            assert_eq!(error.code(), Code::UnsuitableModule);
+            let message = error.to_string();
+            assert!(message.contains(&format!("version {version},")), "{message}");
+        }
+    }
 }

@@ -7,10 +7,10 @@ use super::metadata::{
     About, MOST_MAPPINGS, MOST_STATE_BYTES, Metadata, State, most_metadata_bytes,
 };
 use super::spans::SavedSpans;
-use super::wire::{self, List, Text};
 use crate::error::{Error, Result, SnapshotError};
 use crate::sys::alloc;
 use crate::sys::{SysError, file, memfd, to_u64};
+use crate::wire::{self, List, Text};
 
 /// `about` and `state` are what the caller gets back when it loads the snapshot elsewhere. Gives
 /// the reason where no other thread or process can use it.

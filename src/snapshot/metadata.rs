@@ -3,7 +3,7 @@
 //! Two sections say it. The *metadata* says which pages the file holds, what was mapped, and for
 //! which module it is. The *state* is what the instance keeps outside of its memory: mutable
 //! globals and tables. The types here are the format, in MessagePack with the name of each field
-//! (`wire.rs`).
+//! (`src/wire.rs`).
 //!
 //! # To add a field
 //!
@@ -23,11 +23,12 @@
 
 use super::image::Extents;
 use super::spans::{MOST_PIECES, SavedSpans, UNIT_BYTES};
-use super::wire::{self, List, Text};
 use crate::access::Access;
 use crate::error::{Error, Flaw, Result};
 use crate::sys::alloc;
 use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan};
+use crate::wire::{self, List, Text, Unread};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// More free spans than that are forgotten: they go into a restored memory's table one by one.
@@ -242,7 +243,7 @@ impl Metadata {
     /// Reads the metadata of a snapshot of a memory of this size, and refuses what no snapshot
     /// says.
     pub(super) fn read(bytes: &[u8], byte_length: PageAligned) -> Result<(Self, Extents)> {
-        let metadata: Self = wire::decode(bytes, "metadata")?;
+        let metadata: Self = decode(bytes, "metadata")?;
         let most_written = crate::sys::to_usize(byte_length.get() / UNIT_BYTES);
         let extents = Extents {
             pieces: metadata.pieces.decode(byte_length, MOST_PIECES)?,
@@ -291,7 +292,7 @@ impl Metadata {
 impl State {
     /// Reads a state, and refuses what no instance can hold.
     pub(super) fn read(bytes: &[u8]) -> Result<Self> {
-        let state: Self = wire::decode(bytes, "list of globals and tables")?;
+        let state: Self = decode(bytes, "list of globals and tables")?;
         state.check()?;
         Ok(state)
     }
@@ -337,6 +338,15 @@ impl State {
         }
         Ok(())
     }
+}
+
+/// Reads a section of the file. Its name is for the error.
+fn decode<T: DeserializeOwned + Serialize>(bytes: &[u8], section: &'static str) -> Result<T> {
+    wire::decode(bytes).map_err(|unread| match unread {
+        Unread::NoMemory(refused) => refused.into(),
+        Unread::NoValue(why) => Flaw::Encoding { section, why }.into(),
+        Unread::OtherEncoding => Flaw::OtherEncoding { section }.into(),
+    })
 }
 
 /// As `BigInt` writes it.

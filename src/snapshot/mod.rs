@@ -39,7 +39,7 @@
 //!  ------------------------------------------------------------------------------ Snapshot
 //!  own.rs       which pages are a memory's own    format.rs    the header, the digests
 //!  image.rs     which pages are in the image      metadata.rs  what a file says: add fields here
-//!  spans.rs     lists of page spans               wire.rs      how that is encoded
+//!  spans.rs     lists of page spans
 //! ```
 //!
 //! This file has the type [`Snapshot`] and what is asked of it. It changes no memory.
@@ -57,7 +57,6 @@ mod spans;
 pub mod store;
 #[cfg(test)]
 mod tests;
-pub mod wire;
 
 use crate::access::Access;
 use crate::error::{Error, Flaw, Result, SnapshotError};
@@ -70,13 +69,13 @@ use crate::sys::checked_fd::{CheckedFd, Description};
 use crate::sys::mmap::{Mmap, Pages, Sharing};
 use crate::sys::page::{PageAligned, PageSpan};
 use crate::sys::{SysResult, file};
+use crate::wire::Text;
 use format::Header;
 use image::{CopySource, Extents};
 use metadata::{SavedMapping, SavedPart, SavedWindow};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use wire::Text;
 
 /// A mapping or window that a snapshot keeps.
 #[derive(Debug, Clone)]

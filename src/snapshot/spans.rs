@@ -2,10 +2,10 @@
 //!
 //! Pure bookkeeping: nothing here looks at a page or at a memory.
 
-use super::wire::List;
 use crate::error::{Error, Flaw, Result};
 use crate::sys::alloc::{self, Refused};
 use crate::sys::page::{PageAligned, PageSpan};
+use crate::wire::List;
 use serde::{Deserialize, Serialize};
 
 /// Files count in pages of this size, whatever the host's pages are.

@@ -4,9 +4,9 @@ use super::format::{HEADER_BYTES, Header, MOST_BYTES, Mac, SECTIONS_AT, VERSION}
 use super::image::Extents;
 use super::metadata::{About, Metadata, SavedMapping, SavedPart, SavedWindow, State, Value};
 use super::spans::SavedSpans;
-use super::wire::{self, List, Text};
 use crate::access::Access;
 use crate::sys::page::{PageAligned, PageSpan, WASM_PAGE_BYTES, host_page_bytes};
+use crate::wire::{self, List, Text};
 use proptest::prelude::*;
 
 const LENGTH: u64 = 64 * WASM_PAGE_BYTES;
@@ -192,7 +192,7 @@ fn metadata_has_one_encoding_and_no_other_fields() {
     assert!(rmp_serde::from_slice::<Metadata>(&positional).is_ok() && refused(&positional));
     // A list that says to have four billion.
     let huge = b"\x83\xa6values\xdd\xff\xff\xff\xff";
-    assert!(wire::decode::<State>(huge, "state").is_err());
+    assert!(wire::decode::<State>(huge).is_err());
 }
 
 #[test]
@@ -203,7 +203,7 @@ fn values_come_back_to_the_bit() {
     };
     for number in [0.0, -0.0, 1.5, f64::INFINITY, f64::NEG_INFINITY, f64::MIN_POSITIVE, f64::MAX] {
         let bytes = wire::encode(&state(number), 100).unwrap().unwrap();
-        let State { values, .. } = wire::decode(&bytes, "state").unwrap();
+        let State { values, .. } = wire::decode(&bytes).unwrap();
         assert!(matches!(values[..], [Value::Number(back)] if back.to_bits() == number.to_bits()));
     }
     assert_eq!(wire::encode(&state(1.0), 8), Ok(None), "more bytes than there may be");

@@ -1,11 +1,13 @@
-//! How descriptions of snapshots are written and read: MessagePack, in which each field has its
-//! name.
+//! How descriptions of snapshots and reports of modules are written and read: MessagePack, in which
+//! each field has its name.
 //!
 //! Reading is strict. A list or text longer than its bound is refused before memory is taken for
 //! it, an unknown field is refused, and so is every encoding but the one that is written here,
-//! which leaves one sequence of bytes for each value.
+//! which leaves one sequence of bytes for each value. Types deny unknown fields themselves, with
+//! `#[serde(deny_unknown_fields)]`.
+//!
+//! A value that can't be read is copied into the error's text, so callers bound the bytes.
 
-use crate::error::{Error, Flaw, Result};
 use crate::sys::alloc;
 use serde::de::{DeserializeOwned, Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -62,6 +64,16 @@ impl<const MOST: usize> std::ops::Deref for Text<MOST> {
     fn deref(&self) -> &str {
         &self.0
     }
+}
+
+/// Why bytes were not read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unread {
+    NoMemory(alloc::Refused),
+    /// They hold no value of the type, and why.
+    NoValue(String),
+    /// They hold one, but not as [`encode`] writes it.
+    OtherEncoding,
 }
 
 /// What serde's errors say when there was no memory. They carry nothing but a text.
@@ -126,30 +138,44 @@ impl<'de, const MOST: usize> Deserialize<'de> for Text<MOST> {
     }
 }
 
+/// Reads a vector of at most so many, for `#[serde(deserialize_with)]`.
+pub fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>, const MOST: usize>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    List::<T, MOST>::deserialize(deserializer).map(List::into_vec)
+}
+
+/// Reads a string of at most so many bytes, for `#[serde(deserialize_with)]`.
+pub fn text<'de, D: Deserializer<'de>, const MOST: usize>(
+    deserializer: D,
+) -> Result<String, D::Error> {
+    Text::<MOST>::deserialize(deserializer).map(Text::into_string)
+}
+
 /// Writes a value, to at most so many bytes. `None`: they don't suffice.
-pub(super) fn encode(value: &impl Serialize, most: u64) -> Result<Option<Vec<u8>>> {
+pub fn encode(value: &impl Serialize, most: u64) -> Result<Option<Vec<u8>>, alloc::Refused> {
     let mut bytes = Bytes { written: Vec::new(), most, is_refused: false };
     match write(value, &mut bytes) {
         Ok(()) => Ok(Some(bytes.written)),
-        Err(_) if bytes.is_refused => Err(alloc::Refused.into()),
+        Err(_) if bytes.is_refused => Err(alloc::Refused),
         Err(_) => Ok(None),
     }
 }
 
-/// Reads the value that these bytes are, all of them. `section` is for the error.
-pub(super) fn decode<T: DeserializeOwned + Serialize>(
-    bytes: &[u8],
-    section: &'static str,
-) -> Result<T> {
-    let damaged = |why| Error::from(Flaw::Encoding { section, why });
+/// Reads the value that these bytes are, all of them.
+pub fn decode<T: DeserializeOwned + Serialize>(bytes: &[u8]) -> Result<T, Unread> {
     let value: T = rmp_serde::from_slice(bytes).map_err(|error| {
         let why = error.to_string();
-        if why.contains(NO_MEMORY) { Error::from(alloc::Refused) } else { damaged(why) }
+        if why.contains(NO_MEMORY) {
+            Unread::NoMemory(alloc::Refused)
+        } else {
+            Unread::NoValue(why)
+        }
     })?;
     let mut same = Same { rest: bytes };
     match write(&value, &mut same) {
         Ok(()) if same.rest.is_empty() => Ok(value),
-        _ => Err(Flaw::OtherEncoding { section }.into()),
+        _ => Err(Unread::OtherEncoding),
     }
 }
 
