@@ -114,6 +114,28 @@ fn a_stray_write_lands_on_a_private_page() {
 }
 
 #[test]
+fn zeros_that_merged_with_those_of_views_that_are_gone_refuse_no_mapping() {
+    let _serial = serial();
+    let file = TempFile::new("merged", 9);
+    let region = Region::open(&file.0, Part::default(), false).unwrap();
+    let view = |page: u64| region.view(page * page_bytes(), page_bytes()).unwrap();
+    let mut views: Vec<_> = (0..9).map(view).map(Some).collect();
+    file.truncate(0);
+    // Side by side: each of the second half merges with two of the first.
+    for start in [0, 1] {
+        for view in views.iter().skip(start).step_by(2).flatten() {
+            assert_eq!(support::read(view.address()), 0);
+        }
+    }
+    for view in views.iter_mut().step_by(2) {
+        *view = None;
+    }
+    Mapping::new(&self::region(1, 7), Access::Readonly);
+    drop(views);
+    fault::take_reports();
+}
+
+#[test]
 fn a_base_that_came_back_is_not_the_dead_memory_s() {
     let _serial = serial();
     let region = region(4, 7);
