@@ -241,9 +241,11 @@ describe('growth that the host does', () => {
     'i64',
     '(func $s (drop (memory.grow (i64.const 1)))) (start $s)'
   )
-  test('of 64-bit memories takes and gives BigInts, where V8 has them in modules', async () => {
+  // (module (memory i64 1))
+  const takes64 = WebAssembly.validate(Uint8Array.of(0, 97, 115, 109, 1, 0, 0, 0, 5, 3, 1, 4, 1))
+  const with64 = skipUnless('needs a V8 with 64-bit memories in modules', takes64)
+  with64.test('of 64-bit memories takes and gives BigInts', async () => {
     const bytes = await assemble(wide)
-    if (!WebAssembly.validate(bytes)) return
     const seen = []
     const onGrow = ({ newByteLength }) => void seen.push(newByteLength / WASM_PAGE)
     const { exports } = await instrumentGrowth(bytes, {

@@ -121,7 +121,10 @@ function run({ name, minutes, command: [file, ...args] }) {
       outcome = `took more than ${minutes} minutes`
       end()
     }, minutes * 60_000)
-    child.once('error', error => resolve(`failed: ${error.message}`))
+    child.once('error', error => {
+      clearTimeout(timer)
+      resolve(`failed: ${error.message}`)
+    })
     child.once('exit', (code, signal) => {
       clearTimeout(timer)
       end()
