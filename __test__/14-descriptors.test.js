@@ -9,7 +9,6 @@ const { fdOf, openFiles } = require('./support/procfs')
 const { HostRegion, GuardedMemory } = require('..')
 
 // For children: which numbers stand for a memfd or file of this name.
-const numbersOf = `name => Object.entries(openFiles()).filter(([, file]) => file.includes(name)).map(([fd]) => Number(fd))`
 
 test('a duplicate is the callers own: he reads, moves and closes it, and the region goes on', () => {
   const region = HostRegion.copyFrom(Buffer.from('bytes of the region'))
@@ -66,8 +65,10 @@ describe.each(['nothing', 'a file', 'the same file', 'huge pages'])(
         async ({ hostmap, probe, openFiles, require, failure, args }) => {
           const fs = require('node:fs')
           const { HostRegion, GuardedMemory } = hostmap
-          // eslint-disable-next-line no-eval
-          const numbersOf = eval(args.numbersOf)
+          const numbersOf = name =>
+            Object.entries(openFiles())
+              .filter(([, file]) => file.includes(name))
+              .map(([number]) => Number(number))
           const guarded = new GuardedMemory({ initial: 33 })
           const guest = await probe(guarded.memory)
           const end = guarded.byteLength
@@ -115,7 +116,7 @@ describe.each(['nothing', 'a file', 'the same file', 'huge pages'])(
             left
           }
         },
-        { args: { numbersOf, other } }
+        { args: { other } }
       )
       expect(seen.after).toEqual(seen.before)
       expect(seen.codes).toEqual(Array(6).fill('ERR_HOSTMAP_DESCRIPTOR_LOST'))
@@ -128,31 +129,30 @@ describe.each(['nothing', 'a file', 'the same file', 'huge pages'])(
 )
 
 test('a snapshot whose descriptor was closed is not restored from another file', async () => {
-  const seen = await inChild(
-    async ({ hostmap, require, failure, args }) => {
-      const fs = require('node:fs')
-      // eslint-disable-next-line no-eval
-      const numbersOf = eval(args.numbersOf)
-      const guarded = new hostmap.GuardedMemory({ initial: 4 })
-      new Uint8Array(guarded.buffer).fill(3)
-      const snapshot = guarded.snapshot({ name: 'lost' })
-      const [fd] = numbersOf('lost')
-      fs.closeSync(fd)
-      const other = hostmap.HostRegion.copyFrom(Buffer.alloc(1 << 20, 9))
-      const empty = new hostmap.GuardedMemory({ initial: 4 })
-      const { code } = await failure(() => empty.restore(snapshot))
-      const duplicate = await failure(() => snapshot.duplicateFd())
-      snapshot.close()
-      const bytes = new Set(new Uint8Array(empty.buffer))
-      return {
-        code,
-        duplicate: duplicate.code,
-        bytes: [...bytes],
-        other: new Uint8Array(other.view())[5]
-      }
-    },
-    { args: { numbersOf } }
-  )
+  const seen = await inChild(async ({ hostmap, openFiles, require, failure }) => {
+    const fs = require('node:fs')
+    const numbersOf = name =>
+      Object.entries(openFiles())
+        .filter(([, file]) => file.includes(name))
+        .map(([number]) => Number(number))
+    const guarded = new hostmap.GuardedMemory({ initial: 4 })
+    new Uint8Array(guarded.buffer).fill(3)
+    const snapshot = guarded.snapshot({ name: 'lost' })
+    const [fd] = numbersOf('lost')
+    fs.closeSync(fd)
+    const other = hostmap.HostRegion.copyFrom(Buffer.alloc(1 << 20, 9))
+    const empty = new hostmap.GuardedMemory({ initial: 4 })
+    const { code } = await failure(() => empty.restore(snapshot))
+    const duplicate = await failure(() => snapshot.duplicateFd())
+    snapshot.close()
+    const bytes = new Set(new Uint8Array(empty.buffer))
+    return {
+      code,
+      duplicate: duplicate.code,
+      bytes: [...bytes],
+      other: new Uint8Array(other.view())[5]
+    }
+  })
   expect(seen).toEqual({
     code: 'ERR_HOSTMAP_DESCRIPTOR_LOST',
     duplicate: 'ERR_HOSTMAP_DESCRIPTOR_LOST',

@@ -12,6 +12,7 @@ const path = require('node:path')
 const threads = require('node:worker_threads')
 const util = require('node:util')
 const { GuardedMemory, HostRegion, InstancePool, Snapshot } = require('..')
+const { nextWarning } = require('./support/warnings')
 const { thrownBy, expectError } = require('./support/errors')
 const { temporaryDirectory } = require('./support/files')
 const { TestWorker } = require('./support/worker')
@@ -413,11 +414,12 @@ describe("access 'readonly'", () => {
     expect(views.map(view => view[5])).toEqual([7, 7])
   })
 
-  test('is all that the receiver has: no writable view, no shared mapping, no writable descriptor', () => {
+  test('is all that the receiver has: no writable view, no shared mapping, no writable descriptor', async () => {
     const region = regionOf('read me')
     const received = keep(HostRegion.receive(region.share({ access: 'readonly' })))
     expect(received.writable).toBe(false)
     new Uint8Array(received.view())[0] = 0
+    expect(await nextWarning()).toMatchObject({ code: 'HOSTMAP_STRAY_WRITE' })
     expect(textOf(region)).toBe('read me')
     const guarded = new GuardedMemory({ initial: 1 })
     expectError(

@@ -75,21 +75,26 @@ skipUnless('needs prlimit, and V8 before 13', hasPrlimit && survivesLimit).test(
     const seen = await inChild(
       async ({ hostmap, failure, require, args: file }) => {
         const { execFileSync } = require('node:child_process')
+        const fs = require('node:fs')
         const { GuardedMemory, HostRegion } = hostmap
-        require('node:fs').writeFileSync(file, Buffer.alloc(4 << 20, 5))
+        const MiB = 2 ** 20
+        fs.writeFileSync(file, Buffer.alloc(64 * MiB, 5))
+        // Not enough for a slide, which maps 16 MiB elsewhere first, but for V8 to go on.
+        const fewMore = () =>
+          Number(fs.readFileSync('/proc/self/statm', 'utf8').split(' ')[0]) * 4096 + 8 * MiB
         const region = HostRegion.open(file)
         const seen = []
         for (const access of ['readonly', 'private', 'shared']) {
           const source = access === 'shared' ? HostRegion.open(file, { writable: true }) : region
-          const guarded = new GuardedMemory({ initial: 64 })
-          const window = guarded.window({ byteLength: 1 << 20, at: 1 << 20, access })
-          for (let i = 0; i < 4; i++) window.slide(source, i << 20)
-          execFileSync('prlimit', ['--pid', String(process.pid), `--as=${2 ** 30}:`])
+          const guarded = new GuardedMemory({ initial: 272 })
+          const window = guarded.window({ byteLength: 16 * MiB, at: MiB, access })
+          for (let i = 0; i < 4; i++) window.slide(source, i * 16 * MiB)
+          execFileSync('prlimit', ['--pid', String(process.pid), `--as=${fewMore()}:`])
           const error = await failure(() => window.slide(source, 0))
-          const shown = window.region === null ? 0 : new Uint8Array(guarded.buffer)[1 << 20]
+          const shown = window.region === null ? 0 : new Uint8Array(guarded.buffer)[MiB]
           execFileSync('prlimit', ['--pid', String(process.pid), '--as=unlimited:'])
-          window.slide(source, 1 << 20)
-          seen.push([error?.code, shown, new Uint8Array(guarded.buffer)[1 << 20]])
+          window.slide(source, 16 * MiB)
+          seen.push([error?.code, shown, new Uint8Array(guarded.buffer)[MiB]])
           window.unmap()
         }
         return seen
