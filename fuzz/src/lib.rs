@@ -4,33 +4,56 @@
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
-use wasm_hostmap::module::{Report, expose_state, instrument_growth};
+use wasm_hostmap::module::{Report, SECTION, expose_state, instrument_growth};
 use wasm_hostmap::snapshot::Settings;
 use wasm_hostmap::snapshot::store::{self, Loaded};
 use wasm_hostmap::sys::{file, memfd};
-use wasmparser::{Validator, WasmFeatures};
+use wasmparser::{Parser, Payload, Validator, WasmFeatures};
+
+/// `Err` says why a target could not read its input, which mutations may bring about and seeds may
+/// not: one that is refused tests no more than the first check.
+pub type Outcome = Result<(), String>;
 
 /// The module rewriter: what it makes of a valid module is valid, and a second pass changes
 /// nothing. Of anything else it makes an error, or bytes.
-pub fn module(bytes: &[u8]) {
+pub fn module(bytes: &[u8]) -> Outcome {
     let is_valid = is_valid(bytes);
     let exposed = expose_state(bytes);
     let made = instrument_growth(bytes);
     if is_valid {
-        if let Ok(exposed) = exposed {
+        if let Ok(exposed) = &exposed {
             assert!(self::is_valid(&exposed.bytes), "exposeState made it invalid");
             let again = expose_state(&exposed.bytes).expect("what was exposed can be read");
             assert_eq!(again.bytes, exposed.bytes, "exposing twice is exposing once");
         }
-        if let Ok(made) = made {
+        if let Ok(made) = &made {
             assert!(self::is_valid(&made.bytes), "instrumentGrowth made it invalid");
         }
     }
     // The report that a module brings is anybody's too.
-    if let Ok(Some(report)) = Report::decode(bytes) {
+    let section = report_section(bytes);
+    let report = Report::decode(section.unwrap_or(bytes));
+    if let Ok(Some(report)) = &report {
         let encoded = report.encode().expect("a small report");
-        assert_eq!(Report::decode(&encoded), Ok(Some(report)), "a report comes back");
+        assert_eq!(encoded, section.unwrap_or(bytes), "a report has one encoding");
     }
+    exposed.map_err(|error| error.to_string())?;
+    made.map_err(|error| error.to_string())?;
+    if !is_valid {
+        return Err("the module is not valid".to_owned());
+    }
+    if section.is_some() && report == Ok(None) {
+        return Err("its report is none".to_owned());
+    }
+    Ok(())
+}
+
+/// The contents of the first custom section that could hold a report.
+fn report_section(bytes: &[u8]) -> Option<&[u8]> {
+    Parser::new(0).parse_all(bytes).map_while(Result::ok).find_map(|payload| match payload {
+        Payload::CustomSection(custom) if custom.name() == SECTION => Some(custom.data()),
+        _ => None,
+    })
 }
 
 /// Valid under every proposal that the library is built with.
@@ -45,17 +68,22 @@ const MOST_BYTES: u64 = 1 << 20;
 /// The snapshot reader, both ways: as a saved file, whose checksum hardly any mutation fits, and as
 /// the sealed memfd of another process, which has none.
 ///
+/// One that reads the input is enough: the checksum of a seed may be of other bytes than zeros.
+///
 /// The input is a header and what follows the memory's bytes in a file: see
 /// `src/snapshot/format.rs`. The memory's bytes are zeros.
-pub fn snapshot(input: &[u8]) {
-    let Some(fd) = sealed_file(input) else { return };
+pub fn snapshot(input: &[u8]) -> Outcome {
+    let fd = sealed_file(input).ok_or("there is no memfd for it")?;
     let path = PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));
-    if let Ok(loaded) = store::load(&path, SETTINGS, &AtomicBool::new(false)) {
-        check(&loaded);
+    let as_file = store::load(&path, SETTINGS, &AtomicBool::new(false));
+    if let Ok(loaded) = &as_file {
+        check(loaded);
     }
-    if let Ok(loaded) = store::from_fd(fd.as_raw_fd(), SETTINGS) {
-        check(&loaded);
+    let as_descriptor = store::from_fd(fd.as_raw_fd(), SETTINGS);
+    if let Ok(loaded) = &as_descriptor {
+        check(loaded);
     }
+    as_file.or(as_descriptor).map(drop).map_err(|error| error.to_string())
 }
 
 /// What a snapshot that was taken from foreign bytes promises.
