@@ -1,12 +1,12 @@
-//! Lists and numbers whose size a module decides. Memory for them is an error where there is none,
-//! and never the end of the process. Nothing else in this room reserves memory.
+//! Lists and sums whose size depends on the module. If there is no memory for a list, the caller
+//! gets an error and the process goes on. The other files of this room allocate through here.
 
 use crate::error::{ModuleError, Result};
 use crate::sys::inject;
 use nix::errno::Errno;
 use std::ops::Range;
 
-/// Room for so many more items: what a module asks for may be more than there is.
+/// Reserves room for so many more items.
 pub(super) fn reserve<T>(list: &mut Vec<T>, more: usize) -> Result<()> {
     inject::trip("malloc").map_err(|sys| ModuleError::NoMemory { errno: sys.errno })?;
     list.try_reserve(more).map_err(|_| ModuleError::NoMemory { errno: Errno::ENOMEM }.into())
@@ -21,14 +21,14 @@ pub(super) fn push<T>(list: &mut Vec<T>, item: T) -> Result<()> {
     Ok(())
 }
 
-/// What libraries allocate while they read or write so many bytes can't fail but by ending the
-/// process. So room for `times` as much is taken here once, and given back.
+/// Checks that `times` as many bytes can be allocated, and frees them again. Libraries end the
+/// process if they find no memory, so call this before they read or write `byte_length` bytes.
 pub(super) fn room_for(byte_length: usize, times: usize) -> Result<()> {
     let byte_length = byte_length.checked_mul(times).expect("a module has less than 2^31 bytes");
     reserve(&mut Vec::<u8>::new(), byte_length)
 }
 
-/// Counts one more. Whatever is counted takes a byte of the module, which has less than 2^31.
+/// Adds one. Each thing that is counted takes a byte of the module, which has less than 2^31.
 pub(super) fn count(number: &mut u32) {
     *number = plus(*number, 1);
 }
@@ -39,7 +39,7 @@ pub(super) fn plus(number: u32, more: u32) -> u32 {
     number.checked_add(more).expect("there are no more things than bytes")
 }
 
-/// The sum of lengths, each of something that is in memory or follows from a module that is.
+/// The sum of lengths of things that are in memory.
 pub(super) fn sum<const N: usize>(lengths: [usize; N]) -> usize {
     lengths
         .into_iter()
@@ -47,7 +47,7 @@ pub(super) fn sum<const N: usize>(lengths: [usize; N]) -> usize {
         .expect("what is in memory has no more bytes than there are addresses")
 }
 
-/// A part of the module, by offsets that its reader gave.
+/// A part of the module, by offsets from wasmparser.
 pub(super) fn slice<'a>(bytes: &'a [u8], range: &Range<u64>) -> Result<&'a [u8]> {
     let start = usize::try_from(range.start).ok();
     let end = usize::try_from(range.end).ok();

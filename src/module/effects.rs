@@ -1,4 +1,4 @@
-//! What a module's code can do to state that can't be told from its exports, and when.
+//! What a module's code can do to tables and segments after its start function.
 
 use super::buffers::{push, reserve, sum};
 use super::limits::MOST_GROWN;
@@ -6,7 +6,7 @@ use super::report::Segment;
 use crate::error::Result;
 use wasmparser::{FunctionBody, Operator};
 
-/// One thing that some function does.
+/// One thing that a function does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Effect {
     ChangesTable(u32),
@@ -16,23 +16,23 @@ pub(super) enum Effect {
 
 #[derive(Debug, Default)]
 pub(super) struct Effects {
-    /// Functions that are referred to, so that anybody might call them.
+    /// Functions that are exported or referred to, so that any code may call them.
     escaping: Vec<u32>,
-    /// Caller and callee, ordered by the caller.
+    /// Caller and callee, in order of the caller.
     calls: Vec<(u32, u32)>,
-    /// What each function does by itself.
+    /// What each function does itself, without the functions that it calls.
     direct: Vec<(u32, Effect)>,
-    /// Memories that code grows, ordered, and no more than [`MOST_GROWN`] and one.
+    /// Memories that code grows, in order; at most one more than [`MOST_GROWN`].
     pub(super) grown: Vec<u32>,
 }
 
 impl Effects {
-    /// Anybody may call this function.
+    /// Notes that any code may call this function.
     pub(super) fn escapes(&mut self, function: u32) -> Result<()> {
         push(&mut self.escaping, function)
     }
 
-    /// What a function's code does. Functions come in order. False where the code can't be read.
+    /// Notes what a function's code does. Pass functions in order. False if the code can't be read.
     pub(super) fn read_code(&mut self, function: u32, body: &FunctionBody<'_>) -> Result<bool> {
         let Ok(mut operators) = body.get_operators_reader() else { return Ok(false) };
         let first_call = self.calls.len();
@@ -43,7 +43,7 @@ impl Effects {
                 Err(_) => is_read = false,
             }
         }
-        // A call of two bytes takes eight here; most calls of a function repeat.
+        // A call takes two bytes in code and eight here. Most calls of a function repeat.
         if let Some(calls) = self.calls.get_mut(first_call..) {
             calls.sort_unstable();
         }
@@ -106,8 +106,8 @@ impl Effects {
         Ok(())
     }
 
-    /// What functions do that may be called when the start function is through, ordered. Every
-    /// instance has run that one, so what it alone does is the same in all.
+    /// What functions do that may be called after the start function, in order. What only the start
+    /// function does is the same in all instances.
     pub(super) fn after_start(&self, function_count: u32) -> Result<Vec<Effect>> {
         let mut reached = Vec::new();
         let function_count = function_count as usize;

@@ -1,5 +1,4 @@
-//! The export section that is written: the module's own exports as they are, and those that are
-//! added.
+//! Writes the export section: the module's own exports unchanged, then those that are added.
 
 use super::buffers::{count, push, reserve, slice, sum};
 use super::limits::MOST_ADDED;
@@ -20,7 +19,7 @@ impl StateKind {
         }
     }
 
-    /// As export sections name it.
+    /// Its code in export sections.
     fn byte(self) -> u8 {
         match self {
             Self::Table => 1,
@@ -33,18 +32,18 @@ impl StateKind {
 #[derive(Debug)]
 pub(super) struct Exports<'a> {
     count: u32,
-    /// The module has a section, if an empty one.
+    /// Whether the module has a section, even an empty one.
     has_section: bool,
     entries: Vec<u8>,
-    /// Of the module's own names those that might be chosen for what is added, ordered.
+    /// The module's own names that start with [`PREFIX`], in order.
     taken: Vec<&'a str>,
-    /// What holds state among the module's own exports, ordered.
+    /// The module's own exports of things that hold state, in order.
     own: Vec<(StateKind, u32, &'a str)>,
     pub(super) added: Vec<Added>,
 }
 
 impl<'a> Exports<'a> {
-    /// The module's own: without those that were added before.
+    /// The module's own exports, without those that `expose_state` added before.
     pub(super) fn own_of(bytes: &'a [u8], module: &Parsed<'a>) -> Result<Self> {
         let mut before = Vec::new();
         for added in module.known.iter().flat_map(|known| &known.added) {
@@ -54,12 +53,12 @@ impl<'a> Exports<'a> {
         Self::without(bytes, module, &before)
     }
 
-    /// All that there are.
+    /// All exports.
     pub(super) fn all_of(bytes: &'a [u8], module: &Parsed<'a>) -> Result<Self> {
         Self::without(bytes, module, &[])
     }
 
-    /// Those that have none of these names, which are ordered.
+    /// The exports that have none of these names. The names are in order.
     fn without(bytes: &'a [u8], module: &Parsed<'a>, before: &[String]) -> Result<Self> {
         let has_section = !module.exports.is_empty();
         let entries = Vec::new();
@@ -110,7 +109,7 @@ impl<'a> Exports<'a> {
         self.count
     }
 
-    /// By what name the module itself exports a thing first.
+    /// The first name by which the module itself exports a thing.
     pub(super) fn own_name(&self, kind: StateKind, index: u32) -> Option<&'a str> {
         let at = self.own.partition_point(|&(other, it, _)| (other, it) < (kind, index));
         self.own
@@ -124,7 +123,7 @@ impl<'a> Exports<'a> {
         self.taken.binary_search(&name).is_ok()
     }
 
-    /// Adds an export, of the kind and index that go with it. Gives its name.
+    /// Adds an export, and returns its name.
     pub(super) fn add(&mut self, mut added: Added) -> Result<String> {
         if self.added.len() >= MOST_ADDED as usize {
             return Err(ModuleError::HidesTooMuch { most: MOST_ADDED }.into());

@@ -1,5 +1,5 @@
-//! Finds out what is known of a module's state, and exports what is hidden. All other sections stay
-//! as they are, byte for byte.
+//! Makes the report of a module's state, and exports the state that is hidden. All other sections
+//! are copied byte for byte.
 
 use super::buffers::{count, reserve, slice, sum};
 use super::effects::Effect;
@@ -16,15 +16,15 @@ pub(super) const EXPORT_SECTION: u8 = 7;
 /// Start, element, code, data and data count: what may follow the export section.
 const AFTER_EXPORTS: [u8; 5] = [8, 9, 10, 11, 12];
 
-/// A module that shows its state.
+/// A module that exports its state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exposed {
     pub bytes: Vec<u8>,
     pub report: Report,
 }
 
-/// Exports the memory, if there is just one, the mutable globals, and the tables that can change,
-/// where they are not exported. What was exposed already comes out as it went in.
+/// Adds exports for the memory, if there is exactly one, for mutable globals, and for tables that
+/// can change, unless they are exported already. A module that was exposed before stays the same.
 pub fn expose_state(bytes: &[u8]) -> Result<Exposed> {
     let module = Parsed::read(bytes)?;
     let mut exports = Exports::own_of(bytes, &module)?;
@@ -64,7 +64,7 @@ const PER_SECTION: usize = 6;
 pub(super) fn write_section(out: &mut Vec<u8>, id: u8, parts: &[&[u8]]) -> Result<()> {
     let length = parts.iter().map(|part| part.len()).fold(0, |before, more| sum([before, more]));
     let length_field = u32::try_from(length).map_err(|_| ModuleError::SectionTooLong)?;
-    // Grows only where the first guess was too low: lengths may be written longer here than there.
+    // Rarely needed: the caller reserves enough for most modules.
     if out.spare_capacity_mut().len() < sum([length, PER_SECTION]) {
         reserve(out, sum([length, PER_SECTION]))?;
     }
@@ -76,7 +76,7 @@ pub(super) fn write_section(out: &mut Vec<u8>, id: u8, parts: &[&[u8]]) -> Resul
     Ok(())
 }
 
-/// Looks at all that may change, and adds exports for what has none.
+/// Finds all that may change, and adds exports for what has none.
 fn make_report(module: &Parsed<'_>, exports: &mut Exports<'_>) -> Result<Report> {
     let mut report = Report { memory_count: module.memory_count, ..Report::default() };
     if let Some(memory) = module.memory.as_ref().filter(|_| module.memory_count == 1) {
@@ -104,7 +104,7 @@ fn make_report(module: &Parsed<'_>, exports: &mut Exports<'_>) -> Result<Report>
                 .tables
                 .iter()
                 .any(|table| module.types.may_hold_objects(ValType::Ref(table.ty))));
-    // Without a memory there is nothing that could be restored at all.
+    // Without a memory, nothing can be restored.
     if report.memory.is_some() {
         if report.dropped_segments.count > 0 {
             exports.add(What::DroppedSegments.first_attempt())?;
@@ -146,8 +146,8 @@ fn add_tables(
             || effects.binary_search(&Effect::ChangesTable(index)).is_ok()
     };
     let tables = || (0..).zip(&module.tables);
-    // Functions may come from tables that don't change into others, and are found again by where
-    // they were.
+    // Code may copy functions from tables that don't change. A restore finds a function by its
+    // place in a table, so those tables must be exported, too.
     let carries_functions = tables()
         .any(|(index, table)| is_changeable(exports, index, table.imported))
         || module
@@ -155,7 +155,7 @@ fn add_tables(
             .iter()
             .any(|global| global.mutable && module.types.may_hold_functions(global.ty));
     for (index, table) in tables() {
-        // What nobody can change stays hidden: who was shown it could change it.
+        // An export would let the host change a table that nothing can change now.
         if !carries_functions && !is_changeable(exports, index, table.imported) {
             continue;
         }

@@ -1,4 +1,4 @@
-//! `memory.grow` becomes a call of the host.
+//! Replaces each `memory.grow` by a call of the host.
 //!
 //! ```text
 //! memory.grow N   ->   call $grow:N
@@ -11,13 +11,13 @@
 //!     (else (local.get $answer))))                   ;; the host has grown it, or -1
 //! ```
 //!
-//! The second way is there because the host doesn't have the memory while the start function runs,
-//! if the module makes it itself. The host decides then all the same, and no mapping is there yet
-//! that a growth could leave unprotected.
+//! The host answers -2 while the start function runs in a module that defines its memory: the host
+//! can't reach the memory yet. It decides about the growth all the same, and no mapping exists yet
+//! that the growth could leave unprotected.
 //!
-//! Imports come before a module's own functions, so the indices of those shift; types and the
-//! functions here come last. wasm-encoder's `reencode` finds the places, those of the name section
-//! included. What it can't read is refused.
+//! Imports come before a module's own functions, so the indices of those shift. The added types and
+//! functions come last. wasm-encoder's `reencode` finds all indices, those in the name section
+//! included. A module that it can't read is refused.
 
 use super::buffers::{count, plus, reserve};
 use super::exports::Exports;
@@ -34,16 +34,16 @@ use wasm_encoder::{
 };
 use wasmparser::{CustomSectionReader, KnownCustom, Operator, Parser};
 
-/// The host's answer where it leaves the growth to the module.
+/// The host's answer if it leaves the growth to the module.
 const GROW_HERE: i32 = -2;
 
 /// A module that asks the host for growth.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Instrumented {
     pub bytes: Vec<u8>,
-    /// What the functions are imported from: no name of the module's own.
+    /// The module name that the functions are imported from. The module itself doesn't use it.
     pub import_module: String,
-    /// Each memory that its code grows. The host's function for it is called `grow:INDEX`.
+    /// Each memory that the code grows. The host's function for it is called `grow:INDEX`.
     pub memories: Vec<GrownMemory>,
 }
 
@@ -52,13 +52,13 @@ pub struct GrownMemory {
     pub index: u32,
     pub is_64: bool,
     pub import: Option<Import>,
-    /// By which name an instance shows it.
+    /// The name of its export.
     pub export: String,
     /// The export was added.
     pub added: bool,
 }
 
-/// Makes a module ask the host for each growth. One whose code grows no memory stays as it is.
+/// Makes a module ask the host for each growth. A module whose code grows no memory stays the same.
 pub fn instrument_growth(bytes: &[u8]) -> Result<Instrumented> {
     let module = Parsed::read(bytes)?;
     let import_module = free_module(&module)?;
@@ -91,13 +91,13 @@ pub fn instrument_growth(bytes: &[u8]) -> Result<Instrumented> {
     rewrite.parse_core_module(&mut out, Parser::new(0), bytes)?;
     let mut bytes = out.finish();
     if module.known.is_some() {
-        // What it said of its exports changed.
+        // The report lists exports, and those have changed.
         bytes = expose_state(&bytes)?.bytes;
     }
     Ok(Instrumented { bytes, import_module, memories })
 }
 
-/// Which memories code grows, and how they are reached.
+/// The memories that code grows, with their exports.
 fn grown_memories(module: &Parsed<'_>, exports: &Exports<'_>) -> Result<Vec<GrownMemory>> {
     let mut memories = Vec::new();
     reserve(&mut memories, module.effects.grown.len())?;
@@ -120,7 +120,7 @@ fn grown_memories(module: &Parsed<'_>, exports: &Exports<'_>) -> Result<Vec<Grow
     Ok(memories)
 }
 
-/// As `expose_state` calls the first one.
+/// A free name for a memory's export. The first memory gets the name that `expose_state` gives it.
 fn free_export(exports: &Exports<'_>, index: u32) -> String {
     let name =
         if index == 0 { format!("{PREFIX}memory") } else { format!("{PREFIX}memory-{index}") };
@@ -160,7 +160,7 @@ impl From<reencode::Error<Error>> for Error {
 struct Rewrite<'a> {
     import_module: &'a str,
     memories: &'a [GrownMemory],
-    /// Of the module as it was, like the two that follow.
+    /// This and the two fields below count things of the module before the rewrite.
     type_count: u32,
     imported: u32,
     function_count: u32,
@@ -173,18 +173,18 @@ impl Rewrite<'_> {
         u32::try_from(self.memories.len()).expect("at most MOST_GROWN")
     }
 
-    /// The types of the host's function and of our own: two for each kind of memory.
+    /// The types of the host's function and of the added function. Each address type has two.
     fn types_of(&self, memory: &GrownMemory) -> (u32, u32) {
         let first = plus(self.type_count, if memory.is_64 { 2 } else { 0 });
         (first, plus(first, 1))
     }
 
-    /// The host's function for the memory at this place of the list.
+    /// The index of the host's function for a memory, by its place in the list.
     fn host_function(&self, at: u32) -> u32 {
         plus(self.imported, at)
     }
 
-    /// Ours.
+    /// The index of the added function for a memory, by its place in the list.
     fn own_function(&self, at: u32) -> u32 {
         plus(plus(self.function_count, self.added()), at)
     }
@@ -321,7 +321,7 @@ impl Reencode for Rewrite<'_> {
         Ok(())
     }
 
-    /// Sections that the module lacks go where their order has them.
+    /// Adds the sections that the module lacks, in the required order.
     fn intersperse_section_hook(
         &mut self,
         module: &mut Module,
@@ -351,14 +351,14 @@ impl Reencode for Rewrite<'_> {
         module: &mut Module,
         section: CustomSectionReader<'_>,
     ) -> Outcome<()> {
-        // Hints for places in code, which moved. An engine may do without.
+        // Hints for places in code, which have moved. Engines don't need them.
         if section.name().starts_with("metadata.code.") {
             return Ok(());
         }
         let KnownCustom::Name(names) = section.as_known() else {
             return utils::parse_custom_section(self, module, section);
         };
-        // Engines ignore names that can't be read, and so is it here.
+        // Engines ignore names that they can't read. So do we.
         if let Ok(names) = self.custom_name_section(names) {
             module.section(&names);
         }

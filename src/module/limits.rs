@@ -1,7 +1,7 @@
-//! How much of each thing a module may have.
+//! How many of each thing a module may have.
 //!
-//! Most are what any engine takes: the limits of the JavaScript interface's specification, which V8
-//! has too. Counts above them are refused before they are believed.
+//! Most are the limits of the JavaScript interface's specification, which V8 has too. Counts above
+//! them are refused before anything is allocated for them.
 
 use crate::error::{ModuleError, Result};
 
@@ -17,12 +17,12 @@ pub(super) const DATA_SEGMENTS: u32 = 100_000;
 pub(super) const ELEMENT_SEGMENTS: u32 = 10_000_000;
 pub(super) const TABLES: u32 = 100_000;
 
-/// The most exports that are added: as many as each V8 takes (Node 20 and 22 take no more in all,
-/// later ones a million). Each becomes a JavaScript object in every instance.
+/// How many exports are added at most. Node 20 and 22 accept no more exports in all; later versions
+/// accept a million. Each becomes a JavaScript object in every instance.
 pub const MOST_ADDED: u32 = 100_000;
 
-/// How many memories of a module can have their growth watched. More could be made by no process:
-/// each takes gigabytes of address space.
+/// How many memories of a module can have their growth watched. No process could make more: each
+/// takes gigabytes of address space.
 pub(super) const MOST_GROWN: usize = 1000;
 
 pub(super) fn at_most(things: &'static str, count: u32, limit: u32) -> Result<()> {

@@ -1,30 +1,30 @@
-//! Modules: which of their state can be reached from outside, and ways to reach more of it.
+//! Rewrites modules, so that JavaScript can reach the state of their instances and the host can
+//! decide about growth.
 //!
-//! What an instance keeps between two calls is its memory, its mutable globals, its tables, which
-//! of its passive segments were dropped, and whatever references in globals and tables lead to.
-//! JavaScript reaches what is exported, and compilers export little: hardly any module shows its
-//! stack pointer. So [`expose_state`] rewrites the export section. All other sections stay as they
-//! are, byte for byte; what it found, the [`Report`], goes into a custom section, since of a
-//! compiled module nothing else is left to look at. [`instrument_growth`] rewrites the
-//! `memory.grow` of a module's code.
+//! Between two calls an instance keeps its memory, its mutable globals, its tables, which of its
+//! passive segments were dropped, and what references in globals and tables lead to. JavaScript
+//! reaches what is exported, and compilers export little: hardly any module exports its stack
+//! pointer. So [`expose_state`] rewrites the export section, and copies all other sections byte for
+//! byte. It adds a custom section with a [`Report`] of what it found, because a compiled module
+//! shows nothing else. [`instrument_growth`] rewrites each `memory.grow` in a module's code.
 //!
-//! The bytes are anybody's, and nobody has validated them: that is V8's work. What is wrong with
-//! them is an error here only where it can't be read. Time and memory are linear in the size of the
-//! module whatever its headers claim, nothing here recurses, and counts above the [limits](limits)
-//! that all engines share are refused before they are believed.
+//! The bytes are untrusted and not validated; V8 does that. Invalid bytes are an error here only if
+//! they can't be read. Time and memory are linear in the size of the module, whatever its headers
+//! claim. Nothing here recurses. Counts above the [limits](limits) that all engines share are
+//! refused before anything is allocated for them.
 //!
 //! ```text
-//! names.rs    names that the rewritten module has
-//! limits.rs   how much of each thing a module may have
-//! buffers.rs  lists whose size a module decides
-//! report.rs   what is known of a module's state
+//! names.rs    names in the rewritten module
+//! limits.rs   how many of each thing a module may have
+//! buffers.rs  fallible allocation and checked sums
+//! report.rs   the report of a module's state
 //! section.rs  the custom section that holds it
 //! types.rs    which values JavaScript can read
 //! effects.rs  what code can do after the start function
-//! parse.rs    reads a module, and keeps of it what the others need, a few bytes for each thing
-//! exports.rs  the export section that is written
-//! expose.rs   finds out the report, and writes the module that shows its state
-//! growth.rs   memory.grow in code becomes a call of the host
+//! parse.rs    reads a module into a few bytes for each thing in it
+//! exports.rs  writes the export section
+//! expose.rs   makes the report, and writes the module that exports its state
+//! growth.rs   replaces memory.grow in code by a call of the host
 //! ```
 
 mod buffers;

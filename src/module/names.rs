@@ -1,9 +1,9 @@
-//! Names that the rewritten module has, and that others know it by. A name that is here is public:
-//! modules that were stored have it.
+//! Names in rewritten modules. They are public, and users keep modules that have them in files, so
+//! they may not change.
 
-/// The custom section with the report.
+/// The custom section that holds the report.
 pub const SECTION: &str = "wasm-hostmap";
-/// How the names of exports start that were added.
+/// The start of the name of each added export.
 pub const PREFIX: &str = "hostmap:";
-/// The module that the host's functions are imported from, if that is free.
+/// The module name that the host's functions are imported from, unless the module uses it already.
 pub(super) const IMPORT_MODULE: &str = "hostmap";

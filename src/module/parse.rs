@@ -1,5 +1,5 @@
-//! Reads a module, and keeps what the rest of this room needs: a few bytes for each thing in it,
-//! whatever it is. Nothing here judges what it reads: V8 validates modules.
+//! Reads a module, and keeps what the rest of this room needs: a few bytes for each thing in it.
+//! Nothing here validates; V8 does.
 
 use super::buffers::{count, plus, push, reserve, room_for};
 use super::effects::Effects;
@@ -29,31 +29,31 @@ pub(super) struct Table {
 
 #[derive(Debug, Default)]
 pub(super) struct Parsed<'a> {
-    /// Id and contents of each, but for the report.
+    /// The id and contents of each section but the report's.
     pub sections: Vec<(u8, Range<u64>)>,
-    /// Of those that `expose_state` added before.
+    /// The report of a module that was exposed before.
     pub known: Option<Report>,
     pub exports: Vec<ExportSectionReader<'a>>,
     pub types: Types,
     pub memory_count: u32,
     /// The first one.
     pub memory: Option<Memory>,
-    /// Module and name of those that are imported.
+    /// The module and name of each imported memory.
     pub imported_memories: Vec<(&'a str, &'a str)>,
-    /// Whether their addresses have 64 bits, of all of them.
+    /// For each memory, whether its addresses have 64 bits.
     pub memories_64: Vec<bool>,
-    /// Modules that things are imported from, of those that might be chosen for what is added.
+    /// Names of modules that things are imported from, if they start with [`IMPORT_MODULE`].
     pub imported_modules: Vec<&'a str>,
     pub globals: Vec<Global>,
     pub tables: Vec<Table>,
-    /// Some element segment holds objects, which are made once for each instance.
+    /// Whether an element segment may hold objects. They are made once for each instance.
     pub segments_hold_objects: bool,
     imported_functions: u32,
     bodies_read: u32,
     /// In order.
     pub passive: Vec<Segment>,
     pub effects: Effects,
-    /// Code that could not be read: it may do anything.
+    /// Whether some code could not be read. Such code may do anything.
     pub unread_code: bool,
 }
 
@@ -77,7 +77,7 @@ impl<'a> Parsed<'a> {
         Ok(module)
     }
 
-    /// How many functions there are: of a module that is cut off, those that the bytes have.
+    /// How many functions there are. Of a module that is cut off, those whose code is there.
     pub(super) fn function_count(&self) -> u32 {
         plus(self.imported_functions, self.bodies_read)
     }
@@ -205,7 +205,7 @@ impl<'a> Parsed<'a> {
         Ok(())
     }
 
-    /// The section comes after that of elements, and its segments go before those.
+    /// Data segments go before element segments in `passive`, but their section comes later.
     fn read_data(&mut self, data: DataSectionReader<'a>) -> Result<()> {
         at_most("data segments", data.count(), limits::DATA_SEGMENTS)?;
         let mut passive = Vec::new();

@@ -15,36 +15,34 @@ const MOST_NAMED: usize = 5;
 /// A type in the text format.
 const MOST_TYPE_BYTES: usize = 100;
 
-/// The state of a module's instances. As small for a module with a million globals as for one with
-/// ten.
+/// The state of a module's instances. Its size depends only on how many exports were added.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Report {
-    /// How many memories it has, imported ones included.
+    /// How many memories the module has, including imported ones.
     pub memory_count: u32,
-    /// The memory, if it has just one.
+    /// The memory, if there is exactly one.
     pub memory: Option<Memory>,
-    /// How many exports it has now.
+    /// How many exports the rewritten module has.
     pub export_count: u32,
-    /// Those of them that were added.
+    /// The exports that were added.
     #[serde(deserialize_with = "wire::list::<_, _, MOST_ADDED_ITEMS>")]
     pub added: Vec<Added>,
-    /// How many globals can be written.
+    /// How many globals are mutable.
     pub global_count: u32,
-    /// How many tables may change after the start function, by code of the module or by a host that
-    /// they are shown to.
+    /// How many tables the module's code, or a host that can reach them, may change after the start
+    /// function.
     pub table_count: u32,
-    /// Those of the globals that JavaScript has no values for.
+    /// Mutable globals whose values JavaScript can't represent.
     pub unreadable_globals: Few<Unreadable>,
     pub unreadable_tables: Few<Unreadable>,
-    /// Passive segments that may be dropped after the start function, and that somebody could miss
-    /// then.
+    /// Passive segments that code may drop after the start function, and that other code uses.
     pub dropped_segments: Few<Segment>,
-    /// Whether globals or tables may hold objects with fields that can be written.
+    /// Whether globals or tables may hold objects with mutable fields.
     pub gc_objects: bool,
 }
 
-/// The first of a list, to be named in a message, and how many there are in all.
+/// The first items of a list, for a message, and how many there are in all.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, bound(deserialize = "T: Deserialize<'de>"))]
 pub struct Few<T> {
@@ -89,7 +87,7 @@ impl Import {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Memory {
-    /// The name that it is exported by.
+    /// The name of its export.
     #[serde(deserialize_with = "wire::text::<_, MOST_NAME_BYTES>")]
     pub export: String,
     /// The export was added.
@@ -102,7 +100,7 @@ pub struct Memory {
     pub is_64: bool,
 }
 
-/// A global or table, by its export, and its type as in the text format.
+/// A global or table: the name of its export, and its type in the text format.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Unreadable {
@@ -128,7 +126,7 @@ impl std::fmt::Display for Segment {
     }
 }
 
-/// What holds state.
+/// The kinds of things that hold state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum StateKind {
     Table,
@@ -136,12 +134,12 @@ pub(super) enum StateKind {
     Global,
 }
 
-/// An export that was added. Its name follows from this.
+/// An export that was added. Its name is made from this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Added {
     pub what: What,
-    /// Which name was free: the first one asked for, or that with `:2`, ...
+    /// 1 if the first name was free. Otherwise the number at the end of the name: `:2`, `:3` ...
     pub attempt: u32,
 }
 
@@ -151,10 +149,10 @@ pub enum What {
     Memory,
     Global(u32),
     Table(u32),
-    /// The memory once more. The name says of any instance that it may drop segments, since nothing
-    /// leads from an instance to its module.
+    /// The memory under one more name, which says that the instance may drop segments. JavaScript
+    /// can't get from an instance to its module, where the report is.
     DroppedSegments,
-    /// The same for objects with fields that can be written.
+    /// The same for objects with mutable fields.
     GcObjects,
 }
 

@@ -1,4 +1,4 @@
-//! The types of a module: which values JavaScript can read, and which lead to more state.
+//! The types of a module: which values JavaScript can read, and which may refer to more state.
 
 use super::buffers::{push, room_for};
 use super::limits;
@@ -7,7 +7,7 @@ use wasmparser::{
     AbstractHeapType, CompositeInnerType, HeapType, TypeSectionReader, UnpackedIndex, ValType,
 };
 
-/// What a type index means, where it matters.
+/// What a type index refers to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum TypeKind {
     Function,
@@ -18,17 +18,17 @@ enum TypeKind {
 #[derive(Debug, Default)]
 pub(super) struct Types {
     kinds: Vec<TypeKind>,
-    /// Some are of a proposal that is not known here.
+    /// Some types are of a proposal that wasmparser doesn't know.
     is_unread: bool,
-    /// Types could not be read, or some of them have fields that can be written.
+    /// Some types have mutable fields, or could not be read.
     pub(super) mutable_objects: bool,
 }
 
 impl Types {
-    /// Adds those of a section.
+    /// Adds the types of a section.
     pub(super) fn read(&mut self, types: TypeSectionReader<'_>) -> Result<()> {
         limits::at_most("groups of types", types.count(), limits::TYPES)?;
-        // wasmparser keeps a group at a time, up to 30 bytes for each of its own.
+        // wasmparser keeps one group at a time, in up to 30 bytes for each byte of it.
         let range = types.range();
         let byte_length = range.end.checked_sub(range.start).expect("a range ends after its start");
         let byte_length = usize::try_from(byte_length).expect("the section is in memory");
@@ -58,7 +58,7 @@ impl Types {
         Ok(())
     }
 
-    /// How many types there are; `None` where they can't be read.
+    /// How many types there are; `None` if some can't be read.
     pub(super) fn count(&self) -> Option<u32> {
         if self.is_unread { None } else { u32::try_from(self.kinds.len()).ok() }
     }
@@ -68,7 +68,8 @@ impl Types {
         self.kinds.get(usize::try_from(index).ok()?).copied()
     }
 
-    /// JavaScript has no values for vectors, exceptions and continuations.
+    /// Whether JavaScript can read values of a type. It can't read vectors, exceptions and
+    /// continuations.
     pub(super) fn is_readable(&self, ty: ValType) -> bool {
         match ty {
             ValType::V128 => false,
