@@ -13,6 +13,7 @@ use wasm_hostmap::memory::{Mapped, Memory};
 use wasm_hostmap::region::thp::PageKind;
 use wasm_hostmap::region::{Part, Region};
 use wasm_hostmap::sys::page::PageAligned;
+use wasm_hostmap::v8::reservation::prove_guard;
 
 /// One test at a time. Before the first one Rust's own handlers, which want to run on a small stack
 /// of their own (SA_ONSTACK), make way for the default action: a debug build needs more stack than
@@ -48,10 +49,11 @@ impl Mapping {
     fn new(region: &Region, access: Access) -> Self {
         let reserved = Reserved::new(128);
         let memory = Memory::attach(reserved.place()).unwrap();
-        let above_bytes = reserved.reservation().above_bytes;
-        let largest_bytes = above_bytes - page_bytes();
-        // SAFETY: the reservation has so many bytes, and no test makes its last page accessible.
-        unsafe { memory.set_guard(reserved.place(), largest_bytes, above_bytes) }.unwrap();
+        let reservation = reserved.reservation();
+        let guard = prove_guard(reserved.extent(), reservation).unwrap().unwrap();
+        let largest_bytes = reservation.above_bytes - page_bytes();
+        // SAFETY: the guard is this memory's, and no test makes its last page accessible.
+        unsafe { memory.set_guard(reserved.place(), guard, largest_bytes) }.unwrap();
         let pages = region.pages(PageAligned::ZERO, region.byte_length()).unwrap();
         let mapped =
             memory.map_at(reserved.place(), 3 * PAGE.get(), &pages, access, false).unwrap();

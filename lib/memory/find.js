@@ -10,7 +10,7 @@ const { callNative } = require('../support/errors.js')
 const { wrongMemory } = require('../support/wrong.js')
 const v8 = require('../platform/v8.js')
 const { addressTypeOf, addressTypeOfBuffer } = require('../platform/address-type.js')
-const { hasTrapHandler, isGuarded } = require('../platform/reservation.js')
+const { hasTrapHandler, proveGuard } = require('../platform/reservation.js')
 const { isView } = require('../region/host-region.js')
 const { notWasmMemory, unknownAddress } = require('./errors.js')
 const { bufferFrom, isDetached } = require('./buffer.js')
@@ -79,7 +79,10 @@ function fromBuffer(buffer, asked) {
     )
   }
   const address = asked ?? callNative(() => addressTypeOfBuffer(array))
-  if (!callNative(() => native.mayBeLinear(array) && isGuarded(array, address ?? 'i32'))) {
+  const guard = callNative(() =>
+    native.mayBeLinear(array) ? proveGuard(array, address ?? 'i32') : null
+  )
+  if (guard === null) {
     throw notWasmMemory(
       address === 'i64' && v8.pageLimits().i64 === 0
         ? `64-bit memories have no guards in Node.js ${process.version}; pass the WebAssembly.Memory itself`
@@ -87,7 +90,7 @@ function fromBuffer(buffer, asked) {
     )
   }
   if (address === undefined) throw unknownAddress()
-  return new LinearMemory({ memory: null, buffer, address, guarded: true })
+  return new LinearMemory({ memory: null, buffer, address, guard })
 }
 
 /** Throws for a buffer that can't be a memory's as it is now. */

@@ -10,7 +10,7 @@
 const native = require('../platform/binding.js')
 const { makeError, callNative } = require('../support/errors.js')
 const v8 = require('../platform/v8.js')
-const { isGuarded, noteGuard } = require('../platform/reservation.js')
+const { noteGuard, proveGuard } = require('../platform/reservation.js')
 const { PASS_A_FUNCTION, hidden, moved } = require('./errors.js')
 const { bufferFrom } = require('./buffer.js')
 const { byBuffer, register, forgetBases } = require('./registry.js')
@@ -59,8 +59,8 @@ class LinearMemory {
   /** Its GuardedMemory, once somebody has asked for it. */
   face = undefined
 
-  /** `guarded`: where it is known already. */
-  constructor({ memory, buffer, address, maximum, guarded }) {
+  /** `guard`: the proof of its guard, where there is one already. */
+  constructor({ memory, buffer, address, maximum, guard: known }) {
     this.memory = memory
     this.buffer = buffer
     this.address = address
@@ -69,9 +69,10 @@ class LinearMemory {
     this.seenBytes = lengthOf(this.array)
     this.shared = isShared(buffer)
     callNative(() => {
-      this.guarded = guarded ?? isGuarded(this.array, address)
+      const guard = known ?? proveGuard(this.array, address)
+      this.guarded = guard !== null
       this.table = attach(this.array)
-      if (this.guarded) noteGuard(this.table.handle, this.array, address)
+      if (this.guarded) noteGuard(this.table.handle, this.array, address, guard)
     })
     register(this, buffer, this.array)
   }
@@ -162,16 +163,16 @@ class LinearMemory {
 
   // V8 copied the memory elsewhere. Whatever fails, the next call does all of it again.
   #move(buffer, array) {
-    const guarded = callNative(() => isGuarded(array, this.address))
+    const guard = callNative(() => proveGuard(array, this.address))
     const table = attach(array)
-    if (guarded) callNative(() => noteGuard(table.handle, array, this.address))
+    if (guard !== null) callNative(() => noteGuard(table.handle, array, this.address, guard))
     forgetBases(this)
     this.#lose()
     register(this, buffer, array)
     const entries = new Set()
     this.#setBuffer(buffer, array)
     this.table = table
-    this.guarded = guarded
+    this.guarded = guard !== null
     this.entries = entries
     this.unclaimed.end = 0
   }

@@ -95,22 +95,27 @@ function hasTrapHandler() {
   return (reservationOf('i32')?.aboveBytes ?? 0) >= REACH_BYTES_I32
 }
 
-/** Whether everything round a memory of this kind is inaccessible, by the process's map. */
-function isGuarded(array, address) {
+/**
+ * Proves by the process's map that everything round a memory of this kind is inaccessible, and
+ * gives the native part's proof. Null: something is not.
+ */
+function proveGuard(array, address) {
   const reservation = reservationOf(address)
-  return (
-    reservation !== null &&
-    hasTrapHandler() &&
-    reservation.aboveBytes >= reachBytes(address) &&
-    native.isGuarded(array, reservation.belowBytes, reservation.aboveBytes)
-  )
+  const mayHaveGuard =
+    reservation !== null && hasTrapHandler() && reservation.aboveBytes >= reachBytes(address)
+  return mayHaveGuard
+    ? native.proveGuard(array, reservation.belowBytes, reservation.aboveBytes)
+    : null
 }
 
-/** Tells the native part where the guard of a memory is that no growth reaches. */
-function noteGuard(handle, array, address) {
-  const largest = address === 'i32' ? 2 ** 32 : pageLimits().i64 * WASM_PAGE_BYTES
-  // Of 64-bit memories that modules alone can make, the bound is not known.
-  if (largest > 0) native.setGuard(handle, array, largest, reservationOf(address).aboveBytes)
+/** Tells the native part of the guard of a memory, by its proof. */
+function noteGuard(handle, array, address, guard) {
+  if (address === 'i32') native.setGuard(handle, array, guard, null)
+  else {
+    // Of 64-bit memories that modules alone can make, the bound is not known.
+    const largest = pageLimits().i64 * WASM_PAGE_BYTES
+    if (largest > 0) native.setGuard(handle, array, guard, largest)
+  }
 }
 
 module.exports = {
@@ -119,6 +124,6 @@ module.exports = {
   measureIfAlone,
   reservationOf,
   hasTrapHandler,
-  isGuarded,
+  proveGuard,
   noteGuard
 }

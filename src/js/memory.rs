@@ -4,7 +4,7 @@
 //! that it holds: V8 tells its base and length from it, and the memory is alive as long as the call
 //! lasts.
 
-// It promises that a memory's guard was measured.
+// It promises that a guard is that of a memory, and how far the memory may grow.
 #![allow(unsafe_code)]
 
 use super::buffer::{bytes_of, live_memory};
@@ -23,7 +23,7 @@ use crate::sys::alloc;
 use crate::sys::page::{PageAligned, PageSpan};
 use crate::sys::vma_budget::{VMAS_OF_A_MEMORY, VmaClaim};
 use crate::v8::live_memory::LiveMemory;
-use crate::v8::reservation::{self, MapBefore, Reservation};
+use crate::v8::reservation::{self, LARGEST_32_BIT_BYTES, MapBefore, ProvenGuard, Reservation};
 use napi::Env;
 use napi::bindgen_prelude::{AsyncTask, Unknown};
 use napi_derive::napi;
@@ -120,6 +120,27 @@ pub fn is_guarded(
     Ok(guarded)
 }
 
+/// The guard after a memory, as the process's map proved it.
+#[napi]
+pub struct NativeGuard {
+    guard: ProvenGuard,
+}
+
+/// The same, with what was proved of the guard: null if something is accessible there.
+#[napi(catch_unwind)]
+pub fn prove_guard(
+    env: Env,
+    array: Unknown<'_>,
+    below_bytes: f64,
+    above_bytes: f64,
+) -> napi::Result<Option<NativeGuard>> {
+    let reservation =
+        Reservation { below_bytes: to_count(below_bytes)?, above_bytes: to_count(above_bytes)? };
+    let extent = bytes_of(env, array)?.extent()?;
+    let guard = reservation::prove_guard(extent, reservation).map_err(map_unread)?;
+    Ok(guard.map(|guard| NativeGuard { guard }))
+}
+
 /// Whether the bytes of a buffer may be those of a linear memory.
 #[napi(catch_unwind)]
 pub fn may_be_linear(env: Env, array: Unknown<'_>) -> napi::Result<bool> {
@@ -175,23 +196,26 @@ impl NativeMemory {
     }
 }
 
-/// Of a memory that was found to have guards: how large one of its kind may be, and how much is
-/// reserved from its base on.
+/// Takes note of the guard of a memory. `largest_64_bit_bytes`: how large a 64-bit memory may be,
+/// which V8 alone knows; null for a 32-bit one.
 #[napi(catch_unwind)]
 pub fn set_guard(
     memory: u32,
     env: Env,
     array: Unknown<'_>,
-    largest_bytes: f64,
-    above_bytes: f64,
+    guard: &NativeGuard,
+    largest_64_bit_bytes: Option<f64>,
 ) -> napi::Result<()> {
+    let largest_bytes = largest_64_bit_bytes.map_or(Ok(LARGEST_32_BIT_BYTES), to_count)?;
+    if largest_bytes < LARGEST_32_BIT_BYTES {
+        return Err(internal("a 64-bit memory may be as large as a 32-bit one").into());
+    }
     let live = live_memory(env, array)?;
-    let (largest_bytes, above_bytes) = (to_count(largest_bytes)?, to_count(above_bytes)?);
     let memory = memory_of(memory)?;
-    // SAFETY: lib/platform/reservation.js alone calls this, for a memory that the process's map has
-    // shown to be guarded. `above_bytes` was measured on a memory of this kind, and no memory of
-    // the kind has more bytes than `largest_bytes`, the bound of its addresses or of V8.
-    unsafe { memory.set_guard(live, largest_bytes, above_bytes) }?;
+    // SAFETY: lib/platform/reservation.js alone calls this, with the proof that it has just got for
+    // this memory. No 32-bit memory grows past what its addresses reach; of 64-bit memories the
+    // number is V8's own bound, as lib/ has measured it.
+    unsafe { memory.set_guard(live, guard.guard, largest_bytes) }?;
     Ok(())
 }
 

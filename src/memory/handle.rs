@@ -11,11 +11,12 @@ use super::window_state::Window;
 use crate::access::Access;
 use crate::error::{MemoryError, Result};
 use crate::fault::{Counts, Proof, RangeSpec, Registration, Shown};
-use crate::sys::mark::{self, Mark};
+use crate::sys::mark::Mark;
 use crate::sys::owned_span::OwnedSpan;
 use crate::sys::page::{PageAligned, PageSpan};
 use crate::sys::{alloc, clock, process_map};
 use crate::v8::live_memory::LiveMemory;
+use crate::v8::reservation::ProvenGuard;
 use std::sync::{Arc, MutexGuard};
 
 /// A handle on a linear memory. It keeps nothing alive but what is known of it.
@@ -74,23 +75,24 @@ impl Memory {
         self.lock_at(live).map(drop)
     }
 
-    /// Takes note of the guard of a memory that was found to have one: `above_bytes` from its base
-    /// on are reserved, and no memory of its kind is larger than `largest_bytes`. Without it,
-    /// faults cost as much as the process has VMAs, where its map is text.
+    /// Takes note of the guard of a memory that was found to have one. No memory of its kind is
+    /// larger than `largest_bytes`. Without it, faults cost as much as the process has VMAs, where
+    /// its map is text.
     ///
     /// # Safety
-    /// Both numbers are right: V8 has reserved so many bytes from the memory's base on, and makes
-    /// none accessible past `largest_bytes` while the memory lives. A number is written there, and
-    /// code that got the page as memory would find it.
+    /// The guard was proved for this memory, in its life, and V8 makes nothing accessible past
+    /// `largest_bytes` while the memory lives. A number is written there, and code that got the
+    /// page as memory would find it.
     pub unsafe fn set_guard(
         &self,
         live: LiveMemory<'_>,
+        guard: ProvenGuard,
         largest_bytes: u64,
-        above_bytes: u64,
     ) -> Result<()> {
+        self.check_base(guard.base().get())?;
         if process_map::is_text() {
             let mut state = self.lock_unprotected(live)?;
-            state.guard_page = mark::address_in(live.base().get(), largest_bytes, above_bytes);
+            state.guard_page = guard.page_past(largest_bytes);
         }
         Ok(())
     }
@@ -123,10 +125,10 @@ impl Memory {
     /// What proves to handlers that what is mapped now is mapped still. For a living memory.
     fn proof(state: &mut State) -> Proof {
         if let (None, Some(page)) = (state.mark, state.guard_page) {
-            // SAFETY: by the contract of `set_guard` the page is behind the largest memory of its
-            // kind and within the reservation, so no growth makes it accessible while this memory
-            // lives. It is still this memory's: attaching another one to the table forgets the
-            // page.
+            // SAFETY: the process's map proved the page to be in this memory's guard, and by the
+            // contract of `set_guard` it is past the largest memory of its kind: no growth makes it
+            // accessible while this memory lives. It is still this memory's: attaching another one
+            // to the table forgets the page.
             state.mark = unsafe { Mark::put(page) };
         }
         state.mark.map_or(Proof::Absent, Proof::Marked)

@@ -66,7 +66,7 @@ pub(crate) struct State {
     pub(super) attached: usize,
     /// A page of the guard that no growth reaches, where the memory has one, and what was written
     /// there for handlers.
-    pub(super) guard_page: Option<u64>,
+    pub(super) guard_page: Option<PageAligned>,
     pub(super) mark: Option<Mark>,
     /// What the memory's own pages show. `None`: nothing is known. Believe it only in a call that
     /// was given the living memory.

@@ -15,7 +15,7 @@
 //!
 //! Calls: open, pread and pwrite on /proc/self/mem, prctl(PR_SET_THP_DISABLE).
 
-use super::page::host_page_bytes;
+use super::page::PageAligned;
 use super::page_query::{MEMORY, is_readable, read_past_protection};
 use super::{inject, random};
 use std::os::fd::AsRawFd;
@@ -37,14 +37,14 @@ pub struct Mark {
 }
 
 impl Mark {
-    /// Marks the page at this address, which must be of the guard of a living memory, for as long
-    /// as that lives. A page that is marked already keeps its mark. `None`: it can't be marked, and
+    /// Marks this page of the guard of a living memory, for as long as that lives. A page that is marked already keeps its mark. `None`: it can't be marked, and
     /// the text tells what is known.
     ///
     /// # Safety
     /// The page is inaccessible, and stays so while its memory lives: its bytes are not zero any
     /// more.
-    pub unsafe fn put(address: u64) -> Option<Self> {
+    pub unsafe fn put(page: PageAligned) -> Option<Self> {
+        let address = page.get();
         static NEXT: AtomicU64 = AtomicU64::new(1);
         // One at a time: two threads that mark a shared memory get the same mark.
         static MARKING: Mutex<()> = Mutex::new(());
@@ -129,21 +129,10 @@ fn without_huge_pages(write: impl FnOnce() -> Option<()>) -> bool {
     written
 }
 
-/// Where in a reservation the mark is: after the largest memory of its kind. `None`: the
-/// reservation ends there.
-pub fn address_in(base: u64, largest_memory_bytes: u64, above_bytes: u64) -> Option<u64> {
-    let end = largest_memory_bytes.checked_add(host_page_bytes())?;
-    if end > above_bytes {
-        return None;
-    }
-    base.checked_add(largest_memory_bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::sys::mmap::{Mmap, Pages, Sharing};
-    use crate::sys::page::PageAligned;
     use std::os::fd::AsFd;
 
     #[test]
@@ -161,7 +150,7 @@ mod tests {
         };
         let (one, other) = (guard(), guard());
         // SAFETY: an inaccessible page of the test's own.
-        let put = |map: &Mmap| unsafe { Mark::put(map.address()) };
+        let put = |map: &Mmap| unsafe { Mark::put(PageAligned::new(map.address()).unwrap()) };
         let (first, second) = (put(&one).unwrap(), put(&other).unwrap());
         assert_eq!((first.is_intact(), second.is_intact()), (Some(true), Some(true)));
         assert_ne!(first.id, second.id);
@@ -172,17 +161,5 @@ mod tests {
         assert_eq!(first.is_intact(), Some(false));
         let accessible = Mmap::new(page, Pages::Zeros).unwrap();
         assert_eq!(put(&accessible), None, "a page that can be read is no guard");
-    }
-
-    #[test]
-    fn it_is_in_the_guard_or_nowhere() {
-        let page = host_page_bytes();
-        assert_eq!(address_in(1 << 40, 4 << 30, 8 << 30), Some((1 << 40) + (4 << 30)));
-        assert_eq!(address_in(1 << 40, 16 << 30, 16 << 30), None);
-        assert_eq!(
-            address_in(1 << 40, (8 << 30) - page, 8 << 30),
-            Some((1 << 40) + (8 << 30) - page)
-        );
-        assert_eq!(address_in(u64::MAX - 10, 4 << 30, 8 << 30), None);
     }
 }

@@ -4,6 +4,7 @@
 use super::live_memory::MemoryExtent;
 use crate::sys::SysResult;
 use crate::sys::alloc;
+use crate::sys::page::{PageAligned, host_page_bytes};
 use crate::sys::process_map;
 
 /// How much address space V8 takes for a memory of one kind, measured on a memory of this process.
@@ -13,6 +14,35 @@ pub struct Reservation {
     pub below_bytes: u64,
     /// Bytes from the base on: the memory, the space it may grow into, and the guard.
     pub above_bytes: u64,
+}
+
+/// The length of the largest memory with 32-bit addresses: no growth goes further. The
+/// WebAssembly specification sets it.
+pub const LARGEST_32_BIT_BYTES: u64 = 1 << 32;
+
+/// The guard after a memory: when the process's map was read, everything from the memory's end to
+/// the end of its reservation was inaccessible. Only [`prove_guard`] makes one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProvenGuard {
+    base: PageAligned,
+    /// Where the memory ends, and the guard begins.
+    start: PageAligned,
+    end: u64,
+}
+
+impl ProvenGuard {
+    /// The base of the memory whose guard it is.
+    pub fn base(self) -> PageAligned {
+        self.base
+    }
+
+    /// The first page of the guard that no growth reaches, if no memory of this kind is larger than
+    /// `largest_bytes`. `None`: the guard has no such page.
+    pub fn page_past(self, largest_bytes: u64) -> Option<PageAligned> {
+        let page = PageAligned::new(self.base.get().checked_add(largest_bytes)?)?;
+        let page_end = page.get().checked_add(host_page_bytes())?;
+        (self.start <= page && page_end <= self.end).then_some(page)
+    }
 }
 
 /// The process's map at one moment, to find what a new memory added to it.
@@ -78,14 +108,50 @@ impl MapBefore {
 
 /// Whether everything in the reservation round the memory is inaccessible, by the process's map.
 pub fn is_guarded(extent: MemoryExtent, reservation: Reservation) -> SysResult<bool> {
+    Ok(prove_guard(extent, reservation)?.is_some())
+}
+
+/// The same, with what it proves of the guard after the memory.
+pub fn prove_guard(
+    extent: MemoryExtent,
+    reservation: Reservation,
+) -> SysResult<Option<ProvenGuard>> {
     let base = extent.base().get();
     let end = extent.end().get();
     let (Some(top), Some(bottom)) =
         (base.checked_add(reservation.above_bytes), base.checked_sub(reservation.below_bytes))
     else {
-        return Ok(false);
+        return Ok(None);
     };
-    Ok(end <= top
+    let is_guarded = end <= top
         && process_map::is_inaccessible(bottom, base)?
-        && process_map::is_inaccessible(end, top)?)
+        && process_map::is_inaccessible(end, top)?;
+    let guard = ProvenGuard { base: extent.base(), start: extent.end(), end: top };
+    Ok(is_guarded.then_some(guard))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_that_no_growth_reaches_is_in_the_guard_or_nowhere() {
+        let page = host_page_bytes();
+        let at = |bytes: u64| PageAligned::new(bytes).unwrap();
+        let base = 1 << 40;
+        let guard = |length: u64, above: u64| ProvenGuard {
+            base: at(base),
+            start: at(base + length),
+            end: base + above,
+        };
+        let small = guard(1 << 16, 8 << 30);
+        assert_eq!(small.page_past(LARGEST_32_BIT_BYTES), Some(at(base + (4 << 30))));
+        assert_eq!(small.page_past((8 << 30) - page), Some(at(base + (8 << 30) - page)));
+        assert_eq!(small.page_past(8 << 30), None, "the reservation ends there");
+        assert_eq!(guard(16 << 30, 16 << 30).page_past(16 << 30), None);
+        assert_eq!(small.page_past(0), None, "it is in the memory");
+        assert_eq!(guard(5 << 30, 8 << 30).page_past(4 << 30), None, "it is in the memory");
+        assert_eq!(small.page_past((4 << 30) + 8), None, "it is no page");
+        assert_eq!(small.page_past(u64::MAX - 10), None);
+    }
 }
