@@ -73,6 +73,7 @@ pub fn system_call(sys: SysError) -> Cause {
         (Errno::ENFILE, _) => Cause::SystemDescriptors,
         (Errno::EBADF, checked_fd::LOST_AT) => Cause::DescriptorLost,
         (Errno::ENOMEM, "mmap" | "mremap" | "mprotect" | "madvise") => {
+            // Where the map can't be read, the limits alone may tell the cause.
             let space = limits::address_space().unwrap_or_default();
             of_memory(&space, Asked::default()).unwrap_or(Cause::NoMemoryForMapping)
         }
@@ -93,11 +94,13 @@ pub fn v8_memory(reservation_bytes: u64, commit_bytes: u64) -> SysResult<Cause> 
 /// The limit that binds, if one does.
 fn of_memory(space: &AddressSpace, asked: Asked) -> Option<Cause> {
     let limit = limits::max_map_count();
+    // The limit may be lowered below what the process has: then none is left.
     if limit.saturating_sub(space.vma_count) <= NO_VMAS_LEFT {
         return Some(Cause::MapCount { used: space.vma_count, limit });
     }
     if let Ok(Some(limit_bytes)) = limits::rlimit_address_space()
-        // Where nobody knows what was asked for: less is left than the process has already.
+        // Where nobody knows what was asked for: less is left than the process has already. The
+        // limit may be lowered below what the process has: then nothing is left.
         && asked.reservation_bytes.unwrap_or(space.mapped_bytes)
             > limit_bytes.saturating_sub(space.mapped_bytes)
     {
@@ -108,6 +111,8 @@ fn of_memory(space: &AddressSpace, asked: Asked) -> Option<Cause> {
         });
     }
     if let Some(asked_bytes) = asked.reservation_bytes.filter(|bytes| *bytes > 0)
+        // The number comes from JavaScript. One near 2^64 fits nowhere, and clamped it does not
+        // either.
         && asked_bytes.saturating_add(ALIGNMENT_BYTES) > space.largest_free_bytes
     {
         return Some(Cause::AddressSpace {

@@ -191,7 +191,8 @@ struct Bytes {
 
 impl Write for Bytes {
     fn write(&mut self, part: &[u8]) -> io::Result<usize> {
-        let length = self.written.len().saturating_add(part.len());
+        let length = self.written.len().checked_add(part.len());
+        let length = length.expect("no slice is longer than isize::MAX");
         if crate::sys::to_u64(length) > self.most {
             return Err(io::ErrorKind::FileTooLarge.into());
         }

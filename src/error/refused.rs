@@ -86,6 +86,7 @@ impl Refused {
                 Code::AddressSpace,
                 format!(
                     "each memory reserves {asked_bytes} bytes of address space; of {total_bytes} bytes, reservations hold {inaccessible_bytes}, about {} of them, and the largest gap is {largest_free_bytes}; drop memories that are done with and let them be collected, or use several processes",
+                    // Not 0 where this is the cause: an error's words must never panic.
                     inaccessible_bytes.checked_div(asked_bytes).unwrap_or(0)
                 ).into(),
             ),

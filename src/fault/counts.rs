@@ -118,7 +118,7 @@ impl Counts {
     pub fn acknowledge(&self) -> u64 {
         let faults = self.faults();
         let before = self.acknowledged.fetch_max(faults, Ordering::AcqRel);
-        // Another thread may have acknowledged more of them in between.
+        // Another thread may have acknowledged more of them in between: then none was new.
         faults.saturating_sub(before)
     }
 

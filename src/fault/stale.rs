@@ -11,7 +11,7 @@ use super::range::{self, GuardedRange};
 use super::zeros;
 use crate::sys::fault_info::{Fault, FaultKind};
 use crate::sys::page::PageSpan;
-use crate::sys::{page_query, process_map, thread, to_u64};
+use crate::sys::{page_query, process_map, thread, to_u64, to_usize};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Who ever removed guarded pages: 0 for nobody, a thread, or [`SEVERAL`].
@@ -44,7 +44,7 @@ const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 fn slot_of(number: u64) -> (usize, u64) {
     let hash = number.wrapping_mul(SPREAD) >> 52;
     // Six bits each, so that the slot is less than SLOTS.
-    (usize::try_from(hash >> 6).unwrap_or(0) & (SLOTS - 1), 1 << (hash & 63))
+    (to_usize(hash >> 6) & (SLOTS - 1), 1 << (hash & 63))
 }
 
 /// The owner of these pages begins to replace or unmap them. [`removal_ended`] follows.

@@ -89,7 +89,7 @@ fn define(exports: &mut Object<'_>, env: Env, name: &CStr, callback: Callback) -
         sys::napi_create_function(
             env.raw(),
             name.as_ptr(),
-            isize::try_from(name.count_bytes()).unwrap_or(0),
+            isize::try_from(name.count_bytes()).expect("no string is longer than isize::MAX"),
             Some(callback),
             ptr::null_mut(),
             &raw mut function,

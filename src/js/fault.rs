@@ -52,7 +52,7 @@ pub fn traps() -> String {
 #[napi(catch_unwind)]
 pub fn begin_probe(env: Env, array: Unknown<'_>) -> napi::Result<bool> {
     let Bytes { address: base, byte_length, .. } = bytes_of(env, array)?;
-    let begun = trap::begin_probe(base.saturating_add(byte_length));
+    let begun = trap::begin_probe(sys::sum(base, byte_length));
     if begun {
         // A worker may be ended in the middle of anything, and what comes after in JavaScript is
         // not run then.

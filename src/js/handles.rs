@@ -36,7 +36,9 @@ impl<T> Handles<T> {
         let number =
             u32::try_from(self.slots.len()).map_err(|_| internal("there are too many objects"))?;
         // Room for its number to come back, too, so that giving it back can't fail.
-        let given = self.slots.len().saturating_add(1).saturating_sub(self.empty.len());
+        let given =
+            self.slots.len().checked_sub(self.empty.len()).and_then(|in_use| in_use.checked_add(1));
+        let given = given.expect("a slot is in use or empty");
         self.empty.try_reserve(given).map_err(alloc::Refused::from)?;
         alloc::push(&mut self.slots, object)?;
         Ok(number)

@@ -2,9 +2,9 @@
 
 use super::from_count;
 use crate::error::{Error, MemoryError};
-use crate::sys::SysError;
 use crate::sys::limits::{self, Overcommit};
 use crate::sys::page::{WASM_PAGE_BYTES, host_page_bytes};
+use crate::sys::{SysError, sum};
 use napi_derive::napi;
 
 #[napi(object)]
@@ -45,7 +45,7 @@ pub fn limits(reservation_bytes: f64) -> napi::Result<NativeLimits> {
         map_count_used: from_count(space.vma_count),
         map_count_limit: from_count(limits::max_map_count()),
         room_for: from_count(
-            space.room_for(super::to_count(reservation_bytes)?.saturating_add(WASM_PAGE_BYTES)),
+            space.room_for(sum(super::to_count(reservation_bytes)?, WASM_PAGE_BYTES)),
         ),
     })
 }

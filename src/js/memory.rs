@@ -19,9 +19,9 @@ use crate::error::{Error, MemoryError};
 use crate::memory::{self, Mapped, Memory};
 use crate::region::LoadProgress;
 use crate::sys::SysError;
-use crate::sys::alloc;
 use crate::sys::page::{PageAligned, PageSpan};
 use crate::sys::vma_budget::{VMAS_OF_A_MEMORY, VmaClaim};
+use crate::sys::{alloc, difference};
 use crate::v8::live_memory::LiveMemory;
 use crate::v8::reservation::{self, LARGEST_32_BIT_BYTES, MapBefore, ProvenGuard, Reservation};
 use napi::Env;
@@ -361,7 +361,7 @@ pub(super) fn aligned_offset(byte_offset: f64) -> Result<PageAligned, Error> {
     let byte_offset = to_count(byte_offset)?;
     PageAligned::new(byte_offset).ok_or_else(|| {
         let below = PageAligned::round_down(byte_offset).get();
-        let skew = byte_offset.saturating_sub(below);
+        let skew = difference(byte_offset, below);
         let page = crate::sys::page::host_page_bytes();
         MemoryError::OffsetNotAtPage { byte_offset, page, below, skew }.into()
     })

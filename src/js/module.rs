@@ -125,7 +125,8 @@ fn copy_of(env: Env, array: Unknown<'_>) -> Result<Vec<u8>, Error> {
 /// The first of a list in words, and how many more there are.
 fn words<T>(few: &Few<T>, word: impl Fn(&T) -> String) -> String {
     let first: Vec<_> = few.first.iter().map(word).collect();
-    match (few.count as usize).saturating_sub(first.len()) {
+    let more = (few.count as usize).checked_sub(first.len());
+    match more.expect("the first ones are counted too") {
         0 => first.join(", "),
         more => format!("{} and {more} more", first.join(", ")),
     }

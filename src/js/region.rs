@@ -186,6 +186,7 @@ impl NativeRegion {
     #[napi(getter, catch_unwind)]
     pub fn bytes_in_file(&self) -> Option<f64> {
         let region = self.get().ok()?;
+        // The file may have been cut before the region's start: then it holds nothing of it.
         let bytes = region.file_bytes()?.saturating_sub(region.file_offset().get());
         Some(from_count(bytes))
     }

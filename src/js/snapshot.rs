@@ -24,7 +24,7 @@ use crate::snapshot::store::{self, Loaded, Part};
 use crate::snapshot::{Settings, Snapshot};
 use crate::sys::alloc;
 use crate::sys::page::host_page_bytes;
-use crate::sys::to_usize;
+use crate::sys::{sum, to_usize};
 use crate::v8::live_memory::LiveMemory;
 use crate::wire::{List, Text};
 use napi::Env;
@@ -216,11 +216,11 @@ impl NativeSnapshot {
         for index in 0..shown.len() {
             let it: NativeShown = item(&shown, index)?;
             let (offset, length) = (to_count(it.byte_offset)?, to_count(it.byte_length)?);
-            let skip = offset.checked_rem(host_page_bytes()).unwrap_or(0);
+            let skip = offset.checked_rem(host_page_bytes()).expect("a page has bytes");
             regions.push(MappedRegion {
                 start: aligned_offset(it.address)?,
                 region: it.region.map(region_of).transpose()?,
-                byte_length: if it.region.is_some() { length.saturating_add(skip) } else { 0 },
+                byte_length: if it.region.is_some() { sum(length, skip) } else { 0 },
                 skip,
                 strict: it.strict,
             });
@@ -569,14 +569,16 @@ fn runs_of(entries: &[u32]) -> Result<Vec<SavedRun>, alloc::Refused> {
     let mut at = 0_usize;
     for run in entries.chunk_by(|first, second| (*first == 0) == (*second == 0)) {
         if run.first().is_some_and(|first| *first > 0) {
-            let values = alloc::collected(run.iter().map(|entry| entry.saturating_sub(1)))?;
+            let values =
+                run.iter().map(|entry| entry.checked_sub(1).expect("none of this run is 0"));
+            let values = alloc::collected(values)?;
             let start = u32::try_from(at).map_err(|_| alloc::Refused)?;
             alloc::push(
                 &mut runs,
                 SavedRun { at: start, values: List::new(values).unwrap_or_default() },
             )?;
         }
-        at = at.saturating_add(run.len());
+        at = at.checked_add(run.len()).expect("runs are parts of the entries");
     }
     Ok(runs)
 }
@@ -591,7 +593,9 @@ fn state_to(state: State) -> Result<NativeState> {
         for SavedRun { at, values } in runs.into_vec() {
             // In order and inside, as the state was checked.
             entries.resize(to_usize(at.into()).min(entries.capacity()), 0);
-            entries.extend(values.iter().map(|value| value.saturating_add(1)));
+            let shifted =
+                |value: &u32| value.checked_add(1).expect("an index into a list of values");
+            entries.extend(values.iter().map(shifted));
         }
         entries.resize(to_usize(length.into()), 0);
         tables.push(NativeTable { name: name.into_string(), entries: entries.into() });

@@ -91,8 +91,8 @@ impl NativeWord {
             // Unmapped before anybody hears of it.
             drop(word);
             let answer = match ended {
-                Ok(ended) => i32::try_from(code(ended)).unwrap_or(0),
-                Err(sys) => (sys.errno as i32).saturating_neg(),
+                Ok(ended) => i32::try_from(code(ended)).expect("codes are small"),
+                Err(sys) => (sys.errno as i32).checked_neg().expect("errors have small numbers"),
             };
             // An environment that is ending waits for nobody.
             done.call(answer, ThreadsafeFunctionCallMode::NonBlocking);

@@ -14,6 +14,7 @@ impl Region {
     /// A range of the region for JavaScript, at any byte offset.
     pub fn view(&self, byte_offset: u64, byte_length: u64) -> Result<Arc<View>> {
         let region_bytes = self.byte_length();
+        // The offset is the caller's: past the region's end there is nothing to view.
         let most = region_bytes.saturating_sub(byte_offset);
         if byte_length == 0 || byte_length > most {
             return Err(RegionError::ViewRange { byte_offset, byte_length, region_bytes }.into());

@@ -18,7 +18,7 @@ use crate::sys::mmap::{self, Advice, Pages, Sharing};
 use crate::sys::owned_span::OwnedSpan;
 use crate::sys::page::{PageSpan, host_page_bytes};
 use crate::sys::pagemap::{self, Which};
-use crate::sys::{SysError, SysResult, contents, file};
+use crate::sys::{SysError, SysResult, contents, difference, file};
 use crate::v8::live_memory::LiveMemory;
 
 use nix::errno::Errno;
@@ -40,7 +40,8 @@ impl<'a> PutBack<'a> {
         snapshot: Option<&'a Snapshot>,
         keep_resident_bytes: u64,
     ) -> Self {
-        let left_pages = keep_resident_bytes.checked_div(host_page_bytes()).unwrap_or(0);
+        let left_pages =
+            keep_resident_bytes.checked_div(host_page_bytes()).expect("a page has bytes");
         Self { live, snapshot, left_pages, drops_all: false }
     }
 
@@ -74,7 +75,7 @@ impl<'a> PutBack<'a> {
                     (false, false) => self.clear(run.span),
                 };
             }
-            left = left.saturating_sub(run.pages());
+            left = difference(left, run.pages());
         });
         self.left_pages = left;
         put?;

@@ -10,6 +10,7 @@ use crate::memory::place::check_mappable;
 use crate::memory::table::{Entry, MappingTable};
 use crate::memory::{Held, Mapped, Memory, State};
 use crate::region::{RegionPages, keep_out_of_dumps};
+use crate::sys::difference;
 use crate::sys::mmap;
 use crate::sys::page::PageAligned;
 use crate::sys::pagemap::{self, Which};
@@ -241,11 +242,15 @@ impl Restore<'_> {
         for target in image.own.iter().map(|part| part.span).chain(private) {
             // Where the kernel can't tell, all is dropped in any case.
             let _ = pagemap::scan(target, Which::SmallClean, left, |run| {
-                left = left.saturating_sub(run.pages());
+                left = difference(left, run.pages());
             });
         }
         if left == 0 {
-            image.patience = image.patience.saturating_mul(2).min(MOST_PATIENCE);
+            image.patience = image
+                .patience
+                .checked_mul(2)
+                .expect("it is at most MOST_PATIENCE")
+                .min(MOST_PATIENCE);
         }
         left == 0
     }

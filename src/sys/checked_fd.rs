@@ -171,6 +171,7 @@ fn reopen_as(fd: BorrowedFd<'_>, status: file::Status, access: OFlag) -> SysResu
 fn move_high(fd: OwnedFd) -> OwnedFd {
     static FIRST: OnceLock<i32> = OnceLock::new();
     let first = *FIRST.get_or_init(|| {
+        // Where nothing is known, the kernel gives the lowest free number.
         let (most, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((0, 0));
         i32::try_from((most / 2).min(HIGH_NUMBERS)).unwrap_or(0)
     });

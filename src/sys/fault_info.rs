@@ -101,6 +101,7 @@ impl Fault {
     /// The address of the instruction.
     pub fn program_counter(&self) -> u64 {
         let context = self.context.cast::<libc::ucontext_t>();
+        // The register is in the table. In a handler nothing may panic, and no code is at 0.
         #[cfg(target_arch = "x86_64")]
         // SAFETY: by `new`'s promise the context is the kernel's, and lives as long as the handler.
         return unsafe { (*context).uc_mcontext.gregs }
@@ -122,7 +123,7 @@ impl Fault {
         const FETCH: i64 = 1 << 4;
         // SAFETY: by `new`'s promise the context is the kernel's, and lives as long as the handler.
         let error = unsafe { (*self.context.cast::<libc::ucontext_t>()).uc_mcontext.gregs };
-        let error = error.get(usize::try_from(libc::REG_ERR).unwrap_or(0)).copied()?;
+        let error = error.get(usize::try_from(libc::REG_ERR).ok()?).copied()?;
         (error & FETCH == 0).then_some(error & WRITE != 0)
     }
 

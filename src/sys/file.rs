@@ -138,6 +138,8 @@ fn to_status(stat: &nix::sys::stat::FileStat) -> Status {
         SFlag::S_IFCHR | SFlag::S_IFBLK => FileKind::Device,
         _ => FileKind::Other,
     };
+    // A file system in user space may answer any number. What is negative is no length, and what
+    // doesn't fit is more than any memory has.
     Status {
         kind,
         byte_length: u64::try_from(stat.st_size).unwrap_or(0),
@@ -193,7 +195,10 @@ fn seek(fd: impl AsFd, at: u64, whence: Whence, otherwise: u64) -> SysResult<Opt
     inject::trip("lseek")?;
     let offset = i64::try_from(at).map_err(|_| SysError::new("lseek", Errno::EOVERFLOW))?;
     match lseek(fd.as_fd(), offset, whence) {
-        Ok(found) => Ok(Some(u64::try_from(found).unwrap_or(0))),
+        Ok(found) => match u64::try_from(found) {
+            Ok(found) => Ok(Some(found)),
+            Err(_) => Err(SysError::new("lseek", Errno::EOVERFLOW)),
+        },
         Err(Errno::ENXIO) => Ok(None),
         Err(Errno::EINVAL | Errno::EOPNOTSUPP) => Ok(Some(otherwise)),
         Err(errno) => Err(SysError::new("lseek", errno)),

@@ -145,6 +145,7 @@ impl Word {
             if cancel.calls() != 0 {
                 return Ok(Ended::Cancelled);
             }
+            // No time is left once the deadline has passed.
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             let slice = left.map_or(SLICE, |left| left.min(SLICE));
             // SAFETY: a timespec is plain numbers, for which zero is a value.
@@ -183,6 +184,7 @@ fn monotonic(deadline: Instant) -> Option<libc::timespec> {
     let mut now: libc::timespec = unsafe { std::mem::zeroed() };
     // SAFETY: the call writes one timespec, and `now` is one. Linux always has this clock.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    // No time is left once the deadline has passed.
     let left = deadline.saturating_duration_since(Instant::now());
     let passed = Duration::new(u64::try_from(now.tv_sec).ok()?, u32::try_from(now.tv_nsec).ok()?);
     let at = passed.checked_add(left)?;

@@ -66,7 +66,7 @@ pub fn address_space() -> SysResult<AddressSpace> {
     kept?;
     alloc::push(&mut space.gaps, space.total_bytes - at)?;
     space.free_bytes = space.gaps.iter().sum();
-    space.largest_free_bytes = space.gaps.iter().copied().max().unwrap_or(0);
+    space.largest_free_bytes = space.gaps.iter().copied().max().expect("one was just added");
     Ok(space)
 }
 
@@ -121,6 +121,7 @@ pub fn commit_left_bytes() -> Option<u64> {
         let line = text.lines().find(|line| line.starts_with(key))?;
         line.split_ascii_whitespace().nth(1)?.parse::<u64>().ok()
     };
+    // More may be committed than the limit allows, where overcommit was on before.
     kib("CommitLimit:")?.saturating_sub(kib("Committed_AS:")?).checked_mul(1024)
 }
 

@@ -2,10 +2,10 @@
 //! are there. Asks the kernel; changes nothing.
 
 use super::live_memory::MemoryExtent;
-use crate::sys::SysResult;
 use crate::sys::alloc;
 use crate::sys::page::{PageAligned, host_page_bytes};
 use crate::sys::process_map;
+use crate::sys::{SysResult, difference};
 
 /// How much address space V8 takes for a memory of one kind, measured on a memory of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,8 +100,10 @@ impl MapBefore {
         // The last VMA looked at may end below the base: then nothing inaccessible touches it.
         let touches = at >= base;
         Ok(Reservation {
+            // An accessible VMA from below may go on past the base, where the kernel joined the two:
+            // then there is no guard.
             below_bytes: if touches { base.saturating_sub(bottom) } else { 0 },
-            above_bytes: top.saturating_sub(base),
+            above_bytes: difference(top, base),
         })
     }
 }

@@ -180,7 +180,8 @@ pub fn probe(fault: &Fault) -> bool {
 fn find_flag(fault: &Fault) -> State {
     // Node's is 500 to 700 bytes.
     const MOST: usize = 1024;
-    let words = PROBE_TLS_BYTES.load(Ordering::Acquire).checked_div(size_of::<i32>()).unwrap_or(0);
+    let bytes = PROBE_TLS_BYTES.load(Ordering::Acquire);
+    let Some(words) = bytes.checked_div(size_of::<i32>()) else { return State::Unclear };
     if words > MOST {
         return State::Unclear;
     }

@@ -7,6 +7,8 @@
 //!             let go            the window    read from the disk, and brought in, in the mirror
 //! ```
 
+use crate::sys::difference;
+
 /// Brought in by one call. A slide of another thread waits for it: some tens of microseconds.
 const STEP_BYTES: u64 = 1 << 20;
 
@@ -50,7 +52,7 @@ impl Plan {
             self.behind_to = self.highest.max(self.behind_to);
         }
         // A thread that never gets done with what is ahead lets go all the same.
-        let is_much = self.behind_to.saturating_sub(self.behind) >= LET_GO_BYTES;
+        let is_much = difference(self.behind_to, self.behind) >= LET_GO_BYTES;
         if self.ahead < self.ahead_to && !is_much {
             let start = self.ahead;
             let end = add(start, STEP_BYTES).min(self.ahead_to);

@@ -12,6 +12,7 @@ use crate::sys::checked_fd::CheckedFd;
 use crate::sys::file;
 use crate::sys::mmap::Sharing;
 use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan};
+use crate::sys::sum;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// One pass over a region.
@@ -131,6 +132,7 @@ impl Stream {
     /// earlier as a folio may be long: what is there was passed before, and what is shown still
     /// is mapped and stays. At the region's end it goes on to where a folio may end.
     fn to_drop(&self, start: u64, end: u64) -> (u64, u64) {
+        // Nothing is before the region's start.
         let start = self.in_file(start.saturating_sub(HUGE_PAGE_BYTES));
         let is_last = end >= self.byte_length;
         let end = self.in_file(end.min(self.byte_length));
@@ -163,21 +165,18 @@ impl Work for Stream {
                 }
             }
             Some(Step::LetGo { start, end }) => {
-                // Whole folios were brought in, which stick out.
+                // Whole folios were brought in, which stick out, but not at the region's start.
                 let from = start.saturating_sub(HUGE_PAGE_BYTES);
-                let to = if is_over {
-                    end.saturating_add(HUGE_PAGE_BYTES)
-                } else {
-                    self.folio_start(end)
-                };
+                let to = if is_over { sum(end, HUGE_PAGE_BYTES) } else { self.folio_start(end) };
                 if let (Some(mirror), Some(all)) = (self.mirror(), span(from, to)) {
                     mirror.leave(all);
                 }
                 let file = self.file.as_ref().and_then(Weak::upgrade);
                 if let Some(fd) = file.as_ref().and_then(|file| file.get().ok()) {
                     let (start, end) = self.to_drop(start, end);
-                    // What is dirty or mapped by others stays; nothing depends on it.
-                    let length = end.saturating_sub(start); // None past the region's end.
+                    // What is dirty or mapped by others stays; nothing depends on it. A window
+                    // may go on past the region's end: nothing of the file is to be dropped there.
+                    let length = end.saturating_sub(start);
                     let _ = file::drop_cached(fd, start, length);
                 }
             }

@@ -98,8 +98,8 @@ impl Mmap {
     /// A byte for each page: its lowest bit tells.
     pub fn resident(&self, span: PageSpan) -> Vec<u8> {
         let Some(span) = span.within(self.span()) else { return Vec::new() };
-        let pages =
-            to_usize(span.length().get()).checked_div(to_usize(host_page_bytes())).unwrap_or(0);
+        let pages = span.length().get().checked_div(host_page_bytes());
+        let pages = to_usize(pages.expect("a page has bytes"));
         // None is known to be there where nothing can be kept.
         let Ok(mut resident) = alloc::zeroed(pages) else { return Vec::new() };
         let Ok(start) = pointer(span.start().get()) else { return Vec::new() };
