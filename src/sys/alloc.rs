@@ -6,6 +6,9 @@
 //!
 //! Calls: the allocator, through `Vec::try_reserve`.
 
+// It marks memory as filled that it has filled.
+#![allow(unsafe_code)]
+
 use std::collections::TryReserveError;
 
 /// The process has no memory for the allocation.

@@ -3,6 +3,9 @@
 //!
 //! Makes no system call.
 
+// It reads and writes the bytes of memories by address.
+#![allow(unsafe_code)]
+
 use super::page::{PageAligned, PageSpan};
 use super::to_usize;
 use std::ptr;

@@ -3,6 +3,9 @@
 //! The only file that knows the layout of a signal's context, for each processor. Everything here
 //! is safe in handlers. Makes no system call.
 
+// It reads what the kernel gives a handler, by pointers.
+#![allow(unsafe_code)]
+
 use std::ffi::{c_int, c_void};
 use std::ptr::NonNull;
 

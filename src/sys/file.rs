@@ -5,6 +5,9 @@
 //! copy_file_range, fallocate, posix_fadvise, ftruncate, fsync, rename, unlink. Not for handlers,
 //! but for [`open_in_handler`].
 
+// It borrows and owns descriptors by number.
+#![allow(unsafe_code)]
+
 use super::owned_span::OwnedSpan;
 use super::{SysError, SysResult, inject, to_u64, to_usize};
 use nix::errno::Errno;

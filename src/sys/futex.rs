@@ -3,6 +3,9 @@
 //!
 //! Calls: futex, futex_waitv (kernel 5.16 and later), clock_gettime. Not for handlers.
 
+// The kernel is given addresses of words and times.
+#![allow(unsafe_code)]
+
 use super::mmap::Mmap;
 use super::wake::Wake;
 use super::{SysError, SysResult, inject, to_usize};

@@ -7,6 +7,9 @@
 //!
 //! Calls: open, fstat, close. Safe in handlers, but for [`KeptFile::prepare`].
 
+// It owns and borrows descriptors by number.
+#![allow(unsafe_code)]
+
 use super::file::open_in_handler;
 use super::{SysError, SysResult};
 use nix::errno::Errno;

@@ -4,6 +4,9 @@
 //!
 //! Calls: getrlimit; reads of /proc/sys/vm, /proc/meminfo and the process's map.
 
+// The kernel writes a limit to an address.
+#![allow(unsafe_code)]
+
 use super::{SysError, SysResult, alloc, process_map};
 use nix::sys::resource::{Resource, getrlimit};
 use std::fs;

@@ -6,6 +6,9 @@
 //!
 //! Calls: dl_iterate_phdr and dlsym of the C library. Not for handlers.
 
+// It reads what the dynamic linker has loaded, by pointers.
+#![allow(unsafe_code)]
+
 use super::{inject, to_usize};
 use libc::{c_int, c_void, dl_phdr_info, size_t};
 use std::ffi::CStr;

@@ -13,6 +13,9 @@
 //!
 //! Calls: open, pread. [`read`] is safe in handlers; what is not says so.
 
+// The kernel writes text to a buffer that handlers use too.
+#![allow(unsafe_code)]
+
 use super::kept::KeptFile;
 use super::vma::Vma;
 use super::{SysError, SysResult, file, inject};

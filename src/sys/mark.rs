@@ -15,6 +15,9 @@
 //!
 //! Calls: open, pread and pwrite on /proc/self/mem, prctl(PR_SET_THP_DISABLE).
 
+// It writes to a page past its protection.
+#![allow(unsafe_code)]
+
 use super::page::PageAligned;
 use super::page_query::{MEMORY, is_readable, read_past_protection};
 use super::{inject, random};

@@ -39,9 +39,6 @@
 //! - `error`: a refused system call; `width`: the kernel's `size_t`
 //! - `inject`: makes any of these calls fail, for tests
 
-// System calls take addresses and structs; each call argues why its own are right.
-#![allow(unsafe_code)]
-
 pub mod alloc;
 pub mod checked_fd;
 pub mod clock;

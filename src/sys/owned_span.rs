@@ -5,6 +5,9 @@
 //! and the promise that makes the change sound was given when that was made. Nothing here calls
 //! the kernel.
 
+// It declares the promise that pages may be changed.
+#![allow(unsafe_code)]
+
 use super::page::PageSpan;
 use std::marker::PhantomData;
 

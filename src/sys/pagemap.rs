@@ -12,6 +12,9 @@
 //!
 //! Calls: open, ioctl(PAGEMAP_SCAN) and pread on /proc/self/pagemap. Not for handlers.
 
+// The kernel writes to arrays by address.
+#![allow(unsafe_code)]
+
 use super::page::{PageAligned, PageSpan, host_page_bytes};
 use super::{SysError, SysResult, inject, to_u64, to_usize};
 use nix::errno::Errno;

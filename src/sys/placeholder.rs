@@ -4,6 +4,9 @@
 //!
 //! Calls: mmap, munmap.
 
+// It maps and unmaps.
+#![allow(unsafe_code)]
+
 use super::page::PageAligned;
 use super::{SysError, SysResult, inject, to_u64, to_usize};
 use nix::errno::Errno;

@@ -5,6 +5,9 @@
 //!
 //! Calls: ioctl(PROCMAP_QUERY). Everything here is safe in handlers, but for [`prepare`].
 
+// The kernel writes its answer to an address.
+#![allow(unsafe_code)]
+
 use super::kept::KeptFile;
 use super::vma::Vma;
 use super::{SysError, SysResult, inject};

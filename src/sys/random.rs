@@ -2,6 +2,9 @@
 //!
 //! Calls: getrandom.
 
+// The kernel writes to an address.
+#![allow(unsafe_code)]
+
 use super::{SysError, SysResult, inject};
 use nix::errno::Errno;
 

@@ -7,6 +7,9 @@
 //!
 //! Calls: sigaction, pthread_sigmask, raise.
 
+// It installs a handler, and calls the one that was there.
+#![allow(unsafe_code)]
+
 use super::fault_info::{Fault, Signal};
 use super::{SysError, SysResult, inject};
 use nix::errno::Errno;

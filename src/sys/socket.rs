@@ -4,6 +4,9 @@
 //! Calls: socket, bind, listen, connect, accept4, sendmsg, recvmsg, getsockopt, setsockopt. Not for
 //! handlers.
 
+// The kernel is given addresses of messages.
+#![allow(unsafe_code)]
+
 use super::{SysError, SysResult, inject};
 use nix::errno::Errno;
 use std::mem::{size_of, zeroed};

@@ -2,6 +2,9 @@
 //!
 //! Calls: clone (through std), pthread_self, pthread_sigmask, sched_setscheduler, sched_yield.
 
+// It calls the C library about threads and their signals.
+#![allow(unsafe_code)]
+
 use super::{SysError, SysResult, inject};
 use std::thread::{Builder, JoinHandle};
 

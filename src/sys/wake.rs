@@ -2,6 +2,9 @@
 //!
 //! Calls: futex. [`Wake::call`] is safe in handlers.
 
+// The kernel is given the address of a word.
+#![allow(unsafe_code)]
+
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Counts calls. A handler may call it, a thread may wait for the next one.

@@ -2,6 +2,9 @@
 //!
 //! Calls: madvise.
 
+// It gives the kernel addresses of pages.
+#![allow(unsafe_code)]
+
 use super::mapping::pointer;
 use crate::sys::owned_span::OwnedSpan;
 use crate::sys::page::PageSpan;

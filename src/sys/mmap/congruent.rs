@@ -2,6 +2,9 @@
 //!
 //! Calls: munmap.
 
+// It unmaps what it has mapped.
+#![allow(unsafe_code)]
+
 use super::mapping::{Mmap, pointer};
 use super::pages::Pages;
 use super::replace::replace;

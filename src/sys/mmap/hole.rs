@@ -2,6 +2,9 @@
 //!
 //! Calls: mmap, msync, and munmap for tests.
 
+// It maps over a hole in the address space.
+#![allow(unsafe_code)]
+
 use super::mapping::pointer;
 use crate::sys::owned_span::OwnedSpan;
 use crate::sys::{SysResult, thread, to_usize};

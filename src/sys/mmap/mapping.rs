@@ -2,6 +2,9 @@
 //!
 //! Calls: mmap, munmap, mincore, madvise.
 
+// It maps and unmaps, and promises that its pages are its own.
+#![allow(unsafe_code)]
+
 use super::pages::Pages;
 use crate::sys::owned_span::OwnedSpan;
 use crate::sys::page::{PageAligned, PageSpan, host_page_bytes};

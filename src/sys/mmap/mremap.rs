@@ -2,6 +2,9 @@
 //!
 //! Calls: mremap.
 
+// It moves pages over others.
+#![allow(unsafe_code)]
+
 use super::hole::{plug, trip_with_hole};
 use super::mapping::{Mmap, address_of, pointer};
 use super::pages::{Pages, Sharing};

@@ -2,6 +2,9 @@
 //!
 //! Calls: mmap, or mmap and mremap.
 
+// It maps over other pages.
+#![allow(unsafe_code)]
+
 use super::hole::{plug, trip_with_hole};
 use super::mapping::{At, Mmap, address_of, raw_mmap};
 use super::mremap::move_over;
