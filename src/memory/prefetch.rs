@@ -1,11 +1,11 @@
-//! Brings the pages of mappings in before a module asks for them. Advice only: nothing here changes
+//! Brings the pages of mappings in before a module asks for them. Hint only: nothing here changes
 //! what a memory shows, so the memory may be dead by then.
 
 use super::handle::Memory;
 use super::presence::is_lost;
 use super::state::Mapped;
 use crate::error::{MemoryError, Result, check_cancelled};
-use crate::sys::mmap::{self, Advice};
+use crate::sys::mmap::{self, Hint};
 use crate::sys::page::PageSpan;
 use nix::errno::Errno;
 use std::sync::atomic::AtomicBool;
@@ -46,7 +46,7 @@ impl Memory {
                 requested_to = request.end();
             }
             let Some(target) = self.part_of(mapped, step) else { return Ok(()) };
-            match mmap::advise(target, Advice::PopulateRead) {
+            match mmap::hint(target, Hint::PopulateRead) {
                 // The memory moved meanwhile, and somebody else's pages are there.
                 Err(_) if self.is_lost() => return Ok(()),
                 // The file has lost these pages, or its disk has.
@@ -85,7 +85,7 @@ pub(super) fn bring_in(target: PageSpan) {
     let mut at = target.start();
     while let Some(left) = PageSpan::between(at, target.end()) {
         let step = left.first(POPULATE_STEP_BYTES);
-        if mmap::advise(step, Advice::PopulateRead).is_err() {
+        if mmap::hint(step, Hint::PopulateRead).is_err() {
             return;
         }
         at = step.end();
@@ -97,7 +97,7 @@ fn start_to_read(target: PageSpan) {
     let mut at = target.start();
     while let Some(left) = PageSpan::between(at, target.end()) {
         let piece = left.first(REQUEST_BYTES);
-        if mmap::advise(piece, Advice::WillNeed).is_err() {
+        if mmap::hint(piece, Hint::WillNeed).is_err() {
             return;
         }
         at = piece.end();

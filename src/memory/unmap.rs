@@ -40,7 +40,7 @@ impl Memory {
         })?;
         // V8's own pages are marked so, and VMAs merge only if they don't differ. Where the advice
         // is refused there is one VMA more.
-        let _ = mmap::advise(target.span(), Advice::DontFork);
+        let _ = mmap::advise(target, Advice::DontFork);
         state.table.remove(mapped.start, mapped.id);
         state.gone.count = state
             .gone

@@ -4,7 +4,7 @@
 
 use crate::sys::checked_fd::CheckedFd;
 use crate::sys::memfd::{self, Seals};
-use crate::sys::mmap::{self, Advice, Pages, Sharing};
+use crate::sys::mmap::{self, Hint, Pages, Sharing};
 use crate::sys::page::{PageAligned, PageSpan};
 use crate::sys::{SysResult, file};
 use std::os::fd::BorrowedFd;
@@ -74,5 +74,5 @@ impl<'region> FilePages<'region> {
 /// Leaves a mapping out of core dumps, where it would take much room and tell little. Advice: a
 /// refusal changes nothing that matters.
 pub fn keep_out_of_dumps(span: PageSpan) {
-    let _ = mmap::advise(span, Advice::DontDump);
+    let _ = mmap::hint(span, Hint::DontDump);
 }

@@ -23,7 +23,7 @@
 
 use super::backing::{FilePages, keep_out_of_dumps};
 use crate::sys::limits;
-use crate::sys::mmap::{self, Advice, Mmap, Sharing};
+use crate::sys::mmap::{self, Advice, Hint, Mmap, Sharing};
 use crate::sys::owned_span::OwnedSpan;
 use crate::sys::page::{PageAligned, PageSpan};
 use crate::sys::vma_budget::VmaClaim;
@@ -87,7 +87,7 @@ impl Mirror {
         let vmas = VmaClaim::take(1).map_err(|_| NoMirror::ForNow)?;
         let mmap = Mmap::new(whole.length, pages).map_err(|_| NoMirror::ForGood)?;
         // As V8's pages: moved ones must not differ in this. All of it, so that it stays one VMA.
-        mmap::advise(mmap.span(), Advice::DontFork).map_err(|_| NoMirror::ForGood)?;
+        mmap::advise(mmap.owned(), Advice::DontFork).map_err(|_| NoMirror::ForGood)?;
         keep_out_of_dumps(mmap.span());
         Ok(Self { mmap, brought_in_bytes: AtomicU64::new(0), _vmas: vmas, _space: space })
     }
@@ -114,7 +114,7 @@ impl Mirror {
         let Some(span) = self.addresses(range) else { return };
         self.brought_in_bytes.fetch_add(span.length().get(), Ordering::Relaxed);
         if !holes_stay {
-            let _ = mmap::advise(span, Advice::PopulateRead);
+            let _ = mmap::hint(span, Hint::PopulateRead);
             return;
         }
         // A read of a memfd's hole would take memory.
@@ -128,7 +128,7 @@ impl Mirror {
                 end = next(end);
             }
             if let Some(run) = PageSpan::between(start, end).filter(|_| is_there) {
-                let _ = mmap::advise(run, Advice::PopulateRead);
+                let _ = mmap::hint(run, Hint::PopulateRead);
             }
             start = end;
         }
@@ -137,7 +137,7 @@ impl Mirror {
     /// Starts to read a range from the disk.
     pub fn read_ahead(&self, range: PageSpan) {
         if let Some(span) = self.addresses(range) {
-            let _ = mmap::advise(span, Advice::WillNeed);
+            let _ = mmap::hint(span, Hint::WillNeed);
         }
     }
 

@@ -16,7 +16,7 @@
 //! file, modulo 2 MiB ([`base_for`]).
 
 use crate::sys::checked_fd::CheckedFd;
-use crate::sys::mmap::{self, Advice, Mmap, Pages, Sharing};
+use crate::sys::mmap::{self, Advice, Hint, Mmap, Pages, Sharing};
 use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan};
 use crate::sys::pagemap::{self, Which};
 use crate::sys::{SysResult, difference, file, sum, to_u64};
@@ -131,23 +131,26 @@ impl HugePageMaker {
         let pages =
             Pages::File { fd, offset: aligned(at)?, sharing: Sharing::Shared, is_memfd: true };
         mmap::replace(owned, pages).map_err(|sys| sys.errno)?;
-        let _ = mmap::advise(span, Advice::HugePage);
+        let _ = mmap::hint(span, Hint::HugePage);
         let mut blocks = Vec::new();
-        let mut next = PageSpan::between(span.start(), span.end());
+        let mut next = Some(owned);
         while let Some(tail) = next {
             let block = tail.first(HUGE_PAGE_BYTES);
             // It wants one page to be there.
             mmap::advise(block.first(1), Advice::PopulateWrite).map_err(|sys| sys.errno)?;
             blocks.push(block);
-            next = PageSpan::between(block.end(), span.end());
+            let behind = PageSpan::between(block.span().end(), span.end());
+            next = behind.and_then(|behind| owned.part(behind));
         }
-        if mmap::advise(span, Advice::Collapse).is_ok() {
+        if mmap::advise(owned, Advice::Collapse).is_ok() {
             self.blocks = sum(self.blocks, to_u64(blocks.len()));
             return Ok(());
         }
         // One by one, to know which; a page that was in use for a moment is free again perhaps.
-        for block in blocks {
-            match mmap::advise(block, Advice::Collapse) {
+        let gathered: Vec<_> =
+            blocks.into_iter().map(|block| mmap::advise(block, Advice::Collapse)).collect();
+        for outcome in gathered {
+            match outcome {
                 Ok(()) => self.blocks = sum(self.blocks, 1),
                 Err(sys) => self.refused(sys.errno),
             }
@@ -185,7 +188,7 @@ fn touch_blocks(fd: BorrowedFd<'_>, offset: PageAligned, shown: &Mmap) -> SysRes
     while let Some(start) = file::first_data(fd, at, end)? {
         let address = sum(shown.address(), difference(start, offset.get()));
         if let Some(page) = PageSpan::page_at(address).and_then(|page| page.within(shown.span())) {
-            mmap::advise(page, Advice::PopulateRead)?;
+            mmap::hint(page, Hint::PopulateRead)?;
         }
         at = sum(start, 1).next_multiple_of(HUGE_PAGE_BYTES);
     }

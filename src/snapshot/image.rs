@@ -120,7 +120,7 @@ impl CopySource {
             while let Some(left) = PageSpan::between(at, part.end()) {
                 let Some(block) = huge_block(left.start()) else { return };
                 if current != Some(block) {
-                    if !collapse(current, data_bytes) {
+                    if !self.collapse(current, data_bytes) {
                         return;
                     }
                     data_bytes = 0;
@@ -131,7 +131,19 @@ impl CopySource {
                 at = block.end();
             }
         }
-        collapse(current, data_bytes);
+        self.collapse(current, data_bytes);
+    }
+
+    /// Makes a block one huge page, if at least three quarters of it are data. False: the system
+    /// makes none.
+    fn collapse(&self, block: Option<PageSpan>, data_bytes: u64) -> bool {
+        const WORTH_IT_BYTES: u64 = HUGE_PAGE_BYTES / 4 * 3;
+        let block = block.filter(|_| data_bytes >= WORTH_IT_BYTES);
+        let Some(block) = block.and_then(|block| self.mmap.owned().part(block)) else {
+            return true;
+        };
+        // Another error than EINVAL says that this block can't be had now.
+        !mmap::advise(block, Advice::Collapse).is_err_and(|sys| sys.errno == Errno::EINVAL)
     }
 }
 
@@ -139,15 +151,6 @@ impl CopySource {
 fn huge_block(address: PageAligned) -> Option<PageSpan> {
     let start = address.get().checked_sub(address.get() % HUGE_PAGE_BYTES)?;
     PageSpan::new(PageAligned::new(start)?, PageAligned::new(HUGE_PAGE_BYTES)?)
-}
-
-/// Makes a block one huge page, if at least three quarters of it are data. False: the system makes
-/// none.
-fn collapse(block: Option<PageSpan>, data_bytes: u64) -> bool {
-    const WORTH_IT_BYTES: u64 = HUGE_PAGE_BYTES / 4 * 3;
-    let Some(block) = block.filter(|_| data_bytes >= WORTH_IT_BYTES) else { return true };
-    // Another error than EINVAL says that this block can't be had now.
-    !mmap::advise(block, Advice::Collapse).is_err_and(|sys| sys.errno == Errno::EINVAL)
 }
 
 /// The id of no snapshot.

@@ -93,9 +93,10 @@ impl<'a> PutBack<'a> {
             match self.snapshot.filter(|_| is_piece) {
                 Some(snapshot) => {
                     let pages = snapshot.pages(self.offsets(span), Sharing::CopyOnWrite)?;
-                    mmap::replace(self.owned(span)?, pages)?;
+                    let owned = self.owned(span)?;
+                    mmap::replace(owned, pages)?;
                     // V8's own pages are marked so too.
-                    let _ = mmap::advise(span, Advice::DontFork);
+                    let _ = mmap::advise(owned, Advice::DontFork);
                 }
                 None => self.show_zeros(span)?,
             }
@@ -247,7 +248,7 @@ impl<'a> PutBack<'a> {
             let is_dropped = vma.file.is_none() && mmap::discard(owned).is_ok();
             if !is_dropped {
                 mmap::replace(owned, Pages::Zeros)?;
-                let _ = mmap::advise(vma.span, Advice::DontFork);
+                let _ = mmap::advise(owned, Advice::DontFork);
             }
         }
         Ok(())

@@ -37,53 +37,68 @@ pub fn discard(span: OwnedSpan<'_>) -> SysResult<()> {
     discarded.map_err(|errno| SysError::new("madvise", errno))
 }
 
-/// Advice on a range that changes no contents.
+/// Advice that changes what becomes of pages: their owner's to give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Advice {
-    /// Leave the range out of core dumps.
-    DontDump,
     /// Leave the range out of child processes, as V8 does with linear memories: VMAs that differ
     /// in this don't merge.
     DontFork,
-    /// Bring the pages in and map them, as if each was read (kernel 5.14 and later).
-    PopulateRead,
-    /// Start to read the pages of a file, and don't wait for it.
-    WillNeed,
     /// Bring the pages in and map them, as if each was written with what it holds (kernel 5.14 and
-    /// later).
+    /// later). Private pages become copies.
     PopulateWrite,
-    /// Use huge pages from now on, where the system allows it by advice.
-    HugePage,
     /// Bring the pages in, gather them in huge pages, and map them by entries for 2 MiB (kernel 6.1
     /// and later). EINVAL where that can't be.
     Collapse,
 }
 
-/// Gives the kernel advice on a range. It can't change what is there, so it is safe on any range.
-pub fn advise(span: PageSpan, advice: Advice) -> SysResult<()> {
+/// A hint about a range. It changes neither contents nor access nor copies, whatever is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hint {
+    /// Leave the range out of core dumps.
+    DontDump,
+    /// Bring the pages in and map them, as if each was read (kernel 5.14 and later).
+    PopulateRead,
+    /// Start to read the pages of a file, and don't wait for it.
+    WillNeed,
+    /// Use huge pages from now on, where the system allows it by advice.
+    HugePage,
+}
+
+/// Gives the kernel advice on pages.
+pub fn advise(span: OwnedSpan<'_>, advice: Advice) -> SysResult<()> {
     inject::trip("madvise")?;
+    let span = span.span();
     let at = pointer(span.start().get())?;
     let length = to_usize(span.length().get());
     match advice {
-        // SAFETY: MADV_DONTDUMP changes neither contents nor access.
-        Advice::DontDump => unsafe { madvise(at, length, MmapAdvise::MADV_DONTDUMP) },
-        // SAFETY: MADV_DONTFORK changes neither contents nor access in this process.
+        // SAFETY: MADV_DONTFORK changes nothing in this process, and a child has no use for pages
+        // whose owner gives this advice.
         Advice::DontFork => unsafe { madvise(at, length, MmapAdvise::MADV_DONTFORK) },
-        // SAFETY: MADV_POPULATE_READ only reads; where a page can't be read it gives EFAULT instead
-        // of a signal.
-        Advice::PopulateRead => unsafe { madvise(at, length, MmapAdvise::MADV_POPULATE_READ) },
-        // SAFETY: MADV_POPULATE_WRITE changes no contents, though private pages become the
-        // process's own.
+        // SAFETY: MADV_POPULATE_WRITE keeps the contents. That private pages become copies is for
+        // their owner to decide.
         Advice::PopulateWrite => unsafe { madvise(at, length, MmapAdvise::MADV_POPULATE_WRITE) },
-        // SAFETY: MADV_HUGEPAGE changes how memory is taken from now on, and no contents.
-        Advice::HugePage => unsafe { madvise(at, length, MmapAdvise::MADV_HUGEPAGE) },
-        // SAFETY: MADV_COLLAPSE moves the pages and changes no contents.
+        // SAFETY: MADV_COLLAPSE moves the pages to other memory, and keeps the contents.
         Advice::Collapse => match unsafe { libc::madvise(at.as_ptr(), length, MADV_COLLAPSE) } {
             0 => Ok(()),
             _ => Err(Errno::last()),
         },
-        // SAFETY: MADV_WILLNEED only fills the page cache.
-        Advice::WillNeed => unsafe { madvise(at, length, MmapAdvise::MADV_WILLNEED) },
     }
     .map_err(|errno| SysError::new("madvise", errno))
+}
+
+/// Gives the kernel a hint. It is safe on any range, even one that something else was mapped in
+/// meanwhile.
+pub fn hint(span: PageSpan, hint: Hint) -> SysResult<()> {
+    inject::trip("madvise")?;
+    let at = pointer(span.start().get())?;
+    let length = to_usize(span.length().get());
+    let advice = match hint {
+        Hint::DontDump => MmapAdvise::MADV_DONTDUMP,
+        Hint::PopulateRead => MmapAdvise::MADV_POPULATE_READ,
+        Hint::WillNeed => MmapAdvise::MADV_WILLNEED,
+        Hint::HugePage => MmapAdvise::MADV_HUGEPAGE,
+    };
+    // SAFETY: none of these changes contents, access, or what is copied when. A page that
+    // can't be read makes MADV_POPULATE_READ fail with EFAULT, and raises no signal.
+    unsafe { madvise(at, length, advice) }.map_err(|errno| SysError::new("madvise", errno))
 }

@@ -54,7 +54,7 @@ mod protect;
 mod replace;
 mod strategy;
 
-pub use advise::{Advice, advise, discard};
+pub use advise::{Advice, Hint, advise, discard, hint};
 pub use mapping::Mmap;
 pub use mremap::{can_mirror, can_move_from, can_move_now, move_from};
 pub use pages::{Pages, Sharing};
