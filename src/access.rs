@@ -1,9 +1,17 @@
 //! The access modes of a mapping: what a module may do with the pages that it sees.
 //!
 //! Everything that depends on the mode is here: its name, its number at the border to JavaScript,
-//! how its pages are mapped, and what a write to them does. To add a mode, add a variant, and let
-//! the compiler and `lib/support/arguments.js` (`ACCESS`) lead to the rest. No operation on
-//! mappings belongs here.
+//! how its pages are mapped, and what a write to them does. Other files ask by these methods and
+//! never compare modes. No operation on mappings belongs here.
+//!
+//! To add a mode:
+//! 1. Add a variant, in the place that its order has. The compiler finds each `match` to extend.
+//! 2. Add it to [`Access::ALL`] and to `ACCESS` of `lib/support/arguments.js`, with the functions
+//!    beside that list. Nothing but a test compares the two lists.
+//! 3. Add it to `index.d.ts` and README.md.
+//! 4. Add it to the lists of the tests: `__test__/matrix/cells.js`,
+//!    `__test__/model/steps/mappings.js` (and what a write does, in `model/model.js`),
+//!    `__test__/snapshots/mutations.js` and `__test__/snapshots/patterns.js`.
 
 use crate::sys::mmap::Sharing;
 use serde::{Deserialize, Serialize};

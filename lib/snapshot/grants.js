@@ -31,9 +31,6 @@ function publicMapping({
   })
 }
 
-// Their numbers.
-const [PRIVATE, SHARED] = [check.ACCESS.indexOf('private'), check.ACCESS.indexOf('shared')]
-
 /**
  * The region of a saved mapping, and the most that a module may do with it. A file can say what it
  * likes: so nothing but the caller's own word lets a module write to a region.
@@ -41,8 +38,8 @@ const [PRIVATE, SHARED] = [check.ACCESS.indexOf('private'), check.ACCESS.indexOf
 function grantFor(mapping, regions) {
   const { address, byteOffset, byteLength } = mapping
   const isEmpty = mapping.regionName === undefined
-  const wantsShared = (mapping.windowAccess ?? mapping.access) === SHARED
-  if (isEmpty && !wantsShared) return { region: null, access: PRIVATE }
+  const wantsShared = check.writesThrough(mapping.windowAccess ?? mapping.access)
+  if (isEmpty && !wantsShared) return { region: null, access: check.MOST_UNGRANTED_ACCESS }
   const name = isEmpty ? 'an empty window' : `${kindOf(mapping)} of region "${mapping.regionName}"`
   if (regions === undefined) {
     throw makeError(
@@ -70,7 +67,9 @@ function grantFor(mapping, regions) {
     )
   }
   const granted =
-    access === undefined ? PRIVATE : check.access(access, 'access of what options.regions gave')
+    access === undefined
+      ? check.MOST_UNGRANTED_ACCESS
+      : check.access(access, 'access of what options.regions gave')
   if (isEmpty) return { region: null, access: granted }
   mustBeOpen(region)
   if (bytesOf(region) - byteOffset < byteLength) {

@@ -112,8 +112,19 @@ const NO_WORDS = new Map()
 const anyOf = choices =>
   choices.length === 1 ? choices[0] : `${choices.slice(0, -1).join(', ')} or ${choices.at(-1)}`
 
-// As src/access.rs numbers them.
+// As src/access.rs numbers and orders them: each allows what those before it allow. All that
+// depends on the order is here.
 const ACCESS = ['readonly', 'private', 'shared']
+const SHARED = ACCESS.indexOf('shared')
+
+/** The most that changes no region, so that nobody need grant it. By number. */
+const MOST_UNGRANTED_ACCESS = ACCESS.indexOf('private')
+
+/** Whether an access lets a module write to the region. By number. */
+const writesThrough = code => code === SHARED
+
+/** Whether one who was granted an access may use the other. By number. */
+const accessAllows = (granted, code) => code <= granted
 
 // What other interfaces call it.
 const WRITING = "'private' keeps what is written to this memory, 'shared' writes to the region"
@@ -235,6 +246,9 @@ function abortSignal(value, name) {
 
 module.exports = {
   ACCESS,
+  MOST_UNGRANTED_ACCESS,
+  writesThrough,
+  accessAllows,
   limits,
   exportsOf,
   allocator,

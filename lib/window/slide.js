@@ -87,7 +87,7 @@ function seeWhatIsLeft({ table, start, window }) {
 /** The number of an access that a window of this kind can slide with. */
 function checkAccess(request, access) {
   const code = check.access(access, 'options.access')
-  if (access !== request.access && access !== 'readonly' && request.access !== 'shared') {
+  if (!check.accessAllows(request.code, code)) {
     throw makeError(
       'ERR_INVALID_ARG_VALUE',
       `options.access is '${access}', and the window was opened with '${request.access}'; open it with access '${access}'`

@@ -10,7 +10,6 @@
 use super::counts::Cause;
 use super::range::GuardedRange;
 use super::{changes, outcome, stale, stray};
-use crate::access::Access;
 use crate::sys::fault_info::{Fault, FaultKind, Signal};
 use crate::sys::mmap::Sharing;
 use crate::sys::page::{PageSpan, host_page_bytes};
@@ -43,7 +42,7 @@ fn protected(range: &GuardedRange, fault: &Fault, is_write: bool) -> Option<bool
     if !is_readable && range.spec.is_window && page_query::is_there(fault.address) {
         return outcome::trap(range, fault, Cause::PastEnd).then_some(true);
     }
-    if !is_write || range.spec.access == Access::Shared {
+    if !is_write || range.spec.access.writes_through() {
         return None;
     }
     if outcome::trap(range, fault, Cause::Readonly) {
@@ -78,7 +77,7 @@ fn missing(range: &GuardedRange, fault: &Fault, is_write: bool) -> Option<bool> 
     }
     // Where a growth has made a read-only mapping writable, that is undone for this page: a write
     // to it is a stray write.
-    let is_writable = is_write || range.spec.access != Access::Readonly;
+    let is_writable = is_write || range.spec.access.is_writable();
     let sharing = if is_writable { Sharing::CopyOnWrite } else { Sharing::ReadOnly };
     let page = PageSpan::page_at(fault.address)?.within(range.spec.span)?;
     // Where the process has no room for more VMAs, the map tells where this one ends.
