@@ -140,6 +140,33 @@ describe('check:modules', () => {
     expect(stdout).not.toContain('kernel: src/sys')
   })
 
+  test('only src/sys/ calls the kernel through std, under whatever name', () => {
+    const crate = source => ({
+      'src/lib.rs': 'mod sys; mod share;',
+      'src/sys/mod.rs': 'pub mod thread;',
+      'src/sys/thread.rs': 'pub fn sleep() { std::thread::sleep(LONG) }',
+      'src/share.rs': source
+    })
+    const problemsOf = source => check(crate(source)).stdout.match(/kernel: .*/g) ?? []
+    for (const [source, name] of [
+      ['fn f() { std::thread::sleep(LONG) }', 'std::thread::sleep'],
+      ['use std::thread;\nfn f() { thread::sleep(LONG) }', 'std::thread::sleep'],
+      ['use std::thread::{self as t};\nfn f() { t::sleep(LONG) }', 'std::thread::sleep'],
+      ['use std::fs::File;', 'std::fs::File'],
+      ['fn f() { std::env::var("HOME") }', 'std::env::var'],
+      ['fn f() { std::process::id() }', 'std::process::id']
+    ]) {
+      expect(problemsOf(source)).toEqual([
+        expect.stringMatching(new RegExp(`^kernel: src/share\\.rs:[12] names ${name},`))
+      ])
+    }
+    for (const source of [
+      'use crate::sys::thread;\nfn f() { thread::sleep(LONG) }',
+      'use std::thread::{self, ThreadId};\nfn f() { thread::current() }'
+    ])
+      expect(problemsOf(source)).toEqual([])
+  })
+
   test('writes the drawing, and tells of one that is old', () => {
     const { stdout, status, again } = check({
       'src/lib.rs': 'mod sys; mod memory;',

@@ -117,7 +117,7 @@ const anyOf = choices =>
 const ACCESS = ['readonly', 'private', 'shared']
 const SHARED = ACCESS.indexOf('shared')
 
-/** The most that changes no region, so that nobody need grant it. By number. */
+/** The most that changes no region: what a module gets without a grant. By number. */
 const MOST_UNGRANTED_ACCESS = ACCESS.indexOf('private')
 
 /** Whether an access lets a module write to the region. By number. */

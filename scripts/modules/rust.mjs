@@ -106,6 +106,7 @@ function importsOf(tokens, at, prefix, into) {
     if (text !== '::') segments.push(text)
     at++
     if (tokens[at]?.text === 'as') {
+      if (segments.at(-1) === 'self' && segments.length > 1) segments.pop()
       into.push([segments, tokens[at + 1].text])
       return at + 2
     }
@@ -266,7 +267,12 @@ export function readCrate(file) {
     files.add(module.file)
     for (const word of module.unsafe) unsafe.push({ file: module.file, word })
     for (const { segments, line } of module.uses) {
-      if (segments.length > 1) paths.push({ file: module.file, line, segments })
+      if (segments.length > 1) {
+        // By its whole name: what is imported from elsewhere has it in the import.
+        const { segments: whole } = module.imports.get(segments[0]) ?? {}
+        const named = whole ? [...whole, ...segments.slice(1)] : segments
+        paths.push({ file: module.file, line, segments: named })
+      }
       const found = resolve(root, module, segments)
       // The name of a module alone is no use of it; what is named by way of it is.
       if (found === null || found.item === null) continue

@@ -4,7 +4,7 @@
 #![allow(unsafe_code)]
 
 use super::{handler, zeros};
-use crate::sys::{mmap, process_map, signal};
+use crate::sys::{mmap, process, process_map, signal};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -28,7 +28,7 @@ pub fn ensure() -> Result<(), &'static str> {
         return Ok(());
     }
     if *IS_OFF.get_or_init(|| {
-        std::env::var_os(SWITCH).is_some_and(|value| value == "off" || value == "0")
+        process::variable(SWITCH).is_some_and(|value| value == "off" || value == "0")
     }) {
         return Err("it was turned off by WASM_HOSTMAP_FAULT_GUARD");
     }

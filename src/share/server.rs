@@ -7,6 +7,7 @@ use super::token::MAGIC;
 use crate::sys::checked_fd::{CheckedFd, Description};
 use crate::sys::{SysError, SysResult, process, random, socket, thread};
 use nix::errno::Errno;
+use std::time::Duration;
 
 /// The name of this process's socket, which is made for its first offer. Empty where there can't be
 /// one.
@@ -37,7 +38,7 @@ fn listen(listener: &CheckedFd) {
             }
             Err(sys) if matches!(sys.errno, Errno::EINTR | Errno::ECONNABORTED) => {}
             // No descriptor left, say: others may give some back.
-            Err(_) => std::thread::sleep(std::time::Duration::from_millis(50)),
+            Err(_) => thread::sleep(Duration::from_millis(50)),
         }
     }
     offers().get().socket = None;

@@ -1,12 +1,18 @@
-//! Processes and their users.
+//! Processes, their users and their environment.
 //!
 //! Calls: getpid (through std), geteuid, stat on /proc/PID.
 
 use super::{SysError, SysResult, inject};
+use std::ffi::OsString;
 
 /// This process's number.
 pub fn id() -> u32 {
     std::process::id()
+}
+
+/// A variable of this process's environment.
+pub fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
 }
 
 /// The user whose rights this process has.

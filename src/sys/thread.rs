@@ -1,12 +1,14 @@
 //! Threads: starting ours, telling threads apart, and making way for others.
 //!
-//! Calls: clone (through std), pthread_self, pthread_sigmask, sched_setscheduler, sched_yield.
+//! Calls: clone and nanosleep (through std), pthread_self, pthread_sigmask, sched_setscheduler,
+//! sched_yield.
 
 // It calls the C library about threads and their signals.
 #![allow(unsafe_code)]
 
 use super::{SysError, SysResult, inject};
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 /// Enough for what our threads do: system calls and callbacks to Node.
 const STACK_BYTES: usize = 128 << 10;
@@ -58,6 +60,11 @@ pub fn give_way() {
 pub fn yield_now() {
     // SAFETY: sched_yield takes no arguments and touches no memory of the process.
     unsafe { libc::sched_yield() };
+}
+
+/// Waits. Not for handlers, nor for Node's threads.
+pub fn sleep(duration: Duration) {
+    std::thread::sleep(duration);
 }
 
 /// An address that no other living thread has. Its distance from the thread's static thread-local
