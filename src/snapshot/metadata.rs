@@ -11,12 +11,15 @@
 //!    list has its greatest length in its type.
 //! 2. Refuse values that no snapshot has, in `Metadata::check` or `State::check` below: files are
 //!    anybody's.
-//! 3. Count up `VERSION` in `format.rs`. Files of other versions are refused by that number.
+//! 3. Count up `VERSION` in `format.rs`. Files of other versions are refused by that number. Then
+//!    write the fuzzer's corpus again: `node fuzz/seeds.mjs`, with the new addon.
 //! 4. Write it: in `KeptMapping::to_saved` (mod.rs) if it is a mapping's, else in `complete.rs`.
 //! 5. Read it: in `grant.rs` if it is a mapping's. The loader hands out [`About`] and [`State`]
 //!    whole.
 //! 6. If JavaScript gives or gets it, name it in the `Native...` object of `src/js/snapshot.rs`,
-//!    and in `lib/snapshot/snapshot.js`.
+//!    and in `lib/snapshot/`: `capture.js` gives it, `load.js` gets it from a file, `restore.js`
+//!    puts it back, and `grants.js` has what users see of a mapping. A part of the state also goes
+//!    through `lib/instance/encoding.js`.
 //! 7. Add it to `usual()` in `tests.rs`, whose tests then write, read and damage it.
 //!
 //! Nothing here reads a file or a memory.
