@@ -6,6 +6,17 @@
 //! Base and length are V8's answer about that array, asked in the same call. A memory can move even
 //! though it has guards (V8 11 copies it where `mprotect` fails), so no base that was right earlier
 //! is believed, and no length comes from JavaScript. The question costs some 10 ns.
+//!
+//! Fit for it is what takes a memory's handle, its array and at most 8 numbers ([`MOST_VALUES`]
+//! less two), and is called for each request. All else goes through napi-rs. To add a function:
+//! 1. Write the work in its noun's file, as `pub(super) fn(&Memory, LiveMemory<'_>, [f64; N])`.
+//!    Check each number there (`to_number` and its like).
+//! 2. Add `callback!(name, super::noun::name)` below, and `define(... c"name", name)` in
+//!    [`register`].
+//! 3. If it gives back something new, add a variant to [`Answer`], a `From` for it, and how
+//!    `to_value` makes it.
+//! 4. Call it from lib/ with every argument, in this order: a missing number is an error, and one
+//!    too many is ignored. binding.d.ts does not know it.
 
 // It speaks Node-API itself.
 #![allow(unsafe_code)]
