@@ -8,7 +8,7 @@ const { makeError } = require('../support/errors.js')
 
 const { getOwnPropertyDescriptor } = Object
 
-// What a collection may mend.
+// What a collection may mend. src/diagnose.rs finds these causes, src/error/ gives their codes.
 const NO_ROOM = new Set([
   'ERR_HOSTMAP_ADDRESS_SPACE',
   'ERR_HOSTMAP_RLIMIT_AS',

@@ -1,12 +1,16 @@
 //! Everything that can go wrong, and the words that users read.
 //!
 //! To add a cause, or to reword one:
-//! 1. Find the noun's file: `file.rs`, `region.rs`, `share.rs`, `memory.rs`, `window.rs` ...
+//! 1. Find the noun's file: `file.rs`, `region.rs`, `share.rs`, `memory.rs`, `window.rs` ... The
+//!    noun is that of the operation, not of the object: a region that a memory can't map is in
+//!    `memory.rs`.
 //! 2. Add a variant: `#[error("words")] Name { data } => Code,` (see `causes.rs`).
 //! 3. Say what was given, what the limit is, and what to do instead.
 //! 4. Return it: `return Err(RegionError::Closed { name }.into())`.
 //! 5. A refused system call goes into a variant's `refused: Refused`: `refused: sys.into()`.
-//! 6. A new code goes into `code.rs` and into index.d.ts; no code ever changes.
+//! 6. A new code goes into `code.rs` and into index.d.ts; no code ever changes. If a collection of
+//!    garbage may mend the cause, it also goes into `NO_ROOM` of `lib/pool/errors.js`: after those
+//!    codes a pool collects and tries again.
 //!
 //! Why something was refused is decided in `diagnose.rs`, and worded in `refused.rs`.
 

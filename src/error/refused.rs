@@ -1,5 +1,8 @@
 //! A refused system call, or memory, in words: each [`Cause`] of `diagnose.rs` with its words and
 //! its code side by side. What was being done is said by the noun's cause that holds a [`Refused`].
+//!
+//! A new code here that a collection of garbage may mend also goes into `NO_ROOM` of
+//! `lib/pool/errors.js`.
 
 use super::Code;
 use crate::diagnose::{self, Cause};
