@@ -4,8 +4,16 @@
 //! Everything about the kernel's page map is here, its flags and its two forms. PAGEMAP_SCAN
 //! (kernel 6.7) walks the page tables. It costs some 1.5 us for each 2 MiB in which any page is
 //! mapped, and about 11 ns for each file page that is (measured on 6.18); nothing for what was
-//! never touched, and next to nothing for what is mapped by entries for 2 MiB. To look for pages by
-//! another flag, add it to [`Which`].
+//! never touched, and next to nothing for what is mapped by entries for 2 MiB.
+//!
+//! To use more of the call:
+//! - To look for pages by another category (`PAGE_IS_*`), add a variant to [`Which`].
+//! - To be told a category of the pages that are found, add it to `return_mask` in [`scan`], and a
+//!   field to [`Run`]. Pages that differ in it come as separate runs.
+//! - A flag of the scan (`PM_SCAN_*`) goes into `flags` of the [`ScanArgument`] that [`scan`] makes.
+//!   `PM_SCAN_WP_MATCHING` protects pages from writes: then the argument of [`scan_kept`] that no
+//!   page changes no longer holds, and `scan` must take a span that the caller owns
+//!   (`owned_span.rs`).
 //!
 //! A page that was swapped out is as much the process's own as one in memory, but not "present", so
 //! both are asked for. (wasmtime left the first kind out for a year; its pull request 14357.)
