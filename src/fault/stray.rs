@@ -16,6 +16,9 @@ use std::sync::atomic::Ordering;
 
 /// How many pages of a range are made writable one by one. The next so many stray writes do it for
 /// a block of [`FIRST_BLOCK_PAGES`] each, the next for a block of twice as many, and so on.
+///
+/// Copies of both numbers: `__test__/model/model.js` (`STRAY_PAGES`, `FIRST_BLOCK_PAGES`),
+/// `index.d.ts` (`Mapping.strayWrites`) and ARCHITECTURE.md ("A VMA budget").
 pub(super) const SINGLE_PAGES: u32 = 32;
 const FIRST_BLOCK_PAGES: u64 = 16;
 
