@@ -4,8 +4,8 @@
 //! memory". So this file looks at every limit that is known to bind, and yields a [`Cause`]. It is
 //! the only place that decides: one order, one set of thresholds. Words and codes for each cause
 //! are in `error/refused.rs`. Nothing here writes text for users, and nothing retries. A pool does:
-//! `NO_ROOM` of `lib/pool/errors.js` lists the codes after which it collects garbage and tries again.
-//! A new cause that a collection may mend needs its code there.
+//! `NO_ROOM` of `lib/pool/errors.js` lists the codes after which it collects garbage and tries
+//! again. A new cause that a collection may mend needs its code there.
 
 use crate::sys::limits::{self, AddressSpace, Overcommit};
 use crate::sys::page::WASM_PAGE_BYTES;
