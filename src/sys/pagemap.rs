@@ -10,7 +10,7 @@
 //! - To look for pages by another category (`PAGE_IS_*`), add a variant to [`Which`].
 //! - To be told a category of the pages that are found, add it to `return_mask` in [`scan`], and a
 //!   field to [`Run`]. Pages that differ in it come as separate runs.
-//! - A flag of the scan (`PM_SCAN_*`) goes into `flags` of the [`ScanArgument`] that [`scan`] makes.
+//! - A flag of the scan (`PM_SCAN_*`) goes into `flags` of the [`ScanArgument`] in [`scan`].
 //!   `PM_SCAN_WP_MATCHING` protects pages from writes: then the argument of [`scan_kept`] that no
 //!   page changes no longer holds, and `scan` must take a span that the caller owns
 //!   (`owned_span.rs`).
