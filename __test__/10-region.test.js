@@ -1,9 +1,13 @@
 'use strict'
 
+// Regions by themselves: each way to make one, views, seals and ends. What memories do with them is
+// in 30.
+
+const { execFileSync } = require('node:child_process')
 const fs = require('node:fs')
 const { constants } = require('node:buffer')
 const { inspect } = require('node:util')
-const { HostRegion } = require('..')
+const { GuardedMemory, HostRegion } = require('..')
 const { expectError, thrownBy } = require('./support/errors')
 const { temporaryDirectory, noise } = require('./support/files')
 const {
@@ -275,6 +279,40 @@ describe('HostRegion.fromFd', () => {
   test('sees that a memfd is sealed', () => {
     const one = keep(HostRegion.allocate(1).seal())
     expect(keep(HostRegion.fromFd(fdOf(one)))).toMatchObject({ sealed: true, writable: false })
+  })
+})
+
+describe('shared memory of another program', () => {
+  const path = `/dev/shm/hostmap-test-${process.pid}`
+  const write = (text, at) =>
+    execFileSync('dd', [`of=${path}`, 'bs=1', `seek=${at}`, 'conv=notrunc'], {
+      input: text,
+      stdio: ['pipe', 'ignore', 'ignore']
+    })
+  beforeEach(() => write('theirs'.padEnd(8192, '.'), 0))
+  afterEach(() => fs.rmSync(path))
+
+  const viaFd = () => {
+    const fd = fs.openSync(path, 'r+')
+    const region = HostRegion.fromFd(fd)
+    fs.closeSync(fd)
+    return region
+  }
+
+  test.each([
+    ['HostRegion.open', () => HostRegion.open(path, { writable: true })],
+    ['HostRegion.fromFd', viaFd]
+  ])('%s: each sees what the other writes', (_, open) => {
+    const region = keep(open())
+    const guarded = new GuardedMemory({ initial: 1 })
+    const { address } = guarded.map(region, { access: 'shared' })
+    const bytes = Buffer.from(guarded.buffer, address, region.byteLength)
+    expect(bytes.toString('latin1', 0, 6)).toBe('theirs')
+
+    write('again', 5000)
+    expect(bytes.toString('latin1', 5000, 5005)).toBe('again')
+    bytes.write('ours', 100)
+    expect(execFileSync('cat', [path]).toString('latin1', 100, 104)).toBe('ours')
   })
 })
 

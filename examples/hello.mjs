@@ -11,6 +11,6 @@ const guarded = new GuardedMemory({ initial: 1 }) // a WebAssembly.Memory of 64 
 const mapping = guarded.map(region) // the memory grows, and the file is in it
 const { exports } = new WebAssembly.Instance(module, { host: { memory: guarded.memory } })
 
-const bytes = [1, 2, 3].map(i => exports.byte(mapping.address + i)) // the module reads the file
+const bytes = [1, 2, 3].map(i => exports.byte(mapping.pointer + i)) // the module reads the file
 console.log(String.fromCharCode(...bytes)) // ELF
 console.log(guarded.layout())
