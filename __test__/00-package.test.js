@@ -1,5 +1,8 @@
 'use strict'
 
+// The packed package, where it is installed: what it holds, and that it works in CommonJS, ES
+// modules and workers.
+
 const { execFileSync } = require('node:child_process')
 const fs = require('node:fs')
 const path = require('node:path')

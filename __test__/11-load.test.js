@@ -1,5 +1,8 @@
 'use strict'
 
+// HostRegion.load: copies inside the kernel, on another thread; what aborts them, and files that
+// get shorter meanwhile.
+
 const fs = require('node:fs')
 const { getEventListeners } = require('node:events')
 const { pathToFileURL } = require('node:url')

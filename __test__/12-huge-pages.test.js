@@ -1,5 +1,7 @@
 'use strict'
 
+// Huge pages for regions in memory: who gets some, how many, and what is said where there are none.
+
 const fs = require('node:fs')
 const os = require('node:os')
 const { GuardedMemory, HostRegion, limits } = require('..')

@@ -1,5 +1,8 @@
 'use strict'
 
+// GuardedMemory: which memories it takes, what it finds out about them, and growth by the host.
+// What is mapped into them is in 30.
+
 const { inspect } = require('node:util')
 const { GuardedMemory, HostRegion, limits } = require('..')
 const { expectError, thrownBy } = require('./support/errors')

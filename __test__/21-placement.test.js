@@ -1,5 +1,7 @@
 'use strict'
 
+// Where memories begin: at an address where huge pages fit, whatever is above it.
+
 const { GuardedMemory, InstancePool } = require('..')
 const { baseOf } = require('./support/memories')
 const { WASM_PAGE, assemble, hasMemory64 } = require('./support/wasm')

@@ -1,5 +1,8 @@
 'use strict'
 
+// Mappings in every kind of memory: each access mode, each place, growth around them, unmapping,
+// and regions that end under them.
+
 const fs = require('node:fs')
 const { inspect } = require('node:util')
 const { GuardedMemory, HostRegion, limits } = require('..')

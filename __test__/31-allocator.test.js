@@ -1,5 +1,8 @@
 'use strict'
 
+// Mappings in blocks of a module's own malloc: it gets its block back as it was, and failures of
+// the allocator lose nothing.
+
 const { GuardedMemory, HostRegion, limits } = require('..')
 const { expectError, thrownBy } = require('./support/errors')
 const { mappingsOf } = require('./support/procfs')

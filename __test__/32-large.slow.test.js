@@ -1,5 +1,7 @@
 'use strict'
 
+// Sizes that don't fit into 32 bits, and mappings up to a memory's last byte.
+
 const { HostRegion, GuardedMemory } = require('..')
 const { kinds, baseOf, reservationMap } = require('./support/memories')
 const { MiB, GiB, WASM_PAGE, probe, test64 } = require('./support/wasm')

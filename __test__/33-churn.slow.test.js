@@ -1,5 +1,8 @@
 'use strict'
 
+// What is made and dropped very often leaves nothing behind: no VMA, no descriptor, no address
+// space.
+
 const { inChild } = require('./support/child')
 const { KiB, MiB } = require('./support/wasm')
 

@@ -1,5 +1,7 @@
 'use strict'
 
+// Threads: shared memories, one table for each reservation, and what is left when a worker ends.
+
 const fs = require('node:fs')
 const { GuardedMemory, HostRegion } = require('..')
 const { expectError, thrownBy } = require('./support/errors')

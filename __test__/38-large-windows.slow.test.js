@@ -1,5 +1,7 @@
 'use strict'
 
+// Windows over regions larger than the memory: each byte is shown, and few are resident at once.
+
 const { temporaryDirectory } = require('./support/files')
 const { inChild } = require('./support/child')
 const { MiB, GiB } = require('./support/wasm')

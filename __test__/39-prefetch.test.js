@@ -1,5 +1,7 @@
 'use strict'
 
+// mapping.prefetch: it brings the pages in on another thread, and may be cut short by anything.
+
 const fs = require('node:fs')
 const { GuardedMemory, HostRegion, limits } = require('..')
 const { expectError, thrownBy } = require('./support/errors')

@@ -1,5 +1,7 @@
 'use strict'
 
+// limits(): its numbers are the kernel's.
+
 const { execFileSync } = require('node:child_process')
 const fs = require('node:fs')
 const { limits, HostRegion } = require('..')

@@ -1,5 +1,8 @@
 'use strict'
 
+// exposeState: the module does the same as before, its state can be reached, and what can't be
+// restored is found.
+
 const { Hash } = require('node:crypto')
 const { exposeState, GuardedMemory, InstancePool, Snapshot } = require('..')
 const { inChild } = require('./support/child')

@@ -1,5 +1,8 @@
 'use strict'
 
+// Instance pools: each instance begins in the same state, whatever the last run did; and the limits
+// of a pool hold.
+
 const {
   exposeState,
   GuardedMemory,

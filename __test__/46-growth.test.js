@@ -1,5 +1,8 @@
 'use strict'
 
+// Growth by the host and instrumentGrowth: mappings keep their place and their protection, and
+// onGrow and limit are asked first.
+
 const {
   exposeState,
   GuardedMemory,

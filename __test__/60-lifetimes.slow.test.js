@@ -1,5 +1,8 @@
 'use strict'
 
+// What is collected, closed or left by its thread gives back all that it held; what is in use
+// stays.
+
 const fs = require('node:fs')
 const path = require('node:path')
 const { temporaryDirectory, noise } = require('./support/files')

@@ -1,5 +1,7 @@
 'use strict'
 
+// A region is in physical memory once, however many memories map it.
+
 const { inChild } = require('./support/child')
 const { GiB } = require('./support/wasm')
 
