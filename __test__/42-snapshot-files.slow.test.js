@@ -17,6 +17,7 @@ const {
 } = require('./support/errors')
 const { temporaryDirectory, noise } = require('./support/files')
 const { inChild } = require('./support/child')
+const { collectWarnings } = require('./support/warnings')
 const format = require('./support/snapshot-format')
 const { TestWorker } = require('./support/worker')
 const { MiB, WASM_PAGE, assemble, probe } = require('./support/wasm')
@@ -24,6 +25,12 @@ const { fdOf } = require('./support/procfs.js')
 
 const PAGE = limits().pageSize
 const directory = temporaryDirectory()
+
+// Mappings that were restored are written to, to see that the region stays as it is.
+const warnings = collectWarnings()
+afterAll(() => {
+  for (const { code } of warnings) expect(code).toBe('HOSTMAP_STRAY_WRITE')
+})
 // Held to the end: a collected one gives its descriptor back, during a test that counts
 // them.
 const held = []

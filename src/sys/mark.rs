@@ -40,8 +40,8 @@ pub struct Mark {
 }
 
 impl Mark {
-    /// Marks this page of the guard of a living memory, for as long as that lives. A page that is marked already keeps its mark. `None`: it can't be marked, and
-    /// the text tells what is known.
+    /// Marks this page of the guard of a living memory, for as long as that lives. A page that is
+    /// marked already keeps its mark. `None`: it can't be marked, and the text tells what is known.
     ///
     /// # Safety
     /// The page is inaccessible, and stays so while its memory lives: its bytes are not zero any

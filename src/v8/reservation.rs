@@ -100,8 +100,8 @@ impl MapBefore {
         // The last VMA looked at may end below the base: then nothing inaccessible touches it.
         let touches = at >= base;
         Ok(Reservation {
-            // An accessible VMA from below may go on past the base, where the kernel joined the two:
-            // then there is no guard.
+            // An accessible VMA from below may go on past the base, where the kernel joined the
+            // two: then there is no guard.
             below_bytes: if touches { base.saturating_sub(bottom) } else { 0 },
             above_bytes: difference(top, base),
         })
