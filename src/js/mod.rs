@@ -16,6 +16,7 @@ mod placement;
 mod region;
 mod share;
 mod snapshot;
+mod snapshot_data;
 mod task;
 mod wait;
 mod window;

@@ -16,10 +16,10 @@
 //! 4. Write it: in `KeptMapping::to_saved` (mod.rs) if it is a mapping's, else in `complete.rs`.
 //! 5. Read it: in `grant.rs` if it is a mapping's. The loader hands out [`About`] and [`State`]
 //!    whole.
-//! 6. If JavaScript gives or gets it, name it in the `Native...` object of `src/js/snapshot.rs`,
-//!    and in `lib/snapshot/`: `capture.js` gives it, `load.js` gets it from a file, `restore.js`
-//!    puts it back, and `grants.js` has what users see of a mapping. A part of the state also goes
-//!    through `lib/instance/encoding.js`.
+//! 6. If JavaScript gives or gets it, name it in the `Native...` object of
+//!    `src/js/snapshot_data.rs`, and in `lib/snapshot/`: `capture.js` gives it, `load.js` gets it
+//!    from a file, `restore.js` puts it back, and `grants.js` has what users see of a mapping. A
+//!    part of the state also goes through `lib/instance/encoding.js`.
 //! 7. Add it to `usual()` in `tests.rs`, whose tests then write, read and damage it.
 //!
 //! Nothing here reads a file or a memory.

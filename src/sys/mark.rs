@@ -47,10 +47,10 @@ impl Mark {
     /// The page is inaccessible, and stays so while its memory lives: its bytes are not zero any
     /// more.
     pub unsafe fn put(page: PageAligned) -> Option<Self> {
-        let address = page.get();
         static NEXT: AtomicU64 = AtomicU64::new(1);
         // One at a time: two threads that mark a shared memory get the same mark.
         static MARKING: Mutex<()> = Mutex::new(());
+        let address = page.get();
         let _alone = MARKING.lock().unwrap_or_else(PoisonError::into_inner);
         MEMORY.prepare().ok()?;
         if SECRET.get().is_none() {
