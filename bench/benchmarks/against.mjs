@@ -2,10 +2,11 @@
 // process.
 
 import { execFileSync } from 'node:child_process'
-import { closeSync, ftruncateSync, openSync, rmSync } from 'node:fs'
+import { closeSync, existsSync, ftruncateSync, openSync, rmSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import os from 'node:os'
 import path from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { MiB, QUICK, WASM_PAGE, fillWithNoise } from '../lib/dataset.mjs'
 import { emptyHeapModule } from '../lib/heap.mjs'
 import { Samples, collectGarbage } from '../lib/measure.mjs'
@@ -79,12 +80,24 @@ const pin = () =>
     String(process.pid)
   ])
 
+/**
+ * A build of the package with its own native part. The package itself refuses two builds in one
+ * process, so its loader is passed by.
+ */
+function load(root) {
+  // Where it is, and where it was before lib/ had folders.
+  const folder = ['lib/platform', 'lib'].find(it => existsSync(path.join(root, it, 'binding.js')))
+  const { binaryPath } = require(path.join(root, folder, 'platform.js'))
+  const loader = path.join(root, folder, 'binding.js')
+  require.cache[loader] = { id: loader, loaded: true, exports: require(binaryPath()) }
+  return require(path.join(root, 'index.js'))
+}
+
 export async function measure({ name, address }, onProgress) {
   if (address === 'i64' && Number(majorHere) < 24) return null
   const builds = {
-    // A build without the note about itself can be loaded first or last.
-    base: require(path.resolve(process.env.HOSTMAP_BENCH_BASE)),
-    here: require('../../index.js')
+    base: load(path.resolve(process.env.HOSTMAP_BENCH_BASE)),
+    here: load(fileURLToPath(new URL('../..', import.meta.url)))
   }
   const { make, calls = 64 } = OPERATIONS[name]
   const samples = new Samples()
