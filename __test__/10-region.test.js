@@ -473,14 +473,14 @@ describe('region.seal', () => {
 
 describe('region.close', () => {
   test('closes the descriptor, and what was known stays known', () => {
-    const region = HostRegion.allocate(12_345, { name: 'closed' })
-    expect(countOpen('/memfd:closed')).toBe(1)
+    const region = HostRegion.allocate(12_345, { name: 'of region.close' })
+    expect(countOpen('/memfd:of region.close')).toBe(1)
     expect(region.close()).toBeUndefined()
-    expect(countOpen('/memfd:closed')).toBe(0)
+    expect(countOpen('/memfd:of region.close')).toBe(0)
     expect(region).toMatchObject({
       closed: true,
       byteLength: 12_345,
-      name: 'closed',
+      name: 'of region.close',
       backing: 'memfd'
     })
     expect(inspect(region)).toMatch(/closed/)
