@@ -322,6 +322,16 @@ fn what_is_passed_in_small_steps_leaves_the_page_cache_too() {
 }
 
 #[test]
+fn to_drop_nothing_drops_nothing() {
+    let Some((temp, region)) = cached_file("nothing", 4 * MIB) else { return };
+    std::fs::read(&temp.0).unwrap();
+    let before = cached_bytes(&region);
+    assert!(before >= 4 * MIB);
+    file::drop_cached(region.shared_fd().get().unwrap(), 0, 0).unwrap();
+    assert_eq!(cached_bytes(&region), before);
+}
+
+#[test]
 fn what_is_not_left_behind_stays_in_the_page_cache() {
     let _serial = serial();
     let Some((_file, region)) = cached_file("kept", 4 * MIB) else { return };

@@ -98,6 +98,7 @@ impl Memory {
                 base.checked_add(start)?.get().checked_next_multiple_of(HUGE_PAGE_BYTES)?;
             PageAligned::new(address)?.checked_sub(base)?.checked_add(pages.length())
         });
+        // Below the memory's length: what another thread gave back is enough, and the growth is 0.
         let growth = end
             .map(|end| end.get().saturating_sub(byte_length.get()))
             .and_then(|growth| growth.checked_next_multiple_of(WASM_PAGE_BYTES));

@@ -83,6 +83,10 @@ pub fn open_in_handler(path: &std::ffi::CStr) -> SysResult<OwnedFd> {
 /// Lets pages of the page cache go that nobody has mapped and that are not dirty. Advice: the
 /// kernel may keep them.
 pub fn drop_cached(fd: impl AsFd, start: u64, length: u64) -> SysResult<()> {
+    // To the kernel, 0 means all up to the file's end.
+    if length == 0 {
+        return Ok(());
+    }
     inject::trip("fadvise64")?;
     let (Ok(start), Ok(length)) = (i64::try_from(start), i64::try_from(length)) else {
         return Ok(());
