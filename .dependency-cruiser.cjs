@@ -1,7 +1,8 @@
 'use strict'
 
-// What `npm run check:deps` checks: lib/ has no circles, and an arrow between its rooms only goes
-// to a room that comes before in the list of scripts/modules/rooms.cjs.
+// What `npm run check:deps` checks: lib/ and adapters/ have no circles; an arrow between rooms of
+// lib/ only goes to a room that comes before in the list of scripts/modules/rooms.cjs; adapters/
+// uses the public face, and nothing uses adapters/.
 
 const { JAVASCRIPT } = require('./scripts/modules/rooms.cjs')
 
@@ -35,8 +36,22 @@ module.exports = {
       name: 'no-packages',
       comment: 'the package needs nothing but Node.js at run time',
       severity: 'error',
-      from: { path: '^(lib/|index[.]js)' },
+      from: { path: '^(lib/|adapters/|index[.]js)' },
       to: { dependencyTypes: ['npm', 'npm-dev', 'npm-no-pkg', 'npm-unknown', 'unknown'] }
+    },
+    {
+      name: 'adapters-are-users',
+      comment: 'an adapter is a user of the package: it knows index.js and adapters/support/ only',
+      severity: 'error',
+      from: { path: '^adapters/' },
+      to: { path: '^', pathNot: '^(index[.]js$|adapters/support/)', dependencyTypesNot: ['core'] }
+    },
+    {
+      name: 'nothing-uses-adapters',
+      comment: 'engines are the business of adapters/ alone',
+      severity: 'error',
+      from: { path: '^(lib/|index[.]js)' },
+      to: { path: '^adapters/' }
     },
     {
       name: 'not-to-nothing',

@@ -70,7 +70,18 @@ const rules = {
 }
 
 module.exports = [
-  { ignores: ['target', '.matrix', 'demo/data', 'examples/data', 'guest', 'wt-*'] },
+  {
+    ignores: [
+      'target',
+      '.matrix',
+      'demo/data',
+      'examples/data',
+      'engines/data',
+      'engines/.latest',
+      'guest',
+      'wt-*'
+    ]
+  },
   { linterOptions: { reportUnusedDisableDirectives: 'error' } },
   {
     files: ['**/*.{js,cjs}'],
@@ -105,7 +116,7 @@ module.exports = [
     }
   },
   {
-    files: ['{__test__,bench,demo,examples}/**/*.{js,mjs}'],
+    files: ['{__test__,bench,demo,engines,examples}/**/*.{js,mjs}'],
     languageOptions: { globals: { gc: 'readonly' } },
     rules: {
       // Callbacks, signals and other threads change what a loop waits for.
@@ -117,6 +128,7 @@ module.exports = [
     files: ['examples/sandbox/requests.mjs'],
     languageOptions: { globals: { shop: 'readonly' } }
   },
+  { files: ['adapters/**/*.js'], rules: { strict: ['error', 'global'] } },
   {
     files: ['lib/**/*.js', 'index.js'],
     rules: {

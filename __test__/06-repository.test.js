@@ -44,7 +44,7 @@ describe.each(WORKFLOWS)('.github/workflows/%s', name => {
 
 test('CI runs on each Node.js that the matrix has, and releases are for each target', () => {
   const ci = yaml.load(read('.github/workflows/ci.yml'))
-  const majors = [...read('scripts/matrix.mjs').matchAll(/\['(\d+)', '\d+\.\d+\.\d+'\]/g)]
+  const majors = [...read('scripts/nodes.mjs').matchAll(/\['(\d+)', '\d+\.\d+\.\d+'\]/g)]
   expect(ci.jobs.test.strategy.matrix.node).toEqual(majors.map(match => Number(match[1])))
 
   const release = yaml.load(read('.github/workflows/release.yml'))

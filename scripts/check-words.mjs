@@ -17,7 +17,8 @@ import { parseArgs } from 'node:util'
 const COLUMNS = 100
 
 const EVERYWHERE = () => true
-const OF_THE_CODE = file => /^(src|lib|tests)\/|^(index\.d\.ts|ARCHITECTURE\.md)$/.test(file)
+const OF_THE_CODE = file =>
+  /^(src|lib|tests|adapters)\/|^(index\.d\.ts|ARCHITECTURE\.md)$/.test(file)
 
 /** A pattern for a word, also as a part of a snake_case or camelCase name. */
 const word = pattern => new RegExp(`(?<![A-Za-z])(?:${pattern})(?![a-z])`, 'gi')

@@ -30,9 +30,10 @@ const { values: options } = parseArgs({
 })
 const work = fs.mkdtempSync(path.join(os.tmpdir(), 'wasm-hostmap-tarball-'))
 
-// What the tarball holds besides src/ and lib/, so that nothing comes along unnoticed.
+// What the tarball holds besides src/, lib/ and adapters/, so that nothing comes along unnoticed.
 const TOP_LEVEL = new Set([
   'ARCHITECTURE.md',
+  'docs/engines.md',
   'docs/faults.md',
   'docs/internals.md',
   'docs/limits.md',
@@ -188,7 +189,9 @@ async function main() {
       .filter(Boolean)
       .map(name => name.replace(/^package\//, ''))
     const unexpected = files.filter(
-      name => !TOP_LEVEL.has(name) && !/^(src\/.+\.rs|lib\/.+\.js)$/.test(name)
+      name =>
+        !TOP_LEVEL.has(name) &&
+        !/^(src\/.+\.rs|(lib|adapters)\/.+\.js|adapters\/.+\.d\.ts)$/.test(name)
     )
     assert.deepEqual(unexpected, [], 'unexpected files')
     // README.md, LICENSE, ARCHITECTURE.md and docs are for people; without any of the others the

@@ -58,6 +58,7 @@ const STEPS = [
   ['model', 'random steps against a model', 20, suites(OWN.model)],
   ['snapshots', 'restores of random patterns', 30, script('snapshots', '--patterns', '1000')],
   ['snapshot-files', 'altered snapshot files', 20, script('snapshot-files', '--count', '2000')],
+  ['engines', 'the adapters, with the engines', 30, script('engines', '--slow')],
   ['modules', 'random modules, and changed ones', 20, script('modules', '--count', '1000')],
   [
     'stream',
@@ -66,11 +67,14 @@ const STEPS = [
     script('stream', '--full', '4', '--over', '64', '--window', '0.25', '--directory', 'target')
   ],
   ['soak', 'everything on all cores; nothing may grow', 10, script('soak', '--minutes', '2')],
-  ...others.map(major => [
-    `node-${major}`,
-    `all suites on Node.js ${major}`,
-    60,
-    script('matrix', major)
+  ...others.flatMap(major => [
+    [`node-${major}`, `all suites on Node.js ${major}`, 60, script('matrix', major)],
+    [
+      `engines-${major}`,
+      `the adapters, on Node.js ${major}`,
+      30,
+      script('engines', '--slow', '--node', major)
+    ]
   ])
 ].map(([name, what, minutes, command]) => ({ name, what, minutes, command }))
 
