@@ -7,6 +7,7 @@ const { execFileSync } = require('node:child_process')
 const fs = require('node:fs')
 const path = require('node:path')
 const hostmap = require('..')
+const manifest = require('../package.json')
 const { inChild } = require('./support/child')
 const { temporaryDirectory } = require('./support/files')
 
@@ -45,6 +46,40 @@ describe('the package', () => {
     })
     expect(same).toHaveLength(Object.keys(hostmap).length + 1)
     expect(same.every(isSame => isSame)).toBe(true)
+  })
+
+  // In a process of its own, as users load it: jest has its own way to find subpaths.
+  test('has subpaths that are one by require and by import, without an engine', () => {
+    const copy = fs.mkdtempSync(path.join(directory.path, 'subpaths-'))
+    fs.mkdirSync(path.join(copy, 'node_modules'))
+    fs.symlinkSync(root, path.join(copy, 'node_modules/wasm-hostmap'))
+    const script = path.join(copy, 'subpaths.mjs')
+    fs.writeFileSync(
+      script,
+      `import { createRequire } from 'node:module'
+       const require = createRequire(import.meta.url)
+       const found = {}
+       const subpaths = Object.keys(require('wasm-hostmap/package.json').exports)
+       for (const subpath of subpaths.filter(name => !name.endsWith('.json'))) {
+         const from = 'wasm-hostmap' + subpath.slice(1)
+         const [imported, required] = [await import(from), require(from)]
+         const names = Object.keys(required)
+         found[subpath] = names.length > 0 && names.every(name => imported[name] === required[name])
+       }
+       console.log(JSON.stringify(found))`
+    )
+    const subpaths = Object.keys(manifest.exports).filter(name => !name.endsWith('.json'))
+    expect(run(script)).toEqual(Object.fromEntries(subpaths.map(name => [name, true])))
+  })
+
+  test('packs the types and the code of each subpath', () => {
+    const targets = Object.entries(manifest.exports).filter(([name]) => !/^\.$|json$/.test(name))
+    for (const [, target] of targets) {
+      expect(Object.keys(target)).toEqual(['types', 'default'])
+      const missing = Object.values(target).filter(file => !fs.existsSync(path.join(root, file)))
+      expect(missing).toEqual([])
+      for (const file of Object.values(target)) expect(manifest.files).toContain(file.split('/')[1])
+    }
   })
 
   test('works in a worker and in the main thread at once, and after the worker has ended', async () => {

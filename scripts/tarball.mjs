@@ -90,12 +90,16 @@ import { GuardedMemory, HostRegion } from 'wasm-hostmap'
 const require = createRequire(import.meta.url)
 ${CONSUMER_BODY}`,
   'identity.mjs': `import { createRequire } from 'node:module'
-import * as imported from 'wasm-hostmap'
-const required = createRequire(import.meta.url)('wasm-hostmap')
-for (const name of Object.keys(required)) {
-  if (imported[name] !== required[name]) throw new Error(name + ' is not the same by require and by import')
-}
-if (Object.keys(required).length === 0) throw new Error('nothing is exported')`
+const require = createRequire(import.meta.url)
+const subpaths = Object.keys(require('wasm-hostmap/package.json').exports)
+for (const subpath of subpaths.filter(name => !name.endsWith('.json'))) {
+  const from = 'wasm-hostmap' + subpath.slice(1)
+  const [imported, required] = [await import(from), require(from)]
+  const names = Object.keys(required)
+  const other = names.find(name => imported[name] !== required[name])
+  if (other) throw new Error(from + ': ' + other + ' is not the same by require and by import')
+  if (names.length === 0) throw new Error(from + ' exports nothing')
+}`
 }
 
 function step(name, body) {

@@ -3,7 +3,8 @@
 //
 //   node __test__/types/check.mjs [PACKAGE_DIRECTORY]
 //
-// The examples of the documentation are checked, too, as modules of a third project.
+// The examples of the documentation are checked, too, as modules of a third project, and that each
+// subpath of the package has types, for ES modules and for CommonJS.
 //
 // The package (by default this working copy) is put into a node_modules directory, so that
 // `exports` is obeyed.
@@ -14,6 +15,7 @@ import {
   mkdirSync,
   mkdtempSync,
   readdirSync,
+  readFileSync,
   rmSync,
   symlinkSync,
   writeFileSync
@@ -28,7 +30,7 @@ const { examples, NAMES } = createRequire(import.meta.url)('../support/examples.
 const HERE = import.meta.dirname ?? path.dirname(fileURLToPath(import.meta.url))
 const ROOT = path.join(HERE, '..', '..')
 const TSC = path.join(ROOT, 'node_modules', 'typescript', 'bin', 'tsc')
-const PACKAGE_FILES = ['package.json', 'index.d.ts', 'index.d.mts']
+const PACKAGE_FILES = ['package.json', 'index.d.ts', 'index.d.mts', 'adapters']
 
 const packageDirectory = path.resolve(process.argv[2] ?? ROOT)
 const project = mkdtempSync(path.join(tmpdir(), 'wasm-hostmap-types-'))
@@ -80,11 +82,30 @@ function exampleProject() {
   return 'examples'
 }
 
+/** Writes a module that imports each subpath with types, and gives the project. */
+function subpathProject(kind) {
+  const { exports } = JSON.parse(readFileSync(path.join(packageDirectory, 'package.json'), 'utf8'))
+  const subpaths = Object.keys(exports).filter(name => !name.endsWith('.json'))
+  const name = `subpaths-${kind}`
+  mkdirSync(path.join(project, name))
+  for (const file of ['package.json', 'tsconfig.json'])
+    cpSync(path.join(HERE, kind, file), path.join(project, name, file))
+  const lines = subpaths.map((subpath, index) => {
+    const from = `'wasm-hostmap${subpath.slice(1)}'`
+    const line = kind === 'cjs' ? `each = require(${from})` : `* as each from ${from}`
+    return `import ${line.replace('each', `each${index}`)}`
+  })
+  // A module without types would be `any`, which has every name.
+  lines.push(...subpaths.map((_, index) => `// @ts-expect-error\neach${index}.noSuchName`))
+  writeFileSync(path.join(project, name, 'subpaths.ts'), `${lines.join('\n')}\n`)
+  return name
+}
+
 try {
   const installed = path.join(project, 'node_modules', 'wasm-hostmap')
   mkdirSync(installed, { recursive: true })
   for (const file of PACKAGE_FILES)
-    cpSync(path.join(packageDirectory, file), path.join(installed, file))
+    cpSync(path.join(packageDirectory, file), path.join(installed, file), { recursive: true })
   for (const dependency of ['@types', 'undici-types']) {
     symlinkSync(
       path.join(ROOT, 'node_modules', dependency),
@@ -103,6 +124,7 @@ try {
     cpSync(path.join(HERE, consumer), directory, { recursive: true })
     check(`${consumer}, nodenext, with lib dom`, consumer, '--lib', 'es2022,dom')
   }
+  for (const kind of ['cjs', 'esm']) check(`subpaths, ${kind}`, subpathProject(kind))
   check('the examples of the documentation', exampleProject())
 } finally {
   rmSync(project, { recursive: true, force: true })

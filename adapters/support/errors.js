@@ -15,8 +15,8 @@ function makeError(code, message, extra) {
 }
 
 /**
- * The error for an engine without a hook that an adapter needs: `missing` says which, `instead` what
- * to do. `version` is undefined where the engine does not tell it.
+ * The error for an engine without a hook that an adapter needs: `missing` says which, as in `has no
+ * vfs.installVfs`, and `instead` what to do. `version` is undefined where the engine tells none.
  */
 function unsupportedEngine({ engine, version, missing, instead }, extra) {
   const which = version === undefined ? engine : `${engine} ${version}`
