@@ -77,7 +77,7 @@ module.exports = [
       'demo/data',
       'examples/data',
       'engines/data',
-      'engines/.latest',
+      '.engines-latest',
       'guest',
       'wt-*'
     ]

@@ -18,9 +18,9 @@ import { nodeOf, versionOf } from './nodes.mjs'
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
 const ENGINES = path.join(ROOT, 'engines')
-const LATEST = path.join(ENGINES, '.latest')
+const LATEST = path.join(ROOT, '.engines-latest')
 const SELF = 'wasm-hostmap'
-const NOT_COPIED = new Set(['node_modules', 'data', '.latest', 'package.json', 'package-lock.json'])
+const NOT_COPIED = new Set(['node_modules', 'data', 'package.json', 'package-lock.json'])
 // No test may hang for longer. A slow one makes and reads gigabytes.
 const TIMEOUT_MS = 15 * 60_000
 
@@ -97,7 +97,7 @@ function newestOf(engine, pinned) {
 
 /** A copy of the bench with the newest version of each engine. */
 function installLatest(engines) {
-  console.log('Installing the newest engines into engines/.latest')
+  console.log('Installing the newest engines into .engines-latest')
   fs.rmSync(LATEST, { recursive: true, force: true })
   fs.mkdirSync(LATEST)
   for (const name of fs.readdirSync(ENGINES).filter(each => !NOT_COPIED.has(each)))
