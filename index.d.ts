@@ -287,6 +287,45 @@ export interface WaitOptions {
   signal?: AbortSignal | undefined
 }
 
+/** Options of {@link HostRegion.bytes}. */
+export interface BytesOptions {
+  /**
+   * What a write to the Buffer does. Default: `'private'`.
+   *
+   * - `'private'`: copy-on-write. The Buffer keeps what is written to it, in copies of the pages
+   *   that nobody else sees; the region does not change. Pages that were not written show what
+   *   others write to the region. For engines that may write their image.
+   * - `'readonly'`: as `'private'`, but the first write to a page counts in
+   *   {@link HostRegion.strayWrites}, and the first of all gives a process warning. For engines
+   *   that should not write.
+   * - `'shared'`: writes go to the region, which must be writable. {@link HostRegion.seal} turns it
+   *   into `'readonly'`.
+   */
+  access?: Access | undefined
+  /** The first byte, at any offset up to the region's `byteLength`. Default: 0. */
+  byteOffset?: number | undefined
+  /**
+   * How many bytes: 0 or more, at most `buffer.constants.MAX_LENGTH` (4 GiB on Node 20). Default:
+   * to the end of the region.
+   */
+  byteLength?: number | undefined
+}
+
+/** Options of {@link HostRegion.close}. */
+export interface CloseOptions {
+  /**
+   * What happens to the ArrayBuffers of {@link HostRegion.view} and the Buffers of
+   * {@link HostRegion.bytes} that are still held.
+   *
+   * - `'detach'`: all are detached, and their length becomes 0. An engine that still uses one
+   *   fails.
+   * - `'keep'`: none is. Each keeps its pages until it is collected.
+   *
+   * Default: views are detached and Buffers are kept.
+   */
+  views?: 'detach' | 'keep' | undefined
+}
+
 /** Options of {@link HostRegion.split}. */
 export interface SplitOptions {
   /**
@@ -555,6 +594,35 @@ export class HostRegion implements Disposable {
   view(part: Partial<RegionPart>): ArrayBuffer
 
   /**
+   * Returns the region's bytes as a Node Buffer, without copying them: for engines that take a
+   * Buffer or Uint8Array.
+   *
+   * The Buffer keeps its pages itself. Closing or collecting the region does not take them from an
+   * engine that still reads; `close({ views: 'detach' })` does. The Buffer has an ArrayBuffer of
+   * its own, in which it begins at byte 0.
+   *
+   * Like all Buffers: `slice` and `subarray` show the same bytes and keep all of the Buffer's
+   * pages, while `Uint8Array.prototype.slice` and a structured clone copy. It can't be transferred
+   * to another thread. V8 counts its length as external memory while it lives.
+   *
+   * If the file is truncated later, pages past its new end become zeros, those that were written
+   * included; that counts in {@link HostRegion.faults}, also after `close`.
+   *
+   * @param options An object such as {@link HostRegion.split} returns will do. A part without bytes
+   *   gives an empty Buffer.
+   * @throws as {@link HostRegion.view}; `ERR_HOSTMAP_REGION_READONLY` if `access` is `'shared'` and
+   *   the region is not writable
+   * @example
+   * ```js
+   * const region = HostRegion.open('orders.bin')
+   * const bytes = region.bytes() // nothing is read yet; sql.js: new SQL.Database(bytes)
+   * region.close() // closes the descriptor; the Buffer keeps its pages
+   * console.log(bytes.readUInt32LE(4096))
+   * ```
+   */
+  bytes(options?: BytesOptions): Buffer
+
+  /**
    * Divides the region, or a part of it, into consecutive parts of about equal length, for example
    * one per worker. Pass a part as options to {@link Window.source}, {@link GuardedMemory.map} or
    * any other call that takes a part of a region.
@@ -619,8 +687,9 @@ export class HostRegion implements Disposable {
   /**
    * Makes the region read-only for everyone and for good (`F_SEAL_WRITE` on the memfd).
    *
-   * Existing views become read-only, as {@link HostRegion.view} describes. `'readonly'` and
-   * `'private'` mappings do not change. Sealing twice does nothing.
+   * Existing views, and `'shared'` Buffers of {@link HostRegion.bytes}, become read-only as
+   * {@link HostRegion.view} describes. `'readonly'` and `'private'` mappings and Buffers do not
+   * change. Sealing twice does nothing.
    *
    * @throws `ERR_HOSTMAP_REGION_CLOSED`, `ERR_HOSTMAP_REGION_BUSY`; `ERR_HOSTMAP_REGION_READONLY`
    *   for a file, or a foreign memfd that can't be sealed
@@ -628,11 +697,14 @@ export class HostRegion implements Disposable {
   seal(): this
 
   /**
-   * Closes the descriptor and detaches all views. Mappings stay, and keep the memory, until they
-   * are unmapped. Closing twice does nothing.
+   * Closes the descriptor and detaches all views. Buffers of {@link HostRegion.bytes} stay until
+   * they are collected, and mappings until they are unmapped; both keep the memory.
+   *
+   * Closing twice does nothing, but `close({ views: 'detach' })` detaches what an earlier call has
+   * kept.
    */
-  close(): void
-  /** Does the same as {@link HostRegion.close}. */
+  close(options?: CloseOptions): void
+  /** Does the same as {@link HostRegion.close} without options. */
   [Symbol.dispose](): void
 }
 

@@ -174,7 +174,7 @@ const table = {
     ['a promise', () => HostRegion.copyFrom(promise()), TYPE, 'await'],
     ['a Blob', () => HostRegion.copyFrom(new Blob(['x'])), TYPE, 'arrayBuffer()'],
     ['a size', () => HostRegion.copyFrom(1000), TYPE, 'HostRegion.allocate'],
-    ['a region', () => HostRegion.copyFrom(region), TYPE, '`view()`'],
+    ['a region', () => HostRegion.copyFrom(region), TYPE, '`bytes()`'],
     ['none', () => HostRegion.copyFrom(new Uint8Array(0)), VALUE, 'at least 1 byte', 'not detached']
   ],
   'where a module is wanted': [

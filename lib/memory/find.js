@@ -11,7 +11,7 @@ const { wrongMemory } = require('../support/wrong.js')
 const v8 = require('../platform/v8.js')
 const { addressTypeOf, addressTypeOfBuffer } = require('../platform/address-type.js')
 const { hasTrapHandler, proveGuard } = require('../platform/reservation.js')
-const { isView } = require('../region/host-region.js')
+const { isView } = require('../region/views.js')
 const { notWasmMemory, unknownAddress } = require('./errors.js')
 const { bufferFrom, isDetached } = require('./buffer.js')
 const { byMemory, byBuffer, byBase } = require('./registry.js')
@@ -97,7 +97,7 @@ function fromBuffer(buffer, asked) {
 function refuseBuffer(buffer) {
   if (isDetached(buffer))
     throw notWasmMemory('it is detached: the memory has grown; pass its new buffer')
-  if (isView(buffer)) throw notWasmMemory('it is a view of a HostRegion')
+  if (isView(buffer)) throw notWasmMemory('it is a view, or the bytes, of a HostRegion')
   if (v8.isResizable(buffer))
     throw notWasmMemory('it can be resized; pass the WebAssembly.Memory itself')
 }

@@ -13,11 +13,11 @@ const { makeError, callNative } = require('../support/errors.js')
 const { wrongValue, outOfRange } = require('../support/wrong.js')
 const { roomOnStack } = require('../support/stack.js')
 const { bytes } = require('../platform/bytes.js')
-const { ExternalMemory } = require('../platform/external-memory.js')
 const { runTask } = require('../platform/task.js')
 const { guardFaults } = require('../fault/guard.js')
 const { faultsFrom, faultedError } = require('../fault/found.js')
 const { REGION, keepHere, makeToken, readToken, wrongThing } = require('./share.js')
+const { Views } = require('./views.js')
 const wait = require('./wait.js')
 
 // More workers than any machine has.
@@ -35,15 +35,6 @@ let isHuge
 let nameOf
 let isFile
 
-// Buffers that `view` gave: they look like much, but are no memories.
-const views = new WeakSet()
-
-// What a view showed counts as the region's again when the view is gone.
-const recount = new FinalizationRegistry(({ region, byteLength }) =>
-  region.deref()?.[COUNT](-byteLength)
-)
-const COUNT = Symbol('count')
-
 class HostRegion {
   #native
   // By which the native part finds the region fast. #native owns it.
@@ -52,19 +43,10 @@ class HostRegion {
   #backing
   #name
   #closed = false
-  // Whether the bytes are memory that this region brought into the process.
-  #counted
   // Whether it was filled with huge pages.
   #huge
-  // Views that may have to be detached. Weak: a view keeps its pages, the region keeps no view.
-  #views = new Set()
-  #viewsAtPrune = 64
-  // Bytes that views show, each view counted whole, as V8 does.
-  #viewBytes = 0
-  #external = new ExternalMemory()
-  // Faults of its views, once it is closed.
-  #finalFaults
-  // How many of them the caller has taken note of.
+  #views
+  // How many faults of its views the caller has taken note of.
   #acknowledgedFaults = 0
 
   static {
@@ -90,9 +72,8 @@ class HostRegion {
     this.#byteLength = owner.byteLength
     this.#backing = owner.isMemfd ? 'memfd' : 'file'
     this.#name = owner.name
-    this.#counted = counted
     this.#huge = owner.isHuge
-    this[COUNT]()
+    this.#views = new Views(owner, this.#byteLength, counted)
     keepHere(this)
   }
 
@@ -259,22 +240,22 @@ class HostRegion {
       byteLength === undefined
         ? rest
         : check.wholeNumber(byteLength, 'byteLength', 1, rest, restOfRegion, this, byteOffset)
-    if (length > constants.MAX_LENGTH) {
-      throw outOfRange(
-        'byteLength',
-        `at most ${constants.MAX_LENGTH}, the largest buffer of this Node.js`,
-        length
-      )
-    }
+    mustFitBuffer(length, 'byteLength')
     guardFaults()
     roomOnStack()
-    const buffer = callNative(() => this.#native.view(byteOffset, length))
-    if (this.#views.size >= this.#viewsAtPrune) this.#pruneViews()
-    this.#views.add(new WeakRef(buffer))
-    views.add(buffer)
-    recount.register(buffer, { region: new WeakRef(this), byteLength: length })
-    this[COUNT](length)
-    return buffer
+    return this.#views.view(byteOffset, length)
+  }
+
+  bytes(options) {
+    this.#mustBeOpen()
+    const given = read.bytes(options)
+    const { access = 'private' } = given
+    const code = check.access(access, 'options.access')
+    const { start, end } = partOf(this, given)
+    mustFitBuffer(end - start, 'options.byteLength')
+    guardFaults()
+    roomOnStack()
+    return this.#views.bytes(start, end - start, code)
   }
 
   async wait(byteOffset, expected, options) {
@@ -341,22 +322,20 @@ class HostRegion {
     guardFaults()
     roomOnStack()
     callNative(() => this.#native.seal())
-    this[COUNT]()
+    this.#views.recount()
     return this
   }
 
-  close() {
-    if (this.#closed) return
+  close(options = undefined) {
+    const { views } = read.close(options)
+    check.optional(views, check.oneOf, 'options.views', ['detach', 'keep'])
+    if (this.#closed && views !== 'detach') return
     // All but the last step can be done again, should the stack end in the middle.
     roomOnStack()
-    for (const view of this.#views) {
-      const buffer = view.deref()
-      if (buffer !== undefined) callNative(() => native.detach(buffer))
-    }
-    this.#views.clear()
-    this.#external.drop()
-    this.#finalFaults ??= callNative(() => this.#native.viewFaults())
+    if (views !== 'keep') this.#views.release(views === 'detach')
+    if (this.#closed) return
     callNative(() => this.#native.close())
+    this.#views.close()
     this.#closed = true
   }
 
@@ -371,26 +350,15 @@ class HostRegion {
   }
 
   #viewFaults() {
-    const flat = this.#finalFaults ?? callNative(() => this.#native.viewFaults())
-    return faultsFrom(flat, this.#native, null)
+    return faultsFrom(
+      callNative(() => this.#native.viewFaults()),
+      this.#native,
+      null
+    )
   }
 
   #mustBeOpen() {
     mustBeOpen(this)
-  }
-
-  // The memory that the region holds, without what views show: V8 counts those by itself. Pages
-  // come when they are first written, so this is brought up to date now and then.
-  [COUNT](viewBytes = 0) {
-    if (!this.#counted || this.#closed) return
-    this.#viewBytes += viewBytes
-    const unseen = Math.max(0, this.#native.heldBytes - this.#viewBytes)
-    this.#external.set(Math.min(unseen, this.#byteLength))
-  }
-
-  #pruneViews() {
-    for (const view of this.#views) if (view.deref() === undefined) this.#views.delete(view)
-    this.#viewsAtPrune = Math.max(64, this.#views.size * 2)
   }
 }
 
@@ -403,6 +371,15 @@ function mustBeOpen(region) {
   throw makeError(
     'ERR_HOSTMAP_REGION_CLOSED',
     `region "${nameOf(region)}" was closed; make a new one`
+  )
+}
+
+function mustFitBuffer(byteLength, name) {
+  if (byteLength <= constants.MAX_LENGTH) return
+  throw outOfRange(
+    name,
+    `at most ${constants.MAX_LENGTH}, the largest buffer of this Node.js`,
+    byteLength
   )
 }
 
@@ -425,7 +402,6 @@ module.exports = {
   nameOf,
   handleOf,
   nativeOf,
-  isView: buffer => views.has(buffer),
   mustBeRegion,
   mustBeOpen,
   partOf,

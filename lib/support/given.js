@@ -134,7 +134,7 @@ const instead = {
     if (kind === 'number') return 'HostRegion.allocate(byteLength) makes a region of zeros'
     if (kind === 'Blob' || kind === 'File' || kind === 'Response')
       return 'pass await it.arrayBuffer()'
-    if (kind === 'HostRegion') return 'pass its `view()`'
+    if (kind === 'HostRegion') return 'pass its `bytes()`'
     if (kind === 'GuardedMemory' || kind === 'WebAssembly.Memory') return 'pass its `buffer`'
     return undefined
   },

@@ -231,6 +231,8 @@ module.exports = {
   open: reader(...PART, 'writable'),
   fromFd: reader(...PART),
   view: reader(...PART),
+  bytes: reader(...PART, 'access'),
+  close: reader('views'),
   share: reader('access', 'enforce'),
   split: reader(...PART, 'align'),
   wait: reader('timeoutMs', 'signal'),

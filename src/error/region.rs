@@ -44,6 +44,9 @@ causes! {
         #[error("byteOffset is {byte_offset} and byteLength {byte_length}; the view must have at least 1 byte and end at or below the region's byteLength, {region_bytes}")]
         ViewRange { byte_offset: u64, byte_length: u64, region_bytes: u64 } => OutOfRange,
 
+        #[error("can't take bytes of region \"{name}\" with access 'shared': it is sealed, or its file was opened for reading only; use 'readonly' or 'private'")]
+        NotViewedWritable { name: String } => RegionReadonly,
+
         #[error("can't map a view of {byte_length} bytes: {refused}")]
         NotViewed { byte_length: u64, refused: Refused } => MapFailed unless refused,
 

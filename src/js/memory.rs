@@ -12,8 +12,7 @@ use super::fault_counts::NativeFaults;
 use super::handles::{Handles, Slot};
 use super::region::region_of;
 use super::task::{Job, NativeTask};
-use super::{from_count, internal, to_count, to_number};
-use crate::access::Access;
+use super::{from_count, internal, to_access, to_count, to_number};
 use crate::diagnose;
 use crate::error::{Error, MemoryError};
 use crate::memory::{self, Mapped, Memory};
@@ -29,10 +28,6 @@ use napi::bindgen_prelude::{AsyncTask, Unknown};
 use napi_derive::napi;
 use std::cell::RefCell;
 use std::sync::Arc;
-
-pub(super) fn to_access(code: u32) -> Result<Access, Error> {
-    Access::from_code(code).ok_or_else(|| internal("no such access"))
-}
 
 /// What V8 reserves for a memory.
 #[napi(object, object_from_js = false)]

@@ -21,6 +21,7 @@ mod task;
 mod wait;
 mod window;
 
+use crate::access::Access;
 use crate::error::Error;
 
 /// Carries an error to lib/support/errors.js, which makes the Error that users see: `CODE SYSCALL
@@ -58,4 +59,9 @@ fn to_number(value: f64) -> Result<u32, Error> {
 #[allow(clippy::cast_precision_loss)]
 fn from_count(value: u64) -> f64 {
     value as f64
+}
+
+/// An access mode by its number.
+fn to_access(code: u32) -> Result<Access, Error> {
+    Access::from_code(code).ok_or_else(|| internal("no such access"))
 }

@@ -8,10 +8,10 @@ use super::fault_counts::NativeFaults;
 use super::handles::{Handles, Slot};
 use super::share::NativeToken;
 use super::task::{Job, NativeTask};
-use super::{from_count, internal, to_count};
+use super::{from_count, internal, to_access, to_count};
 use crate::error::{Error, RegionError};
 use crate::region::thp::PageKind;
-use crate::region::{self, Backing, LoadProgress, Part, Region, View};
+use crate::region::{self, AtClose, Backing, Held, LoadProgress, Part, Region, View, ViewList};
 use crate::share::{self, ShareAccess};
 use napi::bindgen_prelude::{AsyncTask, Unknown};
 use napi::{Env, sys};
@@ -37,6 +37,21 @@ pub(super) fn region_of(handle: u32) -> Result<Arc<Region>, Error> {
 #[napi]
 pub struct NativeRegion {
     slot: Slot<Region>,
+    /// Those that are left of a closed region, too.
+    views: Arc<ViewList>,
+}
+
+/// How many ArrayBuffers or Buffers of a region somebody holds.
+#[napi(object, object_from_js = false)]
+pub struct NativeHeld {
+    pub count: f64,
+    pub bytes: f64,
+}
+
+impl From<Held> for NativeHeld {
+    fn from(held: Held) -> Self {
+        Self { count: from_count(held.views), bytes: from_count(held.bytes) }
+    }
 }
 
 /// How much of a region is in huge pages now, and why not all.
@@ -60,7 +75,8 @@ fn part(byte_offset: f64, byte_length: Option<f64>) -> Result<Part, Error> {
 #[napi]
 impl NativeRegion {
     fn new(region: Region) -> napi::Result<Self> {
-        Ok(Self { slot: Slot::new(&REGIONS, region)? })
+        let views = Arc::clone(region.views());
+        Ok(Self { slot: Slot::new(&REGIONS, region)?, views })
     }
 
     #[napi(factory, catch_unwind)]
@@ -163,16 +179,32 @@ impl NativeRegion {
 
     #[napi(catch_unwind)]
     pub fn close(&self) {
-        // lib/ has detached the views' buffers.
-        if let Some(region) = self.slot.take() {
-            region.release_views();
-        }
+        drop(self.slot.take());
     }
 
-    /// The faults of its views.
+    /// Takes the pages out of views: of all, or of those that closing does not keep. lib/ has
+    /// detached their buffers.
     #[napi(catch_unwind)]
-    pub fn view_faults(&self) -> napi::Result<NativeFaults> {
-        Ok(NativeFaults::new(self.get()?.counts(), None))
+    pub fn release_views(&self, all: bool) {
+        self.views.release(all);
+    }
+
+    /// What `view` gave and somebody holds; after it is closed, too.
+    #[napi(catch_unwind)]
+    pub fn held_views(&self) -> NativeHeld {
+        self.views.held(AtClose::Release).into()
+    }
+
+    /// What `bytes` gave and somebody holds; after it is closed, too.
+    #[napi(catch_unwind)]
+    pub fn held_buffers(&self) -> NativeHeld {
+        self.views.held(AtClose::Keep).into()
+    }
+
+    /// The faults of its views, of those that are kept after it is closed, too.
+    #[napi(catch_unwind)]
+    pub fn view_faults(&self) -> NativeFaults {
+        NativeFaults::new(self.views.counts(), None)
     }
 
     /// Whether its file can't get shorter.
@@ -220,6 +252,25 @@ impl NativeRegion {
     ) -> napi::Result<Unknown<'env>> {
         let view = self.get()?.view(to_count(byte_offset)?, to_count(byte_length)?)?;
         Ok(external_array_buffer(env, view)?)
+    }
+
+    /// The ArrayBuffer of a Buffer; `null` for no bytes.
+    #[napi(catch_unwind)]
+    pub fn bytes<'env>(
+        &self,
+        env: Env,
+        byte_offset: f64,
+        byte_length: f64,
+        access: u32,
+    ) -> napi::Result<Option<Unknown<'env>>> {
+        let (byte_offset, byte_length) = (to_count(byte_offset)?, to_count(byte_length)?);
+        let (region, access) = (self.get()?, to_access(access)?);
+        if byte_length == 0 {
+            region.check_access(access)?;
+            return Ok(None);
+        }
+        let view = region.kept_view(byte_offset, byte_length, access)?;
+        Ok(Some(external_array_buffer(env, view)?))
     }
 }
 

@@ -2,14 +2,14 @@
 
 use super::buffer::live_memory;
 use super::handles::{Handles, Slot};
-use super::memory::{aligned_offset, memory_of, to_access};
+use super::memory::{aligned_offset, memory_of};
 use super::region::region_of;
 use super::share::NativeToken;
 use super::snapshot_data::{
     NativeKept, NativeShown, NativeState, item, kept_to, state_from, state_to,
 };
 use super::task::{Job, NativeTask};
-use super::{from_count, internal, to_count, to_number};
+use super::{from_count, internal, to_access, to_count, to_number};
 use crate::error::{Error, Result, SnapshotError};
 use crate::memory::Memory;
 use crate::region::LoadProgress;

@@ -1,9 +1,9 @@
 //! Windows. `array` as in memory.rs.
 
 use super::buffer::live_memory;
-use super::memory::{NativeMapped, aligned_offset, mapped, memory_of, set_strict, to_access};
+use super::memory::{NativeMapped, aligned_offset, mapped, memory_of, set_strict};
 use super::region::region_of;
-use super::{from_count, internal, to_count, to_number};
+use super::{from_count, internal, to_access, to_count, to_number};
 use crate::error::Error;
 use crate::memory::Memory;
 use crate::memory::window_state::{Tail, WindowSpec};

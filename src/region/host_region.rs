@@ -6,7 +6,7 @@
 use super::backing::{Backing, FilePages, RegionFile};
 use super::mirror::{Mirror, Mirrors};
 use super::thp::{self, HugePageMaker, WhyNot};
-use super::view::View;
+use super::view_list::ViewList;
 use crate::error::{RegionError, Result};
 use crate::fault::Counts;
 use crate::sys::checked_fd::CheckedFd;
@@ -15,7 +15,7 @@ use crate::sys::mmap::Sharing;
 use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::{Arc, OnceLock};
 
 #[derive(Debug)]
 pub struct Region {
@@ -28,10 +28,8 @@ pub struct Region {
     id: u64,
     /// Whether its descriptor, and who shared it, allow writing. A seal may forbid it since.
     may_write: AtomicBool,
-    /// Faults in views, those that are gone included.
-    pub(super) counts: Arc<Counts>,
-    /// Views that JavaScript may still hold: `seal` makes them read-only.
-    pub(super) views: Mutex<Vec<Weak<View>>>,
+    /// Views that JavaScript may still hold: `seal` makes those read-only that write to it.
+    pub(super) views: Arc<ViewList>,
     mirrors: Arc<Mirrors>,
     /// Why its pages are ordinary ones, or some of them.
     not_huge: OnceLock<WhyNot>,
@@ -55,8 +53,7 @@ impl Region {
             name: name.into(),
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             may_write: AtomicBool::new(may_write),
-            counts: Arc::default(),
-            views: Mutex::default(),
+            views: Arc::default(),
             mirrors: Arc::default(),
             not_huge: OnceLock::new(),
             is_huge: AtomicBool::new(false),
@@ -92,9 +89,14 @@ impl Region {
         self.file_offset
     }
 
+    /// Its views and their faults, for one who asks for them after it is closed, too.
+    pub fn views(&self) -> &Arc<ViewList> {
+        &self.views
+    }
+
     /// The faults that all of its views had.
     pub fn counts(&self) -> &Counts {
-        &self.counts
+        self.views.counts()
     }
 
     /// Whether its file can't get shorter.

@@ -17,6 +17,7 @@
 //! - `thp`: huge pages for memfds
 //! - `mirror`: all pages of a region mapped once, so that slides are one call
 //! - `view`: a mapping for an `ArrayBuffer`
+//! - `view_list`: the views of a region that somebody may hold
 //! - `host_region`: the region itself, its state and its questions
 //! - `pages`: whole pages of a region, to be mapped
 //! - `views`: the views of a region, and its seal
@@ -36,6 +37,7 @@ mod pages;
 mod path;
 pub mod thp;
 mod view;
+mod view_list;
 mod views;
 
 pub use backing::{Backing, keep_out_of_dumps};
@@ -44,4 +46,5 @@ pub use load::{LoadProgress, load};
 pub use pages::RegionPages;
 pub use path::Part;
 pub(crate) use path::{not_opened, open_regular};
-pub use view::View;
+pub use view::{AtClose, View};
+pub use view_list::{Held, ViewList};

@@ -1,8 +1,8 @@
 //! Views: mappings of region pages at an address that the kernel picked, for ArrayBuffers.
 //!
-//! A view outlives its region as an address. When the region is closed, zeros replace its pages,
-//! and its addresses stay mapped until nobody holds the view. Nothing here may unmap them earlier:
-//! an `fs.read` into the buffer may still run on another thread.
+//! A view outlives its region as an address. When the region is closed, zeros replace its pages
+//! unless it is one to keep, and its addresses stay mapped until nobody holds the view. Nothing
+//! here may unmap them earlier: an `fs.read` into the buffer may still run on another thread.
 
 // It registers views with the fault guard.
 #![allow(unsafe_code)]
@@ -18,6 +18,13 @@ use crate::sys::{SysResult, sum};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// What closing the region does with a view, unless it is told what to do with all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AtClose {
+    Release,
+    Keep,
+}
+
 #[derive(Debug)]
 pub struct View {
     /// `None` once the view shows zeros. Dropped before the mapping, so that no handler finds
@@ -31,6 +38,7 @@ pub struct View {
     file_offset: PageAligned,
     is_shared: AtomicBool,
     is_placeholder: bool,
+    at_close: AtClose,
 }
 
 /// What a view holds as long as it shows a region.
@@ -38,6 +46,14 @@ pub struct View {
 struct Held {
     registration: Registration,
     _vmas: VmaClaim,
+}
+
+/// How a view shows its region. Sealing turns a shared one into a read-only one.
+pub(super) fn sharing_of(access: Access) -> Sharing {
+    match access {
+        Access::Readonly => unwritable(),
+        Access::Private | Access::Shared => access.sharing(),
+    }
 }
 
 /// How a view shows a region that can't be written. Without a fault guard a write must not fault.
@@ -62,6 +78,7 @@ impl View {
             file_offset: PageAligned::ZERO,
             is_shared: AtomicBool::new(false),
             is_placeholder: true,
+            at_close: AtClose::Release,
         }))
     }
 
@@ -72,19 +89,18 @@ impl View {
         counts: &Arc<Counts>,
         skew: u64,
         byte_length: u64,
-        sharing: Sharing,
+        (access, at_close): (Access, AtClose),
     ) -> Result<Self> {
         let vmas = VmaClaim::take(1)
             .map_err(|full| RegionError::NotViewed { byte_length, refused: full.into() })?;
-        let mmap = map(pages, sharing)
+        let mmap = map(pages, sharing_of(access))
             .map_err(|sys| RegionError::NotViewed { byte_length, refused: sys.into() })?;
         keep_out_of_dumps(mmap.span());
-        let is_shared = sharing == Sharing::Shared;
         let range = RangeSpec {
             span: mmap.span(),
             memory_offset: None,
             is_window: false,
-            access: if is_shared { Access::Shared } else { Access::Readonly },
+            access,
             counts: Arc::clone(counts),
             unprotected: Arc::default(),
             proof: Proof::Owned,
@@ -100,8 +116,9 @@ impl View {
             skew,
             byte_length,
             file_offset: pages.offset,
-            is_shared: AtomicBool::new(is_shared),
+            is_shared: AtomicBool::new(access.writes_through()),
             is_placeholder: false,
+            at_close,
         })
     }
 
@@ -115,6 +132,15 @@ impl View {
 
     pub fn byte_length(&self) -> u64 {
         self.byte_length
+    }
+
+    pub fn at_close(&self) -> AtClose {
+        self.at_close
+    }
+
+    /// Whether it has pages of the region, and not zeros for good.
+    pub fn shows_region(&self) -> bool {
+        self.held().is_some()
     }
 
     pub(super) fn span(&self) -> PageSpan {

@@ -1,18 +1,50 @@
-//! The views of a region: making them, sealing the region under them, and taking it from them.
+//! The views of a region: making them, and sealing the region under them.
 
 use super::host_region::Region;
-use super::view::{View, unwritable};
+use super::view::{AtClose, View, unwritable};
+use super::view_list;
+use crate::access::Access;
 use crate::error::{RegionError, Result};
 use crate::sys::memfd::{self, Seals};
 use crate::sys::mmap::Sharing;
 use crate::sys::page::PageAligned;
 use crate::sys::{SysError, SysResult, alloc, difference, process_map, sum};
 use nix::errno::Errno;
-use std::sync::{Arc, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 impl Region {
-    /// A range of the region for JavaScript, at any byte offset.
+    /// A range of the region for JavaScript, at any byte offset: what is written goes to the region
+    /// if it is writable. Closing the region releases it.
     pub fn view(&self, byte_offset: u64, byte_length: u64) -> Result<Arc<View>> {
+        self.show(byte_offset, byte_length, None, AtClose::Release)
+    }
+
+    /// A range of the region that its holder keeps when the region is closed.
+    pub fn kept_view(
+        &self,
+        byte_offset: u64,
+        byte_length: u64,
+        access: Access,
+    ) -> Result<Arc<View>> {
+        self.show(byte_offset, byte_length, Some(access), AtClose::Keep)
+    }
+
+    /// Whether a view may have it.
+    pub fn check_access(&self, access: Access) -> Result<()> {
+        if access.writes_through() && !self.is_writable() {
+            return Err(RegionError::NotViewedWritable { name: self.name().to_owned() }.into());
+        }
+        Ok(())
+    }
+
+    /// Without an access: the most that the region allows and that changes no page in secret.
+    fn show(
+        &self,
+        byte_offset: u64,
+        byte_length: u64,
+        access: Option<Access>,
+        at_close: AtClose,
+    ) -> Result<Arc<View>> {
         let region_bytes = self.byte_length();
         // The offset is the caller's: past the region's end there is nothing to view.
         let most = region_bytes.saturating_sub(byte_offset);
@@ -25,15 +57,17 @@ impl Region {
         pages.check_file_size()?;
         // A seal that is being set must see this view, so the list is locked before the kernel is
         // asked for seals.
-        let mut views = self.lock_views();
-        let sharing = if self.is_writable() { Sharing::Shared } else { unwritable() };
-        // Those that are gone are left out before the list takes more memory.
-        if views.len() == views.capacity() {
-            views.retain(|view| view.strong_count() > 0);
-        }
-        views.try_reserve(1).map_err(alloc::Refused::from)?;
-        let (shown, counts) = (pages.shown(), &self.counts);
-        let view = View::new(pages.file_pages(), shown, counts, skew, byte_length, sharing)?;
+        let mut views = self.views.lock();
+        let access = match access {
+            Some(access) => access,
+            None if self.is_writable() => Access::Shared,
+            None => Access::Readonly,
+        };
+        self.check_access(access)?;
+        view_list::reserve_one(&mut views)?;
+        let (shown, counts) = (pages.shown(), self.views.counts());
+        let how = (access, at_close);
+        let view = View::new(pages.file_pages(), shown, counts, skew, byte_length, how)?;
         let view = Arc::new(view);
         views.push(Arc::downgrade(&view));
         Ok(view)
@@ -45,7 +79,7 @@ impl Region {
         if self.is_sealed() {
             return Ok(());
         }
-        let views = self.lock_views();
+        let views = self.views.lock();
         let views = views.iter().filter_map(Weak::upgrade);
         // Views that were read-only from the start stay so, whatever happens.
         let shared = alloc::collected(views.filter(|view| view.is_shared()))?;
@@ -110,18 +144,5 @@ impl Region {
             view.turn(self.file.as_pages(view.file_offset(), sharing)?, is_shared)?;
         }
         Ok(())
-    }
-
-    /// Takes the region's pages out of all views. They show zeros as long as somebody holds them:
-    /// an `fs.read` that still runs on another thread must find memory there, and nobody else's.
-    pub fn release_views(&self) {
-        for view in self.lock_views().drain(..).filter_map(|view| view.upgrade()) {
-            // If it fails, the pages go when the view goes.
-            let _ = view.blank();
-        }
-    }
-
-    fn lock_views(&self) -> MutexGuard<'_, Vec<Weak<View>>> {
-        self.views.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,0 +1,68 @@
+//! The views of a region that somebody may still hold. The list outlives the region: a view that is
+//! kept when the region is closed is still counted here, and can be taken away later.
+
+use super::view::{AtClose, View};
+use crate::fault::Counts;
+use crate::sys::{alloc, sum};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+#[derive(Debug, Default)]
+pub struct ViewList {
+    views: Mutex<Vec<Weak<View>>>,
+    /// Faults in views, those that are gone included.
+    counts: Arc<Counts>,
+}
+
+/// How many views somebody holds, and how many bytes of the region they show together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Held {
+    pub views: u64,
+    pub bytes: u64,
+}
+
+impl ViewList {
+    pub fn counts(&self) -> &Arc<Counts> {
+        &self.counts
+    }
+
+    /// Views that closing the region releases, and those that it keeps.
+    pub fn held(&self, at_close: AtClose) -> Held {
+        let mut held = Held::default();
+        for view in self.lock().iter().filter_map(Weak::upgrade) {
+            // One that shows zeros by now holds nothing of the region.
+            if view.at_close() == at_close && view.shows_region() {
+                held =
+                    Held { views: sum(held.views, 1), bytes: sum(held.bytes, view.byte_length()) };
+            }
+        }
+        held
+    }
+
+    /// Takes the region's pages out of views, of all or of those that closing releases. They show
+    /// zeros as long as somebody holds them: an `fs.read` that still runs on another thread must
+    /// find memory there, and nobody else's.
+    pub fn release(&self, all: bool) {
+        self.lock().retain(|view| {
+            let Some(view) = view.upgrade() else { return false };
+            let is_kept = !all && view.at_close() == AtClose::Keep;
+            if !is_kept {
+                // If it fails, the pages go when the view goes.
+                let _ = view.blank();
+            }
+            is_kept
+        });
+    }
+
+    /// For one who adds a view, or changes those that there are.
+    pub(super) fn lock(&self) -> MutexGuard<'_, Vec<Weak<View>>> {
+        self.views.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Makes room for one more. Those that are gone are left out before the list takes more memory.
+pub(super) fn reserve_one(views: &mut Vec<Weak<View>>) -> Result<(), alloc::Refused> {
+    if views.len() == views.capacity() {
+        views.retain(|view| view.strong_count() > 0);
+    }
+    Ok(views.try_reserve(1)?)
+}
