@@ -142,6 +142,22 @@ export type HostmapErrorCode =
   | 'ERR_HOSTMAP_UNSUITABLE_MODULE'
   /** Some state can't be reached or restored. The message says which, and what to do. */
   | 'ERR_HOSTMAP_NOT_RESTORABLE'
+  /**
+   * An instance could not be captured, or the engine was made without {@link capture}. The message
+   * says which, and what to do.
+   */
+  | 'ERR_HOSTMAP_NOT_CAPTURED'
+  /**
+   * A call into the engine is running or suspended, so its state can't be taken or restored now.
+   */
+  | 'ERR_HOSTMAP_CALL_PENDING'
+  /** The checkpoint is closed. */
+  | 'ERR_HOSTMAP_CHECKPOINT_CLOSED'
+  /**
+   * A restore failed after it had changed the engine, which is in no state that it ever had.
+   * `cause` is what failed. Throw the engine away.
+   */
+  | 'ERR_HOSTMAP_CHECKPOINT_BROKEN'
   /** The pool is closed. */
   | 'ERR_HOSTMAP_POOL_CLOSED'
   /** The instance was released to its pool. */
@@ -2015,8 +2031,8 @@ export function instrumentGrowth(
 
 /**
  * State that can't be restored, and that may stay as the program left it. Used by
- * {@link InstancePoolOptions.accept}, {@link Snapshot.of}, {@link Snapshot.restoreTo} and
- * {@link Snapshot.instantiate}.
+ * {@link InstancePoolOptions.accept}, {@link Snapshot.of}, {@link Snapshot.restoreTo},
+ * {@link Snapshot.instantiate} and {@link CheckpointOptions.accept}.
  *
  * - `'hidden-globals'`, `'hidden-tables'`: what can't be reached. For a `WebAssembly.Module` that
  *   was not compiled from the result of {@link exposeState}: all that it does not export.
@@ -2035,6 +2051,183 @@ export type AcceptedState =
   | 'dropped-segments'
   | 'gc-objects'
   | 'grown-memory'
+
+/** What {@link capture} resolves to. */
+export interface Captured<T> {
+  /** What `make` returned, or what its promise resolved to. */
+  readonly value: T
+  /** The instances that `make` made. */
+  readonly unit: CapturedUnit
+}
+
+/**
+ * Runs a factory, such as `() => PGlite.create()`, and captures the WebAssembly instances that it
+ * makes, so that {@link checkpoint} can keep and restore all of their state.
+ *
+ * While `make` runs, `compile`, `compileStreaming`, `instantiate`, `instantiateStreaming`, `Module`
+ * and `Instance` of `WebAssembly` (and `promising`, where V8 has it) are replaced. For code in
+ * `make`'s async context (see `AsyncLocalStorage` of node:async_hooks) they compile what
+ * {@link exposeState} makes of the bytes; the instances' `exports` don't show what it added. All
+ * other code gets what it would have got. When the last capture of the thread ends, what was there
+ * before is back. Captures can run at the same time, and in each other: then the outer one has the
+ * inner one's instances, too.
+ *
+ * All instances that `make` makes are one unit: an engine, its side modules, helpers. Memories,
+ * tables and globals that its glue makes and the modules import are part of it. The unit does not
+ * keep the engine alive.
+ *
+ * Not captured are instances that are made before, after, in other threads, or by a function of
+ * `WebAssembly` that code has kept from before. So let the engine load everything that it will need
+ * (extensions, side modules) within `make`.
+ *
+ * Costs: a second pass over each module's bytes, on another thread where the engine compiles
+ * asynchronously (about 20 ms a MiB).
+ *
+ * @param make Makes the engine, and returns it or a promise of it. The promise must not resolve
+ *   before the instances are made.
+ * @throws (rejects) what `make` throws, or:
+ * - `ERR_HOSTMAP_NOT_CAPTURED`: `make` made no instance in its async context; its promise resolved
+ *   while an instance was still being made; it instantiated a `WebAssembly.Module` that was
+ *   compiled elsewhere and not from the result of {@link exposeState}, or one that can't be
+ *   exposed; or a script has frozen `WebAssembly`.
+ * - `ERR_HOSTMAP_UNSUITABLE_MODULE`: a module has several memories.
+ * @example
+ * ```js
+ * import { capture, checkpoint } from 'wasm-hostmap'
+ *
+ * const { value: made } = await capture(() => makeEngine()) // () => PGlite.create(), say
+ * const clean = checkpoint(made)
+ * // After each test:
+ * clean.restore()
+ * ```
+ */
+export function capture<T>(make: () => T | PromiseLike<T>): Promise<Captured<T>>
+
+/**
+ * The instances that one call of {@link capture} made. It does not keep them alive: an instance
+ * that nobody else holds has no state that matters.
+ */
+export class CapturedUnit {
+  private constructor()
+  /** How many instances were made. */
+  readonly instanceCount: number
+  /** How many memories they have. */
+  readonly memoryCount: number
+}
+
+/**
+ * Keeps a part of an engine's state that is in JavaScript: a file system, open streams, a cache.
+ * Called once, when the checkpoint is taken; returns the function that restores that state, which
+ * {@link Checkpoint.restore} calls each time. Both are synchronous, and neither may call into the
+ * engine's checkpoints.
+ */
+export type StateKeeper = () => () => void
+
+/** Options of {@link checkpoint}. */
+export interface CheckpointOptions {
+  /**
+   * What keeps state in JavaScript. Called in order; after each restore of memories, tables and
+   * globals, what they returned is called in the same order. Default: none.
+   */
+  state?: readonly StateKeeper[] | undefined
+  /**
+   * For a `WebAssembly.Instance` that was not captured: its module's bytes, or the
+   * `WebAssembly.Module` that was compiled from what {@link exposeState} returned. They prove what
+   * the instance does not export. Default: not known, so that it is refused unless `accept` has
+   * `'hidden-globals'` and `'hidden-tables'`.
+   */
+  module?: ArrayBuffer | SharedArrayBuffer | ArrayBufferView | WasmModule | undefined
+  /** State that need not be restored. Default: none. */
+  accept?: readonly AcceptedState[] | undefined
+  /**
+   * Your promise for each restore: see {@link RestoreOptions.exclusive}. Required if a memory is
+   * shared. Default: false.
+   */
+  exclusive?: boolean | undefined
+  /** See {@link SnapshotOptions.keepResidentBytes}. Default: 524,288 (512 KiB) a memory. */
+  keepResidentBytes?: number | undefined
+  /** See {@link SnapshotOptions.hugePages}. Default: true. */
+  hugePages?: boolean | undefined
+  /** See {@link SnapshotOptions.name}. Default: `'checkpoint'`. */
+  name?: string | undefined
+}
+
+/**
+ * Takes a checkpoint of an engine: its memories, mutable globals and tables, and what
+ * {@link CheckpointOptions.state} keeps of its JavaScript. {@link Checkpoint.restore} brings it
+ * back there, at a cost that goes with what was written since.
+ *
+ * What the engine's JavaScript keeps and `state` does not (variables of its glue, pointers that an
+ * object of yours holds) stays as it is. Take the checkpoint when nothing is in progress: no
+ * transaction, no prepared statement, no query.
+ *
+ * @param target A {@link CapturedUnit}; the value that the captured factory gave, or one of its
+ *   instances (both mean the unit); or a `WebAssembly.Instance` that exports its memory and hides
+ *   nothing: see {@link CheckpointOptions.module}.
+ * @throws as {@link GuardedMemory.snapshot}; what `state` throws; and
+ * - `ERR_HOSTMAP_NOT_CAPTURED`: the target is an engine that was made without {@link capture}.
+ * - `ERR_HOSTMAP_NOT_RESTORABLE`: some state can't be reached or restored and is not in `accept`,
+ *   or tables have more than a million entries.
+ * - `ERR_HOSTMAP_CALL_PENDING`: a call into the engine is suspended (by Asyncify or
+ *   `WebAssembly.promising`, where the captured engine uses them), or WebAssembly has called the
+ *   function that takes the checkpoint.
+ * - `ERR_HOSTMAP_UNSUITABLE_MODULE`: the engine has no memory, or is gone.
+ */
+export function checkpoint(target: CapturedUnit | object, options?: CheckpointOptions): Checkpoint
+
+/**
+ * An engine's state at one moment, which {@link checkpoint} takes. It does not keep the engine
+ * alive.
+ */
+export class Checkpoint implements Disposable {
+  private constructor()
+
+  /**
+   * Brings the engine back to the checkpoint, as often as you like, and whatever it has done since:
+   * traps, the end of the stack, and exceptions that left frames behind included.
+   *
+   * Memories stay as large as they are, with zeros past their size at the checkpoint; tables, too,
+   * with null in the entries that were added. Mappings and windows are as
+   * {@link GuardedMemory.restore} describes.
+   *
+   * Calls that the glue counts in JavaScript can't be told: with a call pending that nothing counts
+   * (a query that was not awaited), the engine goes on in the restored state when its promise
+   * resolves. Await what you begin.
+   *
+   * Costs what the written pages cost (see {@link GuardedMemory.restore}), about 30 ns for each
+   * table entry, 10 us for a look at the stack, and what `state` does.
+   *
+   * @throws Nothing is changed where it throws
+   * - `ERR_HOSTMAP_CALL_PENDING`: as for {@link checkpoint}; or `state` has called it.
+   * - `ERR_HOSTMAP_NOT_RESTORABLE`: an instance was made since (an extension was loaded), or a
+   *   function that glue had added to a table was removed; the glue would believe so afterwards,
+   *   too.
+   * - `ERR_HOSTMAP_CHECKPOINT_CLOSED`, and what {@link GuardedMemory.restore} throws.
+   *
+   * The engine must be thrown away where it throws
+   * - `ERR_HOSTMAP_CHECKPOINT_BROKEN`: this restore, or one before, failed half-way; for instance
+   *   since a function of `state` threw. `cause` is what failed.
+   */
+  restore(): void
+
+  /** Its name. */
+  readonly name: string
+  /** The size of the memories that it was taken of. */
+  readonly byteLength: number
+  /** How much memory the checkpoint itself takes now, without what `state` keeps. */
+  readonly residentBytes: number
+  /** What broke it: the error of the restore that failed half-way. `null` if none did. */
+  readonly failure: unknown
+  /** Whether `close` was called. */
+  readonly closed: boolean
+
+  /**
+   * Closes it, which gives its memory back. The engine stays as it is. Closing twice does nothing.
+   */
+  close(): void
+  /** Does the same as {@link Checkpoint.close}. */
+  [Symbol.dispose](): void
+}
 
 /** Options of {@link InstancePool.create}. */
 export interface InstancePoolOptions {

@@ -16,6 +16,9 @@ module.exports = faceOfRealm(() => {
   const { Layout } = require('./lib/guarded/layout.js')
   const { limits } = require('./lib/guarded/limits.js')
   const { instrumentGrowth, InstrumentedModule } = require('./lib/growth/instrumented-module.js')
+  const { capture } = require('./lib/capture/capture.js')
+  const { CapturedUnit } = require('./lib/capture/unit.js')
+  const { Checkpoint, checkpoint } = require('./lib/checkpoint/checkpoint.js')
   const { InstancePool } = require('./lib/pool/instance-pool.js')
   const { PooledInstance } = require('./lib/pool/pooled-instance.js')
 
@@ -31,6 +34,10 @@ module.exports = faceOfRealm(() => {
     exposeState,
     instrumentGrowth,
     InstrumentedModule,
+    capture,
+    CapturedUnit,
+    checkpoint,
+    Checkpoint,
     Layout,
     limits
   }

@@ -13,6 +13,10 @@ export const {
   exposeState,
   instrumentGrowth,
   InstrumentedModule,
+  capture,
+  CapturedUnit,
+  checkpoint,
+  Checkpoint,
   Layout,
   limits
 } = hostmap

@@ -18,8 +18,10 @@ const directory = temporaryDirectory()
 const run = (...args) => JSON.parse(execFileSync(process.execPath, args, { encoding: 'utf8' }))
 
 describe('the package', () => {
-  test('exports the nouns and three functions', () => {
+  test('exports the nouns and five functions', () => {
     expect(Object.keys(hostmap).sort()).toEqual([
+      'CapturedUnit',
+      'Checkpoint',
       'GuardedMemory',
       'HostRegion',
       'InstancePool',
@@ -30,6 +32,8 @@ describe('the package', () => {
       'Snapshot',
       'Window',
       'WindowSource',
+      'capture',
+      'checkpoint',
       'exposeState',
       'instrumentGrowth',
       'limits'

@@ -40,6 +40,7 @@ const NAMES = {
   imports: 'object',
   instance: 'hostmap.WasmInstance',
   key: 'Uint8Array',
+  makeEngine: '() => Promise<any>',
   mapping: 'hostmap.Mapping',
   module: 'any',
   Module: 'any',
@@ -109,6 +110,7 @@ async function scope(hostmap) {
     imports: { orders },
     instance,
     key: Buffer.alloc(32, 7),
+    makeEngine: async () => (await globalThis.WebAssembly.instantiate(bytes)).instance,
     mapping: guarded.map(region),
     module: new WebAssembly.Module(
       await assemble(

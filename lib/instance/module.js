@@ -137,6 +137,7 @@ function refuseNotRestorable(found, accept) {
 }
 
 module.exports = {
+  expose,
   exposeLater,
   exposeState,
   isModule,

@@ -19,6 +19,8 @@ const PROBES = {
   InstancePool: 'closed',
   PooledInstance: 'released',
   InstrumentedModule: 'importModule',
+  CapturedUnit: 'memoryCount',
+  Checkpoint: 'closed',
   Layout: 'ranges'
 }
 

@@ -46,6 +46,7 @@ const NOTHING = Object.freeze([])
 
 let insideOf
 let isSnapshot
+let residentBytesOf
 
 class Snapshot {
   #native
@@ -69,6 +70,7 @@ class Snapshot {
   #accepted = NOTHING
 
   static {
+    residentBytesOf = snapshot => snapshot.#native.residentBytes
     isSnapshot = value => typeof value === 'object' && value !== null && #native in value
     // The hot path of a restore.
     insideOf = snapshot => {
@@ -314,4 +316,11 @@ function restoreSnapshot(linear, snapshot, { exclusive, globals }) {
 /** What a restore needs of a snapshot. Throws where it is none, or closed. */
 const partsOf = snapshot => insideOf(snapshot)
 
-module.exports = { Snapshot, isSnapshot, insideOf: partsOf, takeSnapshot, restoreSnapshot }
+module.exports = {
+  Snapshot,
+  isSnapshot,
+  insideOf: partsOf,
+  residentBytesOf,
+  takeSnapshot,
+  restoreSnapshot
+}

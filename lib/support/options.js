@@ -280,5 +280,14 @@ module.exports = {
     'growth'
   ),
   growth: reader('onGrow', 'limit'),
+  checkpoint: reader(
+    'state',
+    'module',
+    'accept',
+    'exclusive',
+    'keepResidentBytes',
+    'hugePages',
+    'name'
+  ),
   acquire: reader('signal')
 }

@@ -35,6 +35,8 @@ const JAVASCRIPT = [
   ['snapshot', 'Snapshot, saved and loaded'],
   ['guarded', 'GuardedMemory, layouts, limits'],
   ['growth', 'modules whose memory.grow asks the host'],
+  ['capture', 'capture: the instances that a factory makes, as one unit'],
+  ['checkpoint', 'checkpoint: a unit at one moment, and the way back there'],
   ['pool', 'InstancePool']
 ]
 

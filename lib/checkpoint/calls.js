@@ -1,0 +1,48 @@
+'use strict'
+
+// Whether WebAssembly is calling: below the function that asks, on this thread's stack. What V8
+// tells of that is the stack of an error.
+
+// As they are now; a script may replace what makes the text of stacks, so that is put back.
+const { captureStackTrace } = Error
+const { defineProperty, getOwnPropertyDescriptor } = Reflect
+
+const FORMAT = 'prepareStackTrace'
+const LIMIT = 'stackTraceLimit'
+
+const isWasm = site => {
+  const name = site.getScriptNameOrSourceURL?.()
+  return typeof name === 'string' && name.startsWith('wasm://')
+}
+
+/** False, too, where a script has made it impossible to ask: where Error is frozen. */
+function isWasmCalling() {
+  const format = getOwnPropertyDescriptor(Error, FORMAT)
+  const limit = getOwnPropertyDescriptor(Error, LIMIT)
+  let found = false
+  const look = (error, sites) => {
+    found = sites.some(isWasm)
+    return ''
+  }
+  try {
+    if (!set(FORMAT, look) || !set(LIMIT, Infinity)) return false
+    const asked = {}
+    captureStackTrace(asked, isWasmCalling)
+    // Only now does V8 call what formats it.
+    void asked.stack
+    return found
+  } finally {
+    putBack(FORMAT, format)
+    putBack(LIMIT, limit)
+  }
+}
+
+const set = (name, value) =>
+  defineProperty(Error, name, { value, writable: true, enumerable: true, configurable: true })
+
+function putBack(name, descriptor) {
+  if (descriptor === undefined) delete Error[name]
+  else defineProperty(Error, name, descriptor)
+}
+
+module.exports = { isWasmCalling }
