@@ -50,7 +50,7 @@ test.each(Object.entries(patches))('%s', async (name, patch) => {
   const prelude = directory.file(`'use strict'\n${patch}\n`, `${name.replaceAll(' ', '-')}.cjs`)
   const seen = await inChild(
     async ({ args, require }) => {
-      const { GuardedMemory, HostRegion } = require(args)
+      const { capture, checkpoint, GuardedMemory, HostRegion } = require(args)
       // (module (memory (import "" "") 1) (func (export "load") (param i32) (result i32) local.get
       // 0 i32.load))
       const reader = Buffer.from(
@@ -85,10 +85,22 @@ test.each(Object.entries(patches))('%s', async (name, patch) => {
         past = message
       }
       const told = [lastFault, new Set(kinds).size]
-      return [guarded.guarded, first, last, none, other, restored, shown, past, told]
+      // (module (memory 1) (global (mut i32) (i32.const 0)) (func (export "add") (param i32) (result
+      // i32) adds to the global, and that to memory))
+      const adder = Buffer.from(
+        'AGFzbQEAAAABBgFgAX8BfwMCAQAFAwEAAQYGAX8BQQALBwcBA2FkZAAACh0BGwAjACAAaiQAQQBBACgCACMAajYCAEEAKAIACw==',
+        'base64'
+      )
+      const { value } = await capture(() => WebAssembly.instantiate(adder))
+      const { add } = value.instance.exports
+      const clean = checkpoint(value)
+      const sums = [add(1), add(2)]
+      clean.restore()
+      sums.push(add(4))
+      return [guarded.guarded, first, last, none, other, restored, shown, past, told, sums]
     },
     { flags: ['--no-warnings', '--require', prelude], args: path.join(__dirname, '..') }
   )
   const past = 'memory access out of bounds'
-  expect(seen).toEqual([true, 1, 0, 0, 1, 1, 1, past, [null, 1]])
+  expect(seen).toEqual([true, 1, 0, 0, 1, 1, 1, past, [null, 1], [1, 4, 4]])
 })

@@ -6,17 +6,15 @@
 const { types } = require('node:util')
 const { makeError } = require('../support/errors.js')
 const { bytes: checkBytes } = require('../platform/bytes.js')
-const { Uint8Array } = require('../platform/intrinsics.js')
+const { Uint8Array, getter, weakGet } = require('../platform/intrinsics.js')
 const { contentsOf } = require('../instance/globals-and-tables.js')
 const { expose, exposeLater, reportOf, addedNames } = require('../instance/module.js')
 const { reachable } = require('../instance/reachable.js')
 
 // Taken now, like those of v8.js.
-const { validate, Instance } = WebAssembly
-const { defineProperty, freeze, getOwnPropertyDescriptor, keys } = Object
-const trueExports = Function.prototype.call.bind(
-  getOwnPropertyDescriptor(Instance.prototype, 'exports').get
-)
+const { validate } = WebAssembly
+const { defineProperty, freeze, keys } = Object
+const trueExports = getter('WebAssembly', 'Instance', 'prototype', 'exports')
 
 // Of each module that was compiled in a capture: its report, or why it has none.
 const modules = new WeakMap()
@@ -92,7 +90,7 @@ function refusalOfBytes({ report, error }) {
 
 /** What is known of a module: `report` is undefined where it was compiled elsewhere. */
 function known(module) {
-  const noted = modules.get(module)
+  const noted = weakGet(modules, module)
   if (noted !== undefined) return noted
   let report
   try {

@@ -6,6 +6,7 @@
 // and found again afterwards.
 
 const { makeError } = require('../support/errors.js')
+const { Uint8Array, getOwnPropertyDescriptor } = require('../platform/intrinsics.js')
 const { current } = require('./context.js')
 const {
   isBytes,
@@ -18,9 +19,8 @@ const {
 } = require('./exposed.js')
 
 // Taken now, like those of v8.js.
-const { apply, construct, defineProperty, getOwnPropertyDescriptor } = Reflect
+const { apply, construct, defineProperty } = Reflect
 const { Module } = WebAssembly
-const { Uint8Array } = require('../platform/intrinsics.js')
 
 // Of each replacement: the name, what was there before, and whether it still counts.
 let installed = []

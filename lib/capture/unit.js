@@ -7,6 +7,7 @@
 const { inspect } = require('node:util')
 const { makeError } = require('../support/errors.js')
 const { keepHere } = require('../region/share.js')
+const { weakGet } = require('../platform/intrinsics.js')
 const { findLinear } = require('../memory/find.js')
 
 // Lets this file alone make units.
@@ -116,7 +117,7 @@ function addressIn(parts) {
 /** The groups whose memories somebody holds. */
 function groupsIn({ memories, groups, loose }) {
   const living = memories.map(it => it.deref()).filter(it => it !== undefined)
-  return [...living.map(it => groups.get(it)), ...(loose === undefined ? [] : [loose])]
+  return [...living.map(it => weakGet(groups, it)), ...(loose === undefined ? [] : [loose])]
 }
 
 /** @param value what the factory gave, by which the unit is found, too. */
@@ -129,6 +130,6 @@ function makeUnit(records, { calls, tables }, value) {
 }
 
 /** The inside of a unit, or of the unit that something belongs to; undefined where there is none. */
-const unitInside = target => insideOf(target) ?? insideOf(units.get(target))
+const unitInside = target => insideOf(target) ?? insideOf(weakGet(units, target))
 
 module.exports = { CapturedUnit, makeUnit, insideFrom, groupsIn, unitInside }

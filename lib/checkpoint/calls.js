@@ -3,9 +3,11 @@
 // Whether WebAssembly is calling: below the function that asks, on this thread's stack. What V8
 // tells of that is the stack of an error.
 
+const { getOwnPropertyDescriptor } = require('../platform/intrinsics.js')
+
 // As they are now; a script may replace what makes the text of stacks, so that is put back.
 const { captureStackTrace } = Error
-const { defineProperty, getOwnPropertyDescriptor } = Reflect
+const { defineProperty } = Reflect
 
 const FORMAT = 'prepareStackTrace'
 const LIMIT = 'stackTraceLimit'

@@ -11,6 +11,7 @@ const { makeError } = require('../support/errors.js')
 const { received } = require('../support/given.js')
 const { roomOnStack } = require('../support/stack.js')
 const { wrongList, wrongType } = require('../support/wrong.js')
+const { weakGet } = require('../platform/intrinsics.js')
 const { keepHere } = require('../region/share.js')
 const { checkAccept, refuseNotRestorable } = require('../instance/module.js')
 const { holdsObjects } = require('../instance/globals-and-tables.js')
@@ -70,7 +71,7 @@ function memberOf(group, { accept, snapshot }) {
 function heldBy({ memory, held }) {
   if (memory === undefined) return held
   const living = memory.deref()
-  return living === undefined ? undefined : held.get(living)
+  return living === undefined ? undefined : weakGet(held, living)
 }
 
 const dropMember = ({ snapshot }) => snapshot?.close()
@@ -88,6 +89,9 @@ function checkpointOptions(options) {
   if (!check.isArray(state)) throw wrongList('options.state', state)
   state.forEach((value, index) => check.callback(value, `options.state[${index}]`))
   check.regionName(name, 'options.name')
+  check.optional(exclusive, check.boolean, 'options.exclusive')
+  check.optional(keepResidentBytes, check.wholeNumber, 'options.keepResidentBytes')
+  check.optional(hugePages, check.boolean, 'options.hugePages')
   return {
     state: [...state],
     module,

@@ -7,6 +7,7 @@ const { types } = require('node:util')
 const check = require('../support/arguments.js')
 const { makeError } = require('../support/errors.js')
 const { received } = require('../support/given.js')
+const { wrongValue } = require('../support/wrong.js')
 const { moduleBytes, unshared } = require('../platform/bytes.js')
 const {
   addedNames,
@@ -21,7 +22,11 @@ const { groupsIn, insideFrom, unitInside } = require('../capture/unit.js')
 
 /** What is to be kept: `groups` and `calls`, see insideFrom in lib/capture/unit.js. */
 function targetOf(target, module, accept) {
-  const inside = unitInside(target) ?? insideOfInstance(target, module, accept)
+  const captured = unitInside(target)
+  if (captured !== undefined && module !== undefined) {
+    throw wrongValue('options.module', 'left out where the target was captured', module)
+  }
+  const inside = captured ?? insideOfInstance(target, module, accept)
   const groups = groupsIn(inside)
   if (groups.every(({ linear }) => linear === undefined)) {
     throw makeError(

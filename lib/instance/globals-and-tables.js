@@ -5,17 +5,16 @@
 // one of them is undone before the function returns.
 
 const { makeError } = require('../support/errors.js')
+const { getter, setter, method } = require('../platform/intrinsics.js')
 
 // Taken now, like those of v8.js.
-const { Global, Table } = WebAssembly
-const uncurryThis = Function.prototype.bind.bind(Function.prototype.call)
-const accessor = (Class, name) => Object.getOwnPropertyDescriptor(Class.prototype, name)
-const getValue = uncurryThis(accessor(Global, 'value').get)
-const setValue = uncurryThis(accessor(Global, 'value').set)
-const getLength = uncurryThis(accessor(Table, 'length').get)
-const getEntry = uncurryThis(Table.prototype.get)
-const setEntry = uncurryThis(Table.prototype.set)
-const growTable = uncurryThis(Table.prototype.grow)
+const { Table } = WebAssembly
+const getValue = getter('WebAssembly', 'Global', 'prototype', 'value')
+const setValue = setter('WebAssembly', 'Global', 'prototype', 'value')
+const getLength = getter('WebAssembly', 'Table', 'prototype', 'length')
+const getEntry = method('WebAssembly', 'Table', 'prototype', 'get')
+const setEntry = method('WebAssembly', 'Table', 'prototype', 'set')
+const growTable = method('WebAssembly', 'Table', 'prototype', 'grow')
 
 const PROBE = new Error('probe')
 const THROWS = {

@@ -63,6 +63,7 @@ function find(ours, theirs, kind, ...path) {
 
 const PROTOTYPE_OF = Symbol('prototype of')
 const getter = (...path) => find(globalThis, globals, 'get', ...path)
+const setter = (...path) => find(globalThis, globals, 'set', ...path)
 const method = (...path) => find(globalThis, globals, 'value', ...path)
 
 /** An object's own property, whatever scripts have added to the prototype of all objects. */
@@ -71,6 +72,10 @@ const ownOf = (object, key) => getOwnPropertyDescriptor(object, key)?.value
 module.exports = {
   getOwnPropertyDescriptor,
   ownOf,
+  /** A getter, setter or method by the names that lead to it, as a function of its receiver. */
+  getter,
+  setter,
+  method,
   /** The buffer of a WebAssembly.Memory of any realm; a TypeError for all else. */
   getBuffer: getter('WebAssembly', 'Memory', 'prototype', 'buffer'),
   growMemory: method('WebAssembly', 'Memory', 'prototype', 'grow'),
@@ -82,5 +87,6 @@ module.exports = {
   /** Node 20 has `resizable`, and no `growable` without a flag: undefined then. */
   isResizableBuffer: getter('ArrayBuffer', 'prototype', 'resizable'),
   isGrowableBuffer: getter('SharedArrayBuffer', 'prototype', 'growable'),
+  weakGet: method('WeakMap', 'prototype', 'get'),
   Uint8Array: genuine(getOwnPropertyDescriptor(globalThis, 'Uint8Array')?.value, globals.Uint8Array)
 }
