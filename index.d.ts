@@ -321,8 +321,8 @@ export interface BytesOptions {
   /** The first byte, at any offset up to the region's `byteLength`. Default: 0. */
   byteOffset?: number | undefined
   /**
-   * How many bytes: 0 or more, at most `buffer.constants.MAX_LENGTH` (4 GiB on Node 20). Default:
-   * to the end of the region.
+   * How many bytes: 0 or more. Node 20 has Buffers of up to 4 GiB (`buffer.constants.MAX_LENGTH`),
+   * later ones as large as the address space holds. Default: to the end of the region.
    */
   byteLength?: number | undefined
 }
@@ -564,21 +564,29 @@ export class HostRegion implements Disposable {
    */
   readonly hugePages: HugePages
   /**
-   * How many pages of read-only views were written to. Those writes went to copies of the pages.
-   * Stays after `close`.
+   * Who holds pages of the region besides mappings, which {@link GuardedMemory.layout} lists. Stays
+   * up to date after `close`.
+   */
+  readonly holders: RegionHolders
+  /**
+   * How many pages of read-only views and Buffers were written to. Those writes went to copies of
+   * the pages. Still counts after `close`.
    */
   readonly strayWrites: number
-  /** How many accesses through views found zeros where data was missing. Stays after `close`. */
+  /**
+   * How many accesses through views and Buffers found zeros where data was missing. Still counts
+   * after `close`.
+   */
   readonly faults: number
-  /** The last fault of its views; `null` if there was none. Stays after `close`. */
+  /** The last fault of its views and Buffers; `null` if there was none. Stays after `close`. */
   readonly lastFault: Fault | null
 
   /**
-   * Throws if a view of this region found zeros where data was missing, unless that was
+   * Throws if a view or Buffer of this region found zeros where data was missing, unless that was
    * acknowledged.
    *
-   * Call it after an engine that reads the region through a view has answered. Nothing else reports
-   * it as an error: a view is an ordinary ArrayBuffer.
+   * Call it after an engine that reads the region through one has answered. Nothing else reports it
+   * as an error: each is an ordinary ArrayBuffer.
    *
    * @throws `ERR_HOSTMAP_FAULTED`: a {@link FaultedError}
    */
@@ -722,6 +730,19 @@ export class HostRegion implements Disposable {
   close(options?: CloseOptions): void
   /** Does the same as {@link HostRegion.close} without options. */
   [Symbol.dispose](): void
+}
+
+/**
+ * ArrayBuffers and Buffers of a region in this thread that are neither detached nor collected. Each
+ * keeps the file, or the memory of a memfd, even after the region is closed: see docs/limits.md.
+ */
+export interface RegionHolders {
+  /** How many ArrayBuffers of {@link HostRegion.view}. */
+  readonly views: number
+  /** How many Buffers of {@link HostRegion.bytes}; empty ones hold nothing. */
+  readonly buffers: number
+  /** How many bytes they show together, where two that show the same bytes count twice. */
+  readonly byteLength: number
 }
 
 /** See {@link HostRegion.hugePages}. */

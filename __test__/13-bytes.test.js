@@ -5,6 +5,7 @@
 
 const fs = require('node:fs')
 const { constants } = require('node:buffer')
+const { inspect } = require('node:util')
 const { GuardedMemory, HostRegion, limits } = require('..')
 const { expectError, thrownBy } = require('./support/errors')
 const { temporaryDirectory, noise } = require('./support/files')
@@ -12,6 +13,7 @@ const { fdOf, mappingsNamed, countOpen, flagsOfMappingsNamed } = require('./supp
 const { inChild } = require('./support/child')
 const { MiB, GiB } = require('./support/wasm')
 const { nextWarning } = require('./support/warnings')
+const { skipUnless } = require('./support/skip')
 
 const directory = temporaryDirectory()
 const LENGTH = 100_000
@@ -77,6 +79,29 @@ describe('region.bytes', () => {
       expect(bytes.buffer.byteLength).toBe(0)
     }
     expect(mappingsNamed('/memfd:empty bytes')).toHaveLength(0)
+  })
+
+  const SIZES = [1, 4095, 4096, 4097, 2 * GiB - 1, 2 * GiB, 4 * GiB, 4 * GiB + 1, 8 * GiB]
+  describe.each([0, 1, 4095, 4097])('of a file, from byte %i on', byteOffset => {
+    test.each(SIZES)('has %i bytes, or says that this Node.js has no such Buffer', byteLength => {
+      const end = byteOffset + byteLength
+      const path = directory.sparse(end, { [byteOffset]: Buffer.of(1), [end - 1]: Buffer.of(2) })
+      const region = keep(HostRegion.open(path))
+      for (const access of ['private', 'readonly']) {
+        if (byteLength > constants.MAX_LENGTH) {
+          expectError(
+            thrownBy(() => region.bytes({ access, byteOffset })),
+            { code: 'ERR_OUT_OF_RANGE', says: [String(constants.MAX_LENGTH), String(byteLength)] }
+          )
+          continue
+        }
+        const bytes = region.bytes({ access, byteOffset })
+        expect(bytes.length).toBe(byteLength)
+        expect([bytes[0], bytes[byteLength - 1]]).toEqual([byteLength === 1 ? 2 : 1, 2])
+        expect(bytes.subarray(-1)[0]).toBe(2)
+      }
+      fs.unlinkSync(path)
+    })
   })
 
   test('is as large as this V8 allows, and no larger', () => {
@@ -322,7 +347,79 @@ describe('a file that gets shorter', () => {
   })
 })
 
+describe('region.holders', () => {
+  test('says who holds what, before and after close', () => {
+    const region = HostRegion.copyFrom(contents)
+    expect(region.holders).toEqual({ views: 0, buffers: 0, byteLength: 0 })
+    const held = [
+      region.view(),
+      region.bytes({ byteLength: 10 }),
+      region.bytes({ access: 'shared', byteOffset: 5, byteLength: 20 }),
+      region.bytes({ byteLength: 0 })
+    ]
+    const all = { views: 1, buffers: 2, byteLength: LENGTH + 30 }
+    expect(region.holders).toEqual(all)
+    expect(inspect(region)).toContain('holders: { views: 1, buffers: 2, byteLength: 100030 }')
+    region.seal()
+    expect(region.holders).toEqual(all)
+    region.close()
+    expect(region.holders).toEqual({ views: 0, buffers: 2, byteLength: 30 })
+    expect(inspect(region)).toContain('closed: true')
+    region.close({ views: 'detach' })
+    expect(region.holders).toEqual({ views: 0, buffers: 0, byteLength: 0 })
+    expect(held.map(({ byteLength }) => byteLength)).toEqual([0, 0, 0, 0])
+  })
+})
+
 describe('collection', () => {
+  test('of a Buffer shows in what its closed region says of its holders', async () => {
+    const seen = await inChild(
+      async ({ hostmap, collect }) => {
+        const region = hostmap.HostRegion.allocate(1000)
+        const held = { one: region.bytes(), other: region.bytes() }
+        region.close()
+        const seen = [region.holders.buffers]
+        for (const name of ['one', 'other']) {
+          delete held[name]
+          await collect()
+          seen.push(region.holders.buffers)
+        }
+        return seen
+      },
+      { flags: ['--expose-gc'] }
+    )
+    expect(seen).toEqual([2, 1, 0])
+  })
+
+  test('is what ends the count of external memory that a Buffer keeps', async () => {
+    const seen = await inChild(
+      async ({ hostmap, collect, MiB }) => {
+        const count = async () => (await collect(8), process.memoryUsage().external)
+        const source = Buffer.alloc(64 * MiB, 1)
+        const make = () => hostmap.HostRegion.copyFrom(source)
+        make().close()
+        const before = await count()
+        const since = async () => Math.round(((await count()) - before) / MiB / 4) * 4
+        const held = { region: make() }
+        held.part = held.region.bytes({ byteLength: MiB })
+        const seen = { open: await since() }
+        // A memfd keeps all of its memory as long as a page of it is mapped.
+        held.region.close()
+        seen.closed = await since()
+        delete held.part
+        seen.left = await since()
+        held.part = make().bytes({ byteLength: MiB })
+        seen.collected = await since()
+        delete held.part
+        delete held.region
+        seen.end = await since()
+        return seen
+      },
+      { flags: ['--expose-gc'] }
+    )
+    expect(seen).toEqual({ open: 64, closed: 64, left: 0, collected: 64, end: 0 })
+  })
+
   test('of the region leaves Buffers, and that of the last one unmaps', async () => {
     const seen = await inChild(
       async ({ hostmap, collect, mappingsNamed, countOpen }) => {
@@ -345,5 +442,92 @@ describe('collection', () => {
       { flags: ['--expose-gc'] }
     )
     expect(seen).toEqual([[0, 1], 7, [0, 1], 7, [0, 0]])
+  })
+})
+
+// What a program may try with any Buffer. Whatever it is, the process lives and the region is as it
+// was.
+describe('a Buffer of a region', () => {
+  test('is copied by structuredClone and postMessage, and is never transferred', async () => {
+    const region = keep(HostRegion.copyFrom(contents))
+    const bytes = region.bytes()
+    const clone = structuredClone(bytes)
+    clone[0] = ~contents[0]
+    expect(bytes.equals(contents)).toBe(true)
+    for (const attempt of [
+      () => structuredClone(bytes, { transfer: [bytes.buffer] }),
+      () => new MessageChannel().port1.postMessage(bytes, [bytes.buffer])
+    ]) {
+      // Node 20 copies what it can't transfer.
+      const error = thrownBy(attempt)
+      if (error !== null) expect(error).toMatchObject({ name: 'DataCloneError' })
+    }
+    expect(bytes.equals(contents)).toBe(true)
+  })
+
+  const canTransfer = typeof ArrayBuffer.prototype.transfer === 'function'
+  skipUnless('needs ArrayBuffer.prototype.transfer', canTransfer).test(
+    'may be moved by transfer, and close still decides',
+    () => {
+      const region = HostRegion.copyFrom(contents)
+      const moved = region.bytes().buffer.transfer()
+      expect(region.holders).toEqual({ views: 0, buffers: 1, byteLength: LENGTH })
+      region.close()
+      expect(Buffer.from(moved).equals(contents)).toBe(true)
+      // It can't be detached any more: nobody but its holder knows it. Its pages are taken away.
+      region.close({ views: 'detach' })
+      expect(Buffer.from(moved).equals(Buffer.alloc(LENGTH))).toBe(true)
+      new Uint8Array(moved).fill(1)
+    }
+  )
+
+  test('is written by asynchronous reads of files, whatever becomes of the region', async () => {
+    const path = fileOf(Buffer.alloc(LENGTH, 3))
+    const file = await fs.promises.open(path)
+    const region = HostRegion.copyFrom(contents)
+    const bytes = region.bytes()
+    const reading = file.read(bytes, 0, LENGTH, 0)
+    region.close()
+    expect((await reading).bytesRead).toBe(LENGTH)
+    expect(bytes.equals(Buffer.alloc(LENGTH, 3))).toBe(true)
+    const again = file.read(bytes, 0, LENGTH, 0)
+    region.close({ views: 'detach' })
+    // Node has the address by now, or finds the Buffer empty.
+    await again.catch(() => {})
+    await file.close()
+  })
+
+  test('ends with its worker, and other threads keep theirs', async () => {
+    const seen = await inChild(async ({ hostmap, assert, mappingsNamed, require }) => {
+      const { Worker } = require('node:worker_threads')
+      const { once } = require('node:events')
+      const name = '/memfd:of a worker'
+      const region = hostmap.HostRegion.copyFrom(Buffer.alloc(100_000, 7), { name: 'of a worker' })
+      const mine = region.bytes()
+      const worker = new Worker(
+        `const { parentPort, workerData } = require('node:worker_threads')
+          const { HostRegion } = require(workerData.path)
+          const region = HostRegion.receive(workerData.token)
+          globalThis.held = [region.bytes(), region.bytes({ access: 'shared' })]
+          region.close()
+          held[0][0] = 1
+          held[1][1] = 2
+          // The page is its own since it wrote to it.
+          parentPort.postMessage([...held[0].subarray(0, 3)])
+          setInterval(() => {}, 1000)`,
+        {
+          eval: true,
+          workerData: { path: require.resolve('../..'), token: region.share({ access: 'shared' }) }
+        }
+      )
+      const [seen] = await once(worker, 'message')
+      const during = mappingsNamed(name).length
+      await worker.terminate()
+      const after = mappingsNamed(name).length
+      region.close()
+      assert.deepEqual([...mine.subarray(0, 3)], [7, 2, 7])
+      return { seen, during, after }
+    })
+    expect(seen).toEqual({ seen: [1, 7, 7], during: 3, after: 1 })
   })
 })

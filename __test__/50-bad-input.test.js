@@ -361,6 +361,22 @@ const table = {
       { ...RANGE_ERROR, says: [/byteLength/, /2/] }
     ]
   ],
+  'region.bytes': [
+    ...optionsRows(value => region.bytes(value)),
+    ...integerRows('byteOffset', byteOffset => region.bytes({ byteOffset }), {
+      min: 0,
+      max: contents.length
+    }),
+    ...integerRows('byteLength', byteLength => region.bytes({ byteLength }), {
+      min: 0,
+      max: contents.length
+    }),
+    ...wordRows('access', access => region.bytes({ access }), ['readonly', 'private', 'shared'])
+  ],
+  'region.close': [
+    ...optionsRows(value => region.close(value)),
+    ...wordRows('views', views => region.close({ views }), ['detach', 'keep'])
+  ],
   'new GuardedMemory': [
     ...[undefined, null, 1, 'x', true, Symbol('s'), 1n].map(value => [
       'descriptor',
@@ -1090,6 +1106,7 @@ describe('an object that is not what it seems', () => {
 describe('a region that is closed', () => {
   test.each([
     ['view', region => region.view()],
+    ['bytes', region => region.bytes()],
     ['seal', region => region.seal()],
     ['map', region => memory.map(region)],
     ['map at', region => memory.map(region, { at: 0 })],

@@ -49,6 +49,8 @@ const calls = {
   'HostRegion.open': [bag => HostRegion.open(file, bag), 'writable', false],
   'HostRegion.fromFd': [bag => HostRegion.fromFd(openFile(), bag), 'byteLength', PAGE],
   'region.view': [bag => region.view(bag), 'byteLength', PAGE],
+  'region.bytes': [bag => region.bytes(bag), 'access', 'readonly'],
+  'region.close': [bag => HostRegion.allocate(1).close(bag), 'views', 'keep'],
   'region.share': [bag => HostRegion.unshare(region.share(bag)), 'access', 'readonly'],
   'region.split': [bag => region.split(1, bag), 'align', 8],
   'new GuardedMemory': [bag => new GuardedMemory({ initial: 1, ...bag }), 'maximum', 1],
@@ -215,6 +217,7 @@ describe('a part', () => {
       const expected = contents.subarray(byteOffset, byteOffset + byteLength)
       const same = bytes => expect(Buffer.from(bytes).equals(expected)).toBe(true)
       same(region.view(part))
+      same(region.bytes(part))
       same([...window.chunks(region, part)].flatMap(({ bytes }) => [...bytes]))
       expect(window.source(region, { ...part, chunk: 9 }).position).toBe(byteOffset)
       const shown = window.slide(region, part)
@@ -242,6 +245,7 @@ describe('a part', () => {
         bag => window.source(region, bag),
         bag => window.chunks(region, bag),
         bag => region.view(bag),
+        bag => region.bytes(bag),
         bag => region.split(2, bag),
         bag => HostRegion.open(file, bag)
       ]) {

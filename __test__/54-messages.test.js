@@ -406,6 +406,13 @@ const table = {
       RANGE,
       'region "dataset" has from byteOffset 5 on'
     ],
+    ['offset of bytes', () => region.bytes({ byteOffset: 2 ** 30 }), RANGE, 'region "dataset"'],
+    [
+      'length of bytes',
+      () => region.bytes({ byteOffset: 5, byteLength: 2 ** 30 }),
+      RANGE,
+      'region "dataset" has from byteOffset 5 on'
+    ],
     [
       'offset to map',
       () => guarded.map(region, { byteOffset: 2 ** 30 }),

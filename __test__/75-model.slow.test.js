@@ -37,6 +37,7 @@ const STEPS = [
   'open: done',
   'share and receive: done',
   'view: done',
+  'bytes: done',
   'seal: done',
   'close: done',
   'truncate a file',

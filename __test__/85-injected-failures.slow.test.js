@@ -197,6 +197,101 @@ skipUnless('needs Cargo', hasCargo).describe('when a system call fails', () => {
     })
   })
 
+  test('bytes are had as a whole or not at all', () => {
+    const seen = inChild(() => {
+      const { HostRegion } = hostmap
+      const path = `/tmp/hostmap-inject-bytes-${process.pid}`
+      fs.writeFileSync(path, Buffer.alloc(100_000, 7))
+      const regions = [
+        HostRegion.open(path, { writable: true }),
+        HostRegion.copyFrom(Buffer.alloc(100_000, 7))
+      ]
+      fs.unlinkSync(path)
+      const maps = () =>
+        fs.readFileSync('/proc/self/maps', 'latin1').match(/hostmap-inject|memfd:/g)
+      const state = region => JSON.stringify([files(), maps()?.length ?? 0, region.holders])
+      const outcomes = []
+      for (const region of regions) {
+        for (const access of ['private', 'readonly', 'shared']) {
+          for (const syscall of ['fcntl', 'fstat', 'mmap', 'madvise']) {
+            for (let at = 0; ; at++) {
+              const before = state(region)
+              let bytes
+              const outcome = failing(syscall, at, ENOMEM, () => {
+                bytes = region.bytes({ access, byteOffset: 4097 })
+              })
+              if (!outcome.went) break
+              const isRight = bytes === undefined ? state(region) === before : bytes[95_902] === 7
+              outcomes.push({ syscall, at, ...outcome, isRight, thrown: bytes === undefined })
+              if (at > 50) throw new Error('no end of calls')
+            }
+          }
+        }
+      }
+      return outcomes
+    })
+    for (const { isRight, thrown, ...outcome } of seen) {
+      expect({ ...outcome, isRight }).toMatchObject({ isRight: true })
+      if (!thrown) continue
+      expect(outcome).toMatchObject({ errno: -12 })
+      expect(outcome.code).toMatch(/^ERR_HOSTMAP_(OUT_OF_MEMORY|OPEN_FAILED|MAP_FAILED)$/)
+    }
+    const thrown = new Set(seen.filter(({ thrown }) => thrown).map(({ syscall }) => syscall))
+    expect([...thrown]).toEqual(expect.arrayContaining(['mmap', 'fstat']))
+  })
+
+  test('a seal that fails leaves each Buffer as it was', () => {
+    const seen = inChild(() => {
+      const { HostRegion } = hostmap
+      const region = HostRegion.copyFrom(Buffer.alloc(100_000, 7))
+      const shared = [0, 1].map(() => region.bytes({ access: 'shared' }))
+      const mine = region.bytes()
+      mine[0] = 1
+      // The second one's turn, then the seal itself.
+      const outcomes = ['mmap', 'fcntl'].map(syscall => {
+        for (let at = 1; ; at++) {
+          const outcome = failing(syscall, at, ENOMEM, () => region.seal())
+          if (outcome.code !== undefined || !outcome.went) return outcome
+          if (at > 20) throw new Error('no seal fails')
+        }
+      })
+      const between = { sealed: region.sealed, mine: mine[0] }
+      if (!region.sealed) {
+        shared[0][5] = 2
+        between.other = shared[1][5]
+      }
+      region.seal()
+      mine[1] = 3
+      return { outcomes, between, sealed: region.sealed, mine: [mine[0], mine[1], mine[5]] }
+    })
+    expect(seen).toEqual({
+      outcomes: [
+        expect.objectContaining({ went: true, errno: -12, syscall: 'mmap' }),
+        expect.anything()
+      ],
+      between: expect.objectContaining({ mine: 1 }),
+      sealed: true,
+      mine: [1, 3, seen.between.other ?? 7]
+    })
+  })
+
+  test('close detaches Buffers though their pages can not be replaced, and closes', () => {
+    const seen = inChild(() => {
+      const { HostRegion } = hostmap
+      const region = HostRegion.copyFrom(Buffer.alloc(100_000, 7))
+      const [view, bytes] = [region.view(), region.bytes()]
+      const filesBefore = files()
+      const outcome = failing('mmap', 0, ENOMEM, () => region.close({ views: 'detach' }))
+      return {
+        outcome,
+        lengths: [view.byteLength, bytes.length],
+        closed: region.closed,
+        files: files() - filesBefore
+      }
+    })
+    expect(seen).toEqual({ outcome: { went: true }, lengths: [0, 0], closed: true, files: -1 })
+  })
+
   test('what only gives advice may fail', () => {
     const seen = inChild(() => {
       const { HostRegion, GuardedMemory } = hostmap

@@ -87,6 +87,9 @@ skipUnless('needs Cargo', hasCargo).describe('an allocation that fails', () => {
           await each(async () => {
             for (let i = 0; i < 600; i++) views.push(region.view())
           }),
+          await each(async () => {
+            for (let i = 0; i < 600; i++) views.push(region.bytes())
+          }),
           await each(async () => region.seal())
         ]
       }

@@ -181,7 +181,7 @@ class World {
     if (countsWarnings) await this.compareWarnings()
     const onThread = this.memories.some(({ onThread }) => onThread)
     if (onThread) await thread?.do('reset')
-    for (const { real } of this.regions) real?.close()
+    for (const { real } of this.regions) real?.close({ views: 'detach' })
     for (const file of this.files) file.close()
   }
 

@@ -251,6 +251,8 @@ async function attack(hostmap) {
     'source.imports.pointer': [source.imports.pointer, [], []],
     'source.seek': [source.seek.bind(source), [0], []],
     'region.view': [region.view.bind(region), [0, 1], []],
+    'region.bytes': [region.bytes.bind(region), [], [...fileOptions, 'access']],
+    'region.close': [options => HostRegion.allocate(1).close(options), [], ['views']],
     'region.split': [region.split.bind(region), [2], [...fileOptions, 'align']],
     'region.share': [region.share?.bind(region), [], ['access']],
     'Snapshot.of': [Snapshot.of, [instance], [...snapshotOptions, 'module', 'accept']],

@@ -33,10 +33,10 @@ function fdOf(owner) {
   const { close } = owner
   Object.defineProperty(owner, 'close', {
     configurable: true,
-    value() {
+    value(...args) {
       if (descriptors.delete(owner)) fs.closeSync(fd)
       collected.unregister(owner)
-      return close.call(owner)
+      return close.apply(owner, args)
     }
   })
   return fd

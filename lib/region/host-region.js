@@ -203,6 +203,11 @@ class HostRegion {
     return { bytes, reason: reason ?? null }
   }
 
+  get holders() {
+    const { views, buffers, bytes } = callNative(() => this.#native.held())
+    return { views, buffers, byteLength: bytes }
+  }
+
   get strayWrites() {
     return this.#viewFaults().strayWrites
   }
@@ -247,8 +252,8 @@ class HostRegion {
   }
 
   bytes(options) {
-    this.#mustBeOpen()
     const given = read.bytes(options)
+    this.#mustBeOpen()
     const { access = 'private' } = given
     const code = check.access(access, 'options.access')
     const { start, end } = partOf(this, given)
@@ -345,8 +350,9 @@ class HostRegion {
 
   [inspect.custom](depth, options) {
     if (!isRegion(this)) return 'HostRegion {}'
-    const { name, byteLength, backing, writable, sealed, closed } = this
-    return `HostRegion ${inspect({ name, byteLength, backing, writable, sealed, closed }, options)}`
+    const { name, byteLength, backing, writable, sealed, closed, holders } = this
+    const shown = { name, byteLength, backing, writable, sealed, closed, holders }
+    return `HostRegion ${inspect(shown, options)}`
   }
 
   #viewFaults() {

@@ -1,7 +1,7 @@
 'use strict'
 
-// What JavaScript sees of a region: the ArrayBuffers of `view` and the Buffers of `bytes`; who holds
-// them, and what V8 counts. Arguments were checked before. Nothing here holds a region: a view that
+// What JavaScript sees of a region: the ArrayBuffers of `view` and the Buffers of `bytes`, who
+// holds them, and what V8 counts. Arguments were checked before. Nothing here holds a region: what
 // outlives it must not keep its descriptor open.
 
 const native = require('../platform/binding.js')

@@ -11,7 +11,7 @@ use super::task::{Job, NativeTask};
 use super::{from_count, internal, to_access, to_count};
 use crate::error::{Error, RegionError};
 use crate::region::thp::PageKind;
-use crate::region::{self, AtClose, Backing, Held, LoadProgress, Part, Region, View, ViewList};
+use crate::region::{self, Backing, Held, LoadProgress, Part, Region, View, ViewList};
 use crate::share::{self, ShareAccess};
 use napi::bindgen_prelude::{AsyncTask, Unknown};
 use napi::{Env, sys};
@@ -41,17 +41,12 @@ pub struct NativeRegion {
     views: Arc<ViewList>,
 }
 
-/// How many ArrayBuffers or Buffers of a region somebody holds.
+/// What somebody holds of a region: ArrayBuffers of `view`, and Buffers of `bytes`.
 #[napi(object, object_from_js = false)]
 pub struct NativeHeld {
-    pub count: f64,
+    pub views: f64,
+    pub buffers: f64,
     pub bytes: f64,
-}
-
-impl From<Held> for NativeHeld {
-    fn from(held: Held) -> Self {
-        Self { count: from_count(held.views), bytes: from_count(held.bytes) }
-    }
 }
 
 /// How much of a region is in huge pages now, and why not all.
@@ -189,16 +184,12 @@ impl NativeRegion {
         self.views.release(all);
     }
 
-    /// What `view` gave and somebody holds; after it is closed, too.
+    /// After it is closed, too.
     #[napi(catch_unwind)]
-    pub fn held_views(&self) -> NativeHeld {
-        self.views.held(AtClose::Release).into()
-    }
-
-    /// What `bytes` gave and somebody holds; after it is closed, too.
-    #[napi(catch_unwind)]
-    pub fn held_buffers(&self) -> NativeHeld {
-        self.views.held(AtClose::Keep).into()
+    pub fn held(&self) -> NativeHeld {
+        let Held { released, kept, bytes } = self.views.held();
+        let (views, buffers) = (from_count(released), from_count(kept));
+        NativeHeld { views, buffers, bytes: from_count(bytes) }
     }
 
     /// The faults of its views, of those that are kept after it is closed, too.

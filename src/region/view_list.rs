@@ -13,10 +13,14 @@ pub struct ViewList {
     counts: Arc<Counts>,
 }
 
-/// How many views somebody holds, and how many bytes of the region they show together.
+/// What somebody holds of a region.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Held {
-    pub views: u64,
+    /// Views that closing the region releases.
+    pub released: u64,
+    /// Views that it keeps.
+    pub kept: u64,
+    /// The bytes that all of them show, each counted by itself.
     pub bytes: u64,
 }
 
@@ -25,15 +29,19 @@ impl ViewList {
         &self.counts
     }
 
-    /// Views that closing the region releases, and those that it keeps.
-    pub fn held(&self, at_close: AtClose) -> Held {
+    pub fn held(&self) -> Held {
         let mut held = Held::default();
         for view in self.lock().iter().filter_map(Weak::upgrade) {
-            // One that shows zeros by now holds nothing of the region.
-            if view.at_close() == at_close && view.shows_region() {
-                held =
-                    Held { views: sum(held.views, 1), bytes: sum(held.bytes, view.byte_length()) };
+            // One that shows zeros for good holds nothing of the region.
+            if !view.shows_region() {
+                continue;
             }
+            let count = match view.at_close() {
+                AtClose::Release => &mut held.released,
+                AtClose::Keep => &mut held.kept,
+            };
+            *count = sum(*count, 1);
+            held.bytes = sum(held.bytes, view.byte_length());
         }
         held
     }

@@ -249,6 +249,43 @@ step('view', 10, { region: pick, ...part }, (world, { region: which, ...args }) 
   }
 })
 
+const ACCESSES = ['private', 'private', 'readonly', 'shared']
+const bytesArguments = { region: pick, ...part, access: fc.constantFrom(undefined, ...ACCESSES) }
+
+step('bytes', 10, bytesArguments, (world, { region: which, access, ...args }) => {
+  const region = choose(world.regions, which)
+  if (!region?.real || world.views.length >= MOST.views) return null
+  const { backing, offset, real } = region
+  const part = partOf(region.byteLength, args, 1)
+  // It takes empty parts, which no other call does.
+  if (part.byteLength === 0 || part.byteOffset === region.byteLength) return null
+  const codes = [...part.codes]
+  if (region.closed) codes.push('ERR_HOSTMAP_REGION_CLOSED')
+  if (access === 'shared' && (!region.opened || backing.sealed)) {
+    codes.push('ERR_HOSTMAP_REGION_READONLY')
+  }
+  if (part.codes.length === 0 && offset + part.start + part.length > backing.size) {
+    codes.push('ERR_HOSTMAP_FILE_SHRUNK')
+  }
+  const { byteOffset, byteLength } = part
+  return {
+    text: `bytes of ${region.name}, ${showPart(part)}, ${access}`,
+    documented: 'view',
+    codes,
+    call: () => real.bytes({ byteOffset, byteLength, access }),
+    done: bytes => {
+      const { start, length } = part
+      same('length of the bytes', bytes.buffer.byteLength, length)
+      same('offset of the bytes', bytes.byteOffset, 0)
+      const sharing = access === 'readonly' && !hasGuard ? 'private' : (access ?? 'private')
+      const model = new View(backing, offset + start, length, sharing, region.tally)
+      model.window.region = region
+      world.windows.push(model.window)
+      world.views.push({ model, region, buffer: bytes.buffer, bytes, kept: true })
+    }
+  }
+})
+
 const isShared = ({ sharing }) => sharing === 'shared'
 
 step('seal', 2, { region: pick }, (world, { region: which }) => {
@@ -300,26 +337,32 @@ function forgetViews(world, region) {
   region.backing.maybeInUse = true
 }
 
-function detach(world, region) {
-  for (const view of world.views.filter(view => view.region === region)) {
+/** Takes its pages from the Buffers of `bytes`, too, or from views alone. */
+function detach(world, region, all) {
+  const isDetached = view => view.region === region && (all || !view.kept)
+  for (const view of world.views.filter(isDetached)) {
     view.model.window.remove()
     world.views.splice(world.views.indexOf(view), 1)
     same(`length of a view of ${region.name} after close`, view.buffer.byteLength, 0)
   }
 }
 
-step('close', 2, { region: pick }, (world, { region: which }) => {
+const closeArguments = { region: pick, views: fc.constantFrom(undefined, 'detach', 'keep') }
+
+step('close', 3, closeArguments, (world, { region: which, views }) => {
   const region = choose(world.regions, which)
   if (!region?.real) return null
   return {
-    text: `close ${region.name}`,
+    text: `close ${region.name}, views ${views}`,
     documented: 'close',
-    call: () => region.real.close(),
+    call: () => region.real.close(views === undefined ? undefined : { views }),
     done: () => {
+      const isAgain = region.closed
       region.closed = true
+      if (views === 'keep' || (isAgain && views === undefined)) return
       // Where the kernel refused to replace a view's pages, they stay until it is collected.
       if (world.injects) region.backing.maybeInUse = true
-      detach(world, region)
+      detach(world, region, views === 'detach')
     }
   }
 })
