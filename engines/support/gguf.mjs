@@ -1,5 +1,5 @@
-// A language model of any size: a llama with random weights, the same each time, and a vocabulary of
-// bytes. What it says is nonsense, and the same nonsense each time.
+// A language model of any size: a llama with random weights, the same each time, and a vocabulary
+// of bytes. What it says is nonsense, and the same nonsense each time.
 
 import fs from 'node:fs'
 import path from 'node:path'
@@ -14,7 +14,7 @@ const CONTEXT = 512
 // What llama.cpp calls the kinds of tokens.
 const [NORMAL, UNKNOWN, CONTROL, BYTE] = [1, 2, 3, 6]
 
-/** A vocabulary of SentencePiece's kind: special tokens, each byte, and the printable characters. */
+/** A vocabulary of SentencePiece's kind: special tokens, each byte, the printable characters. */
 function vocabulary() {
   const tokens = [
     ['<unk>', UNKNOWN],
