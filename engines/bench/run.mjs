@@ -8,7 +8,9 @@
 //
 // A case is a file beside this one. It exports
 //
-//   engine    { name, package, adapter, nodes }: which one, and how the adapter is used
+//   engine    { name, package or version, adapter, nodes, limits, section }: which one, the one line of code,
+//             the versions of Node.js such as '>=20', and for docs/engines.md what limits it has
+//             and the anchor of its section
 //   size      the size of its dataset in place of 1 GiB, if need be
 //   dataset   (directory, byteLength) => path: makes the file once
 //   ways      { usual, mapped, ... }, each with
@@ -29,15 +31,22 @@ import prettier from 'prettier'
 import { describeMachine } from '../../bench/lib/machine.mjs'
 import { formatBytes } from '../../bench/lib/table.mjs'
 import { parseBytes } from '../../demo/units.mjs'
-import { BARS, compare, tableForMarkdown, tableForTerminal } from './lib/bars.mjs'
+import {
+  BARS,
+  compare,
+  overviewForMarkdown,
+  tableForMarkdown,
+  tableForTerminal
+} from './lib/bars.mjs'
 import { measureCase } from './lib/measure.mjs'
 
 const HERE = path.dirname(fileURLToPath(import.meta.url))
 const BENCH = path.join(HERE, '..')
 const DOCUMENT = path.join(BENCH, '../docs/engines.md')
 const DATA = path.join(BENCH, 'data')
-const BEGIN = '<!-- Written by `npm run bench:engines -- --write` -->'
-const END = '<!-- /Written by bench:engines -->'
+// Where docs/engines.md has the tables.
+const FIGURES = ['<!-- Figures, by `npm run bench:engines -- --write` -->', '<!-- /Figures -->']
+const OVERVIEW = ['<!-- Engines, by `npm run bench:engines -- --write` -->', '<!-- /Engines -->']
 
 class UsageError extends Error {}
 
@@ -90,9 +99,10 @@ async function runCase(name, { size, hasSize, rounds, scans }) {
   const url = new URL(`${name}.mjs`, import.meta.url).href
   const module = await import(url)
   const { engine } = module
-  const title = `${engine.name} ${versionOf(engine.package)}: ${engine.adapter}`
+  const version = engine.version ?? versionOf(engine.package)
+  const title = `${engine.name} ${version}: ${engine.adapter}`
   const byteLength = hasSize || module.size === undefined ? size : parseBytes(module.size)
-  const one = { name, title, size: byteLength }
+  const one = { name, title, engine, version, size: byteLength }
   if (!runsHere(engine.nodes)) return { ...one, skipped: `needs Node.js ${engine.nodes}` }
 
   const bar = new SingleBar({
@@ -123,14 +133,19 @@ function circumstances({ rounds, scans }) {
   ].map(line => `- ${line}`)
 }
 
+/** The text with a new body between two marks. */
+function replaceBetween(text, [begin, end], body) {
+  const [from, to] = [text.indexOf(begin), text.indexOf(end)]
+  if (from === -1 || to < from) throw new Error(`${DOCUMENT} has no ${begin} ... ${end}`)
+  return `${text.slice(0, from)}${begin}\n\n${body}\n\n${text.slice(to)}`
+}
+
 async function writeDocument(cases, lines) {
-  const text = fs.readFileSync(DOCUMENT, 'utf8')
-  const [begin, end] = [text.indexOf(BEGIN), text.indexOf(END)]
-  if (begin === -1 || end < begin) throw new Error(`${DOCUMENT} has no place for the table`)
-  const body = `${BEGIN}\n\n${tableForMarkdown(cases)}\n\n${lines.join('\n')}\n\n`
+  let text = fs.readFileSync(DOCUMENT, 'utf8')
+  text = replaceBetween(text, OVERVIEW, overviewForMarkdown(cases))
+  text = replaceBetween(text, FIGURES, `${tableForMarkdown(cases)}\n\n${lines.join('\n')}`)
   const config = await prettier.resolveConfig(DOCUMENT)
-  const whole = text.slice(0, begin) + body + text.slice(end)
-  fs.writeFileSync(DOCUMENT, await prettier.format(whole, { ...config, parser: 'markdown' }))
+  fs.writeFileSync(DOCUMENT, await prettier.format(text, { ...config, parser: 'markdown' }))
 }
 
 async function main() {

@@ -75,6 +75,24 @@ function rowsOf({ title, size, result, error, skipped }) {
   })
 }
 
+const OVERVIEW_HEAD = ['engine', 'in one line', 'ready', 'memory then', 'limits', 'Node.js']
+
+/** The table of docs/engines.md that says what there is: a row an engine, its best way beside the usual. */
+export function overviewForMarkdown(cases) {
+  const rows = cases.map(({ engine, version, size, result, error }) => {
+    const { name, adapter, limits = '', nodes, section } = engine
+    const title = `${section ? `[${name}](#${section})` : name} ${version}`
+    const before = result?.ways[0]
+    const after = result?.ways[1]
+    const change = show => (result ? `${show(before)} → ${show(after)}` : (error ?? ''))
+    const ready = `${formatBytes(size)}: ${change(way => time(way.readyMs))}`
+    return [title, `\`${adapter}\``, ready, change(way => bytes(way.answeredPss)), limits, nodes]
+  })
+  return markdown([OVERVIEW_HEAD, OVERVIEW_HEAD.map(() => ':--'), ...rows])
+}
+
+const markdown = lines => lines.map(cells => `| ${cells.join(' | ')} |`).join('\n')
+
 const alignOf = index => (index < 2 || index > 11 ? 'left' : 'right')
 
 export function tableForTerminal(cases) {
@@ -89,6 +107,5 @@ export function tableForTerminal(cases) {
 
 export function tableForMarkdown(cases) {
   const rule = HEAD.map((_, index) => (alignOf(index) === 'left' ? ':--' : '--:'))
-  const lines = [HEAD, rule, ...cases.flatMap(rowsOf)]
-  return lines.map(cells => `| ${cells.join(' | ')} |`).join('\n')
+  return markdown([HEAD, rule, ...cases.flatMap(rowsOf)])
 }

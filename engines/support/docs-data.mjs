@@ -1,0 +1,72 @@
+// The files that the code in docs/engines.md opens, small and with real contents. A file is made if
+// the code names it.
+
+import fs from 'node:fs'
+import path from 'node:path'
+
+const ORDERS = 1000
+const customerOf = id => `customer ${id % 10}`
+const centsOf = id => (id * 7919) % 10_000
+const ids = Array.from({ length: ORDERS }, (_, index) => index + 1)
+
+const MAKERS = {
+  /** SQLite: a table `orders`. */
+  'orders.db': async file => {
+    const { default: initSqlJs } = await import('sql.js')
+    const SQL = await initSqlJs()
+    const db = new SQL.Database()
+    db.run('CREATE TABLE orders (id INTEGER PRIMARY KEY, customer TEXT, cents INTEGER)')
+    for (const id of ids) db.run('INSERT INTO orders VALUES (?, ?, ?)', row(id))
+    fs.writeFileSync(file, db.export())
+    db.close()
+  },
+  'orders.arrow': async file => {
+    const { tableFromArrays, tableToIPC } = await import('apache-arrow')
+    const table = tableFromArrays({
+      id: Int32Array.from(ids),
+      customer: ids.map(customerOf),
+      cents: Int32Array.from(ids, centsOf)
+    })
+    fs.writeFileSync(file, tableToIPC(table, 'file'))
+  },
+  'orders.csv': async file => {
+    const lines = ids.map(id => row(id).join(','))
+    fs.writeFileSync(file, ['id,customer,cents', ...lines, ''].join('\n'))
+  },
+  'orders.7z': async file => {
+    const { default: SevenZip } = await import('7z-wasm')
+    const { FS, callMain } = await SevenZip({ print: () => {} })
+    FS.writeFile('orders.csv', ids.map(id => row(id).join(',')).join('\n'))
+    callMain(['a', 'orders.7z', 'orders.csv'])
+    fs.writeFileSync(file, FS.readFile('orders.7z'))
+  },
+  'orders.h5': async file => {
+    const { default: h5wasm } = await import('h5wasm/node')
+    await h5wasm.ready
+    const made = new h5wasm.File(file, 'w')
+    made.create_dataset({ name: 'cents', data: Int32Array.from(ids, centsOf) })
+    made.close()
+  },
+  /** Any bytes. */
+  'weights.bin': async file => fs.writeFileSync(file, Int32Array.from({ length: 2 ** 18 }, centsOf))
+}
+
+const row = id => [id, customerOf(id), centsOf(id)]
+
+/** The names of files in a folder of data: what looks like one, but no module. */
+const namesIn = code =>
+  [
+    ...code.matchAll(
+      /['"`]([\w-]+\.(?:db|arrow|csv|7z|h5|bin|gguf|ort|onnx|tif|duckdb|parquet))['"`]/g
+    )
+  ].map(([, name]) => name)
+
+/** Makes the files that some code names, in a folder. */
+export async function makeFilesFor(code, folder) {
+  for (const name of new Set(namesIn(code))) {
+    const make = MAKERS[name]
+    if (make === undefined)
+      throw new Error(`docs/engines.md names ${name}, which docs-data.mjs can not make`)
+    await make(path.join(folder, name))
+  }
+}
