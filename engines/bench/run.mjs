@@ -8,9 +8,9 @@
 //
 // A case is a file beside this one. It exports
 //
-//   engine    { name, package or version, adapter, nodes, limits, section }: which one, the one line of code,
-//             the versions of Node.js such as '>=20', and for docs/engines.md what limits it has
-//             and the anchor of its section
+//   engine    { name, package or version, adapter, nodes, limits, section }: which one, the one
+//             line of code, the versions of Node.js such as '>=20', and for docs/engines.md what
+//             limits it has and the anchor of its section
 //   size      the size of its dataset in place of 1 GiB, if need be
 //   dataset   (directory, byteLength) => path: makes the file once
 //   ways      { usual, mapped, ... }, each with

@@ -77,7 +77,7 @@ function rowsOf({ title, size, result, error, skipped }) {
 
 const OVERVIEW_HEAD = ['engine', 'in one line', 'ready', 'memory then', 'limits', 'Node.js']
 
-/** The table of docs/engines.md that says what there is: a row an engine, its best way beside the usual. */
+/** The table that says what there is: a row an engine, its mapped way beside the usual one. */
 export function overviewForMarkdown(cases) {
   const rows = cases.map(({ engine, version, size, result, error }) => {
     const { name, adapter, limits = '', nodes, section } = engine
