@@ -292,19 +292,53 @@ describe('a shared memory known by a function', () => {
     guarded.map(region, { at: 79 * WASM_PAGE }).unmap()
   })
 
-  test("whose block is past the buffer's end is told of the function, and the block is given back", async () => {
+  // An Emscripten module with threads: what grew in another thread shows in HEAPU8 only when this
+  // thread's JavaScript looks at the memory itself.
+  test.each([
+    ['the function gives an old buffer', buffer => () => buffer],
+    ['only an old buffer was given', buffer => buffer]
+  ])('is as long as V8 says, where %s', async (_, give) => {
     const guest = await probeWithMemory({ shared: true, initial: 64, maximum: 128 })
-    const region = keep(HostRegion.copyFrom(noise(MiB)))
+    const guarded = GuardedMemory.from(give(guest.memory.buffer))
+    const bytes = noise(MiB)
+    const region = keep(HostRegion.copyFrom(bytes))
+    const pages = () => guest.memory.buffer.byteLength
     const frees = []
     const allocator = { malloc: () => guest.grow(32) * WASM_PAGE, free: block => frees.push(block) }
-    const old = GuardedMemory.from(guest.memory.buffer)
-    expectError(
-      thrownBy(() => old.map(region, { allocator })),
-      { code: 'ERR_HOSTMAP_ALLOCATOR_FAILED', says: [/function/, /HEAPU8\.buffer/] }
-    )
+    const mapping = guarded.map(region, { allocator })
+    expect(mapping.address).toBe(64 * WASM_PAGE)
+    guest.grow(1)
+    expect(guarded.byteLength).toBe(pages())
+    guest.grow(1)
+    expect(guarded.buffer.byteLength).toBe(pages())
+    guest.grow(1)
+    expect(guarded.layout().ranges.find(({ kind }) => kind === 'reserved').start).toBe(pages())
+    guest.grow(1)
+    guarded.map(region, { at: pages() - HOST_PAGE, byteLength: HOST_PAGE }).unmap()
+    guest.grow(1)
+    const window = guarded.window({ at: pages() - HOST_PAGE, byteLength: HOST_PAGE })
+    window.slide(region)
+    expect(guest.bytes(pages() - HOST_PAGE, 100).equals(bytes.subarray(0, 100))).toBe(true)
+    expect(guarded.mappings).toEqual([mapping, window])
+    guest.grow(1)
+    guarded[Symbol.dispose]()
     expect(frees).toEqual([64 * WASM_PAGE])
-    const mapping = GuardedMemory.from(() => guest.memory.buffer).map(region, { allocator })
-    expect(guest.bytes(mapping.address, 100).equals(noise(100))).toBe(true)
+    expect(mappingsOf(region)).toEqual([])
+  })
+
+  test('whose block is past the end of the memory gets nothing back', async () => {
+    const guest = await probeWithMemory({ shared: true, initial: 64, maximum: 128 })
+    const frees = []
+    const allocator = { malloc: () => 64 * WASM_PAGE, free: block => frees.push(block) }
+    for (const memory of [guest.memory.buffer, () => guest.memory.buffer]) {
+      expectError(
+        thrownBy(() =>
+          GuardedMemory.from(memory).map(keep(HostRegion.copyFrom(noise(MiB))), { allocator })
+        ),
+        { code: 'ERR_HOSTMAP_ALLOCATOR_FAILED', says: [/ends before the block does/] }
+      )
+    }
+    expect(frees).toEqual([])
   })
 })
 

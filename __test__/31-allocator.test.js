@@ -392,3 +392,166 @@ describe('an allocator', () => {
     expect(frees).toBe(1)
   })
 })
+
+// A module that frees the blocks itself, as its engine does: blocks at pages, each with its size in
+// the page before, and freed ones in a list that is in the blocks themselves, as every malloc's is.
+const engineWat = `(module
+  (memory (export "memory") 2 1024)
+  (global $next (mut i32) (i32.const 65536))
+  (global $free (export "freeList") (mut i32) (i32.const 0))
+  (func (export "alignedAlloc") (param $length i32) (result i32)
+    (local $block i32)
+    (local.set $block (global.get $free))
+    (if (local.get $block)
+      (then
+        (if (i32.ge_u (i32.load (i32.sub (local.get $block) (i32.const 4))) (local.get $length))
+          (then
+            (global.set $free (i32.load (local.get $block)))
+            (return (local.get $block))))))
+    (local.set $block (i32.add (global.get $next) (i32.const 4096)))
+    (global.set $next (i32.add (local.get $block) (local.get $length)))
+    (if (i32.gt_u (global.get $next) (i32.mul (memory.size) (i32.const 65536)))
+      (then
+        (drop (memory.grow (i32.add (i32.div_u (local.get $length) (i32.const 65536)) (i32.const 2))))))
+    (i32.store (i32.sub (local.get $block) (i32.const 4)) (local.get $length))
+    (local.get $block))
+  (func (export "free") (param $block i32)
+    ;; The link to the next one, at both ends.
+    (i32.store (local.get $block) (global.get $free))
+    (i32.store
+      (i32.sub
+        (i32.add (local.get $block) (i32.load (i32.sub (local.get $block) (i32.const 4))))
+        (i32.const 4))
+      (local.get $block))
+    (global.set $free (local.get $block)))
+)`
+
+describe("a block that its engine frees (owner: 'engine')", () => {
+  const engine = async () => {
+    const module = new WebAssembly.Module(await assemble(engineWat))
+    const { exports } = new WebAssembly.Instance(module)
+    const calls = []
+    const allocator = {
+      malloc: byteLength => (calls.push(['malloc', byteLength]), exports.alignedAlloc(byteLength)),
+      free: address => calls.push(['free', address]),
+      owner: 'engine'
+    }
+    const guarded = GuardedMemory.from(() => exports.memory.buffer)
+    const read = (at, byteLength) => Buffer.from(exports.memory.buffer, at, byteLength)
+    return { exports, calls, allocator, guarded, read }
+  }
+  const BYTES = 5 * HOST_PAGE - 100
+
+  test('is exactly its pages, private, and unmap leaves it to the engine', async () => {
+    const { calls, allocator, guarded, read } = await engine()
+    const bytes = noise(BYTES)
+    const mapping = guarded.map(keep(HostRegion.copyFrom(bytes)), { allocator })
+    expect(calls).toEqual([['malloc', 5 * HOST_PAGE]])
+    expect(mapping.access).toBe('private')
+    expect(mapping.pointer).toBe(65536 + HOST_PAGE)
+    expect(read(mapping.address, BYTES).equals(bytes)).toBe(true)
+    mapping.unmap()
+    guarded[Symbol.dispose]()
+    expect(calls).toHaveLength(1)
+    expect(read(mapping.address, BYTES).every(byte => byte === 0)).toBe(true)
+  })
+
+  test('may be freed and used again under its mapping: the region stays as it was', async () => {
+    const { exports, allocator, guarded, read } = await engine()
+    const bytes = noise(BYTES)
+    const region = keep(HostRegion.copyFrom(bytes))
+    const mapping = guarded.map(region, { allocator })
+    const { pointer } = mapping
+    exports.free(pointer)
+    expect(exports.freeList.value).toBe(pointer)
+    expect(mapping.strayWrites).toBe(0)
+    expect(exports.alignedAlloc(3 * HOST_PAGE)).toBe(pointer)
+    read(pointer + HOST_PAGE, 200).fill(7)
+    const shown = mappingsOf(region).length
+
+    // Now it is unmapped, later than the engine has freed it: what the engine wrote since is there.
+    const before = Buffer.from(read(pointer, 2 * HOST_PAGE))
+    const last = Buffer.from(read(pointer + 4 * HOST_PAGE, HOST_PAGE))
+    mapping.unmap()
+    expect([shown, mappingsOf(region).length]).toEqual([1, 0])
+    expect(read(pointer, 2 * HOST_PAGE).equals(before)).toBe(true)
+    expect(read(pointer + 4 * HOST_PAGE, HOST_PAGE).equals(last)).toBe(true)
+    // What nobody wrote shows the region no more.
+    expect(read(pointer + 2 * HOST_PAGE, 2 * HOST_PAGE).every(byte => byte === 0)).toBe(true)
+    read(pointer, 5 * HOST_PAGE).fill(9)
+    expect(Buffer.from(region.view()).equals(bytes)).toBe(true)
+  })
+
+  test('may be unmapped first, and freed by the engine then', async () => {
+    const { exports, allocator, guarded } = await engine()
+    const region = keep(HostRegion.copyFrom(noise(BYTES)))
+    const mapping = guarded.map(region, { allocator })
+    mapping.unmap()
+    exports.free(mapping.pointer)
+    expect(exports.alignedAlloc(5 * HOST_PAGE)).toBe(mapping.pointer)
+    const again = guarded.map(region, { at: mapping.address })
+    expect(again.access).toBe('readonly')
+  })
+
+  test.each(['readonly', 'shared'])("can't be %s, and malloc is not called", async access => {
+    const { calls, allocator, guarded } = await engine()
+    const region = keep(HostRegion.copyFrom(noise(BYTES)))
+    expectError(
+      thrownBy(() => guarded.map(region, { allocator, access })),
+      { code: 'ERR_INVALID_ARG_VALUE', says: [/access/, /'private'/, /owner is 'engine'/, access] }
+    )
+    expect(calls).toEqual([])
+  })
+
+  test('must start at a page: else it goes back, and nothing is mapped', async () => {
+    const guarded = new GuardedMemory({ initial: 64, maximum: 128 })
+    const region = keep(HostRegion.copyFrom(noise(BYTES)))
+    const allocator = { ...scripted(MiB + 8), owner: 'engine' }
+    const { calls } = allocator
+    expectError(
+      thrownBy(() => guarded.map(region, { allocator })),
+      { code: 'ERR_HOSTMAP_ALLOCATOR_FAILED', says: [/page/, /aligned_alloc/, /1048584/] }
+    )
+    expect(calls).toEqual([
+      ['malloc', 5 * HOST_PAGE],
+      ['free', MiB + 8]
+    ])
+    expect(mappingsOf(region)).toEqual([])
+  })
+
+  test('goes back where it overlaps a mapping', () => {
+    const guarded = new GuardedMemory({ initial: 64, maximum: 128 })
+    const region = keep(HostRegion.copyFrom(noise(BYTES)))
+    guarded.map(region, { at: MiB + HOST_PAGE })
+    const allocator = { ...scripted(MiB), owner: 'engine' }
+    expectError(
+      thrownBy(() => guarded.map(region, { allocator })),
+      { code: 'ERR_HOSTMAP_OVERLAP' }
+    )
+    expect(allocator.calls.at(-1)).toEqual(['free', MiB])
+  })
+
+  test('is none for a window, and has two owners to choose from', () => {
+    const guarded = new GuardedMemory({ initial: 64, maximum: 128 })
+    const region = keep(HostRegion.copyFrom(noise(BYTES)))
+    const allocator = { ...scripted(MiB), owner: 'engine' }
+    expectError(
+      thrownBy(() => guarded.window({ byteLength: HOST_PAGE, allocator })),
+      { code: 'ERR_INVALID_ARG_VALUE', says: [/owner/, /window/] }
+    )
+    for (const owner of ['Engine', 'guest', '']) {
+      expectError(
+        thrownBy(() => guarded.map(region, { allocator: { ...allocator, owner } })),
+        { code: 'ERR_INVALID_ARG_VALUE', says: [/allocator\.owner/, /'mapping' or 'engine'/] }
+      )
+    }
+    expectError(
+      thrownBy(() => guarded.map(region, { allocator: { ...allocator, owner: null } })),
+      { code: 'ERR_INVALID_ARG_TYPE', says: [/allocator\.owner/] }
+    )
+    expect(allocator.calls).toEqual([])
+    const mapping = guarded.map(region, { allocator: { ...allocator, owner: 'mapping' } })
+    mapping.unmap()
+    expect(allocator.calls.map(([name]) => name)).toEqual(['malloc', 'free'])
+  })
+})

@@ -35,6 +35,40 @@ async function share({ initial = 16, maximum = 64 } = {}) {
   return { guarded, guest: await probe(guarded.memory), worker }
 }
 
+// Threads of an engine that has its block back write to it while its mapping is unmapped.
+test("a block that its engine owns loses no other thread's write when it is unmapped", async () => {
+  const { guarded, guest, worker } = await share({ initial: 2048, maximum: 2048 })
+  const bytes = 64 * MiB
+  const at = 16 * MiB
+  const region = keep(HostRegion.allocate(bytes))
+  for (let round = 1; round <= 4; round++) {
+    const allocator = { malloc: () => at, free() {}, owner: 'engine' }
+    const mapping = guarded.map(region, { allocator })
+    const progress = new Int32Array(guarded.buffer, 0, 1)
+    progress[0] = 0
+    const done = worker.run(
+      ({ state }, { at, bytes, round }) => {
+        const step = bytes / 64
+        for (let part = 0; part < 64; part++) {
+          state.guest.mark(at + part * step, at + (part + 1) * step, 4096, BigInt(round))
+          Atomics.add(new Int32Array(state.guarded.buffer), 0, 1)
+        }
+      },
+      { at, bytes, round }
+    )
+    while (Atomics.load(progress, 0) < round) await new Promise(resolve => setImmediate(resolve))
+    mapping.unmap()
+    await done
+    const step = bytes / 64
+    for (let part = 0; part < 64; part++) {
+      const start = at + part * step
+      expect(guest.mismatch(start, start + step, 4096, BigInt(round))).toBe(-1)
+    }
+    Buffer.from(guarded.buffer, at, bytes).fill(0)
+  }
+  expect(mappingsOf(region)).toEqual([])
+})
+
 describe('a shared memory', () => {
   test('shows a mapping to every thread that has it', async () => {
     const { guarded, worker } = await share()

@@ -14,12 +14,14 @@ const { hidden } = require('../memory/errors.js')
 const { live, checkFaults, acknowledgeFaults } = require('../memory/faults.js')
 const { findLinear } = require('../memory/find.js')
 const { grow } = require('../memory/growth.js')
+const { reserve } = require('../memory/reserve.js')
 const { makeLinear } = require('../memory/make.js')
 const { map } = require('../memory/map.js')
 const { openWindow } = require('../window/open.js')
 const { takeSnapshot, restoreSnapshot } = require('../snapshot/snapshot.js')
 const { reset } = require('../snapshot/restore.js')
 const { layoutOf } = require('./layout.js')
+const { unmapAll } = require('./unmap-all.js')
 
 // Lets this file alone make objects of memories that exist.
 const MAKE = Symbol('make')
@@ -54,7 +56,7 @@ class GuardedMemory {
   }
 
   get buffer() {
-    return this.#linear.freshBuffer
+    return this.#linear.latestBuffer
   }
 
   get byteLength() {
@@ -72,6 +74,10 @@ class GuardedMemory {
   grow(wasmPages) {
     check.wholeNumberOrBigInt(wasmPages, 'wasmPages')
     return grow(this.#linear, Number(wasmPages))
+  }
+
+  reserve(byteLength, options) {
+    reserve(this.#linear, byteLength, read.reserve(options))
   }
 
   map(region, options) {
@@ -110,6 +116,10 @@ class GuardedMemory {
 
   layout() {
     return layoutOf(this.#linear)
+  }
+
+  [Symbol.dispose]() {
+    unmapAll(this.#linear)
   }
 
   [inspect.custom](depth, options) {

@@ -89,7 +89,7 @@ const hex = bytes => (bytes < 0 ? `-0x${(-bytes).toString(16)}` : `0x${bytes.toS
 
 /** As GuardedMemory.layout. */
 function layoutOf(linear) {
-  const array = linear.current()
+  const array = linear.currentTo(Infinity)
   callNative(() => native.sync(linear.table.handle, array))
   const mine = live(linear)
   const entries = callNative(() => native.entries(linear.table.handle))

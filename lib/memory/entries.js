@@ -24,7 +24,7 @@ function notMade(entry, error) {
 }
 
 function unmap(entry) {
-  const { linear, table, start, id } = entry
+  const { linear, table, start, id, request } = entry
   let array
   try {
     array = linear.current()
@@ -35,7 +35,11 @@ function unmap(entry) {
   let { faults } = entry
   if (!table.lost) {
     try {
-      faults = native.unmap(table.handle, array, start, id) ?? null
+      // What an engine that has the block back wrote there since is the engine's.
+      faults =
+        (request.owner === 'engine'
+          ? native.unmapUnwritten(table.handle, array, start, id)
+          : native.unmap(table.handle, array, start, id)) ?? null
     } catch (error) {
       throw fromNative(error)
     }

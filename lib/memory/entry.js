@@ -23,7 +23,8 @@ const { faultsFrom, faultedError } = require('../fault/found.js')
  * @property release gives an allocator's block back; undefined where there is none, or once it did
  * @property object the Mapping or Window
  * @property request what was asked for: of a mapping { region, byteOffset, byteLength, access,
- *   strict }, of a window { byteLength, access, trap, strict }
+ *   strict, owner: who frees an allocator's block }, of a window { byteLength, access, trap, strict
+ *   }
  * @property window of a window: what it shows, { region, byteOffset, shownBytes }, how often its
  *   sources had to start again (`rewinds`), and what reads ahead for it (`stream`); null for a
  *   mapping

@@ -77,10 +77,17 @@ class LinearMemory {
     register(this, buffer, this.array)
   }
 
-  /** The buffer as the module has it now. */
+  /** The buffer as the module shows it now: that of a shared memory may be behind. */
   get freshBuffer() {
     if (this.memory !== null) return v8.bufferOf(this.memory)
     return this.find === null ? this.buffer : this.#foundBuffer()
+  }
+
+  /** The buffer as it is now. */
+  get latestBuffer() {
+    if (this.memory !== null || !this.shared) return this.freshBuffer
+    this.currentTo(Infinity)
+    return this.buffer
   }
 
   /** Without a call of the caller's function, which may be behind by a growth. */
@@ -89,7 +96,7 @@ class LinearMemory {
   }
 
   get byteLength() {
-    return v8.sizeOf(this.freshBuffer)
+    return v8.sizeOf(this.latestBuffer)
   }
 
   /** The array over the buffer as it is now. Every growth makes a new buffer. */
@@ -104,6 +111,18 @@ class LinearMemory {
         `the module has grown its memory, and the buffer that was given is detached; ${PASS_A_FUNCTION}`
       )
     }
+    return this.array
+  }
+
+  /**
+   * The same for what ends there. Another thread may have grown a shared memory, which its module
+   * shows only when it looks itself: then V8 is asked.
+   */
+  currentTo(end) {
+    const array = this.current()
+    if (this.memory !== null || !this.shared || lengthOf(array) >= end) return array
+    const buffer = v8.latestOf(this.buffer)
+    if (v8.sizeOf(buffer) > lengthOf(array)) this.refresh(buffer)
     return this.array
   }
 

@@ -24,16 +24,17 @@ const { entryAt } = require('./entry.js')
 const { addEntry, notMade } = require('./entries.js')
 const { makeMapping } = require('./mapping.js')
 const { growForSpace, growIfRoom } = require('./growth.js')
-const { putInBlock } = require('./block.js')
+const { putInBlock, accessFor } = require('./block.js')
 
 /** As GuardedMemory.map, which gives the Mapping. */
 function map(linear, region, options) {
   mustBeRegion(region)
   const asked = read.map(options)
-  const request = readRequest(region, asked)
-  guardFaults()
   const { at, allocator } = asked
-  if (allocator !== undefined) return mapInBlock(linear, at, allocator, request)
+  const checked = check.optional(allocator, check.allocator)
+  const request = readRequest(region, asked, checked?.owner)
+  guardFaults()
+  if (allocator !== undefined) return mapInBlock(linear, at, allocator, checked, request)
   return at === undefined
     ? mapPastEnd(linear, request)
     : mapAt(linear, check.wholeNumberOrBigInt(at, 'options.at'), request, undefined)
@@ -45,8 +46,8 @@ function prepareMapping(linear, start, request, release) {
 }
 
 function mapAt(linear, at, request, release) {
-  const array = linear.current()
   const { region, byteOffset, byteLength, code, populate, strict } = request
+  const array = linear.currentTo(at + byteLength)
   const regionHandle = handleOf(region)
   const entry = prepareMapping(linear, at, request, release)
   try {
@@ -129,25 +130,19 @@ function growthForCongruent(linear, { region, byteOffset, byteLength }) {
 }
 
 // Not in `map`: closures would show in what every mapping costs.
-function mapInBlock(linear, at, allocator, request) {
-  return putInBlock(linear, at, allocator, request.byteLength, (start, release) =>
+function mapInBlock(linear, at, allocator, checked, request) {
+  return putInBlock(linear, at, allocator, checked, request.byteLength, (start, release) =>
     mapAt(linear, start, request, release)
   )
 }
 
-function readRequest(region, asked) {
-  const {
-    byteOffset = 0,
-    byteLength,
-    access = 'readonly',
-    populate = false,
-    hugePages,
-    strict = false
-  } = asked
+function readRequest(region, asked, owner) {
+  const { byteOffset = 0, byteLength, populate = false, hugePages, strict = false } = asked
   check.wholeNumber(byteOffset, 'options.byteOffset')
   check.boolean(populate, 'options.populate')
   check.boolean(strict, 'options.strict')
   check.optional(hugePages, check.boolean, 'options.hugePages')
+  const access = accessFor(asked.access, owner)
   const code = check.access(access, 'options.access')
   mustBeOpen(region)
   const regionBytes = bytesOf(region)
@@ -171,7 +166,17 @@ function readRequest(region, asked) {
           region,
           byteOffset
         )
-  return { region, byteOffset, byteLength: length, access, code, populate, hugePages, strict }
+  return {
+    region,
+    byteOffset,
+    byteLength: length,
+    access,
+    code,
+    populate,
+    hugePages,
+    strict,
+    owner
+  }
 }
 
 module.exports = { map, prepareMapping }

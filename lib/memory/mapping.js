@@ -13,6 +13,7 @@ const { isFile, nameOf } = require('../region/host-region.js')
 const { keepHere } = require('../region/share.js')
 const { unmap } = require('./entries.js')
 const { moved } = require('./errors.js')
+const { pointerTo } = require('./pointer.js')
 const {
   pointerOf,
   faultsOf,
@@ -110,6 +111,10 @@ class Mapping {
       return native.prefetch(task, table.handle, array, start, id, first, end, fromFile)
     }
     await runTask(prefetch, 'The prefetch', signal)
+  }
+
+  pointerOf(view) {
+    return pointerTo(this.#entry, view)
   }
 
   unmap() {

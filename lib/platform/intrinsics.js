@@ -81,6 +81,17 @@ module.exports = {
   growMemory: method('WebAssembly', 'Memory', 'prototype', 'grow'),
   /** How many elements a typed array has. */
   lengthOf: getter('Uint8Array', 'prototype', PROTOTYPE_OF, 'length'),
+  /** The buffer of a view, and where in it the view is: whatever its class says. */
+  arrayParts: {
+    buffer: getter('Uint8Array', 'prototype', PROTOTYPE_OF, 'buffer'),
+    byteOffset: getter('Uint8Array', 'prototype', PROTOTYPE_OF, 'byteOffset'),
+    byteLength: getter('Uint8Array', 'prototype', PROTOTYPE_OF, 'byteLength')
+  },
+  dataViewParts: {
+    buffer: getter('DataView', 'prototype', 'buffer'),
+    byteOffset: getter('DataView', 'prototype', 'byteOffset'),
+    byteLength: getter('DataView', 'prototype', 'byteLength')
+  },
   /** The size of a buffer of either kind. A TypeError for what is of the other kind. */
   byteLengthOf: getter('ArrayBuffer', 'prototype', 'byteLength'),
   sharedByteLengthOf: getter('SharedArrayBuffer', 'prototype', 'byteLength'),

@@ -12,6 +12,7 @@ const WASM_PAGE_BYTES = 65536
 // Taken now, so that nothing that is changed later comes between us and V8. The rest is in
 // intrinsics.js.
 const { Memory } = WebAssembly
+const { structuredClone } = globalThis
 const { Uint8Array, getBuffer, growMemory, lengthOf, byteLengthOf, sharedByteLengthOf } = intrinsics
 
 /** Whether a buffer is a SharedArrayBuffer, of any realm. */
@@ -29,6 +30,20 @@ const isResizable = buffer =>
   (isShared(buffer)
     ? intrinsics.isGrowableBuffer?.(buffer)
     : intrinsics.isResizableBuffer?.(buffer)) ?? false
+
+/**
+ * A shared memory's buffer as it is now, by one that another thread's growth has left behind. V8
+ * makes a clone as long as the memory is (Node 20 to 26). What is no clone is not believed.
+ */
+function latestOf(buffer) {
+  let clone
+  try {
+    clone = structuredClone(buffer)
+  } catch {
+    return buffer
+  }
+  return isShared(clone) && !isResizable(clone) ? clone : buffer
+}
 
 /** The buffer of a memory of any realm. Throws a TypeError for anything else. */
 const bufferOf = memory => getBuffer(memory)
@@ -118,6 +133,7 @@ module.exports = {
   isMemory,
   isResizable,
   isShared,
+  latestOf,
   lengthOf,
   Uint8Array,
   growMemory,

@@ -11,8 +11,9 @@ const { ExternalMemory } = require('../platform/external-memory.js')
 // Taken now, like those of intrinsics.js.
 const { from: bufferOver, alloc: newBuffer } = Buffer
 
-// ArrayBuffers that were ever given: they look like much, but are no memories.
-const given = new WeakSet()
+// ArrayBuffers that were ever given: they look like much, but are no memories. What each shows:
+// the native part of which region, and from which byte on.
+const given = new WeakMap()
 
 // What a buffer showed counts as the region's again when the buffer is gone.
 const recount = new FinalizationRegistry(({ memory, views, byteLength }) => {
@@ -107,7 +108,7 @@ class Views {
 
   view(byteOffset, byteLength) {
     const buffer = callNative(() => this.#native.view(byteOffset, byteLength))
-    this.#add(this.#views, buffer, byteLength)
+    this.#add(this.#views, buffer, byteOffset, byteLength)
     return buffer
   }
 
@@ -116,7 +117,7 @@ class Views {
     const buffer = callNative(() => this.#native.bytes(byteOffset, byteLength, access))
     // No byte, no page: an empty Buffer holds nothing.
     if (buffer === null) return newBuffer(0)
-    this.#add(this.#buffers, buffer, byteLength)
+    this.#add(this.#buffers, buffer, byteOffset, byteLength)
     return bufferOver(buffer)
   }
 
@@ -139,9 +140,9 @@ class Views {
     this.#memory?.close()
   }
 
-  #add(buffers, buffer, byteLength) {
+  #add(buffers, buffer, byteOffset, byteLength) {
     buffers.add(buffer)
-    given.add(buffer)
+    given.set(buffer, { native: new WeakRef(this.#native), byteOffset })
     if (this.#memory === undefined) return
     this.#memory.show(byteLength)
     recount.register(buffer, { memory: this.#memory, views: new WeakRef(this), byteLength })
@@ -149,4 +150,8 @@ class Views {
   }
 }
 
-module.exports = { Views, isView: buffer => given.has(buffer) }
+module.exports = {
+  Views,
+  isView: buffer => given.has(buffer),
+  placeOfView: buffer => given.get(buffer)
+}

@@ -180,7 +180,7 @@ function allocator(value) {
   if (!isObject(value) || isArray(value)) {
     throw wrongType(name, 'an object with malloc and free', value, instead.allocator(value))
   }
-  const { malloc, free } = value
+  const { malloc, free, owner = OWNERS[0] } = value
   for (const [called, given] of [
     ['malloc', malloc],
     ['free', free]
@@ -189,8 +189,12 @@ function allocator(value) {
       throw wrongType(`${name}.${called}`, 'a function', given, instead.allocator(value))
     }
   }
-  return { malloc, free }
+  oneOf(owner, `${name}.owner`, OWNERS)
+  return { malloc, free, owner }
 }
+
+/** Who frees a block: `unmap`, or what it was handed to. */
+const OWNERS = ['mapping', 'engine']
 
 function fileDescriptor(value, name = 'fd') {
   if (typeof value !== 'number')

@@ -139,6 +139,17 @@ const instead = {
     return undefined
   },
 
+  view(value) {
+    const kind = kindOf(value)
+    if (types.isAnyArrayBuffer(value)) return 'pass new Uint8Array(it)'
+    if (kind === 'number' || kind === 'bigint')
+      return 'an address needs no look-up: pass it on as it is'
+    if (kind === 'HostRegion')
+      return 'pass what its `view()` or `bytes()` gave; `pointer` is where the mapping begins'
+    if (kind === 'Mapping') return 'its `pointer` is where it begins'
+    return kind === 'promise' ? AWAIT : undefined
+  },
+
   module(value) {
     const kind = kindOf(value)
     if (kind === 'string' || kind === 'URL') return 'pass fs.readFileSync(path)'

@@ -240,6 +240,7 @@ module.exports = {
 
   descriptor: reader('initial', 'maximum', 'shared', 'address'),
   from: reader('address'),
+  reserve: reader('allocator'),
   map,
   prefetch: reader(...PART, 'signal'),
   window: reader('byteLength', 'at', 'access', 'rest', 'allocator', 'strict'),

@@ -6,6 +6,7 @@
 const native = require('../platform/binding.js')
 const check = require('../support/arguments.js')
 const read = require('../support/options.js')
+const { wrongValue } = require('../support/wrong.js')
 const { PAGE_BYTES, HUGE_PAGE_BYTES } = require('../platform/pages.js')
 const { guardFaults } = require('../fault/guard.js')
 const { entryAt } = require('../memory/entry.js')
@@ -18,8 +19,17 @@ const { makeWindow } = require('./window.js')
 function openWindow(linear, options) {
   const { at, allocator, ...asked } = read.window(options)
   const request = readRequest(asked)
+  const checked = check.optional(allocator, check.allocator)
+  if (checked?.owner === 'engine') {
+    throw wrongValue(
+      'options.allocator.owner',
+      "'mapping' for a window",
+      checked.owner,
+      'what a window shows changes, so no engine can own it'
+    )
+  }
   guardFaults()
-  if (allocator !== undefined) return openInBlock(linear, at, allocator, request)
+  if (allocator !== undefined) return openInBlock(linear, at, allocator, checked, request)
   return at === undefined
     ? openPastEnd(linear, request)
     : openAt(linear, check.wholeNumberOrBigInt(at, 'options.at'), request, undefined)
@@ -32,8 +42,8 @@ function prepareWindow(linear, start, request, release) {
 }
 
 function openAt(linear, at, request, release) {
-  const array = linear.current()
   const { byteLength, code, trap, strict } = request
+  const array = linear.currentTo(at + byteLength)
   const entry = prepareWindow(linear, at, request, release)
   try {
     entry.id = native.windowAt(linear.table.handle, array, at, byteLength, code, trap, strict)
@@ -77,8 +87,8 @@ function openInFreeSpace(linear, request, aligned) {
   return undefined
 }
 
-function openInBlock(linear, at, allocator, request) {
-  return putInBlock(linear, at, allocator, request.byteLength, (start, release) =>
+function openInBlock(linear, at, allocator, checked, request) {
+  return putInBlock(linear, at, allocator, checked, request.byteLength, (start, release) =>
     openAt(linear, start, request, release)
   )
 }

@@ -15,6 +15,7 @@ use super::task::{Job, NativeTask};
 use super::{from_count, internal, to_access, to_count, to_number};
 use crate::diagnose;
 use crate::error::{Error, MemoryError};
+use crate::fault::Counts;
 use crate::memory::{self, Mapped, Memory};
 use crate::region::LoadProgress;
 use crate::sys::SysError;
@@ -325,6 +326,30 @@ pub fn add_free_space(
     )?)
 }
 
+#[napi(catch_unwind)]
+pub fn has_free_space(
+    memory: u32,
+    env: Env,
+    array: Unknown<'_>,
+    byte_length: f64,
+) -> napi::Result<bool> {
+    let live = live_memory(env, array)?;
+    Ok(memory_of(memory)?.has_free_space(live, to_count(byte_length)?)?)
+}
+
+/// As `unmap`, but pages that were written stay as they are.
+#[napi(catch_unwind)]
+pub fn unmap_unwritten(
+    memory: u32,
+    env: Env,
+    array: Unknown<'_>,
+    start: f64,
+    id: f64,
+) -> napi::Result<Option<NativeFaults>> {
+    let live = live_memory(env, array)?;
+    Ok(faults_of(memory_of(memory)?.unmap_unwritten(live, mapped(start, id)?)?))
+}
+
 /// Unmaps, if the mapping is still there, by `[start, id]`. Gives the faults that it had, or `None`
 /// if it had none.
 pub(super) fn unmap(
@@ -332,10 +357,11 @@ pub(super) fn unmap(
     live: LiveMemory<'_>,
     [start, id]: [f64; 2],
 ) -> Result<Option<NativeFaults>, Error> {
-    let counts = memory.unmap(live, mapped(start, id)?)?;
-    Ok(counts
-        .filter(|counts| counts.last().is_some())
-        .map(|counts| NativeFaults::new(&counts, None)))
+    Ok(faults_of(memory.unmap(live, mapped(start, id)?)?))
+}
+
+fn faults_of(counts: Option<Arc<Counts>>) -> Option<NativeFaults> {
+    counts.filter(|counts| counts.last().is_some()).map(|counts| NativeFaults::new(&counts, None))
 }
 
 /// The mappings and windows of all threads, by address.

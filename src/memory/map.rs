@@ -81,6 +81,13 @@ impl Memory {
         Ok(Some(mapped))
     }
 
+    /// Whether a mapping of so many bytes finds free space.
+    pub fn has_free_space(&self, live: LiveMemory<'_>, byte_length: u64) -> Result<bool> {
+        let state = self.lock_at(live)?;
+        let free = PageAligned::round_up(byte_length).and_then(|it| state.table.free().find(it));
+        Ok(free.is_some_and(|span| span.end() <= live.byte_length()))
+    }
+
     /// By how many bytes the memory must grow for such a place, in whole Wasm pages: what is free
     /// at its end is a part of it. 0: another thread has unmapped enough there since.
     pub fn growth_for_congruent(

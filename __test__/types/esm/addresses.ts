@@ -50,6 +50,22 @@ const all: GuardedMemory[] = [narrow, wide, either]
 class Mine extends GuardedMemory {}
 console.log(number, big, more, all, wrapped instanceof Mine, new Mine({ initial: 1 }).byteLength)
 
+// Addresses of what JavaScript holds as a view, room for more, and blocks of an engine's.
+const address: bigint = mapping.pointerOf(new Float64Array(region.view()))
+const found: number = narrow.map(region).pointerOf(Buffer.from(region.view()))
+const allocator = {
+  malloc: (byteLength: bigint) => byteLength,
+  free() {},
+  owner: 'engine'
+} as const
+wide.reserve(address > 0n ? 2 ** 20 : found, { allocator })
+wide.map(region, { allocator })
+// @ts-expect-error: no such owner
+wide.map(region, { allocator: { ...allocator, owner: 'guest' } })
+const disposable: Disposable = wide
+console.log(disposable)
+// @ts-expect-error: a buffer is no view
+mapping.pointerOf(region.view())
 // @ts-expect-error: a 32-bit memory's pointers are numbers
 const wrong: bigint = narrow.map(region).pointer
 // @ts-expect-error: a 64-bit memory is no 32-bit one

@@ -59,5 +59,5 @@ pub use mapping::Mmap;
 pub use mremap::{can_mirror, can_move_from, can_move_now, move_from};
 pub use pages::{Pages, Sharing};
 pub use protect::{is_writable, protect_readonly, unprotect_private};
-pub use replace::replace;
+pub use replace::{replace, replace_by_own};
 pub use strategy::{is_one_step, prepare_for_handler};

@@ -21,6 +21,12 @@ pub fn replace(span: OwnedSpan<'_>, pages: Pages<'_>) -> SysResult<()> {
     replace_and_plug(strategy(pages), span, pages)
 }
 
+/// Moves a mapping of our own, with what was written to it, over an address range of its length: in
+/// one step or not at all.
+pub fn replace_by_own(span: OwnedSpan<'_>, own: Mmap) -> SysResult<()> {
+    move_over(own, span).map_err(|sys| SysError { removed: plug(span), ..sys })
+}
+
 fn replace_and_plug(strategy: Strategy, span: OwnedSpan<'_>, pages: Pages<'_>) -> SysResult<()> {
     replace_by(strategy, span, pages).map_err(|sys| SysError { removed: plug(span), ..sys })
 }
