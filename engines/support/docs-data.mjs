@@ -29,6 +29,15 @@ const MAKERS = {
     })
     fs.writeFileSync(file, tableToIPC(table, 'file'))
   },
+  /** DuckDB: a table `orders`. */
+  'orders.duckdb': async file => {
+    const { makeDuckdbWith } = await import('./duckdb.mjs')
+    const values = ids.map(id => `(${id}, '${customerOf(id)}', ${centsOf(id)})`)
+    makeDuckdbWith(file, [
+      'create table made.orders (id integer, customer varchar, cents integer)',
+      `insert into made.orders values ${values.join(', ')}`
+    ])
+  },
   'orders.csv': async file => {
     const lines = ids.map(id => row(id).join(','))
     fs.writeFileSync(file, ['id,customer,cents', ...lines, ''].join('\n'))

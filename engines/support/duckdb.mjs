@@ -50,31 +50,21 @@ const SELECT = (first, count) =>
      chr(65 + (i % 26)::int) || (hash(i * 3) % 10000)::varchar as name
    from range(${first}, ${first + count}) t(i)`
 
-/** Makes, in this process, what `makeDuckdbFile` says. */
-async function make(file, byteLength) {
+/** Makes, in this process, what `makeDuckdbFile` and `makeDuckdbWith` say. */
+async function make(file, { byteLength, statements }) {
   // DuckDB's own buffer of pages loses what it has not written when the database is detached.
   const db = await makeInstance(onDisk, 'eh', { useDirectIO: true })
   const connection = db.connect()
   const part = `${file}.part`
   if (file.endsWith('.csv')) {
     const rows = Math.round(byteLength / 55)
-    connection.query(
-      `copy (${SELECT(0, rows)}) to '${part}' (format csv, header, use_tmp_file false)`
-    )
+    const options = 'format csv, header, use_tmp_file false'
+    connection.query(`copy (${SELECT(0, rows)}) to '${part}' (${options})`)
   } else {
     connection.query(`attach '${part}' as made`)
-    connection.query(`create table made.t as ${SELECT(0, 1)}`)
-    let rows = 1
-    const grow = () => {
-      const left = byteLength - fs.statSync(part).size
-      return Math.min(BATCH_ROWS, Math.max(50_000, Math.ceil(left / 24)))
-    }
-    while (fs.statSync(part).size < byteLength) {
-      const count = grow()
-      connection.query(`insert into made.t ${SELECT(rows, count)}`)
-      connection.query('checkpoint made')
-      rows += count
-    }
+    if (statements) for (const statement of statements) connection.query(statement)
+    else fill(connection, part, byteLength)
+    connection.query('checkpoint made')
     connection.query('detach made')
   }
   connection.close()
@@ -82,20 +72,37 @@ async function make(file, byteLength) {
   fs.renameSync(part, file)
 }
 
-/** Makes a `.duckdb` or `.csv` file of about `byteLength` bytes, if it isn't there. */
-export function makeDuckdbFile(file, byteLength) {
-  if (fs.existsSync(file)) return file
+/** Inserts rows until the database is as large as that. */
+function fill(connection, file, byteLength) {
+  connection.query(`create table made.t as ${SELECT(0, 1)}`)
+  for (let rows = 1, size = 0; size < byteLength; size = fs.statSync(file).size) {
+    const count = Math.min(BATCH_ROWS, Math.max(50_000, Math.ceil((byteLength - size) / 24)))
+    connection.query(`insert into made.t ${SELECT(rows, count)}`)
+    connection.query('checkpoint made')
+    rows += count
+  }
+}
+
+function makeInChild(file, what) {
   fs.mkdirSync(path.dirname(file), { recursive: true })
   fs.rmSync(`${file}.part`, { force: true })
   // A process of its own: the package keeps one runtime for all instances of a thread.
-  const self = fileURLToPath(import.meta.url)
-  const { status } = spawnSync(process.execPath, [self, file, String(byteLength)], {
-    stdio: ['ignore', 'inherit', 'inherit']
+  const { status } = spawnSync(process.execPath, [fileURLToPath(import.meta.url), file], {
+    input: JSON.stringify(what),
+    stdio: ['pipe', 'inherit', 'inherit']
   })
   if (status !== 0) throw new Error(`can't make ${file}`)
+}
+
+/** Makes a `.duckdb` or `.csv` file of about `byteLength` bytes, if it isn't there. */
+export function makeDuckdbFile(file, byteLength) {
+  if (!fs.existsSync(file)) makeInChild(file, { byteLength })
   return file
 }
 
+/** Makes a `.duckdb` file by statements; the database is called `made` in them. */
+export const makeDuckdbWith = (file, statements) => makeInChild(file, { statements })
+
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  await make(path.resolve(process.argv[2]), Number(process.argv[3]))
+  await make(path.resolve(process.argv[2]), JSON.parse(fs.readFileSync(0, 'utf8')))
 }
