@@ -11,7 +11,7 @@ const { types } = require('node:util')
 const { makeError, unsupportedEngine } = require('./errors.js')
 const { isInWasmMemory, makeArena } = require('./file-arena.js')
 
-/** The properties that NodeRecord compares by name, which is ten times as fast as by key. */
+/** The properties that NodeRecord knows by name, which is ten times as fast as by key. */
 const NAMED = new Set(
   (
     'parent mount mounted id name mode rdev node_ops stream_ops readMode writeMode name_next ' +
@@ -39,6 +39,7 @@ class NodeRecord {
     this.atime = node.atime
     this.mtime = node.mtime
     this.ctime = node.ctime
+    /** The one time of Emscripten before 3.1.70. */
     this.timestamp = node.timestamp
     this.link = node.link
     // A lazy file computes its length.
@@ -52,7 +53,13 @@ class NodeRecord {
     this.others = keys.filter(key => !NAMED.has(key)).map(key => recordOther(node, key))
   }
 
+  /** Whether the node is, or may be, elsewhere in the tree than it was. */
+  isMoved() {
+    return this.node.name !== this.name || this.node.parent !== this.parent
+  }
+
   restore() {
+    if (this.#isSame()) return
     const { node } = this
     this.#restoreKeys()
     if (node.parent !== this.parent) node.parent = this.parent
@@ -74,11 +81,35 @@ class NodeRecord {
     if (node.link !== this.link) node.link = this.link
     if (this.hasLength && node.usedBytes !== this.usedBytes) node.usedBytes = this.usedBytes
     if (node.contents !== this.contents) node.contents = this.contents
-    if (this.names !== undefined) this.#restoreFolder()
     for (const [key, value, items] of this.others) {
       if (node[key] !== value) node[key] = value
       if (items !== undefined) refill(value, items)
     }
+  }
+
+  /**
+   * Compares what operations of the FS change in a node that is there. A node gets its number, its
+   * device, its mount and the target of a link when it is made.
+   */
+  #isSame() {
+    const { node } = this
+    return (
+      node.mtime === this.mtime &&
+      node.contents === this.contents &&
+      node.name_next === this.nameNext &&
+      node.name === this.name &&
+      node.parent === this.parent &&
+      node.mode === this.mode &&
+      node.atime === this.atime &&
+      node.ctime === this.ctime &&
+      (this.mtime !== undefined || node.timestamp === this.timestamp) &&
+      node.mounted === this.mounted &&
+      node.node_ops === this.nodeOps &&
+      node.stream_ops === this.streamOps &&
+      (!this.hasLength || node.usedBytes === this.usedBytes) &&
+      this.others.length === 0 &&
+      sameItems(Object.keys(node), this.keys)
+    )
   }
 
   /** Takes away properties that were added, such as `listeners`, and brings back deleted ones. */
@@ -89,11 +120,15 @@ class NodeRecord {
     for (const key of this.keys) if (!(key in this.node)) this.node[key] = undefined
   }
 
-  /** `readdir` gives names in the order of the properties, so that order goes back, too. */
-  #restoreFolder() {
+  /**
+   * `readdir` gives names in the order of the properties, so that order goes back, too. Where no
+   * node is new and none was moved, the same names have the same nodes.
+   */
+  restoreFolder(isMoved) {
     const { contents, names, children } = this
     const now = Object.keys(contents)
-    if (sameItems(now, names) && names.every((name, i) => contents[name] === children[i])) return
+    const isSame = sameItems(now, names)
+    if (isSame && !(isMoved && names.some((name, i) => contents[name] !== children[i]))) return
     for (const name of now) delete contents[name]
     names.forEach((name, i) => {
       contents[name] = children[i]
@@ -131,10 +166,29 @@ function recordNodes(FS) {
     record.contents = arena.views[i]
     record.node.contents = arena.views[i]
   })
+  const folders = records.filter(({ names }) => names !== undefined)
+  const { nextInode } = FS
+  let turn = nextTurn(FS)
   return () => {
     arena.restore()
-    for (const record of records) record.restore()
+    // Numbers grow as nodes are made, unless another checkpoint was restored in between.
+    let isMoved = FS.nextInode !== nextInode || turns.get(FS) !== turn
+    turn = nextTurn(FS)
+    for (const record of records) {
+      isMoved ||= record.isMoved()
+      record.restore()
+    }
+    for (const folder of folders) folder.restoreFolder(isMoved)
   }
+}
+
+/** How often a state of an FS was recorded or restored. */
+const turns = new WeakMap()
+
+function nextTurn(FS) {
+  const turn = (turns.get(FS) ?? 0) + 1
+  turns.set(FS, turn)
+  return turn
 }
 
 function recordNode(FS) {
