@@ -77,6 +77,7 @@ module.exports = [
       'demo/data',
       'examples/data',
       'engines/data',
+      'engines/fixtures/*/*/**',
       '.engines-latest',
       'guest',
       'wt-*'

@@ -1,0 +1,223 @@
+'use strict'
+
+// The bytes of one mounted file: those of the region, without a copy, and behind them what the
+// program wrote past the region's end. Reads, writes and changes of size; nothing here knows FS.
+//
+//   position   0                        base                usedBytes
+//              | pieces: the region's    | tail: plain memory |
+//
+// `base` is where the region's part ends. It begins at the region's length and only falls: what a
+// truncation cut off must read as zeros if the file grows again, so the tail takes over from there.
+
+const { constants } = require('node:buffer')
+
+/** Where one Buffer can't hold the region (Node.js 20, more than 4 GiB), pieces of this size do. */
+const PIECE_BYTES = 2 ** 30
+
+const PAGE_BYTES = 4096
+
+/** After how many zeros at the end of a read the region is asked whether they are its bytes. */
+const ZEROS_TO_ASK = 64
+
+/** The smallest room for a tail, and up to which size it doubles. */
+const SMALLEST_TAIL = 4096
+const LARGEST_DOUBLING = 16 * 2 ** 20
+
+class FileContents {
+  #region
+  #start
+  #access
+  #pieces
+  #base
+  #tail = new Uint8Array(0)
+  #size
+  /** One bit for each page of the region's part that was written; null before the first write. */
+  #written = null
+  #faults
+  /** From here on the region's file has lost its bytes. */
+  #lost = Infinity
+
+  constructor(region, byteOffset, byteLength, access) {
+    this.#region = region
+    this.#start = byteOffset
+    this.#access = access
+    this.#base = this.#size = byteLength
+    this.#faults = region.faults
+    this.#pieces = []
+    const pieceBytes = byteLength > constants.MAX_LENGTH ? PIECE_BYTES : Math.max(byteLength, 1)
+    for (let at = 0; at === 0 || at < byteLength; at += pieceBytes) {
+      const length = Math.min(pieceBytes, byteLength - at)
+      const bytes = region.bytes({ access, byteOffset: byteOffset + at, byteLength: length })
+      this.#pieces.push({
+        buffer: bytes,
+        // A Buffer's subarray makes Buffers, at twice the cost.
+        array: new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+      })
+    }
+    this.pieceBytes = pieceBytes
+  }
+
+  get region() {
+    return this.#region
+  }
+  /** The region's byte at position 0. */
+  get start() {
+    return this.#start
+  }
+  get access() {
+    return this.#access
+  }
+  /** The size of the file. */
+  get size() {
+    return this.#size
+  }
+  /** How many of its leading bytes are the region's. */
+  get base() {
+    return this.#base
+  }
+  /** The Buffer over the region, or over its first piece. */
+  get buffer() {
+    return this.#pieces[0].buffer
+  }
+
+  /**
+   * Copies from `position` on into `target` at `offset`. Returns how many bytes there were, or -1
+   * if the file under the region has lost some of them.
+   */
+  read(target, offset, length, position) {
+    if (position >= this.#size) return 0
+    const end = Math.min(position + length, this.#size)
+    const split = Math.min(end, this.#base)
+    let at = position
+    while (at < split) {
+      const from = at % this.pieceBytes
+      const upTo = Math.min(split - at + from, this.pieceBytes)
+      target.set(this.#pieces[(at - from) / this.pieceBytes].array.subarray(from, upTo), offset)
+      offset += upTo - from
+      at += upTo - from
+    }
+    if (position < split && this.#hasLost(target, offset, position, split)) return -1
+    if (at < end) target.set(this.#tail.subarray(at - this.#base, end - this.#base), offset)
+    return end - position
+  }
+
+  /**
+   * Whether what was read into `target`, up to `offset`, is of pages that the region's file has
+   * lost: they read as zeros, which is no answer. Asking the region costs microseconds, so it is
+   * asked only after zeros: a file loses its end, and a read that touched what it lost ends in
+   * zeros.
+   */
+  #hasLost(target, offset, from, end) {
+    if (this.#region.backing !== 'file') return false
+    for (let at = offset - 1; at >= offset - Math.min(end - from, ZEROS_TO_ASK); at--) {
+      if (target[at] !== 0) return false
+    }
+    const { faults } = this.#region
+    if (faults !== this.#faults) {
+      this.#faults = faults
+      const at = (this.#region.lastFault?.byteOffset ?? -1) - this.#start
+      // The file ends before this page, and with it all that follows.
+      if (at >= 0) this.#lost = Math.min(this.#lost, at - (at % PAGE_BYTES))
+    }
+    return end > this.#lost
+  }
+
+  /** The same bytes as an array: without a copy if they are in one piece. */
+  slice(position, length) {
+    const end = Math.min(position + length, this.#size)
+    if (position >= end) return new Uint8Array(0)
+    const from = position % this.pieceBytes
+    if (end <= this.#base && end - position + from <= this.pieceBytes) {
+      const { array } = this.#pieces[(position - from) / this.pieceBytes]
+      return array.subarray(from, from + end - position)
+    }
+    const copy = new Uint8Array(end - position)
+    this.read(copy, 0, end - position, position)
+    return copy
+  }
+
+  /** Writes bytes at `position`; the file grows if it must, by a RangeError if it can't. */
+  write(bytes, position) {
+    const end = position + bytes.length
+    if (end > this.#size) this.resize(end)
+    const split = Math.max(0, Math.min(end, this.#base) - position)
+    let done = 0
+    while (done < split) {
+      const from = (position + done) % this.pieceBytes
+      const count = Math.min(split - done, this.pieceBytes - from)
+      const { array } = this.#pieces[(position + done - from) / this.pieceBytes]
+      array.set(bytes.subarray(done, done + count), from)
+      done += count
+    }
+    if (split > 0 && this.#access === 'private') this.#markWritten(position, position + split)
+    if (split < bytes.length) {
+      this.#tail.set(bytes.subarray(split), position + split - this.#base)
+    }
+  }
+
+  /** Makes the file shorter, or longer by zeros. A shared one can't exceed its region. */
+  resize(size) {
+    if (this.#access === 'shared') {
+      if (size > this.#base) {
+        throw new RangeError(`a shared file can't exceed the ${this.#base} bytes of its region`)
+      }
+      // What a truncation cut off reads as zeros when the file grows again.
+      if (size > this.#size) this.#zero(this.#size, size)
+    } else if (size < this.#base) {
+      this.#base = size
+      this.#tail = new Uint8Array(0)
+    } else {
+      const length = size - this.#base
+      if (size < this.#size) this.#tail.fill(0, length, this.#size - this.#base)
+      else if (length > this.#tail.length) this.#growTail(length)
+    }
+    this.#size = size
+  }
+
+  #zero(from, end) {
+    for (let at = from; at < end;) {
+      const offset = at % this.pieceBytes
+      const count = Math.min(end - at, this.pieceBytes - offset)
+      this.#pieces[(at - offset) / this.pieceBytes].array.fill(0, offset, offset + count)
+      at += count
+    }
+  }
+
+  #growTail(length) {
+    const had = this.#tail.length
+    const more = had < LARGEST_DOUBLING ? 2 * had : Math.ceil(had * 1.125)
+    const tail = new Uint8Array(Math.max(length, more, SMALLEST_TAIL))
+    tail.set(this.#tail)
+    this.#tail = tail
+  }
+
+  #markWritten(from, end) {
+    const pages = Math.ceil((this.#pieces.length * this.pieceBytes) / PAGE_BYTES)
+    this.#written ??= new Uint8Array(Math.ceil(pages / 8))
+    const last = Math.floor((end - 1) / PAGE_BYTES)
+    for (let page = Math.floor(from / PAGE_BYTES); page <= last; page++) {
+      this.#written[page >> 3] |= 1 << (page & 7)
+    }
+  }
+
+  /**
+   * Calls `each` for the ranges of [from, end) that differ from the region: pages that were
+   * written, and what is past `base`.
+   */
+  eachOwn(from, end, each) {
+    if (this.#written !== null) {
+      const upTo = Math.min(end, this.#base)
+      for (let at = from - (from % PAGE_BYTES); at < upTo; at += PAGE_BYTES) {
+        const page = at / PAGE_BYTES
+        if ((this.#written[page >> 3] >> (page & 7)) & 1) {
+          each(Math.max(from, at), Math.min(at + PAGE_BYTES, upTo))
+        }
+      }
+    }
+    const own = Math.max(from, this.#base)
+    const last = Math.min(end, this.#size)
+    if (own < last) each(own, last)
+  }
+}
+
+module.exports = { FileContents, PAGE_BYTES }
