@@ -401,7 +401,12 @@ describe('nothing is changed, and the engine goes on,', () => {
     it.push(3)
     const index = it.table.grow(1, instance.exports.two)
     const error = thrownBy(() => clean.restore())
-    expectError(error, { ...notRestorable, says: [/entry 3 of table "table"/, /dlopen/] })
+    expectError(error, {
+      ...notRestorable,
+      says: [/entry 3 of table "table"/, /since the checkpoint/]
+    })
+    const late = thrownBy(() => checkpoint(it))
+    expectError(late, { ...notRestorable, says: [/entry 3 of table "table"/, /since the capture/] })
     expect([it.sp(), it.call(index)]).toEqual([65520, 2])
     // Its glue has let it go.
     it.table.set(index, null)

@@ -37,10 +37,9 @@ class CaptureContext {
     return records
   }
 
-  /** Keeps the first error of what can't be captured, and gives it back. */
+  /** Keeps the first error of what can't be captured. */
   refuse(error) {
     for (const context of this.chain()) context.problem ??= error
-    return error
   }
 
   /** Counts an instantiation until it is over. */

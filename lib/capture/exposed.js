@@ -63,25 +63,20 @@ const unexposed = (bytes, error) => ({
 
 const noteModule = (module, { report, error }) => modules.set(module, { report, error })
 
-/** Why instances of a module can't be captured, as an error; undefined if they can. */
+/** Why an instance of a module can't be captured, as an error; undefined if it can. */
 function refusalOf(module) {
   const { report, error } = known(module)
-  if (report === undefined && error === undefined) {
-    return makeError(
-      'ERR_HOSTMAP_NOT_CAPTURED',
-      "make instantiated a WebAssembly.Module that was compiled before, or elsewhere, so that what it hides of its state can't be reached; let it be compiled inside of make, or compile what exposeState gives of its bytes"
-    )
-  }
-  return refusalOfBytes({ report, error })
-}
-
-function refusalOfBytes({ report, error }) {
   if (error !== undefined) {
     const message = `make instantiated a module whose state can't be exposed: ${error.message}`
     return makeError('ERR_HOSTMAP_NOT_CAPTURED', message, { cause: error })
   }
-  // V8 refuses it, and says why.
-  if (report === undefined || report.memoryCount <= 1) return undefined
+  if (report === undefined) {
+    return makeError(
+      'ERR_HOSTMAP_NOT_CAPTURED',
+      "make instantiated a WebAssembly.Module that was compiled before, or elsewhere, so that what it hides of its state can't be reached; let make compile it (engines keep modules from one call to the next, and most have an option for a module of yours), or compile what exposeState gives of its bytes"
+    )
+  }
+  if (report.memoryCount <= 1) return undefined
   return makeError(
     'ERR_HOSTMAP_UNSUITABLE_MODULE',
     `make instantiated a module with ${report.memoryCount} memories, and only one can be restored`
@@ -128,8 +123,8 @@ function recordOf(instance, module, { calls, tables }) {
 }
 
 /**
- * Notes what tables have that come with an instance. What is put there later may be JavaScript's: see
- * `isAdded` in lib/checkpoint/tables.js, which is why only functions of that name count.
+ * Notes what tables have that come with an instance. What is put there later may be JavaScript's:
+ * see `isAdded` in lib/checkpoint/tables.js, which is why only functions of that name count.
  */
 function noteFirst(found, { seen, first }) {
   for (const [, table] of found.tables) {
@@ -166,6 +161,5 @@ module.exports = {
   exposedBytesLater,
   noteModule,
   refusalOf,
-  refusalOfBytes,
   recordOf
 }

@@ -14,8 +14,7 @@ const {
   exposedBytesLater,
   noteModule,
   refusalOf,
-  recordOf,
-  refusalOfBytes
+  recordOf
 } = require('./exposed.js')
 
 // Taken now, like those of v8.js.
@@ -26,8 +25,8 @@ const { Module } = WebAssembly
 let installed = []
 
 /**
- * Of each name: what a call does in a capture; `undefined` leaves it to V8. `before`: what was there
- * before, by name.
+ * Of each name: what a call does in a capture; `undefined` leaves it to V8. `before`: what was
+ * there before, by name.
  */
 const FUNCTIONS = {
   compile: (before, context, [bytes, ...options]) =>
@@ -65,7 +64,6 @@ const CLASSES = {
   Instance(before, context, args, make) {
     const [module] = args
     if (!isModule(module)) return make(args)
-    mustBeExposed(context, module)
     const instance = make(args)
     note(context, instance, module)
     return instance
@@ -81,14 +79,15 @@ function isModule(value) {
   }
 }
 
-function mustBeExposed(context, module) {
-  const refusal = refusalOf(module)
-  if (refusal !== undefined) throw context.refuse(refusal)
-}
-
-/** A function that was made of other ones has called replacements of these, too: then it is known. */
+/**
+ * Notes a new instance. One that can't be captured is made all the same: glue may have nobody who
+ * waits for its failure, which would end the process. The capture fails in the end.
+ */
 function note(context, instance, module) {
-  if (!context.has(instance)) context.add(recordOf(instance, module, context))
+  const refusal = refusalOf(module)
+  if (refusal !== undefined) context.refuse(refusal)
+  // A function that was made of others has called their replacements, too: then it is known.
+  else if (!context.has(instance)) context.add(recordOf(instance, module, context))
 }
 
 async function compileBytes({ compile }, bytes, options) {
@@ -100,8 +99,6 @@ async function compileBytes({ compile }, bytes, options) {
 
 async function instantiateBytes({ instantiate }, context, bytes, more) {
   const exposed = await exposedBytesLater(bytes)
-  const refusal = refusalOfBytes(exposed)
-  if (refusal !== undefined) throw context.refuse(refusal)
   const made = await apply(instantiate, WebAssembly, [exposed.bytes, ...more])
   noteModule(made.module, exposed)
   note(context, made.instance, made.module)
@@ -109,7 +106,6 @@ async function instantiateBytes({ instantiate }, context, bytes, more) {
 }
 
 async function instantiateModule({ instantiate }, context, module, more) {
-  mustBeExposed(context, module)
   const instance = await apply(instantiate, WebAssembly, [module, ...more])
   note(context, instance, module)
   return instance
@@ -192,7 +188,7 @@ function replace(name, descriptor, value) {
 function uninstall() {
   for (const entry of installed) {
     const { name, descriptor, replacement } = entry
-    // Whoever has kept it, or has wrapped it by now, gets what was there before.
+    // Code that has kept it, or has wrapped it by now, gets what was there before.
     entry.counts = false
     if (WebAssembly[name] !== replacement) continue
     if (descriptor === undefined) delete WebAssembly[name]

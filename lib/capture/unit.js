@@ -9,6 +9,7 @@ const { makeError } = require('../support/errors.js')
 const { keepHere } = require('../region/share.js')
 const { weakGet } = require('../platform/intrinsics.js')
 const { findLinear } = require('../memory/find.js')
+const { lengthOf } = require('../instance/globals-and-tables.js')
 
 // Lets this file alone make units.
 const MAKE = Symbol('make')
@@ -67,6 +68,7 @@ class CapturedUnit {
  * - `parts`: of each instance: `found` (lib/instance/reachable.js), and the `report` of its module
  *   (lib/instance/module.js)
  * - `globals`, `tables`: `[name, WebAssembly.Global]`, `[name, WebAssembly.Table]`
+ * - `lengths`: how many entries each table had then, by the table
  * - `first`: functions that tables had when their instances were new; undefined if not known
  *
  * @param records of each instance: `instance`, `found`, `report`
@@ -91,8 +93,10 @@ function insideFrom(records, calls, first) {
       parts,
       globals: each(parts, 'globals'),
       tables: each(parts, 'tables'),
+      lengths: new Map(),
       first
     }
+    for (const [, table] of group.tables) group.lengths.set(table, lengthOf(table))
     if (memory !== undefined) {
       group.linear = findLinear(memory, addressIn(parts))
       inside.memories.push(new WeakRef(memory))
@@ -129,7 +133,7 @@ function makeUnit(records, { calls, tables }, value) {
   return unit
 }
 
-/** The inside of a unit, or of the unit that something belongs to; undefined where there is none. */
+/** The inside of a unit, or of the unit of an engine; undefined where there is none. */
 const unitInside = target => insideOf(target) ?? insideOf(weakGet(units, target))
 
 module.exports = { CapturedUnit, makeUnit, insideFrom, groupsIn, unitInside }

@@ -16,21 +16,30 @@ const {
   checkEntries
 } = require('../instance/globals-and-tables.js')
 
-/** @param group see insideFrom in lib/capture/unit.js */
-function keepGlobalsAndTables({ parts, globals, tables, first }) {
+/**
+ * Throws `ERR_HOSTMAP_NOT_RESTORABLE` where a table shows an instance that was not captured.
+ *
+ * @param group see insideFrom in lib/capture/unit.js
+ */
+function keepGlobalsAndTables({ parts, globals, tables, lengths, first }) {
   checkEntries(tables)
-  const kept = tables.map(([name, table]) => ({
-    name,
-    table,
-    is64: typeof getLength(table) === 'bigint',
-    entries: contentsOf(table)
-  }))
-  const all = kept.flatMap(({ entries }) => entries)
+  const own = new Set(parts.flatMap(({ found }) => found.functions.map(([, it]) => it)))
+  const added = new Set()
+  const kept = tables.map(([name, table]) => {
+    const entries = contentsOf(table)
+    for (let at = 0; at < entries.length; at++) {
+      const entry = entries[at]
+      if (at >= lengths.get(table) && isForeign(entry, own)) throw isNew(name, at, LATE)
+      if (first !== undefined && isAdded(entry) && !first.has(entry)) added.add(entry)
+    }
+    return { name, table, is64: typeof getLength(table) === 'bigint', entries }
+  })
+  for (const { entries } of kept) for (const entry of entries) own.add(entry)
   return {
     globals: globals.map(([name, global]) => ({ name, global, value: getValue(global) })),
     tables: kept,
-    added: new Set(first === undefined ? [] : all.filter(it => isAdded(it) && !first.has(it))),
-    own: new Set([...parts.flatMap(({ found }) => found.functions.map(([, it]) => it)), ...all])
+    added,
+    own
   }
 }
 
@@ -48,7 +57,7 @@ function addChanges(changes, { tables, added, own }) {
       const then = at < entries.length ? entries[at] : null
       if (Object.is(now, then)) continue
       if (added.has(then)) throw wasRemoved(name, at)
-      if (at >= entries.length && isForeign(now, own)) throw isNew(name, at)
+      if (at >= entries.length && isForeign(now, own)) throw isNew(name, at, SINCE)
       changes.push(table, index, then)
     }
   }
@@ -74,10 +83,16 @@ const wasRemoved = (name, index) =>
     `entry ${index} of table "${name}" had a function of JavaScript's, which was removed since the checkpoint (by removeFunction, say, when something was closed): its glue would give the entry away again; make a new engine, and close or remove after the last restore only`
   )
 
-const isNew = (name, index) =>
+const isNew = (name, index, why) =>
   makeError(
     'ERR_HOSTMAP_NOT_RESTORABLE',
-    `entry ${index} of table "${name}" has a function of an instance that was made since the checkpoint (by dlopen, say, of an extension), of which its glue would believe that it is loaded; make a new engine, and load all that it needs before the checkpoint`
+    `entry ${index} of table "${name}" has a function of an instance that was made since ${why}`
   )
+
+// By dlopen, mostly, of an extension.
+const LATE =
+  'the capture, so that its state is not known; load all that the engine will need (extensions, shared libraries) within make'
+const SINCE =
+  'the checkpoint, of which its glue would go on to believe that it is loaded; make a new engine, and load all that it will need (extensions, shared libraries) within make'
 
 module.exports = { keepGlobalsAndTables, addChanges, putEntries, putGlobals }
