@@ -2195,7 +2195,8 @@ export interface Captured<T> {
  *
  * Not captured are instances that are made before, after, in other threads, or by a function of
  * `WebAssembly` that code has kept from before. So let the engine load everything that it will need
- * (extensions, side modules) within `make`.
+ * (extensions, shared libraries) within `make`: PGlite loads `plpgsql`, for one, when it is used
+ * first, or by `LOAD 'plpgsql'`.
  *
  * Costs: a second pass over each module's bytes, on another thread where the engine compiles
  * asynchronously (about 20 ms a MiB).
@@ -2205,8 +2206,9 @@ export interface Captured<T> {
  * @throws (rejects) what `make` throws, or:
  * - `ERR_HOSTMAP_NOT_CAPTURED`: `make` made no instance in its async context; its promise resolved
  *   while an instance was still being made; it instantiated a `WebAssembly.Module` that was
- *   compiled elsewhere and not from the result of {@link exposeState}, or one that can't be
- *   exposed; or a script has frozen `WebAssembly`.
+ *   compiled elsewhere and not from the result of {@link exposeState} (by an earlier
+ *   `PGlite.create()`, say, which keeps it), or one that can't be exposed; or a script has frozen
+ *   `WebAssembly`. What `make` made works, and is not captured.
  * - `ERR_HOSTMAP_UNSUITABLE_MODULE`: a module has several memories.
  * @example
  * ```js
@@ -2274,17 +2276,19 @@ export interface CheckpointOptions {
  * {@link CheckpointOptions.state} keeps of its JavaScript. {@link Checkpoint.restore} brings it
  * back there, at a cost that goes with what was written since.
  *
- * What the engine's JavaScript keeps and `state` does not (variables of its glue, pointers that an
- * object of yours holds) stays as it is. Take the checkpoint when nothing is in progress: no
- * transaction, no prepared statement, no query.
+ * What the engine's JavaScript keeps and `state` does not stays as it is: variables of its glue,
+ * pointers that an object of yours holds, and the files of an Emscripten module, unless `state` has
+ * its `emscriptenState`. An engine that has files and does not export its `FS` (sql.js 1.17) can't
+ * be brought back. Take the checkpoint when nothing is in progress: no transaction, no query.
  *
  * @param target A {@link CapturedUnit}; the value that the captured factory gave, or one of its
  *   instances (both mean the unit); or a `WebAssembly.Instance` that exports its memory and hides
  *   nothing: see {@link CheckpointOptions.module}.
  * @throws as {@link GuardedMemory.snapshot}; what `state` throws; and
  * - `ERR_HOSTMAP_NOT_CAPTURED`: the target is an engine that was made without {@link capture}.
- * - `ERR_HOSTMAP_NOT_RESTORABLE`: some state can't be reached or restored and is not in `accept`,
- *   or tables have more than a million entries.
+ * - `ERR_HOSTMAP_NOT_RESTORABLE`: some state can't be reached or restored and is not in `accept`;
+ *   a table shows an instance that was made after the capture; or tables have more than a million
+ *   entries.
  * - `ERR_HOSTMAP_CALL_PENDING`: a call into the engine is suspended (by Asyncify or
  *   `WebAssembly.promising`, where the captured engine uses them), or WebAssembly has called the
  *   function that takes the checkpoint.
@@ -2311,8 +2315,8 @@ export class Checkpoint implements Disposable {
    * (a query that was not awaited), the engine goes on in the restored state when its promise
    * resolves. Await what you begin.
    *
-   * Costs what the written pages cost (see {@link GuardedMemory.restore}), about 30 ns for each
-   * table entry, 10 us for a look at the stack, and what `state` does.
+   * Costs what the written pages cost (see {@link GuardedMemory.restore}), 30 to 200 ns for each
+   * entry of the tables, 10 to 100 us for a look at the stack, and what `state` does.
    *
    * @throws Nothing is changed where it throws
    * - `ERR_HOSTMAP_CALL_PENDING`: as for {@link checkpoint}; or `state` has called it.

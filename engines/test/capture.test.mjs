@@ -88,7 +88,7 @@ const ENGINES = {
     ]
   },
 
-  // Its C++ calls exit(), which ends by an exception of JavaScript's that leaves the stack as it is.
+  // Its exit() is an exception of JavaScript, which leaves the stack pointer where it was.
   '7z-wasm': {
     make: () => require('7z-wasm')(quiet),
     state: ({ FS }) => [emscriptenState({ FS })],
