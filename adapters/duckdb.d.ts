@@ -74,8 +74,8 @@ export interface MountOptions {
    * - `'readonly'`: opening it for writing fails, and so does ATTACH without `(READ_ONLY)`.
    * - `'private'`: writes go to copies of the region's pages, and what is written past its end to
    *   memory outside of the engine. The write-ahead log beside it (`NAME.wal`) is kept in memory,
-   *   too. All of it lasts until `unmount`, also while the database is detached. The region does not
-   *   change.
+   *   too. All of it lasts until `unmount`, also while the database is detached. The region does
+   *   not change.
    */
   access?: 'readonly' | 'private' | undefined
 }
@@ -133,9 +133,8 @@ export function mountFile(
  * For reading only: ATTACH it with `(READ_ONLY)`. What DuckDB writes stays in copies of the pages,
  * but once a file grows DuckDB copies all of it.
  *
- * The block is DuckDB's. `unmount` takes it back from its allocator and removes the mapping. If
- * the allocator has already reused a part of it, as it may after writes, its pages stay mapped as
- * ordinary memory until the instance is collected.
+ * The block is DuckDB's, which frees it: at `unmount`, or once a file that it wrote to grows.
+ * `unmount` also removes the mapping.
  *
  * @throws as {@link mountFile} and `GuardedMemory.map`
  */

@@ -12,7 +12,7 @@
 
 const { GuardedMemory, HostRegion } = require('../index.js')
 const { makeError, unsupportedEngine } = require('./support/errors.js')
-const { pageBlock } = require('./support/aligned-malloc.js')
+const { pageAllocator } = require('./support/aligned-malloc.js')
 const { RegionFile } = require('./support/region-file.js')
 
 // DuckDBDataProtocol.NODE_FS: of those that lead to the runtime, the one that reads and writes.
@@ -41,7 +41,7 @@ function stateOf(mod) {
   return state
 }
 
-/** Makes DuckDB throw these words: a C++ exception, which goes through the frames of its callers. */
+/** Makes DuckDB throw these words: a C++ exception, which passes the frames of its callers. */
 function fail(mod, message) {
   mod.ccall('duckdb_web_fail_with', null, ['string'], [message])
 }
@@ -67,7 +67,7 @@ const textAt = (mod, address, length) =>
 
 const baseOf = name => name.slice(name.lastIndexOf('/') + 1)
 
-/** The entry of a name, or of the log that DuckDB writes beside a database: that is ours as well. */
+/** The entry of a name, or of the log that DuckDB writes beside a database, which is ours, too. */
 function entryOf(state, name, flags = 0) {
   const entry = state.byName.get(name)
   if (entry !== undefined) return entry
@@ -284,7 +284,7 @@ function mountFile(db, name, region, options) {
     try {
       drop(db, name)
     } catch (error) {
-      // The failed call has left the name to whoever closes the file: take it back.
+      // The failed call gave up the name, which would end with the open file: take it back.
       state.byName.set(name, entry)
       register()
       throw error
@@ -306,28 +306,14 @@ const handle = (state, entry, region, unmount) => ({
   [Symbol.dispose]: unmount
 })
 
-/**
- * Removes a mapping whose block DuckDB was told to free. Only a block that malloc gives out again
- * is known to be nobody's: else its pages stay, as copy-on-write memory of DuckDB's heap.
- */
-function takeBack(block, mapping) {
-  if (block.regain(mapping.address, mapping.byteLength)) {
-    mapping.unmap()
-    block.free(mapping.address)
-  }
-  block.release()
-}
-
 function mapFile(db, name, region) {
   const mod = moduleOf(db)
   checkRegion(region)
   const state = stateOf(mod)
   checkName(state, name)
-  const block = pageBlock(mod)
-  // Private: DuckDB's allocator writes into a block that it gets back.
   const mapping = GuardedMemory.from(() => mod.HEAPU8.buffer).map(region, {
     access: 'private',
-    allocator: block
+    allocator: pageAllocator(mod)
   })
   const types = ['string', 'number', 'number']
   try {
@@ -335,16 +321,15 @@ function mapFile(db, name, region) {
     call(mod, 'duckdb_web_fs_register_file_buffer', types, values)
   } catch (error) {
     // DuckDB has freed the block.
-    takeBack(block, mapping)
+    mapping.unmap()
     throw error
   }
-  let mapped = true
   const unmount = () => {
     // Not if db.dropFile() has done it.
     if (state.byName.get(name) === entry) drop(db, name)
     state.byName.delete(name)
-    if (mapped) takeBack(block, mapping)
-    mapped = false
+    // Its allocator may have written into the block, or given it out again: such pages stay.
+    mapping.unmap()
   }
   const entry = { name, access: 'private' }
   state.byName.set(name, entry)

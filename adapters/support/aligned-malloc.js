@@ -14,13 +14,9 @@ const MAX_TRIES = 4
 // Emscripten's dlmalloc rounds up to multiples of 8 what is asked for and 4 bytes of its own.
 const OWN_BYTES = 8
 
-/** An allocator for one block of an Emscripten module. */
-function pageBlock(mod) {
+/** An allocator of such blocks in an Emscripten module. */
+function pageAllocator(mod) {
   const { pageSize } = limits()
-  // In use before the block, so that the block does not become a part of a larger one when the
-  // engine frees it.
-  let guard = 0
-
   const take = byteLength => mod._malloc(byteLength) >>> 0
   const sizeOf = byteLength => Math.max(byteLength, LEAD_PAGES * pageSize)
 
@@ -47,8 +43,7 @@ function pageBlock(mod) {
     const filler = takeAt(room, lead - OWN_BYTES, MAX_FILLERS)
     if (filler === 0) return 0
     const block = takeAt(room + lead, byteLength, MAX_OTHERS)
-    if (block === 0) mod._free(filler)
-    else guard = filler
+    mod._free(filler)
     return block
   }
 
@@ -61,18 +56,8 @@ function pageBlock(mod) {
       }
       return block
     },
-    free: address => mod._free(address),
-    /**
-     * After the engine has freed the block: whether malloc has given it out again, so that it is
-     * nobody else's.
-     */
-    regain: (address, byteLength) => takeAt(address, sizeOf(byteLength), MAX_OTHERS) !== 0,
-    /** For the end, when the block is no longer mapped. */
-    release() {
-      if (guard !== 0) mod._free(guard)
-      guard = 0
-    }
+    free: address => mod._free(address)
   }
 }
 
-module.exports = { pageBlock }
+module.exports = { pageAllocator }

@@ -35,7 +35,7 @@ class RegionFile {
     return this.access !== 'readonly'
   }
 
-  /** The bytes at `position`, as many of `count` as lie in one piece; null for zeros. */
+  /** The bytes at `position`, as many of `count` as are in one piece; undefined for zeros. */
   #piece(position, count) {
     if (position < this.#limit) {
       const start = position % PART_BYTES

@@ -120,6 +120,24 @@ describe('the eh build', () => {
     assert.equal(db.mod.HEAPU8.length, size)
   })
 
+  test('a mapped file that grows leaves its block to the engine', () => {
+    const guarded = GuardedMemory.from(() => db.mod.HEAPU8.buffer)
+    const file = mapFile(db, 'x.duckdb', HostRegion.open(DATABASE))
+    connection.query("attach 'x.duckdb' as x")
+    connection.query('create table x.u as select i, hash(i) as h from range(3000000) t(i)')
+    connection.query('checkpoint x')
+    connection.query('create table kept as select i, hash(i) as h from range(3000000) t(i)')
+    const sums = ['x.u', 'kept'].map(name => `select count(*), sum(h) from ${name}`)
+    const [written, kept] = sums.map(sum => rowsOf(connection, sum))
+    assert.deepEqual(written, kept)
+    assert.deepEqual(answers(connection), usual.database)
+    connection.query('detach x')
+    file.unmount()
+    assert.equal(guarded.mappings.length, 0)
+    assert.deepEqual(rowsOf(connection, sums[1]), kept)
+    connection.query('drop table kept')
+  })
+
   test('a CSV file answers as a copied one, mounted and mapped', () => {
     for (const give of [mountFile, mapFile]) {
       const file = give(db, 'x.csv', HostRegion.open(CSV))
