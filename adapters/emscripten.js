@@ -146,6 +146,8 @@ class MountedFile {
     )
     node.stream_ops = { ...original, ...this.#streamOps(original) }
     node.node_ops = { ...node.node_ops, ...this.#nodeOps(node.node_ops) }
+    // What emscriptenState calls in place of copying `contents`.
+    node.mountedFile = { record: () => this.#record() }
     this.#show()
   }
 
@@ -154,6 +156,14 @@ class MountedFile {
     const { buffer, base, size } = this.#contents
     this.#node.contents = base < buffer.length ? buffer.subarray(0, base) : buffer
     this.#node.usedBytes = size
+  }
+
+  #record() {
+    const restore = this.#contents.record()
+    return () => {
+      restore()
+      this.#show()
+    }
   }
 
   #fail(errno) {

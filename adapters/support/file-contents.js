@@ -141,17 +141,21 @@ class FileContents {
     const end = position + bytes.length
     if (end > this.#size) this.resize(end)
     const split = Math.max(0, Math.min(end, this.#base) - position)
-    let done = 0
-    while (done < split) {
-      const from = (position + done) % this.pieceBytes
-      const count = Math.min(split - done, this.pieceBytes - from)
-      const { array } = this.#pieces[(position + done - from) / this.pieceBytes]
-      array.set(bytes.subarray(done, done + count), from)
-      done += count
-    }
+    this.#put(bytes.subarray(0, split), position)
     if (split > 0 && this.#access === 'private') this.#markWritten(position, position + split)
     if (split < bytes.length) {
       this.#tail.set(bytes.subarray(split), position + split - this.#base)
+    }
+  }
+
+  /** Writes to the region's part. */
+  #put(bytes, position) {
+    for (let done = 0; done < bytes.length;) {
+      const from = (position + done) % this.pieceBytes
+      const count = Math.min(bytes.length - done, this.pieceBytes - from)
+      const { array } = this.#pieces[(position + done - from) / this.pieceBytes]
+      array.set(bytes.subarray(done, done + count), from)
+      done += count
     }
   }
 
@@ -171,6 +175,35 @@ class FileContents {
       if (size < this.#size) this.#tail.fill(0, length, this.#size - this.#base)
       else if (length > this.#tail.length) this.#growTail(length)
     }
+    this.#size = size
+  }
+
+  /**
+   * Records the bytes and the size, and returns a function that brings them back, at the cost of
+   * what was written. What a shared file wrote is the region's, and stays.
+   */
+  record() {
+    const { size } = this
+    const base = this.#base
+    const tail = this.#tail.slice(0, size - base)
+    const written = this.#written?.slice() ?? null
+    if (this.#access !== 'private') return () => this.#setSize(size, base, tail)
+    const copies = new Map()
+    this.eachWrittenPage(0, base, (at, end) => copies.set(at, this.slice(at, end - at).slice()))
+    // Keeps the region's pages, which pages that are written from now on go back to.
+    const pristine = new FileContents(this.#region, this.#start, base, 'readonly')
+    return () => {
+      this.#setSize(size, base, tail)
+      this.eachWrittenPage(0, base, (at, end) => {
+        this.#put(copies.get(at) ?? pristine.slice(at, end - at), at)
+      })
+      this.#written = written?.slice() ?? null
+    }
+  }
+
+  #setSize(size, base, tail) {
+    this.#base = base
+    this.#tail = tail.slice()
     this.#size = size
   }
 
@@ -205,18 +238,24 @@ class FileContents {
    * written, and what is past `base`.
    */
   eachOwn(from, end, each) {
-    if (this.#written !== null) {
-      const upTo = Math.min(end, this.#base)
-      for (let at = from - (from % PAGE_BYTES); at < upTo; at += PAGE_BYTES) {
-        const page = at / PAGE_BYTES
-        if ((this.#written[page >> 3] >> (page & 7)) & 1) {
-          each(Math.max(from, at), Math.min(at + PAGE_BYTES, upTo))
-        }
-      }
-    }
+    this.eachWrittenPage(from, end, each)
     const own = Math.max(from, this.#base)
     const last = Math.min(end, this.#size)
     if (own < last) each(own, last)
+  }
+
+  /** Calls `each` for the parts of [from, end) in pages of the region's part that were written. */
+  eachWrittenPage(from, end, each) {
+    if (this.#written === null) return
+    const upTo = Math.min(end, this.#base)
+    for (let at = from - (from % PAGE_BYTES); at < upTo; at += PAGE_BYTES) {
+      const page = at / PAGE_BYTES
+      // Most bytes of the map are 0: eight pages at once.
+      if ((page & 7) === 0 && this.#written[page >> 3] === 0) at += 7 * PAGE_BYTES
+      else if ((this.#written[page >> 3] >> (page & 7)) & 1) {
+        each(Math.max(from, at), Math.min(at + PAGE_BYTES, upTo))
+      }
+    }
   }
 }
 

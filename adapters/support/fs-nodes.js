@@ -160,6 +160,8 @@ function sameItems(one, other) {
 function recordNodes(FS) {
   const records = [...allNodes(FS)].map(recordNode(FS))
   const files = records.filter(record => isKept(FS, record))
+  // Files that wasm-hostmap/emscripten has mounted know what was written to them.
+  const mounted = records.filter(isMounted).map(({ node }) => node.mountedFile.record())
   const arena = makeArena(files)
   // From here on nothing may fail: the engine reads and writes the arena.
   files.forEach((record, i) => {
@@ -178,6 +180,7 @@ function recordNodes(FS) {
       isMoved ||= record.isMoved()
       record.restore()
     }
+    for (const restoreFile of mounted) restoreFile()
     for (const folder of folders) folder.restoreFolder(isMoved)
   }
 }
@@ -232,8 +235,12 @@ function allNodes(FS) {
   return nodes
 }
 
+const isMounted = ({ node }) => typeof node.mountedFile?.record === 'function'
+
 /** Whether the arena takes the contents of a file. Those of lazy files are never written. */
-function isKept(FS, { node, contents }) {
+function isKept(FS, record) {
+  const { node, contents } = record
+  if (isMounted(record)) return false
   if (!FS.isFile(node.mode) || !isFolder(contents)) return false
   if (Array.isArray(contents)) {
     throw unsupportedEngine({

@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { after, describe, test } from 'node:test'
 import { HostRegion } from 'wasm-hostmap'
 import { emscripten } from 'wasm-hostmap/emscripten'
+import { emscriptenState } from 'wasm-hostmap/emscripten-state'
 
 import { E, MAP, O, PROT, dataOf, load, program, sumOf } from '../support/emscripten-builds.mjs'
 
@@ -151,6 +152,48 @@ for (const version of ['3.1.6', '6.0.5']) {
     } finally {
       module.PThread?.terminateAllThreads?.()
     }
+  })
+}
+
+for (const version of ['3.1.6', '3.1.69', '6.0.5']) {
+  test(`Emscripten ${version}: emscriptenState brings a mounted file back`, async () => {
+    const module = await load(version, 'plain')
+    const c = program(module)
+    const host = emscripten(module)
+    const region = HostRegion.copyFrom(DATA)
+    const file = host.mountFile('/a', region, { access: 'private' })
+    host.mountFile('/read', region)
+    const fd = c.open('/a', O.RDWR)
+    assert.equal(c.fill(fd, 5000, 5000, 1), 5000)
+    assert.equal(c.fill(fd, LENGTH, 100, 2), 100)
+    const before = Buffer.from(module.FS.readFile('/a'))
+    const goBack = emscriptenState(module)()
+    const check = () => {
+      assert.equal(file.byteLength, LENGTH + 100)
+      assert.equal(Buffer.compare(module.FS.readFile('/a'), before), 0)
+      assert.equal(c.size('/a'), LENGTH + 100)
+      assert.equal(Buffer.compare(module.FS.readFile('/read'), DATA), 0)
+    }
+    check()
+    for (const change of [
+      () => c.fill(fd, 0, 20_000, 9), // pages that were written, and others
+      () => c.fill(fd, LENGTH + 50, 100_000, 9),
+      () => c.truncate(fd, 7000) + c.fill(fd, 7000, 5000, 8) - 5000,
+      () => c.truncate(fd, 0),
+      () => c.unlink('/a'),
+      () => c.rename('/a', '/b') + c.rename('/read', '/a')
+    ]) {
+      assert.ok(change() >= 0)
+      goBack()
+      check()
+    }
+    region.close()
+    assert.equal(c.fill(fd, 200_000, 10, 3), 10)
+    goBack()
+    check()
+    // What mmap() shows is what the file holds.
+    const at = c.map(LENGTH, PROT.READ, MAP.SHARED, fd, 0)
+    assert.equal(c.sumAt(at, LENGTH), sumOf(Uint8Array.from(before.subarray(0, LENGTH))))
   })
 }
 
