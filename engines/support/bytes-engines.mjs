@@ -89,7 +89,13 @@ const sevenZip = {
     const module = await SevenZip({ print: say, printErr: say, quit() {} })
     const run = (...args) => {
       lines.length = 0
-      module.callMain(args)
+      // An archive that is refused would be a failure of this process.
+      const { exitCode } = process
+      try {
+        module.callMain(args)
+      } finally {
+        process.exitCode = exitCode
+      }
       // Progress goes over the line that it is on.
       return lines
         .join('\n')
