@@ -460,10 +460,19 @@ describe('nothing is changed, and the engine goes on,', () => {
 test('a restore that fails in the middle breaks the checkpoint', async () => {
   const { value } = await capture(async () => [await makeEngine(), await makeEngine()])
   const region = HostRegion.copyFrom(Buffer.alloc(4096, 1))
+  const guarded = value.map(it => GuardedMemory.from(it.memory))
+  const early = checkpoint(value)
+  guarded[0].map(region)
   const clean = checkpoint(value)
-  // The first memory is back before the second one is refused.
-  GuardedMemory.from(value[1].memory).map(region)
+  // That is seen before anything is changed, where one memory alone was mapped into.
   value.forEach(it => it.push(1))
+  expectError(
+    thrownBy(() => early.restore()),
+    { code: 'ERR_HOSTMAP_OVERLAP' }
+  )
+  expect(value.map(it => it.sp())).toEqual([65520, 65520])
+  // The first memory is back before the second one is refused.
+  guarded[1].map(region)
   const error = thrownBy(() => clean.restore())
   expectError(error, broken)
   expectError(error.cause, { code: 'ERR_HOSTMAP_OVERLAP' })

@@ -12,7 +12,7 @@ import { emscriptenState } from 'wasm-hostmap/emscripten-state'
 
 const require = createRequire(import.meta.url)
 const quiet = { print() {}, printErr() {} }
-const ROUNDS = 10
+const ROUNDS = 4
 
 /** What a call throws, as text. */
 function failing(call) {

@@ -243,7 +243,7 @@ class Checkpoint {
       else living.push({ ...held, snapshot: member.snapshot, member })
     }
     if (living.length < this.#members.length) this.#members = living.map(({ member }) => member)
-    return living
+    return living.length > 1 ? living.sort(mappedFirst) : living
   }
 
   #broken() {
@@ -254,6 +254,10 @@ class Checkpoint {
     )
   }
 }
+
+// A memory that was mapped into since may refuse, which is no harm while no other one is changed.
+const mappedFirst = (a, b) => isMappedInto(b) - isMappedInto(a)
+const isMappedInto = ({ linear }) => (linear?.entries.size > 0 ? 1 : 0)
 
 const sumOf = (members, bytesOf) =>
   members.reduce((sum, it) => sum + (it.snapshot === null ? 0 : bytesOf(it)), 0)
