@@ -2178,7 +2178,7 @@ export interface Captured<T> {
 }
 
 /**
- * Runs a factory, such as `() => PGlite.create()`, and captures the WebAssembly instances that it
+ * Runs a factory, such as `() => loadEngine(options)`, and captures the WebAssembly instances that it
  * makes, so that {@link checkpoint} can keep and restore all of their state.
  *
  * While `make` runs, `compile`, `compileStreaming`, `instantiate`, `instantiateStreaming`, `Module`
@@ -2214,7 +2214,7 @@ export interface Captured<T> {
  * ```js
  * import { capture, checkpoint } from 'wasm-hostmap'
  *
- * const { value: made } = await capture(() => makeEngine()) // () => PGlite.create(), say
+ * const { value: made } = await capture(() => makeEngine())
  * const clean = checkpoint(made)
  * // After each test:
  * clean.restore()

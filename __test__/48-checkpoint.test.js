@@ -1,6 +1,7 @@
 'use strict'
 
-// Checkpoints: an engine, whoever made it, is as it was after each restore, or says that it is not.
+// Checkpoints: an engine that other code made is as it was after each restore, or says that it is
+// not.
 
 const { capture, Checkpoint, checkpoint, exposeState, GuardedMemory, HostRegion } = require('..')
 const { inChild } = require('./support/child')
