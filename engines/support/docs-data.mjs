@@ -57,7 +57,13 @@ const MAKERS = {
     made.close()
   },
   /** Any bytes. */
-  'weights.bin': async file => fs.writeFileSync(file, Int32Array.from({ length: 2 ** 18 }, centsOf))
+  'orders.bin': async file => fs.writeFileSync(file, Int32Array.from({ length: 2 ** 18 }, centsOf)),
+  /** What Emscripten makes of a program in C, which loads its own .wasm. */
+  'program.mjs': async file => {
+    const build = new URL('../fixtures/emscripten/6.0.5/', import.meta.url)
+    fs.copyFileSync(new URL('esm.mjs', build), file)
+    fs.copyFileSync(new URL('esm.wasm', build), path.join(path.dirname(file), 'esm.wasm'))
+  }
 }
 
 const row = id => [id, customerOf(id), centsOf(id)]
@@ -66,7 +72,7 @@ const row = id => [id, customerOf(id), centsOf(id)]
 const namesIn = code =>
   [
     ...code.matchAll(
-      /['"`]([\w-]+\.(?:db|arrow|csv|7z|h5|bin|gguf|ort|onnx|tif|duckdb|parquet))['"`]/g
+      /['"`](?:\.\/)?([\w-]+\.(?:mjs|db|arrow|csv|7z|h5|bin|gguf|ort|onnx|tif|duckdb|parquet))['"`]/g
     )
   ].map(([, name]) => name)
 
