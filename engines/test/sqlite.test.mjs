@@ -2,10 +2,12 @@
 // answers in full is compared in sqlite-queries.test.mjs.
 
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import fs from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
 import sqlite3InitModule from '@sqlite.org/sqlite-wasm'
 import { HostRegion } from 'wasm-hostmap'
 import { deserialize, mountDatabase, openDatabase } from 'wasm-hostmap/sqlite'
@@ -316,4 +318,10 @@ test('wrong arguments are refused before anything is done', () => {
     message: /SQLite 3\.\d+\.\d+ has no vfs\.installVfs.*use a version/
   })
   region.close()
+})
+
+test('the example has equal results in all its ways', () => {
+  const example = fileURLToPath(new URL('../examples/sqlite.mjs', import.meta.url))
+  const said = execFileSync(process.execPath, [example, '--size', '2MiB', '--rounds', '1'])
+  assert.match(said.toString(), /All results are equal\. A DELETE failed with SQLITE_READONLY\./)
 })
