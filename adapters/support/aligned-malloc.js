@@ -8,8 +8,8 @@ const { limits } = require('../../index.js')
 // What is put before the block, and the least that is asked for: larger than most gaps of a heap,
 // which either would fall into.
 const LEAD_PAGES = 64
-const MAX_FILLERS = 4096
-const MAX_OTHERS = 32
+// A heap may have many gaps that fit: DuckDB leaves hundreds of 256 KiB after a large query.
+const MAX_OTHERS = 4096
 const MAX_TRIES = 4
 // Emscripten's dlmalloc rounds up to multiples of 8 what is asked for and 4 bytes of its own.
 const OWN_BYTES = 8
@@ -40,7 +40,7 @@ function pageAllocator(mod) {
     if (room === 0) return 0
     mod._free(room)
     const lead = (LEAD_PAGES + 1) * pageSize - (room % pageSize)
-    const filler = takeAt(room, lead - OWN_BYTES, MAX_FILLERS)
+    const filler = takeAt(room, lead - OWN_BYTES, MAX_OTHERS)
     if (filler === 0) return 0
     const block = takeAt(room + lead, byteLength, MAX_OTHERS)
     mod._free(filler)
