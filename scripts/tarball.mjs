@@ -195,7 +195,7 @@ async function main() {
     const unexpected = files.filter(
       name =>
         !TOP_LEVEL.has(name) &&
-        !/^(src\/.+\.rs|(lib|adapters)\/.+\.js|adapters\/.+\.d\.ts)$/.test(name)
+        !/^(src\/.+\.rs|(lib|adapters)\/.+\.m?js|adapters\/.+\.d\.ts)$/.test(name)
     )
     assert.deepEqual(unexpected, [], 'unexpected files')
     // README.md, LICENSE, ARCHITECTURE.md and docs are for people; without any of the others the

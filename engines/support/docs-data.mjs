@@ -56,6 +56,21 @@ const MAKERS = {
     made.create_dataset({ name: 'cents', data: Int32Array.from(ids, centsOf) })
     made.close()
   },
+  'orders.parquet': async file => {
+    const { tableFromArrays, tableToIPC } = await import('apache-arrow')
+    const { Table, initSync, writeParquet } = await import('parquet-wasm/esm')
+    const wasm = new URL('parquet_wasm_bg.wasm', import.meta.resolve('parquet-wasm/esm'))
+    initSync({ module: fs.readFileSync(wasm) })
+    const table = tableFromArrays({
+      id: Int32Array.from(ids),
+      cents: Int32Array.from(ids, centsOf)
+    })
+    fs.writeFileSync(file, writeParquet(Table.fromIPCStream(tableToIPC(table, 'stream'))))
+  },
+  'model.ort': async file => {
+    const { writeOrt } = await import('./onnx-models.mjs')
+    writeOrt(file, { size: 64, layers: 2, seed: 1 })
+  },
   /** Any bytes. */
   'orders.bin': async file => fs.writeFileSync(file, Int32Array.from({ length: 2 ** 18 }, centsOf)),
   /** What Emscripten makes of a program in C, which loads its own .wasm. */
