@@ -347,6 +347,45 @@ describe('a file that gets shorter', () => {
   })
 })
 
+describe('windows and mappings over the same region', () => {
+  const show = (memory, { address, byteLength }) => Buffer.from(memory.buffer, address, byteLength)
+
+  test.each([
+    ['a file', () => HostRegion.open(directory.file(noise(4 * 65536)), { writable: true })],
+    ['a memfd', () => HostRegion.copyFrom(noise(4 * 65536))]
+  ])('see what shared Buffers write, and nothing of private ones: %s', (_, make) => {
+    const region = keep(make())
+    const memory = new GuardedMemory({ initial: 8 })
+    const window = memory.window({ byteLength: 65536, access: 'private' })
+    const mapping = memory.map(region, { access: 'readonly' })
+    const [shared, mine] = [region.bytes({ access: 'shared' }), region.bytes()]
+    // Slides of a file move pages out of a mirror of all of it.
+    for (const byteOffset of [0, 131072, 65536]) {
+      const at = byteOffset + 5
+      const value = ~shared[at] & 255
+      const before = shared[at]
+      mine[at + 1] = ~mine[at + 1]
+      window.slide(region, byteOffset)
+      expect(show(memory, window)[5]).toBe(before)
+      shared[at] = value
+      expect(show(memory, window)[5]).toBe(value)
+      expect(show(memory, mapping)[at]).toBe(value)
+      expect(show(memory, window)[6]).toBe(shared[at + 1])
+      expect(mine[at + 1]).toBe(~shared[at + 1] & 255)
+      // The module's own writes are nobody else's, either.
+      show(memory, window)[7] = ~shared[at + 2]
+      expect(mine[at + 2]).toBe(shared[at + 2])
+    }
+    mapping.unmap()
+    region.close()
+    window.unmap()
+    const expected = Buffer.from(shared)
+    expect(mine.length).toBe(4 * 65536)
+    expect(shared.equals(expected)).toBe(true)
+    region.close({ views: 'detach' })
+  })
+})
+
 describe('region.holders', () => {
   test('says who holds what, before and after close', () => {
     const region = HostRegion.copyFrom(contents)

@@ -7,11 +7,13 @@ mod support;
 use std::io::Write;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use support::page_bytes;
+use wasm_hostmap::access::Access;
 use wasm_hostmap::error::Code;
 use wasm_hostmap::region::thp::PageKind;
-use wasm_hostmap::region::{Backing, LoadProgress, Part, Region, load};
+use wasm_hostmap::region::{Backing, Held, LoadProgress, Part, Region, load};
 
 /// A file that is removed when dropped.
 struct Temp(PathBuf);
@@ -98,6 +100,37 @@ fn views_are_the_regions_bytes_until_it_is_sealed() {
     let other =
         Region::from_fd(region.duplicate_fd().unwrap().as_raw_fd(), Part::default()).unwrap();
     assert!(!other.is_writable() && other.is_sealed());
+}
+
+#[test]
+fn kept_views_outlive_their_region_until_all_are_released() {
+    let _serial = support::serial();
+    let region = Region::allocate(3 * page_bytes(), "kept", PageKind::Ordinary).unwrap();
+    let released = region.view(0, 100).unwrap();
+    // SAFETY: the view is writable and lives.
+    unsafe { std::ptr::write_volatile(released.address() as *mut u8, 42) };
+    let private = region.kept_view(0, 100, Access::Private).unwrap();
+    let readonly = region.kept_view(1, page_bytes(), Access::Readonly).unwrap();
+    let list = Arc::clone(region.views());
+    let held = |released, kept, bytes| assert_eq!(list.held(), Held { released, kept, bytes });
+    held(1, 2, 200 + page_bytes());
+
+    region.seal().unwrap();
+    let refused = region.kept_view(0, 1, Access::Shared).unwrap_err();
+    assert_eq!(refused.code(), Code::RegionReadonly);
+    drop(region);
+    list.release(false);
+    held(0, 2, 100 + page_bytes());
+    assert_eq!(support::read(released.address()), 0);
+    assert_eq!(support::read(private.address()), 42);
+    // SAFETY: the view is copy-on-write and lives.
+    unsafe { std::ptr::write_volatile(private.address() as *mut u8, 43) };
+
+    drop(readonly);
+    held(0, 1, 100);
+    list.release(true);
+    held(0, 0, 0);
+    assert_eq!(support::read(private.address()), 0);
 }
 
 #[test]

@@ -48,7 +48,7 @@ function report(atExit = false) {
         'HOSTMAP_STRAY_WRITE',
         `A write hit ${where}${isWindow ? ' read-only' : ', which is read-only'}${at}. It went to a private copy of the page, and the region is as it was. ` +
           (isView
-            ? 'Write to a copy of the bytes instead.'
+            ? "Write to a copy of the bytes instead, or take them by region.bytes() with access 'private'."
             : `See ${object}.strayWrites and ${object}.lastFault; ${isWindow ? 'slide' : 'map'} with access 'private' if writes are meant to be.`)
       )
     }

@@ -50,7 +50,7 @@ causes! {
         #[error("can't map a view of {byte_length} bytes: {refused}")]
         NotViewed { byte_length: u64, refused: Refused } => MapFailed unless refused,
 
-        #[error("can't seal region \"{name}\": a `shared` mapping or a writable mapping of another process exists; unmap it first")]
+        #[error("can't seal region \"{name}\": a 'shared' mapping, a writable view or Buffer of another region over it, or a writable mapping of another process exists; unmap or close it first")]
         MappedWritable { name: String } => RegionBusy,
 
         #[error("can't seal region \"{name}\": only memfds that allow it can be sealed, and this is a memfd with F_SEAL_SEAL or opened for reading only")]

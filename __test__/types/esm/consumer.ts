@@ -16,6 +16,7 @@ import type {
   Fault,
   LoadOptions,
   OpenOptions,
+  RegionHolders,
   WasmMemory
 } from 'wasm-hostmap'
 
@@ -40,6 +41,20 @@ const regions: HostRegion[] = [
   loaded.seal()
 ]
 const bytes: ArrayBuffer = loaded.view(0, 16)
+const image: Buffer = loaded.bytes()
+const whole: Uint8Array = loaded.bytes({ access: 'readonly', byteOffset: 1, byteLength: 0 })
+const pieces: Buffer[] = loaded.split(3).map(part => loaded.bytes({ ...part, access: 'shared' }))
+// @ts-expect-error: there is no such access
+loaded.bytes({ access: 'rw' })
+// @ts-expect-error: a part is given by its names
+loaded.bytes(0, 16)
+loaded.close({ views: 'keep' })
+// @ts-expect-error: it detaches or keeps
+loaded.close({ views: true })
+const { views, buffers, byteLength: heldBytes }: RegionHolders = loaded.holders
+// @ts-expect-error: it can only be read
+loaded.holders = { views, buffers, byteLength: heldBytes }
+console.log(image.length, whole.length, pieces.length)
 const backing: 'memfd' | 'file' = loaded.backing
 console.log(new Uint8Array(bytes)[0], backing, regions.length, loaded.sealed && loaded.closed)
 
