@@ -8,7 +8,7 @@ const { limits } = require('../../index.js')
 // What is put before the block, and the least that is asked for: larger than most gaps of a heap,
 // which either would fall into.
 const LEAD_PAGES = 64
-// A heap may have many gaps that fit: DuckDB leaves hundreds of 256 KiB after a large query.
+// A heap may have many gaps that fit: DuckDB leaves more than 32 after a large query.
 const MAX_OTHERS = 4096
 const MAX_TRIES = 4
 // Emscripten's dlmalloc rounds up to multiples of 8 what is asked for and 4 bytes of its own.

@@ -9,8 +9,10 @@ import { answerQueries, messagesDatabase, scanQuery } from '../support/sqlite-da
 export const engine = {
   name: 'sql.js',
   package: 'sql.js',
-  adapter: 'region.bytes()',
-  nodes: '>=20'
+  adapter: 'new SQL.Database(region.bytes())',
+  nodes: '>=20',
+  limits: 'over 4 GiB from Node.js 22 on',
+  section: 'sqljs-7z-wasm-h5wasm-gdal3js-a-buffer'
 }
 
 export const dataset = messagesDatabase
