@@ -1,19 +1,19 @@
 /**
  * The JavaScript half of an Emscripten module: what its FS keeps outside of the memory.
  *
- * Hooks of Emscripten that it leans on: `Module.FS` (`-sEXPORTED_RUNTIME_METHODS=FS`) with its nodes
- * and their table, `streams`, `devices` and mounts. docs/engines.md names the versions tried.
+ * Hooks of Emscripten that it leans on: `Module.FS` (`-sEXPORTED_RUNTIME_METHODS=FS`) with its
+ * nodes and their table, `streams`, `devices` and mounts. docs/engines.md names the versions tried.
  */
 
 /**
- * Returns a state function for a checkpoint or a pool: a function that records what is there when it
- * is called, and returns one that brings it back, any number of times.
+ * Returns a state function for a checkpoint or a pool: a function that records what is there when
+ * it is called, and returns one that brings it back, any number of times.
  *
  * What comes back:
  * - The tree of MEMFS: files and their bytes, folders and the order of their names, links, devices,
  *   modes, times, inode numbers, and what is mounted where.
- * - Open streams: descriptors, positions, flags; files that are unlinked but open; what is in pipes;
- *   lines that a terminal has not ended.
+ * - Open streams: descriptors, positions, flags; files that are unlinked but open; what is in
+ *   pipes; lines that a terminal has not ended.
  * - The current folder, the next inode number, the registered devices, and `Module.ENV`.
  *
  * What does not: files of the host (NODEFS, and what PROXYFS shows of another module). Their mounts
@@ -32,15 +32,15 @@
  *
  * @param module What the Emscripten factory gave.
  * @returns The state function. It throws `ERR_HOSTMAP_NOT_RESTORABLE` if a socket is open or a file
- *   has contents that are no bytes, `ERR_HOSTMAP_MEMORY_FULL` if the files hold more than 4 GiB, and
- *   what `new GuardedMemory` and `snapshot` throw; nothing is changed then.
+ *   has contents that are no bytes, `ERR_HOSTMAP_MEMORY_FULL` if the files hold more than 4 GiB,
+ *   and what `new GuardedMemory` and `snapshot` throw; nothing is changed then.
  *
  *   The function that brings it back throws:
  *   - `ERR_HOSTMAP_NOT_RESTORABLE`: a host file that was open is closed; nothing was changed. Or a
  *     host file that was opened since could not be closed (`cause` says why); all else is back.
  *   - What {@link GuardedMemory.restore} throws. A part is back then: call it again.
- * @throws `ERR_INVALID_ARG_TYPE`; `ERR_HOSTMAP_ENGINE_UNSUPPORTED` if the module does not export its
- *   FS, or has WASMFS, NODERAWFS, or an FS that is not known
+ * @throws `ERR_INVALID_ARG_TYPE`; `ERR_HOSTMAP_ENGINE_UNSUPPORTED` if the module does not export
+ * its FS, or has WASMFS, NODERAWFS, or an FS that is not known
  * @example
  * ```js
  * const goBack = emscriptenState(Module)() // records

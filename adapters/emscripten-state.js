@@ -1,7 +1,8 @@
 'use strict'
 
-// The JavaScript half of an Emscripten module: what its FS keeps outside of the memory. A checkpoint
-// or a pool that brings back the memory needs it, or C's idea of open files and JavaScript's part.
+// The JavaScript half of an Emscripten module: what its FS keeps outside of the memory. A
+// checkpoint or a pool that brings back the memory needs it, or C's idea of open files and
+// JavaScript's part.
 //
 // Leans on the FS of Emscripten that is exported (`-sEXPORTED_RUNTIME_METHODS=FS`): its nodes and
 // their table, `streams`, `devices`, mounts, and on MEMFS, which replaces `node.contents` when a

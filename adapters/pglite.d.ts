@@ -6,7 +6,8 @@
  * `stackRestore`), `_runExclusiveTransaction`, `_runExclusiveQuery`, `_checkReady`, `execProtocol`,
  * `parsers`, `serializers`, `listen` and its kin, `_cleanupBlob` and `_getWrittenBlob`. Tried with
  * 0.5.17. No patched globals; of the one instance, `listen`, `unlisten`, `onNotification` and
- * `offNotification` are wrapped as long as it has a checkpoint, since nothing else tells who listens.
+ * `offNotification` are wrapped as long as it has a checkpoint, since nothing else tells who
+ * listens.
  */
 
 /** Options of {@link checkpoint} and {@link PGliteCheckpoint.restore}. */
@@ -26,12 +27,12 @@ export interface BusyOptions {
  * extensions that were given to `create`) into the memory, since what is loaded later would not
  * survive a restore. SQL does not see that.
  *
- * Costs a copy of the files and of the memory that is in use, some 60 MiB for an empty database, and
- * 0.2 to 1 s once. Not of the database alone: an open transaction, cursors and temporary tables are
- * part of it.
+ * Costs a copy of the files and of the memory that is in use, some 60 MiB for an empty database,
+ * and 0.2 to 1 s once. Not of the database alone: an open transaction, cursors and temporary tables
+ * are part of it.
  *
- * @param pg An instance of PGlite, 0.5.17 or later, with its database in memory (`memory://`). Not a
- *   PGliteWorker.
+ * @param pg An instance of PGlite, 0.5.17 or later, with its database in memory (`memory://`). Not
+ * a PGliteWorker.
  * @throws (rejects)
  * - `ERR_HOSTMAP_ENGINE_UNSUPPORTED`: the database is on the host (a data directory), or this
  *   version of PGlite lacks what is needed.
@@ -69,8 +70,8 @@ export interface PGliteCheckpoint extends Disposable {
    *
    * @throws (rejects)
    * - `ERR_HOSTMAP_ENGINE_BUSY`: after `timeout`; nothing was changed.
-   * - `ERR_HOSTMAP_NOT_RESTORABLE`: the instance is closed; or it holds a part of an answer and does
-   *   not read on.
+   * - `ERR_HOSTMAP_NOT_RESTORABLE`: the instance is closed; or it holds a part of an answer and
+   *   does not read on.
    * - `ERR_HOSTMAP_SNAPSHOT_CLOSED`: this checkpoint is closed.
    * - What `GuardedMemory.restore` throws: a part may be back; restore it again.
    */

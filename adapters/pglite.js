@@ -4,10 +4,10 @@
 // what PGlite itself keeps in JavaScript.
 //
 // Leans on these of @electric-sql/pglite (tried with 0.5.17): `Module` with its FS, `HEAPU8`,
-// `stackSave` and `stackRestore`; `_runExclusiveTransaction` and `_runExclusiveQuery`, which `close`
-// waits for as well; `execProtocol`; `parsers` and `serializers`; `listen` and its kin, which take
-// a transaction; `_cleanupBlob` and `_getWrittenBlob`. Everything else of PGlite is begun anew by
-// each query (what is sent and received, the query's results), or never changes.
+// `stackSave` and `stackRestore`; `_runExclusiveTransaction` and `_runExclusiveQuery`, which
+// `close` waits for as well; `execProtocol`; `parsers` and `serializers`; `listen` and its kin,
+// which take a transaction; `_cleanupBlob` and `_getWrittenBlob`. Everything else of PGlite is
+// begun anew by each query (what is sent and received, the query's results), or never changes.
 
 // Jest may replace the global ones, and a limit must not depend on that.
 const { clearTimeout, setTimeout } = require('node:timers')
@@ -46,7 +46,11 @@ const METHODS = [
 async function checkpoint(pg, options) {
   mustBePglite(pg)
   const timeout = timeoutOf(options)
-  await ready(pg)
+  try {
+    await pg._checkReady()
+  } catch (cause) {
+    throw closedError(cause)
+  }
   mustBeKnown(pg)
   await preloadLibraries(pg)
   return exclusively(pg, timeout, async () => new Checkpoint(pg))
@@ -84,9 +88,13 @@ class Checkpoint {
   async restore(options) {
     const timeout = timeoutOf(options)
     this.#mustBeUsable()
-    // PGlite's queries do this first, too: so those that were begun before get their locks before.
-    await ready(this.#pg)
     let listening
+    try {
+      // As PGlite's queries do, so that all get their locks in the order in which they were begun.
+      await this.#pg._checkReady()
+    } catch (cause) {
+      throw closedError(cause)
+    }
     await exclusively(this.#pg, timeout, async () => {
       this.#mustBeUsable()
       await this.#restore()
@@ -158,14 +166,6 @@ async function alignParser(pg) {
     'PGlite holds a part of an answer that a query left behind, and does not read on: make a new ' +
       'instance'
   )
-}
-
-async function ready(pg) {
-  try {
-    await pg._checkReady()
-  } catch (cause) {
-    throw closedError(cause)
-  }
 }
 
 function closedError(cause) {

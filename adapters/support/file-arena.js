@@ -2,7 +2,7 @@
 
 // The bytes of MEMFS files, all in one Wasm memory that nobody else has: a snapshot of it knows by
 // the page which files were written, so that going back costs what was written and not what there
-// is. Whoever writes, and through which view, the kernel sees it.
+// is. The kernel sees every write, through any view.
 //
 // Nothing here knows Emscripten: files are views and lengths.
 
@@ -77,7 +77,7 @@ function viewClass(contents) {
 }
 
 /**
- * Whether the bytes of a file lie in a Wasm memory that is no arena: in the engine's own, say. They
+ * Whether the bytes of a file are in a Wasm memory that is no arena: in the engine's own, say. They
  * go back with that memory, and can't be elsewhere: C has their address.
  */
 function isInWasmMemory({ buffer }) {

@@ -5,7 +5,7 @@
 
 const { makeError } = require('./errors.js')
 
-/** Devices of Emscripten's terminals: /dev/tty and /dev/tty1, of which stdin and stdout are links. */
+/** Devices of Emscripten's terminals, /dev/tty and /dev/tty1, of which stdin and stdout are links. */
 const TERMINALS = [5, 6]
 
 /**
@@ -99,7 +99,7 @@ function closeOthers(FS, own) {
         errors.push(error)
       }
     }
-    // As FS.close does: whoever still has the stream can't close the descriptor a second time.
+    // As FS.close does: code that still has the stream can't close the descriptor a second time.
     stream.fd = null
   }
   return errors

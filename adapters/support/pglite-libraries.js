@@ -43,7 +43,11 @@ async function loadedPaths(pg) {
   }
 }
 
-/** Those of extensions, which PGlite has preloaded: once more would construct C++ globals twice. */
+/**
+ * Those of extensions that PGlite has preloaded: once more would construct C++ globals twice. It
+ * preloads them all at once, and 0.5.17 mostly fails for all but one then, silently. Files that
+ * Emscripten's preloading made can be executed; those that PGlite wrote in their stead can't.
+ */
 async function extensionPaths({ Module }) {
   const bundles = await Promise.all(Object.values(Module.pg_extensions ?? {}))
   const paths = []
@@ -51,7 +55,12 @@ async function extensionPaths({ Module }) {
     const names = namesInTar(Buffer.from(await bundle.arrayBuffer()))
     paths.push(...names.map(name => `${Module.WASM_PREFIX}/${name}`))
   }
-  return paths
+  return paths.filter(path => isExecutable(Module.FS, path))
+}
+
+function isExecutable(FS, path) {
+  const { exists, object } = FS.analyzePath(path)
+  return exists && (object.mode & 0o111) !== 0
 }
 
 function namesInTar(tar) {

@@ -22,7 +22,7 @@ class Listeners {
   /** Pairs that were added since the first checkpoint and not removed: `[channel, callback]`. */
   #pairs = new Pairs()
   #callbacks = new Set()
-  /** What was seen to be added or removed: what is removed first was there before. */
+  /** What was added or removed: what is removed first was there before. */
   #seen = new Pairs()
   #seenCallbacks = new Set()
   #checkpoints = new Set()

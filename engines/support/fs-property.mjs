@@ -1,5 +1,5 @@
-// The promise of emscriptenState as one property, and the modules that it is held against. The quick
-// tests and the slow ones differ in how often.
+// The promise of emscriptenState as one property, and the modules that it is held against. The
+// quick tests and the slow ones differ in how often.
 
 import assert from 'node:assert/strict'
 import { createRequire } from 'node:module'

@@ -156,7 +156,7 @@ test('host files that can not be closed are said, and all else is back', async t
   assert.equal(digestFS(FS), before)
 })
 
-test('pipes: what was in them, and nothing else', async () => {
+test('pipes: they hold what they held', async () => {
   const { FS } = await pglite()
   const [reader, writer] = FS.streams.filter(stream => stream?.node.pipe)
   const write = bytes => FS.write(writer, bytes, 0, bytes.length)
