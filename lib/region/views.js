@@ -17,8 +17,11 @@ const given = new WeakMap()
 
 // What a buffer showed counts as the region's again when the buffer is gone.
 const recount = new FinalizationRegistry(({ memory, views, byteLength }) => {
+  const living = views.deref()
+  // The region may have been collected and never closed.
+  if (living === undefined) memory.close()
   memory.unshow(byteLength)
-  views.deref()?.recount()
+  living?.recount()
 })
 
 /** ArrayBuffers that somebody may hold. Weak: a buffer keeps its pages, the region no buffer. */
