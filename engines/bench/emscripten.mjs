@@ -4,7 +4,7 @@ import { MAP, O, PROT } from '../support/emscripten-builds.mjs'
 import { VERSION, dataset, waysOf } from '../support/emscripten-case.mjs'
 
 export const engine = {
-  name: 'Emscripten, mmap() in C',
+  name: 'mmap() in C by Emscripten',
   version: VERSION,
   adapter: "emscripten(Module).mountFile('/orders.bin', region)",
   nodes: '>=20',
