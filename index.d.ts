@@ -2178,8 +2178,8 @@ export interface Captured<T> {
 }
 
 /**
- * Runs a factory, such as `() => loadEngine(options)`, and captures the WebAssembly instances that it
- * makes, so that {@link checkpoint} can keep and restore all of their state.
+ * Runs a factory, such as `() => loadEngine(options)`, and captures the WebAssembly instances that
+ * it makes, so that {@link checkpoint} can keep and restore all of their state.
  *
  * While `make` runs, `compile`, `compileStreaming`, `instantiate`, `instantiateStreaming`, `Module`
  * and `Instance` of `WebAssembly` (and `promising`, where V8 has it) are replaced. For code in
