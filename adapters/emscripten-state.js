@@ -29,26 +29,25 @@ function emscriptenState(Module) {
   return () => record(Module, FS)
 }
 
+/**
+ * What a module exports by a name. Builds with assertions have getters for what they don't export,
+ * which abort the module.
+ */
+function exported(Module, name) {
+  return Object.getOwnPropertyDescriptor(Module, name)?.value
+}
+
 /** The module's FS, if it is one that this file knows. */
 function knownFS(Module) {
-  let FS, cause
-  try {
-    FS = Module.FS
-  } catch (error) {
-    // Builds with assertions have a getter that says that it is not exported.
-    cause = error
-  }
+  const FS = exported(Module, 'FS')
   if (typeof FS !== 'object' || FS === null) {
-    throw unsupportedEngine(
-      {
-        engine: ENGINE,
-        missing: 'does not export its FS',
-        instead:
-          'build it with -sEXPORTED_RUNTIME_METHODS=FS; without files, a checkpoint of its memory ' +
-          'is enough'
-      },
-      { cause }
-    )
+    throw unsupportedEngine({
+      engine: ENGINE,
+      missing: 'does not export its FS',
+      instead:
+        'build it with -sEXPORTED_RUNTIME_METHODS=FS; without files, a checkpoint of its memory ' +
+        'is enough'
+    })
   }
   if (!Array.isArray(FS.nameTable) || !Array.isArray(FS.streams) || !isNode(FS.root)) {
     throw unsupportedEngine({
@@ -82,7 +81,8 @@ function record(Module, FS) {
   const streams = recordStreams(FS)
   const fields = recordFields(FS)
   const mounts = recordMounts(FS)
-  const environment = isObject(Module.ENV) ? { ...Module.ENV } : undefined
+  const ENV = exported(Module, 'ENV')
+  const environment = isObject(ENV) ? { ...ENV } : undefined
   const restoreNodes = recordNodes(FS)
   return () => {
     streams.check()
@@ -91,7 +91,7 @@ function record(Module, FS) {
     fields()
     for (const restoreMount of mounts) restoreMount()
     streams.restore()
-    if (environment !== undefined) putBack(Module.ENV, environment)
+    if (environment !== undefined) putBack(ENV, environment)
     if (errors.length > 0) {
       throw makeError(
         'ERR_HOSTMAP_NOT_RESTORABLE',

@@ -219,6 +219,8 @@ test('refuses what it can not bring back', async () => {
   assert.throws(() => emscriptenState(withoutFS), refused)
   const withAssertions = await require('sql.js/dist/sql-wasm-debug.js')()
   assert.throws(() => emscriptenState(withAssertions), refused)
+  // Its getter for FS would have aborted it.
+  assert.equal(new withAssertions.Database().exec('select 1')[0].values[0][0], 1)
   const onHostFiles = await (await import('h5wasm/node')).ready
   assert.throws(() => emscriptenState(onHostFiles), refused)
 })
