@@ -85,8 +85,8 @@ test.each(Object.entries(patches))('%s', async (name, patch) => {
         past = message
       }
       const told = [lastFault, new Set(kinds).size]
-      // (module (memory 1) (global (mut i32) (i32.const 0)) (func (export "add") (param i32) (result
-      // i32) adds to the global, and that to memory))
+      // (module (memory 1) (global (mut i32) (i32.const 0)) (func (export "add") (param i32)
+      // (result i32) adds to the global, and that to memory))
       const adder = Buffer.from(
         'AGFzbQEAAAABBgFgAX8BfwMCAQAFAwEAAQYGAX8BQQALBwcBA2FkZAAACh0BGwAjACAAaiQAQQBBACgCACMAajYCAEEAKAIACw==',
         'base64'

@@ -12,7 +12,7 @@ const { HostRegion, Mapping } = require('../index.js')
 const { makeError, unsupportedEngine } = require('./support/errors.js')
 
 const MAGIC = 'ARROW1'
-// The magic with its padding, at the start; the footer's length (4 bytes) and the magic, at the end.
+// The magic with its padding at the start; the footer's length (4 bytes) and the magic at the end.
 const HEAD_BYTES = 8
 const TAIL_BYTES = 10
 const NULL = 1

@@ -4,10 +4,10 @@
 // as files of MEMFS whose bytes are the region, for stdio and for C's mmap().
 //
 // Leans on what the module shows: its memory (HEAPU8, wasmMemory), _malloc and _free, and its FS
-// with MEMFS (support/memfs.js names the hooks). A mounted file is a node of MEMFS with `stream_ops`
-// and `node_ops` of its own; nodes that are not mounted keep theirs. Only mapFiles replaces
-// functions of the module: `mmap` and `msync` of its NODEFS. Tried with Emscripten 3.1.6 to 6.0.5,
-// and read in versions from 2.0 on: docs/engines.md.
+// with MEMFS (support/memfs.js names the hooks). A mounted file is a node of MEMFS with
+// `stream_ops` and `node_ops` of its own; nodes that are not mounted keep theirs. Only mapFiles
+// replaces functions of the module: `mmap` and `msync` of its NODEFS. Tried with Emscripten 3.1.6
+// to 6.0.5, and read in versions from 2.0 on: docs/engines.md.
 
 const { HostRegion } = require('../index.js')
 const { makeError } = require('./support/errors.js')

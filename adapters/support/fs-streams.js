@@ -5,7 +5,7 @@
 
 const { makeError } = require('./errors.js')
 
-/** Devices of Emscripten's terminals, /dev/tty and /dev/tty1, of which stdin and stdout are links. */
+/** Devices of Emscripten's terminals, /dev/tty and /dev/tty1, which stdin and stdout link to. */
 const TERMINALS = [5, 6]
 
 /**

@@ -1,10 +1,10 @@
-// A database in sql.js: over a Buffer of a region, beside the usual way, which reads the file first.
+// A database in sql.js over a Buffer of a region, beside the usual way, which reads the file first.
 //
 //   node engines/examples/sqljs.mjs [--size 256MiB]
 //
 // Each way runs in a process of its own, opens the database, asks a few questions, reads all of it,
-// and changes some rows. The change stays in the engine: the file is as it was, and two engines over
-// one region see nothing of each other's.
+// and changes some rows. The change stays in the engine: the file is as it was, and two engines
+// over one region see nothing of each other's.
 
 import { fork } from 'node:child_process'
 import { once } from 'node:events'

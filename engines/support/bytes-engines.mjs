@@ -1,7 +1,7 @@
 // Engines that read a file's bytes through JavaScript, so that a Buffer over a region is all that
-// they need. Each is shown here by the same few functions: `load` gives the engine, `make` the bytes
-// of a file for it, `open` a handle over bytes, `answer` a small question, `scan` one about all of
-// it, `close` its end. sql.js writes its image, too: `update`, `grow` and `image`.
+// they need. Each is shown here by the same few functions: `load` gives the engine, `make` the
+// bytes of a file for it, `open` a handle over bytes, `answer` a small question, `scan` one about
+// all of it, `close` its end. sql.js writes its image, too: `update`, `grow` and `image`.
 
 import { createRequire } from 'node:module'
 import { dirname, relative } from 'node:path'

@@ -33,8 +33,8 @@ const growing = round => [
 
 /**
  * Of each engine: `make`; `plant`, what it is like at the checkpoint; `use`, what it does then;
- * `digest`, what it says of itself; options of the checkpoint; and `isSingle` where a thread has one
- * engine only, that of the package.
+ * `digest`, what it says of itself; options of the checkpoint; and `isSingle` where a thread has
+ * one engine only, that of the package.
  */
 export const ENGINES = {
   '@sqlite.org/sqlite-wasm': {

@@ -1,5 +1,5 @@
-// A thread that hands the array of a region to parquet-wasm, and tells by how much the memory of its
-// module grows.
+// A thread that hands the array of a region to parquet-wasm, and tells by how much the memory of
+// its module grows.
 
 import { parentPort, workerData } from 'node:worker_threads'
 import * as parquet from 'parquet-wasm'

@@ -344,7 +344,7 @@ for (const guarded of memories()) {
 }
 
 test('a file of more than 4 GiB is read, its last batch as well', () => {
-  // Batches may lie anywhere in a file: the footer says where. These lie behind a hole.
+  // Batches may be anywhere in a file: the footer says where. These are behind a hole.
   const bytes = arrow.tableToIPC(arrow.tableFromArrays({ a: Int32Array.of(7, 8, 9) }), 'stream')
   const file = path.join(directory, 'sparse')
   const offset = 4 * 2 ** 30 + 8

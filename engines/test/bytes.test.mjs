@@ -19,7 +19,7 @@ after(() => fs.rmSync(directory, { recursive: true }))
 
 const digestOf = bytes => createHash('sha256').update(bytes).digest('hex')
 
-/** Bytes of a file that this process has mapped and touched, and those of them that it has copied. */
+/** Bytes of a file that this process has mapped and touched, and those that it has copied. */
 function touched(file) {
   const sums = { Rss: 0, Anonymous: 0 }
   let counts = false
