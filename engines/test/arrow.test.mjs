@@ -386,3 +386,11 @@ test('a file that is truncated under a table leaves zeros, which checkFaults tel
   assert.deepEqual({ status, signal }, { status: 0, signal: null }, stderr)
   assert.deepEqual(JSON.parse(stdout), [0, 'ERR_HOSTMAP_FAULTED'])
 })
+
+test('the example has equal results', () => {
+  const example = fileURLToPath(new URL('../examples/arrow.mjs', import.meta.url))
+  const arguments_ = [example, '--size', '4MiB']
+  const { status, stdout, stderr } = spawnSync(process.execPath, arguments_, { encoding: 'utf8' })
+  assert.equal(status, 0, stderr)
+  assert.match(stdout, /All answers are equal/)
+})

@@ -452,3 +452,11 @@ test('a file of any size is read, written and cut at every border', () => {
   assert.equal(target.toString(), 'hostmap', 'the file is as it was')
   fs.rmSync(file)
 })
+
+test('the example has equal results', () => {
+  const example = fileURLToPath(new URL('../examples/duckdb.mjs', import.meta.url))
+  const arguments_ = [example, '--size', '8MiB']
+  const { status, stdout, stderr } = spawnSync(process.execPath, arguments_, { encoding: 'utf8' })
+  assert.equal(status, 0, stderr)
+  assert.match(stdout, /All answers are equal/)
+})
