@@ -214,7 +214,7 @@ step(
     const memory = choose(world.memories, args.memory)
     const request = requestOf(world, args)
     if (!canMap(memory) || !request) return null
-    const { model, hidden, byFunction, shared, guest } = memory
+    const { model, hidden, guest } = memory
     const blockBytes = request.pages + PAGE
     const broken = Object.assign(new Error('malloc'), { code: 'TEST_MALLOC' })
     const calls = { malloc: [], free: [] }
@@ -288,12 +288,8 @@ step(
       },
       failed: ({ code }) => {
         afterwards()
-        // What was a block is given back. Past the end of what is known of a shared memory there
-        // may be one.
-        const isBlock =
-          code === 'ERR_HOSTMAP_ALLOCATOR_FAILED'
-            ? (hidden || byFunction) && shared
-            : code !== 'TEST_MALLOC'
+        // What was a block is given back.
+        const isBlock = !['ERR_HOSTMAP_ALLOCATOR_FAILED', 'TEST_MALLOC'].includes(code)
         const given = calls.malloc.length > 0 && isAddress && isBlock
         same('calls of free', calls.free.length, given ? 1 : 0)
       }

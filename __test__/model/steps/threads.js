@@ -151,6 +151,7 @@ step(
         }
         same('grow', answer.was, model.wasmPages)
         model.grow(wasmPages)
+        if (memory.hidden) memory.known = model.byteLength
         model.protect()
       }
     }
