@@ -64,6 +64,7 @@ const calls = {
   ],
   'guarded.restore': [bag => fresh().restore(snapshot, bag), 'exclusive', true],
   'guarded.reset': [bag => fresh().reset(bag), 'keepResidentBytes', 0],
+  'guarded.reserve': [bag => fresh().reserve(1, bag), 'allocator', undefined],
   'mapping.prefetch': [bag => mapping.prefetch(bag), 'byteOffset', PAGE],
   'window.slide': [bag => window.slide(region, 0, bag), 'byteLength', PAGE],
   'window.slide of a part': [bag => window.slide(region, bag ?? {}), 'byteLength', PAGE],

@@ -356,6 +356,12 @@ const table = {
       '{ malloc: instance.exports._malloc'
     ]
   ],
+  'where a view is wanted': [
+    ['a buffer', () => mapping.pointerOf(guarded.buffer), TYPE, 'pass new Uint8Array(it)'],
+    ['the region', () => mapping.pointerOf(region), TYPE, '`view()` or `bytes()`'],
+    ['an address', () => mapping.pointerOf(mapping.pointer), TYPE, 'pass it on as it is'],
+    ['other bytes', () => mapping.pointerOf(Buffer.alloc(3)), VALUE, 'received a Buffer of 3 bytes']
+  ],
   'where access is wanted': [
     [
       'another spelling',

@@ -159,6 +159,37 @@ skipUnless('needs Cargo', hasCargo).describe('when a system call fails', () => {
     })
   })
 
+  test("unmap of an engine's block leaves all as it was, what was written too, and works the next time", () => {
+    const seen = inChild(() => {
+      const { HostRegion, GuardedMemory } = hostmap
+      const region = HostRegion.copyFrom(Buffer.alloc(65536, 7))
+      const guarded = new GuardedMemory({ initial: 4 })
+      const bytes = new Uint8Array(guarded.buffer)
+      const allocator = { malloc: () => 65536, free() {}, owner: 'engine' }
+      const picture = () => [65536, 65537, 65536 + 4096, 65536 + 8192].map(at => bytes[at])
+      return ['mprotect', 'mmap', 'mremap', 'ioctl_pagemap'].map(syscall => {
+        bytes.fill(0, 65536)
+        const mapping = guarded.map(region, { allocator })
+        bytes[65537] = 1
+        bytes[65536 + 8192] = 2
+        const outcome = failing(syscall, 0, ENOMEM, () => mapping.unmap())
+        const during = { bytes: picture(), unmapped: mapping.unmapped }
+        if (!mapping.unmapped) bytes[65536 + 4096] = 3
+        mapping.unmap()
+        const after = { bytes: picture(), unmapped: mapping.unmapped, mapped: mapped() }
+        return { syscall, went: outcome.went, failed: outcome.errno, during, after }
+      })
+    })
+    for (const { syscall, went, failed, during, after } of seen) {
+      expect([syscall, went]).toEqual([syscall, true])
+      // Without the scan, the page map is read.
+      const works = syscall === 'ioctl_pagemap'
+      expect(failed).toBe(works ? undefined : -12)
+      expect(during).toEqual({ bytes: works ? [7, 1, 0, 2] : [7, 1, 7, 2], unmapped: works })
+      expect(after).toEqual({ bytes: [7, 1, works ? 0 : 3, 2], unmapped: true, mapped: 0 })
+    }
+  })
+
   test('unmap leaves the mapping as it was, and works the next time', () => {
     const seen = inChild(() => {
       const { HostRegion, GuardedMemory } = hostmap

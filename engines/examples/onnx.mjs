@@ -102,7 +102,9 @@ async function main() {
   if (!(size > 0 && Number.isInteger(count) && count > 0))
     throw new Error('--size takes a size such as 512MiB, --workers a count')
   const model = modelOf(size)
-  const file = fileURLToPath(new URL(`../data/chain-${model.layers}.ort`, import.meta.url))
+  const file = fileURLToPath(
+    new URL(`../data/chain-${model.size}x${model.layers}.ort`, import.meta.url)
+  )
   if (!fs.existsSync(file)) writeOrt(file, model)
   const ways = []
   for (const way of Object.keys(WAYS)) ways.push(await measure(way, file, model, count))
