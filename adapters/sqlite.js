@@ -48,6 +48,7 @@ function mountDatabase(sqlite3, region, options) {
   checkModule(sqlite3)
   checkRegion(region)
   const { access } = readOptions(options, ['access'])
+  const vfs = vfsOf(sqlite3)
   const fd = region.duplicateFd()
   let image
   try {
@@ -60,13 +61,17 @@ function mountDatabase(sqlite3, region, options) {
   }
   // SQLite has no WAL here: its index needs memory that connections share.
   if (image.isPrivate && image.size > FORMAT + 1) leaveWal(image)
+  vfs.images.set(image.filename, image)
+  return new MountedDatabase(sqlite3, vfs, image)
+}
+
+function vfsOf(sqlite3) {
   let vfs = installed.get(sqlite3)
   if (vfs === undefined) {
     vfs = installVfs(sqlite3)
     installed.set(sqlite3, vfs)
   }
-  vfs.images.set(image.filename, image)
-  return new MountedDatabase(sqlite3, vfs, image)
+  return vfs
 }
 
 /** A region that connections can open. See the declarations. */

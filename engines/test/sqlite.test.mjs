@@ -112,6 +112,38 @@ test('connections to one private image see commits and lock as those to a file d
   assert.equal(mounted.connections, 0)
 })
 
+test('readers of a region see nothing of what others write privately over it', () => {
+  const region = open()
+  const reader = openDatabase(sqlite3, region)
+  const writer = openDatabase(sqlite3, region, { access: 'private' })
+  const image = new sqlite3.oo1.DB()
+  deserialize(sqlite3, image, region)
+  assert.equal(reader.selectValue('SELECT count(*) FROM note'), ROWS)
+  writer.exec('DELETE FROM note WHERE id > 7; VACUUM')
+  assert.equal(writer.selectValue('SELECT count(*) FROM note'), 7)
+  for (const db of [reader, image]) assert.deepEqual(db.selectArray(COUNT), [ROWS, SUM])
+  for (const db of [reader, writer, image]) db.close()
+  region.close()
+})
+
+test('a database opens at any size of its file, past 4 GiB too', () => {
+  for (const size of [2 ** 31 - 1, 2 ** 31, 2 ** 32, 2 ** 32 + 1]) {
+    const file = copy('sparse.sqlite', where => fs.truncateSync(where, size))
+    for (const access of ['readonly', 'private']) {
+      const region = HostRegion.open(file)
+      const db = openDatabase(sqlite3, region, { access })
+      region.close()
+      assert.deepEqual(db.selectArray(COUNT), [ROWS, SUM])
+      if (access === 'private') {
+        db.exec('UPDATE note SET text = text || text')
+        assert.deepEqual(db.selectArray(COUNT), [ROWS, 2 * SUM])
+      }
+      db.close()
+    }
+    fs.rmSync(file)
+  }
+})
+
 test('a mounted database can be attached, and commits over both are one', () => {
   const [first, second] = [1, 2].map(() => mountDatabase(sqlite3, open(), { access: 'private' }))
   const db = first.open()
@@ -120,6 +152,9 @@ test('a mounted database can be attached, and commits over both are one', () => 
   assert.equal(db.selectValue('SELECT count(*) FROM main.note'), ROWS - 1)
   assert.equal(db.selectValue('SELECT count(*) FROM other.note'), ROWS - 2)
   db.close()
+  const named = new sqlite3.oo1.DB(second.uri)
+  assert.equal(named.selectValue('SELECT count(*) FROM note'), ROWS - 2)
+  named.close()
   first.close()
   second.close()
 })
