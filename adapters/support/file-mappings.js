@@ -25,6 +25,11 @@ const { PAGE_BYTES } = require('./file-contents.js')
 
 const roundUp = (length, unit) => Math.ceil(length / unit) * unit
 
+/** The memory's bytes in a view, or in a part of it. */
+function seenIn({ mapping, from, end }, first = from, last = end) {
+  return new Uint8Array(mapping.memory.buffer, mapping.address + first - from, last - first)
+}
+
 class FileMappings {
   #module
   #contents
@@ -32,6 +37,8 @@ class FileMappings {
   /** Mappings that mmap() gives addresses in: { from, end, mapping }, by position. */
   #views = []
   #taken = 0
+  /** Whether C got something else than a view that it may write to the file from. */
+  #isApart = false
 
   /**
    * `contents`: as FileContents. `fallback(length, position)`: makes the copy that Emscripten
@@ -55,6 +62,7 @@ class FileMappings {
         ? undefined
         : (this.#find(position, position + length) ?? this.#view(position, length))
       if (address !== undefined) return { ptr: address, allocated: false }
+      this.#isApart ||= !separate
       const block = this.#cBlock(position, length)
       if (block !== undefined) return { ptr: block, allocated: true }
       if (separate) {
@@ -62,6 +70,7 @@ class FileMappings {
         if (own !== undefined) return { ptr: own.mapping.address, allocated: false }
       }
     }
+    this.#isApart ||= !separate
     return this.#fallback(length, position)
   }
 
@@ -152,13 +161,23 @@ class FileMappings {
 
   /**
    * As `stream_ops.msync`, which C's munmap() calls too: writes to the file what differs. `bytes`
-   * are the memory's, from `position` of the file on; older versions don't tell the position.
+   * are the memory's, mostly a copy without an address, that are said to be the file's at
+   * `position`. Until 3.1.34 at least, msync() of C always says 0, so that is believed only if a
+   * view shows it.
    */
   sync(bytes, position, write) {
     if (this.#contents.access === 'shared') return
-    const address = bytes.byteOffset
-    const view = this.#viewAt(address)
-    if (view !== undefined) position = view.from + address - view.mapping.address
+    const end = position + bytes.length
+    const shown = this.#views.filter(view => view.shown)
+    const isRight = view =>
+      view.from <= position &&
+      view.end >= end &&
+      Buffer.compare(seenIn(view, position, end), bytes) === 0
+    if (this.#isApart || shown.some(isRight)) this.#writeBack(bytes, position, write)
+    else for (const view of shown) this.#writeBack(seenIn(view), view.from, write)
+  }
+
+  #writeBack(bytes, position, write) {
     const end = Math.min(position + bytes.length, this.#contents.size)
     for (let at = position; at < end; at += PAGE_BYTES) {
       const length = Math.min(PAGE_BYTES, end - at)
@@ -167,16 +186,9 @@ class FileMappings {
     }
   }
 
-  #viewAt(address) {
-    return this.#views.find(
-      ({ mapping, from, end }) =>
-        mapping.address <= address && address < mapping.address + end - from
-    )
-  }
-
-  /** Whether an address is in a view. */
-  covers(address) {
-    return this.#viewAt(address) !== undefined
+  /** Whether all that C may write to the file is in views. */
+  get isWhole() {
+    return !this.#isApart
   }
 
   /** How many bytes of address space its views take. */

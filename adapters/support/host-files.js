@@ -78,11 +78,8 @@ class HostFiles {
       return mappings.map(asked.length, asked.position, asked.prot, asked.flags)
     }
     ops.msync = (stream, bytes, offset, length, flags) => {
-      const file = this.#files.get(stream.node)
       // Pages of the file itself: what was written is in it.
-      if ([file?.shared, file?.readonly].some(kind => kind?.mappings.covers(bytes.byteOffset))) {
-        return 0
-      }
+      if (this.#files.get(stream.node)?.shared?.mappings.isWhole) return 0
       return original.msync(stream, bytes, offset, length, flags)
     }
   }

@@ -13,7 +13,7 @@ import {
 import path from 'node:path'
 import { HostRegion } from 'wasm-hostmap'
 import { emscripten } from 'wasm-hostmap/emscripten'
-import { dataOf, load, program } from './emscripten-builds.mjs'
+import { MAP, O, PROT, dataOf, load, program } from './emscripten-builds.mjs'
 
 export const VERSION = '6.0.5'
 const CHUNK_BYTES = 2 ** 24
@@ -36,8 +36,16 @@ export async function dataset(directory, byteLength) {
 async function prepare() {
   const module = await load(VERSION, 'plain')
   const c = program(module)
-  // Loaded and warm: each function has run.
-  module.FS.writeFile('/warm', dataOf(65_536))
+  // Loaded and warm: both ways to give a file have run, and C's functions.
+  const bytes = dataOf(65_536)
+  module.FS.writeFile('/warm', bytes)
+  const file = emscripten(module).mountFile('/mounted', HostRegion.copyFrom(bytes))
+  for (const path of ['/warm', '/mounted']) {
+    const fd = c.open(path, O.RDONLY)
+    c.sumAt(c.map(bytes.length, PROT.READ, MAP.SHARED, fd, 0), bytes.length)
+    c.close(fd)
+  }
+  file.unmount()
   return { module, c }
 }
 
