@@ -192,3 +192,5 @@ export interface EmscriptenHost extends Disposable {
  * ```
  */
 export function emscripten(module: object): EmscriptenHost
+
+export { emscriptenState } from './emscripten-state.js'

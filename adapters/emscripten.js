@@ -11,6 +11,7 @@
 
 const { HostRegion } = require('../index.js')
 const { makeError } = require('./support/errors.js')
+const { emscriptenState } = require('./emscripten-state.js')
 const { FileContents } = require('./support/file-contents.js')
 const { FileMappings } = require('./support/file-mappings.js')
 const { hostFiles } = require('./support/host-files.js')
@@ -327,4 +328,4 @@ function contentsOf(region, options) {
   return new FileContents(region, byteOffset, byteLength, access)
 }
 
-module.exports = { emscripten }
+module.exports = { emscripten, emscriptenState }
