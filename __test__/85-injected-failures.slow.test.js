@@ -167,7 +167,16 @@ skipUnless('needs Cargo', hasCargo).describe('when a system call fails', () => {
       const bytes = new Uint8Array(guarded.buffer)
       const allocator = { malloc: () => 65536, free() {}, owner: 'engine' }
       const picture = () => [65536, 65537, 65536 + 4096, 65536 + 8192].map(at => bytes[at])
-      return ['mprotect', 'mmap', 'mremap', 'ioctl_pagemap'].map(syscall => {
+      const calls = [
+        'mprotect',
+        'mmap',
+        'mremap',
+        'ioctl_pagemap',
+        'memfd_create',
+        'pwrite',
+        'pread'
+      ]
+      return calls.map(syscall => {
         bytes.fill(0, 65536)
         const mapping = guarded.map(region, { allocator })
         bytes[65537] = 1

@@ -4,9 +4,6 @@
 //! module's: they stay as they are, and the rest become zeros. A page that was never written since
 //! it was mapped holds nothing that a user of malloc may rely on.
 
-// It copies pages of a memory.
-#![allow(unsafe_code)]
-
 use super::handle::Memory;
 use super::place::pages_of;
 use super::protect::protect_all;
@@ -15,12 +12,16 @@ use crate::error::{MemoryError, Result};
 use crate::fault::Counts;
 use crate::sys::mmap::{self, Advice, Mmap, Pages};
 use crate::sys::owned_span::OwnedSpan;
-use crate::sys::page::PageSpan;
+use crate::sys::page::{PageSpan, host_page_bytes};
 use crate::sys::pagemap::{self, Which};
-use crate::sys::{SysError, SysResult, alloc, contents};
+use crate::sys::{SysError, SysResult, alloc, file, memfd, to_usize};
 use crate::v8::live_memory::LiveMemory;
 use nix::errno::Errno;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+
+/// How much is copied at once.
+const CHUNK_BYTES: u64 = 1 << 20;
 
 impl Memory {
     /// Unmaps, and returns the faults that the mapping had. `None`: it is not there any more.
@@ -118,20 +119,88 @@ fn written(span: PageSpan) -> SysResult<Vec<PageSpan>> {
 }
 
 /// A mapping of zeros, with copies of these pages of `span` in their places.
+///
+/// The kernel copies, by way of a file. A page may be gone by now: a file that gets shorter takes
+/// the private pages past its end along. Rust would fault there, and fault again for ever, since no
+/// handler comes in; the kernel says EFAULT. What was written is lost then, as it is for everybody.
 fn copies(span: PageSpan, written: &[PageSpan]) -> SysResult<Mmap> {
     let own = Mmap::new(span.length(), Pages::Zeros)?;
+    let between = memfd::create_growing("unmap")?;
     for run in written {
-        let place = run
-            .start()
-            .checked_sub(span.start())
-            .and_then(|offset| own.span().start().checked_add(offset))
-            .and_then(|start| PageSpan::new(start, run.length()))
-            .and_then(|place| place.within(own.span()))
-            .filter(|place| place.length() == run.length());
-        let place = place.ok_or(SysError::new("mmap", Errno::EFAULT))?;
-        // SAFETY: the run is in a span of a living memory, whose pages can be read; `own` is a
-        // writable mapping that nobody else knows.
-        unsafe { contents::copy(run.start(), place) };
+        let mut rest = Some(*run);
+        while let Some(left) = rest {
+            let chunk = left.first(CHUNK_BYTES);
+            copy(chunk, place_of(chunk, span, &own)?, between.as_fd())?;
+            rest = PageSpan::between(chunk.end(), run.end());
+        }
     }
     Ok(own)
+}
+
+/// Where in a mapping pages of `span` are copied to.
+fn place_of<'a>(pages: PageSpan, span: PageSpan, own: &'a Mmap) -> SysResult<OwnedSpan<'a>> {
+    pages
+        .start()
+        .checked_sub(span.start())
+        .and_then(|offset| own.span().start().checked_add(offset))
+        .and_then(|start| PageSpan::new(start, pages.length()))
+        .and_then(|place| own.owned().part(place))
+        .ok_or(SysError::new("mmap", Errno::EFAULT))
+}
+
+/// Copies pages, and leaves out those that are gone.
+fn copy(from: PageSpan, to: OwnedSpan<'_>, between: BorrowedFd<'_>) -> SysResult<()> {
+    match file::write_all_from(between, 0, from.start().get(), from.length().get()) {
+        Ok(()) => file::read_all_to(between, 0, to),
+        Err(SysError { errno: Errno::EFAULT, .. }) => {
+            let pages = |span: PageSpan| {
+                let starts = span.start().get()..span.end().get();
+                starts.step_by(to_usize(host_page_bytes())).filter_map(PageSpan::page_at)
+            };
+            if from.length().get() == host_page_bytes() {
+                return Ok(());
+            }
+            for (page, place) in pages(from).zip(pages(to.span())) {
+                let place = to.part(place).ok_or(SysError::new("mmap", Errno::EFAULT))?;
+                copy(page, place, between)?;
+            }
+            Ok(())
+        }
+        Err(sys) => Err(sys),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::mmap::Sharing;
+    use crate::sys::page::PageAligned;
+
+    #[test]
+    fn pages_that_are_gone_are_zeros_and_those_beside_them_are_copied() {
+        let page = host_page_bytes();
+        let length = |pages: u64| PageAligned::new(pages * page).unwrap();
+        let file = memfd::create_growing("shorter").unwrap();
+        file::write_all(&file, 0, &vec![7; length(4).get() as usize]).unwrap();
+        let pages = Pages::File {
+            fd: file.as_fd(),
+            offset: PageAligned::ZERO,
+            sharing: Sharing::CopyOnWrite,
+            is_memfd: true,
+        };
+        let map = Mmap::new(length(4), pages).unwrap();
+        // Makes all of them this process's own.
+        file::read_all_to(file.as_fd(), 0, map.owned()).unwrap();
+        let written = [map.span().first(2 * page), map.span()];
+        file::set_length(&file, 3 * page).unwrap();
+
+        let own = copies(map.span(), &written).unwrap();
+        let seen = memfd::create_growing("seen").unwrap();
+        file::write_all_from(seen.as_fd(), 0, own.address(), length(4).get()).unwrap();
+        let mut bytes = vec![1; length(4).get() as usize];
+        file::read_up_to(&seen, 0, &mut bytes).unwrap();
+        let expected: Vec<u8> =
+            (0..4).flat_map(|at| vec![if at < 3 { 7 } else { 0 }; page as usize]).collect();
+        assert!(bytes == expected);
+    }
 }
