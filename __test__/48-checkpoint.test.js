@@ -336,6 +336,40 @@ describe('nothing is changed, and the engine goes on,', () => {
     expect(it.sp()).toBe(65536)
   })
 
+  test('where that was streamed, so that its script is called by its URL', async () => {
+    const codes = await inChild(
+      async ({ hostmap, require, args }) => {
+        const bytes = hostmap.exposeState(Buffer.from(args, 'base64'))
+        const server = require('node:http').createServer((request, response) => {
+          response.setHeader('content-type', 'application/wasm')
+          response.end(bytes)
+        })
+        await new Promise(resolve => server.listen(0, '127.0.0.1', resolve))
+        const source = fetch(`http://127.0.0.1:${server.address().port}/engine.wasm`)
+        let clean
+        const codes = []
+        const hook = () => {
+          try {
+            clean.restore()
+          } catch (error) {
+            codes.push(error.code)
+          }
+        }
+        const { module, instance } = await WebAssembly.instantiateStreaming(source, {
+          env: { hook }
+        })
+        server.closeAllConnections()
+        server.close()
+        clean = hostmap.checkpoint(instance, { module })
+        instance.exports.hooked()
+        codes.push(instance.exports.sp())
+        return codes
+      },
+      { args: engine.toString('base64') }
+    )
+    expect(codes).toEqual(['ERR_HOSTMAP_CALL_PENDING', 99])
+  })
+
   test.each([
     ['limit', 'Error.stackTraceLimit = 0'],
     ['format', 'Error.prepareStackTrace = () => "mine"'],
@@ -545,6 +579,29 @@ describe('calls that are suspended', () => {
     )
     expect(['none', ['restored', 'ERR_HOSTMAP_CALL_PENDING', 'restored']]).toContainEqual(seen)
   })
+})
+
+test('an instance of the engine may put functions into the table of another one', async () => {
+  const [one, other] = await Promise.all(
+    [
+      `(module (memory 1) (global $g (mut i32) (i32.const 1)) (func $unused)
+        (func (export "get") (result i32) (global.get $g))
+        (func (export "set") (param i32) (global.set $g (local.get 0))))`,
+      `(module (memory 1) (table (export "table") 1 funcref)
+        (func (export "add") (param funcref) (result i32)
+          (table.grow 0 (local.get 0) (i32.const 1))))`
+    ].map(assemble)
+  )
+  const make = async bytes => (await WebAssembly.instantiate(bytes)).instance.exports
+  const { value, unit } = await capture(async () => [await make(one), await make(other)])
+  const [{ get, set }, { add, table }] = value
+  add(get)
+  const clean = checkpoint(unit)
+  add(get)
+  set(2)
+  clean.restore()
+  expect(table.get(1)()).toBe(1)
+  expect(table.get(2)).toBe(null)
 })
 
 describe('what is no captured engine', () => {

@@ -12,10 +12,14 @@ const { defineProperty } = Reflect
 const FORMAT = 'prepareStackTrace'
 const LIMIT = 'stackTraceLimit'
 
-const isWasm = site => {
-  const name = site.getScriptNameOrSourceURL?.()
-  return typeof name === 'string' && name.startsWith('wasm://')
-}
+// Names of scripts of JavaScript. Most frames have one, and their text takes V8 some time.
+const FILE = /^(\/|node:|file:)/
+// The text of a frame of Wasm ends so. Its script's name need not say it: of a module that was
+// compiled while it was streamed, and of all made of the same bytes since, that is the URL.
+const WASM_FRAME = /:wasm-function\[\d+\]:0x[\da-f]+\)?$/
+
+const isWasm = site =>
+  !FILE.test(site.getScriptNameOrSourceURL?.() ?? '') && WASM_FRAME.test(String(site))
 
 /** False, too, where a script has made it impossible to ask: where Error is frozen. */
 function isWasmCalling() {

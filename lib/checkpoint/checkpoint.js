@@ -23,7 +23,13 @@ const {
   takeSnapshot
 } = require('../snapshot/snapshot.js')
 const { isWasmCalling } = require('./calls.js')
-const { addChanges, keepGlobalsAndTables, putEntries, putGlobals } = require('./tables.js')
+const {
+  addChanges,
+  functionsOf,
+  keepGlobalsAndTables,
+  putEntries,
+  putGlobals
+} = require('./tables.js')
 const { targetOf } = require('./subject.js')
 
 // Lets this file alone make checkpoints.
@@ -37,7 +43,8 @@ function checkpoint(target, options) {
   const restores = asked.state.map(keepState)
   const members = []
   try {
-    for (const group of groups) members.push(memberOf(group, asked))
+    const own = functionsOf(groups)
+    for (const group of groups) members.push(memberOf(group, own, asked))
     return new Checkpoint(MAKE, { members, calls, restores, ...asked })
   } catch (error) {
     members.forEach(dropMember)
@@ -49,9 +56,9 @@ function checkpoint(target, options) {
  * What is kept of a group: `snapshot`, null where it has no memory, and what needs the engine to be
  * there. A checkpoint keeps no engine that nobody else holds.
  */
-function memberOf(group, { accept, snapshot }) {
+function memberOf(group, own, { accept, snapshot }) {
   const { linear } = group
-  const kept = keepGlobalsAndTables(group)
+  const kept = keepGlobalsAndTables(group, own)
   if (!accept.includes('gc-objects') && holdsObjects(kept)) {
     refuseNotRestorable(
       [['gc-objects', 'a global or table holds a struct or array of the module']],

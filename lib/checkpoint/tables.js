@@ -17,13 +17,22 @@ const {
 } = require('../instance/globals-and-tables.js')
 
 /**
+ * The functions of all instances of some groups. Weak: what is kept of one group must not keep the
+ * others, which nobody else may hold.
+ */
+const functionsOf = groups =>
+  new WeakSet(
+    groups.flatMap(({ parts }) => parts.flatMap(({ found }) => found.functions.map(([, it]) => it)))
+  )
+
+/**
  * Throws `ERR_HOSTMAP_NOT_RESTORABLE` where a table shows an instance that was not captured.
  *
  * @param group see insideFrom in lib/capture/unit.js
+ * @param own see functionsOf; what the tables have is added
  */
-function keepGlobalsAndTables({ parts, globals, tables, lengths, first }) {
+function keepGlobalsAndTables({ globals, tables, lengths, first }, own) {
   checkEntries(tables)
-  const own = new Set(parts.flatMap(({ found }) => found.functions.map(([, it]) => it)))
   const added = new Set()
   const kept = tables.map(([name, table]) => {
     const entries = contentsOf(table)
@@ -34,7 +43,8 @@ function keepGlobalsAndTables({ parts, globals, tables, lengths, first }) {
     }
     return { name, table, is64: typeof getLength(table) === 'bigint', entries }
   })
-  for (const { entries } of kept) for (const entry of entries) own.add(entry)
+  for (const { entries } of kept)
+    for (const entry of entries) if (typeof entry === 'function') own.add(entry)
   return {
     globals: globals.map(([name, global]) => ({ name, global, value: getValue(global) })),
     tables: kept,
@@ -95,4 +105,4 @@ const LATE =
 const SINCE =
   'the checkpoint, of which its glue would go on to believe that it is loaded; make a new engine, and load all that it will need (extensions, shared libraries) within make'
 
-module.exports = { keepGlobalsAndTables, addChanges, putEntries, putGlobals }
+module.exports = { functionsOf, keepGlobalsAndTables, addChanges, putEntries, putGlobals }
