@@ -4,6 +4,7 @@
 
 const { AsyncResource } = require('node:async_hooks')
 const { capture, CapturedUnit, checkpoint, exposeState } = require('..')
+const { inChild } = require('./support/child')
 const { expectError, thrownBy } = require('./support/errors')
 const { assemble } = require('./support/wasm')
 
@@ -159,6 +160,16 @@ test('what V8 refuses is refused in its own words', async () => {
   }
 })
 
+test('bytes that are gone are refused by a promise', async () => {
+  const gone = new DataView(new ArrayBuffer(8))
+  structuredClone(gone.buffer, { transfer: [gone.buffer] })
+  await capture(async () => {
+    const refused = WebAssembly.compile(gone)
+    await expect(refused).rejects.toBeDefined()
+    return WebAssembly.instantiate(counter)
+  })
+})
+
 describe('WebAssembly', () => {
   test('is as it was after each capture, however it ends', async () => {
     const before = asIs()
@@ -242,6 +253,54 @@ describe('WebAssembly', () => {
       WebAssembly.instantiate = instantiate
     }
     expect(asIs()).toEqual(before)
+  })
+
+  test('is as it was, too, where a script has put a getter there meanwhile, or another WebAssembly', async () => {
+    const before = asIs()
+    const { compile } = Object.getOwnPropertyDescriptors(WebAssembly)
+    const get = () => {
+      throw new Error('nobody may ask')
+    }
+    const { value } = await capture(async () => {
+      const made = await WebAssembly.instantiate(counter)
+      Object.defineProperty(WebAssembly, 'compile', { get, configurable: true })
+      return made
+    })
+    expect(asIs().compile.get).toBe(get)
+    Object.defineProperty(WebAssembly, 'compile', compile)
+    expect(asIs()).toEqual(before)
+    expectRestored(value, value.instance.exports)
+
+    const own = WebAssembly
+    try {
+      await capture(async () => {
+        const made = await WebAssembly.instantiate(counter)
+        globalThis.WebAssembly = {}
+        return made
+      })
+    } finally {
+      globalThis.WebAssembly = own
+    }
+    expect(asIs()).toEqual(before)
+  })
+
+  test.each([
+    ['no instance', async () => ({ instance: { exports: { one: 1 } } })],
+    ['nothing', async () => undefined],
+    ['a frozen instance', async make => ({ instance: Object.freeze((await make()).instance) })]
+  ])('that gives %s by a script gives it in a capture, which fails', async (name, given) => {
+    const { instantiate } = WebAssembly
+    WebAssembly.instantiate = (...args) => given(() => instantiate.apply(WebAssembly, args))
+    let got
+    try {
+      await expectRefused(async () => {
+        got = await WebAssembly.instantiate(counter).catch(error => error)
+        return got
+      }, refusal)
+    } finally {
+      WebAssembly.instantiate = instantiate
+    }
+    expect(got instanceof Error).toBe(false)
   })
 
   test('that is made of its own functions is captured once', async () => {
@@ -382,6 +441,34 @@ describe('a capture', () => {
       expect(made.value).toBe(value)
     }
   })
+})
+
+test('a capture that fails keeps no instance, whatever goes on in its context', async () => {
+  const collected = await inChild(
+    async ({ hostmap, args }) => {
+      const bytes = Buffer.from(args, 'base64')
+      let count = 0
+      const registry = new FinalizationRegistry(() => count++)
+      const timers = []
+      for (let i = 0; i < 5; i++) {
+        await hostmap
+          .capture(async () => {
+            timers.push(setInterval(() => {}, 1e9))
+            registry.register((await WebAssembly.instantiate(bytes)).instance)
+            throw new Error('mine')
+          })
+          .catch(() => {})
+      }
+      for (let i = 0; i < 20 && count < 5; i++) {
+        globalThis.gc()
+        await new Promise(resolve => setTimeout(resolve, 10))
+      }
+      timers.forEach(clearInterval)
+      return count
+    },
+    { flags: ['--expose-gc'], args: counter.toString('base64') }
+  )
+  expect(collected).toBe(5)
 })
 
 describe('a capture refuses', () => {

@@ -20,6 +20,7 @@ async function capture(make) {
   try {
     value = await run(context, () => make())
   } catch (error) {
+    context.take()
     // The glue of engines tells errors in words of its own.
     throw context.problem ?? error
   } finally {

@@ -7,7 +7,7 @@ const { types } = require('node:util')
 const { makeError } = require('../support/errors.js')
 const { bytes: checkBytes } = require('../platform/bytes.js')
 const { Uint8Array, getter, weakGet } = require('../platform/intrinsics.js')
-const { contentsOf } = require('../instance/globals-and-tables.js')
+const { contentsOf, hasTooManyEntries } = require('../instance/globals-and-tables.js')
 const { expose, exposeLater, reportOf, addedNames } = require('../instance/module.js')
 const { reachable } = require('../instance/reachable.js')
 
@@ -20,8 +20,15 @@ const trueExports = getter('WebAssembly', 'Instance', 'prototype', 'exports')
 const modules = new WeakMap()
 
 /** Whether a value is what V8 compiles: bytes that are not empty. */
-const isBytes = value =>
-  (ArrayBuffer.isView(value) || types.isAnyArrayBuffer(value)) && value.byteLength > 0
+function isBytes(value) {
+  if (!ArrayBuffer.isView(value) && !types.isAnyArrayBuffer(value)) return false
+  try {
+    return value.byteLength > 0
+  } catch {
+    // A DataView of a detached buffer can't be asked.
+    return false
+  }
+}
 
 /**
  * What to compile in the place of bytes: `bytes`, and for `noteModule` a `report` or an `error`.
@@ -61,7 +68,10 @@ const unexposed = (bytes, error) => ({
   error: validate(bytes) ? error : undefined
 })
 
-const noteModule = (module, { report, error }) => modules.set(module, { report, error })
+/** What a script has put in the place of V8's functions may give anything. */
+function noteModule(module, { report, error }) {
+  if (typeof module === 'object' && module !== null) modules.set(module, { report, error })
+}
 
 /** Why an instance of a module can't be captured, as an error; undefined if it can. */
 function refusalOf(module) {
@@ -127,6 +137,8 @@ function recordOf(instance, module, { calls, tables }) {
  * see `isAdded` in lib/checkpoint/tables.js, which is why only functions of that name count.
  */
 function noteFirst(found, { seen, first }) {
+  // No checkpoint is taken of them.
+  if (hasTooManyEntries(found.tables)) return
   for (const [, table] of found.tables) {
     if (seen.has(table)) continue
     seen.add(table)

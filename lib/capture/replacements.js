@@ -18,9 +18,11 @@ const {
 } = require('./exposed.js')
 
 // Taken now, like those of v8.js.
-const { apply, construct, defineProperty } = Reflect
+const { apply, construct, defineProperty, deleteProperty } = Reflect
 const { Module } = WebAssembly
 
+// The WebAssembly in which functions are replaced: a script may put another one in its place.
+let namespace
 // Of each replacement: the name, what was there before, and whether it still counts.
 let installed = []
 
@@ -48,8 +50,7 @@ const FUNCTIONS = {
     ),
   // Where V8 has it: the calls of what it gives are suspended while promises of JavaScript's are
   // pending.
-  promising: (before, { calls }, args) =>
-    counting(apply(before.promising, WebAssembly, args), calls)
+  promising: (before, { calls }, args) => counting(apply(before.promising, namespace, args), calls)
 }
 
 /** Of each name: what makes an object in a capture, by `make`. */
@@ -84,29 +85,40 @@ function isModule(value) {
  * waits for its failure, which would end the process. The capture fails in the end.
  */
 function note(context, instance, module) {
-  const refusal = refusalOf(module)
-  if (refusal !== undefined) context.refuse(refusal)
-  // A function that was made of others has called their replacements, too: then it is known.
-  else if (!context.has(instance)) context.add(recordOf(instance, module, context))
+  try {
+    const refusal = refusalOf(module)
+    if (refusal !== undefined) context.refuse(refusal)
+    // A function that was made of others has called their replacements, too: then it is known.
+    else if (!context.has(instance)) context.add(recordOf(instance, module, context))
+  } catch (error) {
+    context.refuse(error.code === undefined ? notGenuine(error) : error)
+  }
 }
+
+const notGenuine = cause =>
+  makeError(
+    'ERR_HOSTMAP_NOT_CAPTURED',
+    `what make got of WebAssembly is no instance that can be captured (${cause.message}): a script has put functions of its own there, which give something else or freeze what they give`,
+    { cause }
+  )
 
 async function compileBytes({ compile }, bytes, options) {
   const exposed = await exposedBytesLater(bytes)
-  const module = await apply(compile, WebAssembly, [exposed.bytes, ...options])
+  const module = await apply(compile, namespace, [exposed.bytes, ...options])
   noteModule(module, exposed)
   return module
 }
 
 async function instantiateBytes({ instantiate }, context, bytes, more) {
   const exposed = await exposedBytesLater(bytes)
-  const made = await apply(instantiate, WebAssembly, [exposed.bytes, ...more])
-  noteModule(made.module, exposed)
-  note(context, made.instance, made.module)
+  const made = await apply(instantiate, namespace, [exposed.bytes, ...more])
+  noteModule(made?.module, exposed)
+  note(context, made?.instance, made?.module)
   return made
 }
 
 async function instantiateModule({ instantiate }, context, module, more) {
-  const instance = await apply(instantiate, WebAssembly, [module, ...more])
+  const instance = await apply(instantiate, namespace, [module, ...more])
   note(context, instance, module)
   return instance
 }
@@ -114,7 +126,7 @@ async function instantiateModule({ instantiate }, context, module, more) {
 /** What is no response of a module is left to V8, which says so. */
 async function streamed(previous, source, more, then) {
   const response = await source
-  if (!isResponse(response)) return apply(previous, WebAssembly, [response, ...more])
+  if (!isResponse(response)) return apply(previous, namespace, [response, ...more])
   return then(new Uint8Array(await response.arrayBuffer()))
 }
 
@@ -159,10 +171,11 @@ function install() {
     ...Object.entries(CLASSES).map(([name, captured]) => [name, captured, classIn])
   ]
   const before = { __proto__: null }
+  namespace = WebAssembly
   try {
     for (const [name, captured, replacementIn] of wanted) {
-      const descriptor = getOwnPropertyDescriptor(WebAssembly, name)
-      const previous = WebAssembly[name]
+      const descriptor = getOwnPropertyDescriptor(namespace, name)
+      const previous = namespace[name]
       if (typeof previous !== 'function') continue
       const entry = { name, descriptor, previous, before, replacement: undefined, counts: true }
       before[name] = previous
@@ -178,7 +191,7 @@ function install() {
 
 function replace(name, descriptor, value) {
   const { writable = true, enumerable = false, configurable = true } = descriptor ?? {}
-  if (defineProperty(WebAssembly, name, { value, writable, enumerable, configurable })) return
+  if (defineProperty(namespace, name, { value, writable, enumerable, configurable })) return
   throw makeError(
     'ERR_HOSTMAP_NOT_CAPTURED',
     `WebAssembly.${name} can't be replaced while make runs, since a script has frozen it; capture before that, or compile what exposeState gives and take Snapshot.of the instance`
@@ -190,9 +203,10 @@ function uninstall() {
     const { name, descriptor, replacement } = entry
     // Code that has kept it, or has wrapped it by now, gets what was there before.
     entry.counts = false
-    if (WebAssembly[name] !== replacement) continue
-    if (descriptor === undefined) delete WebAssembly[name]
-    else defineProperty(WebAssembly, name, descriptor)
+    // Without reading it: by now it may be a getter of another script's.
+    if (getOwnPropertyDescriptor(namespace, name)?.value !== replacement) continue
+    if (descriptor === undefined) deleteProperty(namespace, name)
+    else defineProperty(namespace, name, descriptor)
   }
   installed = []
 }

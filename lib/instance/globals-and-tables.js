@@ -133,9 +133,14 @@ const holdsObjects = ({ globals, tables }) =>
 // million.
 const MOST_TABLE_ENTRIES = 1_000_000
 
+const entriesIn = tables => tables.reduce((sum, [, table]) => sum + lengthOf(table), 0)
+
+/** Whether they have more entries than can be kept. */
+const hasTooManyEntries = tables => entriesIn(tables) > MOST_TABLE_ENTRIES
+
 function checkEntries(tables) {
-  const count = tables.reduce((sum, [, table]) => sum + lengthOf(table), 0)
-  if (count <= MOST_TABLE_ENTRIES) return
+  if (!hasTooManyEntries(tables)) return
+  const count = entriesIn(tables)
   throw makeError(
     'ERR_HOSTMAP_NOT_RESTORABLE',
     `the instance's tables have ${count} entries, and at most ${MOST_TABLE_ENTRIES} can be kept; use a module with smaller tables`
@@ -156,5 +161,6 @@ module.exports = {
   isReadable,
   contentsOf,
   holdsObjects,
+  hasTooManyEntries,
   checkEntries
 }
