@@ -100,7 +100,8 @@ export interface EmscriptenHost extends Disposable {
    *   whose offsets have 64 bits; `ftell` and `fseek` have 32, and fail with EOVERFLOW there
    *   (32-bit modules).
    * - Closing the region leaves the file. `mmap()` then makes copies.
-   * - If the region's file is truncated on the host, a read of what is gone fails with EIO.
+   * - If the region's file is truncated on the host, a read of what is gone fails with EIO, and so
+   *   does `mmap()` of it.
    * - Open files count against the engine's limit of 4,096, as all do: EMFILE.
    * - With pthreads, Emscripten takes operations of other threads to the thread that has FS. Mount
    *   there.
@@ -171,11 +172,16 @@ export interface EmscriptenHost extends Disposable {
    * released when the last stream is closed and collected. Addresses that `mmap()` gave stay valid,
    * unless `release` is set.
    *
-   * @param file What {@link EmscriptenHost.mountFile} returned, or its path now.
+   * @param file What {@link EmscriptenHost.mountFile} returned, or a path that leads to it now.
+   * @throws `ERR_HOSTMAP_ENGINE_REFUSED`: the file system does, as where its folder may not be
+   *   written; `ERR_INVALID_ARG_VALUE`: no mounted file is there, or it is another module's
    */
   unmount(file: string | MountedFile, options?: UnmountOptions): void
 
-  /** Unmounts all files, and ends {@link EmscriptenHost.mapFiles}. */
+  /**
+   * Unmounts all files, and ends {@link EmscriptenHost.mapFiles}. Throws what the first `unmount`
+   * that failed throws, after all others.
+   */
   [Symbol.dispose](): void
 }
 

@@ -55,19 +55,22 @@ class EmscriptenHost {
 
   mountFile(path, region, options = {}) {
     mustBePath(path)
+    mustBeRegion(region, 'region')
+    mustBeOptions(options)
     const contents = contentsOf(region, options)
     const FS = filesOf(this.#module)
     if (nodeAt(FS, path) !== undefined) {
       throw makeError('ERR_HOSTMAP_ENGINE_REFUSED', `The file ${path}: EEXIST, unlink it first`)
     }
-    const file = new MountedFile(this.#module, FS, path, contents)
+    const file = new MountedFile(this.#module, FS, path, contents, () => this.#files.add(file))
     this.#files.add(file)
     return file
   }
 
   mountFolder(path, files, options = {}) {
     mustBePath(path)
-    if (typeof files !== 'object' || files === null) {
+    mustBeOptions(options)
+    if (typeof files !== 'object' || files === null || files instanceof HostRegion) {
       throw makeError('ERR_INVALID_ARG_TYPE', 'files must be an object of names and regions')
     }
     const entries = Object.entries(files)
@@ -107,7 +110,7 @@ class EmscriptenHost {
   unmount(fileOrPath, options = {}) {
     const file =
       typeof fileOrPath === 'string'
-        ? this.files.find(mounted => mounted.path === fileOrPath)
+        ? this.files.find(mounted => mounted.isAt(fileOrPath))
         : fileOrPath
     if (
       !(file instanceof MountedFile) ||
@@ -121,9 +124,17 @@ class EmscriptenHost {
   }
 
   [Symbol.dispose]() {
-    for (const file of this.files) this.unmount(file)
     this.#hostFiles?.dispose()
     this.#hostFiles = null
+    const errors = []
+    for (const file of this.files) {
+      try {
+        this.unmount(file)
+      } catch (error) {
+        errors.push(error)
+      }
+    }
+    if (errors.length > 0) throw errors[0]
   }
 }
 
@@ -134,7 +145,8 @@ class MountedFile {
   #contents
   #mappings
 
-  constructor(module, FS, path, contents) {
+  /** `restored` is called when emscriptenState has brought the file back, unmounted or not. */
+  constructor(module, FS, path, contents, restored) {
     this.#module = module
     this.#FS = FS
     this.#contents = contents
@@ -142,13 +154,11 @@ class MountedFile {
     this.#node = node
     const original = node.stream_ops
     const copy = copyingMmap(original, node)
-    this.#mappings = new FileMappings(module, contents, (length, position) =>
-      copy(contents.slice(position, length), length)
-    )
-    node.stream_ops = { ...original, ...this.#streamOps(original) }
+    this.#mappings = new FileMappings(module, contents)
+    node.stream_ops = { ...original, ...this.#streamOps(original, copy) }
     node.node_ops = { ...node.node_ops, ...this.#nodeOps(node.node_ops) }
     // What emscriptenState calls in place of copying `contents`.
-    node.mountedFile = { record: () => this.#record() }
+    node.mountedFile = { record: () => this.#record(restored) }
     this.#show()
   }
 
@@ -159,11 +169,12 @@ class MountedFile {
     this.#node.usedBytes = size
   }
 
-  #record() {
+  #record(restored) {
     const restore = this.#contents.record()
     return () => {
       restore()
       this.#show()
+      restored()
     }
   }
 
@@ -171,7 +182,7 @@ class MountedFile {
     return new this.#FS.ErrnoError(errno)
   }
 
-  #streamOps(original) {
+  #streamOps(original, copy) {
     const read = (stream, target, offset, length, position) => {
       const count = this.#contents.read(target, offset, length, position)
       if (count < 0) throw this.#fail(ERRNO.EIO)
@@ -198,8 +209,11 @@ class MountedFile {
       ops.mmap = (stream, ...given) => {
         const asked = mmapArguments(given)
         if (asked === undefined) throw this.#fail(ERRNO.EINVAL)
-        const { length, position, prot, flags } = asked
-        return this.#mappings.map(length, position, prot, flags)
+        const { length, position } = asked
+        return this.#mappings.map(asked, () => {
+          if (this.#contents.isLost(position, length)) throw this.#fail(ERRNO.EIO)
+          return copy(this.#contents.slice(position, length), length)
+        })
       }
       ops.msync = (stream, bytes, offset, length, flags) => {
         if (flags & MAP_PRIVATE) return 0 // Older versions ask all the same.
@@ -258,8 +272,13 @@ class MountedFile {
   isOf(module) {
     return this.#module === module
   }
+  isAt(path) {
+    return nodeAt(this.#FS, path) === this.#node
+  }
 
-  unmount({ release = false } = {}) {
+  unmount(options = {}) {
+    mustBeObject(options)
+    const { release = false } = options
     if (typeof release !== 'boolean') {
       throw makeError('ERR_INVALID_ARG_TYPE', 'options.release must be a boolean')
     }
@@ -289,12 +308,15 @@ function mustBeRegion(region, name) {
   throw makeError('ERR_INVALID_ARG_TYPE', `${name} must be a HostRegion, not ${typeof region}`)
 }
 
-/** Checks what a file is to hold. The region is asked for its bytes, but FS is not touched yet. */
-function contentsOf(region, options) {
-  mustBeRegion(region, 'region')
-  if (typeof options !== 'object' || options === null) {
-    throw makeError('ERR_INVALID_ARG_TYPE', `options must be an object, not ${typeof options}`)
-  }
+function mustBeObject(options) {
+  if (typeof options === 'object' && options !== null) return
+  const kind = options === null ? 'null' : typeof options
+  throw makeError('ERR_INVALID_ARG_TYPE', `options must be an object, not ${kind}`)
+}
+
+/** What of the options of mountFile and mountFolder can be told without a region. */
+function mustBeOptions(options) {
+  mustBeObject(options)
   for (const name of Object.keys(options)) {
     if (!['access', 'byteOffset', 'byteLength'].includes(name)) {
       throw makeError(
@@ -303,21 +325,24 @@ function contentsOf(region, options) {
       )
     }
   }
+  const { access = 'readonly', byteOffset = 0, byteLength = 0 } = options
+  if (!ACCESS.includes(access)) {
+    throw makeError('ERR_INVALID_ARG_VALUE', `options.access must be one of ${ACCESS.join(', ')}`)
+  }
+  for (const [name, value] of Object.entries({ byteOffset, byteLength })) {
+    if (typeof value === 'number') continue
+    throw makeError('ERR_INVALID_ARG_TYPE', `options.${name} must be a number, not ${typeof value}`)
+  }
+}
+
+/** Makes what a file is to hold. The region is asked for its bytes, but FS is not touched yet. */
+function contentsOf(region, options) {
   const {
     access = 'readonly',
     byteOffset = 0,
     byteLength = region.byteLength - byteOffset
   } = options
-  if (!ACCESS.includes(access)) {
-    throw makeError('ERR_INVALID_ARG_VALUE', `options.access must be one of ${ACCESS.join(', ')}`)
-  }
-  for (const [name, value] of Object.entries({ byteOffset, byteLength })) {
-    if (typeof value !== 'number') {
-      throw makeError(
-        'ERR_INVALID_ARG_TYPE',
-        `options.${name} must be a number, not ${typeof value}`
-      )
-    }
+  for (const value of [byteOffset, byteLength]) {
     if (!Number.isInteger(value) || value < 0 || byteOffset + byteLength > region.byteLength) {
       throw makeError(
         'ERR_OUT_OF_RANGE',

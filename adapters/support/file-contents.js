@@ -33,6 +33,8 @@ class FileContents {
   #size
   /** One bit for each page of the region's part that was written; null before the first write. */
   #written = null
+  /** The region's bytes, which written pages of a copy-on-write file can go back to. */
+  #pristine
   #faults
   /** From here on the region's file has lost its bytes. */
   #lost = Infinity
@@ -55,6 +57,10 @@ class FileContents {
       })
     }
     this.pieceBytes = pieceBytes
+    // Now, since the region may be closed before somebody records the file.
+    if (access === 'private') {
+      this.#pristine = new FileContents(region, byteOffset, byteLength, 'readonly')
+    }
   }
 
   get region() {
@@ -112,14 +118,49 @@ class FileContents {
     for (let at = offset - 1; at >= offset - Math.min(end - from, ZEROS_TO_ASK); at--) {
       if (target[at] !== 0) return false
     }
-    const { faults } = this.#region
-    if (faults !== this.#faults) {
-      this.#faults = faults
-      const at = (this.#region.lastFault?.byteOffset ?? -1) - this.#start
-      // The file ends before this page, and with it all that follows.
-      if (at >= 0) this.#lost = Math.min(this.#lost, at - (at % PAGE_BYTES))
+    if (this.#region.faults !== this.#faults) {
+      this.#lost = Math.min(this.#lost, this.#firstLost(from))
+      this.#faults = this.#region.faults
     }
     return end > this.#lost
+  }
+
+  /**
+   * Where the bytes that the region's file has lost begin: Infinity if it has them all. A page that
+   * somebody accessed is one of zeros by now, so the region is asked for others. Where it can't be,
+   * since it is closed: `from`.
+   */
+  #firstLost(from) {
+    if (this.#region.closed) return from
+    const end = this.#start + this.#base
+    let [first, last] = [Math.floor(this.#start / PAGE_BYTES), Math.ceil(end / PAGE_BYTES)]
+    while (first < last) {
+      const page = Math.floor((first + last) / 2)
+      if (this.#isPageLost(page)) last = page
+      else first = page + 1
+    }
+    if (first * PAGE_BYTES < end) return Math.max(0, first * PAGE_BYTES - this.#start)
+    // The file has its length, and its disk failed.
+    const at = this.#region.lastFault?.byteOffset ?? -1
+    return at < this.#start ? Infinity : Math.max(0, at - (at % PAGE_BYTES) - this.#start)
+  }
+
+  #isPageLost(page) {
+    try {
+      this.#region.bytes({ access: 'readonly', byteOffset: page * PAGE_BYTES, byteLength: 1 })
+      return false
+    } catch (error) {
+      if (error.code !== 'ERR_HOSTMAP_FILE_SHRUNK') throw error
+      return true
+    }
+  }
+
+  /** Whether the region's file has lost bytes of [position, position + length). */
+  isLost(position, length) {
+    const end = Math.min(position + length, this.#base)
+    if (position >= end) return false
+    const last = new Uint8Array(1)
+    return this.read(last, 0, 1, end - 1) < 0
   }
 
   /** The same bytes as an array: without a copy if they are in one piece. */
@@ -190,12 +231,10 @@ class FileContents {
     if (this.#access !== 'private') return () => this.#setSize(size, base, tail)
     const copies = new Map()
     this.eachWrittenPage(0, base, (at, end) => copies.set(at, this.slice(at, end - at).slice()))
-    // Keeps the region's pages, which pages that are written from now on go back to.
-    const pristine = new FileContents(this.#region, this.#start, base, 'readonly')
     return () => {
       this.#setSize(size, base, tail)
       this.eachWrittenPage(0, base, (at, end) => {
-        this.#put(copies.get(at) ?? pristine.slice(at, end - at), at)
+        this.#put(copies.get(at) ?? this.#pristine.slice(at, end - at), at)
       })
       this.#written = written?.slice() ?? null
     }

@@ -33,7 +33,6 @@ function seenIn({ mapping, from, end }, first = from, last = end) {
 class FileMappings {
   #module
   #contents
-  #fallback
   /** Mappings that mmap() gives addresses in: { from, end, mapping }, by position. */
   #views = []
   #taken = 0
@@ -41,19 +40,20 @@ class FileMappings {
   #isApart = false
 
   /**
-   * `contents`: as FileContents. `fallback(length, position)`: makes the copy that Emscripten
-   * makes.
-   * `taken`: what earlier views took of the address space, and still take.
+   * `contents`: as FileContents. `taken`: what earlier views took of the address space, and still
+   * take.
    */
-  constructor(module, contents, fallback, taken = 0) {
+  constructor(module, contents, taken = 0) {
     this.#module = module
     this.#contents = contents
-    this.#fallback = fallback
     this.#taken = taken
   }
 
-  /** As `stream_ops.mmap`: { ptr, allocated }. */
-  map(length, position, prot, flags) {
+  /**
+   * As `stream_ops.mmap`: { ptr, allocated }. `fallback`: makes the copy that Emscripten makes, of
+   * the stream that C asks with.
+   */
+  map({ length, position, prot, flags }, fallback) {
     const separate = (flags & MAP_PRIVATE) !== 0 && (prot & PROT_WRITE) !== 0
     // Empty ranges, and ranges past the end, have nothing to map.
     const end = Math.min(position + length, this.#contents.base)
@@ -71,11 +71,18 @@ class FileMappings {
       }
     }
     this.#isApart ||= !separate
-    return this.#fallback(length, position)
+    return fallback()
+  }
+
+  /** The views that serve later calls, without those that others unmapped: GuardedMemory has them. */
+  #shown() {
+    for (const view of this.#views) if (view.mapping.unmapped) this.#taken -= view.size
+    this.#views = this.#views.filter(({ mapping }) => !mapping.unmapped)
+    return this.#views.filter(({ shown }) => shown)
   }
 
   #find(from, end) {
-    const view = this.#views.find(has => has.shown && has.from <= from && has.end >= end)
+    const view = this.#shown().find(has => has.from <= from && has.end >= end)
     return view === undefined ? undefined : view.mapping.address + from - view.from
   }
 
@@ -83,7 +90,7 @@ class FileMappings {
   #view(position, length) {
     const { access, size } = this.#contents
     const ranges = [[position, length]]
-    if (this.#views.some(view => view.shown)) ranges.unshift([0, Math.max(size, position + length)])
+    if (this.#shown().length > 0) ranges.unshift([0, Math.max(size, position + length)])
     for (const [from, bytes] of ranges) {
       const view = this.#ownView(from, bytes, access)
       if (view !== undefined) {
@@ -106,7 +113,7 @@ class FileMappings {
     })
     if (mapping === undefined) return undefined
     this.#taken += size
-    const view = { from, end: from + length, mapping, shown: false }
+    const view = { from, end: from + length, size, mapping, shown: false }
     this.#views.push(view)
     return view
   }
@@ -148,12 +155,13 @@ class FileMappings {
   /** After the program wrote [from, end) of the file: views show it. */
   written(from, end) {
     if (this.#contents.access === 'shared') return
-    const heap =
-      this.#views.length > 0 ? new Uint8Array(this.#views[0].mapping.memory.buffer) : null
-    for (const view of this.#views) {
+    const views = this.#shown()
+    if (views.length === 0) return
+    const heap = new Uint8Array(views[0].mapping.memory.buffer)
+    for (const view of views) {
       const first = Math.max(from, view.from)
       const last = Math.min(end, view.end)
-      if (view.shown && first < last) {
+      if (first < last) {
         this.#contents.read(heap, view.mapping.address + first - view.from, last - first, first)
       }
     }
@@ -168,7 +176,7 @@ class FileMappings {
   sync(bytes, position, write) {
     if (this.#contents.access === 'shared') return
     const end = position + bytes.length
-    const shown = this.#views.filter(view => view.shown)
+    const shown = this.#shown()
     const isRight = view =>
       view.from <= position &&
       view.end >= end &&
@@ -193,11 +201,13 @@ class FileMappings {
 
   /** How many bytes of address space its views take. */
   get taken() {
+    this.#shown()
     return this.#taken
   }
 
   /** How many mappings the adapter owns. */
   get count() {
+    this.#shown()
     return this.#views.length
   }
 

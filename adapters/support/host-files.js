@@ -13,7 +13,7 @@ const { unsupportedEngine } = require('./errors.js')
 const { FileMappings } = require('./file-mappings.js')
 const { ENGINE } = require('./emscripten-module.js')
 const { callFS, PROT_WRITE, MAP_PRIVATE } = require('./memfs.js')
-const { mmapArguments, copyingMmap } = require('./mmap-hook.js')
+const { mmapArguments } = require('./mmap-hook.js')
 
 /** Linux's, as musl defines them. */
 const O_ACCMODE = 3
@@ -36,7 +36,10 @@ class HostFiles {
   #mounts = new Set()
   /** NODEFS's tables and what they had. */
   #replaced = new Map()
-  /** By node: the regions of a file as it is now. */
+  /**
+   * By node: `{ readonly, shared }`, the regions of a file as it is now, and `isApart`: whether C
+   * has, or had, something else that it may write to the file from.
+   */
   #files = new WeakMap()
 
   constructor(module, FS) {
@@ -73,20 +76,30 @@ class HostFiles {
     this.#replaced.set(ops, original)
     ops.mmap = (stream, ...given) => {
       const asked = mmapArguments(given)
-      const mappings = asked && this.#mappingsOf(stream, asked, original)
-      if (mappings === undefined) return original.mmap(stream, ...given)
-      return mappings.map(asked.length, asked.position, asked.prot, asked.flags)
+      const copy = () => original.mmap(stream, ...given)
+      if (asked === undefined || !this.#mounts.has(stream.node.mount)) return copy()
+      const file = this.#fileOf(stream.node)
+      const mappings = this.#mappingsOf(stream, asked, file)
+      if (mappings !== undefined) return mappings.map(asked, copy)
+      file.isApart ||= (asked.flags & MAP_PRIVATE) === 0
+      return copy()
     }
     ops.msync = (stream, bytes, offset, length, flags) => {
       // Pages of the file itself: what was written is in it.
-      if (this.#files.get(stream.node)?.shared?.mappings.isWhole) return 0
+      const file = this.#files.get(stream.node)
+      if (file?.shared?.mappings.isWhole && !file.isApart) return 0
       return original.msync(stream, bytes, offset, length, flags)
     }
   }
 
+  #fileOf(node) {
+    if (!this.#files.has(node)) this.#files.set(node, { isApart: false })
+    return this.#files.get(node)
+  }
+
   /** The mappings for what is asked of a stream; undefined where a copy must do. */
-  #mappingsOf(stream, { prot, flags, position }, original) {
-    if (!this.#mounts.has(stream.node.mount) || typeof stream.nfd !== 'number') return undefined
+  #mappingsOf(stream, { prot, flags, position }, file) {
+    if (typeof stream.nfd !== 'number') return undefined
     const writes = (prot & PROT_WRITE) !== 0 && (flags & MAP_PRIVATE) === 0
     const writable = (stream.flags & O_ACCMODE) === O_RDWR
     // One that may write serves both, so that they see each other's bytes.
@@ -94,20 +107,13 @@ class HostFiles {
     try {
       const { dev, ino, size, isFile } = this.#stat(stream.nfd)
       if (!isFile || size <= position) return undefined
-      const file = this.#files.get(stream.node) ?? {}
-      this.#files.set(stream.node, file)
       const known = file[kind]
       if (known?.dev === dev && known.ino === ino && known.size === size) return known.mappings
       if (writes && !writable) return undefined
       const region = HostRegion.fromFd(stream.nfd)
-      const copy = copyingMmap(original, stream.node)
-      const fallback = (length, at) => {
-        const bytes = Buffer.alloc(Math.max(0, Math.min(length, size - at)))
-        const count = fs.readSync(stream.nfd, bytes, 0, bytes.length, at)
-        return copy(bytes.subarray(0, count), length)
-      }
       const contents = new HostContents(region, kind)
-      const mappings = new FileMappings(this.#module, contents, fallback, known?.mappings.taken)
+      const mappings = new FileMappings(this.#module, contents, known?.mappings.taken)
+      if (known?.mappings.isWhole === false) file.isApart = true
       file[kind] = { dev, ino, size, region, mappings }
       return mappings
     } catch {

@@ -10,11 +10,13 @@ const { ENGINE, mustBeReady, shown } = require('./emscripten-module.js')
 /** WASI's numbers, which all versions from 1.39 on use. */
 const ERRNO = {
   EACCES: 2,
+  EBADF: 8,
   EEXIST: 20,
   EFBIG: 22,
   EINVAL: 28,
   EIO: 29,
   EISDIR: 31,
+  ELOOP: 32,
   ENOENT: 44,
   ENOMEM: 48,
   ENOSPC: 51,
@@ -76,9 +78,9 @@ function callFS(what, call) {
 /** The node at a path, or undefined. */
 function nodeAt(FS, path, follow = false) {
   try {
-    return FS.lookupPath(path, { follow }).node
+    return callFS(path, () => FS.lookupPath(path, { follow }).node)
   } catch (error) {
-    if (error?.errno === ERRNO.ENOENT) return undefined
+    if (error.cause?.errno === ERRNO.ENOENT) return undefined
     throw error
   }
 }
