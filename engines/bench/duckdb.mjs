@@ -1,5 +1,8 @@
 // DuckDB: a database over the region, mounted or mapped, beside one that was copied into the
 // engine's memory, and beside the package's own reading of the disk.
+//
+// That one attaches its database for writing, and writes nothing: the package's runtime says of one
+// that is attached read-only that it doesn't exist.
 
 import fs from 'node:fs'
 import path from 'node:path'
@@ -21,11 +24,11 @@ export const engine = {
 export const dataset = async (directory, byteLength) =>
   makeDuckdbFile(path.join(directory, `duckdb-${byteLength}.duckdb`), byteLength)
 
-const way = (runtime, give) => ({
+const way = (runtime, give, access = '(read_only)') => ({
   prepare: async () => warmUp(await makeInstance(runtime)),
   open: async ({ db, connection }, file) => {
     const name = give(db, file) ?? 'x.duckdb'
-    connection.query(`attach '${name}' as x (read_only)`)
+    connection.query(`attach '${name}' as x ${access}`)
     return connection
   },
   answer: async connection => answer(connection),
@@ -41,5 +44,5 @@ export const ways = {
     (db, file) => void mountFile(db, 'x.duckdb', HostRegion.open(file))
   ),
   mapped: way(NODE_RUNTIME, (db, file) => void mapFile(db, 'x.duckdb', HostRegion.open(file))),
-  disk: way(NODE_RUNTIME, (_, file) => file)
+  disk: way(NODE_RUNTIME, (_, file) => file, '')
 }

@@ -17,9 +17,9 @@ function sumOfValid(values, validity, length) {
   return sum
 }
 
-/** Sums of all columns, batch by batch. */
+/** Sums of all that the columns have, offsets of texts too, batch by batch. */
 export function scan({ count, batchAt }) {
-  const sums = { rows: 0, price: 0, quantity: 0, regions: 0, numbers: 0 }
+  const sums = { rows: 0, price: 0, quantity: 0, regions: 0, offsets: 0, numbers: 0 }
   for (let index = 0; index < count; index += 1) {
     const { numRows, data } = batchAt(index)
     const [price, quantity, region, number] = data.children
@@ -27,6 +27,7 @@ export function scan({ count, batchAt }) {
     sums.price += sumOf(price.values)
     sums.quantity += sumOfValid(quantity.values, quantity.nullBitmap, numRows)
     sums.regions += sumOf(region.values)
+    sums.offsets += sumOf(number.valueOffsets)
     sums.numbers += sumOf(number.values)
   }
   return sums

@@ -1,9 +1,10 @@
 // What the benchmark and the example ask DuckDB, whichever way it came to its database.
 
 import fs from 'node:fs'
-import os from 'node:os'
-import path from 'node:path'
-import { makeDuckdbWith, rowsOf } from './duckdb.mjs'
+import { fileURLToPath } from 'node:url'
+import { makeDuckdbFile, rowsOf } from './duckdb.mjs'
+
+const SMALL = fileURLToPath(new URL('../data/duckdb-small.duckdb', import.meta.url))
 
 const SCAN =
   'select count(*) as n, sum(id) as ids, sum(h) as hashes, max(price) as price, min(name) as name from x.t'
@@ -18,14 +19,7 @@ export const answer = connection => ANSWERS.map(sql => rowsOf(connection, sql))
 
 /** The engine is loaded, and the code of its queries is warm: a small database, asked often. */
 export function warmUp(db) {
-  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'hostmap-duckdb-'))
-  const file = path.join(folder, 'small.duckdb')
-  makeDuckdbWith(file, [
-    `create table made.t as select i as id, hash(i) as h, i / 7.0 as price, 'n' || i as name
-     from range(200000) r(i)`
-  ])
-  db.registerFileBuffer('small', fs.readFileSync(file))
-  fs.rmSync(folder, { recursive: true })
+  db.registerFileBuffer('small', fs.readFileSync(makeDuckdbFile(SMALL, 4 * 2 ** 20)))
   const connection = db.connect()
   connection.query("attach 'small' as x (read_only)")
   for (let round = 0; round < 5; round += 1) {

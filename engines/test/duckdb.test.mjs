@@ -124,9 +124,9 @@ describe('the eh build', () => {
     const guarded = GuardedMemory.from(() => db.mod.HEAPU8.buffer)
     const file = mapFile(db, 'x.duckdb', HostRegion.open(DATABASE))
     connection.query("attach 'x.duckdb' as x")
-    connection.query('create table x.u as select i, hash(i) as h from range(3000000) t(i)')
+    connection.query('create table x.u as select i, hash(i) as h from range(1000000) t(i)')
     connection.query('checkpoint x')
-    connection.query('create table kept as select i, hash(i) as h from range(3000000) t(i)')
+    connection.query('create table kept as select i, hash(i) as h from range(1000000) t(i)')
     const sums = ['x.u', 'kept'].map(name => `select count(*), sum(h) from ${name}`)
     const [written, kept] = sums.map(sum => rowsOf(connection, sum))
     assert.deepEqual(written, kept)
@@ -171,8 +171,8 @@ describe('the eh build', () => {
     connection.query("attach 'x.duckdb' as x (read_only)")
     connection.query('update p.t set h = 1 where id < 1000')
     connection.query('delete from p.t where id % 3 = 0')
-    // Larger than the file was.
-    connection.query('create table p.u as select i, hash(i) as h from range(3000000) t(i)')
+    // Past where the file ended.
+    connection.query('create table p.u as select i, hash(i) as h from range(1000000) t(i)')
     const written = () => [
       rowsOf(connection, 'select count(*), sum(h), min(name) from p.t'),
       rowsOf(connection, 'select count(*), sum(h) from p.u')
@@ -183,7 +183,7 @@ describe('the eh build', () => {
         `select count(*), sum(case when id < 1000 then 1 else h end) as "sum(h)", min(name)
            from x.t where id % 3 <> 0`
       ),
-      rowsOf(connection, 'select count(*), sum(hash(i)) as "sum(h)" from range(3000000) t(i)')
+      rowsOf(connection, 'select count(*), sum(hash(i)) as "sum(h)" from range(1000000) t(i)')
     ]
     assert.deepEqual(written(), expected)
     // Without a checkpoint the log beside the database has it.
