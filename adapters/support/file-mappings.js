@@ -74,7 +74,7 @@ class FileMappings {
     return fallback()
   }
 
-  /** The views that serve later calls, without those that others unmapped: GuardedMemory has them. */
+  /** The views that serve later calls. GuardedMemory shows them, so others may unmap one. */
   #shown() {
     for (const view of this.#views) if (view.mapping.unmapped) this.#taken -= view.size
     this.#views = this.#views.filter(({ mapping }) => !mapping.unmapped)
