@@ -14,7 +14,7 @@ import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { isDeepStrictEqual, parseArgs } from 'node:util'
 import Table from 'cli-table3'
-import { nodeOf, versionOf } from './nodes.mjs'
+import { RELEASES, nodeOf, versionOf } from './nodes.mjs'
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
 const ENGINES = path.join(ROOT, 'engines')
@@ -26,14 +26,23 @@ const TIMEOUT_MS = 15 * 60_000
 
 const readJson = (...file) => JSON.parse(fs.readFileSync(path.join(...file), 'utf8'))
 
-const { values: options, positionals: names } = parseArgs({
-  options: {
-    latest: { type: 'boolean', default: false },
-    slow: { type: 'boolean', default: false },
-    node: { type: 'string' }
-  },
-  allowPositionals: true
-})
+const { values: options, positionals: names } = readArguments()
+
+function readArguments() {
+  try {
+    return parseArgs({
+      options: {
+        latest: { type: 'boolean', default: false },
+        slow: { type: 'boolean', default: false },
+        node: { type: 'string' }
+      },
+      allowPositionals: true
+    })
+  } catch (error) {
+    console.error(error.message)
+    process.exit(2)
+  }
+}
 
 /** The packages of a lock file, with their versions, without the one that is a link to us. */
 function versionsIn(lock) {
@@ -123,17 +132,19 @@ function testsIn(directory) {
   const chosen = all
     .filter(file => names.length === 0 || names.includes(nameOf(file)))
     .filter(file => options.slow || !file.endsWith('.slow.test.mjs'))
-  if (chosen.length === 0) throw new Error(`${names.join(', ')}: these are slow, pass --slow`)
+  const left = names.filter(name => !chosen.some(file => nameOf(file) === name))
+  if (left.length > 0) throw new Error(`${left.join(', ')}: slow, pass --slow`)
   return chosen.sort().map(file => path.join(directory, file))
 }
 
 /** Whether all tests of these files pass. */
 function run(node, files) {
   const flags = ['--test', '--test-concurrency=1', `--test-timeout=${TIMEOUT_MS}`]
-  const { status } = spawnSync(node, [...flags, '--test-reporter=spec', ...files], {
+  const { status, error } = spawnSync(node, [...flags, '--test-reporter=spec', ...files], {
     cwd: path.dirname(path.dirname(files[0])),
     stdio: ['ignore', 'inherit', 'inherit']
   })
+  if (error !== undefined) throw error
   return status === 0
 }
 
@@ -177,13 +188,22 @@ function runLatest(node) {
 }
 
 function main() {
+  const files = testsIn(path.join(ENGINES, 'test'))
   const node = options.node === undefined ? process.execPath : nodeAt(options.node)
   install()
-  const passed = options.latest ? runLatest(node) : run(node, testsIn(path.join(ENGINES, 'test')))
+  const passed = options.latest ? runLatest(node) : run(node, files)
   if (!passed) process.exitCode = 1
 }
 
-const nodeAt = which => (/^\d+$/.test(which) ? nodeOf(which) : path.resolve(which))
+function nodeAt(which) {
+  if (RELEASES.has(which)) return nodeOf(which)
+  const node = path.resolve(which)
+  if (!fs.existsSync(node)) {
+    const majors = [...RELEASES.keys()].join(', ')
+    throw new Error(`--node takes ${majors}, or the path of a Node.js, not ${which}`)
+  }
+  return node
+}
 
 try {
   main()
