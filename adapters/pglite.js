@@ -80,7 +80,12 @@ class Checkpoint {
     this.#serializers = { ...pg.serializers }
     this.#stream = pg.externalCommandStreamFd
     this.#snapshot = this.#guarded.snapshot()
-    this.#restoreState = emscriptenState(Module)()
+    try {
+      this.#restoreState = emscriptenState(Module)()
+    } catch (error) {
+      this.#snapshot.close()
+      throw error
+    }
     this.#listeners = Listeners.of(pg)
     this.#listening = this.#listeners.take()
   }

@@ -10,6 +10,7 @@ import { PGlite } from '@electric-sql/pglite'
 import { citext } from '@electric-sql/pglite/contrib/citext'
 import { hstore } from '@electric-sql/pglite/contrib/hstore'
 import { pg_trgm } from '@electric-sql/pglite/contrib/pg_trgm'
+import { live } from '@electric-sql/pglite/live'
 import { checkpoint } from 'wasm-hostmap/pglite'
 import { digestFS } from '../support/fs-digest.mjs'
 import { catalogs, dump } from '../support/pg-dump.mjs'
@@ -330,6 +331,40 @@ test('a database on the host is refused, and a closed instance', async t => {
   await onHost.exec('create table t (a int)')
   await onHost.close()
   await assert.rejects(checkpoint(onHost), codeOf('ERR_HOSTMAP_NOT_RESTORABLE'))
+})
+
+test('a checkpoint that is refused leaves no descriptor', async t => {
+  const other = await PGlite.create()
+  t.after(() => other.close())
+  other.Module.FS.writeFile('/wide', new Float64Array(4), { canOwn: true })
+  const count = () => fs.readdirSync('/proc/self/fd').length
+  await assert.rejects(checkpoint(other), codeOf('ERR_HOSTMAP_NOT_RESTORABLE'))
+  const before = count()
+  for (let i = 0; i < 3; i++)
+    await assert.rejects(checkpoint(other), codeOf('ERR_HOSTMAP_NOT_RESTORABLE'))
+  assert.equal(count(), before)
+})
+
+test('live queries are told of changes, if their tables had one before the checkpoint', async t => {
+  const other = await PGlite.create({ extensions: { live } })
+  t.after(() => other.close())
+  await other.exec('create table t (a int)')
+  const { unsubscribe } = await other.live.query('select * from t')
+  await unsubscribe()
+  const fresh = await checkpoint(other)
+  for (let round = 0; round < 3; round++) {
+    let told
+    const changed = new Promise(resolve => (told = resolve))
+    const query = await other.live.query('select * from t', [], ({ rows }) => {
+      if (rows.length > 0) told(rows)
+    })
+    assert.deepEqual(query.initialResults.rows, [])
+    await other.exec('insert into t values (1)')
+    assert.deepEqual(await changed, [{ a: 1 }])
+    await query.unsubscribe()
+    await fresh.restore()
+  }
+  fresh.close()
 })
 
 test('an instance has its own functions again, once its checkpoints are closed', async () => {
