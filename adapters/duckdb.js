@@ -19,9 +19,12 @@ const { RegionFile } = require('./support/region-file.js')
 const NODE_FS = 1
 // FileFlags
 const WRITE = 2
+const APPEND = 32
 const NULL_IF_NOT_EXISTS = 128
 // WebFileSystem::Read asks again for what was not there, at the same place, without end.
 const MAX_EMPTY_READS = 100
+// A database's headers: DuckDB writes one at the end of each checkpoint.
+const HEADER_BYTES = 3 * 4096
 
 /** The functions that a runtime must have to be passed on to. */
 const RUNTIME = ['openFile', 'closeFile', 'readFile', 'writeFile', 'truncateFile', 'checkFile']
@@ -117,7 +120,10 @@ function regionRuntime(base) {
     if (entry.file === undefined) {
       return flags & NULL_IF_NOT_EXISTS ? 0 : fail(mod, `There is no file "${dataUrl}"`)
     }
-    state.open.set(fileId, { file: entry.file, name: dataUrl, madeAt: entry.madeAt, empty: 0 })
+    // WebFileSystem begins at position 0 all the same.
+    const start = flags & APPEND ? entry.file.byteLength : 0
+    const { file, madeAt } = entry
+    state.open.set(fileId, { entry, file, name: dataUrl, madeAt, start, empty: 0 })
     return opened(mod, entry)
   }
 
@@ -158,10 +164,15 @@ function regionRuntime(base) {
       return done
     }),
     writeFile: forOpen('writeFile', (mod, file, address, count, position) => {
-      file.file.write(mod.HEAPU8.subarray(address, address + count), position)
+      file.file.write(mod.HEAPU8.subarray(address, address + count), file.start + position)
+      // The log is in the database now. WebFileSystem does not say that DuckDB removes it.
+      if (position < HEADER_BYTES) file.entry.log?.truncate(0)
       return count
     }),
-    truncateFile: forOpen('truncateFile', (_, file, size) => file.file.truncate(size)),
+    truncateFile: forOpen('truncateFile', (_, file, size) => {
+      file.file.truncate(size)
+      file.start = Math.min(file.start, size)
+    }),
     syncFile: forOpen('syncFile', () => {}),
     getLastFileModificationTime: forOpen('getLastFileModificationTime', (_, file) => file.madeAt),
     checkFile: forPath('checkFile', (_, entry) => entry.file !== undefined),
@@ -255,7 +266,8 @@ function mountFile(db, name, region, options) {
   checkName(state, name)
   const { access = 'readonly' } = readOptions(options, ['access'])
   if (access !== 'readonly' && access !== 'private') {
-    const message = `The access must be 'readonly' or 'private', not ${String(access)}`
+    const given = typeof access === 'string' ? `'${access}'` : kind(access)
+    const message = `The access must be 'readonly' or 'private', not ${given}`
     throw makeError('ERR_INVALID_ARG_VALUE', message)
   }
   // The package keeps one runtime for all instances of a thread: that of the last one.
@@ -271,8 +283,10 @@ function mountFile(db, name, region, options) {
   const file = new RegionFile(region, access)
   const entry = { name, access, file, madeAt: Date.now() / 1000 }
   state.byName.set(name, entry)
-  // Past DuckDB's own buffer of pages, which would keep a second copy of what was read.
-  const register = () => db.registerFileURL(name, name, NODE_FS, true)
+  // Past DuckDB's own buffer of pages, which would keep a second copy of what was read, and would
+  // write to a log by the handle that it was read by.
+  const names = access === 'private' ? [name, `${name}.wal`] : [name]
+  const register = () => names.forEach(each => db.registerFileURL(each, each, NODE_FS, true))
   try {
     register()
   } catch (error) {
@@ -282,7 +296,7 @@ function mountFile(db, name, region, options) {
   const unmount = () => {
     if (state.byName.get(name) !== entry) return
     try {
-      drop(db, name)
+      names.forEach(each => drop(db, each))
     } catch (error) {
       // The failed call gave up the name, which would end with the open file: take it back.
       state.byName.set(name, entry)

@@ -205,6 +205,31 @@ describe('the eh build', () => {
     again.unmount()
   })
 
+  test('a private database takes commits after it was attached again, log or no log', () => {
+    const file = mountFile(db, 'p.duckdb', HostRegion.open(DATABASE), { access: 'private' })
+    const attach = () => connection.query("attach 'p.duckdb' as p")
+    const count = () => Number(rowsOf(connection, 'select count(*) as n from p.t')[0].n)
+    attach()
+    const all = count()
+    // By default DETACH does a checkpoint, and the log stays behind.
+    for (const [round, setting] of ['enable', 'enable', 'disable', 'disable'].entries()) {
+      connection.query(`pragma ${setting}_checkpoint_on_shutdown`)
+      connection.query(`delete from p.t where id = ${2 * round}`)
+      connection.query(`delete from p.t where id = ${2 * round + 1}`)
+      assert.throws(() => file.unmount(), hasCode('ERR_HOSTMAP_FILE_IN_USE'))
+      connection.query('detach p')
+      attach()
+      assert.equal(count(), all - 2 * (round + 1))
+    }
+    connection.query('checkpoint p')
+    connection.query('detach p')
+    attach()
+    assert.equal(count(), all - 8)
+    connection.query('pragma enable_checkpoint_on_shutdown')
+    connection.query('detach p')
+    file.unmount()
+  })
+
   test('what is no database, or of an odd size, is refused in words of DuckDB', () => {
     for (const size of [1, 4095, 4096, 4097, 12_288, 300_000]) {
       const region = HostRegion.copyFrom(Buffer.alloc(size, '7,8\n'))
