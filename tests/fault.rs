@@ -430,12 +430,14 @@ mod injected {
     #[test]
     #[ignore = "ends the process"]
     fn crash_mprotect() {
+        let _serial = serial();
         strays_with(&[("mprotect", 0), ("mprotect", 0)]);
     }
 
     #[test]
     #[ignore = "ends the process"]
     fn crash_zeros() {
+        let _serial = serial();
         let file = TempFile::new("zeros", 4);
         let region = Region::open(&file.0, Part::default(), false).unwrap();
         let it = Mapping::new(&region, Access::Readonly);
