@@ -64,8 +64,8 @@ export interface PGliteCheckpoint extends Disposable {
    *
    * Not brought back: the clock, and objects that extensions keep in JavaScript. Unsubscribe live
    * queries first; and let one run on each table before the checkpoint, since the extension `live`
-   * makes its trigger of a table once, which a restore would take away. Postgres's random() begins anew each time; gen_random_uuid() does not. The
-   * memory stays as large as it has grown.
+   * makes its trigger of a table once, which a restore would take away. Postgres's random() begins
+   * anew each time; gen_random_uuid() does not. The memory stays as large as it has grown.
    *
    * Costs about 1 ms, and 1 to 2 us for each page of 4 KiB that was written since.
    *
