@@ -35,7 +35,11 @@ export interface ArrowPackage {
 }
 
 /** The table that a package's `tableFromIPC` returns. */
-export type TableOf<Arrow extends ArrowPackage> = ReturnType<Arrow['tableFromIPC']>
+// The last overload's type, which is what `ReturnType` sees, also has a promise of a table.
+export type TableOf<Arrow extends ArrowPackage> = Exclude<
+  ReturnType<Arrow['tableFromIPC']>,
+  PromiseLike<any>
+>
 
 /** Options of {@link readTable} and {@link openArrow}, for regions: see `HostRegion.bytes`. */
 export interface ReadOptions {

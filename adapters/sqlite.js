@@ -203,7 +203,7 @@ function checkModule(sqlite3) {
     throw unsupported(sqlite3, 'has no vfs.installVfs with what it needs')
   }
   if (!wasm.bigIntEnabled) throw unsupported(sqlite3, 'is built without BigInts')
-  if (capi.sqlite3_file.structInfo.sizeof !== 4) throw unsupported(sqlite3, 'has 64-bit pointers')
+  if (capi.sqlite3_file?.structInfo.sizeof !== 4) throw unsupported(sqlite3, 'has 64-bit pointers')
 }
 
 function unsupported(sqlite3, missing) {
@@ -235,7 +235,8 @@ function readOptions(options = {}, known) {
   }
   const { access = 'readonly', schema = 'main' } = options
   if (!ACCESS.includes(access)) {
-    const message = `options.access must be 'readonly' or 'private', not ${JSON.stringify(access)}`
+    const given = typeof access === 'string' ? `'${access}'` : typeof access
+    const message = `options.access must be 'readonly' or 'private', not ${given}`
     throw makeError('ERR_INVALID_ARG_VALUE', message)
   }
   if (typeof schema !== 'string') throw wrongType('options.schema', 'a string', schema)

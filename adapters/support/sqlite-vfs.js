@@ -181,7 +181,7 @@ function vfsMethods({ capi, wasm, handles, files, images, pMethods }) {
   const handleOf = (name, flags) => {
     if (flags & SQLITE_OPEN_MAIN_DB) {
       const image = images.get(name)
-      if (image === undefined) return null
+      if (image === undefined || image.isReleased) return null
       image.open++
       const isReadonly = !image.isPrivate || (flags & SQLITE_OPEN_READONLY) !== 0
       return { file: image, isImage: true, isReadonly, isDeleted: false, name, level: 0 }

@@ -106,6 +106,7 @@ test('connections to one private image see commits and lock as those to a file d
   assert.deepEqual(a.selectArray('SELECT count(*) FROM note'), [10])
   mounted.close()
   assert.throws(() => mounted.open(), { code: 'ERR_HOSTMAP_UNMOUNTED' })
+  assert.throws(() => new sqlite3.oo1.DB(mounted.uri), resultCode('SQLITE_CANTOPEN'))
   a.close()
   assert.equal(b.selectValue('SELECT count(*) FROM note'), 10)
   b.close()
@@ -343,9 +344,10 @@ test('wrong arguments are refused before anything is done', () => {
   assert.throws(() => openDatabase(sqlite3, region, { mode: 'r' }), {
     code: 'ERR_INVALID_ARG_VALUE'
   })
-  assert.throws(() => openDatabase(sqlite3, region, { access: 'shared' }), {
-    code: 'ERR_INVALID_ARG_VALUE'
-  })
+  for (const access of ['shared', 1n, Symbol('private'), null])
+    assert.throws(() => openDatabase(sqlite3, region, { access }), {
+      code: 'ERR_INVALID_ARG_VALUE'
+    })
   assert.throws(() => deserialize(sqlite3, {}, region), { code })
   const without = { ...sqlite3, vfs: {} }
   assert.throws(() => openDatabase(without, region), {
