@@ -76,7 +76,7 @@ export async function dump(pg) {
 }
 
 /** Digests of the catalogs, with numbers and places of storage: equal only in one and the same. */
-export async function catalogs(pg) {
+async function catalogs(pg) {
   const { rows: tables } = await pg.query(`
     select c.relname as name from pg_class c
     where c.relkind = 'r' and c.relnamespace = 'pg_catalog'::regnamespace
@@ -91,4 +91,14 @@ export async function catalogs(pg) {
   }
   const { rows } = await pg.query('select pg_current_xact_id_if_assigned()::text as id')
   return [...lines, `transaction ${rows[0].id}`].join('\n')
+}
+
+export const everything = async pg => `${await dump(pg)}\n${await catalogs(pg)}`
+
+/** The first line that differs, or undefined: of texts that are too long to print. */
+export function difference(one, other) {
+  if (one === other) return undefined
+  const [lines, others] = [one.split('\n'), other.split('\n')]
+  const at = lines.findIndex((line, i) => line !== others[i])
+  return { at, was: lines[at], is: others[at] }
 }
