@@ -24,16 +24,16 @@ const steps = {
 }
 
 /**
- * Bytes of the dataset that this process has mapped and read: its share of pages of the file, or of
- * a memfd, without those that were written, which are the process's own.
+ * Bytes of the dataset that this process has mapped and read: its share of pages of the file,
+ * without those that were written, which are the process's own. A memfd may hold a copy: it counts
+ * as the engine's.
  */
 function readBytes() {
   let sum = 0
   let counts = false
   for (const line of readFileSync('/proc/self/smaps', 'utf8').split('\n')) {
     const [, field, kibibytes] = /^(\w+): +(\d+) kB$/.exec(line) ?? []
-    if (/^[0-9a-f]+-[0-9a-f]+ /.test(line))
-      counts = line.endsWith(` ${dataset}`) || line.includes(' /memfd:')
+    if (/^[0-9a-f]+-[0-9a-f]+ /.test(line)) counts = line.endsWith(` ${dataset}`)
     else if (counts && field === 'Pss') sum += Number(kibibytes) * 1024
     else if (counts && field === 'Anonymous') sum -= Number(kibibytes) * 1024
   }
