@@ -2307,9 +2307,10 @@ export class Checkpoint implements Disposable {
    * Brings the engine back to the checkpoint, as often as you like, and whatever it has done since:
    * traps, the end of the stack, and exceptions that left frames behind included.
    *
-   * Memories stay as large as they are, with zeros past their size at the checkpoint; tables, too,
-   * with null in the entries that were added. Mappings and windows are as
-   * {@link GuardedMemory.restore} describes.
+   * Memories stay as large as they are, with zeros past their size at the checkpoint; tables, too.
+   * An entry of a table that was empty keeps a function that was put there since, JavaScript's or
+   * the engine's own, because Emscripten's `addFunction` and `dlsym` remember its index; anything
+   * else in it becomes null. Mappings and windows are as {@link GuardedMemory.restore} describes.
    *
    * Calls that the glue counts in JavaScript can't be told: with a call pending that nothing counts
    * (a query that was not awaited), the engine goes on in the restored state when its promise

@@ -51,14 +51,18 @@ const inTable = f =>
 async function makeEngine({ hook = () => {} } = {}) {
   const { instance } = await WebAssembly.instantiate(engine, { env: { hook } })
   const { exports } = instance
-  // As addFunction and removeFunction of Emscripten's glue.
+  // As addFunction and removeFunction of Emscripten's glue, which remembers what is where.
   const free = []
+  const indices = new Map()
   const addFunction = f => {
+    if (indices.has(f)) return indices.get(f)
     const index = free.pop() ?? exports.table.grow(1)
-    exports.table.set(index, inTable(f))
+    exports.table.set(index, Object.values(exports).includes(f) ? f : inTable(f))
+    indices.set(f, index)
     return index
   }
   const removeFunction = index => {
+    for (const [f, at] of indices) if (at === index) indices.delete(f)
     exports.table.set(index, null)
     free.push(index)
   }
@@ -105,7 +109,6 @@ describe('an engine is as it was', () => {
         expect([it.top(), it.call(1), it.call(2)]).toEqual([7, 1, 2])
       }
     }
-    for (let index = 3; index < it.table.length; index++) expect(it.table.get(index)).toBeNull()
     const more = new Uint8Array(it.memory.buffer, 2 * WASM_PAGE)
     expect(more.length).toBe(6 * WASM_PAGE)
     expect(more.every(byte => byte === 0)).toBe(true)
@@ -126,7 +129,7 @@ describe('an engine is as it was', () => {
       clean.restore()
       expect(digest(it)).toEqual(seen)
       expect(it.load(0)).toBe(at)
-      expect(it.table.get(3) ?? null).toBe(at === 3 ? it.two : null)
+      if (at === 3) expect(it.table.get(3)).toBe(it.two)
     }
     checkpoints[0].clean.close()
     checkpoints[3].clean.restore()
@@ -600,8 +603,39 @@ test('an instance of the engine may put functions into the table of another one'
   add(get)
   set(2)
   clean.restore()
-  expect(table.get(1)()).toBe(1)
-  expect(table.get(2)).toBe(null)
+  expect([table.get(1)(), table.get(2)()]).toEqual([1, 1])
+})
+
+test('functions that glue has added stay where it remembers them', async () => {
+  const it = await captured()
+  const removed = it.addFunction(() => 5)
+  it.removeFunction(removed)
+  const clean = checkpoint(it)
+  const [seven, eight] = [() => 7, () => 8]
+  for (let round = 0; round < 3; round++) {
+    const indices = [seven, eight, it.two].map(f => it.addFunction(f))
+    expect(indices[0]).toBe(removed)
+    expect(indices.map(index => it.call(index))).toEqual([7, 8, 2])
+    it.push(round)
+    clean.restore()
+    expect(it.sp()).toBe(65536)
+  }
+})
+
+test('what is no function goes from entries that were empty', async () => {
+  const bytes = await assemble('(module (memory 1) (table (export "table") 2 externref))')
+  const make = async () => (await WebAssembly.instantiate(bytes)).instance.exports
+  const { value, unit } = await capture(make)
+  const clean = checkpoint(unit)
+  value.table.set(1, { request: 1 })
+  value.table.grow(2, { request: 2 })
+  clean.restore()
+  expect([0, 1, 2, 3].map(index => value.table.get(index) ?? null)).toEqual([
+    null,
+    null,
+    null,
+    null
+  ])
 })
 
 describe('what is no captured engine', () => {

@@ -68,7 +68,8 @@ export interface OnnxRuntime<Ort extends OrtModule = OrtModule> {
    * @param model A region with the whole model, of less than 4 GiB: all of it must fit into the
    *   engine's memory.
    * @param options As `InferenceSession.create` takes them. Of `externalData`, each `data` may also
-   *   be a HostRegion, of any size: the engine copies the weights that it needs from there.
+   *   be a HostRegion, of at most `buffer.constants.MAX_LENGTH` bytes (4 GiB on Node.js 20): the
+   *   engine copies the weights that it needs from there.
    * @returns The engine's own session. Release it with its own `release()`.
    * @throws (rejects) `ERR_HOSTMAP_ENGINE_UNSUPPORTED`, `ERR_INVALID_ARG_TYPE`, those of
    *   {@link GuardedMemory.map} (`ERR_HOSTMAP_ALLOCATOR_FAILED`: the engine's memory has no room

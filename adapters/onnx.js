@@ -57,9 +57,10 @@ function onnx(ort, options) {
   const dist = distIn(options)
   let runtime = runtimes.get(env)
   if (runtime === undefined) {
-    runtime = new OnnxRuntime(ort, dist)
+    runtime = new OnnxRuntime(ort)
     runtimes.set(env, runtime)
   }
+  runtime.lookIn(dist)
   return runtime
 }
 
@@ -99,16 +100,24 @@ class OnnxRuntime {
   // Mappings by region: sessions of one region share one.
   #models = new Map()
 
-  constructor(ort, dist) {
+  constructor(ort) {
     this.#ort = ort
-    this.#dist = dist
+  }
+
+  /** Where the engine's files are, if it has not started yet. */
+  lookIn(dist) {
+    this.#dist = dist ?? this.#dist
   }
 
   async create(region, options = {}) {
     mustBeRegion(region, 'model')
     const isOrt = holdsOrt(region)
     const given = sessionOptions(options, isOrt)
-    this.#started ??= this.#start()
+    this.#started ??= this.#start().catch(error => {
+      // What was missing may be there the next time.
+      this.#started = undefined
+      throw error
+    })
     await this.#started
     const made = this.#last.then(() => this.#create(region, given, isOrt))
     this.#last = made.catch(() => {})
@@ -294,6 +303,12 @@ function sessionOptions(options, isOrt) {
     )
   }
   const { extra, externalData, ...others } = options
+  if (externalData !== undefined && !Array.isArray(externalData)) {
+    throw makeError(
+      'ERR_INVALID_ARG_TYPE',
+      'options.externalData must be an array of { path, data }; received ' + kindOf(externalData)
+    )
+  }
   const needed = isOrt ? { use_ort_model_bytes_for_initializers: '1', disable_prepacking: '1' } : {}
   const given = { ...others, extra: { ...extra, session: { ...needed, ...extra?.session } } }
   return externalData === undefined

@@ -263,20 +263,30 @@ function checkJournals(region, fd) {
     // Without /proc nobody knows what is beside it.
     return
   }
-  const wal = fs.statSync(`${path}-wal`, { throwIfNoEntry: false })
-  if (wal !== undefined && wal.size > 0) {
+  const wal = lookAt(`${path}-wal`)
+  if (wal?.isFile() && wal.size > 0) {
     throw makeError(
       'ERR_HOSTMAP_SQLITE_JOURNAL',
       `${path}-wal has ${wal.size} bytes, transactions that ${path} may lack: close its writers, ` +
         "or run 'PRAGMA wal_checkpoint(TRUNCATE)' on it"
     )
   }
-  if (startsWith(`${path}-journal`, JOURNAL_MAGIC)) {
+  if (lookAt(`${path}-journal`)?.isFile() && startsWith(`${path}-journal`, JOURNAL_MAGIC)) {
     throw makeError(
       'ERR_HOSTMAP_SQLITE_JOURNAL',
       `${path}-journal belongs to a transaction that is not finished: open ${path} with the ` +
         'native SQLite once, which takes it back, or wait until its writer is done'
     )
+  }
+}
+
+/** undefined where there is nothing, or where the name is too long for anything. */
+function lookAt(path) {
+  try {
+    return fs.statSync(path, { throwIfNoEntry: false })
+  } catch (error) {
+    if (error.code === 'ENAMETOOLONG') return undefined
+    throw error
   }
 }
 

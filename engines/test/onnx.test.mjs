@@ -64,6 +64,10 @@ test('wrong arguments are refused before anything is done', async () => {
   await assert.rejects(runtime.create(HostRegion.open(file('model.ort')), null), {
     code: 'ERR_INVALID_ARG_TYPE'
   })
+  await assert.rejects(runtime.create(HostRegion.open(file('model.ort')), { externalData: {} }), {
+    code: 'ERR_INVALID_ARG_TYPE',
+    message: /externalData must be an array/
+  })
   assert.equal(onnx(ort), runtime)
   assert.equal(runtime.memory, undefined)
 })
@@ -247,6 +251,17 @@ test('files are found by env.wasm.wasmPaths and by dist', async () => {
       console.log(await run(await runtime.create(HostRegion.open(file))))`)
     assert.equal(found, expected.toString('hex'))
   }
+})
+
+test('after advice was followed, the engine starts', async () => {
+  const [expected] = await usual('model.ort', UNPACKED)
+  const found = await script(`
+    ort.env.wasm.proxy = true
+    const refused = await onnx(ort).create(HostRegion.open(file)).catch(({ code }) => code)
+    if (refused !== 'ERR_HOSTMAP_ENGINE_UNSUPPORTED') throw new Error(refused)
+    ort.env.wasm.proxy = false
+    console.log(await run(await onnx(ort).create(HostRegion.open(file))))`)
+  assert.equal(found, expected.toString('hex'))
 })
 
 test('an engine that is out of reach says why, and what to do', async () => {

@@ -300,6 +300,18 @@ test('a WAL or a journal beside the file is refused, and a WAL mode without one 
   })
 })
 
+test('what is beside the file and no journal does not matter', async () => {
+  const long = copy('n'.repeat(252))
+  const beside = copy('folders.sqlite')
+  fs.mkdirSync(`${beside}-wal`)
+  fs.mkdirSync(`${beside}-journal`)
+  for (const file of [long, beside]) {
+    const db = openDatabase(sqlite3, HostRegion.open(file))
+    assert.equal(db.selectValue('SELECT count(*) FROM note'), ROWS)
+    db.close()
+  }
+})
+
 test('deserialize maps the region, and gives the block back when the connection closes', () => {
   const region = open()
   let closed = 0

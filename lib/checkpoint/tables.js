@@ -1,8 +1,9 @@
 'use strict'
 
-// The globals and tables of a unit at one moment, and how they get back there. A table can't
-// shrink: entries that it has more become null. What glue keeps in JavaScript of a table must still
-// fit it afterwards: where it would not, and that shows, nothing is changed.
+// The globals and tables of a unit at one moment, and how they get back there. What glue keeps in
+// JavaScript of a table must still fit it afterwards. So a function in an entry that was empty stays
+// there: addFunction and dlsym remember where they put it, and hand out its index again. Where the
+// glue's view would not fit, and that shows, nothing is changed.
 
 const { makeError } = require('../support/errors.js')
 const {
@@ -68,6 +69,7 @@ function addChanges(changes, { tables, added, own }) {
       if (Object.is(now, then)) continue
       if (added.has(then)) throw wasRemoved(name, at)
       if (at >= entries.length && isForeign(now, own)) throw isNew(name, at, SINCE)
+      if (then === null && isKept(now, own)) continue
       changes.push(table, index, then)
     }
   }
@@ -84,6 +86,9 @@ function putGlobals({ globals }) {
 // A function of JavaScript's gets into a table through a module that imports and exports it, and
 // does nothing else: its index there is 0, which is the name that V8 gives it.
 const isAdded = entry => typeof entry === 'function' && entry.name === '0'
+
+/** Whether an entry that was empty may keep this: JavaScript's, or the engine's own. */
+const isKept = (entry, own) => typeof entry === 'function' && (isAdded(entry) || own.has(entry))
 
 const isForeign = (entry, own) => typeof entry === 'function' && !isAdded(entry) && !own.has(entry)
 
