@@ -104,8 +104,10 @@ export interface MountedFile extends Disposable {
  *
  * The bytes are copied when DuckDB asks for them, straight into the buffer that it wants filled,
  * past its own buffer of file pages. Mounting reads nothing. The file may be of any size, also
- * larger than the engine's memory. You may close the region: the file keeps its bytes. If the
- * region's file is truncated, queries that read the missing bytes fail.
+ * larger than the engine's memory. You may close the region: the file keeps its bytes.
+ *
+ * If the region's file is truncated, queries that read host pages that are gone fail. What is
+ * missing of the last page that is left reads as zeros, which DuckDB finds out where it checks sums.
  *
  * A database with a log beside it (`NAME.wal`) is opened without it: check that the database was
  * closed or checkpointed.
