@@ -107,7 +107,7 @@ export interface MountedFile extends Disposable {
  * larger than the engine's memory. You may close the region: the file keeps its bytes.
  *
  * If the region's file is truncated, queries that read host pages that are gone fail. What is
- * missing of the last page that is left reads as zeros, which DuckDB finds out where it checks sums.
+ * missing of the last page that is left reads as zeros, which DuckDB notices if it checks sums.
  *
  * A database with a log beside it (`NAME.wal`) is opened without it: check that the database was
  * closed or checkpointed.

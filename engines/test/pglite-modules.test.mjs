@@ -14,7 +14,7 @@ import { DAMAGES, SCHEMA, SESSION } from '../support/pg-scene.mjs'
 /** tempRet0, which is read right after it was set, and the ends of the stack, set once. */
 const [RESULT, ...ENDS] = ['hostmap:global:3', 'hostmap:global:4', 'hostmap:global:5']
 
-test('the engine hides three mutable globals, and nothing else', () => {
+test('the engine hides only three mutable globals', () => {
   assert.deepEqual(hiddenState(engineBytes()), { globals: [3, 4, 5], tables: [], marks: [] })
 })
 

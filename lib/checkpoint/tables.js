@@ -1,9 +1,9 @@
 'use strict'
 
 // The globals and tables of a unit at one moment, and how they get back there. What glue keeps in
-// JavaScript of a table must still fit it afterwards. So a function in an entry that was empty stays
-// there: addFunction and dlsym remember where they put it, and hand out its index again. Where the
-// glue's view would not fit, and that shows, nothing is changed.
+// JavaScript of a table must still fit it afterwards. So a function in an entry that was empty
+// stays there: addFunction and dlsym remember where they put it, and hand out its index again.
+// Where the view of the glue would not fit, and that shows, nothing is changed.
 
 const { makeError } = require('../support/errors.js')
 const {
