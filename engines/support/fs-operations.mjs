@@ -5,7 +5,7 @@ import fc from 'fast-check'
 
 const NAMES = ['a', 'b', 'c', '7', '12']
 const name = fc.constantFrom(...NAMES)
-const path = fc.array(name, { minLength: 1, maxLength: 3 }).map(names => `/work/${names.join('/')}`)
+const path = fc.array(name, { minLength: 1, maxLength: 3 }).map(names => `/tree/${names.join('/')}`)
 const bytes = fc.record({
   length: fc.oneof(fc.integer({ min: 0, max: 300 }), fc.integer({ min: 4000, max: 70_000 })),
   fill: fc.integer({ min: 1, max: 255 })
@@ -125,20 +125,20 @@ export function operate(FS, operation) {
 
 /** A tree to begin with: what operations change, and what they don't reach. */
 export function plant(FS) {
-  FS.mkdir('/work')
-  for (const folder of NAMES) FS.mkdir(`/work/${folder}`)
-  FS.writeFile('/work/a/a', filled({ length: 5000, fill: 1 }))
-  FS.writeFile('/work/a/b', filled({ length: 70_000, fill: 2 }))
-  FS.writeFile('/work/a/12', 'twelve')
-  FS.writeFile('/work/b/7', new Uint8Array(0))
-  FS.writeFile('/work/b/c', filled({ length: 40, fill: 3 }), { canOwn: true })
-  FS.symlink('/work/a/b', '/work/c/a')
-  FS.mkdir('/work/c/b')
-  FS.mount(FS.root.mount.type, {}, '/work/12')
-  FS.writeFile('/work/12/a', filled({ length: 9000, fill: 4 }))
-  FS.open('/work/a/a', 'r+')
-  FS.read(FS.open('/work/a/b', 'a+'), new Uint8Array(10), 0, 10)
-  const unlinked = FS.open('/work/gone', 'w+')
+  FS.mkdir('/tree')
+  for (const folder of NAMES) FS.mkdir(`/tree/${folder}`)
+  FS.writeFile('/tree/a/a', filled({ length: 5000, fill: 1 }))
+  FS.writeFile('/tree/a/b', filled({ length: 70_000, fill: 2 }))
+  FS.writeFile('/tree/a/12', 'twelve')
+  FS.writeFile('/tree/b/7', new Uint8Array(0))
+  FS.writeFile('/tree/b/c', filled({ length: 40, fill: 3 }), { canOwn: true })
+  FS.symlink('/tree/a/b', '/tree/c/a')
+  FS.mkdir('/tree/c/b')
+  FS.mount(FS.root.mount.type, {}, '/tree/12')
+  FS.writeFile('/tree/12/a', filled({ length: 9000, fill: 4 }))
+  FS.open('/tree/a/a', 'r+')
+  FS.read(FS.open('/tree/a/b', 'a+'), new Uint8Array(10), 0, 10)
+  const unlinked = FS.open('/tree/gone', 'w+')
   FS.write(unlinked, filled({ length: 300, fill: 5 }), 0, 300)
-  FS.unlink('/work/gone')
+  FS.unlink('/tree/gone')
 }

@@ -87,10 +87,10 @@ test('a restore that fails in the middle is done by the next one', async () => {
   plant(FS)
   const restore = emscriptenState({ FS })()
   const before = digestFS(FS)
-  FS.writeFile('/work/a/a', 'other')
-  FS.unlink('/work/a/12')
-  FS.chmod('/work/a/b', 0o111)
-  const { node } = FS.lookupPath('/work/a/b')
+  FS.writeFile('/tree/a/a', 'other')
+  FS.unlink('/tree/a/12')
+  FS.chmod('/tree/a/b', 0o111)
+  const { node } = FS.lookupPath('/tree/a/b')
   const { mode } = node
   const refuse = () => {
     throw new Error('not now')
