@@ -793,8 +793,8 @@ export interface GuestAllocator {
   /** Returns the address of a block, or 0. Addresses above 2 GiB may be negative numbers. */
   malloc(byteLength: any): number | bigint
   /**
-   * Frees a block that `malloc` returned. `byteLength` is what `malloc` was asked for: Rust's
-   * allocators want it, C's ignore it.
+   * Frees a block that `malloc` returned. A function of two parameters or more (`free.length`), as
+   * Rust's are, also gets what `malloc` was asked for.
    */
   free(address: any, byteLength?: any): void
   /**

@@ -68,6 +68,8 @@ function take(linear, allocator, { malloc, free }, blockBytes) {
   if (!is64 && blockBytes >= 2 ** 32)
     throw failed('more than a 32-bit module can be asked for; map less of the region')
   const length = is64 ? BigInt(blockBytes) : blockBytes
+  // Emscripten's builds with assertions abort a call that has an argument too many.
+  const lengths = free.length > 1 ? [length] : []
   const given = malloc.call(allocator, length)
   const gave = `it gave ${received(given)}, `
   // What can't be a block is not given back either.
@@ -77,7 +79,8 @@ function take(linear, allocator, { malloc, free }, blockBytes) {
     throw failed(`${gave}so the module has no block of this size; let its memory grow further`)
   // No memory of the kind reaches further.
   const most = (pageLimits()[linear.address] || Infinity) * WASM_PAGE_BYTES
-  const release = start + blockBytes <= most ? () => free.call(allocator, given, length) : undefined
+  const release =
+    start + blockBytes <= most ? () => free.call(allocator, given, ...lengths) : undefined
   return { start, given, end: start + blockBytes, failed, release }
 }
 
