@@ -2308,9 +2308,10 @@ export class Checkpoint implements Disposable {
    * traps, the end of the stack, and exceptions that left frames behind included.
    *
    * Memories stay as large as they are, with zeros past their size at the checkpoint; tables, too.
-   * An entry of a table that was empty keeps a function that was put there since, JavaScript's or
-   * the engine's own, because Emscripten's `addFunction` and `dlsym` remember its index; anything
-   * else in it becomes null. Mappings and windows are as {@link GuardedMemory.restore} describes.
+   * An entry of a table that was empty keeps a function of JavaScript's that was put there since,
+   * and an entry that was added also one of the engine's own, because Emscripten's `addFunction` and
+   * `dlsym` remember the index; anything else becomes null. Mappings and windows are as
+   * {@link GuardedMemory.restore} describes.
    *
    * Calls that the glue counts in JavaScript can't be told: with a call pending that nothing counts
    * (a query that was not awaited), the engine goes on in the restored state when its promise

@@ -390,7 +390,7 @@ describe('a capture', () => {
       (import "env" "table" (table 1 funcref))
       (import "env" "sp" (global $sp (mut i32)))
       (import "env" "got" (global $got (mut i64)))
-      (func $f (result i32) (i32.const 7))
+      (func $unused) (func $f (result i32) (i32.const 7))
       (elem declare func $f)
       (func (export "step")
         (global.set $sp (i32.add (global.get $sp) (i32.const 1)))

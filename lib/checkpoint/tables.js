@@ -69,7 +69,7 @@ function addChanges(changes, { tables, added, own }) {
       if (Object.is(now, then)) continue
       if (added.has(then)) throw wasRemoved(name, at)
       if (at >= entries.length && isForeign(now, own)) throw isNew(name, at, SINCE)
-      if (then === null && isKept(now, own)) continue
+      if (then === null && isGlues(now, own, at >= entries.length)) continue
       changes.push(table, index, then)
     }
   }
@@ -87,8 +87,12 @@ function putGlobals({ globals }) {
 // does nothing else: its index there is 0, which is the name that V8 gives it.
 const isAdded = entry => typeof entry === 'function' && entry.name === '0'
 
-/** Whether an entry that was empty may keep this: JavaScript's, or the engine's own. */
-const isKept = (entry, own) => typeof entry === 'function' && (isAdded(entry) || own.has(entry))
+/**
+ * Whether glue has put this into an entry that was empty: a function of JavaScript's, or where the
+ * table has grown also one of the engine's own. Elsewhere the engine's code may have done that.
+ */
+const isGlues = (entry, own, isGrown) =>
+  typeof entry === 'function' && (own.has(entry) ? isGrown : isAdded(entry))
 
 const isForeign = (entry, own) => typeof entry === 'function' && !isAdded(entry) && !own.has(entry)
 
