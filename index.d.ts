@@ -2309,7 +2309,7 @@ export class Checkpoint implements Disposable {
    *
    * Memories stay as large as they are, with zeros past their size at the checkpoint; tables, too.
    * An entry of a table that was empty keeps a function of JavaScript's that was put there since,
-   * and an entry that was added also one of the engine's own, because Emscripten's `addFunction` and
+   * and an entry that was added also one of the engine's own, since Emscripten's `addFunction` and
    * `dlsym` remember the index; anything else becomes null. Mappings and windows are as
    * {@link GuardedMemory.restore} describes.
    *
