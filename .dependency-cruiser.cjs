@@ -2,7 +2,7 @@
 
 // What `npm run check:deps` checks: lib/ and adapters/ have no circles; an arrow between rooms of
 // lib/ only goes to a room that comes before in the list of scripts/modules/rooms.cjs; adapters/
-// uses the public face, and nothing uses adapters/.
+// uses the public face, cli/ that and the three lowest rooms, and nothing uses adapters/ or cli/.
 
 const { JAVASCRIPT } = require('./scripts/modules/rooms.cjs')
 
@@ -36,7 +36,7 @@ module.exports = {
       name: 'no-packages',
       comment: 'the package needs nothing but Node.js at run time',
       severity: 'error',
-      from: { path: '^(lib/|adapters/|index[.]js)' },
+      from: { path: '^(lib/|adapters/|cli/|index[.]js)' },
       to: { dependencyTypes: ['npm', 'npm-dev', 'npm-no-pkg', 'npm-unknown', 'unknown'] }
     },
     {
@@ -52,6 +52,25 @@ module.exports = {
       severity: 'error',
       from: { path: '^(lib/|index[.]js)' },
       to: { path: '^adapters/' }
+    },
+    {
+      name: 'cli-is-a-user',
+      comment:
+        'the command uses the public face, what says where the package runs and why it does not, and what reads /proc',
+      severity: 'error',
+      from: { path: '^cli/' },
+      to: {
+        path: '^',
+        pathNot: '^(index[.]js$|cli/|lib/(platform|process|support)/|package[.]json$)',
+        dependencyTypesNot: ['core']
+      }
+    },
+    {
+      name: 'nothing-uses-cli',
+      comment: 'a command is the end of the line',
+      severity: 'error',
+      from: { path: '^(lib/|adapters/|index[.]js)' },
+      to: { path: '^cli/' }
     },
     {
       name: 'not-to-nothing',

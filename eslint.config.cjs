@@ -79,7 +79,11 @@ module.exports = [
       'engines/data',
       'engines/fixtures/*/*/**',
       '.engines-latest',
+      'e2e/bundlers/.work',
       'guest',
+      'site/pages',
+      'site/dist',
+      'site/.vitepress/cache',
       'wt-*'
     ]
   },
@@ -129,7 +133,19 @@ module.exports = [
     files: ['examples/sandbox/requests.mjs'],
     languageOptions: { globals: { shop: 'readonly' } }
   },
-  { files: ['adapters/**/*.js'], rules: { strict: ['error', 'global'] } },
+  {
+    // They run in a browser, in one scope: see cli/inspect/page/page.js.
+    files: ['cli/inspect/page/*.client.js'],
+    languageOptions: { sourceType: 'script', globals: globals.browser },
+    rules: { 'no-undef': 'off', 'no-unused-vars': 'off' }
+  },
+  // What it sends to pages.
+  { files: ['e2e/inspect/*.mjs'], languageOptions: { globals: globals.browser } },
+  {
+    files: ['{adapters,cli}/**/*.js'],
+    ignores: ['**/*.client.js'],
+    rules: { strict: ['error', 'global'] }
+  },
   {
     files: ['lib/**/*.js', 'index.js'],
     rules: {

@@ -1,10 +1,12 @@
 // The CommonJS module, so that there is one native instance behind both.
+import './lib/platform/esm-output.mjs'
 import hostmap from './index.js'
 
 export const {
   HostRegion,
   GuardedMemory,
   Mapping,
+  AdoptedBuffer,
   Window,
   WindowSource,
   Snapshot,
@@ -17,8 +19,13 @@ export const {
   CapturedUnit,
   checkpoint,
   Checkpoint,
+  once,
   Layout,
-  limits
+  limits,
+  inspect,
+  allowInspect,
+  metrics,
+  observe
 } = hostmap
 
 export default hostmap

@@ -1,7 +1,7 @@
 'use strict'
 
 // What is in the package's files agrees, and its binary is found, missed and built as promised.
-// scripts/tarball.mjs does the same at full length: with npm, and with a real build.
+// e2e/packages/ does the same at full length: with package managers, and packages from a registry.
 
 const { spawnSync } = require('node:child_process')
 const fs = require('node:fs')
@@ -11,6 +11,7 @@ const { platform } = require('./support/native')
 
 const { target, unsupported } = platform
 const manifest = require('../package.json')
+const packages = require('../scripts/packages/manifests.cjs')
 const { temporaryDirectory } = require('./support/files')
 const { skipUnless } = require('./support/skip')
 
@@ -18,6 +19,9 @@ const root = path.join(__dirname, '..')
 const directory = temporaryDirectory()
 const read = file => fs.readFileSync(path.join(root, file), 'utf8')
 const binaryName = `wasm-hostmap.${target()}.node`
+const packageName = `@wasm-hostmap/${target()}`
+const built = fs.readFileSync(path.join(root, binaryName))
+const other = [...packages.TARGETS.keys()].find(name => name !== target())
 const { test: testOnGlibc } = skipUnless('needs glibc', target().endsWith('-gnu'))
 
 /** All files below a directory of the package, as paths from its root. */
@@ -28,19 +32,43 @@ const filesBelow = name =>
       entry.isDirectory() ? filesBelow(path.join(name, entry.name)) : path.join(name, entry.name)
     )
 
+/** A file of a folder, which is made if need be. */
+function put(file, content, options) {
+  fs.mkdirSync(path.dirname(file), { recursive: true })
+  fs.writeFileSync(file, content, options)
+}
+
+/** The package of a target in a node_modules folder. `binary: null` leaves the binary out. */
+function putPlatformPackage(modules, { name = target(), binary, version = manifest.version }) {
+  const described = packages.platformManifest(packages.TARGETS.get(name))
+  const folder = path.join(modules, described.name)
+  put(path.join(folder, 'package.json'), JSON.stringify({ ...described, version }))
+  if (binary !== null) put(path.join(folder, described.main), binary, { mode: 0o755 })
+  return folder
+}
+
 /**
- * The package as somebody has it who installed it, in a directory of its own. `binary: null` leaves
- * the binary out.
+ * A project as somebody has it who installed the package: its files, but those that only people
+ * read, and what `platform` says of the packages with binaries. Gives the folder of the main
+ * package.
+ *
+ * @param platform a list of what putPlatformPackage takes
+ * @param files other files of the project
  */
-function installedPackage({ binary = fs.readFileSync(path.join(root, binaryName)) } = {}) {
-  const copy = fs.mkdtempSync(path.join(directory.path, 'installed-'))
-  for (const file of ['package.json', ...manifest.files]) {
-    if (fs.existsSync(path.join(root, file))) {
-      fs.cpSync(path.join(root, file), path.join(copy, file), { recursive: true })
-    }
+function project({ platform = [{ binary: built }], files = {}, release = true } = {}) {
+  const place = fs.mkdtempSync(path.join(directory.path, 'project-'))
+  const modules = path.join(place, 'node_modules')
+  const main = path.join(modules, 'wasm-hostmap')
+  const described = release ? packages.mainManifest() : manifest
+  const isForPeople = name => /^(docs|guest|adapters)\b|[.]md$/.test(name)
+  for (const file of described.files.filter(name => !name.includes('*') && !isForPeople(name))) {
+    if (fs.existsSync(path.join(root, file)))
+      fs.cpSync(path.join(root, file), path.join(main, file), { recursive: true })
   }
-  if (binary) fs.writeFileSync(path.join(copy, binaryName), binary, { mode: 0o755 })
-  return copy
+  put(path.join(main, 'package.json'), JSON.stringify(described))
+  for (const each of platform) putPlatformPackage(modules, each)
+  for (const [file, content] of Object.entries(files)) put(path.join(place, file), content)
+  return main
 }
 
 /** What loading the package in a process of its own comes to: its exports, or an error. */
@@ -56,8 +84,8 @@ function load(location, { flags = [], prelude = '', env = {} } = {}) {
   return JSON.parse(stdout)
 }
 
-/** Runs the install script as npm would, on a machine that has these commands and no others. */
-function install(location, { commands = {}, prelude = '', env = {} } = {}) {
+/** Runs the script that builds in a clone, on a machine that has these commands and no others. */
+function prepare({ commands = {}, prelude = '' } = {}) {
   const PATH = fs.mkdtempSync(path.join(directory.path, 'bin-'))
   const home = fs.mkdtempSync(path.join(directory.path, 'home-'))
   for (const [name, script] of Object.entries(commands)) {
@@ -66,9 +94,9 @@ function install(location, { commands = {}, prelude = '', env = {} } = {}) {
   const flags = prelude
     ? ['--require', directory.file(prelude, `prelude-${path.basename(PATH)}.cjs`)]
     : []
-  return spawnSync(process.execPath, [...flags, path.join(location, 'scripts', 'install.cjs')], {
+  return spawnSync(process.execPath, [...flags, path.join(root, 'scripts/prepare.cjs')], {
     encoding: 'utf8',
-    env: { PATH, HOME: home, ...env }
+    env: { PATH, HOME: home }
   })
 }
 
@@ -149,105 +177,238 @@ describe('the files of the package agree', () => {
       typeof entry === 'string' ? [entry] : Object.values(entry).flatMap(filesIn)
     const targets = filesIn(manifest.exports)
     const packed = manifest.files.flatMap(name => {
-      if (name.includes('*')) return []
+      if (/^!|\*/.test(name)) return []
       return fs.statSync(path.join(root, name)).isDirectory() ? filesBelow(name) : name
     })
     for (const file of targets) {
       if (file !== './package.json') expect(packed).toContain(path.normalize(file))
     }
-    expect(packed.filter(name => /__test__|\.node$|target/.test(name))).toEqual([])
+    expect(packed.filter(name => /__test__|\.node$|target|^src/.test(name))).toEqual([])
+  })
+
+  test('on what a release has: no script, no tool, and binaries of exactly its version', () => {
+    const { main, exports } = manifest
+    const released = packages.mainManifest()
+    expect(released).toMatchObject({ main, exports, version: manifest.version })
+    const described = [...packages.TARGETS.values()].map(each => packages.platformManifest(each))
+    expect(released.optionalDependencies).toEqual(
+      Object.fromEntries(described.map(({ name }) => [name, manifest.version]))
+    )
+    for (const each of [released, ...described]) {
+      expect(each.engines).toEqual(manifest.engines)
+      for (const key of ['scripts', 'dependencies', 'devDependencies', 'overrides'])
+        expect(each).not.toHaveProperty(key)
+    }
+    expect(described.map(({ name }) => name)).toEqual(
+      platform.TARGETS.map(name => `@wasm-hostmap/${name}`)
+    )
   })
 })
 
 describe('loading', () => {
-  test('takes the binary of this platform, from wherever the package stands', () => {
-    expect(load(installedPackage())).toEqual({ exports: Object.keys(hostmap) })
+  const exported = { exports: Object.keys(hostmap) }
+
+  test('takes the binary of this machine from its package', () => {
+    expect(load(project())).toEqual(exported)
   })
 
-  test('takes another build by NAPI_RS_NATIVE_LIBRARY_PATH, a path from the working directory', () => {
-    const location = installedPackage({ binary: null })
-    const other = path.relative(process.cwd(), path.join(root, binaryName))
-    expect(load(location, { env: { NAPI_RS_NATIVE_LIBRARY_PATH: other } })).toEqual({
-      exports: Object.keys(hostmap)
-    })
-    const missing = load(location, { env: { NAPI_RS_NATIVE_LIBRARY_PATH: 'no/such.node' } })
+  test('takes it where other packages are beside it, as package managers without libc install', () => {
+    const stranger = { name: other, binary: 'not for this machine' }
+    expect(load(project({ platform: [{ binary: built }, stranger] }))).toEqual(exported)
+  })
+
+  test('takes it where packages are links, as pnpm has them', () => {
+    const main = project({ platform: [] })
+    const store = path.join(path.dirname(main), '.pnpm')
+    const inStore = path.join(store, 'main', 'node_modules')
+    fs.mkdirSync(inStore, { recursive: true })
+    fs.renameSync(main, path.join(inStore, 'wasm-hostmap'))
+    fs.symlinkSync(path.join(inStore, 'wasm-hostmap'), main)
+    const apart = path.join(store, 'platform', 'node_modules')
+    const folder = putPlatformPackage(apart, { binary: built })
+    expect(load(main).message).toMatch(`${packageName}, which has the binary`)
+    fs.mkdirSync(path.join(inStore, '@wasm-hostmap'))
+    fs.symlinkSync(folder, path.join(inStore, packageName))
+    expect(load(main)).toEqual(exported)
+  })
+
+  test('takes what was built next to package.json, first', () => {
+    const main = project({ platform: [{ binary: 'not a binary' }], release: false })
+    fs.writeFileSync(path.join(main, binaryName), built)
+    expect(load(main)).toEqual(exported)
+  })
+
+  test('takes another build by WASM_HOSTMAP_BINARY_PATH, a path from the working directory', () => {
+    const location = project({ platform: [] })
+    const file = path.relative(process.cwd(), path.join(root, binaryName))
+    expect(load(location, { env: { WASM_HOSTMAP_BINARY_PATH: file } })).toEqual(exported)
+    const missing = load(location, { env: { WASM_HOSTMAP_BINARY_PATH: 'no/such.node' } })
     expect(missing).toMatchObject({ code: 'ERR_HOSTMAP_LOAD_FAILED', cause: 'MODULE_NOT_FOUND' })
-    expect(missing.message).toMatch(/NAPI_RS_NATIVE_LIBRARY_PATH names .*no\/such\.node/)
+    expect(missing.message).toMatch(/WASM_HOSTMAP_BINARY_PATH names .*no\/such\.node/)
   })
 
-  test('names both ways out when the binary is missing, and keeps the cause', () => {
-    const error = load(installedPackage({ binary: null }))
-    expect(error).toMatchObject({ code: 'ERR_HOSTMAP_LOAD_FAILED', cause: 'MODULE_NOT_FOUND' })
-    expect(error.message).toMatch(`there is no binary for ${target()}`)
-    expect(error.message).toMatch(/^ {2}1\. .*npm rebuild.*rustup\.rs/m)
-    expect(error.message).toMatch(/^ {2}2\. .*npm pack/m)
+  test('has a variable of its own for that: others name the binaries of other packages', () => {
+    const env = { NAPI_RS_NATIVE_LIBRARY_PATH: directory.file('process.exit(9)', 'theirs.cjs') }
+    expect(load(project(), { env })).toEqual(exported)
   })
 
-  test('takes no package of a similar name for the binary', () => {
-    const location = installedPackage({ binary: null })
-    for (const name of [`wasm-hostmap-${target()}`, 'wasm-hostmap-wasm32-wasi']) {
+  test('takes nothing for its native part that is another one', () => {
+    for (const text of ['', 'module.exports = null', 'module.exports = 1']) {
+      const env = { WASM_HOSTMAP_BINARY_PATH: directory.file(text, 'theirs.cjs') }
+      const { code, message } = load(project(), { env })
+      expect(code).toBe('ERR_HOSTMAP_LOAD_FAILED')
+      expect(message).toMatch(/names .*theirs\.cjs, .*it is not the native part of wasm-hostmap/)
+    }
+  })
+
+  testOnGlibc('knows a glibc whose file was replaced since the process began', () => {
+    const [file] = /\/\S+\/libc(\.so\.6|-2\.\d+\.so)$/m.exec(
+      fs.readFileSync('/proc/self/maps', 'utf8')
+    )
+    const folder = fs.mkdtempSync(path.join(directory.path, 'libc-'))
+    const copy = path.join(folder, 'libc.so.6')
+    fs.copyFileSync(file, copy)
+    const prelude = `require('node:fs').unlinkSync(${JSON.stringify(copy)})
+      if (!require('node:fs').readFileSync('/proc/self/maps', 'utf8').includes('libc.so.6 (deleted)')) throw 1\n`
+    expect(load(project(), { prelude, env: { LD_LIBRARY_PATH: folder } })).toEqual(exported)
+  })
+
+  test('takes no package of another name for the binary', () => {
+    const location = project({ platform: [] })
+    for (const name of [
+      `wasm-hostmap-${target()}`,
+      'wasm-hostmap-wasm32-wasi',
+      '@wasm-hostmap/wasm32-wasi',
+      `@wasm-hostmap/${other}`
+    ]) {
       const stranger = path.join(location, 'node_modules', name)
-      fs.mkdirSync(stranger, { recursive: true })
-      fs.writeFileSync(
-        path.join(stranger, 'index.js'),
-        'console.log("a stranger ran"); process.exit(0)'
-      )
+      put(path.join(stranger, 'index.js'), 'console.log("a stranger ran"); process.exit(0)')
     }
     expect(load(location, { env: { NAPI_RS_FORCE_WASI: '1' } }).code).toBe(
       'ERR_HOSTMAP_LOAD_FAILED'
     )
   })
 
-  test('says so when the package was installed on a machine of another kind', () => {
-    const location = installedPackage({ binary: null })
-    fs.writeFileSync(path.join(location, 'wasm-hostmap.linux-riscv64-musl.node'), '')
-    const { code, message } = load(location)
-    expect(code).toBe('ERR_HOSTMAP_LOAD_FAILED')
-    expect(message).toMatch(
-      `this is ${target()}, and the package was installed with a binary for linux-riscv64-musl`
+  test('does not load a binary of another version', () => {
+    // It would stay in the process, and serve every copy that is loaded later.
+    const binary = 'process.exit(9)'
+    const { code, message } = load(project({ platform: [{ binary, version: '99.0.1' }] }))
+    expect(code).toBe('ERR_HOSTMAP_TWO_VERSIONS')
+    expect(message).toContain(`it is version ${manifest.version}, and its binary, the package`)
+    expect(message).toContain(`${packageName}, is version 99.0.1`)
+    expect(message).toContain(`${packageName}@${manifest.version}`)
+  })
+})
+
+describe('a load that fails says what to do, and keeps the cause', () => {
+  const steps = /^ {2}1\. .*`.+`/m
+  const missing = { code: 'ERR_HOSTMAP_LOAD_FAILED', cause: 'MODULE_NOT_FOUND' }
+  const lockOf = entries =>
+    JSON.stringify({
+      packages: {
+        'node_modules/wasm-hostmap': packages.mainManifest(),
+        ...Object.fromEntries(entries.map(name => [`node_modules/@wasm-hostmap/${name}`, {}]))
+      }
+    })
+
+  test.each([
+    ['package-lock.json', lockOf([target()]), 'npm install --include=optional'],
+    ['pnpm-lock.yaml', '', 'pnpm add --save-optional'],
+    ['yarn.lock', '', 'yarn add --optional'],
+    ['yarn.lock', '# yarn lockfile v1', 'yarn install --force'],
+    ['yarn.lock', '__metadata:', '`yarn install`'],
+    ['bun.lock', '', 'bun add --optional']
+  ])('where optional dependencies were left out, by %s', (lock, text, command) => {
+    const error = load(project({ platform: [], files: { [lock]: text } }))
+    expect(error).toMatchObject(missing)
+    expect(error.message).toMatch(`${packageName}, which has the binary for this machine`)
+    expect(error.message).toMatch(steps)
+    expect(error.message).toContain(command)
+    expect(error.message).toContain(`${packageName}@${manifest.version}`)
+  })
+
+  test('where npm made the lock file on another kind of machine', () => {
+    const files = { 'package-lock.json': lockOf([other]) }
+    const error = load(project({ platform: [], files }))
+    expect(error).toMatchObject(missing)
+    expect(error.message).toMatch(
+      new RegExp(`this is ${target()}, and .*package-lock.json does not name ${packageName}`)
     )
+    expect(error.message).toMatch(steps)
   })
 
-  test('says so when the binary is for another processor', () => {
-    const binary = fs.readFileSync(path.join(root, binaryName))
-    const [machine, other] = process.arch === 'x64' ? [183, 'arm64'] : [62, 'x64']
+  test('where node_modules comes from another machine', () => {
+    const platform = [{ name: other, binary: 'not for this machine' }]
+    const error = load(project({ platform }))
+    expect(error).toMatchObject(missing)
+    expect(error.message).toContain(`this is ${target()}, and what is installed is for ${other}`)
+    expect(error.message).toMatch(steps)
+  })
+
+  test('where the package came without its binary', () => {
+    const error = load(project({ platform: [{ binary: null }] }))
+    expect(error).toMatchObject(missing)
+    expect(error.message).toMatch(`${packageName} is installed, but its binary is not in it`)
+    expect(error.message).toMatch(steps)
+  })
+
+  test('where it was installed from its repository, and not built', () => {
+    const error = load(project({ platform: [], release: false }))
+    expect(error).toMatchObject(missing)
+    expect(error.message).toMatch(/from its repository, and was not built[^]*--ignore-scripts/)
+  })
+
+  test('where a working copy was not built', () => {
+    const main = project({ platform: [], release: false })
+    put(path.join(main, 'Cargo.toml'), '')
+    const error = load(main)
+    expect(error).toMatchObject(missing)
+    expect(error.message).toMatch(`has not been built for ${target()}`)
+    expect(error.message).toMatch(/1\. .*`npm ci`.*Rust 1\.\d+ or later/)
+  })
+
+  test('where the binary is for another processor', () => {
+    const binary = Buffer.from(built)
+    const [machine, arch] = process.arch === 'x64' ? [183, 'arm64'] : [62, 'x64']
     binary.writeUInt16LE(machine, 18) // e_machine of the ELF header
-    const { code, message } = load(installedPackage({ binary }))
+    const { code, message } = load(project({ platform: [{ binary }] }))
     expect(code).toBe('ERR_HOSTMAP_LOAD_FAILED')
-    expect(message).toMatch(`its binary is for ${other}, and this Node.js for ${process.arch}`)
+    expect(message).toMatch(`its binary is for ${arch}, and this Node.js for ${process.arch}`)
   })
 
-  testOnGlibc('says so when glibc is too old, with both versions', () => {
+  testOnGlibc('where glibc is too old, with the version that it needs in the end', () => {
     // The dynamic linker compares the names of versions: one that no glibc has is as good as an old
-    // glibc.
-    const binary = fs.readFileSync(path.join(root, binaryName))
-    const at = /GLIBC_2\.\d\d\0/.exec(binary.toString('latin1')).index
-    binary.write('GLIBC_2.99', at, 'latin1')
-    const { code, message } = load(installedPackage({ binary }))
+    // glibc. It stops at the first that it misses, which is not the newest here.
+    const binary = Buffer.from(built)
+    const names = [...built.toString('latin1').matchAll(/GLIBC_2\.\d\d\0/g)]
+    binary.write('GLIBC_2.98', names.at(0).index, 'latin1')
+    binary.write('GLIBC_2.99', names.at(-1).index, 'latin1')
+    const { code, message } = load(project({ platform: [{ binary }] }))
     const { glibcVersionRuntime } = process.report.getReport().header
     expect(code).toBe('ERR_HOSTMAP_LOAD_FAILED')
     expect(message).toMatch(
       `needs glibc 2.99 or later, and this machine has glibc ${glibcVersionRuntime}`
     )
-    expect(message).toMatch(/1\. Build it on this machine/)
+    expect(message).toMatch(/1\. Use a Linux distribution with glibc 2\.99/)
   })
 
   test.each([
     ['no ELF file', Buffer.from('<html>404</html>'.repeat(100))],
     ['shorter than an ELF header', Buffer.from('\x7fELF\x02\x01', 'latin1')]
-  ])('says so when the binary is damaged: %s', (_, binary) => {
-    const error = load(installedPackage({ binary }))
+  ])('where the binary is damaged: %s', (_, binary) => {
+    const error = load(project({ platform: [{ binary }] }))
     expect(error).toMatchObject({ code: 'ERR_HOSTMAP_LOAD_FAILED', cause: 'ERR_DLOPEN_FAILED' })
     expect(error.message).toMatch('its binary is damaged')
+    expect(error.message).toMatch('1. Remove node_modules, and install again')
   })
 
-  test('says so when the process may not load addons', () => {
+  test('where the process may not load addons', () => {
     const error = load(root, { flags: ['--no-addons'] })
     expect(error).toMatchObject({ code: 'ERR_HOSTMAP_LOAD_FAILED', cause: 'ERR_DLOPEN_DISABLED' })
     expect(error.message).toMatch(/--allow-addons[^]*--no-addons/)
   })
 
-  test('says so when Node.js is too old', () => {
+  test('where Node.js is too old', () => {
     const error = load(root, {
       prelude: fakeProcess('versions', { ...process.versions, node: '18.20.8' })
     })
@@ -255,7 +416,7 @@ describe('loading', () => {
     expect(error.message).toMatch(/Node\.js 20 or later/)
   })
 
-  test('says so where its code is part of a bundle, whose files are elsewhere', () => {
+  test('where its code is part of a bundle, whose files are elsewhere', () => {
     const place = fs.mkdtempSync(path.join(directory.path, 'bundle-'))
     fs.mkdirSync(path.join(place, 'dist'))
     const bundle = path.join(place, 'dist', 'bundle.js')
@@ -263,10 +424,10 @@ describe('loading', () => {
     const { code, message } = load(bundle)
     expect(code).toBe('ERR_HOSTMAP_LOAD_FAILED')
     expect(message).toMatch(
-      /part of a bundle[^]*1\. .*external[^]*2\. .*NAPI_RS_NATIVE_LIBRARY_PATH/
+      /part of a bundle[^]*1\. .*external[^]*--external:wasm-hostmap[^]*2\. .*next to the bundle/
     )
-    expect(message).toContain(path.join(place, binaryName))
-    fs.copyFileSync(path.join(root, binaryName), path.join(place, binaryName))
+    expect(message).toContain(path.join(place, 'dist', binaryName))
+    fs.writeFileSync(path.join(place, 'dist', binaryName), built)
     expect(load(bundle).exports).toContain('limits')
   })
 
@@ -274,7 +435,7 @@ describe('loading', () => {
   const deny = names => `
     const denied = () => { throw Object.assign(new Error('Requires X access to "Y", run again with the --allow-X flag'), { name: 'NotCapable' }) }
     const names = ${JSON.stringify(names)}
-    if (names.includes('env')) process.env = new Proxy(process.env, { get: (env, name) => name === 'NAPI_RS_NATIVE_LIBRARY_PATH' ? denied() : env[name] })
+    if (names.includes('env')) process.env = new Proxy(process.env, { get: (env, name) => name === 'WASM_HOSTMAP_BINARY_PATH' ? denied() : env[name] })
     if (names.includes('sys')) process.report.getReport = denied
     if (names.includes('proc')) require('node:fs').readFileSync = (read => (file, ...rest) =>
       String(file).startsWith('/proc') ? denied() : read(file, ...rest))(require('node:fs').readFileSync)
@@ -297,86 +458,41 @@ describe('loading', () => {
   })
 })
 
-describe('the install script', () => {
+describe('the script that builds in a clone', () => {
   const rustVersion = /^rust-version = "(.+)"$/m.exec(read('Cargo.toml'))[1]
-  const quiet = { status: 0, stdout: '', stderr: '' }
-
-  test('is silent where the binary in the tarball loads', () => {
-    expect(install(installedPackage())).toMatchObject(quiet)
-  })
-
-  test('is not misled by NAPI_RS_NATIVE_LIBRARY_PATH', () => {
-    const env = { NAPI_RS_NATIVE_LIBRARY_PATH: '/no/such.node' }
-    expect(install(installedPackage(), { env })).toMatchObject(quiet)
-  })
+  const current = 'echo "cargo 1.1000.0 (0000000 2030-01-01)"'
 
   test('says at an unsupported platform what loading says there', () => {
     const prelude = fakeProcess('platform', 'darwin')
-    const { status, stderr } = install(installedPackage(), { prelude })
+    const { status, stderr } = prepare({ prelude })
     expect(status).toBe(1)
     expect(stderr.trim()).toBe(load(root, { prelude }).message)
   })
 
-  test('names both ways out where there is neither a binary nor Rust', () => {
-    const { status, stderr } = install(installedPackage({ binary: null }))
-    expect(status).toBe(1)
-    expect(stderr).toMatch(`brings no binary that loads on ${target()}`)
-    expect(stderr).toMatch(`1. Install Rust ${rustVersion} or later`)
-    expect(stderr).toMatch('https://rustup.rs')
-    expect(stderr).toMatch('2. Install a tarball')
-  })
-
-  test('says in a working copy how to get Rust', () => {
-    const location = installedPackage()
-    fs.mkdirSync(path.join(location, 'node_modules', '@napi-rs', 'cli'), { recursive: true })
-    const { status, stderr } = install(location)
+  test('says how to get Rust, and how to do without', () => {
+    const { status, stderr } = prepare()
     expect(status).toBe(1)
     expect(stderr).toMatch('Rust was not found')
     expect(stderr).toMatch(`takes Rust ${rustVersion} or later`)
     expect(stderr).toMatch('https://rustup.rs')
+    expect(stderr).toMatch('2. Or install a release')
   })
 
   test('refuses a Rust that is too old', () => {
     const commands = { cargo: 'echo "cargo 1.9.0 (0000000 2016-05-26)"' }
-    const { status, stderr } = install(installedPackage({ binary: null }), { commands })
+    const { status, stderr } = prepare({ commands })
     expect(status).toBe(1)
     expect(stderr).toMatch('The Rust on this machine is 1.9.0, which is too old')
   })
 
-  // A cargo that has "built" the library somewhere else, as with CARGO_TARGET_DIR.
-  const cargo = (version, library) => `
-    case $1 in
-      --version) echo "cargo ${version} (0000000 2030-01-01)" ;;
-      build) echo '{"reason":"compiler-artifact","target":{"kind":["cdylib","rlib"]},"filenames":["${library}"]}' ;;
-    esac`
-
-  test('builds where no binary loads and Rust is there, and takes the library from where cargo put it', () => {
-    const location = installedPackage({ binary: Buffer.from('not for this machine') })
-    const library = directory.file(
-      fs.readFileSync(path.join(root, binaryName)),
-      'libwasm_hostmap.so'
-    )
-    expect(install(location, { commands: { cargo: cargo('1.1000.0', library) } })).toMatchObject(
-      quiet
-    )
-    expect(load(location)).toEqual({ exports: Object.keys(hostmap) })
-    expect(fs.readdirSync(location).filter(name => name.includes('.node'))).toEqual([binaryName])
-  })
-
-  test('fails where the build gives nothing that loads', () => {
-    const library = directory.file('no library', 'libbroken.so')
-    const commands = { cargo: cargo('1.1000.0', library) }
-    const { status, stderr } = install(installedPackage({ binary: null }), { commands })
+  test('builds by npm where Rust is there, and fails where that fails', () => {
+    const commands = npm => ({ cargo: current, npm })
+    expect(prepare({ commands: commands('[ "$*" = "run build" ]') })).toMatchObject({
+      status: 0,
+      stderr: ''
+    })
+    const { status, stderr } = prepare({ commands: commands('exit 3') })
     expect(status).toBe(1)
-    expect(stderr).toMatch('its binary is damaged')
-  })
-
-  test('fails where the build fails', () => {
-    const commands = {
-      cargo: 'if [ $1 = --version ]; then echo "cargo 1.1000.0"; else exit 101; fi'
-    }
-    const { status, stderr } = install(installedPackage({ binary: null }), { commands })
-    expect(status).toBe(1)
-    expect(stderr).toMatch('cargo failed')
+    expect(stderr).toMatch('`npm run build` failed')
   })
 })

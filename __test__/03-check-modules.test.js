@@ -167,6 +167,22 @@ describe('check:modules', () => {
       expect(problemsOf(source)).toEqual([])
   })
 
+  test('names a file that is too long', () => {
+    const files = lines => ({
+      'src/lib.rs': 'mod sys; mod memory;',
+      'src/sys.rs': '//\n'.repeat(450),
+      'src/memory.rs': '//\n'.repeat(lines),
+      'lib/support/a.js': '//\n'.repeat(lines)
+    })
+    const { stdout, status } = check(files(451))
+    expect(status).toBe(1)
+    expect(stdout.match(/^long: .*? has \d+ lines/gm)).toEqual([
+      'long: src/memory.rs has 451 lines',
+      'long: lib/support/a.js has 451 lines'
+    ])
+    expect(check(files(450)).stdout).not.toContain('long:')
+  })
+
   test('writes the drawing, and tells of one that is old', () => {
     const { stdout, status, again } = check({
       'src/lib.rs': 'mod sys; mod memory;',

@@ -48,8 +48,10 @@ test('CI runs on each Node.js that the matrix has, and releases are for each tar
   expect(ci.jobs.test.strategy.matrix.node).toEqual(majors.map(match => Number(match[1])))
 
   const release = yaml.load(read('.github/workflows/release.yml'))
-  const targets = release.jobs.build.strategy.matrix.include.map(({ target }) => target)
-  expect(targets.sort()).toEqual(manifest.napi.targets.toSorted())
+  const { TARGETS } = require('../scripts/packages/manifests.cjs')
+  expect(release.jobs.build.strategy.matrix.target).toEqual([...TARGETS.keys()])
+  const triples = [...TARGETS.values()].map(({ triple }) => triple)
+  expect(triples.sort()).toEqual([...manifest.napi.targets].sort())
 })
 
 test('a release has one version in all files', () => {

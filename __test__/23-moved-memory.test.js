@@ -6,6 +6,7 @@
 
 const { inChild } = require('./support/child')
 const { nativePath } = require('./support/native')
+const { rounds } = require('./support/rounds')
 const { compileProbe } = require('./support/wasm')
 const { skipUnless } = require('./support/skip')
 
@@ -128,7 +129,7 @@ describe.each(ADDRESSES)('a memory (%s) that V8 has moved', address => {
       const before = move(memory)
       const others = []
       let other
-      for (let i = 0; i < 40 && !other; i++) {
+      for (let i = 0; i < ${rounds(10, 40)} && !other; i++) {
         others.push(make())
         if (baseOf(others.at(-1)) === before) other = others.at(-1)
       }

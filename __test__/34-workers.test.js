@@ -9,6 +9,7 @@ const { fdOf, mappingsOf, mappingsNamed, countOpen } = require('./support/procfs
 const { temporaryDirectory, noise } = require('./support/files')
 const { TestWorker } = require('./support/worker')
 const { inChild } = require('./support/child')
+const { rounds } = require('./support/rounds')
 const { MiB, WASM_PAGE, probe } = require('./support/wasm')
 
 const directory = temporaryDirectory()
@@ -328,34 +329,37 @@ describe('when a worker ends', () => {
   })
 
   test('during mapping, the process goes on', async () => {
-    const rounds = await inChild(async ({ hostmap, probe, require }) => {
-      const { TestWorker } = require('./worker')
-      const guarded = new hostmap.GuardedMemory({ initial: 64, maximum: 64, shared: true })
-      const guest = await probe(guarded.memory)
-      const region = hostmap.HostRegion.allocate(65536)
-      for (let i = 0; i < 10; i++) {
-        const worker = new TestWorker()
-        await worker.run(
-          ({ hostmap, state }, { memory, at }) => {
-            const region = hostmap.HostRegion.copyFrom(Buffer.alloc(65536, 1))
-            state.guarded = hostmap.GuardedMemory.from(memory)
-            setImmediate(() => {
-              for (;;) state.guarded.map(region, { at }).unmap()
-            })
-          },
-          { memory: guarded.memory, at: 65536 * (i + 1) }
-        )
-        for (let j = 0; j < 1000; j++) guarded.map(region, { at: 0 }).unmap()
-        await worker.end()
-        // What it had mapped at that moment stays, and else there are zeros: no hole.
-        const sum = guest.sum(0, 64 * 65536)
-        const stands = guarded.layout().ranges.filter(({ kind }) => kind === 'mapped').length
-        const expected = BigInt.asIntN(64, BigInt(stands) * 8192n * 0x0101010101010101n)
-        if (sum !== expected) throw new Error(`sum ${sum}, ${stands} mappings`)
-      }
-      return guarded.layout().ranges.filter(({ kind }) => kind === 'mapped').length
-    })
-    expect(rounds).toBeLessThanOrEqual(10)
+    const mapped = await inChild(
+      async ({ hostmap, probe, require, args: rounds }) => {
+        const { TestWorker } = require('./worker')
+        const guarded = new hostmap.GuardedMemory({ initial: 64, maximum: 64, shared: true })
+        const guest = await probe(guarded.memory)
+        const region = hostmap.HostRegion.allocate(65536)
+        for (let i = 0; i < rounds; i++) {
+          const worker = new TestWorker()
+          await worker.run(
+            ({ hostmap, state }, { memory, at }) => {
+              const region = hostmap.HostRegion.copyFrom(Buffer.alloc(65536, 1))
+              state.guarded = hostmap.GuardedMemory.from(memory)
+              setImmediate(() => {
+                for (;;) state.guarded.map(region, { at }).unmap()
+              })
+            },
+            { memory: guarded.memory, at: 65536 * (i + 1) }
+          )
+          for (let j = 0; j < 1000; j++) guarded.map(region, { at: 0 }).unmap()
+          await worker.end()
+          // What it had mapped at that moment stays, and else there are zeros: no hole.
+          const sum = guest.sum(0, 64 * 65536)
+          const stands = guarded.layout().ranges.filter(({ kind }) => kind === 'mapped').length
+          const expected = BigInt.asIntN(64, BigInt(stands) * 8192n * 0x0101010101010101n)
+          if (sum !== expected) throw new Error(`sum ${sum}, ${stands} mappings`)
+        }
+        return guarded.layout().ranges.filter(({ kind }) => kind === 'mapped').length
+      },
+      { args: rounds(3, 10) }
+    )
+    expect(mapped).toBeLessThanOrEqual(10)
   })
 })
 

@@ -17,6 +17,7 @@ const { noise } = require('./support/files')
 const { inChild } = require('./support/child')
 const { kinds } = require('./support/memories')
 const { TestWorker } = require('./support/worker')
+const { rounds } = require('./support/rounds')
 const { WASM_PAGE, MiB, assemble, probe, test64 } = require('./support/wasm')
 const { fdOf } = require('./support/procfs.js')
 
@@ -90,14 +91,15 @@ describe.each(kinds)('a $kind memory', ({ make, shared, grows }) => {
 
 test('ways to write are found by a restore, whichever they are', async () => {
   const run = path.join(__dirname, 'snapshots/run.mjs')
+  const patterns = String(rounds(60, 400))
   const stdout = await new Promise((resolve, reject) => {
     const options = { env: { ...process.env, NODE_OPTIONS: '' } }
-    execFile(process.execPath, [run, '--patterns', '400'], options, (error, stdout, stderr) =>
+    execFile(process.execPath, [run, '--patterns', patterns], options, (error, stdout, stderr) =>
       // Both hold what repeats it.
       error ? reject(new Error(`${stdout}\n${stderr}`)) : resolve(stdout)
     )
   })
-  expect(stdout).toContain('400 patterns restored without a difference')
+  expect(stdout).toContain(`${patterns} patterns restored without a difference`)
 })
 
 test('goes into another memory, which grows for it, and into many', () => {
@@ -701,16 +703,16 @@ describe('what a module does meanwhile', () => {
     expect(exports.run()).toBe(1 + 1008)
   })
 
-  test('it traps deep in its stack, grows and writes everything, a hundred times over', async () => {
+  test('it traps deep in its stack, grows and writes everything, over and over', async () => {
     const { exports, guarded, instance } = await start(() => {})
     const { byteLength } = guarded
     bytesOf(guarded).fill(4, 200, 300)
     const before = copyOf(guarded)
     const snapshot = Snapshot.of(instance)
-    for (let round = 0; round < 100; round++) {
+    for (let round = 0; round < rounds(30, 100); round++) {
       expect(() => exports[round % 10 ? 'deep' : 'all']()).toThrow()
       snapshot.restoreTo(instance)
-      if (guarded.byteLength > byteLength && round > 50)
+      if (guarded.byteLength > byteLength && round > 20)
         expect(guarded.byteLength).toBeLessThanOrEqual(20 * WASM_PAGE)
       expect(exports.sp.value).toBe(1024)
       expect(bytesOf(guarded).subarray(0, byteLength).equals(before)).toBe(true)
@@ -802,6 +804,31 @@ test('a snapshot takes one descriptor, and gives it back', () => {
   ])
   snapshot[Symbol.dispose]()
   expectNothingNew(before)
+})
+
+test.each([true, false])('a memory with sharePages: %p is its snapshot either way', sharePages => {
+  const guarded = new GuardedMemory({ initial: 80 })
+  const region = HostRegion.copyFrom(noise(3 * PAGE), { name: 'in the middle' })
+  guarded.map(region, { at: 30 * WASM_PAGE, access: 'private' })
+  bytesOf(guarded).fill(7, 3 * WASM_PAGE, 60 * WASM_PAGE)
+  bytesOf(guarded).fill(0, 50 * WASM_PAGE, 70 * WASM_PAGE)
+  bytesOf(guarded)[79 * WASM_PAGE] = 1
+  const before = copyOf(guarded)
+  const first = guarded.snapshot({ sharePages })
+  expect(copyOf(guarded).equals(before)).toBe(true)
+  bytesOf(guarded).fill(9, 20 * WASM_PAGE, 55 * WASM_PAGE)
+  const between = copyOf(guarded)
+  const second = guarded.snapshot({ sharePages })
+  first.close()
+  expect(copyOf(guarded).equals(between)).toBe(true)
+  bytesOf(guarded).fill(5)
+  guarded.restore(second)
+  expect(copyOf(guarded).equals(between)).toBe(true)
+  const other = new GuardedMemory({ initial: 80 })
+  other.restore(second)
+  expect(copyOf(other).equals(between)).toBe(true)
+  expect(standing(other)).toEqual(standing(guarded))
+  second.close()
 })
 
 test('a large memory with little in it takes little', async () => {

@@ -17,6 +17,7 @@ const { temporaryDirectory } = require('./support/files')
 const { inChild } = require('./support/child')
 const { assemble } = require('./support/wasm')
 const { skipUnless } = require('./support/skip')
+const { atStackEnd } = require('./support/stack-end')
 
 const WASM_PAGE = 65_536
 const directory = temporaryDirectory()
@@ -327,28 +328,6 @@ describe('an instance of a pool', () => {
     last.discard()
     expect(pool.stats()).toMatchObject({ size: 0, busy: 0, idle: 0, discarded: 2 })
   })
-
-  /**
-   * Calls the function where the stack ends, a frame higher each time until it comes through, and
-   * gives how often it did not. The frames' size is another one with each padding.
-   */
-  function atStackEnd(padding, fn) {
-    let failed = 0
-    let isDone = false
-    const dive = (...rest) => {
-      try {
-        dive(...rest)
-      } catch (error) {
-        if (isDone) return
-        if (!error.message.endsWith('call stack size exceeded')) throw error
-        failed += 1
-        fn()
-        isDone = true
-      }
-    }
-    dive(...Array(padding).fill(1))
-    return failed - 1
-  }
 
   test('can be released again where the stack ended in the release', async () => {
     let failed = 0

@@ -372,7 +372,8 @@ describe('growth that the host does', () => {
         }
         return [...found].sort()
       },
-      { flags: ['--stack-size=500'] }
+      // Code that is compiled anew meanwhile has smaller frames, and the end is elsewhere.
+      { flags: ['--stack-size=500', '--no-wasm-tier-up'] }
     )
     expect(result).toEqual(['false false RuntimeError', 'true true RuntimeError'])
   })

@@ -121,6 +121,13 @@ test('classes are what they were, and can be extended, while a capture runs', as
     expect(instance).toBeInstanceOf(Mine)
     expect(instance).toBeInstanceOf(Instance)
     expect(WebAssembly.Module.exports(module).map(it => it.name)).toContain('step')
+    class Table extends WebAssembly.Table {}
+    const table = new Table({ element: 'anyfunc', initial: 1 })
+    expect([table.length, table instanceof Table, table instanceof WebAssembly.Table]).toEqual([
+      1,
+      true,
+      true
+    ])
     expect(() => WebAssembly.Module(counter)).toThrow(TypeError)
     expect([WebAssembly.instantiate.name, WebAssembly.instantiate.length]).toEqual([
       'instantiate',
@@ -543,4 +550,23 @@ describe('a capture refuses', () => {
       expect.objectContaining({ code: 'ERR_ILLEGAL_CONSTRUCTOR' })
     )
   })
+})
+
+test("what Node.js makes for itself is the process's, also where make needs it first", async () => {
+  const count = await inChild(
+    async ({ require, hostmap: { capture }, args }) => {
+      const { once } = require('node:events')
+      const server = require('node:http').createServer((asked, answer) => answer.end('all'))
+      await once(server.listen(0), 'listening')
+      const { unit } = await capture(async () => {
+        const answer = await fetch(`http://127.0.0.1:${server.address().port}`)
+        await answer.text()
+        return WebAssembly.instantiate(new Uint8Array(args))
+      })
+      server.close()
+      return unit.instanceCount
+    },
+    { args: [...counter] }
+  )
+  expect(count).toBe(1)
 })

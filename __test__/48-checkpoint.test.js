@@ -114,6 +114,39 @@ describe('an engine is as it was', () => {
     expect(more.every(byte => byte === 0)).toBe(true)
   })
 
+  test('or nothing of it is, where a table has grown that takes no null', async () => {
+    // (module (import "e" "v" (global (ref extern))) (memory (export "m") 1)
+    //   (table (export "t") 1 (ref extern) (global.get 0))), which wabt can't assemble.
+    const bytes = Buffer.from(
+      '0061736d01000000' +
+        '0209010165017603646f00' +
+        '040a014000646f000123000b' +
+        '0503010001' +
+        '070902016d020001740100',
+      'hex'
+    )
+    if (!WebAssembly.validate(bytes)) return // No such tables in Node 20.
+    const { value, unit } = await capture(() =>
+      WebAssembly.instantiate(bytes, { e: { v: 'first' } })
+    )
+    const { m, t } = value.instance.exports
+    const memory = new Uint8Array(m.buffer)
+    const clean = checkpoint(unit)
+    t.set(0, 'second')
+    clean.restore()
+    expect(t.get(0)).toBe('first')
+    t.set(0, 'third')
+    t.grow(2, 'new')
+    memory[0] = 1
+    expectError(
+      thrownBy(() => clean.restore()),
+      { ...notRestorable, says: [/"t" has grown from 1 to 3/, /can't be null/] }
+    )
+    expect([0, 1, 2].map(at => t.get(at))).toEqual(['third', 'new', 'new'])
+    expect(memory[0]).toBe(1)
+    expect(clean.failure).toBe(null)
+  })
+
   test('at the checkpoint that is restored, of several', async () => {
     const it = await captured()
     const checkpoints = [0, 1, 2, 3].map(value => {
@@ -528,8 +561,15 @@ describe('calls that are suspended', () => {
       (func (export "asyncify_start_unwind") (param i32) (i32.store (i32.const 0) (local.get 0)))
       (func (export "asyncify_stop_unwind"))
       (func (export "asyncify_start_rewind") (param i32))
-      (func (export "asyncify_stop_rewind") (i32.store (i32.const 0) (i32.const 0))))`)
-    const { value } = await capture(() => WebAssembly.instantiate(bytes))
+      (func (export "asyncify_stop_rewind") (i32.store (i32.const 0) (i32.const 0)))
+      (table (export "table") 8 funcref))`)
+    const { value } = await capture(async () => {
+      const made = await WebAssembly.instantiate(bytes)
+      // As glue that loads other modules does: every function is put into the table.
+      const { table, memory: _memory, ...functions } = made.instance.exports
+      Object.values(functions).forEach((it, index) => table.set(index, it))
+      return made
+    })
     const { exports } = value.instance
     const clean = checkpoint(value)
     exports.asyncify_start_unwind(16)
@@ -544,6 +584,26 @@ describe('calls that are suspended', () => {
     )
     expect(new Int32Array(exports.memory.buffer)[0]).toBe(16)
     exports.asyncify_start_rewind(16)
+    exports.asyncify_stop_rewind()
+    clean.restore()
+  })
+
+  test('by Asyncify are waited for where addresses are of 64 bits', async () => {
+    const bytes = await assemble(`(module
+      (memory (export "memory") i64 1)
+      (func (export "asyncify_start_unwind") (param i64) (i64.store (i64.const 0) (local.get 0)))
+      (func (export "asyncify_stop_rewind") (i64.store (i64.const 0) (i64.const 0))))`)
+    // Node.js 20 and 22 have no memory64.
+    if (!WebAssembly.validate(bytes)) return
+    const { value } = await capture(() => WebAssembly.instantiate(bytes))
+    const { exports } = value.instance
+    const clean = checkpoint(value)
+    exports.asyncify_start_unwind(16n)
+    expectError(
+      thrownBy(() => clean.restore()),
+      { ...pending, says: /a call into it is suspended/ }
+    )
+    expect(new BigInt64Array(exports.memory.buffer)[0]).toBe(16n)
     exports.asyncify_stop_rewind()
     clean.restore()
   })
@@ -636,6 +696,25 @@ test('what is no function goes from entries that were empty', async () => {
     null,
     null
   ])
+})
+
+test('a table of references holds functions as any other value', async () => {
+  const { value, unit } = await capture(async () => {
+    const bytes = await assemble('(module (memory 1) (table (export "table") 2 externref))')
+    return (await WebAssembly.instantiate(bytes)).instance.exports
+  })
+  const stranger = await makeEngine()
+  const wrapped = inTable(() => 1)
+  class Planted {}
+  value.table.set(0, wrapped)
+  value.table.set(1, Planted)
+  const clean = checkpoint(unit)
+  value.table.set(0, null)
+  value.table.set(1, stranger.one)
+  for (const request of [stranger.two, class {}, inTable(() => 2), 7]) value.table.grow(1, request)
+  clean.restore()
+  const entries = Array.from({ length: value.table.length }, (_, at) => value.table.get(at))
+  expect(entries).toEqual([wrapped, Planted, null, null, null, null])
 })
 
 describe('what is no captured engine', () => {

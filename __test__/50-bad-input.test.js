@@ -167,6 +167,12 @@ const wordRows = (name, call, words) => [
   ])
 ]
 
+function detachedBuffer() {
+  const buffer = new ArrayBuffer(9)
+  structuredClone(buffer, { transfer: [buffer] })
+  return buffer
+}
+
 /** The rows for a boolean argument. */
 const booleanRows = (name, call) =>
   [0, 1, 'true', '', null, {}, [], Symbol('s'), 1n].map(value => [
@@ -277,6 +283,27 @@ const table = {
     ...optionsRows(value => HostRegion.copyFrom(contents, value)),
     ...nameRows(name => HostRegion.copyFrom(contents, { name })),
     ...booleanRows('hugePages', hugePages => HostRegion.copyFrom(contents, { hugePages }))
+  ],
+  'HostRegion.from': [
+    ...optionsRows(value => HostRegion.from([contents], value)),
+    ...nameRows(name => HostRegion.from([contents], { name })),
+    ...booleanRows('hugePages', hugePages => HostRegion.from([contents], { hugePages })),
+    ...integerRows('byteLength', byteLength => HostRegion.from([contents], { byteLength }), {
+      min: 1,
+      max: LARGEST_MEMFD
+    }),
+    ...[1, 'x', null, true, {}, new EventTarget(), { aborted: false }].map(signal => [
+      'signal',
+      signal,
+      signal => HostRegion.from([contents], { signal }),
+      { ...TYPE_ERROR, says: [/signal/, /AbortSignal/] }
+    ]),
+    ...[1, 'x', null, true, {}].map(onProgress => [
+      'onProgress',
+      onProgress,
+      onProgress => HostRegion.from([contents], { onProgress }),
+      { ...TYPE_ERROR, says: [/onProgress/, /[Ff]unction/] }
+    ])
   ],
   'HostRegion.load': [
     ...pathRows(path => HostRegion.load(path)),
@@ -552,6 +579,79 @@ const table = {
       at => memory.map(region, { at, byteLength }),
       { code: 'ERR_HOSTMAP_OVERLAP', says: received(wasmPage * WASM_PAGE) }
     ])
+  ],
+  'GuardedMemory.adopt': [
+    ...[undefined, null, 1, 'x', {}, [1, 2], Buffer.alloc(9), new DataView(new ArrayBuffer(9))].map(
+      value => ['buffer', value, value => memory.adopt(value), { ...TYPE_ERROR, says: /buffer/ }]
+    ),
+    ['buffer', HostRegion, value => memory.adopt(value), { ...TYPE_ERROR, says: /ArrayBuffer/ }],
+    [
+      'buffer',
+      new Uint8Array(9),
+      value => memory.adopt(value),
+      { ...TYPE_ERROR, says: /pass its `buffer`/ }
+    ],
+    ...['allow', 'never'].flatMap(copy => [
+      [
+        'buffer',
+        new ArrayBuffer(0),
+        value => memory.adopt(value, { copy }),
+        { ...RANGE_ERROR, says: /buffer\.byteLength must be at least 1/ }
+      ],
+      [
+        'buffer',
+        detachedBuffer(),
+        value => memory.adopt(value, { copy }),
+        { code: 'ERR_INVALID_ARG_VALUE', says: /detached/ }
+      ]
+    ]),
+    [
+      'buffer',
+      'its own',
+      () => memory.adopt(memory.buffer),
+      { code: 'ERR_INVALID_ARG_VALUE', says: /own/ }
+    ],
+    ...optionsRows(value => memory.adopt(new ArrayBuffer(1), value)),
+    ...integerRows('at', at => memory.adopt(new ArrayBuffer(1), { at }), {
+      min: 0,
+      max: 32 * WASM_PAGE - 1,
+      unaligned: [1, HOST_PAGE - 1, HOST_PAGE + 8, 8n],
+      bigint: true
+    }),
+    ...wordRows('copy', copy => memory.adopt(new ArrayBuffer(1), { copy }), ['allow', 'never']),
+    ...[1, 'x', null, true, {}, { malloc: () => 0 }].map(allocator => [
+      'allocator',
+      allocator,
+      allocator => memory.adopt(new ArrayBuffer(1), { allocator }),
+      { ...TYPE_ERROR, says: /allocator/ }
+    ]),
+    [
+      'allocator',
+      'of an engine',
+      () =>
+        memory.adopt(new ArrayBuffer(1), {
+          allocator: { malloc: () => 0, free() {}, owner: 'engine' }
+        }),
+      { code: 'ERR_INVALID_ARG_VALUE', says: /owner/ }
+    ],
+    [
+      'at',
+      0,
+      at => memory.adopt(new ArrayBuffer(1), { at, allocator: { malloc: () => 0, free() {} } }),
+      { code: 'ERR_INVALID_ARG_VALUE', says: [/at\b/, /allocator/] }
+    ],
+    [
+      'at',
+      16 * WASM_PAGE,
+      at => memory.adopt(new ArrayBuffer(1), { at }),
+      { code: 'ERR_HOSTMAP_OVERLAP', says: received(16 * WASM_PAGE) }
+    ],
+    [
+      'buffer',
+      new ArrayBuffer(9),
+      value => memory.adopt(value, { copy: 'never' }),
+      { code: 'ERR_HOSTMAP_BUFFER_NOT_MOVABLE', says: /64 KiB/ }
+    ]
   ],
   'GuardedMemory.snapshot': [
     ...optionsRows(value => memory.snapshot(value)),
@@ -989,12 +1089,12 @@ describe('an object that is not what it seems', () => {
       const others = [region, memory, mapped, memory.layout()].filter(
         object => !(object instanceof prototype.constructor)
       )
+      const possessed = possessions()
       for (const self of [undefined, null, 1, {}, prototype, Object.create(prototype), ...others]) {
-        const possessed = possessions()
         const error = await thrownBy(() => member.call(self))
         expect([key, error?.name]).toEqual([key, 'TypeError'])
-        expectNothingNew(possessed)
       }
+      expectNothingNew(possessed)
     }
   )
 

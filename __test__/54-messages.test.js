@@ -84,7 +84,7 @@ const table = {
       'an ArrayBuffer of 8 bytes',
       'HostRegion.copyFrom'
     ],
-    ['a Blob', () => guarded.map(new Blob(['x'])), TYPE, 'a Blob', 'arrayBuffer()'],
+    ['a Blob', () => guarded.map(new Blob(['x'])), TYPE, 'a Blob', 'HostRegion.from(it)'],
     ['a descriptor', () => guarded.map(5), TYPE, 'received 5', 'HostRegion.fromFd'],
     [
       'a FileHandle',
@@ -315,6 +315,20 @@ const table = {
     ['a string of one', () => HostRegion.allocate('1024'), TYPE, "'1024'", 'pass 1024'],
     ['a size with a unit', () => HostRegion.allocate('4GiB'), TYPE, 'pass 4 * 2 ** 30'],
     ['a BigInt', () => HostRegion.allocate(1n), TYPE, '1n (a BigInt)', 'Number'],
+    [
+      'the array that a region is to hold',
+      () => HostRegion.allocate(Int32Array.of(1, 2)),
+      TYPE,
+      'an Int32Array of 8 bytes',
+      'HostRegion.copyFrom(it)'
+    ],
+    [
+      'a list of numbers that a region is to hold',
+      () => HostRegion.allocate([1, 2]),
+      TYPE,
+      'an array of 2',
+      'HostRegion.copyFrom(Float64Array.from(it))'
+    ],
     ['an address as a string', () => guarded.map(region, { at: '0' }), TYPE, 'pass 0'],
     ['nothing', () => guarded.window(), TYPE, 'options.byteLength', 'received undefined']
   ],
@@ -544,6 +558,21 @@ const table = {
       'ERR_HOSTMAP_MEMORY_FULL',
       'for 1073741824 bytes',
       'a larger maximum'
+    ]
+  ],
+  'where no memory is large enough': [
+    [
+      'a 32-bit one',
+      () => new GuardedMemory({ initial: 1 }).window({ byteLength: 2 ** 33 }),
+      'ERR_HOSTMAP_MEMORY_FULL',
+      'one part after another',
+      "address: 'i64', Node.js 24"
+    ],
+    [
+      'a 64-bit one neither',
+      () => new GuardedMemory({ initial: 1 }).window({ byteLength: 20 * 2 ** 30 }),
+      'ERR_HOSTMAP_MEMORY_FULL',
+      /through a window$/
     ]
   ]
 }

@@ -22,6 +22,9 @@ beforeAll(() => Promise.all([compileProbe(), compileProbe({ shared: true }), ass
 const LOAD =
   '(module (memory 1) (func (export "load") (param i32) (result i32) (i32.load (local.get 0))))'
 
+// In an emulated machine (npm run test:vm), all rounds would take longer than anybody waits.
+const slowness = Number(process.env.SMOKE_SLOW ?? 1)
+
 /** Runs a script that loads the package when it likes, and tells how it ended. */
 function run(source, { flags = [], env = {}, args = [] } = {}) {
   const node = [process.execPath, ...flags, '-e', source, ...args]
@@ -716,7 +719,7 @@ describe('loaded in a worker alone', () => {
 describe('several installs in one process', () => {
   const installs = []
   beforeAll(() => {
-    const binary = process.env.NAPI_RS_NATIVE_LIBRARY_PATH
+    const binary = process.env.WASM_HOSTMAP_BINARY_PATH
     for (const name of ['one', 'two']) {
       const folder = path.join(directory.path, name)
       fs.mkdirSync(folder)
@@ -732,7 +735,7 @@ describe('several installs in one process', () => {
     }
   })
   // Else both would load the one build that it names.
-  const env = { NAPI_RS_NATIVE_LIBRARY_PATH: '' }
+  const env = { WASM_HOSTMAP_BINARY_PATH: '' }
 
   const both = `
     const fs = require('node:fs')
@@ -951,7 +954,7 @@ test('four threads map, fault and unmap in one shared memory, in places of their
     {
       flags: ['--no-warnings', '--expose-gc'],
       args: {
-        rounds: 60,
+        rounds: Math.ceil(60 / slowness),
         wanted: 40,
         activities: [
           ACTIVITIES['writes to what is read-only'],
@@ -1022,7 +1025,7 @@ test('pages that are taken away while another thread faults on them: it finds da
       await worker.end()
       return { faulted: faults > 0, other: rounds[1] }
     },
-    { args: { rounds: 2000 } }
+    { args: { rounds: Math.ceil(2000 / slowness) } }
   )
   expect(seen).toEqual({ faulted: true, other: 0 })
 })

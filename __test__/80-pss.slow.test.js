@@ -49,3 +49,41 @@ test('a thousand memories map the same gigabyte, and it is in memory once', asyn
   expect(pss).toBeGreaterThan(GiB)
   expect(pss).toBeLessThan(1.3 * GiB)
 })
+
+test('a memory, its snapshot and five more that show it are in memory once', async () => {
+  const seen = await inChild(async ({ hostmap, smapsRollup, MiB }) => {
+    const { GuardedMemory } = hostmap
+    const BYTES = 256 * MiB
+    const make = () => new GuardedMemory({ initial: BYTES / 65_536, maximum: BYTES / 65_536 })
+    const first = make()
+    const words = new Uint32Array(first.buffer)
+    for (let i = 0; i < words.length; i++) words[i] = i + 1
+    let wrong = 0
+    const read = guarded => {
+      const seen = new Uint32Array(guarded.buffer)
+      for (let i = 0; i < seen.length; i += 256) if (seen[i] !== i + 1) wrong++
+    }
+    const own = smapsRollup('Pss')
+    first.snapshot({ sharePages: false }).close()
+    const kept = smapsRollup('Pss')
+    const snapshot = first.snapshot()
+    // What a memfd holds and nobody maps counts for no process.
+    const given = smapsRollup('Pss')
+    read(first)
+    const one = smapsRollup('Pss')
+    for (let i = 0; i < 5; i++) {
+      const other = make()
+      other.restore(snapshot)
+      read(other)
+    }
+    return { own, kept, given, one, six: smapsRollup('Pss'), wrong, left: snapshot.residentBytes }
+  })
+  const MiB = 1 << 20
+  expect(seen.wrong).toBe(0)
+  expect(seen.own).toBeGreaterThan(256 * MiB)
+  expect(seen.kept).toBeGreaterThan(seen.own - 16 * MiB)
+  expect(seen.given).toBeLessThan(seen.own - 240 * MiB)
+  // Page tables, and what huge pages round up.
+  expect(seen.one).toBeLessThan(seen.own + 16 * MiB)
+  expect(seen.six).toBeLessThan(seen.own + 24 * MiB)
+})

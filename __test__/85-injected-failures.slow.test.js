@@ -5,8 +5,12 @@
 
 const fs = require('node:fs')
 const os = require('node:os')
+const path = require('node:path')
+const { temporaryDirectory } = require('./support/files')
 const { build, hasCargo, inChild } = require('./support/injected')
 const { skipUnless } = require('./support/skip')
+
+const directory = temporaryDirectory()
 
 // Nothing of it can be built without Rust, which a user of a tarball needs not have.
 skipUnless('needs Cargo', hasCargo).describe('when a system call fails', () => {
@@ -790,7 +794,8 @@ skipUnless('needs Cargo', hasCargo).describe('when a system call fails', () => {
       // All calls of the first block, and some of the second.
       for (const [syscall, last] of [
         ['mmap', 3],
-        ['madvise', 5]
+        ['madvise', 5],
+        ['madvise_collapse', 4]
       ]) {
         for (let at = 0; at <= last; at++) {
           let region
@@ -848,9 +853,10 @@ skipUnless('needs Cargo', hasCargo).describe('when a system call fails', () => {
   test('a snapshot that can not be taken leaves no descriptor, and the memory as it was', () => {
     const seen = inChild(() => {
       const { GuardedMemory } = hostmap
-      const guarded = new GuardedMemory({ initial: 8 })
+      const guarded = new GuardedMemory({ initial: 80 })
       const bytes = new Uint8Array(guarded.buffer)
-      bytes.fill(5, 100, 200_000)
+      // Some of it can be huge pages.
+      bytes.fill(5, 100, 5_000_000)
       const before = Buffer.from(bytes)
       guarded.snapshot().close()
       const filesBefore = files()
@@ -861,7 +867,13 @@ skipUnless('needs Cargo', hasCargo).describe('when a system call fails', () => {
         ['fcntl', 1],
         ...[0, 1, 2].map(before => ['pwrite', before]),
         ['ioctl_pagemap', 0],
-        ['madvise', 0]
+        ...[0, 1, 2, 3].flatMap(before => [
+          ['madvise', before],
+          ['madvise_collapse', before],
+          ['madvise_discard', before],
+          ['mmap', before],
+          ['hole', before]
+        ])
       ].map(([syscall, at]) => {
         let snapshot
         const outcome = failing(syscall, at, ENOMEM, () => (snapshot = guarded.snapshot()))
@@ -930,6 +942,7 @@ skipUnless('needs Cargo', hasCargo).describe('when a system call fails', () => {
         'mmap',
         'hole',
         'madvise',
+        'madvise_collapse',
         'madvise_discard',
         'mremap',
         'mprotect',
@@ -980,6 +993,84 @@ skipUnless('needs Cargo', hasCargo).describe('when a system call fails', () => {
     expect(seen.left).toBe(0)
   })
 
+  test('a unit that can not be booted or restored is discarded, and the next is as it was', () => {
+    const seen = inChild(async () => {
+      // Two memories of a page of 64 KiB each, so that one may be back when the other one is not.
+      const wasm = Buffer.from('0061736d010000000503010001070a01066d656d6f72790200', 'hex')
+      const made = async () => (await WebAssembly.instantiate(wasm)).instance.exports.memory
+      const bytesOf = value => value.map(({ buffer }) => new Uint8Array(buffer))
+      let destroyed = 0
+      const options = {
+        make: async () => [await made(), await made()],
+        init: ({ value }) => bytesOf(value).forEach(bytes => bytes.fill(7, 0, 20_000)),
+        destroy: () => destroyed++,
+        keepResidentBytes: 4096,
+        size: 0
+      }
+      const isClean = ({ value }) =>
+        bytesOf(value).every(
+          bytes =>
+            bytes.subarray(0, 20_000).every(it => it === 7) &&
+            !bytes.subarray(20_000).some(it => it)
+        )
+      const turn = () => new Promise(resolve => setImmediate(resolve))
+      const wrong = []
+      const refused = { boot: 0, restore: 0 }
+      const codes = new Set()
+      const pool = await hostmap.InstancePool.create(options)
+      await pool.run(isClean)
+      const filesBefore = files()
+      // Where the request has emptied the memories, a restore puts pages in place.
+      for (const isEmptied of [true, false]) {
+        for (const syscall of ['mmap', 'madvise_discard', 'ioctl_pagemap']) {
+          for (let at = 0; at < 12; at++) {
+            const leased = await pool.acquire()
+            const guarded = leased.value.map(memory => hostmap.GuardedMemory.from(memory))
+            if (isEmptied) guarded.forEach(memory => memory.reset())
+            bytesOf(leased.value).forEach(bytes => bytes.fill(9))
+            const { discarded } = pool.stats()
+            const { went } = failing(syscall, at, ENOMEM, () => leased.release())
+            if (!went) break
+            await turn()
+            const stats = pool.stats()
+            if (stats.discarded > discarded) {
+              refused.restore += 1
+              codes.add(stats.lastFailure.code)
+            }
+            if (!(await pool.run(isClean))) wrong.push({ syscall, at, stats })
+            if (pool.stats().size !== 1 || pool.stats().busy !== 0) wrong.push(pool.stats())
+          }
+        }
+      }
+      await turn()
+      const isDestroyed = destroyed === pool.stats().discarded
+      const filesAfter = files()
+      for (const syscall of ['memfd_create', 'ftruncate', 'pwrite', 'mmap']) {
+        for (let at = 0; at < 4; at++) {
+          ;(await pool.acquire()).discard()
+          native.injectFailure(syscall, at, ENOMEM)
+          const code = await pool.run(() => undefined).catch(error => error.code)
+          native.forgetFailures()
+          if (code !== undefined) {
+            refused.boot += 1
+            codes.add(code)
+          }
+          if (!(await pool.run(isClean))) wrong.push({ syscall, at, code })
+        }
+      }
+      await turn()
+      pool.close()
+      return { wrong, refused, codes: [...codes], isDestroyed, files: [filesBefore, filesAfter] }
+    })
+    expect(seen.wrong).toEqual([])
+    expect(seen.refused.restore).toBeGreaterThan(0)
+    expect(seen.refused.boot).toBeGreaterThan(0)
+    for (const code of seen.codes) expect(code).toMatch(/^ERR_HOSTMAP_/)
+    expect(seen.codes).toContain('ERR_HOSTMAP_CHECKPOINT_BROKEN')
+    expect(seen.isDestroyed).toBe(true)
+    expect(seen.files[1]).toBe(seen.files[0])
+  })
+
   test('a save that fails leaves the old file and nothing beside it, and a load no descriptor', async () => {
     const seen = inChild(() => {
       const { GuardedMemory, Snapshot } = hostmap
@@ -990,14 +1081,24 @@ skipUnless('needs Cargo', hasCargo).describe('when a system call fails', () => {
       const snapshot = guarded.snapshot()
       const calls = {
         save: ['open', 'ftruncate', 'pread', 'pwrite', 'fsync', 'rename'],
-        load: ['open', 'fstat', 'memfd_create', 'ftruncate', 'pread', 'pwrite', 'fcntl']
+        load: ['open', 'fstat', 'memfd_create', 'ftruncate', 'pread', 'pwrite', 'fcntl'],
+        open: ['open', 'fstat', 'fstatfs', 'fcntl_owner', 'fcntl_lease', 'pread', 'lseek', 'mmap']
       }
-      const works = { save: () => snapshot.save(file), load: () => Snapshot.load(file) }
+      // EAGAIN where a lease is left.
+      const mayBeWritten = () => {
+        const { O_WRONLY, O_NONBLOCK } = fs.constants
+        fs.closeSync(fs.openSync(file, O_WRONLY | O_NONBLOCK))
+      }
+      const works = {
+        save: () => snapshot.save(file),
+        load: () => Snapshot.load(file),
+        open: () => Snapshot.open(file)
+      }
       return snapshot.save(file).then(async () => {
         const old = fs.readFileSync(file)
         const filesBefore = files()
         const outcomes = []
-        for (const work of ['save', 'load']) {
+        for (const work of ['save', 'load', 'open']) {
           for (const syscall of calls[work]) {
             for (const at of [0, 1]) {
               // Of any thread: these are done on another one.
@@ -1019,6 +1120,7 @@ skipUnless('needs Cargo', hasCargo).describe('when a system call fails', () => {
               const isKept =
                 fs.readdirSync(directory).join() === 'a.snapshot' &&
                 fs.readFileSync(file).equals(old)
+              mayBeWritten()
               if (!isKept || files() !== filesBefore)
                 outcomes.push({ work, syscall, at, isKept, files: files() - filesBefore })
             }
@@ -1039,8 +1141,162 @@ skipUnless('needs Cargo', hasCargo).describe('when a system call fails', () => {
         ...['open', 'ftruncate', 'pread', 'pwrite', 'fsync', 'rename'].map(call => `save ${call}`),
         ...['open', 'fstat', 'memfd_create', 'ftruncate', 'pread', 'pwrite', 'fcntl'].map(
           call => `load ${call}`
+        ),
+        ...['open', 'fstat', 'fstatfs', 'fcntl_owner', 'fcntl_lease', 'pread', 'lseek', 'mmap'].map(
+          call => `open ${call}`
         )
       ])
     )
+  })
+
+  test('a file that others write is left all the same, and not opened while one waits', () => {
+    const seen = inChild(async () => {
+      const { GuardedMemory, Snapshot } = hostmap
+      const directory = fs.mkdtempSync(`${require('node:os').tmpdir()}/hostmap-inject-`)
+      const file = `${directory}/a.snapshot`
+      const write = () => fs.promises.writeFile(file, 'z'.repeat(1e6))
+      const origin = new GuardedMemory({ initial: 16 })
+      new Uint8Array(origin.buffer).fill(5)
+      const taken = origin.snapshot()
+      await taken.save(file)
+      const refused = []
+      // There is no thread that could watch it yet.
+      native.injectFailure('clone', 0, 11)
+      refused.push((await Snapshot.open(file).catch(error => error)).syscall)
+      native.forgetFailures()
+      native.injectFailure('fcntl_wanted', 0, EIO)
+      refused.push((await Snapshot.open(file).catch(error => error)).code)
+      native.forgetFailures()
+      const wrong = []
+      const went = []
+      const calls = [
+        'memfd_create',
+        'ftruncate',
+        'copy_file_range',
+        'sendfile',
+        'fcntl',
+        'mmap',
+        'mremap',
+        'ioctl_pagemap'
+      ]
+      for (const syscall of calls) {
+        await taken.save(file)
+        const snapshot = await Snapshot.open(file)
+        const guarded = new GuardedMemory({ initial: 16 })
+        guarded.restore(snapshot)
+        const bytes = new Uint8Array(guarded.buffer)
+        bytes[70_000] = 6
+        native.injectFailure(syscall, 0, ENOMEM)
+        await write()
+        if (!native.forgetFailures()) went.push(syscall)
+        const isRight = bytes.every((byte, at) => byte === (at === 70_000 ? 6 : 5))
+        guarded.restore(snapshot)
+        if (!isRight || !bytes.every(byte => byte === 5)) wrong.push(syscall)
+        snapshot.close()
+      }
+      // The thread that is to answer waits for the file itself.
+      const alone = []
+      for (const syscall of ['mprotect', 'mmap', 'mremap', 'pwrite', 'pread', 'ioctl_pagemap']) {
+        await taken.save(file)
+        const snapshot = await Snapshot.open(file)
+        const guarded = new GuardedMemory({ initial: 16 })
+        guarded.restore(snapshot)
+        const bytes = new Uint8Array(guarded.buffer)
+        bytes[70_000] = bytes[(1 << 20) - 1] = 6
+        native.injectFailure(syscall, 0, ENOMEM)
+        fs.writeFileSync(file, 'z'.repeat(3e6))
+        if (!native.forgetFailures()) alone.push(syscall)
+        const written = at => at === 70_000 || at === (1 << 20) - 1
+        const isRight = bytes.every((byte, at) => byte === (written(at) ? 6 : 5))
+        bytes.fill(7)
+        guarded.restore(snapshot)
+        if (!isRight || !bytes.every(byte => byte === 5)) wrong.push(`alone: ${syscall}`)
+        snapshot.close()
+      }
+      fs.rmSync(directory, { recursive: true })
+      return { refused, wrong, went, alone }
+    })
+    expect(seen.alone).toEqual(
+      expect.arrayContaining(['mprotect', 'mmap', 'mremap', 'pwrite', 'pread', 'ioctl_pagemap'])
+    )
+    expect(seen.refused).toEqual(['clone', 'ERR_HOSTMAP_SNAPSHOT_UNGUARDED'])
+    expect(seen.wrong).toEqual([])
+    const all = [
+      'memfd_create',
+      'ftruncate',
+      'copy_file_range',
+      'fcntl',
+      'mmap',
+      'mremap',
+      'ioctl_pagemap'
+    ]
+    expect(seen.went).toEqual(expect.arrayContaining(all))
+  })
+
+  test('a process that can not know whether a file was written ends, and says why', () => {
+    // Not for the child to remove: it ends.
+    process.env.HOSTMAP_TEST_FILE = path.join(directory.path, 'lost.snapshot')
+    const ended = () =>
+      inChild(async () => {
+        const { GuardedMemory, Snapshot } = hostmap
+        const file = process.env.HOSTMAP_TEST_FILE
+        const origin = new GuardedMemory({ initial: 16 })
+        await origin.snapshot().save(file)
+        const snapshot = await Snapshot.open(file)
+        origin.restore(snapshot)
+        native.injectFailure('fcntl_give_back', 0, EIO)
+        await fs.promises.writeFile(file, 'z'.repeat(1e6))
+      })
+    expect(ended).toThrow('may have been written while memories showed it')
+  })
+
+  test('a share leaves nothing behind, and a token that was not received still can be', () => {
+    const seen = inChild(() => {
+      const { HostRegion } = hostmap
+      const region = HostRegion.copyFrom(Buffer.from('injected'), { name: 'injected' })
+      HostRegion.receive(region.share()).close()
+      const before = files()
+      const failures = []
+      for (const syscall of [
+        'getrandom',
+        'open',
+        'memfd_create',
+        'pwrite',
+        'fcntl',
+        'fstat',
+        'lseek_checked'
+      ]) {
+        for (let nth = 0; ; nth++) {
+          let token
+          const { went, code } = failing(syscall, nth, EIO, () => (token = region.share()))
+          if (token) HostRegion.unshare(token)
+          if (!went) break
+          failures.push([syscall, nth, code ?? 'done', files() - before])
+        }
+      }
+      const received = []
+      for (const syscall of ['open', 'fcntl', 'fstat', 'fstatfs', 'mmap', 'lseek_checked']) {
+        for (let nth = 0; ; nth++) {
+          const token = region.share()
+          let got
+          const { went, code } = failing(syscall, nth, EIO, () => (got = HostRegion.receive(token)))
+          got?.close()
+          let again
+          if (!got) HostRegion.receive(token).close()
+          else again = HostRegion.unshare(token)
+          if (!went) break
+          received.push([syscall, nth, code ?? 'done', files() - before])
+          if (again) throw new Error('what was received could be ended')
+        }
+      }
+      return { failures, received, text: Buffer.from(region.view()).toString() }
+    })
+    expect(seen.text).toBe('injected')
+    expect(seen.failures.length).toBeGreaterThan(8)
+    expect(seen.received.length).toBeGreaterThan(4)
+    for (const [, , code, left] of [...seen.failures, ...seen.received]) {
+      expect(code).toMatch(/^(ERR_HOSTMAP_|done)/)
+      expect(left).toBe(0)
+    }
   })
 })

@@ -24,6 +24,8 @@
  * Besides those of the package, errors have the code `ERR_HOSTMAP_ENGINE_UNSUPPORTED` (the first
  * argument lacks a function) or `ERR_HOSTMAP_NOT_ARROW`: the bytes are no Arrow IPC, or a file
  * whose footer is missing. What Arrow says about damaged bytes comes through as it is.
+ *
+ * @module wasm-hostmap/arrow
  */
 
 import type { HostRegion, Mapping, Access, AddressType, Pointer } from '../index.js'

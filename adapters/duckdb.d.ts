@@ -43,6 +43,8 @@
  * lacks a function, or its runtime knows no regions) or `ERR_HOSTMAP_FILE_IN_USE` (unmount of a
  * file that is open). What goes wrong during a query is DuckDB's own error, without a code, with
  * the file's name and the reason in its message.
+ *
+ * @module wasm-hostmap/duckdb
  */
 
 import type { HostRegion } from '../index.js'

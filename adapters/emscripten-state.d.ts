@@ -3,6 +3,8 @@
  *
  * Hooks of Emscripten that it leans on: `Module.FS` (`-sEXPORTED_RUNTIME_METHODS=FS`) with its
  * nodes and their table, `streams`, `devices` and mounts. docs/engines.md names the versions tried.
+ *
+ * @module wasm-hostmap/emscripten-state
  */
 
 /**
@@ -14,7 +16,8 @@
  *   modes, times, inode numbers, and what is mounted where.
  * - Open streams: descriptors, positions, flags; files that are unlinked but open; what is in
  *   pipes; lines that a terminal has not ended.
- * - The current folder, the next inode number, the registered devices, and `Module.ENV`.
+ * - The current folder, the next inode number, the registered devices, the functions of `FS`
+ *   itself, and `Module.ENV`.
  *
  * What does not: files of the host (NODEFS, and what PROXYFS shows of another module). Their mounts
  * stay, and host files that were opened since are closed. What Emscripten keeps in variables that
@@ -38,7 +41,7 @@
  *   The function that brings it back throws:
  *   - `ERR_HOSTMAP_NOT_RESTORABLE`: a host file that was open is closed; nothing was changed. Or a
  *     host file that was opened since could not be closed (`cause` says why); all else is back.
- *   - What {@link GuardedMemory.restore} throws. A part is back then: call it again.
+ *   - What `guarded.restore` throws. A part is back then: call it again.
  * @throws `ERR_INVALID_ARG_TYPE`; `ERR_HOSTMAP_ENGINE_UNSUPPORTED` if the module does not export
  * its FS, or has WASMFS, NODERAWFS, or an FS that is not known
  * @example

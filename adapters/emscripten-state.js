@@ -105,27 +105,25 @@ function record(Module, FS) {
 
 const isObject = value => typeof value === 'object' && value !== null
 
-/** FS's own fields: current folder, next inode number, flags, devices, the table of names. */
+/**
+ * FS's own fields: current folder, next inode number, flags, devices, the table of names, and its
+ * functions, which a script that reaches the FS may have replaced.
+ */
 function recordFields(FS) {
-  const values = {}
-  const majors = []
-  for (const key of Object.keys(FS)) {
-    const value = FS[key]
-    if (typeof value === 'function') {
-      const inside = Object.entries(value).filter(entry => !isObject(entry[1]))
-      // FS.createDevice.major, FS.init.initialized: counters and flags of functions.
-      if (inside.length > 0 && key !== 'ErrnoError')
-        majors.push([value, Object.fromEntries(inside)])
-    } else if (!isObject(value)) {
-      values[key] = value
-    }
+  const values = { ...FS }
+  const counters = []
+  for (const [key, value] of Object.entries(values)) {
+    if (typeof value !== 'function' || key === 'ErrnoError') continue
+    // FS.createDevice.major, FS.init.initialized: counters and flags of functions.
+    const inside = Object.entries(value).filter(entry => !isObject(entry[1]))
+    if (inside.length > 0) counters.push([value, Object.fromEntries(inside)])
   }
   const nameTable = [...FS.nameTable]
   const devices = { ...FS.devices }
   const operations = Object.values(devices).map(device => [device, { ...device }])
   return () => {
-    for (const key of Object.keys(values)) if (FS[key] !== values[key]) FS[key] = values[key]
-    for (const [owner, kept] of majors) Object.assign(owner, kept)
+    putBack(FS, values)
+    for (const [owner, kept] of counters) Object.assign(owner, kept)
     FS.nameTable.length = nameTable.length
     for (let i = 0; i < nameTable.length; i++) FS.nameTable[i] = nameTable[i]
     putBack(FS.devices, devices)

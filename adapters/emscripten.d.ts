@@ -14,6 +14,8 @@
  * - `ERR_HOSTMAP_ENGINE_NOT_READY`: the module is not initialized.
  * - `ERR_HOSTMAP_ENGINE_REFUSED`: the module's file system refused, as by ENOENT or EEXIST. `cause`
  *   is its own error.
+ *
+ * @module wasm-hostmap/emscripten
  */
 
 import type { Access, GuardedMemory, HostRegion, MapOptions, Mapping } from '../index.js'
@@ -73,16 +75,16 @@ export interface EmscriptenHost extends Disposable {
    * The module's memory, also after it has grown.
    *
    * @throws `ERR_HOSTMAP_ENGINE_UNSUPPORTED`, `ERR_HOSTMAP_ENGINE_NOT_READY`; and what
-   *   {@link GuardedMemoryConstructor.from} throws
+   *   `GuardedMemory.from` throws
    */
   readonly memory: GuardedMemory
 
   /**
    * Maps a region into a block of the module's own allocator, which `unmap` gives back.
    *
-   * @param options As for {@link GuardedMemory.map}, without a place.
+   * @param options As for `guarded.map`, without a place.
    * @throws `ERR_HOSTMAP_ENGINE_UNSUPPORTED`, `ERR_HOSTMAP_ENGINE_NOT_READY`; and what
-   *   {@link GuardedMemory.map} throws. If the module was aborted, its allocator may throw, too;
+   *   `guarded.map` throws. If the module was aborted, its allocator may throw, too;
    *   nothing is mapped then.
    * @example
    * ```js

@@ -1,5 +1,9 @@
-// onnxruntime-web over regions: types of adapters/onnx.js. The engine's own types come from what is
-// passed, so that none of its packages has to be installed.
+/**
+ * onnxruntime-web over regions: types of adapters/onnx.js. The engine's own types come from what is
+ * passed, so that none of its packages has to be installed.
+ *
+ * @module wasm-hostmap/onnx
+ */
 
 import type { GuardedMemory, HostRegion } from '../index.js'
 
@@ -72,7 +76,7 @@ export interface OnnxRuntime<Ort extends OrtModule = OrtModule> {
    *   engine copies the weights that it needs from there.
    * @returns The engine's own session. Release it with its own `release()`.
    * @throws (rejects) `ERR_HOSTMAP_ENGINE_UNSUPPORTED`, `ERR_INVALID_ARG_TYPE`, those of
-   *   {@link GuardedMemory.map} (`ERR_HOSTMAP_ALLOCATOR_FAILED`: the engine's memory has no room
+   *   `guarded.map` (`ERR_HOSTMAP_ALLOCATOR_FAILED`: the engine's memory has no room
    *   for the model), and what the engine throws
    * @example
    * ```js

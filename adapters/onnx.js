@@ -27,7 +27,9 @@ const { makeError, unsupportedEngine } = require('./support/errors.js')
 
 const PACKAGE = 'onnxruntime-web'
 const MODULE = 'ort-wasm-simd-threaded'
-const OWN_MODULE = pathToFileURL(path.join(__dirname, 'support', 'onnx-module.mjs')).href
+// Bundles have no such file, and as ES modules neither of these names.
+const OWN_FOLDER = typeof __dirname === 'string' ? __dirname : process.cwd()
+const OWN_MODULE = path.join(OWN_FOLDER, 'support', 'onnx-module.mjs')
 // An `.ort` file is a flatbuffer with this identifier.
 const ORT_IDENTIFIER = 'ORTM'
 const IDENTIFIER_AT = 4
@@ -198,6 +200,12 @@ class OnnxRuntime {
         `pass { dist }, the folder that has it: the one of require.resolve('${PACKAGE}')`
       )
     }
+    if (!fs.existsSync(OWN_MODULE)) {
+      throw makeError(
+        'ERR_HOSTMAP_LOAD_FAILED',
+        `wasm-hostmap/onnx is part of a bundle, and its file ${OWN_MODULE} is not there; leave the package out of the bundle: mark wasm-hostmap as external`
+      )
+    }
     let module
     const asked = ++lastAsked
     waiting.set(asked, async config => {
@@ -205,7 +213,7 @@ class OnnxRuntime {
       return (module = await make(config))
     })
     const { wasmPaths } = env.wasm
-    env.wasm.wasmPaths = { mjs: `${OWN_MODULE}?for=${asked}`, wasm: files.wasm }
+    env.wasm.wasmPaths = { mjs: `${pathToFileURL(OWN_MODULE)}?for=${asked}`, wasm: files.wasm }
     try {
       // It starts with the first session.
       const session = await InferenceSession.create(TINY_MODEL, { executionProviders: ['wasm'] })
@@ -337,7 +345,7 @@ function filesOf({ wasm: { wasmPaths }, versions }, dist) {
 /** The folder of this version's files: the caller's, or where Node.js finds the package. */
 function folderOf(dist, version) {
   if (dist !== undefined) return dist instanceof URL ? fileURLToPath(dist) : dist
-  for (const from of [process.argv[1], path.join(process.cwd(), 'script.js'), __filename]) {
+  for (const from of [process.argv[1], path.join(process.cwd(), 'script.js'), OWN_MODULE]) {
     try {
       const folder = path.dirname(createRequire(from).resolve(PACKAGE))
       const text = fs.readFileSync(path.join(folder, '..', 'package.json'), 'utf8')

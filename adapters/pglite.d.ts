@@ -8,6 +8,8 @@
  * 0.5.17. No patched globals; of the one instance, `listen`, `unlisten`, `onNotification` and
  * `offNotification` are wrapped as long as it has a checkpoint, since nothing else tells who
  * listens.
+ *
+ * @module wasm-hostmap/pglite
  */
 
 /** Options of {@link checkpoint} and {@link PGliteCheckpoint.restore}. */

@@ -3,6 +3,8 @@
  *
  * Hooks that it leans on: `vfs.installVfs`, `capi.sqlite3_vfs` and `capi.sqlite3_io_methods`,
  * `oo1.DB` with its `onclose`, `wasm.memory`, and `malloc` and `free` of `wasm.exports`.
+ *
+ * @module wasm-hostmap/sqlite
  */
 
 import type { HostRegion, Mapping } from '..'
@@ -145,7 +147,7 @@ export interface MountedDatabase<DB> extends Disposable {
  * @param db An open `sqlite3.oo1.DB`. What it had open as `schema` is closed.
  * @returns The mapping, for its faults and `inspect`.
  * @throws `ERR_HOSTMAP_ENGINE_UNSUPPORTED`, `ERR_HOSTMAP_SQLITE_JOURNAL`,
- *   `ERR_HOSTMAP_ALLOCATOR_FAILED`; what {@link GuardedMemory.map} throws; SQLite's own errors
+ *   `ERR_HOSTMAP_ALLOCATOR_FAILED`; what `guarded.map` throws; SQLite's own errors
  * @example
  * ```js
  * const db = new sqlite3.oo1.DB()

@@ -1,5 +1,5 @@
-// npm run bench [-- NAME...] [--node PATH...] [--base DIR] [--json FILE] [--write]: see
-// bench/README.md.
+// npm run bench [-- NAME...] [--node PATH...] [--base DIR] [--json FILE] [--write | --figures |
+// --page]: see bench/README.md.
 
 import { execFileSync, fork } from 'node:child_process'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -9,8 +9,10 @@ import { parseArgs } from 'node:util'
 import { SingleBar } from 'cli-progress'
 import { QUICK } from './lib/dataset.mjs'
 import { describeMachine } from './lib/machine.mjs'
-import { writeMarkdown } from './lib/markdown.mjs'
+import { NEEDED, figuresOf } from './lib/figures.mjs'
+import { writeResults } from './lib/markdown.mjs'
 import { buildNative } from './lib/native.mjs'
+import { keepFigures, writePage } from './lib/page.mjs'
 import { writePlot } from './lib/plot.mjs'
 import { formatBytes, formatPromise, holds, tableForTerminal } from './lib/table.mjs'
 
@@ -24,13 +26,17 @@ const NAMES = [
   'threads',
   'alternatives',
   'stream',
+  'snapshot',
+  'opened',
   'restore',
+  'tables',
   'growth',
   'placement',
+  'adopt',
   'nodes'
 ]
-// These run only if they are named: `against` needs another build.
-const NAMED = ['against', 'process-map']
+// These run only if they are named: `against` needs another build, `from` 12 GiB of memory.
+const NAMED = ['against', 'events', 'from', 'process-map']
 const root = fileURLToPath(new URL('..', import.meta.url))
 const childProgram = fileURLToPath(new URL('lib/child.mjs', import.meta.url))
 const moduleOf = name => new URL(`benchmarks/${name}.mjs`, import.meta.url).href
@@ -42,7 +48,10 @@ const USAGE = `npm run bench -- [NAME...] [options]
   --node PATH   the Node.js to measure; can be repeated (default: this one)
   --base DIR    another build of the package, for \`against\`
   --json FILE   where the figures go (default: target/bench.json)
-  --write       runs all benchmarks and writes BENCHMARKS.md and bench/plots
+  --figures     runs what BENCHMARKS.md shows, in ten minutes on a quiet machine, and writes it,
+                bench/plots, docs/images/at-a-glance.svg and bench/results/figures.json
+  --write       runs all benchmarks and writes bench/results too
+  --page        measures nothing: writes BENCHMARKS.md and its pictures from figures.json
   --help        shows this text`
 
 function readArguments() {
@@ -51,6 +60,8 @@ function readArguments() {
     base: { type: 'string' },
     json: { type: 'string', default: path.join(root, 'target', 'bench.json') },
     write: { type: 'boolean', default: false },
+    figures: { type: 'boolean', default: false },
+    page: { type: 'boolean', default: false },
     help: { type: 'boolean', default: false }
   }
   const { values, positionals } = parseArgs({ options, allowPositionals: true })
@@ -59,10 +70,12 @@ function readArguments() {
     throw new Error(
       `There is no benchmark '${unknown}'. There are: ${[...NAMES, ...NAMED].join(', ')}`
     )
-  if (values.write && positionals.length > 0)
-    throw new Error('--write runs all benchmarks: pass no names')
-  if (values.write && QUICK) throw new Error('HOSTMAP_BENCH_QUICK is set: its figures mean nothing')
-  return { ...values, names: positionals.length > 0 ? positionals : NAMES }
+  const writes = values.write || values.figures
+  if (writes && positionals.length > 0)
+    throw new Error('--write and --figures choose the benchmarks: pass no names')
+  if (writes && QUICK) throw new Error('HOSTMAP_BENCH_QUICK is set: its figures mean nothing')
+  const chosen = values.figures && !values.write ? NEEDED : NAMES
+  return { ...values, names: positionals.length > 0 ? positionals : chosen }
 }
 
 function describeNode(execPath) {
@@ -175,8 +188,9 @@ function printSeconds({ benchmarks }) {
 }
 
 async function main() {
-  const { help, names, node: execPaths, base, json, write } = readArguments()
+  const { help, names, node: execPaths, base, json, write, figures, page } = readArguments()
   if (help) return console.log(USAGE)
+  if (page) return printWritten(await writePage(root))
   // For the measuring processes.
   if (base !== undefined) process.env.HOSTMAP_BENCH_BASE = path.resolve(base)
 
@@ -202,10 +216,16 @@ async function main() {
   mkdirSync(path.dirname(path.resolve(json)), { recursive: true })
   writeFileSync(json, `${JSON.stringify(run, null, 2)}\n`)
   console.log(`\nFigures: ${path.relative('.', json)}`)
-  if (!write) return
-  console.log(`Tables: ${path.relative('.', await writeMarkdown(root, run))}`)
-  for (const plot of run.benchmarks.flatMap(({ plots }) => plots))
-    console.log(`Plot: ${path.relative('.', writePlot(root, plot))}`)
+  if (!write && !figures) return
+  if (write) {
+    printWritten(await writeResults(root, run))
+    for (const plot of run.benchmarks.flatMap(({ plots }) => plots)) writePlot(root, plot)
+  }
+  printWritten([keepFigures(root, figuresOf(root, run)), ...(await writePage(root))])
+}
+
+function printWritten(names) {
+  for (const name of names) console.log(`Wrote ${name}`)
 }
 
 try {

@@ -31,7 +31,10 @@ const MODULES = {
     (func $f (memory.init $d (i32.const 0) (i32.const 0) (i32.const 3)) (data.drop $d)
       (table.init $e (i32.const 0) (i32.const 0) (i32.const 1)) (elem.drop $e))
     (export "f" (func $f)))`,
-  vector: '(module (memory 1) (global (mut v128) (v128.const i64x2 1 2)))'
+  vector: '(module (memory 1) (global (mut v128) (v128.const i64x2 1 2)))',
+  tables: `(module (import "env" "t" (table $i 1 funcref)) (memory 1) (table $t (export "t") 1 externref)
+    (func $size (result i32) (table.size $i)) (func (export "f") (result i32) (table.fill $t (i32.const 0)
+      (ref.null extern) (i32.const 1)) (i32.add (call $size) (table.grow $t (ref.null extern) (i32.const 1)))))`
 }
 
 const write = (target, name, bytes) => fs.writeFileSync(path.join(CORPUS, target, name), bytes)

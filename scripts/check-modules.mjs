@@ -3,6 +3,7 @@
 // - no circle between files;
 // - a room uses its own files and rooms further down only, in the order of modules/rooms.cjs;
 // - nothing but src/sys/ calls the kernel: names `libc` or `nix`, errno apart, or what of std does;
+// - no file has more than 450 lines;
 // - the drawing in ARCHITECTURE.md is up to date.
 //
 //   npm run check:modules                 checks, and prints what is wrong
@@ -48,6 +49,8 @@ const KERNEL = [
   'std::thread::spawn',
   'std::thread::yield_now'
 ]
+
+const MOST_LINES = 450
 
 const relative = file => path.relative(options.root, file)
 
@@ -99,6 +102,16 @@ function checkKernel({ folder, paths }, problems) {
   }
 }
 
+function checkLengths({ files }, problems) {
+  for (const file of files) {
+    const lines = fs.readFileSync(file, 'utf8').match(/\n/g)?.length ?? 0
+    if (lines > MOST_LINES)
+      problems.push(
+        `long: ${relative(file)} has ${lines} lines of at most ${MOST_LINES}: which two files is it?`
+      )
+  }
+}
+
 function printUnsafe({ folder, unsafe }) {
   const counts = new Map()
   for (const { file, word } of unsafe) {
@@ -118,6 +131,7 @@ Object.assign(javascript, readFolder(javascript.folder))
 const problems = []
 for (const part of [rust, javascript]) part.roomOf = checkFolder(part, problems)
 checkKernel(rust, problems)
+for (const part of [rust, javascript]) checkLengths(part, problems)
 
 if (options.unsafe) printUnsafe(rust)
 if (options.files) {

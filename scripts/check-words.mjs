@@ -18,7 +18,7 @@ const COLUMNS = 100
 
 const EVERYWHERE = () => true
 const OF_THE_CODE = file =>
-  /^(src|lib|tests|adapters)\/|^(index\.d\.ts|ARCHITECTURE\.md)$/.test(file)
+  /^(src|lib|tests|adapters|cli)\/|^(index\.d\.ts|ARCHITECTURE\.md)$/.test(file)
 
 /** A pattern for a word, also as a part of a snake_case or camelCase name. */
 const word = pattern => new RegExp(`(?<![A-Za-z])(?:${pattern})(?![a-z])`, 'gi')

@@ -12,8 +12,9 @@ import { execFileSync, spawnSync } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { isDeepStrictEqual, parseArgs } from 'node:util'
+import { parseArgs } from 'node:util'
 import Table from 'cli-table3'
+import { isInstalled } from './installed.mjs'
 import { RELEASES, nodeOf, versionOf } from './nodes.mjs'
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
@@ -44,21 +45,6 @@ function readArguments() {
   }
 }
 
-/** The packages of a lock file, with their versions, without the one that is a link to us. */
-function versionsIn(lock) {
-  const packages = Object.entries(lock.packages).filter(
-    ([where, { link, optional }]) => where.startsWith('node_modules/') && !link && !optional
-  )
-  return Object.fromEntries(packages.map(([where, { version }]) => [where, version]).sort())
-}
-
-function isInstalled() {
-  const installed = path.join(ENGINES, 'node_modules', '.package-lock.json')
-  if (!fs.existsSync(installed)) return false
-  const [wanted, present] = [readJson(ENGINES, 'package-lock.json'), readJson(installed)]
-  return isDeepStrictEqual(versionsIn(wanted), versionsIn(present))
-}
-
 /**
  * npm in a folder. Without scripts, since engines are files only. @sqlite.org/sqlite-wasm asks for
  * Node.js 22 and runs on 20. --prefix and not the working directory alone: npm may be running us,
@@ -82,7 +68,7 @@ function link(directory) {
 }
 
 function install() {
-  if (!isInstalled()) {
+  if (!isInstalled(ENGINES)) {
     console.log('Installing the engines into engines/node_modules')
     npm(ENGINES, 'ci')
   }

@@ -41,6 +41,7 @@ const others = ['20', '22', '24', '26'].filter(major => major !== here)
 const STEPS = [
   ['quick', 'the quick suites, on this Node.js', 10, ['npm', 'test']],
   ['types', 'the types, as users compile them', 5, script('types')],
+  ['monitoring', 'docs/monitoring.md, with its libraries', 5, script('monitoring')],
   ['core', 'the core, without Node.js', 20, cargo('--no-default-features')],
   ['slow', 'the other slow suites', 40, otherSlow()],
   ['injected', 'suites with injected failures', 30, suites(OWN.injected)],
@@ -59,6 +60,8 @@ const STEPS = [
   ['snapshots', 'restores of random patterns', 30, script('snapshots', '--patterns', '1000')],
   ['snapshot-files', 'altered snapshot files', 20, script('snapshot-files', '--count', '2000')],
   ['engines', 'the adapters, with the engines', 30, script('engines', '--slow')],
+  ['runtimes', 'under Deno and Bun', 10, script('runtimes')],
+  ['bundlers', 'bundled, and as a single executable', 20, script('bundlers')],
   ['modules', 'random modules, and changed ones', 20, script('modules', '--count', '1000')],
   [
     'stream',

@@ -8,7 +8,7 @@
 //! 1. Add a variant, in the place that its order has. The compiler finds each `match` to extend.
 //! 2. Add it to [`Access::ALL`] and to `ACCESS` of `lib/support/arguments.js`, with the functions
 //!    beside that list. Nothing but a test compares the two lists.
-//! 3. Add it to `index.d.ts` and README.md.
+//! 3. Add it to `index.d.ts` and docs/concepts.md.
 //! 4. Add it to the lists of the tests: `__test__/matrix/cells.js`,
 //!    `__test__/model/steps/mappings.js` (and what a write does, in `model/model.js`),
 //!    `__test__/snapshots/mutations.js` and `__test__/snapshots/patterns.js`.

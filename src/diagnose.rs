@@ -8,6 +8,7 @@
 //! again. A new cause that a collection may mend needs its code there.
 
 use crate::sys::limits::{self, AddressSpace, Overcommit};
+use crate::sys::optional::says_absent;
 use crate::sys::page::WASM_PAGE_BYTES;
 use crate::sys::vma_budget::NoHeadroom;
 use crate::sys::{SysError, SysResult, checked_fd};
@@ -59,6 +60,8 @@ pub enum Cause {
     NoMemoryForBytes,
     /// RLIMIT_FSIZE, which holds for memfds too.
     FileSize,
+    /// A filter of system calls.
+    MemfdsForbidden,
 }
 
 /// What was asked for when memory was refused; `None` where that is not known.
@@ -81,6 +84,7 @@ pub fn system_call(sys: SysError) -> Cause {
         }
         (Errno::ENOMEM | Errno::ENOSPC | Errno::EDQUOT, _) => Cause::NoMemoryForBytes,
         (Errno::EFBIG, _) => Cause::FileSize,
+        (errno, "memfd_create") if says_absent(errno) => Cause::MemfdsForbidden,
         _ => Cause::Unknown,
     }
 }

@@ -14,9 +14,10 @@
 //!  fault/           what a signal handler does about faults in mappings
 //!  error/           causes, words and codes
 //!  diagnose.rs      why V8 or the kernel refused
-//!  wire.rs          how descriptions are stored: MessagePack, bounded
+//!  wire/            how descriptions are stored: MessagePack, bounded
 //!  access.rs        the kinds of access
 //!  v8/              what we know of V8
+//!  totals.rs        what the process has done, in numbers
 //!  ------------------------------------------------------------------------------- system calls
 //!  sys/             the only callers of the kernel
 //! ```
@@ -50,6 +51,7 @@ pub mod region;
 pub mod share;
 pub mod snapshot;
 pub mod sys;
+pub mod totals;
 pub mod v8;
 pub mod window;
 pub mod wire;

@@ -139,7 +139,9 @@ fn a_place_that_another_thread_gave_back_needs_no_growth() {
     let memory = Memory::attach(reserved.place()).unwrap();
     let region = region(1, 5);
     let pages = region.pages(PageAligned::ZERO, region.byte_length()).unwrap();
-    let growth = || memory.growth_for_congruent(reserved.place(), &pages).unwrap();
+    let growth = || {
+        memory.growth_for_congruent(reserved.place(), pages.length(), pages.file_offset()).unwrap()
+    };
     assert!(growth() > 0, "nothing is free");
     // As if it was given back after the caller had found no place.
     memory.add_free_space(reserved.place(), 64 * page_bytes(), 1600 * page_bytes()).unwrap();

@@ -242,6 +242,30 @@ mod injected {
     }
 
     #[test]
+    fn a_load_goes_on_where_the_kernel_copies_nothing_and_knows_no_holes() {
+        let _serial = support::serial();
+        let bytes: Vec<u8> = (0..700_000_u32).map(|at| at.to_le_bytes()[1]).collect();
+        let file = Temp::new("copied", &bytes);
+        let here = Some(std::thread::current().id());
+        let all = ["copy_file_range", "sendfile", "lseek"];
+        for errno in
+            [libc::ENOSYS, libc::ENOTTY, libc::EINVAL, libc::EPERM, libc::EACCES, libc::EOPNOTSUPP]
+        {
+            for calls in [&all[..1], &all[..2], &all[1..], &all] {
+                for call in calls {
+                    inject::arm(call, 0, errno, here);
+                }
+                let progress = LoadProgress::default();
+                let loaded =
+                    load(&file.0, Part::default(), None, PageKind::Ordinary, &progress).unwrap();
+                // The kernel may have copied by the first of them.
+                inject::disarm(here);
+                assert!(bytes_of(&loaded) == bytes, "{errno} from {calls:?}");
+            }
+        }
+    }
+
+    #[test]
     fn every_call_of_every_operation_may_fail() {
         let _serial = support::serial();
         // What the allocator and the first look at the map take is taken now.

@@ -18,13 +18,13 @@ use wasm_hostmap::error::Code;
 use wasm_hostmap::memory::window_state::{Tail, WindowSpec};
 use wasm_hostmap::memory::{Mapped, Memory};
 use wasm_hostmap::region::Region;
-use wasm_hostmap::region::thp::PageKind;
-use wasm_hostmap::snapshot::capture::{MappedRegion, capture};
+use wasm_hostmap::region::thp::{PageKind, WhyNot};
+use wasm_hostmap::snapshot::capture::{Afterwards, MappedRegion, capture, data_in};
 use wasm_hostmap::snapshot::complete::complete;
 use wasm_hostmap::snapshot::format::Mac;
 use wasm_hostmap::snapshot::metadata::About;
 use wasm_hostmap::snapshot::restore::{reset, restore};
-use wasm_hostmap::snapshot::{KeptMapping, Settings, Snapshot, store};
+use wasm_hostmap::snapshot::{KeptMapping, Settings, Snapshot, open, store};
 use wasm_hostmap::sys::page::{PageAligned, PageSpan};
 use wasm_hostmap::sys::pagemap;
 use wasm_hostmap::window;
@@ -64,6 +64,14 @@ impl One {
     }
 
     fn try_capture(&self, settings: Settings) -> Result<Snapshot, Code> {
+        self.try_capture_and(settings, Afterwards::Shares)
+    }
+
+    fn try_capture_and(
+        &self,
+        settings: Settings,
+        afterwards: Afterwards,
+    ) -> Result<Snapshot, Code> {
         let regions: Vec<MappedRegion> = self
             .shown
             .iter()
@@ -77,7 +85,7 @@ impl One {
             })
             .collect();
         let place = self.reserved.place();
-        let snapshot = capture(&self.memory, place, "test", &regions, settings)
+        let snapshot = capture(&self.memory, place, "test", &regions, settings, afterwards)
             .map_err(|error| error.code())?;
         complete(&snapshot, About::default(), None).map_err(|error| error.code())?;
         Ok(snapshot)
@@ -94,6 +102,15 @@ impl One {
 
     fn try_reset(&self, keep: u64) -> Result<(), Code> {
         reset(&self.memory, self.reserved.place(), keep).map_err(|error| error.code())
+    }
+
+    /// How many of its pages are the process's own.
+    fn own_pages(&self) -> u64 {
+        let mut count = 0;
+        let place = self.reserved.place();
+        let span = PageSpan::new(place.base(), place.byte_length()).unwrap();
+        pagemap::read(span, |run| count += run.span.length().get() / page_bytes()).unwrap();
+        count
     }
 
     /// Its bytes.
@@ -175,7 +192,8 @@ fn exercise(settings: Settings, seed: u64, mut disturb: impl FnMut(&One)) {
         let page = numbers.below(PAGES);
         it.write(page, 6);
     }
-    let second = (it.capture(settings), it.bytes());
+    let afterwards = if seed.is_multiple_of(2) { Afterwards::Keeps } else { Afterwards::Shares };
+    let second = (it.try_capture_and(settings, afterwards).unwrap(), it.bytes());
     for _ in 0..60 {
         for _ in 0..numbers.below(200) {
             // What goes to the shared region stays there.
@@ -258,7 +276,11 @@ fn zeros_are_not_kept() {
     (0..400).for_each(|page| it.write(page, 0));
     let _ = it.bytes();
     it.write(500, 1);
+    let data = || data_in(&it.memory, it.reserved.place()).unwrap();
+    let only = PageSpan::page_at(500 * page_bytes()).unwrap();
+    assert_eq!(data(), [only]);
     let snapshot = it.capture(KEEP_ALL);
+    assert_eq!(data(), [only]);
     assert!(snapshot.resident_bytes() <= empty + page_bytes(), "{}", snapshot.resident_bytes());
     it.restore(&snapshot);
     assert_eq!(it.reserved.read(500 * page_bytes()), 1);
@@ -273,13 +295,7 @@ fn a_memory_keeps_no_more_than_it_may() {
     (0..PAGES).for_each(|page| it.write(page, 1));
     let snapshot = it.capture(KEEP_FEW);
     it.restore(&snapshot);
-    let own = |it: &One| {
-        let mut count = 0;
-        let span =
-            PageSpan::new(it.reserved.place().base(), it.reserved.place().byte_length()).unwrap();
-        pagemap::read(span, |run| count += run.span.length().get() / page_bytes()).unwrap();
-        count
-    };
+    let own = One::own_pages;
     assert_eq!(own(&it), 0);
     (0..PAGES).for_each(|page| it.write(page, 2));
     assert_eq!(own(&it), PAGES);
@@ -292,6 +308,42 @@ fn a_memory_keeps_no_more_than_it_may() {
     // Copied in place: no fault when they are written again. Where the kernel can't tell, all are
     // dropped.
     assert!([0, 10].contains(&own(&it)), "{}", own(&it));
+}
+
+#[test]
+fn a_memory_shares_the_pages_of_its_snapshot_unless_it_keeps_its_own() {
+    let _serial = serial();
+    for settings in [KEEP_FEW, KEEP_NONE] {
+        let mut it = One::new(PAGES);
+        it.map(&region(8, 7), 100, Access::Private);
+        (0..PAGES).filter(|page| page % 9 != 0).for_each(|page| it.write(page, 1));
+        // Written, and zeros.
+        it.write(9, 0);
+        let bytes = it.bytes();
+        let written = it.own_pages();
+        let apart = it.try_capture_and(settings, Afterwards::Keeps).unwrap();
+        assert_eq!(it.own_pages(), written);
+        let shared = it.capture(settings);
+        // What was written to the mapping.
+        assert_eq!(it.own_pages(), 8);
+        it.same(&bytes);
+        // It shows the snapshot that it shares, and the other one holds as much.
+        for snapshot in [&shared, &apart, &shared] {
+            (0..PAGES).step_by(5).for_each(|page| it.write(page, 2));
+            it.restore(snapshot);
+            it.same(&bytes);
+        }
+        // What was written since is in the next one.
+        it.write(300, 3);
+        let bytes = it.bytes();
+        let next = it.capture(settings);
+        drop((shared, apart));
+        it.same(&bytes);
+        it.write(300, 4);
+        it.restore(&next);
+        it.same(&bytes);
+        no_hole(&it.reserved);
+    }
 }
 
 #[test]
@@ -483,7 +535,7 @@ fn a_snapshot_of_a_loaded_one_has_all_of_it() {
     store::save(&snapshot, &file.0, &Mac::default(), &AtomicBool::new(false)).unwrap();
     let saved = store::load(&file.0, KEEP_ALL, &AtomicBool::new(false)).unwrap().snapshot;
     let shared =
-        store::from_fd(snapshot.duplicate_fd().unwrap().as_raw_fd(), KEEP_ALL).unwrap().snapshot;
+        open::from_fd(snapshot.duplicate_fd().unwrap().as_raw_fd(), KEEP_ALL).unwrap().snapshot;
     for loaded in [saved, shared] {
         loaded.set_mappings(snapshot.mappings().to_vec()).unwrap();
         it.restore(&loaded);
@@ -630,6 +682,7 @@ fn pages_that_were_only_read_are_dropped_in_the_end() {
 #[test]
 fn a_save_follows_links_to_files() {
     use std::os::unix::fs::symlink;
+    let _serial = serial();
     let it = One::new(16);
     it.write(3, 3);
     let snapshot = it.capture(KEEP_ALL);
@@ -675,10 +728,10 @@ fn a_load_can_be_cancelled_and_a_sealed_memfd_of_others_is_none() {
     let foreign = region(4, 0);
     foreign.seal().unwrap();
     assert_eq!(
-        store::from_fd(foreign.duplicate_fd().unwrap().as_raw_fd(), KEEP_ALL).unwrap_err().code(),
+        open::from_fd(foreign.duplicate_fd().unwrap().as_raw_fd(), KEEP_ALL).unwrap_err().code(),
         Code::SnapshotInvalid
     );
-    assert_eq!(store::from_fd(-1, KEEP_ALL).unwrap_err().code(), Code::OpenFailed);
+    assert_eq!(open::from_fd(-1, KEEP_ALL).unwrap_err().code(), Code::OpenFailed);
 }
 
 /// Runs one of the tests below in a process of its own, for what lasts as long as the process does.
@@ -702,7 +755,12 @@ fn restores_are_right_in_other_circumstances() {
 #[test]
 #[ignore = "forbids the process a system call"]
 fn alone_without_scan() {
+    support::default_action();
     forbid_scan();
+    let small = Region::copy_from([1_u8; 10].as_ptr() as u64, 10, "small", PageKind::Gathered);
+    assert_eq!(small.unwrap().huge_pages(), (0, Some(WhyNot::TooSmall)));
+    #[cfg(feature = "inject")]
+    injected::an_image_that_could_not_be_had_is_had_later();
     let it = One::new(16);
     it.write(3, 1);
     let span = PageSpan::new(it.reserved.place().base(), pages(16)).unwrap();
@@ -759,6 +817,7 @@ fn kept_pagemaps() -> Vec<i32> {
 #[test]
 #[ignore = "closes a descriptor of the library's"]
 fn alone_without_pagemap() {
+    support::default_action();
     let it = One::new(64);
     (0..64).step_by(3).for_each(|page| it.write(page, 1));
     let (snapshot, bytes) = (it.capture(KEEP_ALL), it.bytes());
@@ -785,6 +844,7 @@ fn alone_without_pagemap() {
 #[test]
 #[ignore = "puts another file in the place of a descriptor of the library's"]
 fn alone_with_anothers_pagemap() {
+    support::default_action();
     exercise_own_pages(KEEP_ALL);
     let [pagemap] = kept_pagemaps()[..] else { panic!("one is kept") };
     let zero = std::fs::File::open("/dev/zero").unwrap();
@@ -819,6 +879,7 @@ fn exercise_own_pages(settings: Settings) {
 #[test]
 #[ignore = "locks all pages of the process"]
 fn alone_with_locked_pages() {
+    support::default_action();
     if let Err(errno) = mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE) {
         // Too many for this user.
         assert!([nix::errno::Errno::EPERM, nix::errno::Errno::ENOMEM].contains(&errno), "{errno}");
@@ -842,10 +903,11 @@ mod injected {
         (!inject::disarm(here)).then_some(given)
     }
 
-    const CALLS: [&str; 11] = [
+    const CALLS: [&str; 12] = [
         "mmap",
         "hole",
         "madvise",
+        "madvise_collapse",
         "madvise_discard",
         "mprotect",
         "mremap",
@@ -878,7 +940,7 @@ mod injected {
     }
 
     #[test]
-    fn an_image_that_could_not_be_had_is_had_later() {
+    pub(super) fn an_image_that_could_not_be_had_is_had_later() {
         let _serial = serial();
         let mut it = One::new(64);
         it.map(&region(8, 7), 16, Access::Private);
@@ -898,7 +960,10 @@ mod injected {
             it.restore(&snapshot);
             it.same(&bytes);
         }
-        assert_eq!(refused, 1, "it is made once");
+        // Where the kernel can't tell which pages were written, none is needed.
+        let all = PageSpan::new(it.reserved.place().base(), pages(64)).unwrap();
+        let tells = pagemap::scan(all, pagemap::Which::Own, u64::MAX, |_| {}).is_ok();
+        assert_eq!(refused, u32::from(tells), "it is made once");
     }
 
     #[test]
@@ -945,6 +1010,36 @@ mod injected {
             true
         });
         assert!(refused > 0);
+    }
+
+    #[test]
+    fn pages_that_the_kernel_took_are_filled_again() {
+        let _serial = serial();
+        let it = One::new(PAGES);
+        for page in [1, 2, 3, 400, 900] {
+            it.write(page, 5);
+        }
+        let bytes = it.bytes();
+        let mut went = 0;
+        for before in 0..12 {
+            let taken = failing("hole", before, || it.try_capture(KEEP_ALL));
+            it.same(&bytes);
+            let Some(taken) = taken else { break };
+            went += 1;
+            let snapshot = taken.unwrap();
+            it.write(2, 6);
+            it.write(500, 6);
+            it.restore(&snapshot);
+            it.same(&bytes);
+        }
+        assert!(went > 2, "{went}");
+        // Not even that: the pages are lost, and the call says so.
+        it.write(1, 5);
+        let here = Some(std::thread::current().id());
+        inject::arm("pread", 0, libc::EIO, here);
+        let taken = failing("hole", 1, || it.try_capture(KEEP_ALL));
+        assert_eq!(taken.unwrap().unwrap_err(), Code::MapFailed);
+        no_hole(&it.reserved);
     }
 
     #[test]

@@ -7,7 +7,7 @@ mod support;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use support::{Reserved, Temp, fault_serial as serial, page_bytes, pages, vmas_of};
+use support::{Reserved, Temp, page_bytes, pages, serial, vmas_of};
 use wasm_hostmap::access::Access;
 use wasm_hostmap::memory::window_state::{Tail, WindowSpec};
 use wasm_hostmap::memory::{Mapped, Memory};
@@ -197,6 +197,9 @@ fn stream(region: &Region, access: Access, read_ahead: bool, leave_behind: bool)
 #[test]
 fn the_next_chunk_is_in_the_page_tables_before_it_is_touched_and_none_after_the_end() {
     let _serial = serial();
+    if !support::has_mirrors() {
+        return;
+    }
     let bytes = numbered(8 * MIB);
     let file = Temp::new("next", &bytes);
     let in_memory =
@@ -242,6 +245,9 @@ fn the_next_chunk_is_in_the_page_tables_before_it_is_touched_and_none_after_the_
 #[test]
 fn holes_of_memfds_stay_holes() {
     let _serial = serial();
+    if !support::has_mirrors() {
+        return;
+    }
     let region = Region::allocate(8 * MIB + 100, "holes", PageKind::Ordinary).unwrap();
     for page in [3, 4, 700, 2048] {
         let view = region.view(page * page_bytes(), 1).unwrap();
@@ -261,6 +267,9 @@ fn holes_of_memfds_stay_holes() {
 #[test]
 fn nothing_is_left_of_a_region_of_no_whole_pages_or_of_one_that_was_begun_in_a_page() {
     let _serial = serial();
+    if !support::has_mirrors() {
+        return;
+    }
     for (file_offset, start, length) in
         [(0, 0, 3 * MIB + 1), (page_bytes(), 5, 3 * MIB + 77), (0, MIB - 1, 2 * MIB - 1)]
     {
@@ -323,6 +332,7 @@ fn what_is_passed_in_small_steps_leaves_the_page_cache_too() {
 
 #[test]
 fn to_drop_nothing_drops_nothing() {
+    let _serial = serial();
     let Some((temp, region)) = cached_file("nothing", 4 * MIB) else { return };
     std::fs::read(&temp.0).unwrap();
     let before = cached_bytes(&region);
@@ -351,6 +361,9 @@ fn what_is_not_left_behind_stays_in_the_page_cache() {
 #[test]
 fn a_stream_with_nothing_to_do_is_idle() {
     let _serial = serial();
+    if !support::has_mirrors() {
+        return;
+    }
     let file = Temp::new("idle", &numbered(MIB));
     let (in_file, in_memory) =
         (file.open(), Region::allocate(MIB, "test", PageKind::Ordinary).unwrap());
@@ -478,6 +491,9 @@ fn a_stream_over_a_file_that_was_cut_ends_as_any_other() {
 #[test]
 fn a_used_up_mirror_is_replaced_under_a_stream() {
     let _serial = serial();
+    if !support::has_mirrors() {
+        return;
+    }
     let file = Temp::new("used-up", &numbered(4 * MIB));
     let region = file.open();
     let it = One::new(2 * MIB);

@@ -7,9 +7,7 @@ mod support;
 
 use std::os::unix::process::ExitStatusExt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use support::{
-    Reserved, Temp, fault_serial as serial, no_hole, page_bytes, pages, vma_of, vmas_of,
-};
+use support::{Reserved, Temp, no_hole, page_bytes, pages, serial, vma_of, vmas_of};
 use wasm_hostmap::access::Access;
 use wasm_hostmap::error::Code;
 use wasm_hostmap::fault::{self, Cause, Outcome};
@@ -395,6 +393,9 @@ fn vmas_come_back_when_windows_and_regions_go() {
 #[test]
 fn a_used_up_mirror_is_replaced_and_the_old_one_goes() {
     let _serial = serial();
+    if !support::has_mirrors() {
+        return;
+    }
     // Holes: bringing them in costs nothing but the look.
     let region = Region::allocate(1 << 30, "holes", PageKind::Ordinary).unwrap();
     let mark = region.view(5 * page_bytes(), 1).unwrap();
@@ -427,6 +428,9 @@ fn a_used_up_mirror_is_replaced_and_the_old_one_goes() {
 fn parts_of_huge_pages_are_shown_wherever_they_start() {
     const HUGE: u64 = 2 << 20;
     let _serial = serial();
+    if !support::has_mirrors() {
+        return;
+    }
     let in_huge = HUGE / page_bytes();
     let fill = |page: u64| u8::try_from(1 + page % 251).unwrap();
     let total = 4 * in_huge;
@@ -473,6 +477,9 @@ fn parts_of_huge_pages_are_shown_wherever_they_start() {
 #[test]
 fn mirrors_together_take_a_part_of_the_address_space_and_slides_do_without_the_rest() {
     let _serial = serial();
+    if !support::has_mirrors() {
+        return;
+    }
     let space_bytes = wasm_hostmap::sys::limits::address_space().unwrap().total_bytes;
     // A quarter, and each a part of it.
     let large = || Region::allocate(space_bytes / 6, "large", PageKind::Ordinary).unwrap();
@@ -617,6 +624,9 @@ fn threads_that_read_while_a_window_opens_slides_and_closes_in_one_place() {
 #[test]
 fn windows_of_several_threads_share_a_mirror() {
     let _serial = serial();
+    if !support::has_mirrors() {
+        return;
+    }
     let file = Temp::new("share", &bytes(0, 60));
     for region in [&memfd(0, 60), &file.open()] {
         let mirror = region.mirror(Sharing::ReadOnly, true).unwrap();

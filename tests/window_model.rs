@@ -7,7 +7,7 @@ mod support;
 
 use proptest::prelude::*;
 use std::sync::Arc;
-use support::{Reserved, Temp, fault_serial, no_hole, page_bytes, pages};
+use support::{Reserved, Temp, no_hole, page_bytes, pages, serial};
 use wasm_hostmap::error::{Code, Error};
 use wasm_hostmap::fault;
 use wasm_hostmap::memory::window_state::{Tail, WindowSpec};
@@ -567,7 +567,7 @@ proptest! {
     /// was, or a window shows less, and there is never a hole.
     #[test]
     fn windows_agree_with_a_model(steps in steps(), failures in failures()) {
-        let _serial = fault_serial();
+        let _serial = serial();
         let mut model = Model::new();
         for (step, failure) in steps.into_iter().zip(failures) {
             let injected = failure.arm();

@@ -92,9 +92,9 @@ difference.
 
 const NO_TRAPS = `## Without V8's trap handler
 
-With \`--disable-wasm-trap-handler\` V8 checks bounds in code, and nothing in a mapping traps:
-\`limits().faultGuard.traps\` is false. Read "private page" for a write and "zeros" for a read where
-the tables say "trap". Everything else is the same.
+With \`--disable-wasm-trap-handler\`, and in all arm64 builds of Node.js 20, V8 checks bounds in code,
+and nothing in a mapping traps: \`limits().faultGuard.traps\` is false. Read "private page" for a write
+and "zeros" for a read where the tables say "trap". Everything else is the same.
 `
 
 const TITLES = {

@@ -5,6 +5,7 @@
 //
 //   Backing   a file or memfd: bytes, and the windows that show them
 //   Window    pages of a backing that are mapped somewhere: a mapping in a memory, or a view
+//   AdoptedPages  the pages of an adopted buffer
 //   Sliding   a window that shows one part after another: what the library calls a window
 //   Memory    its own pages, with windows in place of some
 
@@ -265,6 +266,18 @@ class Window {
     if (this.sharing !== 'shared' || this.backing.memfd || this.state[index] !== FILE) return false
     const at = this.offset + index * this.page
     return this.backing.isPresent(at) && at + last >= this.backing.size
+  }
+}
+
+/** The pages of an adopted buffer: the memory's own, which can always be read and written. */
+class AdoptedPages extends Window {
+  isAdopted = true
+
+  constructor(page, skew, bytes) {
+    const length = roundUp(skew + bytes.length, page)
+    const backing = new Backing(page, length, { memfd: true, inode: 0 })
+    backing.write(skew, bytes)
+    super(backing, 0, length, 'shared', new Tally())
   }
 }
 
@@ -599,6 +612,7 @@ module.exports = {
   Tally,
   Window,
   Sliding,
+  AdoptedPages,
   View,
   Memory,
   eachRunOf,

@@ -88,7 +88,7 @@ function table(counts) {
 async function parent() {
   const seed = Number(options.seed ?? Date.now() % 2 ** 31)
   const env = { ...process.env }
-  if (options.inject) env.NAPI_RS_NATIVE_LIBRARY_PATH ??= require('./inject.cjs').build()
+  if (options.inject) env.WASM_HOSTMAP_BINARY_PATH ??= require('./inject.cjs').build()
   console.log(`seed ${seed}`)
   const args = process.argv
     .slice(2)

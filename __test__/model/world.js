@@ -231,7 +231,7 @@ class World {
       sameBytes(what, bytes, address, buffer, offset, length)
     )
     for (const mapping of model.mappings) {
-      if (mapping.real) this.compareCounts(mapping, mapping.real, mapping.tally)
+      if (mapping.real && !mapping.adopted) this.compareCounts(mapping, mapping.real, mapping.tally)
       if (mapping.real) same(`${mapping.name}: unmapped`, mapping.real.unmapped, false)
       if (mapping.real && mapping.shown) this.compareShown(mapping)
     }
@@ -362,10 +362,12 @@ class World {
     }
     add('guard', -reservation.below, 0, 'none')
     let at = 0
-    for (const { start, end, access, thread, regionRef, byteOffset, window } of model.mappings) {
+    for (const mapping of model.mappings) {
+      const { start, end, access, thread, regionRef, byteOffset, window } = mapping
       const windowBytes = window.shownPages === undefined ? undefined : window.shownPages * PAGE
       add('linear', at, start, 'readwrite')
-      add('mapped', start, end, access, thread === from ? regionRef : null, byteOffset, windowBytes)
+      const kind = mapping.adopted && thread === from ? 'adopted' : 'mapped'
+      add(kind, start, end, access, thread === from ? regionRef : null, byteOffset, windowBytes)
       at = end
     }
     add('linear', at, byteLength, 'readwrite')
@@ -545,6 +547,7 @@ function rightsOf(window, index) {
     if (window.isHidden(index)) return '---p -'
     return `r${window.rest === 'zeros' && window.isProtected(index) ? '-' : 'w'}-p -`
   }
+  if (window.isAdopted) return 'rw-p -'
   const shared = window.sharing === 'shared' && window.state[index] !== ZEROS
   const writable = window.sharing !== 'readonly' || window.bare[index] === 1
   const inode = window.state[index] === ZEROS ? '-' : window.backing.inode

@@ -17,5 +17,9 @@ function receive(token) {
   }
 }
 
-if (process.argv[2] !== undefined) console.log(JSON.stringify(receive(JSON.parse(process.argv[2]))))
-else process.on('message', token => process.send(receive(token)))
+/** Of one token, or of each of several. */
+const receiveAll = tokens => (Array.isArray(tokens) ? tokens.map(receive) : receive(tokens))
+
+if (process.argv[2] !== undefined) {
+  console.log(JSON.stringify(receiveAll(JSON.parse(process.argv[2]))))
+} else process.on('message', token => process.send(receive(token)))

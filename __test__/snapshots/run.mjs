@@ -74,7 +74,7 @@ async function child(numbers) {
 async function parent({ patterns, seed, only }) {
   const env = { ...process.env, NODE_OPTIONS: '' }
   if (options['without-scan'])
-    env.NAPI_RS_NATIVE_LIBRARY_PATH ??= require('../model/inject.cjs').build()
+    env.WASM_HOSTMAP_BINARY_PATH ??= require('../model/inject.cjs').build()
   console.log(`seed ${seed}`)
   const args = [fileURLToPath(import.meta.url), '--child', '--seed', String(seed)]
   args.push('--patterns', String(patterns))

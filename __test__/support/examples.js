@@ -1,33 +1,12 @@
 'use strict'
 
-// The examples of the documentation, and all that they name, so that tests can run them and check
-// their types.
+// What the scripts of the documentation name and do not make: values, their types, and files.
+// snippets/check.mjs runs them.
 
 const fs = require('node:fs')
 const path = require('node:path')
 const { noise } = require('./files')
 const { assemble } = require('./wasm')
-
-const ROOT = path.join(__dirname, '../..')
-const SOURCES = ['README.md', 'docs/faults.md', 'guest/README.md', 'index.d.ts']
-
-/** The code of each ```js block: `[{ name, code }]`, where `name` is its file and line. */
-function examplesOf(source) {
-  const lines = fs.readFileSync(path.join(ROOT, source), 'utf8').split('\n')
-  const examples = []
-  let code
-  lines.forEach((line, index) => {
-    const text = source.endsWith('.ts') ? line.replace(/^ *\* ?/, '') : line
-    if (text === '```js') {
-      code = []
-      examples.push({ name: `${source}:${index + 1}`, code })
-    } else if (text === '```') code = undefined
-    else code?.push(text)
-  })
-  return examples.map(example => ({ ...example, code: example.code.join('\n') }))
-}
-
-const examples = () => SOURCES.flatMap(examplesOf)
 
 // What examples name and don't make, with its type. `imports` has to be an object for a module that
 // imports nothing.
@@ -86,6 +65,7 @@ const IMPORTER = `(module
 async function makeFiles(folder) {
   const write = (name, bytes) => fs.writeFileSync(path.join(folder, name), bytes)
   for (const name of ['orders.bin', 'orders.db', 'weights.bin']) write(name, noise(2 ** 19))
+  write('numbers.bin', new BigInt64Array(2 ** 16).fill(1n))
   write('interpreter.wasm', await assemble(INSTANCE))
   write('orders.wasm', await assemble(IMPORTER.replace('"host"', '"env"')))
 }
@@ -138,4 +118,4 @@ async function scope(hostmap) {
   }
 }
 
-module.exports = { examples, NAMES, makeFiles, scope }
+module.exports = { NAMES, makeFiles, scope }

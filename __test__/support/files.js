@@ -4,9 +4,20 @@ const fs = require('node:fs')
 const os = require('node:os')
 const path = require('node:path')
 
+const OVERLAYFS = 0x794c7630
+
+/**
+ * Where files have leases, which opened snapshots need. Not on an overlay, as the root of most
+ * containers is.
+ */
+const directoryWithLeases = () =>
+  [os.tmpdir(), '/dev/shm'].find(
+    folder => fs.existsSync(folder) && fs.statfsSync(folder).type !== OVERLAYFS
+  ) ?? os.tmpdir()
+
 /** A directory for one test file, removed when its tests are done. */
-function temporaryDirectory() {
-  const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'wasm-hostmap-test-'))
+function temporaryDirectory({ parent = os.tmpdir() } = {}) {
+  const directory = fs.mkdtempSync(path.join(parent, 'wasm-hostmap-test-'))
   afterAll(() => fs.rmSync(directory, { recursive: true }))
 
   let count = 0
@@ -48,4 +59,4 @@ function noise(byteLength, seed = 1) {
   return Buffer.from(words.buffer, 0, byteLength)
 }
 
-module.exports = { temporaryDirectory, noise }
+module.exports = { temporaryDirectory, directoryWithLeases, noise }

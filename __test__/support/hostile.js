@@ -196,6 +196,12 @@ async function attack(hostmap) {
   const functions = {
     'HostRegion.allocate': [HostRegion.allocate, [1], ['name', 'hugePages']],
     'HostRegion.copyFrom': [HostRegion.copyFrom, [Buffer.from('abc')], ['name', 'hugePages']],
+    'HostRegion.from': [
+      HostRegion.from,
+      [[Buffer.from('abc')]],
+      ['byteLength', 'name', 'hugePages', 'signal', 'onProgress']
+    ],
+    'HostRegion.from an iterable': [value => HostRegion.from([value]), [Buffer.from('abc')], []],
     'HostRegion.load': [
       HostRegion.load,
       [file],
@@ -252,6 +258,20 @@ async function attack(hostmap) {
     'source.seek': [source.seek.bind(source), [0], []],
     'region.view': [region.view.bind(region), [0, 1], []],
     'region.bytes': [region.bytes.bind(region), [], [...fileOptions, 'access']],
+    'region.write': [region.write?.bind(region), [Buffer.from('abc'), 0], []],
+    'region.createWriteStream': [
+      options => region.createWriteStream(options).destroy(),
+      [],
+      fileOptions
+    ],
+    'region.writableStream': [region.writableStream?.bind(region), [], fileOptions],
+    'region.createReadStream': [
+      options => region.createReadStream(options).destroy(),
+      [],
+      [...fileOptions, 'chunk']
+    ],
+    'region.readableStream': [region.readableStream?.bind(region), [], [...fileOptions, 'chunk']],
+    'region.blob': [region.blob?.bind(region), [], [...fileOptions, 'type']],
     'region.close': [options => HostRegion.allocate(1).close(options), [], ['views']],
     'region.split': [region.split.bind(region), [2], [...fileOptions, 'align']],
     'region.share': [region.share?.bind(region), [], ['access']],

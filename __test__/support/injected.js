@@ -38,7 +38,7 @@ function inChild(main) {
     Promise.resolve((${main})()).then(result => console.log(JSON.stringify(result)))`
   const stdout = execFileSync(process.execPath, ['-e', source], {
     cwd: root,
-    env: { ...process.env, NAPI_RS_NATIVE_LIBRARY_PATH: addon },
+    env: { ...process.env, WASM_HOSTMAP_BINARY_PATH: addon },
     encoding: 'utf8'
   })
   return JSON.parse(stdout)

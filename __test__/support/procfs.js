@@ -21,6 +21,12 @@ function processMap() {
   })
 }
 
+/** The lines of the process's map that are of files and memfds, as the kernel writes them. */
+function linesOfFiles() {
+  const text = fs.readFileSync('/proc/self/maps', 'latin1')
+  return text.match(/^[0-9a-f]+-[0-9a-f]+ \S+ [0-9a-f]+ \S+ [1-9].*$/gm) ?? []
+}
+
 const descriptors = new WeakMap()
 const collected = new FinalizationRegistry(fd => fs.closeSync(fd))
 
@@ -109,6 +115,7 @@ function flagsOfMappingsNamed(name) {
 
 module.exports = {
   processMap,
+  linesOfFiles,
   fdOf,
   mappingsOf,
   mappingsNamed,

@@ -3,8 +3,8 @@
 //
 //   node __test__/types/check.mjs [PACKAGE_DIRECTORY]
 //
-// The examples of the documentation are checked, too, as modules of a third project, and that each
-// subpath of the package has types, for ES modules and for CommonJS.
+// Also that each subpath of the package has types, for ES modules and for CommonJS. The scripts of
+// the documentation are checked by ../support/snippets/check.mjs.
 //
 // The package (by default this working copy) is put into a node_modules directory, so that
 // `exports` is obeyed.
@@ -20,12 +20,9 @@ import {
   symlinkSync,
   writeFileSync
 } from 'node:fs'
-import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
-
-const { examples, NAMES } = createRequire(import.meta.url)('../support/examples.js')
 
 const HERE = import.meta.dirname ?? path.dirname(fileURLToPath(import.meta.url))
 const ROOT = path.join(HERE, '..', '..')
@@ -34,16 +31,6 @@ const PACKAGE_FILES = ['package.json', 'index.d.ts', 'index.d.mts', 'adapters']
 
 const packageDirectory = path.resolve(process.argv[2] ?? ROOT)
 const project = mkdtempSync(path.join(tmpdir(), 'wasm-hostmap-types-'))
-// What examples name without importing it.
-const EXPORTS = [
-  'exposeState',
-  'GuardedMemory',
-  'HostRegion',
-  'InstancePool',
-  'instrumentGrowth',
-  'limits',
-  'Snapshot'
-]
 let failed = 0
 
 function check(name, consumer, ...options) {
@@ -55,31 +42,6 @@ function check(name, consumer, ...options) {
   const seconds = ((performance.now() - started) / 1000).toFixed(1)
   console.log(`${status === 0 ? 'ok  ' : 'FAIL'} ${name} (${seconds} s)`)
   if (status !== 0) failed += 1
-}
-
-/** Writes each example as a module that has what it does not make, and gives the project. */
-function exampleProject() {
-  const directory = path.join(project, 'examples')
-  mkdirSync(directory)
-  for (const file of ['package.json', 'tsconfig.json'])
-    cpSync(path.join(HERE, 'esm', file), path.join(directory, file))
-  const declared = Object.entries(NAMES).map(([name, type]) => `declare const ${name}: ${type}`)
-  for (const { name, code } of examples()) {
-    const [, members] = /^import {([^}]*)} from 'wasm-hostmap'$/m.exec(code) ?? []
-    const imports = [...code.matchAll(/^import .*$/gm)].map(([line]) => line)
-    if (members === undefined) imports.push(`import { ${EXPORTS.join(', ')} } from 'wasm-hostmap'`)
-    const body = code.replace(/^import .*$/gm, '')
-    // A function of its own: an example may make what others name.
-    const text = [
-      ...imports,
-      "import type * as hostmap from 'wasm-hostmap'",
-      ...declared,
-      `export async function example() {\n${body}\n}`
-    ]
-    const file = `${name.replace(/[^a-zA-Z0-9]+/g, '-')}.ts`
-    writeFileSync(path.join(directory, file), `${text.join('\n')}\n`)
-  }
-  return 'examples'
 }
 
 /** Writes a module that imports each subpath with types, and gives the project. */
@@ -125,7 +87,6 @@ try {
     check(`${consumer}, nodenext, with lib dom`, consumer, '--lib', 'es2022,dom')
   }
   for (const kind of ['cjs', 'esm']) check(`subpaths, ${kind}`, subpathProject(kind))
-  check('the examples of the documentation', exampleProject())
 } finally {
   rmSync(project, { recursive: true, force: true })
 }

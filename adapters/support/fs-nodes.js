@@ -11,6 +11,8 @@ const { types } = require('node:util')
 const { makeError, unsupportedEngine } = require('./errors.js')
 const { isInWasmMemory, makeArena } = require('./file-arena.js')
 
+const { getPrototypeOf, setPrototypeOf } = Object
+
 /** The properties that NodeRecord knows by name, which is ten times as fast as by key. */
 const NAMED = new Set(
   (
@@ -49,6 +51,8 @@ class NodeRecord {
     /** A folder's names and nodes, in their order; undefined for others. */
     this.names = undefined
     this.children = undefined
+    /** Of a folder's object, from which it has no name. */
+    this.prototype = undefined
     /** Properties that are not in NAMED: `[key, value, items]`, `items` of a Set. */
     this.others = keys.filter(key => !NAMED.has(key)).map(key => recordOther(node, key))
   }
@@ -126,6 +130,8 @@ class NodeRecord {
    */
   restoreFolder(isMoved) {
     const { contents, names, children } = this
+    // A file named `__proto__` becomes the prototype of its folder's object, and is found there.
+    if (getPrototypeOf(contents) !== this.prototype) setPrototypeOf(contents, this.prototype)
     const now = Object.keys(contents)
     const isSame = sameItems(now, names)
     if (isSame && !(isMoved && names.some((name, i) => contents[name] !== children[i]))) return
@@ -215,6 +221,7 @@ function recordNode(FS) {
     if (FS.isDir(node.mode) && isFolder(node.contents)) {
       record.names = Object.keys(node.contents)
       record.children = Object.values(node.contents)
+      record.prototype = getPrototypeOf(node.contents)
     }
     return record
   }

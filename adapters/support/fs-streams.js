@@ -5,6 +5,8 @@
 
 const { makeError } = require('./errors.js')
 
+const { hasOwn } = Object
+
 /** Devices of Emscripten's terminals, /dev/tty and /dev/tty1, which stdin and stdout link to. */
 const TERMINALS = [5, 6]
 
@@ -65,10 +67,15 @@ function restoreStream({ stream, values, shared, ungotten }) {
 
 /** Makes an object have these properties and no others. */
 function putBack(object, values) {
-  for (const key of Object.keys(object)) if (!(key in values)) delete object[key]
-  for (const key of Object.keys(values)) {
-    if (object[key] !== values[key]) object[key] = values[key]
+  const keys = Object.keys(values)
+  for (let i = 0; i < keys.length; i++) {
+    const key = keys[i]
+    const value = values[key]
+    if (object[key] !== value || (value === undefined && !hasOwn(object, key))) object[key] = value
   }
+  const now = Object.keys(object)
+  if (now.length === keys.length) return
+  for (const key of now) if (!hasOwn(values, key)) delete object[key]
 }
 
 /** A host file that was closed since is gone: its number may be another file's by now. */

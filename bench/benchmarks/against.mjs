@@ -64,6 +64,10 @@ export const cases = Object.entries(OPERATIONS).flatMap(([name, { is32 = false }
 /** Returns why it can't be measured, or null. */
 export function prepare() {
   if (process.env.HOSTMAP_BENCH_BASE === undefined) throw new Error('`against` needs --base DIR')
+  return needsTaskset()
+}
+
+export function needsTaskset() {
   try {
     execFileSync('taskset', ['--version'])
   } catch {
@@ -87,16 +91,22 @@ const pin = () =>
 function load(root) {
   // Where it is, and where it was before lib/ had folders.
   const folder = ['lib/platform', 'lib'].find(it => existsSync(path.join(root, it, 'binding.js')))
-  const { binaryPath } = require(path.join(root, folder, 'platform.js'))
+  const { binaryPath, target } = require(path.join(root, folder, 'platform.js'))
+  // Next to package.json, where a build is put.
+  const binary = binaryPath?.() ?? require(path.join(root, folder, 'place.js')).builtFile(target())
   const loader = path.join(root, folder, 'binding.js')
-  require.cache[loader] = { id: loader, loaded: true, exports: require(binaryPath()) }
+  require.cache[loader] = { id: loader, loaded: true, exports: require(binary) }
   return require(path.join(root, 'index.js'))
 }
 
-export async function measure({ name, address }, onProgress) {
+export const measure = (caseOf, onProgress) =>
+  compare(caseOf, path.resolve(process.env.HOSTMAP_BENCH_BASE), onProgress)
+
+/** Compares a build in a folder with this one. */
+export async function compare({ name, address }, base, onProgress) {
   if (address === 'i64' && Number(majorHere) < 24) return null
   const builds = {
-    base: load(path.resolve(process.env.HOSTMAP_BENCH_BASE)),
+    base: load(base),
     here: load(fileURLToPath(new URL('../..', import.meta.url)))
   }
   const { make, calls = 64 } = OPERATIONS[name]
@@ -283,7 +293,11 @@ async function moduleOf(name, make) {
   return modules.get(name)
 }
 
-export function report(results) {
+export const report = results =>
+  reportOf({ cases, results, id: 'against', title: 'Ratio to the other build', most: MOST })
+
+/** A table of ratios, and promises that none is above `most`. */
+export function reportOf({ cases, results, id, title, most, other = 'the other build' }) {
   const rows = cases
     .map(({ name, address }, index) => ({
       label: address === 'i64' ? `${name}, 64-bit` : name,
@@ -292,11 +306,11 @@ export function report(results) {
     }))
     .filter(({ cells }) => cells !== null)
   const table = {
-    id: 'against',
-    title: 'Ratio to the other build',
+    id,
+    title,
     rowLabel: 'operation',
     columns: [
-      { key: 'base', label: 'the other build' },
+      { key: 'base', label: other },
       { key: 'here', label: 'this build' },
       { key: 'ratio', label: 'this : other' },
       { key: 'lower', label: 'from' },
@@ -306,10 +320,10 @@ export function report(results) {
     rows
   }
   const promises = rows.map(({ label, cells }) => ({
-    text: `${label}, of the other build's time`,
+    text: `${label}, of the time of ${other}`,
     value: cells.ratio.median,
     unit: 'ratio',
-    atMost: MOST
+    atMost: most
   }))
   return { tables: [table], promises }
 }

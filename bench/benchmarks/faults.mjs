@@ -7,6 +7,7 @@ import os from 'node:os'
 import path from 'node:path'
 import { GuardedMemory, HostRegion, limits } from '../../index.mjs'
 import { GiB, KiB, MiB, WASM_PAGE, fillWithNoise, hostArray } from '../lib/dataset.mjs'
+import { mapOthers, trap } from '../lib/faulting.mjs'
 import {
   SHORT,
   Samples,
@@ -116,26 +117,6 @@ async function compileFunctions(count) {
   // V8 compiles a function when it is first called.
   for (let index = 0; index < count; index++) exports[index](index)
   return exports
-}
-
-/** Makes the access, which must trap. */
-function trap(access, address) {
-  try {
-    access(address)
-  } catch {
-    return
-  }
-  throw new Error('the access did not trap')
-}
-
-/** Makes this many mappings of a page, not adjacent, which live as long as the result. */
-function mapOthers(count, region) {
-  const { pageSize } = limits()
-  const guarded = new GuardedMemory({ initial: Math.ceil((2 * count * pageSize) / WASM_PAGE) })
-  for (let i = 0; i < count; i++) {
-    guarded.map(region, { at: 2 * i * pageSize, byteLength: pageSize })
-  }
-  return guarded
 }
 
 // What should be the same with and without the guard.

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict'
 import { GuardedMemory, HostRegion, limits } from '../../index.mjs'
 import { WASM_PAGE } from '../lib/dataset.mjs'
+import { mapOthers, trap } from '../lib/faulting.mjs'
 import { Samples, collectGarbage, ratio, summarize, timeOnce } from '../lib/measure.mjs'
 import { compile, warmUp } from '../lib/module.mjs'
 import { formatQuantity } from '../lib/table.mjs'
@@ -81,25 +82,6 @@ export async function measure(_, onProgress) {
   }
   assert.equal(others.mappings.length, VMAS / 2)
   return Object.fromEntries(ROWS.map(({ key }) => [key, samples.summary(key).median]))
-}
-
-/** Makes the access, which must trap. */
-function trap(access, address) {
-  try {
-    access(address)
-  } catch {
-    return
-  }
-  throw new Error('the access did not trap')
-}
-
-/** Makes this many mappings of a page, not adjacent: each is a VMA, and so is each gap. */
-function mapOthers(count, region) {
-  const { pageSize } = limits()
-  const guarded = new GuardedMemory({ initial: Math.ceil((2 * count * pageSize) / WASM_PAGE) })
-  for (let i = 0; i < count; i++)
-    guarded.map(region, { at: 2 * i * pageSize, byteLength: pageSize })
-  return guarded
 }
 
 export function report(results) {

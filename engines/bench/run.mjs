@@ -5,6 +5,7 @@
 //   npm run bench:engines -- sqljs arrow         these
 //   npm run bench:engines -- --size 256MiB       with less; the bars are set for 1 GiB
 //   npm run bench:engines -- --write             all cases, and the table goes to docs/engines.md
+//   npm run bench:engines -- programs --write    this case, whose table goes to docs/pools.md
 //
 // A case is a file beside this one. It exports
 //
@@ -20,7 +21,7 @@
 //             scan(handle)       => JSON      touches all the data; timed
 //             close(handle)
 //
-// or, where there is nothing to open and scan, `run()`, which prints a table of its own.
+// or, where there is nothing to open and scan, `run({ write })`, which prints a table of its own.
 //
 // Results have to be equal in all ways: the exit code is 1 if they are not.
 
@@ -50,6 +51,9 @@ const DATA = path.join(BENCH, 'data')
 const FIGURES = ['<!-- Figures, by `npm run bench:engines -- --write` -->', '<!-- /Figures -->']
 const OVERVIEW = ['<!-- Engines, by `npm run bench:engines -- --write` -->', '<!-- /Engines -->']
 
+// Cases that write into a document of their own.
+const OWN_DOCUMENT = new Set(['programs'])
+
 class UsageError extends Error {}
 
 function readArguments() {
@@ -70,7 +74,8 @@ function readArguments() {
   const unknown = positionals.filter(name => !known.includes(name))
   if (unknown.length > 0)
     throw new UsageError(`there is no case ${unknown.join(', ')}, but ${known.join(', ')}`)
-  if (values.write && (positionals.length > 0 || values.size !== undefined))
+  const isOwn = positionals.length > 0 && positionals.every(name => OWN_DOCUMENT.has(name))
+  if (values.write && !isOwn && (positionals.length > 0 || values.size !== undefined))
     throw new UsageError('--write takes all cases at their full size: pass no names and no --size')
   const size = parseBytes(values.size ?? '1GiB')
   if (!(size >= 1)) throw new UsageError(`--size takes a size such as 256MiB, not ${values.size}`)
@@ -157,7 +162,7 @@ async function main() {
   for (const name of options.names) {
     const { run } = await import(new URL(`${name}.mjs`, import.meta.url).href)
     if (run !== undefined) {
-      await run()
+      await run({ write: options.write })
       continue
     }
     const one = await runCase(name, options)

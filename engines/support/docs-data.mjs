@@ -1,5 +1,5 @@
-// The files that the code in docs/engines.md opens, small and with real contents. A file is made if
-// the code names it.
+// The files that the code in docs/engines.md and docs/pools.md opens, small and with real
+// contents. A file is made if the code names it.
 
 import fs from 'node:fs'
 import path from 'node:path'
@@ -73,6 +73,16 @@ const MAKERS = {
   },
   /** Any bytes. */
   'orders.bin': async file => fs.writeFileSync(file, Int32Array.from({ length: 2 ** 18 }, centsOf)),
+  /** A function `note` that calls the imported one, and a memory. */
+  'note.wasm': async file => fs.writeFileSync(file, Buffer.from(NOTE, 'hex')),
+  /** Functions `build_dictionary`, of squares, and `look_up`, and a memory. */
+  'engine.wasm': async file => fs.writeFileSync(file, Buffer.from(ENGINE, 'hex')),
+  /** The program of engines/fixtures/wasi, with its catalog. */
+  'catalog.wasm': async file => {
+    fs.copyFileSync(new URL('../fixtures/wasi/catalog.wasm', import.meta.url), file)
+    const lines = Array.from({ length: 100 }, (_, id) => `chair ${id};${centsOf(id)}`)
+    fs.writeFileSync(path.join(path.dirname(file), 'catalog.csv'), lines.join('\n'))
+  },
   /** What Emscripten makes of a program in C, which loads its own .wasm. */
   'program.mjs': async file => {
     const build = new URL('../fixtures/emscripten/6.0.5/', import.meta.url)
@@ -81,13 +91,23 @@ const MAKERS = {
   }
 }
 
+const NOTE =
+  '0061736d0100000001050160017f00020c0103656e76046e6f7465000003020100050301' +
+  '0001071102066d656d6f72790200046e6f746500010a08010600200010000b'
+
+const ENGINE =
+  '0061736d01000000010b026000017f60027f7f017f03030200010503010001072703066d656d6f72' +
+  '790200106275696c645f64696374696f6e6172790000076c6f6f6b5f757000010a35022501017f03' +
+  '402000410274200020006c360200200041016a2100200041e807490d000b41000b0d002000200141' +
+  '02746a2802000b'
+
 const row = id => [id, customerOf(id), centsOf(id)]
 
 /** The names of files in a folder of data: what looks like one, but no module. */
 const namesIn = code =>
   [
     ...code.matchAll(
-      /['"`](?:\.\/)?([\w-]+\.(?:mjs|db|arrow|csv|7z|h5|bin|gguf|ort|onnx|tif|duckdb|parquet))['"`]/g
+      /['"`](?:\.\/)?([\w-]+\.(?:mjs|db|arrow|csv|7z|h5|bin|gguf|ort|onnx|tif|duckdb|parquet|wasm))['"`]/g
     )
   ].map(([, name]) => name)
 
@@ -96,7 +116,7 @@ export async function makeFilesFor(code, folder) {
   for (const name of new Set(namesIn(code))) {
     const make = MAKERS[name]
     if (make === undefined)
-      throw new Error(`docs/engines.md names ${name}, which docs-data.mjs can not make`)
+      throw new Error(`a page names ${name}, which docs-data.mjs can not make`)
     await make(path.join(folder, name))
   }
 }

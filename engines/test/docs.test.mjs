@@ -1,9 +1,12 @@
-// The code in docs/engines.md runs as it is printed: each ```js block is a module of its own, in a
-// folder that has the files it names. Comments after `console.log(...)` say what it prints.
+// The code in docs/engines.md and docs/pools.md, and that of other pages which needs an engine,
+// runs as it is printed: each ```js block is a module of its own, in a folder that has the files it
+// names. Comments after `console.log(...)` say what it prints. What needs no engine is run by
+// __test__/04-examples.test.js.
 
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import fs from 'node:fs'
+import { createRequire } from 'node:module'
 import path from 'node:path'
 import { after, before, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
@@ -11,28 +14,14 @@ import { promisify } from 'node:util'
 import { makeFilesFor } from '../support/docs-data.mjs'
 
 const BENCH = fileURLToPath(new URL('..', import.meta.url))
-// In .engines-latest, too, the page is two folders up from here.
-const PAGE = fileURLToPath(new URL('../../docs/engines.md', import.meta.url))
 const node = Number(process.versions.node.split('.')[0])
-
-/** Each block: the heading and the line that it is at, its code, and the Node.js that it needs. */
-function blocks() {
-  const found = []
-  let heading = ''
-  let code
-  fs.readFileSync(PAGE, 'utf8')
-    .split('\n')
-    .forEach((line, index) => {
-      if (line.startsWith('#')) heading = line.replace(/^#+ /, '')
-      const [, least] = /^```js(?: node>=(\d+))?$/.exec(line) ?? []
-      if (line.startsWith('```js')) {
-        code = []
-        found.push({ name: `${heading}, line ${index + 1}`, code, least: Number(least ?? 0) })
-      } else if (line === '```') code = undefined
-      else code?.push(line)
-    })
-  return found.map(block => ({ ...block, code: block.code.join('\n') }))
-}
+// In .engines-latest, too, the pages are two folders up from here.
+const { printedBy, snippets } = createRequire(import.meta.url)(
+  '../../__test__/support/snippets/pages.js'
+)
+const blocks = snippets()
+  .filter(({ runner, language }) => runner === 'engines/test/docs.test.mjs' && language === 'js')
+  .map(({ info, ...rest }) => ({ ...rest, least: Number(/node>=(\d+)/.exec(info)?.[1] ?? 0) }))
 
 let folder
 before(() => {
@@ -41,17 +30,17 @@ before(() => {
 })
 after(() => fs.rmSync(folder, { recursive: true, force: true }))
 
-test('the page has code for the engines that need a line', () => assert.ok(blocks().length > 0))
+for (const page of ['README.md', 'docs/engines.md', 'docs/pools.md'])
+  test(`${page} has code`, () => assert.ok(blocks.some(block => block.page === page)))
 
-for (const [index, { name, code, least }] of blocks().entries()) {
-  test(name, async () => {
-    if (node < least) return
+for (const [index, block] of blocks.entries()) {
+  test(block.name, async () => {
+    if (node < block.least) return
     const own = path.join(folder, String(index))
     fs.mkdirSync(own)
-    await makeFilesFor(code, own)
-    fs.writeFileSync(path.join(own, 'example.mjs'), code)
+    await makeFilesFor(block.code, own)
+    fs.writeFileSync(path.join(own, 'example.mjs'), block.code)
     const { stdout } = await promisify(execFile)(process.execPath, ['example.mjs'], { cwd: own })
-    const said = [...code.matchAll(/console\.log\(.*\) \/\/ (.*)$/gm)].map(([, text]) => text)
-    for (const text of said) assert.ok(stdout.includes(text), `${text}, not ${stdout}`)
+    for (const text of printedBy(block)) assert.ok(stdout.includes(text), `${text}, not ${stdout}`)
   })
 }

@@ -82,6 +82,38 @@ test('a growing file keeps what it was, and a view that somebody kept changes no
   }
 })
 
+test('a file named __proto__ leaves nothing in its folder', async () => {
+  const { FS } = await sevenZip()
+  FS.mkdir('/folder')
+  const prototype = Object.getPrototypeOf(FS.lookupPath('/folder').node.contents)
+  const restore = emscriptenState({ FS })()
+  for (let round = 0; round < 2; round++) {
+    FS.writeFile('/folder/__proto__', 'secret')
+    restore()
+    assert.equal(Object.getPrototypeOf(FS.lookupPath('/folder').node.contents), prototype)
+    assert.throws(() => FS.stat('/folder/__proto__'))
+    // Which goes through inherited names, too.
+    FS.rmdir('/folder')
+    restore()
+  }
+})
+
+test('functions of the FS that a script has replaced come back', async () => {
+  const { FS } = await sevenZip()
+  const { open, streams } = FS
+  const keys = Object.keys(FS)
+  const restore = emscriptenState({ FS })()
+  FS.open = () => assert.fail('a function of the request before')
+  FS.streams = []
+  FS.toString = () => 'left'
+  delete FS.mkdir
+  restore()
+  assert.equal(FS.open, open)
+  assert.equal(FS.streams, streams)
+  assert.deepEqual(Object.keys(FS).toSorted(), keys.toSorted())
+  FS.mkdir('/again')
+})
+
 test('a restore that fails in the middle is done by the next one', async () => {
   const { FS } = await sevenZip()
   plant(FS)

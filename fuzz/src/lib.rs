@@ -6,16 +6,19 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use wasm_hostmap::module::{Report, SECTION, expose_state, instrument_growth};
 use wasm_hostmap::snapshot::Settings;
+use wasm_hostmap::snapshot::open;
 use wasm_hostmap::snapshot::store::{self, Loaded};
 use wasm_hostmap::sys::{file, memfd};
 use wasmparser::{Parser, Payload, Validator, WasmFeatures};
+
+mod tables;
 
 /// `Err` says why a target could not read its input, which mutations may bring about and seeds may
 /// not: one that is refused tests no more than the first check.
 pub type Outcome = Result<(), String>;
 
-/// The module rewriter: what it makes of a valid module is valid, and a second pass changes
-/// nothing. Of anything else it makes an error, or bytes.
+/// The module rewriter: what it makes of a valid module is valid, a second pass changes nothing,
+/// and what it says of tables is so. Of anything else it makes an error, or bytes.
 pub fn module(bytes: &[u8]) -> Outcome {
     let is_valid = is_valid(bytes);
     let exposed = expose_state(bytes);
@@ -25,6 +28,7 @@ pub fn module(bytes: &[u8]) -> Outcome {
             assert!(self::is_valid(&exposed.bytes), "exposeState made it invalid");
             let again = expose_state(&exposed.bytes).expect("what was exposed can be read");
             assert_eq!(again.bytes, exposed.bytes, "exposing twice is exposing once");
+            tables::check(bytes, exposed);
         }
         if let Ok(made) = &made {
             assert!(self::is_valid(&made.bytes), "instrumentGrowth made it invalid");
@@ -79,7 +83,7 @@ pub fn snapshot(input: &[u8]) -> Outcome {
     if let Ok(loaded) = &as_file {
         check(loaded);
     }
-    let as_descriptor = store::from_fd(fd.as_raw_fd(), SETTINGS);
+    let as_descriptor = open::from_fd(fd.as_raw_fd(), SETTINGS);
     if let Ok(loaded) = &as_descriptor {
         check(loaded);
     }

@@ -5,51 +5,62 @@
 
 const check = require('../support/arguments.js')
 const { makeError } = require('../support/errors.js')
-const { CaptureContext, run, rest } = require('./context.js')
-const { install, uninstall } = require('./replacements.js')
+const { CaptureContext } = require('./context.js')
+const { begin, end } = require('./replacements.js')
+const { run } = require('./scope.js')
 const { makeUnit } = require('./unit.js')
-
-// How many captures run.
-let running = 0
 
 async function capture(make) {
   check.callback(make, 'make')
-  const context = new CaptureContext()
-  begin()
-  let value
+  const { value, unit } = await captureSteps({ make })
+  return { value, unit }
+}
+
+/**
+ * The same in several steps, which are one capture.
+ *
+ * @param make the factory
+ * @param then what is called with what it gave, and with what its instances are: it may make more
+ * @param owner see CaptureContext
+ * @returns {{ value, unit, records }} `records`: see recordOf in exposed.js
+ */
+async function captureSteps({ make, then, owner }) {
+  const context = new CaptureContext(owner)
+  begin(true)
   try {
-    value = await run(context, () => make())
+    const value = await run(context, () => make())
+    if (then !== undefined) {
+      const soFar = [...context.records.values()]
+      mustBeCaptured(context, soFar, GAVE)
+      await run(context, () => then(value, soFar))
+    }
+    context.ended = true
+    const records = context.take()
+    mustBeCaptured(context, records, then === undefined ? GAVE : 'init was done')
+    // Before `end`: whom a table is given to is noted without a gap.
+    return { value, unit: makeUnit(records, context, value), records }
   } catch (error) {
     context.take()
     // The glue of engines tells errors in words of its own.
     throw context.problem ?? error
   } finally {
     context.ended = true
-    end()
+    end(true)
   }
-  const records = context.take()
-  if (context.problem !== undefined) throw context.problem
-  if (context.pending > 0) throw notAwaited(context.pending)
+}
+
+const GAVE = 'make gave its value'
+
+function mustBeCaptured({ problem, pending }, records, when) {
+  if (problem !== undefined) throw problem
+  if (pending > 0) throw notAwaited(pending, when)
   if (records.length === 0) throw NOTHING()
-  return { value, unit: makeUnit(records, context, value) }
 }
 
-function begin() {
-  if (running === 0) install()
-  running += 1
-}
-
-function end() {
-  running -= 1
-  if (running > 0) return
-  uninstall()
-  rest()
-}
-
-const notAwaited = count =>
+const notAwaited = (count, when) =>
   makeError(
     'ERR_HOSTMAP_NOT_CAPTURED',
-    `make gave its value while ${count === 1 ? 'an instance was' : `${count} instances were`} still being made; let it give a promise of what is ready`
+    `${when} while ${count === 1 ? 'an instance was' : `${count} instances were`} still being made; let it give a promise that waits for them`
   )
 
 const NOTHING = () =>
@@ -58,4 +69,4 @@ const NOTHING = () =>
     'make made no instance; what counts is made by WebAssembly.instantiate, instantiateStreaming or new WebAssembly.Instance, looked up during make and in its async context, so neither before, nor in a worker, nor after make has given its value'
   )
 
-module.exports = { capture }
+module.exports = { capture, captureSteps }

@@ -1,15 +1,15 @@
 'use strict'
 
-// Who makes an instance: the async context tells the code of a factory from all other code that
-// runs meanwhile. A context is what is known of one capture while it runs.
+// What is known of one capture while it runs. Instances that are made in its async context are its.
 
-const { AsyncLocalStorage } = require('node:async_hooks')
+const { living, scope } = require('./scope.js')
+const { Timeline } = require('./timeline.js')
 
-const storage = new AsyncLocalStorage()
-
+/** See Scope in scope.js. */
 class CaptureContext {
+  parent = living(scope())
   /** The capture in which this one began, which gets its instances, too; undefined if none. */
-  #parent = current()
+  #outer = current()
   /** By the instance: itself, what it shows of its state, and the report of its module. */
   records = new Map()
   /** Instantiations that are not over. */
@@ -17,10 +17,18 @@ class CaptureContext {
   /** The first thing that could not be captured, as an error. */
   problem = undefined
   /** How many calls into the instances are suspended, in this capture and those around it. */
-  calls = this.#parent?.calls ?? { suspended: 0 }
+  calls = this.#outer?.calls ?? { suspended: 0 }
   ended = false
+  /** Of the unit; captures within one another share it, as they share instances. */
+  timeline = this.#outer?.timeline ?? new Timeline()
+  /** Whose capture it is; undefined for those that a caller of `capture` began. */
+  owner
   /** Tables that were seen, and the functions that they had when their instances were new. */
-  tables = this.#parent?.tables ?? { seen: new WeakSet(), first: new WeakSet() }
+  tables = this.#outer?.tables ?? { seen: new WeakSet(), first: new WeakSet() }
+
+  constructor(owner) {
+    this.owner = owner
+  }
 
   has(instance) {
     return this.records.has(instance)
@@ -55,23 +63,22 @@ class CaptureContext {
 
   /** This capture and those around it. */
   chain() {
-    const rest = this.#parent?.chain() ?? []
+    const rest = this.#outer?.chain() ?? []
     return this.ended ? rest : [this, ...rest]
-  }
-
-  static outward(context) {
-    return context?.ended ? CaptureContext.outward(context.#parent) : context
   }
 }
 
 /** The capture to which the code that runs now belongs; undefined if none. */
 function current() {
-  return CaptureContext.outward(storage.getStore())
+  let it = living(scope())
+  while (it !== undefined && !(it instanceof CaptureContext)) it = living(it.parent)
+  return it
 }
 
-const run = (context, make) => storage.run(context, make)
+/** Whether the code that runs now belongs to a capture of that owner. */
+const isWithin = owner =>
+  current()
+    ?.chain()
+    .some(it => it.owner === owner) ?? false
 
-/** To be called when no capture runs: on Node.js 20 and 22 it costs to follow contexts. */
-const rest = () => storage.disable()
-
-module.exports = { CaptureContext, current, run, rest }
+module.exports = { CaptureContext, current, isWithin }

@@ -10,6 +10,8 @@ const { Uint8Array, getter, weakGet } = require('../platform/intrinsics.js')
 const { contentsOf, hasTooManyEntries } = require('../instance/globals-and-tables.js')
 const { expose, exposeLater, reportOf, addedNames } = require('../instance/module.js')
 const { reachable } = require('../instance/reachable.js')
+const { noteCode } = require('../instance/table-writes.js')
+const { countSuspended, countsSuspended } = require('./suspended.js')
 
 // Taken now, like those of v8.js.
 const { validate } = WebAssembly
@@ -117,12 +119,13 @@ function recordOf(instance, module, { calls, tables }) {
   const exports = trueExports(instance)
   const found = reachable(exports)
   noteFirst(found, tables)
+  noteCode(exports, found, report)
   const hidden = new Set(addedNames(report))
   const counted = countsSuspended(exports)
   if (hidden.size > 0 || counted) {
     const shown = { __proto__: null }
     for (const name of keys(exports)) if (!hidden.has(name)) shown[name] = exports[name]
-    if (counted) countSuspended(shown, calls)
+    if (counted) countSuspended(shown, calls, report?.memory?.is64 === true)
     defineProperty(instance, 'exports', {
       value: freeze(shown),
       enumerable: false,
@@ -147,27 +150,8 @@ function noteFirst(found, { seen, first }) {
   }
 }
 
-// The names that Binaryen's pass Asyncify gives to its exports. Glue calls the first to suspend a
-// call, and the second once it goes on.
-const SUSPEND = 'asyncify_start_unwind'
-const RESUME = 'asyncify_stop_rewind'
-
-const countsSuspended = exports =>
-  typeof exports[SUSPEND] === 'function' && typeof exports[RESUME] === 'function'
-
-function countSuspended(shown, calls) {
-  const { [SUSPEND]: suspend, [RESUME]: resume } = shown
-  shown[SUSPEND] = pointer => {
-    suspend(pointer)
-    calls.suspended += 1
-  }
-  shown[RESUME] = () => {
-    resume()
-    calls.suspended -= 1
-  }
-}
-
 module.exports = {
+  copyOf,
   isBytes,
   exposedBytes,
   exposedBytesLater,

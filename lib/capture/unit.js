@@ -10,6 +10,7 @@ const { keepHere } = require('../region/share.js')
 const { weakGet } = require('../platform/intrinsics.js')
 const { findLinear } = require('../memory/find.js')
 const { lengthOf } = require('../instance/globals-and-tables.js')
+const { watchTables } = require('./tables.js')
 
 // Lets this file alone make units.
 const MAKE = Symbol('make')
@@ -61,6 +62,7 @@ class CapturedUnit {
  * - `groups`: by the memory, the group of instances that have it; weak, too
  * - `loose`: the group of those without a memory, if they have globals or tables; these are held
  * - `calls`: how many calls are suspended
+ * - `timeline`: see timeline.js; undefined if it was not captured
  *
  * A group has, each thing once:
  *
@@ -72,9 +74,9 @@ class CapturedUnit {
  * - `first`: functions that tables had when their instances were new; undefined if not known
  *
  * @param records of each instance: `instance`, `found`, `report`
- * @param first see CaptureContext; undefined where it is not known
+ * @param first see CaptureContext; undefined where it is not known, as `timeline` is
  */
-function insideFrom(records, calls, first) {
+function insideFrom(records, calls, { first, timeline } = {}) {
   const byMemory = new Map()
   for (const { found, report } of records) {
     if (!byMemory.has(found.memory)) byMemory.set(found.memory, [])
@@ -85,7 +87,8 @@ function insideFrom(records, calls, first) {
     memories: [],
     groups: new WeakMap(),
     loose: undefined,
-    calls
+    calls,
+    timeline
   }
   for (const [memory, parts] of byMemory) {
     const group = {
@@ -125,9 +128,12 @@ function groupsIn({ memories, groups, loose }) {
 }
 
 /** @param value what the factory gave, by which the unit is found, too. */
-function makeUnit(records, { calls, tables }, value) {
-  const unit = new CapturedUnit(MAKE, insideFrom(records, calls, tables.first))
-  for (const { instance } of records) units.set(instance, unit)
+function makeUnit(records, { calls, tables, timeline }, value) {
+  const unit = new CapturedUnit(MAKE, insideFrom(records, calls, { ...tables, timeline }))
+  for (const { instance, found } of records) {
+    units.set(instance, unit)
+    watchTables(found.tables)
+  }
   const isKey = (typeof value === 'object' && value !== null) || typeof value === 'function'
   if (isKey) units.set(value, unit)
   return unit

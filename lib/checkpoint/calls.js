@@ -1,16 +1,9 @@
 'use strict'
 
-// Whether WebAssembly is calling: below the function that asks, on this thread's stack. What V8
-// tells of that is the stack of an error.
+// Whether WebAssembly is calling: below the function that asks, on this thread's stack.
 
-const { getOwnPropertyDescriptor } = require('../platform/intrinsics.js')
-
-// As they are now; a script may replace what makes the text of stacks, so that is put back.
-const { captureStackTrace } = Error
-const { defineProperty } = Reflect
-
-const FORMAT = 'prepareStackTrace'
-const LIMIT = 'stackTraceLimit'
+const { makeError } = require('../support/errors.js')
+const { lookAtCallers } = require('../platform/callers.js')
 
 // Names of scripts of JavaScript. Most frames have one, and their text takes V8 some time.
 const FILE = /^(\/|node:|file:)/
@@ -21,34 +14,24 @@ const WASM_FRAME = /:wasm-function\[\d+\]:0x[\da-f]+\)?$/
 const isWasm = site =>
   !FILE.test(site.getScriptNameOrSourceURL?.() ?? '') && WASM_FRAME.test(String(site))
 
-/** False, too, where a script has made it impossible to ask: where Error is frozen. */
-function isWasmCalling() {
-  const format = getOwnPropertyDescriptor(Error, FORMAT)
-  const limit = getOwnPropertyDescriptor(Error, LIMIT)
-  let found = false
-  const look = (error, sites) => {
-    found = sites.some(isWasm)
-    return ''
+/** False, too, where the stack can't be asked. */
+const isWasmCalling = () =>
+  lookAtCallers(isWasmCalling, Infinity, sites => sites.some(isWasm)) ?? false
+
+/** Refuses a state in which a call into the engine is not over. `calls`: see insideFrom. */
+function checkCalls({ suspended }, when) {
+  if (suspended > 0) {
+    throw callPending(
+      `${suspended === 1 ? 'a call' : `${suspended} calls`} into it ${suspended === 1 ? 'is' : 'are'} suspended, and would go on in another state; let them end before ${when}`
+    )
   }
-  try {
-    if (!set(FORMAT, look) || !set(LIMIT, Infinity)) return false
-    const asked = {}
-    captureStackTrace(asked, isWasmCalling)
-    // Only now does V8 call what formats it.
-    void asked.stack
-    return found
-  } finally {
-    putBack(FORMAT, format)
-    putBack(LIMIT, limit)
+  if (isWasmCalling()) {
+    throw callPending(
+      `WebAssembly is running: it has called the function in which ${when}; do it after that call has returned`
+    )
   }
 }
 
-const set = (name, value) =>
-  defineProperty(Error, name, { value, writable: true, enumerable: true, configurable: true })
+const callPending = message => makeError('ERR_HOSTMAP_CALL_PENDING', message)
 
-function putBack(name, descriptor) {
-  if (descriptor === undefined) delete Error[name]
-  else defineProperty(Error, name, descriptor)
-}
-
-module.exports = { isWasmCalling }
+module.exports = { checkCalls }

@@ -12,6 +12,7 @@ const { received } = require('../support/given.js')
 const { roomOnStack } = require('../support/stack.js')
 const { wrongList, wrongType } = require('../support/wrong.js')
 const { weakGet } = require('../platform/intrinsics.js')
+const { pending, tell } = require('../observe/events.js')
 const { keepHere } = require('../region/share.js')
 const { checkAccept, refuseNotRestorable } = require('../instance/module.js')
 const { holdsObjects } = require('../instance/globals-and-tables.js')
@@ -22,11 +23,12 @@ const {
   restoreSnapshot,
   takeSnapshot
 } = require('../snapshot/snapshot.js')
-const { isWasmCalling } = require('./calls.js')
+const { checkCalls } = require('./calls.js')
 const {
   addChanges,
   functionsOf,
   keepGlobalsAndTables,
+  noteTables,
   putEntries,
   putGlobals
 } = require('./tables.js')
@@ -35,17 +37,21 @@ const { targetOf } = require('./subject.js')
 // Lets this file alone make checkpoints.
 const MAKE = Symbol('make')
 
+let restoreUnit
+
 /** Takes the state of a unit, of what a captured factory gave, or of an instance. */
 function checkpoint(target, options) {
   const asked = checkpointOptions(options)
-  const { groups, calls } = targetOf(target, asked.module, asked.accept)
+  const { groups, calls, timeline } = targetOf(target, asked.module, asked.accept)
   checkCalls(calls, 'a checkpoint is taken')
   const restores = asked.state.map(keepState)
   const members = []
   try {
     const own = functionsOf(groups)
     for (const group of groups) members.push(memberOf(group, own, asked))
-    return new Checkpoint(MAKE, { members, calls, restores, ...asked })
+    const taken = new Checkpoint(MAKE, { members, calls, timeline, restores, ...asked })
+    if (pending.length > 0) tell()
+    return taken
   } catch (error) {
     members.forEach(dropMember)
     throw error
@@ -119,25 +125,13 @@ function keepState(keep, index) {
   )
 }
 
-function checkCalls({ suspended }, when) {
-  if (suspended > 0) {
-    throw callPending(
-      `${suspended === 1 ? 'a call' : `${suspended} calls`} into it ${suspended === 1 ? 'is' : 'are'} suspended, and would go on in another state; let them end before ${when}`
-    )
-  }
-  if (isWasmCalling()) {
-    throw callPending(
-      `WebAssembly is running: it has called the function in which ${when}; do it after that call has returned`
-    )
-  }
-}
-
-const callPending = message => makeError('ERR_HOSTMAP_CALL_PENDING', message)
-
 class Checkpoint {
   // Of each group that still lives: see memberOf.
   #members
   #calls
+  // Of what was captured, and when in it this is. Undefined for all else.
+  #timeline
+  #mark
   // What the functions of `state` gave.
   #restores
   #name
@@ -149,7 +143,11 @@ class Checkpoint {
   // What ended a restore in the middle; null if nothing has.
   #failure = null
 
-  constructor(make, { members, calls, restores, name, exclusive } = {}) {
+  static {
+    restoreUnit = it => it.#restore()
+  }
+
+  constructor(make, { members, calls, timeline, restores, name, exclusive } = {}) {
     if (make !== MAKE) {
       throw makeError(
         'ERR_ILLEGAL_CONSTRUCTOR',
@@ -159,6 +157,8 @@ class Checkpoint {
     keepHere(this)
     this.#members = members
     this.#calls = calls
+    this.#timeline = timeline
+    this.#mark = timeline?.mark()
     this.#restores = restores
     this.#name = name
     this.#options = { exclusive, globals: BY_CALLER }
@@ -186,6 +186,14 @@ class Checkpoint {
   }
 
   restore() {
+    try {
+      this.#restore()
+    } finally {
+      if (pending.length > 0) tell()
+    }
+  }
+
+  #restore() {
     this.#mustBeWhole()
     checkCalls(this.#calls, 'it is restored')
     const living = this.#living()
@@ -201,8 +209,12 @@ class Checkpoint {
         restoreSnapshot(linear, snapshot, this.#options)
         isChanged = true
       }
+      this.#timeline?.returnTo(this.#mark)
       putEntries(changes)
-      for (const { kept } of living) putGlobals(kept)
+      for (const { kept } of living) {
+        noteTables(kept)
+        putGlobals(kept)
+      }
       this.#restores.forEach(restoreState)
     } catch (error) {
       if (!isChanged) throw error
@@ -271,6 +283,12 @@ const sumOf = (members, bytesOf) =>
 
 function restoreState(restore, index) {
   const given = restore()
+  if (typeof given === 'function') {
+    throw makeError(
+      'ERR_INVALID_ARG_TYPE',
+      `what options.state[${index}] gave does not restore: it gave a function, as what keeps state does (emscriptenState(module), say); give what that one gives: emscriptenState(module)()`
+    )
+  }
   if (!types.isPromise(given)) return
   // Nobody waits for it.
   given.catch(() => {})
@@ -288,4 +306,7 @@ const restoring = what =>
 
 const messageOf = error => (check.isObject(error) ? error.message : received(error))
 
-module.exports = { Checkpoint, checkpoint }
+/** Of a pool, which tells listeners when it is done with the unit. */
+const restoreQuietly = it => restoreUnit(it)
+
+module.exports = { Checkpoint, checkpoint, restoreQuietly }

@@ -20,7 +20,7 @@ const {
 const { notRestorable: notRestorableOf, reachable } = require('../instance/reachable.js')
 const { groupsIn, insideFrom, unitInside } = require('../capture/unit.js')
 
-/** What is to be kept: `groups` and `calls`, see insideFrom in lib/capture/unit.js. */
+/** What is to be kept: `groups`, `calls` and `timeline`, see insideFrom in lib/capture/unit.js. */
 function targetOf(target, module, accept) {
   const captured = unitInside(target)
   if (captured !== undefined && module !== undefined) {
@@ -40,7 +40,7 @@ function targetOf(target, module, accept) {
     if (report !== undefined) refuseNotRestorable(notRestorable(report), accept)
     refuseNotRestorable(notRestorableOf(found), accept)
   }
-  return { groups, calls: inside.calls }
+  return { groups, calls: inside.calls, timeline: inside.timeline }
 }
 
 function insideOfInstance(instance, module, accept) {

@@ -4,6 +4,9 @@
 // JavaScript of a table must still fit it afterwards. So a function in an entry that was empty
 // stays there: addFunction and dlsym remember where they put it, and hand out its index again.
 // Where the view of the glue would not fit, and that shows, nothing is changed.
+//
+// Of a table only what was written since is looked at, where that is known. It is enough: what was
+// found right, put back, or left where glue had put it, would be found so again.
 
 const { makeError } = require('../support/errors.js')
 const {
@@ -12,10 +15,12 @@ const {
   getLength,
   getEntry,
   setEntry,
-  lengthOf,
+  takesAnything,
   contentsOf,
   checkEntries
 } = require('../instance/globals-and-tables.js')
+const { checkGrown } = require('../instance/grown-tables.js')
+const { lookAt, noteSeen, noteWrite, seenOf } = require('../instance/table-writes.js')
 
 /**
  * The functions of all instances of some groups. Weak: what is kept of one group must not keep the
@@ -37,15 +42,26 @@ function keepGlobalsAndTables({ globals, tables, lengths, first }, own) {
   const added = new Set()
   const kept = tables.map(([name, table]) => {
     const entries = contentsOf(table)
-    for (let at = 0; at < entries.length; at++) {
+    // Glue keeps no indices of functions there, and a function is one value of many.
+    const isOfFunctions = !takesAnything(table)
+    const last = isOfFunctions ? entries.length : 0
+    for (let at = 0; at < last; at++) {
       const entry = entries[at]
       if (at >= lengths.get(table) && isForeign(entry, own)) throw isNew(name, at, LATE)
       if (first !== undefined && isAdded(entry) && !first.has(entry)) added.add(entry)
     }
-    return { name, table, is64: typeof getLength(table) === 'bigint', entries }
+    return {
+      name,
+      table,
+      is64: typeof getLength(table) === 'bigint',
+      isOfFunctions,
+      entries,
+      seen: seenOf(table)
+    }
   })
-  for (const { entries } of kept)
-    for (const entry of entries) if (typeof entry === 'function') own.add(entry)
+  for (const { entries, isOfFunctions } of kept)
+    for (const entry of isOfFunctions ? entries : [])
+      if (typeof entry === 'function') own.add(entry)
   return {
     globals: globals.map(([name, global]) => ({ name, global, value: getValue(global) })),
     tables: kept,
@@ -56,27 +72,46 @@ function keepGlobalsAndTables({ globals, tables, lengths, first }, own) {
 
 /**
  * Adds what has to be written to tables to a list: table, index and entry in turn. Throws
- * `ERR_HOSTMAP_NOT_RESTORABLE` where the glue could not go on afterwards.
+ * `ERR_HOSTMAP_NOT_RESTORABLE` where the glue could not go on afterwards, or what is new in a table
+ * can't become null.
  */
 function addChanges(changes, { tables, added, own }) {
   for (let i = 0; i < tables.length; i++) {
-    const { name, table, is64, entries } = tables[i]
-    const length = lengthOf(table)
-    for (let at = 0; at < length; at++) {
+    const { name, table, is64, isOfFunctions, entries, seen } = tables[i]
+    let takesNull = false
+    lookAt(table, seen, at => {
       const index = is64 ? BigInt(at) : at
       const now = getEntry(table, index)
       const then = at < entries.length ? entries[at] : null
-      if (Object.is(now, then)) continue
-      if (added.has(then)) throw wasRemoved(name, at)
-      if (at >= entries.length && isForeign(now, own)) throw isNew(name, at, SINCE)
-      if (then === null && isGlues(now, own, at >= entries.length)) continue
+      if (Object.is(now, then)) return false
+      if (isOfFunctions) {
+        if (added.has(then)) throw wasRemoved(name, at)
+        if (at >= entries.length && isForeign(now, own)) throw isNew(name, at, SINCE)
+        if (then === null && isGlues(now, own, at >= entries.length)) return false
+      }
+      if (at >= entries.length && !takesNull) {
+        checkGrown(name, table, entries.length, true)
+        takesNull = true
+      }
       changes.push(table, index, then)
-    }
+      return true
+    })
   }
 }
 
+/** Writes changes, which other checkpoints of the same tables have to see. */
 function putEntries(changes) {
-  for (let i = 0; i < changes.length; i += 3) setEntry(changes[i], changes[i + 1], changes[i + 2])
+  for (let i = 0; i < changes.length; i += 3) {
+    const table = changes[i]
+    const index = changes[i + 1]
+    noteWrite(table, Number(index))
+    setEntry(table, index, changes[i + 2])
+  }
+}
+
+/** To be called when all changes are made. */
+function noteTables({ tables }) {
+  for (let i = 0; i < tables.length; i++) noteSeen(tables[i].table, tables[i].seen)
 }
 
 function putGlobals({ globals }) {
@@ -114,4 +149,11 @@ const LATE =
 const SINCE =
   'the checkpoint, of which its glue would go on to believe that it is loaded; make a new engine, and load all that it will need (extensions, shared libraries) within make'
 
-module.exports = { functionsOf, keepGlobalsAndTables, addChanges, putEntries, putGlobals }
+module.exports = {
+  functionsOf,
+  keepGlobalsAndTables,
+  addChanges,
+  putEntries,
+  noteTables,
+  putGlobals
+}

@@ -6,6 +6,7 @@
 const native = require('../platform/binding.js')
 const { callNative } = require('../support/errors.js')
 const v8 = require('../platform/v8.js')
+const { isJavaScriptCore, noTraps } = require('../platform/engine.js')
 const { hasTrapHandler, reservationOf } = require('../platform/reservation.js')
 const { report, reportAtExit } = require('./warnings.js')
 
@@ -51,7 +52,7 @@ function guardFaults() {
 // Once in a process. V8 shows in the fault of a Wasm load how it can be asked: see
 // src/sys/v8_trap.rs. False: it may be tried again.
 function probe() {
-  if (native.traps() !== 'untried') return true
+  if (isJavaScriptCore || native.traps() !== 'untried') return true
   let memory
   let load
   try {
@@ -86,11 +87,12 @@ function faultGuard() {
   const found = callNative(() => native.traps())
   const traps = found === 'yes'
   const handler = callNative(() => native.faultHandler())
-  const untried = !hasTrapHandler()
-    ? "V8's trap handler is off"
-    : handler === 'first'
-      ? 'no memory could be made to learn how V8 takes faults'
-      : 'another handler was installed above ours before the first mapping'
+  const untried =
+    isJavaScriptCore || !hasTrapHandler()
+      ? noTraps()
+      : handler === 'first'
+        ? 'no memory could be made to learn how V8 takes faults'
+        : 'another handler was installed above ours before the first mapping'
   return { handler, traps, reason: traps ? null : found === 'untried' ? untried : found }
 }
 

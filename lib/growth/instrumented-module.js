@@ -14,7 +14,9 @@ const { bytes: checkBytes, unshared } = require('../platform/bytes.js')
 const { runTask } = require('../platform/task.js')
 const v8 = require('../platform/v8.js')
 
+const { pending, tell } = require('../observe/events.js')
 const { growAsModule } = require('../memory/growth.js')
+const { noteGiven } = require('../instance/table-writes.js')
 const { GuardedMemory } = require('../guarded/guarded-memory.js')
 
 const { Uint8Array, WASM_PAGE_BYTES, bufferOf, isMemory, sizeOf } = v8
@@ -85,7 +87,9 @@ class InstrumentedModule {
 
   async instantiate(imports) {
     const { imports: all, bind } = this.importsFor(imports)
-    const instance = await instantiate(await compile(this.#bytes), all)
+    const module = await compile(this.#bytes)
+    noteGiven(module, all)
+    const instance = await instantiate(module, all)
     bind(instance)
     return instance
   }
@@ -133,7 +137,9 @@ class Growth {
     if (this.#memory === undefined) return GROW_HERE
     // From here on the stack must not end: a memory that has grown would not be protected.
     roomOnStack()
-    return growAsModule(this.#memory, wasmPages, this.#address)
+    const before = growAsModule(this.#memory, wasmPages, this.#address)
+    if (pending.length > 0) tell()
+    return before
   }
 
   #mayGrow(wasmPages, size) {

@@ -9,6 +9,7 @@ const check = require('../support/arguments.js')
 const read = require('../support/options.js')
 const { makeError } = require('../support/errors.js')
 const { sizeOf } = require('../platform/v8.js')
+const { pending, tell } = require('../observe/events.js')
 const { keepHere } = require('../region/share.js')
 const { hidden } = require('../memory/errors.js')
 const { live, checkFaults, acknowledgeFaults } = require('../memory/faults.js')
@@ -17,6 +18,7 @@ const { grow } = require('../memory/growth.js')
 const { reserve } = require('../memory/reserve.js')
 const { makeLinear } = require('../memory/make.js')
 const { map } = require('../memory/map.js')
+const { adopt } = require('../memory/adopt.js')
 const { openWindow } = require('../window/open.js')
 const { takeSnapshot, restoreSnapshot } = require('../snapshot/snapshot.js')
 const { reset } = require('../snapshot/restore.js')
@@ -73,19 +75,44 @@ class GuardedMemory {
 
   grow(wasmPages) {
     check.wholeNumberOrBigInt(wasmPages, 'wasmPages')
-    return grow(this.#linear, Number(wasmPages))
+    try {
+      return grow(this.#linear, Number(wasmPages))
+    } finally {
+      if (pending.length > 0) tell()
+    }
   }
 
   reserve(byteLength, options) {
-    reserve(this.#linear, byteLength, read.reserve(options))
+    try {
+      reserve(this.#linear, byteLength, read.reserve(options))
+    } finally {
+      if (pending.length > 0) tell()
+    }
   }
 
   map(region, options) {
-    return map(this.#linear, region, options)
+    try {
+      return map(this.#linear, region, options)
+    } finally {
+      // It may have grown, and failed then.
+      if (pending.length > 0) tell()
+    }
+  }
+
+  adopt(buffer, options) {
+    try {
+      return adopt(this.#linear, buffer, options)
+    } finally {
+      if (pending.length > 0) tell()
+    }
   }
 
   window(options) {
-    return openWindow(this.#linear, options)
+    try {
+      return openWindow(this.#linear, options)
+    } finally {
+      if (pending.length > 0) tell()
+    }
   }
 
   get mappings() {
@@ -103,15 +130,24 @@ class GuardedMemory {
   }
 
   snapshot(options) {
-    return takeSnapshot(this.#linear, read.snapshot(options))
+    try {
+      return takeSnapshot(this.#linear, read.snapshot(options))
+    } finally {
+      if (pending.length > 0) tell()
+    }
   }
 
   restore(snapshot, options) {
-    restoreSnapshot(this.#linear, snapshot, read.restore(options))
+    try {
+      restoreSnapshot(this.#linear, snapshot, read.restore(options))
+    } finally {
+      if (pending.length > 0) tell()
+    }
   }
 
   reset(options) {
     reset(this.#linear, options)
+    if (pending.length > 0) tell()
   }
 
   layout() {

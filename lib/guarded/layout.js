@@ -18,7 +18,7 @@ const MAKE = Symbol('make')
 const BAR_COLUMNS = 72
 
 // One for each kind, in the bar and before each line.
-const MARKS = { linear: '.', mapped: '#', reserved: '-', guard: 'x' }
+const MARKS = { linear: '.', mapped: '#', adopted: '@', reserved: '-', guard: 'x' }
 
 class Layout {
   #ranges
@@ -68,7 +68,8 @@ function bar(ranges) {
 }
 
 function line({ kind, start, end, access, region, byteOffset, windowBytes }) {
-  const what = kind === 'mapped' ? access : access === 'none' ? 'inaccessible' : 'read-write'
+  const isOurs = kind === 'mapped' || kind === 'adopted'
+  const what = isOurs ? access : access === 'none' ? 'inaccessible' : 'read-write'
   const from =
     kind !== 'mapped'
       ? ''
@@ -106,7 +107,8 @@ function layoutOf(linear) {
       const entry = mine.get(start)
       const region = entry === undefined ? null : regionOf(entry)
       const windowBytes = ownOf(it, 'shownBytes')
-      return { start, end, access, region, byteOffset, windowBytes }
+      const kind = entry?.request.adopted === undefined ? 'mapped' : 'adopted'
+      return { kind, start, end, access, region, byteOffset, windowBytes }
     })
   })
 }
@@ -127,9 +129,9 @@ function makeLayout({ byteLength, maximumBytes, belowBytes, aboveBytes, mappings
   }
   add('guard', -belowBytes, 0, 'none')
   let at = 0
-  for (const { start, end, access, region, byteOffset, windowBytes } of mappings) {
+  for (const { kind, start, end, access, region, byteOffset, windowBytes } of mappings) {
     add('linear', at, start, 'readwrite')
-    add('mapped', start, end, access, region, byteOffset, windowBytes)
+    add(kind, start, end, access, region, byteOffset, windowBytes)
     at = end
   }
   add('linear', at, byteLength, 'readwrite')

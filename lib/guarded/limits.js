@@ -7,6 +7,7 @@ const native = require('../platform/binding.js')
 const { callNative } = require('../support/errors.js')
 const { hasTrapHandler, reservationOf } = require('../platform/reservation.js')
 const v8 = require('../platform/v8.js')
+const { isJavaScriptCore, MOST_FAST_MEMORIES } = require('../platform/engine.js')
 const { faultGuard } = require('../fault/guard.js')
 
 // VMAs that a guarded memory takes: the guard below, the memory, the guard
@@ -31,6 +32,7 @@ function limits() {
     const byRlimit = Math.floor(
       Math.max(0, rlimitAddressSpaceBytes - found.mappedBytes) / Math.max(reservationBytes32, 1)
     )
+    const byEngine = isJavaScriptCore ? MOST_FAST_MEMORIES : Infinity
     const byMapCount = Math.floor((found.mapCountLimit - found.mapCountUsed) / VMAS_PER_MEMORY)
     return {
       pageSize: found.pageSize,
@@ -52,7 +54,7 @@ function limits() {
       faultGuard: guard,
       mapCount: { used: found.mapCountUsed, limit: found.mapCountLimit },
       guardedMemoriesLeft: trapHandler
-        ? Math.max(0, Math.min(byAddressSpace, byRlimit, byMapCount))
+        ? Math.max(0, Math.min(byAddressSpace, byRlimit, byMapCount, byEngine))
         : 0
     }
   })

@@ -96,6 +96,16 @@ function isReadable(table) {
   }
 }
 
+/** Whether a table takes any value of JavaScript's: growing by nothing tells. */
+function takesAnything(table) {
+  try {
+    growTable(table, indexFor(table, 0), {})
+    return true
+  } catch {
+    return false
+  }
+}
+
 function contentsOf(table) {
   const is64 = typeof getLength(table) === 'bigint'
   const length = lengthOf(table)
@@ -159,6 +169,7 @@ module.exports = {
   takes,
   lengthOf,
   isReadable,
+  takesAnything,
   contentsOf,
   holdsObjects,
   hasTooManyEntries,

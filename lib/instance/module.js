@@ -76,12 +76,13 @@ function reportOf(module) {
   const report = callNative(() => native.readReport(new Uint8Array(sections[0])))
   if (report === null || report === undefined) return undefined
   const shown = new Map(Module.exports(module).map(({ name, kind }) => [name, kind]))
-  const { memory, exportCount } = report
+  const { memory, exportCount, tables = [] } = report
   // Or else the section was copied from another module.
   const fits =
     shown.size === exportCount &&
     (!memory || shown.get(memory.exportName) === 'memory') &&
-    addedNames(report).every(name => shown.has(name))
+    addedNames(report).every(name => shown.has(name)) &&
+    tables.every(({ exportName }) => shown.get(exportName) === 'table')
   return fits ? report : undefined
 }
 
@@ -116,7 +117,8 @@ const ACCEPT = [
   'v128-globals',
   'dropped-segments',
   'gc-objects',
-  'grown-memory'
+  'grown-memory',
+  'grown-tables'
 ]
 
 function checkAccept(accept) {

@@ -20,11 +20,13 @@ function liveOf({ strong, anchor, key }) {
 /**
  * The state, as it is now. `from` is whom it was taken from, `null` if that is gone or it came from
  * a file.
+ *
+ * @param takesGrown whether tables that have grown can be put back, whatever code knows of that
  */
-function captureState(found) {
+function captureState(found, takesGrown = false) {
   const live = captureLive(found)
   const key = {}
-  const parts = { ...describe(live), key, strong: undefined, anchor: undefined }
+  const parts = { ...describe(live), takesGrown, key, strong: undefined, anchor: undefined }
   if (found.memory === undefined) {
     // Globals alone, which nothing else may hold.
     parts.strong = live
@@ -48,28 +50,30 @@ const makeState = parts => ({
  * where it throws `ERR_HOSTMAP_SNAPSHOT_MISMATCH` (the instance lacks something) or
  * `ERR_HOSTMAP_NOT_RESTORABLE` (a table has grown, or a function can't be found), but where a table
  * can't be grown.
+ *
+ * @param takesGrown see captureState
  */
-function restoreState(found, state) {
+function restoreState(found, state, takesGrown = false) {
   // The instance that it was taken from is gone.
   if (found === null) return
   const live = liveOf(state)
   if (live?.found === found) {
-    checkLive(live)
+    checkLive(live, takesGrown || state.takesGrown)
     restoreLive(live)
-  } else prepareRestore(found, state)()
+  } else prepareRestore(found, state, takesGrown)()
 }
 
 /**
  * Throws what `restoreState` would for the instance that the state was taken of: to be called
  * before its memory is changed.
  */
-function checkOwn(state) {
+function checkOwn(state, takesGrown = false) {
   const live = liveOf(state)
-  if (live !== undefined) checkLive(live)
+  if (live !== undefined) checkLive(live, takesGrown || state.takesGrown)
 }
 
 /** Checks all that `restoreState` checks, and gives the function that does the rest. */
-function prepareRestore(found, state) {
+function prepareRestore(found, state, takesGrown = false) {
   const globals = new Map(found.globals)
   const tables = new Map(found.tables)
   const { source, translate } = sourceFor(found, state)
@@ -83,7 +87,7 @@ function prepareRestore(found, state) {
     const table = tables.get(name) ?? missing('table', name)
     return { name, table, entries: entries.map(translate) }
   })
-  checkLengths(toTables)
+  checkLengths(toTables, takesGrown || state.takesGrown)
   return () => {
     try {
       putBack(toGlobals, toTables)
@@ -148,7 +152,14 @@ function checkPortable(found, state) {
 
 /** A state that came from a file. */
 const stateFrom = ({ globals, tables }) =>
-  makeState({ globals, tables, key: undefined, strong: undefined, anchor: undefined })
+  makeState({
+    globals,
+    tables,
+    takesGrown: false,
+    key: undefined,
+    strong: undefined,
+    anchor: undefined
+  })
 
 module.exports = {
   captureState,

@@ -5,7 +5,12 @@
 
 const native = require('../platform/binding.js')
 const { fromNative } = require('../support/errors.js')
+const { AT, counts } = require('../observe/counts.js')
+const { UNHEARD } = require('../observe/events.js')
 const { forget } = require('./faults.js')
+const { beginUnmap, messageOf, noteUnmapped } = require('./told.js')
+
+const { UNMAPPED } = AT
 
 /**
  * Adds an entry and its object before the native call that makes it. Until it has an id it counts
@@ -31,6 +36,8 @@ function unmap(entry) {
   } catch (error) {
     if (!table.lost) throw error
   }
+  const startTime = beginUnmap()
+  const message = startTime === UNHEARD ? undefined : messageOf(entry)
   // Where the memory moved, its faults were taken then.
   let { faults } = entry
   if (!table.lost) {
@@ -46,16 +53,19 @@ function unmap(entry) {
   }
   entry.faults = faults
   entry.ended = true
+  counts[UNMAPPED] += 1
   try {
     forget(linear, entry)
   } catch {
     // The end of the stack: it is done when the mappings are next looked at.
   }
   const { window } = entry
-  if (window === null) return
-  window.region = null
-  window.byteOffset = 0
-  window.shownBytes = 0
+  if (window !== null) {
+    window.region = null
+    window.byteOffset = 0
+    window.shownBytes = 0
+  }
+  if (message !== undefined) noteUnmapped(message, startTime)
 }
 
 module.exports = { addEntry, notMade, unmap }

@@ -24,7 +24,7 @@ const { faultsFrom, faultedError } = require('../fault/found.js')
  * @property object the Mapping or Window
  * @property request what was asked for: of a mapping { region, byteOffset, byteLength, access,
  *   strict, owner: who frees an allocator's block }, of a window { byteLength, access, trap, strict
- *   }
+ *   }, of an adopted buffer what a mapping has, without a region, and { adopted: see adopt.js }
  * @property window of a window: what it shows, { region, byteOffset, shownBytes }, how often its
  *   sources had to start again (`rewinds`), and what reads ahead for it (`stream`); null for a
  *   mapping
@@ -44,6 +44,10 @@ const entryAt = (linear, start, request, release, window) => ({
 
 /** Whether it is in the table, by this thread's doing. */
 const isMapped = entry => entry.id !== 0 && !entry.ended
+
+/** What it is, in messages and for those who look. */
+const kindOf = ({ window, request }) =>
+  window !== null ? 'window' : request.adopted === undefined ? 'mapping' : 'adopted'
 
 const regionOf = ({ window, request }) => (window === null ? request.region : window.region)
 
@@ -101,6 +105,7 @@ function releaseBlock(entry) {
 module.exports = {
   entryAt,
   isMapped,
+  kindOf,
   regionOf,
   pointerOf,
   faultsOf,

@@ -24,6 +24,21 @@ const moved = what =>
 const notWasmMemory = why =>
   makeError('ERR_HOSTMAP_NOT_WASM_MEMORY', `memory is not a WebAssembly memory's buffer: ${why}`)
 
+const unguarded = () =>
+  makeError(
+    'ERR_HOSTMAP_MEMORY_UNGUARDED',
+    'Bun made this memory without guards, as a block of its heap that moves when it grows, so nothing can be mapped into it; ' +
+      'it has guards for 8 memories with 32-bit addresses at a time: let others go first, or start Bun with BUN_JSC_maxNumWasmFastMemories=1000 in the environment'
+  )
+
 const hidden = why => makeError('ERR_HOSTMAP_MEMORY_HIDDEN', `the module hides its memory: ${why}`)
 
-module.exports = { THE_FUNCTION, PASS_A_FUNCTION, unknownAddress, moved, notWasmMemory, hidden }
+module.exports = {
+  THE_FUNCTION,
+  PASS_A_FUNCTION,
+  unknownAddress,
+  moved,
+  notWasmMemory,
+  unguarded,
+  hidden
+}

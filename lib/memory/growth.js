@@ -7,11 +7,17 @@
 const native = require('../platform/binding.js')
 const { makeError, callNative } = require('../support/errors.js')
 const v8 = require('../platform/v8.js')
+const { AT, counts } = require('../observe/counts.js')
+const { UNHEARD } = require('../observe/events.js')
 const { refusal } = require('../platform/allocation.js')
 const { hidden } = require('./errors.js')
 const { knownLinear } = require('./find.js')
+const { beginGrowth, noteGrowth } = require('./told.js')
 
 const { WASM_PAGE_BYTES, lengthOf } = v8
+const { GROWN, GROWN_BYTES } = AT
+
+const MOST_PAGES_I64 = 2 ** 18 // 16 GiB, in each V8 that has such memories
 
 /**
  * Grows a memory by Wasm pages, and gives the size before, in Wasm pages.
@@ -40,9 +46,10 @@ function grow(linear, wasmPages, forUs = false, forBytes = undefined) {
       Math.ceil(wasmPages / WASM_PAGE_BYTES)
     const remedy = bytesMeant
       ? `${wasmPages} bytes would be ${bytesMeant}`
-      : moreRoom(linear.address, most)
+      : moreRoom(linear.address, most, before + wasmPages)
     throw full(`its maximum is ${most}; ${remedy}`)
   }
+  const startTime = beginGrowth()
   let was
   try {
     was = v8.growBy(linear.memory, wasmPages, linear.address)
@@ -58,7 +65,17 @@ function grow(linear, wasmPages, forUs = false, forBytes = undefined) {
     linear.unclaimed.end = (was + wasmPages) * WASM_PAGE_BYTES
   }
   linear.sync()
+  countGrowth(linear, 'host', was, wasmPages, startTime)
   return was
+}
+
+function countGrowth(linear, by, before, wasmPages, startTime) {
+  if (wasmPages === 0) return
+  const grownBytes = wasmPages * WASM_PAGE_BYTES
+  counts[GROWN] += 1
+  counts[GROWN_BYTES] += grownBytes
+  if (startTime === UNHEARD) return
+  noteGrowth(linear, by, grownBytes, before * WASM_PAGE_BYTES + grownBytes, startTime)
 }
 
 function whyNotGrown(linear, wasmPages, full) {
@@ -70,11 +87,15 @@ function whyNotGrown(linear, wasmPages, full) {
     : cause
 }
 
-function moreRoom(address, most) {
+function moreRoom(address, most, needed) {
   if (most < v8.pageLimits()[address])
     return 'make it with a larger maximum, or map with `at` inside it'
-  const larger = address === 'i32' ? " or use a 64-bit memory (address: 'i64')" : ''
-  return `no memory of this kind can have more: map less at once, through a window perhaps${larger}`
+  const parts =
+    'no memory of this kind can have more: show one part after another, through a window'
+  // Node.js 20 and 22 have no 64-bit memories, and their V8 does not tell how large others are.
+  const largest = v8.pageLimits().i64 || MOST_PAGES_I64
+  if (address === 'i64' || needed > largest) return parts
+  return `${parts}, or use a 64-bit memory (address: 'i64', Node.js 24 or later)`
 }
 
 /**
@@ -120,6 +141,7 @@ function growIfRoom(linear, wanted) {
  */
 function growAsModule(memory, wasmPages, address) {
   const known = knownLinear(memory)
+  const startTime = beginGrowth()
   let before
   try {
     before = v8.growBy(memory, wasmPages, address)
@@ -133,6 +155,7 @@ function growAsModule(memory, wasmPages, address) {
     return -1
   }
   known?.sync()
+  countGrowth(known, 'module', before, wasmPages, startTime)
   return before
 }
 

@@ -11,7 +11,8 @@ const native = require('../platform/binding.js')
 const { makeError, callNative } = require('../support/errors.js')
 const v8 = require('../platform/v8.js')
 const { noteGuard, proveGuard } = require('../platform/reservation.js')
-const { PASS_A_FUNCTION, hidden, moved } = require('./errors.js')
+const { isJavaScriptCore } = require('../platform/engine.js')
+const { PASS_A_FUNCTION, hidden, moved, unguarded } = require('./errors.js')
 const { bufferFrom } = require('./buffer.js')
 const { byBuffer, register, forgetBases } = require('./registry.js')
 const { attach, isAt } = require('./table.js')
@@ -68,9 +69,10 @@ class LinearMemory {
     this.array = v8.arrayOver(buffer)
     this.seenBytes = lengthOf(this.array)
     this.shared = isShared(buffer)
+    const guard = known ?? callNative(() => proveGuard(this.array, address))
+    if (guard === null && isJavaScriptCore) throw unguarded()
+    this.guarded = guard !== null
     callNative(() => {
-      const guard = known ?? proveGuard(this.array, address)
-      this.guarded = guard !== null
       this.table = attach(this.array)
       if (this.guarded) noteGuard(this.table.handle, this.array, address, guard)
     })
@@ -183,6 +185,7 @@ class LinearMemory {
   // V8 copied the memory elsewhere. Whatever fails, the next call does all of it again.
   #move(buffer, array) {
     const guard = callNative(() => proveGuard(array, this.address))
+    if (guard === null && isJavaScriptCore) throw unguarded()
     const table = attach(array)
     if (guard !== null) callNative(() => noteGuard(table.handle, array, this.address, guard))
     forgetBases(this)

@@ -9,6 +9,7 @@ const read = require('../support/options.js')
 const { makeError, callNative } = require('../support/errors.js')
 const { wrongDescriptor, wrongType } = require('../support/wrong.js')
 const v8 = require('../platform/v8.js')
+const { RUNTIME } = require('../platform/engine.js')
 const { allocate } = require('../platform/allocation.js')
 const { beforeMeasuring, measureIfAlone } = require('../platform/reservation.js')
 const { LinearMemory } = require('./linear-memory.js')
@@ -50,7 +51,7 @@ function readDescriptor(descriptor) {
   if (most === 0) {
     throw makeError(
       'ERR_HOSTMAP_NO_MEMORY64',
-      `descriptor.address is 'i64', and Node.js ${process.version} has no 64-bit memories; use Node.js 24 or later`
+      `descriptor.address is 'i64', and ${RUNTIME} has no 64-bit memories; use Node.js 24 or later`
     )
   }
   const { wasmPages } = check.limits

@@ -19,12 +19,17 @@ const {
   nameOf,
   restOfRegion
 } = require('../region/host-region.js')
+const { AT, counts } = require('../observe/counts.js')
+const { UNHEARD } = require('../observe/events.js')
 const { guardFaults } = require('../fault/guard.js')
 const { entryAt } = require('./entry.js')
 const { addEntry, notMade } = require('./entries.js')
 const { makeMapping } = require('./mapping.js')
 const { growForSpace, growIfRoom } = require('./growth.js')
 const { putInBlock, accessFor } = require('./block.js')
+const { beginMap, noteMapped } = require('./told.js')
+
+const { MAPPED } = AT
 
 /** As GuardedMemory.map, which gives the Mapping. */
 function map(linear, region, options) {
@@ -49,6 +54,7 @@ function mapAt(linear, at, request, release) {
   const { region, byteOffset, byteLength, code, populate, strict } = request
   const array = linear.currentTo(at + byteLength)
   const regionHandle = handleOf(region)
+  const startTime = beginMap()
   const entry = prepareMapping(linear, at, request, release)
   try {
     entry.id = native.mapAt(
@@ -65,6 +71,8 @@ function mapAt(linear, at, request, release) {
   } catch (error) {
     throw notMade(entry, error)
   }
+  counts[MAPPED] += 1
+  if (startTime !== UNHEARD) noteMapped(entry, startTime)
   return entry.object
 }
 
@@ -94,6 +102,7 @@ function mapInFreeSpace(linear, request, congruent) {
   const { region, byteOffset, byteLength, code, populate, strict } = request
   const array = linear.current()
   const regionHandle = handleOf(region)
+  const startTime = beginMap()
   const entry = prepareMapping(linear, 0, request, undefined)
   try {
     const found = native.mapInFreeSpace(
@@ -110,6 +119,8 @@ function mapInFreeSpace(linear, request, congruent) {
     if (found !== null) {
       entry.start = found.start
       entry.id = found.id
+      counts[MAPPED] += 1
+      if (startTime !== UNHEARD) noteMapped(entry, startTime)
       return entry.object
     }
   } catch (error) {

@@ -8,6 +8,7 @@ const native = require('../platform/binding.js')
 const check = require('../support/arguments.js')
 const read = require('../support/options.js')
 const { makeError } = require('../support/errors.js')
+const { pending, tell } = require('../observe/events.js')
 const { runTask } = require('../platform/task.js')
 const { isFile, nameOf } = require('../region/host-region.js')
 const { keepHere } = require('../region/share.js')
@@ -119,7 +120,11 @@ class Mapping {
 
   unmap() {
     if (!this.#entry.ended) unmap(this.#entry)
-    releaseBlock(this.#entry)
+    try {
+      releaseBlock(this.#entry)
+    } finally {
+      if (pending.length > 0) tell()
+    }
   }
 
   [Symbol.dispose]() {

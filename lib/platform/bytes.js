@@ -6,19 +6,12 @@
 const { types } = require('node:util')
 const { wrongType, wrongValue } = require('../support/wrong.js')
 const { instead } = require('../support/given.js')
-const { Uint8Array } = require('./intrinsics.js')
+const { Uint8Array, arrayParts, dataViewParts, valuesOf } = require('./intrinsics.js')
 
 /** Any object with bytes, as a Uint8Array over them. */
 function bytes(value, name, remedyFor = instead.bytes) {
   const isView = ArrayBuffer.isView(value)
-  if (!isView && !types.isAnyArrayBuffer(value)) {
-    throw wrongType(
-      name,
-      'an ArrayBuffer, a SharedArrayBuffer, or a view of one',
-      value,
-      remedyFor(value)
-    )
-  }
+  if (!isView && !types.isAnyArrayBuffer(value)) throw notBytes(value, name, remedyFor)
   // A detached buffer can't be asked for more than its length, which is 0 then.
   if (value.byteLength === 0)
     throw wrongValue(name, 'at least 1 byte long, and not detached', value)
@@ -26,6 +19,26 @@ function bytes(value, name, remedyFor = instead.bytes) {
     ? new Uint8Array(value.buffer, value.byteOffset, value.byteLength)
     : new Uint8Array(value)
 }
+
+/** The same, where there may be none. Asks V8 and no property of the caller's. */
+function anyBytes(value, name, remedyFor = instead.bytes) {
+  const isView = ArrayBuffer.isView(value)
+  if (!isView && !types.isAnyArrayBuffer(value)) throw notBytes(value, name, remedyFor)
+  const { buffer, byteOffset, byteLength } = types.isDataView(value) ? dataViewParts : arrayParts
+  try {
+    if (!isView) return new Uint8Array(value)
+    const length = byteLength(value)
+    // Of an array that its buffer has shrunk away from V8 says 0 for all, and refuses this alone.
+    if (length === 0 && !types.isDataView(value)) valuesOf(value)
+    return new Uint8Array(buffer(value), byteOffset(value), length)
+  } catch {
+    // V8 makes no array over what is detached, or has shrunk to where the view is not.
+    throw wrongValue(name, 'not detached, nor outside of its buffer', value)
+  }
+}
+
+const notBytes = (value, name, remedyFor) =>
+  wrongType(name, 'an ArrayBuffer, a SharedArrayBuffer, or a view of one', value, remedyFor(value))
 
 /** The bytes of a module, if a look at their beginning does not refuse them. */
 function moduleBytes(value, name) {
@@ -50,4 +63,4 @@ function moduleBytes(value, name) {
  */
 const unshared = array => (types.isSharedArrayBuffer(array.buffer) ? new Uint8Array(array) : array)
 
-module.exports = { bytes, moduleBytes, unshared }
+module.exports = { anyBytes, bytes, moduleBytes, unshared }

@@ -6,7 +6,7 @@
 // whose errors are of that realm.
 
 const native = require('./binding.js')
-const { PACKAGE_ROOT } = require('./platform.js')
+const { PACKAGE_ROOT } = require('./place.js')
 const { useClasses } = require('../support/foreign.js')
 
 // On the native part's exports, of which a thread has one set: what each realm has, by its global

@@ -81,6 +81,8 @@ module.exports = {
   growMemory: method('WebAssembly', 'Memory', 'prototype', 'grow'),
   /** How many elements a typed array has. */
   lengthOf: getter('Uint8Array', 'prototype', PROTOTYPE_OF, 'length'),
+  /** A TypeError for an array whose buffer is detached, or has shrunk to where it is not. */
+  valuesOf: method('Uint8Array', 'prototype', PROTOTYPE_OF, 'values'),
   /** The buffer of a view, and where in it the view is: whatever its class says. */
   arrayParts: {
     buffer: getter('Uint8Array', 'prototype', PROTOTYPE_OF, 'buffer'),

@@ -13,6 +13,7 @@ const PROBES = {
   HostRegion: 'name',
   GuardedMemory: 'address',
   Mapping: 'address',
+  AdoptedBuffer: 'byteLength',
   Window: 'address',
   WindowSource: 'position',
   Snapshot: 'closed',
@@ -28,7 +29,14 @@ const PROBES = {
 // them touches a private field before it does anything.
 const OFTEN = new Set(['map', 'unmap', 'slide', 'next', 'restore', 'reset', 'view', 'release'])
 // What gives promises, and rejects.
-const PROMISING = new Set(['acquire', 'run', 'prefetch', 'save', 'instantiate'])
+const PROMISING = new Set([
+  'InstancePool.acquire',
+  'InstancePool.run',
+  'InstrumentedModule.instantiate',
+  'Mapping.prefetch',
+  'Snapshot.save',
+  'Snapshot.instantiate'
+])
 
 /** Makes the classes of the public face say so. */
 function checkReceivers(face) {
@@ -65,7 +73,7 @@ function withReceiver(method, isOwn, className, key, isGetter) {
     )
   const before = function (...args) {
     if (isOwn(this)) return method.apply(this, args)
-    if (PROMISING.has(key)) return Promise.reject(refused(this))
+    if (PROMISING.has(`${className}.${String(key)}`)) return Promise.reject(refused(this))
     throw refused(this)
   }
   const said = (given, error) => (isOwn(given) ? error : refused(given))

@@ -2,8 +2,10 @@
 
 // How much address space V8 reserves for a memory, measured once for each kind, and whether
 // everything around a memory is inaccessible. Nothing here trusts a version of V8.
+// JavaScriptCore's are known, and recognized by the process's map (engine.js).
 
 const native = require('./binding.js')
+const { isJavaScriptCore, FAST_MEMORY, REACH_BYTES_I32 } = require('./engine.js')
 const { Uint8Array, WASM_PAGE_BYTES, bufferOf, makeMemory, pageLimits } = require('./v8.js')
 
 // What V8 reserved so far, in one version or another: for the first memory, since nothing was
@@ -21,6 +23,8 @@ const reservations = new Map()
  * be had: huge pages of files and snapshots can be mapped as such there (src/sys/placement.rs).
  */
 function atHugePage(address, make) {
+  // Its own allocator decides.
+  if (isJavaScriptCore) return make()
   const known = reservations.get(address)
   for (const { belowBytes, aboveBytes } of known === undefined ? USUAL_RESERVATIONS : [known]) {
     native.placeNextMemory(belowBytes, aboveBytes)
@@ -38,6 +42,7 @@ function atHugePage(address, make) {
  * process's map too.
  */
 function reservationOf(address) {
+  if (isJavaScriptCore) return address === 'i32' ? FAST_MEMORY : null
   if (!reservations.has(address)) {
     const found = measureReservation(address)
     if (found === null) return null
@@ -48,7 +53,7 @@ function reservationOf(address) {
 
 /** The process's map, if nothing was measured for this kind of memory yet. */
 const beforeMeasuring = address =>
-  reservations.has(address) ? undefined : new native.NativeMapBefore()
+  isJavaScriptCore || reservations.has(address) ? undefined : new native.NativeMapBefore()
 
 /**
  * Takes the measure of a memory that was made since, and may grow so far, where no other can be
@@ -83,17 +88,19 @@ function measureReservation(address) {
   return last
 }
 
-// The largest address that a plain access can form: a 32-bit index plus a 32-bit offset. Of a
-// 64-bit memory code checks that an address is below that of the largest memory, and leaves the
-// rest to the pages.
-const REACH_BYTES_I32 = 2 ** 33
+// The largest address that a plain access can form. Of a 64-bit memory code checks that an address
+// is below that of the largest memory, and leaves the rest to the pages.
 const reachBytes = address =>
   address === 'i64' ? pageLimits().i64 * WASM_PAGE_BYTES : REACH_BYTES_I32
 
-/** Whether V8 leaves checking bounds to inaccessible pages. */
+/** Whether the engine leaves checking bounds to inaccessible pages. */
 function hasTrapHandler() {
   return (reservationOf('i32')?.aboveBytes ?? 0) >= REACH_BYTES_I32
 }
+
+// A block of JavaScriptCore's heap may have something inaccessible above it. But that does not end
+// just where a fast memory would.
+const pastFastMemory = FAST_MEMORY.aboveBytes + WASM_PAGE_BYTES
 
 /**
  * Proves by the process's map that everything round a memory of this kind is inaccessible, and
@@ -103,6 +110,7 @@ function proveGuard(array, address) {
   const reservation = reservationOf(address)
   const mayHaveGuard =
     reservation !== null && hasTrapHandler() && reservation.aboveBytes >= reachBytes(address)
+  if (isJavaScriptCore && mayHaveGuard && native.isGuarded(array, 0, pastFastMemory)) return null
   return mayHaveGuard
     ? native.proveGuard(array, reservation.belowBytes, reservation.aboveBytes)
     : null

@@ -55,4 +55,4 @@ async function runTask(start, what, signal, onProgress) {
   return made
 }
 
-module.exports = { runTask }
+module.exports = { PROGRESS_INTERVAL_MS, runTask }

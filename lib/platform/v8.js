@@ -3,6 +3,7 @@
 // Memories and buffers of V8's, by V8's own functions, and how large they may be: found out by
 // asking V8, never by its version. The process's map is reservation.js's business.
 
+const { isSharedArrayBuffer } = require('node:util').types
 const { makeError } = require('../support/errors.js')
 const intrinsics = require('./intrinsics.js')
 const { isStackEnd } = require('../support/stack.js')
@@ -17,8 +18,14 @@ const { Uint8Array, getBuffer, growMemory, lengthOf, byteLengthOf, sharedByteLen
 
 /** Whether a buffer is a SharedArrayBuffer, of any realm. */
 function isShared(buffer) {
+  // What throws takes 6 us, so it is asked first what will not.
+  if (!isSharedArrayBuffer(buffer) && answers(byteLengthOf, buffer)) return false
+  return answers(sharedByteLengthOf, buffer)
+}
+
+function answers(getter, buffer) {
   try {
-    sharedByteLengthOf(buffer)
+    getter(buffer)
     return true
   } catch {
     return false

@@ -6,15 +6,19 @@
 const { types } = require('node:util')
 const { makeError } = require('../support/errors.js')
 const { allocate } = require('../platform/allocation.js')
+const { watchTables } = require('../capture/tables.js')
+const { noteSizes } = require('../instance/grown-tables.js')
+const { noteCode, noteGiven, watchTable } = require('../instance/table-writes.js')
 const { findLinear } = require('../memory/find.js')
 const { guardedOf } = require('../guarded/guarded-memory.js')
-const { foundIn } = require('../snapshot/instances.js')
+const { foundIn, noteFound } = require('../snapshot/instances.js')
 const { saysNoSpace } = require('./errors.js')
 const { refuseLater } = require('./options.js')
 const { slotOf } = require('./slots.js')
 
 // Taken now, like those of v8.js.
 const { Module, Instance } = WebAssembly
+const { defineProperty } = Object
 
 class InstanceMaker {
   #module
@@ -25,6 +29,7 @@ class InstanceMaker {
   // Exports that were added.
   #hidden
   #importsState
+  #report
   // What the module says of its memory, which V8 may not tell.
   #address
   // Memories, globals and tables that instances were given: two with the same one would see each
@@ -38,6 +43,7 @@ class InstanceMaker {
     this.#bind = bind
     this.#instrumented = instrumented
     this.#hidden = hidden
+    this.#report = report
     if (report?.memory) this.#address = report.memory.is64 ? 'i64' : 'i32'
     this.#importsState = Module.imports(module).some(({ kind }) =>
       ['memory', 'global', 'table'].includes(kind)
@@ -50,9 +56,13 @@ class InstanceMaker {
     const bind = this.#bind
     const given = importsFor(index, this.#imports)
     const growth = this.#instrumented?.importsFor(given)
-    const instance = this.#instantiate(growth === undefined ? given : growth.imports)
+    const imports = growth === undefined ? given : growth.imports
+    // It may be a table of a captured engine.
+    noteGiven(this.#module, imports)
+    const instance = this.#instantiate(imports)
     growth?.bind(instance)
     const found = foundIn(instance)
+    this.#watch(instance, found)
     if (this.#importsState) this.#take(found, index)
     const linear = findLinear(found.memory, this.#address)
     const memory = guardedOf(linear)
@@ -60,6 +70,32 @@ class InstanceMaker {
     const exports =
       this.#hidden.size === 0 ? instance.exports : without(instance.exports, this.#hidden)
     return slotOf(instance, exports, memory, linear, found)
+  }
+
+  /**
+   * Watches the tables that no code of the module changes, before the user's code has them. One
+   * that the module does not show is hidden, so that nobody has it.
+   */
+  #watch(instance, found) {
+    const { exports } = instance
+    noteCode(exports, found, this.#report)
+    noteSizes(exports, this.#report)
+    const fixed = (this.#report?.tables ?? []).filter(
+      ({ imported, changed }) => !imported && !changed
+    )
+    // These first: what begins to note whom tables are given to knows nothing of those before.
+    const unseen = new Set(
+      fixed.filter(it => it.added && watchTable(exports[it.exportName])).map(it => it.exportName)
+    )
+    const named = ({ exportName }) => [exportName, exports[exportName]]
+    watchTables(fixed.filter(({ added }) => !added).map(named))
+    if (unseen.size === 0) return
+    defineProperty(instance, 'exports', {
+      value: without(exports, unseen),
+      enumerable: false,
+      configurable: true
+    })
+    noteFound(instance, found)
   }
 
   /** Of a closed pool: what it gave to instances is nobody's business any more. */

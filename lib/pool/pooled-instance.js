@@ -1,26 +1,36 @@
 'use strict'
 
-// PooledInstance: the public object of an instance that a pool has lent. After its release it knows
-// nothing of the instance any more: others may use that now.
+// PooledInstance: the public object of an instance, or of a factory's unit, that a pool has lent.
+// After its release it knows nothing of that any more: others may use it now.
 
 const { inspect } = require('node:util')
+const check = require('../support/arguments.js')
 const { makeError } = require('../support/errors.js')
 const { keepHere } = require('../region/share.js')
-const { checkStrict } = require('../memory/faults.js')
 
 // Lets this file alone make them.
 const MAKE = Symbol('make')
 
 let slotIn
+let release
 
 class PooledInstance {
   // What its pool does when it is released or discarded: { giveBack, throwAway }.
   #pool
   // See slots.js. null once it is released.
   #slot
+  // A promise while the pool waits for something before the slot is restored.
+  #settled = undefined
 
   static {
     slotIn = leased => leased.#slot
+    release = (leased, outcome) => {
+      const slot = leased.#slot
+      if (slot === null) return leased.#settled
+      leased.#settled = leased.#pool.giveBack(slot, leased, outcome)
+      leased.#slot = null
+      return leased.#settled
+    }
   }
 
   constructor(make, pool, slot) {
@@ -35,8 +45,16 @@ class PooledInstance {
     this.#slot = slot
   }
 
+  get value() {
+    return this.#current().value
+  }
+
   get instance() {
     return this.#current().instance
+  }
+
+  get instances() {
+    return this.#current().instances()
   }
 
   get exports() {
@@ -51,11 +69,13 @@ class PooledInstance {
     return this.#slot === null
   }
 
+  run(fn) {
+    check.callback(fn, 'fn')
+    return inRequest(this.#current(), this, fn)
+  }
+
   release() {
-    const slot = this.#slot
-    if (slot === null) return
-    this.#pool.giveBack(slot, this)
-    this.#slot = null
+    release(this)
   }
 
   discard() {
@@ -66,7 +86,7 @@ class PooledInstance {
   }
 
   [Symbol.dispose]() {
-    this.release()
+    release(this)
   }
 
   #current() {
@@ -85,10 +105,18 @@ class PooledInstance {
 
 const lend = (pool, slot) => new PooledInstance(MAKE, pool, slot)
 
-/** Throws where it is not released, and something strict has faults that nobody acknowledged. */
-function checkLent(leased) {
-  const slot = slotIn(leased)
-  if (slot !== null) checkStrict(slot.linear)
-}
+/** Calls a function with what is lent, so that what it begins counts as the request's. */
+const inRequest = ({ request }, leased, fn) =>
+  request === undefined ? fn(leased) : request.run(() => fn(leased))
 
-module.exports = { PooledInstance, lend, checkLent }
+/** The slot that is lent; null once it was released. */
+const slotOf = leased => slotIn(leased)
+
+/**
+ * Releases it, and gives a promise where that takes its time.
+ *
+ * @param outcome `{ error }` where a function that had it has thrown
+ */
+const releaseAfter = (leased, outcome) => release(leased, outcome)
+
+module.exports = { PooledInstance, lend, inRequest, slotOf, releaseAfter }

@@ -14,11 +14,17 @@ const { wrongValue, outOfRange } = require('../support/wrong.js')
 const { roomOnStack } = require('../support/stack.js')
 const { bytes } = require('../platform/bytes.js')
 const { runTask } = require('../platform/task.js')
+const { UNHEARD } = require('../observe/events.js')
 const { guardFaults } = require('../fault/guard.js')
 const { faultsFrom, faultedError } = require('../fault/found.js')
 const { REGION, keepHere, makeToken, readToken, wrongThing } = require('./share.js')
+const { beginRegion, closedRegion, madeRegion } = require('./told.js')
+const { fill, optionsOfFill } = require('./fill.js')
+const reading = require('./read.js')
+const { splitPart } = require('./split.js')
 const { Views } = require('./views.js')
 const wait = require('./wait.js')
+const writing = require('./write.js')
 
 // More workers than any machine has.
 const MOST_PARTS = 2 ** 20
@@ -64,7 +70,7 @@ class HostRegion {
     if (make !== MAKE) {
       throw makeError(
         'ERR_ILLEGAL_CONSTRUCTOR',
-        'HostRegion has no public constructor: use HostRegion.allocate, copyFrom, load, open, fromFd or receive'
+        'HostRegion has no public constructor: use HostRegion.allocate, copyFrom, from, load, open, fromFd or receive'
       )
     }
     this.#native = owner
@@ -78,15 +84,11 @@ class HostRegion {
   }
 
   static allocate(byteLength, options) {
-    check.wholeNumber(byteLength, 'byteLength', 1)
+    check.regionSize(byteLength, 'byteLength')
     const { name = 'region', hugePages = false } = read.allocate(options)
     check.regionName(name, 'options.name')
     check.boolean(hugePages, 'options.hugePages')
-    return new HostRegion(
-      MAKE,
-      callNative(() => native.NativeRegion.allocate(byteLength, name, hugePages)),
-      true
-    )
+    return make('allocate', true, () => native.NativeRegion.allocate(byteLength, name, hugePages))
   }
 
   static copyFrom(source, options) {
@@ -94,11 +96,14 @@ class HostRegion {
     const { name = 'region', hugePages = false } = read.allocate(options)
     check.regionName(name, 'options.name')
     check.boolean(hugePages, 'options.hugePages')
-    return new HostRegion(
-      MAKE,
-      callNative(() => native.NativeRegion.copyFrom(array, name, hugePages)),
-      true
-    )
+    return make('copyFrom', true, () => native.NativeRegion.copyFrom(array, name, hugePages))
+  }
+
+  static async from(source, options) {
+    const given = optionsOfFill(options)
+    const startTime = beginRegion()
+    const owner = await fill(source, given)
+    return madeRegion(new HostRegion(MAKE, owner, true), 'from', startTime)
   }
 
   static async load(path, options) {
@@ -118,6 +123,7 @@ class HostRegion {
     check.optional(signal, check.abortSignal, 'options.signal')
     check.optional(onProgress, check.callback, 'options.onProgress')
 
+    const startTime = beginRegion()
     const owner = await runTask(
       task => native.NativeRegion.load(task, text, byteOffset, byteLength, name, hugePages),
       `The load of ${text}`,
@@ -131,7 +137,7 @@ class HostRegion {
       region.close()
       throw error
     }
-    return region
+    return madeRegion(region, 'load', startTime)
   }
 
   static open(path, options) {
@@ -140,10 +146,8 @@ class HostRegion {
     check.wholeNumber(byteOffset, 'options.byteOffset')
     check.optional(byteLength, check.wholeNumber, 'options.byteLength', 1)
     check.boolean(writable, 'options.writable')
-    return new HostRegion(
-      MAKE,
-      callNative(() => native.NativeRegion.open(text, byteOffset, byteLength, writable)),
-      false
+    return make('open', false, () =>
+      native.NativeRegion.open(text, byteOffset, byteLength, writable)
     )
   }
 
@@ -152,20 +156,12 @@ class HostRegion {
     const { byteOffset = 0, byteLength } = read.fromFd(options)
     check.wholeNumber(byteOffset, 'options.byteOffset')
     check.optional(byteLength, check.wholeNumber, 'options.byteLength', 1)
-    return new HostRegion(
-      MAKE,
-      callNative(() => native.NativeRegion.fromFd(fd, byteOffset, byteLength)),
-      false
-    )
+    return make('fromFd', false, () => native.NativeRegion.fromFd(fd, byteOffset, byteLength))
   }
 
   static receive(token) {
     const offer = readToken(token, REGION)
-    return new HostRegion(
-      MAKE,
-      callNative(() => native.receiveRegion(offer)),
-      false
-    )
+    return make('receive', false, () => native.receiveRegion(offer))
   }
 
   static unshare(token) {
@@ -263,6 +259,30 @@ class HostRegion {
     return this.#views.bytes(start, end - start, code)
   }
 
+  write(source, byteOffset = 0) {
+    return writing.write(this.#open(), source, byteOffset)
+  }
+
+  createWriteStream(options) {
+    return writing.createWriteStream(this.#open(), options)
+  }
+
+  writableStream(options) {
+    return writing.writableStream(this.#open(), options)
+  }
+
+  createReadStream(options) {
+    return reading.createReadStream(this.#open(), options)
+  }
+
+  readableStream(options) {
+    return reading.readableStream(this.#open(), options)
+  }
+
+  blob(options) {
+    return reading.blob(this.#open(), part => this.bytes(part), options)
+  }
+
   async wait(byteOffset, expected, options) {
     this.#mustBeOpen()
     return wait.waitAsync(this.#handle, this.#byteLength, byteOffset, expected, read.wait(options))
@@ -287,17 +307,9 @@ class HostRegion {
   split(count, options) {
     check.wholeNumber(count, 'count', 1, MOST_PARTS)
     const given = read.split(options)
-    const { start, end } = partOf(this, given)
+    const part = partOf(this, given)
     const { align = native.hostPageSize() } = given
-    check.wholeNumber(align, 'options.align', 1)
-    const units = Math.ceil((end - start) / align)
-    const parts = Math.min(count, units)
-    const border = index =>
-      index === parts ? end : start + Math.floor((units / parts) * index) * align
-    return Array.from({ length: parts }, (_, index) => {
-      const byteOffset = border(index)
-      return { byteOffset, byteLength: border(index + 1) - byteOffset }
-    })
+    return splitPart(part, count, check.wholeNumber(align, 'options.align', 1))
   }
 
   share(options) {
@@ -337,11 +349,13 @@ class HostRegion {
     if (this.#closed && views !== 'detach') return
     // All but the last step can be done again, should the stack end in the middle.
     roomOnStack()
+    const startTime = beginRegion()
     if (views !== 'keep') this.#views.release(views === 'detach')
     if (this.#closed) return
     callNative(() => this.#native.close())
     this.#views.close()
     this.#closed = true
+    if (startTime !== UNHEARD) closedRegion(this, startTime)
   }
 
   [Symbol.dispose]() {
@@ -366,6 +380,24 @@ class HostRegion {
   #mustBeOpen() {
     mustBeOpen(this)
   }
+
+  /** What the files beside this one use of it. */
+  #open() {
+    this.#mustBeOpen()
+    return {
+      native: this.#native,
+      name: this.#name,
+      byteLength: this.#byteLength,
+      mustBeOpen: () => this.#mustBeOpen(),
+      recount: () => this.#views.recount()
+    }
+  }
+}
+
+/** Makes a region of what the native part gives. `counted`: as in the constructor. */
+function make(how, counted, call) {
+  const startTime = beginRegion()
+  return madeRegion(new HostRegion(MAKE, callNative(call), counted), how, startTime)
 }
 
 function mustBeRegion(region, expected = 'a HostRegion') {

@@ -27,12 +27,14 @@ function capture(linear, options, captured) {
     exclusive,
     keepResidentBytes = DEFAULT_KEEP_RESIDENT_BYTES,
     hugePages = true,
+    sharePages = true,
     name = 'snapshot'
   } = options
   mustBeAlone(linear, 'a snapshot', exclusive)
   check.regionName(name, 'options.name')
   check.wholeNumber(keepResidentBytes, 'options.keepResidentBytes')
   check.boolean(hugePages, 'options.hugePages')
+  check.boolean(sharePages, 'options.sharePages')
   const moduleDigest = module === undefined ? null : digestOf(module)
   const kept = captured ?? (globals === undefined ? null : captureGlobals(globals, linear))
   // Only now: all above may run the caller's code, which may map or grow.
@@ -47,9 +49,7 @@ function capture(linear, options, captured) {
     native.NativeSnapshot.capture(
       handle,
       array,
-      name,
-      keepResidentBytes,
-      hugePages,
+      { name, keepResidentBytes, hugePages, sharePages },
       shown.map(forNative)
     )
   )
@@ -68,7 +68,8 @@ function shownIn(linear) {
   const shown = []
   for (const { start } of callNative(() => native.entries(linear.table.handle))) {
     const entry = mine.get(start)
-    if (entry !== undefined) shown.push(whatShows(entry))
+    // The native part refuses adopted buffers.
+    if (entry !== undefined && entry.request.adopted === undefined) shown.push(whatShows(entry))
   }
   return shown
 }

@@ -29,4 +29,9 @@ function foundIn(instance) {
   return found
 }
 
-module.exports = { foundIn }
+/** Notes what an instance shows whose exports were replaced since by some of them. */
+function noteFound({ exports }, found) {
+  known.set(exports, found)
+}
+
+module.exports = { foundIn, noteFound }

@@ -43,4 +43,9 @@ function loadOptions(given) {
   }
 }
 
-module.exports = { DEFAULT_KEEP_RESIDENT_BYTES, mustBeAlone, loadOptions }
+function openOptions({ verify = false, ...given }) {
+  check.boolean(verify, 'options.verify')
+  return { ...loadOptions(given), verify }
+}
+
+module.exports = { DEFAULT_KEEP_RESIDENT_BYTES, mustBeAlone, loadOptions, openOptions }

@@ -10,6 +10,8 @@ const read = require('../support/options.js')
 const { makeError, fromNative, callNative } = require('../support/errors.js')
 const { roomOnStack } = require('../support/stack.js')
 const { WASM_PAGE_BYTES, lengthOf } = require('../platform/v8.js')
+const { AT, counts } = require('../observe/counts.js')
+const { UNHEARD, begin, channels, note } = require('../observe/events.js')
 const { guardFaults } = require('../fault/guard.js')
 const { isMapped } = require('../memory/entry.js')
 const { grow } = require('../memory/growth.js')
@@ -17,12 +19,16 @@ const { prepareMapping } = require('../memory/map.js')
 const { prepareWindow } = require('../window/open.js')
 const { reachable } = require('../instance/reachable.js')
 const { checkOwn, prepareRestore, restoreState } = require('../instance/state.js')
+const { noteShowing } = require('./opened.js')
 const { DEFAULT_KEEP_RESIDENT_BYTES, mustBeAlone } = require('./options.js')
 
 /** In the place of `globals`: the caller puts them back. */
 const BY_CALLER = Object.freeze({ __proto__: null })
 
 const NOTHING = Object.freeze([])
+
+const { restore: restores } = channels
+const { COPIED_PAGES, RESTORED, RESET } = AT
 
 /**
  * Brings a memory back to a snapshot, of which `inside` is what snapshot.js shows.
@@ -33,7 +39,8 @@ const NOTHING = Object.freeze([])
  */
 function restore(linear, inside, exclusive, globals) {
   mustBeAlone(linear, 'a restore', exclusive)
-  const { handle, state, origin, kept } = inside
+  const { handle, state, origin, kept, isOfFile } = inside
+  if (isOfFile) showFile(linear, inside)
   const putBack =
     globals === undefined || globals === BY_CALLER ? undefined : prepareGlobals(globals, state)
   const isOwn = globals === undefined && state !== null && origin?.deref() === linear
@@ -42,6 +49,8 @@ function restore(linear, inside, exclusive, globals) {
   const prepared = kept.length > 0 ? prepareAll(linear, kept) : NOTHING
   // For noteRestored, which must not fail.
   if (kept.length > 0) roomOnStack()
+  const startTime = begin(restores)
+  const copiedBefore = counts[COPIED_PAGES]
   let made
   try {
     made = native.restore(linear.table.handle, array, handle)
@@ -52,6 +61,31 @@ function restore(linear, inside, exclusive, globals) {
   if (kept.length > 0) noteRestored(linear, kept, prepared, made ?? NOTHING)
   if (putBack !== undefined) putBack()
   else if (isOwn) restoreState(state.from, state)
+  counts[RESTORED] += 1
+  if (startTime !== UNHEARD)
+    noteRestore(linear, inside.name, lengthOf(array), copiedBefore, startTime)
+}
+
+/** `name`: of the snapshot; null for a reset. */
+function noteRestore(linear, name, byteLength, copiedBefore, startTime) {
+  note(restores, startTime, {
+    memory: linear.face ?? null,
+    snapshotName: name,
+    byteLength,
+    copiedPages: counts[COPIED_PAGES] - copiedBefore
+  })
+}
+
+// Only a memory's own thread may put other pages under it, and a shared one has many.
+function showFile(linear, { name }) {
+  if (linear.shared) {
+    throw makeError(
+      'ERR_HOSTMAP_SHARED_MEMORY',
+      `snapshot "${name}" was opened, and the memory is shared: should another process write the file, no thread could put a copy in its place; use Snapshot.load`
+    )
+  }
+  guardFaults()
+  noteShowing(linear)
 }
 
 /** Brings a memory back to zeros, without mappings: as GuardedMemory.reset. */
@@ -60,7 +94,11 @@ function reset(linear, options) {
   mustBeAlone(linear, 'a reset', exclusive)
   check.wholeNumber(keepResidentBytes, 'options.keepResidentBytes')
   const array = linear.current()
+  const startTime = begin(restores)
+  const copiedBefore = counts[COPIED_PAGES]
   callNative(() => native.reset(linear.table.handle, array, keepResidentBytes))
+  counts[RESET] += 1
+  if (startTime !== UNHEARD) noteRestore(linear, null, lengthOf(array), copiedBefore, startTime)
 }
 
 /**

@@ -15,6 +15,7 @@ const { wrongType } = require('../support/wrong.js')
 const { moduleBytes, unshared } = require('../platform/bytes.js')
 const { ExternalMemory } = require('../platform/external-memory.js')
 const { runTask } = require('../platform/task.js')
+const { UNHEARD, pending, tell } = require('../observe/events.js')
 const { SNAPSHOT, keepHere, makeToken, readToken, wrongThing } = require('../region/share.js')
 const { findLinear } = require('../memory/find.js')
 const {
@@ -26,16 +27,20 @@ const {
   checkAccept
 } = require('../instance/module.js')
 const { noteFirstContents } = require('../instance/functions.js')
+const { noteSizes } = require('../instance/grown-tables.js')
 const { notRestorable: notRestorableOf } = require('../instance/reachable.js')
 const state = require('../instance/state.js')
+const { noteGiven } = require('../instance/table-writes.js')
 const { capture } = require('./capture.js')
 const { noteDigest, digestOfInstance, checkDigest, checkSame } = require('./digests.js')
 const { publicMapping } = require('./grants.js')
 const { foundIn } = require('./instances.js')
 const { secretKey, macOf, authenticate } = require('./keys.js')
 const { readLoaded } = require('./load.js')
-const { loadOptions } = require('./options.js')
+const { listen } = require('./opened.js')
+const { loadOptions, openOptions } = require('./options.js')
 const { BY_CALLER, restore } = require('./restore.js')
+const { beginSnapshot, noteClosed, noteMade } = require('./told.js')
 
 // Taken now, like those of v8.js.
 const { compile, instantiate } = WebAssembly
@@ -47,6 +52,7 @@ const NOTHING = Object.freeze([])
 let insideOf
 let isSnapshot
 let residentBytesOf
+let handleOfSnapshot
 
 class Snapshot {
   #native
@@ -71,6 +77,7 @@ class Snapshot {
 
   static {
     residentBytesOf = snapshot => snapshot.#native.residentBytes
+    handleOfSnapshot = snapshot => snapshot.#inside?.handle
     isSnapshot = value => typeof value === 'object' && value !== null && #native in value
     // The hot path of a restore.
     insideOf = snapshot => {
@@ -85,7 +92,7 @@ class Snapshot {
     if (make !== MAKE) {
       throw makeError(
         'ERR_ILLEGAL_CONSTRUCTOR',
-        'Snapshot has no public constructor: use GuardedMemory.snapshot, Snapshot.of, load, fromFd or receive'
+        'Snapshot has no public constructor: use GuardedMemory.snapshot, Snapshot.of, load, open, fromFd or receive'
       )
     }
     keepHere(this)
@@ -108,6 +115,7 @@ class Snapshot {
       moduleDigest,
       kept,
       state,
+      isOfFile: owner.isOfFile,
       origin: origin === undefined ? undefined : new WeakRef(origin)
     }
     this.#external.set(owner.residentBytes)
@@ -117,15 +125,17 @@ class Snapshot {
     const { accept = NOTHING, ...rest } = read.snapshotOf(options)
     const accepted = checkAccept(accept)
     const found = foundIn(instance)
-    const kept = state.captureState(found)
+    const kept = state.captureState(found, accepted.includes('grown-tables'))
     refuseNotRestorable(notRestorableOf(found, kept), accepted)
     const snapshot = takeSnapshot(findLinear(found.memory), rest, kept)
     snapshot.#accepted = accepted
+    if (pending.length > 0) tell()
     return snapshot
   }
 
   static async load(path, options) {
     const text = check.path(path)
+    const startTime = beginSnapshot()
     const { signal, key, keepResidentBytes, hugePages, ...rest } = loadOptions(
       read.loadSnapshot(options)
     )
@@ -133,23 +143,41 @@ class Snapshot {
     const what = `The load of ${text}`
     const owner = await runTask(start, what, signal)
     if (key !== undefined) await authenticate(owner, key, what, signal, text)
-    return new Snapshot(MAKE, owner, readLoaded(owner, rest))
+    return announced(new Snapshot(MAKE, owner, readLoaded(owner, rest)), 'load', startTime)
+  }
+
+  static async open(path, options) {
+    const text = check.path(path)
+    const startTime = beginSnapshot()
+    const { signal, key, keepResidentBytes, verify, ...rest } = openOptions(
+      read.openSnapshot(options)
+    )
+    listen()
+    const start = task => native.NativeSnapshot.open(task, text, keepResidentBytes, verify)
+    const what = `The opening of ${text}`
+    const owner = await runTask(start, what, signal)
+    if (key !== undefined) await authenticate(owner, key, what, signal, text)
+    return announced(new Snapshot(MAKE, owner, readLoaded(owner, rest)), 'open', startTime)
   }
 
   static fromFd(fd, options) {
     check.fileDescriptor(fd)
+    listen()
     const { keepResidentBytes, ...rest } = loadOptions(read.snapshotFromFd(options))
+    const startTime = beginSnapshot()
     const owner = callNative(() => native.NativeSnapshot.fromFd(fd, keepResidentBytes))
-    return new Snapshot(MAKE, owner, readLoaded(owner, rest))
+    return announced(new Snapshot(MAKE, owner, readLoaded(owner, rest)), 'fromFd', startTime)
   }
 
   static receive(token, options) {
     const offer = readToken(token, SNAPSHOT)
     const { keepResidentBytes, ...rest } = loadOptions(read.snapshotFromFd(options))
+    listen()
+    const startTime = beginSnapshot()
     // The token is used up from here on.
     roomOnStack()
     const owner = callNative(() => native.NativeSnapshot.receive(offer, keepResidentBytes))
-    return new Snapshot(MAKE, owner, readLoaded(owner, rest))
+    return announced(new Snapshot(MAKE, owner, readLoaded(owner, rest)), 'receive', startTime)
   }
 
   static unshare(token) {
@@ -204,21 +232,24 @@ class Snapshot {
     const found = foundIn(instance)
     refuseNotRestorable(notRestorableOf(found), accepted)
     const linear = findLinear(found.memory)
+    const takesGrown = accepted.includes('grown-tables')
     // All that may be refused comes first.
     let putBack
     if (this.#state?.from === found) {
-      state.checkOwn(this.#state)
-      putBack = () => state.restoreState(found, this.#state)
+      state.checkOwn(this.#state, takesGrown)
+      putBack = () => state.restoreState(found, this.#state, takesGrown)
     } else {
       checkSame(this.#moduleDigest, digestOfInstance(instance), "the instance's module")
       checkComplete(this.#state, found)
-      putBack = this.#state === null ? undefined : state.prepareRestore(found, this.#state)
+      putBack =
+        this.#state === null ? undefined : state.prepareRestore(found, this.#state, takesGrown)
     }
     // The memory without its globals would be no state at all.
     roomOnStack()
     // Only now: all above may run the caller's code, which may close it.
     restore(linear, insideOf(this), exclusive, BY_CALLER)
     putBack?.()
+    if (pending.length > 0) tell()
   }
 
   async instantiate(module, imports, options) {
@@ -232,8 +263,10 @@ class Snapshot {
     const report = exposed === undefined ? reportOf(module) : exposed.report
     if (report !== undefined) refuseNotRestorable(notRestorable(report), accepted)
     const compiled = exposed === undefined ? module : await compile(exposed.bytes)
+    noteGiven(compiled, imports)
     const instance = await instantiate(compiled, imports)
     const found = foundIn(instance)
+    noteSizes(instance.exports, report)
     noteFirstContents(found)
     if (bytes !== undefined) noteDigest(instance, this.#moduleDigest)
     this.restoreTo(instance, { exclusive: true, accept: accepted })
@@ -264,11 +297,14 @@ class Snapshot {
 
   close() {
     if (this.#closed) return
+    const startTime = beginSnapshot()
     this.#closed = true
     this.#state = null
     this.#inside = null
     this.#external.drop()
     callNative(() => this.#native.close())
+    if (startTime !== UNHEARD) noteClosed(this, startTime)
+    if (pending.length > 0) tell()
   }
 
   [Symbol.dispose]() {
@@ -297,11 +333,18 @@ function checkComplete(kept, found) {
   )
 }
 
+function announced(snapshot, how, startTime) {
+  noteMade(snapshot, how, startTime)
+  if (pending.length > 0) tell()
+  return snapshot
+}
+
 /** As GuardedMemory.snapshot. `captured`: the globals and tables, where it is of an instance. */
 function takeSnapshot(linear, options, captured) {
+  const startTime = beginSnapshot()
   const { owner, parts } = capture(linear, options, captured)
   try {
-    return new Snapshot(MAKE, owner, parts)
+    return noteMade(new Snapshot(MAKE, owner, parts), 'take', startTime)
   } catch (error) {
     owner.close()
     throw error
@@ -321,6 +364,7 @@ module.exports = {
   isSnapshot,
   insideOf: partsOf,
   residentBytesOf,
+  handleOfSnapshot,
   takeSnapshot,
   restoreSnapshot
 }

@@ -43,6 +43,12 @@ function wholeNumber(value, name, min = 0, max = Number.MAX_SAFE_INTEGER, limit,
   return value + 0
 }
 
+/** How many bytes a new region is to have. */
+function regionSize(value, name) {
+  if (typeof value !== 'number') throw wrongType(name, 'a number', value, instead.regionSize(value))
+  return wholeNumber(value, name, 1)
+}
+
 const wholeFrom = (min, max) =>
   `a whole number from ${min} to ${max === Number.MAX_SAFE_INTEGER ? '2^53 - 1' : max}`
 
@@ -259,6 +265,7 @@ module.exports = {
   fileDescriptor,
   wholeNumber,
   wholeNumberOrBigInt,
+  regionSize,
   optional,
   boolean,
   callback,

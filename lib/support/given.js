@@ -90,8 +90,8 @@ const instead = {
       return 'HostRegion.open(path) maps a file, await HostRegion.load(path) copies it into memory'
     if (kind === 'promise') return `${AWAIT}: HostRegion.load gives one`
     if (isBytes(value)) return 'HostRegion.copyFrom(bytes) makes a region of them'
-    if (kind === 'Blob' || kind === 'File' || kind === 'Response')
-      return 'HostRegion.copyFrom(await it.arrayBuffer()) makes a region of its bytes'
+    if (kind === 'Blob' || kind === 'File' || kind === 'Response' || kind === 'ReadableStream')
+      return 'await HostRegion.from(it) makes a region of its bytes'
     if (kind === 'number') return 'HostRegion.fromFd(fd) takes a file descriptor'
     if (kind === 'FileHandle') return 'HostRegion.fromFd(handle.fd) takes its descriptor'
     if (ofOurs(kind)) return 'pass its `region`'
@@ -133,10 +133,51 @@ const instead = {
     if (kind === 'array') return 'pass Uint8Array.from(array)'
     if (kind === 'number') return 'HostRegion.allocate(byteLength) makes a region of zeros'
     if (kind === 'Blob' || kind === 'File' || kind === 'Response')
-      return 'pass await it.arrayBuffer()'
+      return 'pass await it.arrayBuffer(); HostRegion.from(it) makes a region of it'
     if (kind === 'HostRegion') return 'pass its `bytes()`'
     if (kind === 'GuardedMemory' || kind === 'WebAssembly.Memory') return 'pass its `buffer`'
     return undefined
+  },
+
+  /** For what a source gave, one after another. */
+  chunk(value) {
+    const kind = kindOf(value)
+    if (kind === 'string')
+      return 'for texts, give Buffer.from(text); a stream with an encoding gives strings, too'
+    if (kind === 'number' || kind === 'array')
+      return 'for an array of numbers, pass Uint8Array.from(array)'
+    if (kind === 'promise') return AWAIT
+    if (kind === 'HostRegion') return 'give its `bytes()`'
+    if (kind === 'Blob' || kind === 'File') return 'give await it.arrayBuffer()'
+    return undefined
+  },
+
+  source(value) {
+    const kind = kindOf(value)
+    if (kind === 'string' || kind === 'URL')
+      return 'for a file, HostRegion.open(path) or load(path); for a text, pass Buffer.from(text); for what a server has, await fetch(url)'
+    if (kind === 'promise') return AWAIT
+    if (kind === 'number')
+      return 'HostRegion.allocate(byteLength) makes a region of zeros, and fromFd(fd) one over a file'
+    if (kind === 'FileHandle')
+      return 'HostRegion.fromFd(handle.fd) makes a region over the file; handle.createReadStream() gives a copy of it'
+    if (kind === 'HostRegion') return 'it is one already; for a copy of it, pass its `bytes()`'
+    if (kind === 'GuardedMemory' || kind === 'WebAssembly.Memory') return 'pass its `buffer`'
+    if (['function', 'class'].includes(kind)) return 'call it, and pass what it gives'
+    if (/^(Transform|Compression|Decompression|TextEncoder)Stream$/.test(kind))
+      return 'pass its `readable`'
+    return undefined
+  },
+
+  buffer(value) {
+    const kind = kindOf(value)
+    if (ArrayBuffer.isView(value)) return 'pass its `buffer`, all of which is adopted'
+    if (kind === 'HostRegion') return 'a region is mapped, by `map(region)`'
+    if (kind === 'GuardedMemory' || kind === 'WebAssembly.Memory') return 'pass its `buffer`'
+    if (kind === 'array') return 'pass Uint8Array.from(array).buffer'
+    if (kind === 'Blob' || kind === 'File' || kind === 'Response')
+      return 'pass await it.arrayBuffer()'
+    return kind === 'promise' ? AWAIT : undefined
   },
 
   view(value) {
@@ -205,6 +246,14 @@ const instead = {
     if (kind === 'HostRegion' || kind === 'Snapshot')
       return 'use it as it is, or pass its descriptor'
     return undefined
+  },
+
+  /** The size of a region, of which somebody may think that it takes what is to be in it. */
+  regionSize(value) {
+    const kind = kindOf(value)
+    if (isBytes(value)) return 'HostRegion.copyFrom(it) makes a region of these bytes'
+    if (kind === 'array') return 'HostRegion.copyFrom(Float64Array.from(it)) makes a region of them'
+    return instead.number(value)
   },
 
   number(value) {

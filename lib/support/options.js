@@ -227,11 +227,15 @@ function unknown(name, names, called) {
 
 module.exports = {
   allocate: reader('name', 'hugePages'),
+  regionFrom: reader('byteLength', 'name', 'hugePages', 'signal', 'onProgress'),
   load: reader(...PART, 'name', 'hugePages', 'signal', 'onProgress'),
   open: reader(...PART, 'writable'),
   fromFd: reader(...PART),
   view: reader(...PART),
   bytes: reader(...PART, 'access'),
+  writeStream: reader(...PART),
+  readStream: reader(...PART, 'chunk'),
+  blob: reader(...PART, 'type'),
   close: reader('views'),
   share: reader('access', 'enforce'),
   split: reader(...PART, 'align'),
@@ -242,6 +246,7 @@ module.exports = {
   from: reader('address'),
   reserve: reader('allocator'),
   map,
+  adopt: reader('at', 'allocator', 'copy'),
   prefetch: reader(...PART, 'signal'),
   window: reader('byteLength', 'at', 'access', 'rest', 'allocator', 'strict'),
   slide: reader(...PART, 'access'),
@@ -258,9 +263,26 @@ module.exports = {
     'onProgress'
   ),
 
-  snapshot: reader('globals', 'module', 'exclusive', 'keepResidentBytes', 'hugePages', 'name'),
-  snapshotOf: reader('module', 'exclusive', 'keepResidentBytes', 'hugePages', 'name', 'accept'),
+  snapshot: reader(
+    'globals',
+    'module',
+    'exclusive',
+    'keepResidentBytes',
+    'hugePages',
+    'sharePages',
+    'name'
+  ),
+  snapshotOf: reader(
+    'module',
+    'exclusive',
+    'keepResidentBytes',
+    'hugePages',
+    'sharePages',
+    'name',
+    'accept'
+  ),
   loadSnapshot: reader('module', 'regions', 'key', 'signal', 'keepResidentBytes', 'hugePages'),
+  openSnapshot: reader('module', 'regions', 'key', 'signal', 'keepResidentBytes', 'verify'),
   grant: reader('region', 'access'),
   snapshotFromFd: reader('module', 'regions', 'keepResidentBytes'),
   save: reader('key', 'signal'),
@@ -280,7 +302,31 @@ module.exports = {
     'keepResidentBytes',
     'growth'
   ),
+  factoryPool: reader(
+    'make',
+    'init',
+    'state',
+    'before',
+    'after',
+    'destroy',
+    'pending',
+    'size',
+    'max',
+    'maxMemoryBytes',
+    'accept',
+    'keepResidentBytes'
+  ),
   growth: reader('onGrow', 'limit'),
+  once: reader(
+    'snapshot',
+    'from',
+    'module',
+    'key',
+    'accept',
+    'exclusive',
+    'keepResidentBytes',
+    'hugePages'
+  ),
   checkpoint: reader(
     'state',
     'module',
@@ -290,5 +336,9 @@ module.exports = {
     'hugePages',
     'name'
   ),
-  acquire: reader('signal')
+  acquire: reader('signal'),
+
+  inspect: reader('processMap', 'pages'),
+  allowInspect: reader('directory'),
+  observe: reader('performance')
 }

@@ -48,7 +48,14 @@ function wrongDescriptor(value) {
 const wrongList = (name, value) => wrongType(name, 'an array', value, instead.list(value))
 
 const wrongModule = value =>
-  wrongType('module', "a WebAssembly.Module, or a module's bytes", value, instead.module(value))
+  wrongType(
+    'module',
+    "a WebAssembly.Module, a module's bytes, or options with make",
+    value,
+    typeof value === 'function'
+      ? 'for a pool of what it makes, pass { make: it }'
+      : instead.module(value)
+  )
 
 const wrongInstance = value =>
   wrongType('instance', 'a WebAssembly.Instance', value, instead.instance(value))

@@ -4,6 +4,8 @@
 // window.chunks(...))`, or `for await`, which lets timers and sockets have their turn. Each loop
 // has a source of its own.
 
+// Taken now: under fake timers the global one never calls.
+const { setImmediate } = require('node:timers')
 const { abortError } = require('../support/errors.js')
 const { Uint8Array } = require('../platform/intrinsics.js')
 const { nameOf } = require('../region/host-region.js')

@@ -8,12 +8,17 @@ const check = require('../support/arguments.js')
 const read = require('../support/options.js')
 const { wrongValue } = require('../support/wrong.js')
 const { PAGE_BYTES, HUGE_PAGE_BYTES } = require('../platform/pages.js')
+const { AT, counts } = require('../observe/counts.js')
+const { UNHEARD } = require('../observe/events.js')
 const { guardFaults } = require('../fault/guard.js')
 const { entryAt } = require('../memory/entry.js')
 const { addEntry, notMade } = require('../memory/entries.js')
 const { growForSpace, growIfRoom } = require('../memory/growth.js')
 const { putInBlock } = require('../memory/block.js')
+const { beginMap, noteMapped } = require('../memory/told.js')
 const { makeWindow } = require('./window.js')
+
+const { WINDOWS_OPENED } = AT
 
 /** As GuardedMemory.window, which gives the Window. */
 function openWindow(linear, options) {
@@ -44,12 +49,15 @@ function prepareWindow(linear, start, request, release) {
 function openAt(linear, at, request, release) {
   const { byteLength, code, trap, strict } = request
   const array = linear.currentTo(at + byteLength)
+  const startTime = beginMap()
   const entry = prepareWindow(linear, at, request, release)
   try {
     entry.id = native.windowAt(linear.table.handle, array, at, byteLength, code, trap, strict)
   } catch (error) {
     throw notMade(entry, error)
   }
+  counts[WINDOWS_OPENED] += 1
+  if (startTime !== UNHEARD) noteMapped(entry, startTime)
   return entry.object
 }
 
@@ -71,6 +79,7 @@ function openPastEnd(linear, request) {
 function openInFreeSpace(linear, request, aligned) {
   const { byteLength, code, trap, strict } = request
   const array = linear.current()
+  const startTime = beginMap()
   const entry = prepareWindow(linear, 0, request, undefined)
   try {
     const { handle } = linear.table
@@ -78,6 +87,8 @@ function openInFreeSpace(linear, request, aligned) {
     if (found !== null) {
       entry.start = found.start
       entry.id = found.id
+      counts[WINDOWS_OPENED] += 1
+      if (startTime !== UNHEARD) noteMapped(entry, startTime)
       return entry.object
     }
   } catch (error) {

@@ -9,12 +9,16 @@ const check = require('../support/arguments.js')
 const { makeError, fromNative, callNative } = require('../support/errors.js')
 const { ownOf } = require('../platform/intrinsics.js')
 const { PAGE_BYTES } = require('../platform/pages.js')
+const { AT, counts } = require('../observe/counts.js')
+const { UNHEARD, begin, channels, note } = require('../observe/events.js')
 const { bytesOf, handleOf, limitOfRegion, restOfRegion } = require('../region/host-region.js')
 const { pointerOf, checkFaultsOf } = require('../memory/entry.js')
 const { moved } = require('../memory/errors.js')
 
 // Looked up once.
 const nativeSlide = native.slide
+const { slide: slides } = channels
+const { SLID } = AT
 
 /** Shows a part of a region, as Window.slide. `called`: what the caller calls byteOffset. */
 function slideTo(entry, region, byteOffset, byteLength, access, called) {
@@ -31,11 +35,14 @@ function slideTo(entry, region, byteOffset, byteLength, access, called) {
     byteLength === undefined ? most : check.wholeNumber(byteLength, 'options.byteLength', 1, most)
   const address = entry.start + skew
   const pointer = entry.linear.address === 'i64' ? BigInt(address) : address
+  const startTime = begin(slides)
   callSlide(entry, handleOf(region), byteOffset - skew, skew + length, code)
   const { window } = entry
   window.region = region
   window.byteOffset = byteOffset
   window.shownBytes = length
+  counts[SLID] += 1
+  if (startTime !== UNHEARD) noteSlide(entry, startTime)
   return { address, pointer, byteLength: length }
 }
 
@@ -43,11 +50,25 @@ function slideTo(entry, region, byteOffset, byteLength, access, called) {
 function slideToNothing(entry) {
   const { window } = entry
   const pointer = pointerOf(entry)
+  const startTime = begin(slides)
   callSlide(entry, 0, 0, 0, 0)
   window.region = null
   window.byteOffset = 0
   window.shownBytes = 0
+  counts[SLID] += 1
+  if (startTime !== UNHEARD) noteSlide(entry, startTime)
   return { address: entry.start, pointer, byteLength: 0 }
+}
+
+function noteSlide({ object, linear, window }, startTime) {
+  const { region, byteOffset, shownBytes: byteLength } = window
+  note(slides, startTime, {
+    window: object,
+    memory: linear.face ?? null,
+    region,
+    byteOffset,
+    byteLength
+  })
 }
 
 function callSlide(entry, region, start, length, code) {

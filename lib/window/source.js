@@ -9,6 +9,7 @@ const check = require('../support/arguments.js')
 const { makeError, fromNative } = require('../support/errors.js')
 const { outOfRange } = require('../support/wrong.js')
 const { PAGE_BYTES } = require('../platform/pages.js')
+const { pending, tell } = require('../observe/events.js')
 const { handleOf, mustBeOpen, nameOf } = require('../region/host-region.js')
 const { keepHere } = require('../region/share.js')
 const { pointerOf, checkFaultsOf } = require('../memory/entry.js')
@@ -183,6 +184,7 @@ class WindowSource {
     this.#start = start
     this.#position = end
     this.#pointer = pointer
+    if (pending.length > 0) tell()
     return shown
   }
 

@@ -8,6 +8,7 @@ const check = require('../support/arguments.js')
 const read = require('../support/options.js')
 const { makeError } = require('../support/errors.js')
 const { wrongType } = require('../support/wrong.js')
+const { pending, tell } = require('../observe/events.js')
 const { mustBeOpen, mustBeRegion, nameOf } = require('../region/host-region.js')
 const { keepHere } = require('../region/share.js')
 const { unmap } = require('../memory/entries.js')
@@ -105,23 +106,9 @@ class Window {
   }
 
   slide(region, byteOffset = 0, options = undefined) {
-    const entry = this.#entry
-    mustBeMapped(entry)
-    if (region === null) return slideToNothing(entry)
-    mustBeRegion(region, 'a HostRegion or null')
-    mustBeOpen(region)
-    if (typeof byteOffset === 'object' && byteOffset !== null) {
-      if (options !== undefined)
-        throw wrongType('byteOffset', 'a number where options follow', byteOffset)
-      const {
-        byteOffset: start = 0,
-        byteLength,
-        access
-      } = read.slide(byteOffset, 'options', 'byteOffset')
-      return slideTo(entry, region, start, byteLength, access, 'options.byteOffset')
-    }
-    const { byteLength, access } = options === undefined ? NO_OPTIONS : read.slideTo(options)
-    return slideTo(entry, region, byteOffset, byteLength, access, 'byteOffset')
+    const shown = this.#slide(region, byteOffset, options)
+    if (pending.length > 0) tell()
+    return shown
   }
 
   source(region, options) {
@@ -140,7 +127,11 @@ class Window {
   unmap() {
     if (!this.#entry.ended) unmap(this.#entry)
     this.#entry.window.stream?.end()
-    releaseBlock(this.#entry)
+    try {
+      releaseBlock(this.#entry)
+    } finally {
+      if (pending.length > 0) tell()
+    }
   }
 
   [Symbol.dispose]() {
@@ -152,6 +143,26 @@ class Window {
     const { pointer, byteLength, access, region, byteOffset, shownBytes, unmapped } = this
     const shown = { region: region === null ? null : nameOf(region), byteOffset, shownBytes }
     return `Window ${inspect({ pointer, byteLength, access, ...shown, unmapped }, options)}`
+  }
+
+  #slide(region, byteOffset, options) {
+    const entry = this.#entry
+    mustBeMapped(entry)
+    if (region === null) return slideToNothing(entry)
+    mustBeRegion(region, 'a HostRegion or null')
+    mustBeOpen(region)
+    if (typeof byteOffset === 'object' && byteOffset !== null) {
+      if (options !== undefined)
+        throw wrongType('byteOffset', 'a number where options follow', byteOffset)
+      const {
+        byteOffset: start = 0,
+        byteLength,
+        access
+      } = read.slide(byteOffset, 'options', 'byteOffset')
+      return slideTo(entry, region, start, byteLength, access, 'options.byteOffset')
+    }
+    const { byteLength, access } = options === undefined ? NO_OPTIONS : read.slideTo(options)
+    return slideTo(entry, region, byteOffset, byteLength, access, 'byteOffset')
   }
 }
 

@@ -7,6 +7,7 @@
 /** The rooms of src/: a folder, or a file of that name. */
 const RUST = [
   ['sys', 'the only callers of the kernel, one file for each family of calls'],
+  ['totals', 'what the process has done, in numbers'],
   ['v8', 'what we know of V8: live memories, reservations, placement, traps'],
   ['access', 'the kinds of access'],
   ['wire', 'how descriptions are stored: MessagePack with named fields, bounded'],
@@ -26,7 +27,9 @@ const RUST = [
 /** The rooms of lib/, all of them folders. */
 const JAVASCRIPT = [
   ['support', 'checks of arguments and options, errors, and words for them'],
+  ['process', "a process's map and its pages, as /proc tells them"],
   ['platform', 'what is supported, the native part, and what this V8 does'],
+  ['observe', 'events for diagnostics_channel, and what is counted for metrics'],
   ['fault', 'the fault guard and its warnings'],
   ['region', 'HostRegion, tokens, waiting'],
   ['memory', 'a memory and its mappings, below the class that shows them'],
@@ -36,8 +39,11 @@ const JAVASCRIPT = [
   ['guarded', 'GuardedMemory, layouts, limits'],
   ['growth', 'modules whose memory.grow asks the host'],
   ['capture', 'capture: the instances that a factory makes, as one unit'],
+  ['request', 'requests of a unit, and what they have begun that may still call back'],
   ['checkpoint', 'checkpoint: a unit at one moment, and the way back there'],
-  ['pool', 'InstancePool']
+  ['once', 'once: the state after an expensive call, in place of the call'],
+  ['pool', 'InstancePool'],
+  ['inspect', 'inspect: what is where in this process, and who may ask for it']
 ]
 
 module.exports = { RUST, JAVASCRIPT }

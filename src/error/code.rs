@@ -49,6 +49,7 @@ codes! {
     SnapshotClosed = "ERR_HOSTMAP_SNAPSHOT_CLOSED",
     SnapshotMismatch = "ERR_HOSTMAP_SNAPSHOT_MISMATCH",
     SnapshotInvalid = "ERR_HOSTMAP_SNAPSHOT_INVALID",
+    SnapshotUnguarded = "ERR_HOSTMAP_SNAPSHOT_UNGUARDED",
     UnsuitableModule = "ERR_HOSTMAP_UNSUITABLE_MODULE",
     NoExternalBuffers = "ERR_HOSTMAP_NO_EXTERNAL_BUFFERS",
     TwoVersions = "ERR_HOSTMAP_TWO_VERSIONS",

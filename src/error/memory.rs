@@ -50,6 +50,15 @@ causes! {
         #[error("can't map region \"{region}\": {refused}")]
         RegionNotMapped { region: String, refused: Refused } => MapFailed unless refused,
 
+        #[error("buffer is the memory's own; pass one whose bytes are elsewhere")]
+        AdoptsItself => InvalidValue,
+
+        #[error("can't adopt a buffer of {byte_length} bytes: {refused}")]
+        NotAdopted { byte_length: u64, refused: Refused } => MapFailed unless refused,
+
+        #[error("can't move the {byte_length} bytes of an adopted buffer back; they are still in the memory: {refused}")]
+        NotReleased { byte_length: u64, refused: Refused } => MapFailed unless refused,
+
         #[error("can't unmap {byte_length} bytes: {refused}")]
         NotUnmapped { byte_length: u64, refused: Refused } => MapFailed unless refused,
 

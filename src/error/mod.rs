@@ -34,7 +34,7 @@ pub use module::ModuleError;
 pub use refused::Refused;
 pub use region::RegionError;
 pub use share::ShareError;
-pub use snapshot::{Flaw, SnapshotError, Source};
+pub use snapshot::{Flaw, SnapshotError, Source, Unguarded};
 pub use window::WindowError;
 
 use crate::sys::SysError;

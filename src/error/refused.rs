@@ -57,6 +57,12 @@ impl Refused {
                     "no limit of address space, RLIMIT_AS, memory mappings or overcommit was found that explains it".into(),
                 );
             }
+            Cause::MemfdsForbidden => {
+                return (
+                    None,
+                    "a sandbox of this process refuses `memfd_create`, which every kernel has; allow it there (a container's seccomp profile), or open files instead".into(),
+                );
+            }
             Cause::ProcessDescriptors => (
                 Code::TooManyFiles,
                 "close regions that are done with, or raise `ulimit -n`".into(),

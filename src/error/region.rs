@@ -26,8 +26,29 @@ causes! {
         #[error("can't copy {byte_length} bytes into a region: {refused}")]
         NotCopied { byte_length: u64, refused: Refused } => OutOfMemory unless refused,
 
-        #[error("can't copy {byte_length} bytes into a region: {sys}")]
+        #[error("can't copy {byte_length} bytes into a region: {sys}; are they of a file that was truncated?")]
         SourceNotRead { byte_length: u64, sys: SysError } => ReadFailed from sys,
+
+        #[error("can't make a region: {refused}")]
+        NotMade { refused: Refused } => OutOfMemory unless refused,
+
+        #[error("byteOffset is {byte_offset} and source has {byte_length} bytes; they must end at or below the region's byteLength, {region_bytes}")]
+        WriteRange { byte_offset: u64, byte_length: u64, region_bytes: u64 } => OutOfRange,
+
+        #[error("can't write to region \"{name}\": it is sealed, or its file or token is for reading only; open the file with `writable: true`")]
+        NotWritable { name: String } => RegionReadonly,
+
+        #[error("can't write to region \"{name}\": its descriptor appends (O_APPEND), wherever it is told to write; open the file without")]
+        Appends { name: String } => RegionReadonly,
+
+        #[error("can't write to region \"{name}\": {refused}")]
+        NotWritten { name: String, refused: Refused } => WriteFailed unless refused,
+
+        #[error("can't read region \"{name}\": {refused}")]
+        NotRead { name: String, refused: Refused } => ReadFailed unless refused,
+
+        #[error("can't write to region \"{name}\": {sys}")]
+        FileNotWritten { name: String, sys: SysError } => WriteFailed from sys,
 
         #[error("byteOffset is {byte_offset}; it must be below the region's byteLength, {region_bytes}")]
         PagesPastEnd { byte_offset: u64, region_bytes: u64 } => OutOfRange,

@@ -16,6 +16,9 @@ causes! {
         #[error("what the mapping or window at {start} shows was put there by another thread; take the snapshot there, or unmap it")]
         ShownByOther { start: u64 } => RegionClosed,
 
+        #[error("the memory has an adopted buffer at {start}, which is no part of a snapshot: release or unmap it first")]
+        HasAdopted { start: u64 } => Overlap,
+
         #[error("a snapshot keeps at most {most} mappings and windows")]
         TooManyMappings { most: usize } => OutOfRange,
 
@@ -56,6 +59,15 @@ causes! {
         #[error("{from}: {refused}")]
         NotKept { from: Source, refused: Refused } => OutOfMemory unless refused,
 
+        #[error("{from}: {why}")]
+        NotGuarded { from: Source, why: Unguarded } => SnapshotUnguarded,
+
+        #[error("the file of snapshot \"{name}\" was changed, and its bytes are lost; open or load it again")]
+        FileLost { name: String } => SnapshotUnguarded,
+
+        #[error("can't copy the pages of a snapshot's file: {refused}")]
+        FileNotLeft { refused: Refused } => MapFailed unless refused,
+
         #[error("the mapping at {address} has {has} bytes, and the pages of region \"{name}\" take {takes}")]
         RegionOfOtherLength { address: u64, has: u64, name: String, takes: u64 } => SnapshotMismatch,
 
@@ -71,6 +83,9 @@ causes! {
         #[error("can't restore snapshot \"{name}\"; the memory holds a part of it now: try again, or use another memory: {refused}")]
         HalfRestored { name: String, refused: Refused } => MapFailed unless refused,
 
+        #[error("can't take a snapshot; the kernel took pages of the memory meanwhile, which holds zeros there: use another memory: {refused}")]
+        PagesLost { refused: Refused } => MapFailed unless refused,
+
         #[error("can't reset the memory; the memory holds a part of it now: try again, or use another memory: {refused}")]
         HalfReset { refused: Refused } => MapFailed unless refused,
     }
@@ -80,6 +95,7 @@ causes! {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     File(PathBuf),
+    Opened(PathBuf),
     Descriptor(i32),
 }
 
@@ -87,9 +103,27 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => write!(f, "can't load a snapshot from {}", path.display()),
+            Self::Opened(path) => write!(f, "can't open a snapshot from {}", path.display()),
             Self::Descriptor(fd) => write!(f, "can't use file descriptor {fd} as a snapshot"),
         }
     }
+}
+
+/// Why nothing keeps a file from being changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unguarded {
+    #[error(
+        "it is open for writing, here or in another process, which could change the memories that show it; close it there, or use Snapshot.load, which copies it"
+    )]
+    IsWritten,
+    #[error(
+        "it is another user's, and so the kernel lets this process not guard it against changes; own the file, give the process CAP_LEASE, or use Snapshot.load, which copies it"
+    )]
+    OfAnother,
+    #[error(
+        "its file system has no leases that guard it against changes, as overlays and network file systems; keep it on another one, or use Snapshot.load, which copies it"
+    )]
+    NoLeases,
 }
 
 /// What is wrong with the bytes of a snapshot.

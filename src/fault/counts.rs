@@ -127,6 +127,10 @@ impl Counts {
         self.strict.store(true, Ordering::Release);
     }
 
+    pub fn is_strict(&self) -> bool {
+        self.strict.load(Ordering::Acquire)
+    }
+
     /// Whether such calls must fail now.
     pub fn is_faulted(&self) -> bool {
         self.strict.load(Ordering::Acquire) && self.unacknowledged() > 0

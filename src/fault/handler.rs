@@ -3,7 +3,8 @@
 //! ```text
 //!  1  sys::signal   The kernel calls our handler, which tells what kind of fault it is, at which address.
 //!  2  on_fault      V8's probe? Then V8 takes it (v8::trap).
-//!  3  range::find   Which range is registered for the address?
+//!  3  range::find   Which range is registered for the address? If none, or the page is not its
+//!                   own: does the memory show a snapshot's file there?
 //!  4  gate          Is its owner, or another handler, changing its pages? Then the access is done again.
 //!  5  by_proof      Where the process's map is text: can single system calls decide?
 //!  6  process_map   Which VMA is there now, and are its pages those that we put there?
@@ -60,7 +61,7 @@ pub(super) fn on_fault(fault: &Fault) -> bool {
     if fault.signal == Signal::Segv && trap::probe(fault) {
         return true;
     }
-    let (found, verdict) = range::find(fault.address, |range| enter(range, fault));
+    let (found, verdict) = by_range(fault);
     match verdict {
         Verdict::Handled => true,
         Verdict::Again => {
@@ -69,6 +70,15 @@ pub(super) fn on_fault(fault: &Fault) -> bool {
             true
         }
         Verdict::NotOurs => stale::is_stale(fault, found),
+    }
+}
+
+/// By all that is registered for the address.
+fn by_range(fault: &Fault) -> (u64, Verdict) {
+    let (found, verdict) = range::find(fault.address, |range| enter(range, fault));
+    match verdict {
+        Verdict::NotOurs => (found, range::find_image(fault.address, |range| enter(range, fault))),
+        verdict => (found, verdict),
     }
 }
 

@@ -35,6 +35,7 @@
 //! gate                a range's owner, or one handler at a time
 //! counts, zeros       what is counted; pages of zeros
 //! range               a guarded range, and all of them
+//! totals              the faults of the whole process
 //! report, stale       telling the program; faults on what is no longer there
 //! outcome, changes    how a fault ends; the changes to pages
 //! stray, missing      SIGSEGV and SIGBUS, by the process's map
@@ -57,6 +58,7 @@ mod registry;
 mod report;
 mod stale;
 mod stray;
+pub mod totals;
 mod zeros;
 
 pub use counts::{Cause, Counts, LastFault, Outcome};

@@ -6,6 +6,7 @@
 use super::counts::{Cause, Outcome};
 use super::range::GuardedRange;
 use super::report::{self, Event};
+use super::totals;
 use crate::sys::fault_info::Fault;
 use crate::v8::trap;
 use std::sync::atomic::Ordering;
@@ -20,6 +21,7 @@ pub(super) fn trap(range: &GuardedRange, fault: &Fault, cause: Cause) -> bool {
         range.spec.counts.add_faults(1);
     }
     range.note(fault, cause, Outcome::Trap);
+    totals::add(cause, Outcome::Trap);
     true
 }
 
@@ -27,6 +29,7 @@ pub(super) fn trap(range: &GuardedRange, fault: &Fault, cause: Cause) -> bool {
 pub(super) fn private_page(range: &GuardedRange, fault: &Fault) {
     range.spec.counts.add_stray_write();
     range.note(fault, Cause::Readonly, Outcome::PrivatePage);
+    totals::add(Cause::Readonly, Outcome::PrivatePage);
     lost_protection(range);
     report::raise(range, Event::StrayWrite);
 }
@@ -35,6 +38,7 @@ pub(super) fn private_page(range: &GuardedRange, fault: &Fault) {
 pub(super) fn zeros(range: &GuardedRange, fault: &Fault, cause: Cause) {
     range.spec.counts.add_faults(1);
     range.note(fault, cause, Outcome::Zeros);
+    totals::add(cause, Outcome::Zeros);
     report::raise(range, Event::MissingPage);
 }
 
@@ -42,6 +46,7 @@ pub(super) fn zeros(range: &GuardedRange, fault: &Fault, cause: Cause) {
 pub(super) fn past_end(range: &GuardedRange, fault: &Fault) {
     range.spec.counts.add_faults(1);
     range.note(fault, Cause::PastEnd, Outcome::Zeros);
+    totals::add(Cause::PastEnd, Outcome::Zeros);
     lost_protection(range);
     report::raise(range, Event::PastEnd);
 }

@@ -18,15 +18,31 @@ use std::thread::ThreadId;
 
 static RANGES: Registry<GuardedRange> = Registry::new();
 
-/// Every range that is guarded now.
-pub(super) fn all() -> &'static Registry<GuardedRange> {
-    &RANGES
+/// Of whole memories that show a snapshot's file. Mappings and windows are over them, so they are
+/// apart: an address has one range in each registry at most.
+static IMAGES: Registry<GuardedRange> = Registry::new();
+
+/// Where a range is registered.
+pub(super) fn registry_of(spec: &RangeSpec) -> &'static Registry<GuardedRange> {
+    if spec.is_image { &IMAGES } else { &RANGES }
+}
+
+/// Every range that is guarded now. Not for handlers.
+pub(super) fn for_each(mut look: impl FnMut(&GuardedRange)) {
+    for registry in [&RANGES, &IMAGES] {
+        registry.for_each(|range| look(range));
+    }
 }
 
 /// Looks at what is registered for an address. Returns its id, or 0 if there is nothing, and what
 /// `look` says of it.
 pub(super) fn find<R: Default>(address: u64, look: impl FnOnce(&GuardedRange) -> R) -> (u64, R) {
     RANGES.find(address, |range| (range.id, look(range))).unwrap_or_default()
+}
+
+/// The same of images.
+pub(super) fn find_image<R: Default>(address: u64, look: impl FnOnce(&GuardedRange) -> R) -> R {
+    IMAGES.find(address, look).unwrap_or_default()
 }
 
 /// A range as its owner describes it.
@@ -38,6 +54,9 @@ pub struct RangeSpec {
     pub memory_offset: Option<PageAligned>,
     /// Whether its owner may put other pages there.
     pub is_window: bool,
+    /// Whether it shows the file of a snapshot. Then what is mapped there without a file, or by a
+    /// range that is none, is not its own.
+    pub is_image: bool,
     pub access: Access,
     pub counts: Arc<Counts>,
     /// Set when a page lost its protection: one for all mappings of a memory.
@@ -130,7 +149,22 @@ impl ShownNow {
         }
     }
 
+    /// Not for handlers.
+    pub(super) fn with_name<'a>(&self, region_name: &'a Arc<str>) -> Shown<'a> {
+        let offset = |word: &AtomicU64| PageAligned::round_down(word.load(Ordering::Relaxed));
+        Shown {
+            inode: self.inode.load(Ordering::Relaxed),
+            file_offset: offset(&self.file_offset),
+            region_offset: offset(&self.region_offset),
+            region_name,
+        }
+    }
+
     /// The region that the next report is about. Not for handlers.
+    pub(super) fn name(&self) -> Arc<str> {
+        Arc::clone(&self.region_name.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     pub(super) fn take_name(&self) -> Arc<str> {
         let kept = self.unreported_name.lock().unwrap_or_else(PoisonError::into_inner).take();
         kept.unwrap_or_else(|| {

@@ -7,6 +7,7 @@
 use super::counts::Counts;
 use super::range::{self, GuardedRange, RangeSpec, Shown};
 use super::{install, report, stale};
+use crate::sys::page::PageSpan;
 use crate::sys::vma_budget;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -29,9 +30,30 @@ impl Registration {
         let span = spec.span;
         let range = Arc::new(GuardedRange::new(spec, shown));
         if install::ensure().is_ok() {
-            range::all().insert(span.start().get()..span.end().get(), Arc::clone(&range));
+            range::registry_of(&range.spec)
+                .insert(span.start().get()..span.end().get(), Arc::clone(&range));
         }
         Self { range }
+    }
+
+    /// Whether there is a handler that guards it.
+    pub fn is_guarded(&self) -> bool {
+        install::ensure().is_ok()
+    }
+
+    /// What it shows now.
+    pub fn shown<'a>(&self, region_name: &'a Arc<str>) -> Shown<'a> {
+        self.range.shown.with_name(region_name)
+    }
+
+    /// The name of the region that it shows now. Empty: none.
+    pub fn region_name(&self) -> Arc<str> {
+        self.range.shown.name()
+    }
+
+    /// The addresses.
+    pub fn span(&self) -> PageSpan {
+        self.range.spec.span
     }
 
     pub fn counts(&self) -> &Arc<Counts> {
@@ -91,7 +113,8 @@ impl Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         self.pause();
-        range::all().remove(self.range.spec.span.start().get(), &self.range);
+        range::registry_of(&self.range.spec)
+            .remove(self.range.spec.span.start().get(), &self.range);
         stale::removal_ended();
         vma_budget::give_back(self.range.stray_vmas.load(Ordering::Relaxed));
         vma_budget::give_back(self.range.zero_vmas.load(Ordering::Relaxed));

@@ -34,6 +34,8 @@ pub struct Report {
     pub missing_page: bool,
     pub past_end: bool,
     pub is_window: bool,
+    /// It was a memory that shows the snapshot of this name.
+    pub is_image: bool,
     pub region_name: Arc<str>,
     /// `None`: it was a view.
     pub memory_offset: Option<u64>,
@@ -70,6 +72,7 @@ fn take_report(range: &GuardedRange) -> Option<Report> {
         past_end: has(Event::PastEnd),
         region_name: range.shown.take_name(),
         is_window: range.spec.is_window,
+        is_image: range.spec.is_image,
         memory_offset: range.spec.memory_offset.map(PageAligned::get),
         byte_length: range.spec.span.length().get(),
         access: range.spec.access,
@@ -127,7 +130,7 @@ pub fn take_reports() -> Vec<Report> {
         left.extract_if(.., |report| is_mine(report.owner)).collect()
     };
     if UNREPORTED.load(Ordering::Acquire) > 0 {
-        range::all().for_each(|range| {
+        range::for_each(|range| {
             // What there is no room for stays unreported until the next time.
             if is_mine(range.owner) && reports.try_reserve(1).is_ok() {
                 reports.extend(take_report(range));

@@ -7,6 +7,7 @@
 use super::internal;
 use crate::error::Error;
 use crate::sys::alloc;
+use crate::v8::array_bytes::{ArrayBytes, Holders};
 use crate::v8::live_memory::{LiveMemory, MemoryExtent};
 use napi::bindgen_prelude::{JsValue, Unknown};
 use napi::{Env, sys};
@@ -67,6 +68,21 @@ impl<'call> Bytes<'call> {
     /// Where they would be as a memory. They need not be one's.
     pub(super) fn extent(&self) -> Result<MemoryExtent, Error> {
         Ok(MemoryExtent::new(self.address, self.byte_length)?)
+    }
+
+    /// The bytes as those of the buffer that the array is over, for a call that moves or copies
+    /// them. `None`: there are none.
+    ///
+    /// `holders`: lib/ says [`Holders::One`] of a buffer that Node.js would transfer to another
+    /// thread: V8 can detach it, nothing has marked it as one to stay, and it is neither shared nor
+    /// resizable. V8 has one buffer for each allocation. What native code of others still does with
+    /// the address, it does with memory that stays mapped.
+    ///
+    /// The rest is as for [`Self::live_memory`]: V8 has told both numbers in this call, the array
+    /// holds its buffer, and no Rust slice of it is made in such a call.
+    pub(super) fn array_bytes(&self, holders: Holders) -> Option<ArrayBytes<'call>> {
+        // SAFETY: as above.
+        unsafe { ArrayBytes::new(self.address, self.byte_length, holders) }
     }
 
     /// The memory whose buffer the array is over.

@@ -89,7 +89,8 @@ pub fn register(mut exports: Object<'_>, env: Env) -> napi::Result<()> {
     define(&mut exports, env, c"unmap", unmap)?;
     define(&mut exports, env, c"slide", slide)?;
     define(&mut exports, env, c"restore", restore)?;
-    define(&mut exports, env, c"reset", reset)
+    define(&mut exports, env, c"reset", reset)?;
+    define(&mut exports, env, c"leaveFiles", leave_files)
 }
 
 fn define(exports: &mut Object<'_>, env: Env, name: &CStr, callback: Callback) -> napi::Result<()> {
@@ -133,6 +134,7 @@ callback!(unmap, super::memory::unmap);
 callback!(slide, super::window::slide);
 callback!(restore, super::snapshot::restore);
 callback!(reset, super::snapshot::reset);
+callback!(leave_files, super::opened::leave_files);
 
 /// Calls `work` with the memory and the numbers of this call, and gives its answer; what fails is
 /// thrown, and no panic gets out.
@@ -151,13 +153,21 @@ unsafe fn call<const N: usize, A: Into<Answer>>(
         let memory = super::memory::memory_of(super::to_number(memory)?)?;
         // Before anything else is said of the base: a detached buffer has none.
         memory.check_base(bytes.address)?;
-        work(&memory, bytes.live_memory()?, numbers)
+        work(&memory, bytes.live_memory()?, numbers).map(Into::into)
     }))
-    .unwrap_or_else(|_| Err(internal("a panic; the process goes on")))
-    .map_err(napi::Error::from)
-    .and_then(|answer| {
+    .unwrap_or_else(|_| Err(internal("a panic; the process goes on")));
+    // SAFETY: the environment is good as long as the call has not returned.
+    unsafe { give(env, answer) }
+}
+
+/// Gives an answer, or throws. Not a part of [`call`], which is there once for each function.
+///
+/// # Safety
+/// As [`call`].
+unsafe fn give(env: sys::napi_env, answer: Result<Answer, Error>) -> sys::napi_value {
+    let answer = answer.map_err(napi::Error::from).and_then(|answer| {
         // SAFETY: the environment is good as long as the call has not returned.
-        unsafe { to_value(env, answer.into()) }
+        unsafe { to_value(env, answer) }
     });
     answer.unwrap_or_else(|error| {
         // SAFETY: the call has not returned, and nothing was thrown in it before.

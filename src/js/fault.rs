@@ -119,6 +119,8 @@ pub struct NativeReport {
     pub missing_page: bool,
     pub past_end: bool,
     pub is_window: bool,
+    /// It was a memory that shows a snapshot's file.
+    pub is_image: bool,
     pub region_name: String,
     /// Where the mapping starts in its memory; `undefined` for a view.
     pub address: Option<f64>,
@@ -136,6 +138,7 @@ pub fn take_fault_reports() -> napi::Result<Vec<NativeReport>> {
         missing_page: report.missing_page,
         past_end: report.past_end,
         is_window: report.is_window,
+        is_image: report.is_image,
         region_name: report.region_name.to_string(),
         address: report.memory_offset.map(from_count),
         byte_length: from_count(report.byte_length),

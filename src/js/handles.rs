@@ -48,6 +48,14 @@ impl<T> Handles<T> {
         self.slots.get(number as usize)?.clone()
     }
 
+    /// Each object that is there, with its number.
+    pub(super) fn all(&self) -> impl Iterator<Item = (usize, &Arc<T>)> {
+        self.slots
+            .iter()
+            .enumerate()
+            .filter_map(|(number, slot)| slot.as_ref().map(|object| (number, object)))
+    }
+
     /// Takes the object out; the slot stays the owner's.
     fn take(&mut self, number: u32) -> Option<Arc<T>> {
         self.slots.get_mut(number as usize)?.take()

@@ -308,7 +308,9 @@ pub fn growth_for_congruent(
 ) -> napi::Result<f64> {
     let region = region_of(region)?;
     let pages = region.pages(aligned_offset(byte_offset)?, to_count(byte_length)?)?;
-    Ok(from_count(memory_of(memory)?.growth_for_congruent(live_memory(env, array)?, &pages)?))
+    let (length, offset) = (pages.length(), pages.file_offset());
+    let memory = memory_of(memory)?;
+    Ok(from_count(memory.growth_for_congruent(live_memory(env, array)?, length, offset)?))
 }
 
 #[napi(catch_unwind)]
@@ -401,7 +403,7 @@ pub fn prefetch(
     from: f64,
     to: f64,
     is_file: bool,
-) -> napi::Result<AsyncTask<Job<(), ()>>> {
+) -> napi::Result<AsyncTask<Job>> {
     let memory = memory_of(memory)?;
     memory.check_base(bytes_of(env, array)?.address)?;
     let mapped = mapped(start, id)?;

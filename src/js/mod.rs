@@ -2,31 +2,40 @@
 //! caller; it has checked types, and holds the JavaScript objects whose lives matter (the
 //! memory, its buffer, the region).
 
+mod adopt;
 mod buffer;
 mod copies;
+mod doctor;
 mod fast_call;
 mod fault;
 mod fault_counts;
+mod fill;
 mod handles;
 mod inject;
+mod inspect;
 mod limits;
 mod memory;
 mod module;
+mod opened;
 mod placement;
 mod region;
 mod share;
 mod snapshot;
 mod snapshot_data;
 mod task;
+mod totals;
 mod wait;
 mod window;
 
 use crate::access::Access;
 use crate::error::Error;
+use crate::region::thp::PageKind;
 
 /// Carries an error to lib/support/errors.js, which makes the Error that users see: `CODE SYSCALL
 /// ERRNO`, then the message.
 impl From<Error> for napi::Error {
+    #[cold]
+    #[inline(never)]
     fn from(error: Error) -> Self {
         let (syscall, errno) = error.sys().map_or(("-", 0), |sys| (sys.syscall, sys.errno as i32));
         let head = format!("{} {syscall} {errno}", error.code().as_str());
@@ -64,4 +73,9 @@ fn from_count(value: u64) -> f64 {
 /// An access mode by its number.
 fn to_access(code: u32) -> Result<Access, Error> {
     Access::from_code(code).ok_or_else(|| internal("no such access"))
+}
+
+/// What pages a region in memory is to have.
+fn to_kind(huge_pages: bool) -> PageKind {
+    if huge_pages { PageKind::Gathered } else { PageKind::Ordinary }
 }

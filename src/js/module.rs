@@ -3,14 +3,14 @@
 use super::buffer::bytes_of;
 use super::task::{Job, NativeTask};
 use crate::error::{Error, ModuleError};
-use crate::module::{self, Added, Exposed, Few, Import, Instrumented, Report};
+use crate::module::{self, Added, Exposed, Few, Import, Instrumented, Report, Table};
 use crate::sys::to_usize;
 use napi::Env;
 use napi::bindgen_prelude::{AsyncTask, Uint8Array, Unknown};
 use napi_derive::napi;
 
 /// What an instance shows of its state, and what can't be reached. Its size depends on no count of
-/// the module's, but for the text of `added`.
+/// the module's, but for the text of `added` and for `tables`, which are at most 1,000.
 #[napi(object)]
 pub struct NativeReport {
     pub memory_count: u32,
@@ -24,6 +24,28 @@ pub struct NativeReport {
     /// In words, such as `data segment 0`.
     pub dropped_segments: String,
     pub gc_objects: bool,
+    /// What code may do with each table that may change; `undefined` where that is not known.
+    pub tables: Option<Vec<NativeTable>>,
+}
+
+/// A table, and what the module's own code may do with it after the start function.
+#[napi(object)]
+pub struct NativeTable {
+    pub export_name: String,
+    /// The export was added.
+    pub added: bool,
+    pub imported: bool,
+    /// Code may write to it, or grow it.
+    pub changed: bool,
+    /// Code may learn its size, and keep that.
+    pub sized: bool,
+}
+
+impl From<Table> for NativeTable {
+    fn from(table: Table) -> Self {
+        let Table { export, added, imported, changed, sized } = table;
+        Self { export_name: export, added, imported, changed, sized }
+    }
 }
 
 /// The module's only memory.
@@ -66,9 +88,9 @@ pub fn expose_state_later(
     env: Env,
     task: &NativeTask,
     bytes: Unknown<'_>,
-) -> napi::Result<AsyncTask<Job<Exposed, NativeExposed>>> {
+) -> napi::Result<AsyncTask<Job>> {
     let bytes = copy_of(env, bytes)?;
-    Ok(task.run(move |_| module::expose_state(&bytes), |exposed| Ok(exposed.into())))
+    Ok(task.run(move |_| module::expose_state(&bytes), |it| Ok(NativeExposed::from(it))))
 }
 
 /// A module that asks the host for growth: see `src/module/growth.rs`.
@@ -103,9 +125,9 @@ pub fn instrument_growth_later(
     env: Env,
     task: &NativeTask,
     bytes: Unknown<'_>,
-) -> napi::Result<AsyncTask<Job<Instrumented, NativeInstrumented>>> {
+) -> napi::Result<AsyncTask<Job>> {
     let bytes = copy_of(env, bytes)?;
-    Ok(task.run(move |_| module::instrument_growth(&bytes), |made| Ok(made.into())))
+    Ok(task.run(move |_| module::instrument_growth(&bytes), |it| Ok(NativeInstrumented::from(it))))
 }
 
 /// What the custom section of an exposed module says; `undefined` for anything else. Refuses the
@@ -169,6 +191,7 @@ impl From<Report> for NativeReport {
         let unreadable = |few| {
             words(few, |it: &module::Unreadable| format!("{} ({})", short(&it.export), it.ty))
         };
+        let is_told = u32::try_from(report.tables.len()) == Ok(report.table_count);
         let mut added = String::new();
         for name in report.added.iter().map(Added::name) {
             added.push_str(&name);
@@ -187,6 +210,7 @@ impl From<Report> for NativeReport {
             export_count: report.export_count,
             added,
             gc_objects: report.gc_objects,
+            tables: is_told.then(|| report.tables.into_iter().map(NativeTable::from).collect()),
         }
     }
 }

@@ -8,16 +8,17 @@ use super::fault_counts::NativeFaults;
 use super::handles::{Handles, Slot};
 use super::share::NativeToken;
 use super::task::{Job, NativeTask};
-use super::{from_count, internal, to_access, to_count};
+use super::{from_count, internal, to_access, to_count, to_kind};
 use crate::error::{Error, RegionError};
-use crate::region::thp::PageKind;
 use crate::region::{self, Backing, Held, LoadProgress, Part, Region, View, ViewList};
 use crate::share::{self, ShareAccess};
+use crate::sys::alloc;
+use crate::sys::checked_fd::CheckedFd;
 use napi::bindgen_prelude::{AsyncTask, Unknown};
 use napi::{Env, sys};
 use napi_derive::napi;
 use std::cell::RefCell;
-use std::os::fd::IntoRawFd;
+use std::os::fd::{AsRawFd, IntoRawFd};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -32,6 +33,14 @@ pub(super) fn region_of(handle: u32) -> Result<Arc<Region>, Error> {
         .ok_or_else(|| RegionError::HandleClosed.into())
 }
 
+/// Every region that is open on this thread, with its number.
+pub(super) fn all_regions() -> Result<Vec<(usize, Arc<Region>)>, Error> {
+    let all = |regions: &Handles<Region>| {
+        alloc::collected(regions.all().map(|(number, region)| (number, Arc::clone(region))))
+    };
+    Ok(REGIONS.with_borrow(all)?)
+}
+
 /// Owns a region as long as it is open. Closing it, or its collection, closes the descriptor; views
 /// that are left keep their pages.
 #[napi]
@@ -39,6 +48,33 @@ pub struct NativeRegion {
     slot: Slot<Region>,
     /// Those that are left of a closed region, too.
     views: Arc<ViewList>,
+}
+
+/// Keeps a region's descriptor open for Node.js to read from, though the region be closed. It lets
+/// go of it when it is collected, or its thread ends.
+#[napi]
+pub struct NativeReader {
+    name: Arc<str>,
+    fd: Option<Arc<CheckedFd>>,
+}
+
+#[napi]
+impl NativeReader {
+    /// The number, for one read at an offset. Checked each time: other code may have closed it.
+    #[napi(getter, catch_unwind)]
+    pub fn fd(&self) -> napi::Result<i32> {
+        let fd = self.fd.as_ref().ok_or_else(|| Error::from(RegionError::HandleClosed))?;
+        let fd = fd.get().map_err(|sys| {
+            let name = self.name.to_string();
+            Error::from(RegionError::NotRead { name, refused: sys.into() })
+        })?;
+        Ok(fd.as_raw_fd())
+    }
+
+    #[napi(catch_unwind)]
+    pub fn close(&mut self) {
+        self.fd = None;
+    }
 }
 
 /// What somebody holds of a region: ArrayBuffers of `view`, and Buffers of `bytes`.
@@ -56,10 +92,6 @@ pub struct NativeHugePages {
     pub reason: Option<String>,
 }
 
-fn to_kind(huge_pages: bool) -> PageKind {
-    if huge_pages { PageKind::Gathered } else { PageKind::Ordinary }
-}
-
 fn part(byte_offset: f64, byte_length: Option<f64>) -> Result<Part, Error> {
     Ok(Part {
         byte_offset: to_count(byte_offset)?,
@@ -69,7 +101,7 @@ fn part(byte_offset: f64, byte_length: Option<f64>) -> Result<Part, Error> {
 
 #[napi]
 impl NativeRegion {
-    fn new(region: Region) -> napi::Result<Self> {
+    pub(super) fn new(region: Region) -> napi::Result<Self> {
         let views = Arc::clone(region.views());
         Ok(Self { slot: Slot::new(&REGIONS, region)?, views })
     }
@@ -113,7 +145,7 @@ impl NativeRegion {
         byte_length: Option<f64>,
         name: Option<String>,
         huge_pages: bool,
-    ) -> napi::Result<AsyncTask<Job<Region, Self>>> {
+    ) -> napi::Result<AsyncTask<Job>> {
         let (part, kind) = (part(byte_offset, byte_length)?, to_kind(huge_pages));
         let load = move |progress: &LoadProgress| {
             region::load(Path::new(&path), part, name.as_deref(), kind, progress)
@@ -155,6 +187,27 @@ impl NativeRegion {
     #[napi(catch_unwind)]
     pub fn duplicate_fd(&self) -> napi::Result<i32> {
         Ok(self.get()?.duplicate_fd()?.into_raw_fd())
+    }
+
+    /// Its descriptor, for reads that go on when it is closed.
+    #[napi(catch_unwind)]
+    pub fn reader(&self) -> napi::Result<NativeReader> {
+        let region = self.get()?;
+        let (name, fd) = (Arc::clone(region.shared_name()), Arc::clone(region.shared_fd()));
+        Ok(NativeReader { name, fd: Some(fd) })
+    }
+
+    /// Where in its file it begins.
+    #[napi(getter, catch_unwind)]
+    pub fn file_offset(&self) -> napi::Result<f64> {
+        Ok(from_count(self.get()?.file_offset().get()))
+    }
+
+    /// Writes all bytes of an array to an offset.
+    #[napi(catch_unwind)]
+    pub fn write(&self, env: Env, source: Unknown<'_>, byte_offset: f64) -> napi::Result<()> {
+        let Bytes { address, byte_length, .. } = bytes_of(env, source)?;
+        Ok(self.get()?.write(to_count(byte_offset)?, address, byte_length)?)
     }
 
     #[napi(getter, catch_unwind)]

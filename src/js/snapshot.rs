@@ -14,11 +14,12 @@ use crate::error::{Error, Result, SnapshotError};
 use crate::memory::Memory;
 use crate::region::LoadProgress;
 use crate::share;
-use crate::snapshot::capture::{MappedRegion, capture};
+use crate::snapshot::capture::{self, Afterwards, MappedRegion, capture};
 use crate::snapshot::complete::complete;
 use crate::snapshot::format::Mac;
 use crate::snapshot::grant::{Grant, grant};
 use crate::snapshot::metadata::{About, AddressType, State};
+use crate::snapshot::open::{self, Verify};
 use crate::snapshot::restore::{self, MadeMapping};
 use crate::snapshot::store::{self, Loaded, Part};
 use crate::snapshot::{Settings, Snapshot};
@@ -28,7 +29,7 @@ use crate::sys::sum;
 use crate::v8::live_memory::LiveMemory;
 use crate::wire::Text;
 use napi::Env;
-use napi::bindgen_prelude::{Array, AsyncTask, Buffer, Uint8Array, Unknown};
+use napi::bindgen_prelude::{Array, AsyncTask, Buffer, Float64Array, Uint8Array, Unknown};
 use napi_derive::napi;
 use std::cell::RefCell;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
@@ -43,6 +44,14 @@ fn snapshot_of(handle: u32) -> Result<Arc<Snapshot>, Error> {
     SNAPSHOTS
         .with_borrow(|snapshots| snapshots.get(handle))
         .ok_or_else(|| SnapshotError::Closed.into())
+}
+
+/// Every snapshot that is open on this thread, with its number.
+pub(super) fn all_snapshots() -> Result<Vec<(usize, Arc<Snapshot>)>> {
+    let all = |snapshots: &Handles<Snapshot>| {
+        alloc::collected(snapshots.all().map(|(number, it)| (number, Arc::clone(it))))
+    };
+    Ok(SNAPSHOTS.with_borrow(all)?)
 }
 
 /// A mapping that a restore made.
@@ -83,6 +92,16 @@ fn settings(keep_resident_bytes: f64, huge_pages: bool) -> Result<Settings, Erro
     Ok(Settings { keep_resident_bytes: to_count(keep_resident_bytes)?, huge_pages })
 }
 
+/// How a snapshot is taken.
+#[napi(object)]
+pub struct NativeHow {
+    pub name: String,
+    pub keep_resident_bytes: f64,
+    pub huge_pages: bool,
+    /// Whether the memory shows its pages from then on.
+    pub share_pages: bool,
+}
+
 /// What a mapping or window is given when a snapshot is loaded.
 #[napi(object)]
 pub struct NativeGrant {
@@ -107,6 +126,23 @@ pub struct NativePart {
     pub bytes: Buffer,
     /// What to ask for next; absent: nothing.
     pub next: Option<f64>,
+}
+
+/// The pages of a memory's own that are not all zeros: offset and length of each run of them.
+#[napi(catch_unwind)]
+pub fn data_in(memory: u32, env: Env, array: Unknown<'_>) -> napi::Result<Float64Array> {
+    let live = live_memory(env, array)?;
+    let data = capture::data_in(&*memory_of(memory)?, live)?;
+    let mut numbers = Vec::new();
+    numbers
+        .try_reserve_exact(data.len().saturating_mul(2))
+        .map_err(alloc::Refused::from)
+        .map_err(Error::from)?;
+    for span in data {
+        numbers.push(from_count(span.start().get()));
+        numbers.push(from_count(span.length().get()));
+    }
+    Ok(numbers.into())
 }
 
 /// Owns a snapshot as long as it is open.
@@ -139,9 +175,7 @@ impl NativeSnapshot {
         memory: u32,
         env: Env,
         array: Unknown<'_>,
-        name: String,
-        keep_resident_bytes: f64,
-        huge_pages: bool,
+        how: NativeHow,
         shown: Array<'_>,
     ) -> napi::Result<Self> {
         let mut regions = alloc::with_room(shown.len() as usize).map_err(Error::from)?;
@@ -158,21 +192,24 @@ impl NativeSnapshot {
             });
         }
         let live = live_memory(env, array)?;
+        let NativeHow { name, keep_resident_bytes, huge_pages, share_pages } = how;
         let settings = settings(keep_resident_bytes, huge_pages)?;
-        let snapshot = capture(&*memory_of(memory)?, live, &name, &regions, settings)?;
+        let afterwards = if share_pages { Afterwards::Shares } else { Afterwards::Keeps };
+        let memory = memory_of(memory)?;
+        let snapshot = capture(&memory, live, &name, &regions, settings, afterwards)?;
         Self::new(snapshot, None)
     }
 
     #[napi(factory, catch_unwind)]
     pub fn from_fd(fd: i32, keep_resident_bytes: f64) -> napi::Result<Self> {
-        Self::from_loaded(store::from_fd(fd, settings(keep_resident_bytes, false)?)?)
+        Self::from_loaded(open::from_fd(fd, settings(keep_resident_bytes, false)?)?)
     }
 
     /// What can't be made a snapshot leaves the token as it was.
     #[napi(factory, catch_unwind)]
     pub fn receive(token: NativeToken, keep_resident_bytes: f64) -> napi::Result<Self> {
         let settings = settings(keep_resident_bytes, false)?;
-        let make = |fd: OwnedFd| store::from_fd(fd.as_raw_fd(), settings);
+        let make = |fd: OwnedFd| open::from_fd(fd.as_raw_fd(), settings);
         Self::from_loaded(share::receive(&token.parse(share::Shareable::Snapshot)?, &make)?)
     }
 
@@ -182,7 +219,7 @@ impl NativeSnapshot {
         path: String,
         keep_resident_bytes: f64,
         huge_pages: bool,
-    ) -> napi::Result<AsyncTask<Job<Loaded, Self>>> {
+    ) -> napi::Result<AsyncTask<Job>> {
         let settings = settings(keep_resident_bytes, huge_pages)?;
         let load = move |progress: &LoadProgress| {
             store::load(Path::new(&path), settings, &progress.cancelled)
@@ -190,8 +227,30 @@ impl NativeSnapshot {
         Ok(task.run(load, Self::from_loaded))
     }
 
+    /// `verify`: all of the file is read and checked.
+    #[napi(catch_unwind)]
+    pub fn open(
+        task: &NativeTask,
+        path: String,
+        keep_resident_bytes: f64,
+        verify: bool,
+    ) -> napi::Result<AsyncTask<Job>> {
+        let settings = settings(keep_resident_bytes, false)?;
+        let verify = if verify { Verify::All } else { Verify::Description };
+        let open = move |progress: &LoadProgress| {
+            open::open(Path::new(&path), settings, verify, &progress.cancelled)
+        };
+        Ok(task.run(open, Self::from_loaded))
+    }
+
     fn get(&self) -> Result<Arc<Snapshot>, Error> {
         snapshot_of(self.slot.number())
+    }
+
+    /// Whether its pages are a saved file's.
+    #[napi(getter, catch_unwind)]
+    pub fn is_of_file(&self) -> napi::Result<bool> {
+        Ok(self.get()?.is_of_file())
     }
 
     /// Completes a snapshot that was captured. The state is given in three lists, as in
@@ -341,11 +400,7 @@ impl NativeHeldSnapshot {
 
     /// A part of what an authentication code covers. 0 begins.
     #[napi(catch_unwind)]
-    pub fn part(
-        &self,
-        task: &NativeTask,
-        from: f64,
-    ) -> napi::Result<AsyncTask<Job<Part, NativePart>>> {
+    pub fn part(&self, task: &NativeTask, from: f64) -> napi::Result<AsyncTask<Job>> {
         let (snapshot, from) = (self.get()?, to_count(from)?);
         let to_js = |Part { bytes, next }: Part| {
             Ok(NativePart { bytes: bytes.into(), next: next.map(from_count) })
@@ -360,7 +415,7 @@ impl NativeHeldSnapshot {
         task: &NativeTask,
         path: String,
         mac: Option<Uint8Array>,
-    ) -> napi::Result<AsyncTask<Job<(), ()>>> {
+    ) -> napi::Result<AsyncTask<Job>> {
         let snapshot = self.get()?;
         let mac = match mac {
             Some(mac) => {

@@ -4,11 +4,14 @@
 //! cleanup hook (seen in Node 20 to 26). So what the work leads to is there when it is done, and
 //! nothing tells that it is not wanted any more but [`NativeTask::cancel`].
 
+// It makes a value of any type for JavaScript.
+#![allow(unsafe_code)]
+
 use super::{from_count, internal};
 use crate::error::Error;
 use crate::region::LoadProgress;
 use napi::bindgen_prelude::{AsyncTask, ToNapiValue, TypeName};
-use napi::{Env, Task};
+use napi::{Env, Task, ValueType, sys};
 use napi_derive::napi;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -52,39 +55,66 @@ impl NativeTask {
         &self,
         work: impl FnOnce(&LoadProgress) -> Result<Output, Error> + Send + 'static,
         finish: fn(Output) -> napi::Result<JsValue>,
-    ) -> AsyncTask<Job<Output, JsValue>>
+    ) -> AsyncTask<Job>
     where
         Output: Send + 'static,
-        JsValue: ToNapiValue + TypeName,
+        JsValue: ToNapiValue + 'static,
     {
-        let progress = Arc::clone(&self.progress);
-        AsyncTask::new(Job { progress, work: Some(Box::new(work)), finish })
+        let work = move |progress: &LoadProgress| -> Result<Finish, Error> {
+            let output = work(progress)?;
+            Ok(Box::new(move |env| Made::of(env, finish(output)?)))
+        };
+        AsyncTask::new(Job { progress: Arc::clone(&self.progress), work: Some(Box::new(work)) })
     }
 }
 
-type Work<Output> = Box<dyn FnOnce(&LoadProgress) -> Result<Output, Error> + Send>;
+type Work = Box<dyn FnOnce(&LoadProgress) -> Result<Finish, Error> + Send>;
+type Finish = Box<dyn FnOnce(Env) -> napi::Result<Made> + Send>;
 
-pub struct Job<Output, JsValue> {
+/// One type for all work: napi-rs has much code for each type of task.
+pub struct Job {
     progress: Arc<LoadProgress>,
-    work: Option<Work<Output>>,
-    finish: fn(Output) -> napi::Result<JsValue>,
+    work: Option<Work>,
 }
 
-impl<Output, JsValue> Task for Job<Output, JsValue>
-where
-    Output: Send + 'static,
-    JsValue: ToNapiValue + TypeName,
-{
-    type Output = Output;
-    type JsValue = JsValue;
+impl Task for Job {
+    type Output = Finish;
+    type JsValue = Made;
 
-    fn compute(&mut self) -> napi::Result<Output> {
+    fn compute(&mut self) -> napi::Result<Finish> {
         let work = self.work.take().ok_or_else(|| internal("a task was run twice"))?;
         without_panic(|| Ok(work(&self.progress)?))
     }
 
-    fn resolve(&mut self, _env: Env, output: Output) -> napi::Result<JsValue> {
-        without_panic(|| (self.finish)(output))
+    fn resolve(&mut self, env: Env, finish: Finish) -> napi::Result<Made> {
+        without_panic(|| finish(env))
+    }
+}
+
+/// A value for JavaScript, in the scope of the call that it was made in.
+pub struct Made(sys::napi_value);
+
+impl Made {
+    fn of(env: Env, value: impl ToNapiValue) -> napi::Result<Self> {
+        // SAFETY: napi-rs calls `resolve` with the environment whose thread this is, in a scope for
+        // handles.
+        unsafe { ToNapiValue::to_napi_value(env.raw(), value) }.map(Self)
+    }
+}
+
+impl ToNapiValue for Made {
+    unsafe fn to_napi_value(_: sys::napi_env, made: Self) -> napi::Result<sys::napi_value> {
+        Ok(made.0)
+    }
+}
+
+impl TypeName for Made {
+    fn type_name() -> &'static str {
+        "unknown"
+    }
+
+    fn value_type() -> ValueType {
+        ValueType::Unknown
     }
 }
 

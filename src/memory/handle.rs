@@ -111,6 +111,7 @@ impl Memory {
             span: pages.span(),
             memory_offset: pages.span().start().checked_sub(self.shared.base),
             is_window,
+            is_image: false,
             access,
             counts: Arc::default(),
             unprotected: Arc::clone(&self.shared.unprotected),
@@ -120,6 +121,25 @@ impl Memory {
         // memory may die while they are registered, and something else be mapped at its address:
         // the proof and the process's map tell that from what was registered.
         unsafe { Registration::new(spec, shown) }
+    }
+
+    /// Registers all of a living memory's pages with the fault guard: of those that show a
+    /// snapshot's file, and are no mapping's, pages may be missing.
+    pub(crate) fn guard_image(pages: OwnedSpan<'_>, shown: Shown<'_>) -> Registration {
+        let spec = RangeSpec {
+            span: pages.span(),
+            memory_offset: Some(PageAligned::ZERO),
+            is_window: false,
+            is_image: true,
+            access: Access::Private,
+            counts: Arc::default(),
+            unprotected: Arc::default(),
+            proof: Proof::Absent,
+        };
+        // SAFETY: as above; the process's map alone tells what is there.
+        let registration = unsafe { Registration::new(spec, shown) };
+        registration.resume();
+        registration
     }
 
     /// What proves to handlers that what is mapped now is mapped still. For a living memory.

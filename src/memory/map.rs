@@ -93,17 +93,18 @@ impl Memory {
     pub fn growth_for_congruent(
         &self,
         live: LiveMemory<'_>,
-        pages: &RegionPages<'_>,
+        length: PageAligned,
+        file_offset: PageAligned,
     ) -> Result<u64> {
         let state = self.lock_at(live)?;
         let byte_length = live.byte_length();
         let last = state.table.free().spans().next_back().filter(|span| span.end() == byte_length);
         let start = last.map_or(byte_length, PageSpan::start);
         drop(state);
-        let end = thp::base_for(self.base(), pages.file_offset()).and_then(|base| {
+        let end = thp::base_for(self.base(), file_offset).and_then(|base| {
             let address =
                 base.checked_add(start)?.get().checked_next_multiple_of(HUGE_PAGE_BYTES)?;
-            PageAligned::new(address)?.checked_sub(base)?.checked_add(pages.length())
+            PageAligned::new(address)?.checked_sub(base)?.checked_add(length)
         });
         // Below the memory's length: what another thread gave back is enough, and the growth is 0.
         let growth = end
@@ -163,7 +164,7 @@ impl Memory {
             inode: pages.inode(),
             file_offset: pages.file_offset(),
         };
-        let held = Held { registration, _vmas: vmas, window: None };
+        let held = Held { registration, _vmas: vmas, window: None, adopted: None };
         state.table.insert(entry, !access.is_writable(), held);
         // A private file mapping is dumped only if it was written (vma_dump_size in fs/coredump.c),
         // so a read-only one needs no advice.

@@ -60,7 +60,8 @@
 //! Bottom up; no file uses one that is further down.
 //!
 //! ```text
-//! image, window_state    what own pages and windows show        } data
+//! leased, image           files and images that own pages show   } data
+//! window_state            what windows show                      }
 //! free_space, table      which ranges are mappings, or free     }
 //! state                  all that is known of one memory, and its lock
 //! presence               whether the kernel still has the mappings
@@ -68,16 +69,20 @@
 //! place                  where a mapping may be, and what may be mapped
 //! handle                 a handle on a memory: what operations begin with
 //! prefetch, map, unmap   the operations on mappings
+//! adopt                  buffers whose pages are moved in, and back
 //! registry               which memory is at which base
+//! survey                 what is known of all of them, to be looked at
 //! ```
 //!
 //! `impl Memory` is in this room alone. Windows and snapshots are built on what it offers: a lock
 //! ([`Memory::lock_at`]), the state that it protects, the pages of a span ([`place::pages_of`]),
 //! and registration with the fault guard ([`Memory::register`]).
 
+pub mod adopt;
 mod free_space;
 mod handle;
 pub(crate) mod image;
+pub(crate) mod leased;
 mod map;
 pub(crate) mod place;
 mod prefetch;
@@ -85,11 +90,13 @@ mod presence;
 mod protect;
 mod registry;
 mod state;
+pub mod survey;
 pub mod table;
 mod unmap;
 pub mod window_state;
 
 pub use handle::Memory;
+pub(crate) use registry::for_each_showing;
 pub use registry::may_be_linear;
 pub use state::Mapped;
-pub(crate) use state::{Held, State, next_mapping_id};
+pub(crate) use state::{Held, ShownFile, State, next_mapping_id};

@@ -7,11 +7,13 @@
 //! Lock order: this registry, then a memory.
 
 use super::handle::Memory;
+use super::leased::LeasedFile;
 use super::presence::{Presence, is_lost, is_mapped, presence};
 use super::protect::protect_all;
 use super::state::{Shared, State};
 use crate::error::{MemoryError, Result};
 use crate::sys::SysResult;
+use crate::sys::alloc;
 use crate::sys::page::PageAligned;
 use crate::sys::process_map;
 use crate::sys::vma_budget::{VMAS_OF_A_MEMORY, VmaClaim};
@@ -83,6 +85,23 @@ pub fn may_be_linear(extent: MemoryExtent) -> SysResult<bool> {
     Ok(!is_file || memories().by_base.contains_key(&base))
 }
 
+/// All that are known, in all threads. They may be dead.
+pub(super) fn known() -> Result<Vec<Arc<Shared>>> {
+    Ok(alloc::collected(memories().by_base.values().map(Arc::clone))?)
+}
+
+/// Locks each memory that may show a file, one after the other. They may be dead.
+pub(crate) fn for_each_showing(
+    file: &LeasedFile,
+    mut look: impl FnMut(PageAligned, &mut State) -> Result<()>,
+) -> Result<()> {
+    known()?.iter().try_for_each(|shared| {
+        let mut state = shared.lock();
+        let shows = state.files.iter().any(|shown| std::ptr::eq(&raw const *shown.file, file));
+        if shows { look(shared.base, &mut state) } else { Ok(()) }
+    })
+}
+
 impl Memory {
     /// A handle on what is known of the memory at this base.
     pub fn attach(live: LiveMemory<'_>) -> Result<Self> {
@@ -142,6 +161,7 @@ impl Memory {
         let lost = std::mem::take(&mut state.table);
         state.forget_memory();
         state.content = None;
+        state.files = Vec::new();
         drop(state);
         if memories.is(&self.shared) {
             memories.by_base.remove(&self.base());

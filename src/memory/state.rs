@@ -3,6 +3,7 @@
 //! Data only. Other files of this room change it, each what its name says.
 
 use super::image::{Content, ShownImage};
+use super::leased::LeasedFile;
 use super::table::MappingTable;
 use super::window_state::Window;
 use crate::fault::Registration;
@@ -32,6 +33,25 @@ pub(crate) struct Held {
     pub(crate) _vmas: VmaClaim,
     /// What a window shows; `None` for a mapping.
     pub(crate) window: Option<Window>,
+    /// Where the bytes of an adopted buffer come from; `None` for all else.
+    pub(crate) adopted: Option<AdoptedFrom>,
+}
+
+/// The buffer whose bytes are in a memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct AdoptedFrom {
+    pub(crate) address: u64,
+    pub(crate) byte_length: u64,
+    /// Whether its pages were moved, and those at its address are zeros.
+    pub(crate) is_moved: bool,
+}
+
+/// A file that a memory's own pages may show.
+#[derive(Debug)]
+pub(crate) struct ShownFile {
+    pub(crate) file: Arc<LeasedFile>,
+    /// What an access meets where the file has lost its bytes.
+    pub(crate) guard: Registration,
 }
 
 /// What all handles on one reservation share.
@@ -74,6 +94,8 @@ pub(crate) struct State {
     /// Where the image that was mapped last has data. Which pages still show that image, the
     /// process's map tells.
     pub(crate) content: Option<Arc<Content>>,
+    /// Files that its own pages may show.
+    pub(crate) files: Vec<ShownFile>,
 }
 
 impl State {

@@ -52,7 +52,7 @@ impl Memory {
         self.unmap_by(state, live, mapped, |target| mmap::replace(target, Pages::Zeros))
     }
 
-    fn unmap_by(
+    pub(super) fn unmap_by(
         &self,
         state: &mut State,
         live: LiveMemory<'_>,

@@ -10,6 +10,8 @@ use wasmparser::{FunctionBody, Operator};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Effect {
     ChangesTable(u32),
+    /// Learns how many entries a table has.
+    Sizes(u32),
     Drops(Segment),
     Uses(Segment),
 }
@@ -68,8 +70,12 @@ impl Effects {
             }
             Operator::RefFunc { function_index } => return self.escapes(function_index),
             Operator::MemoryGrow { mem } => return self.grows(mem),
+            Operator::TableGrow { table } => {
+                push(&mut self.direct, (function, Effect::Sizes(table)))?;
+                Effect::ChangesTable(table)
+            }
+            Operator::TableSize { table } => Effect::Sizes(table),
             Operator::TableSet { table }
-            | Operator::TableGrow { table }
             | Operator::TableFill { table }
             | Operator::TableCopy { dst_table: table, .. }
             | Operator::TableAtomicSet { table_index: table, .. }

@@ -1,12 +1,14 @@
 //! Makes the report of a module's state, and exports the state that is hidden. All other sections
 //! are copied byte for byte.
 
-use super::buffers::{count, reserve, slice, sum};
+use super::buffers::{count, push, reserve, slice, sum};
 use super::effects::Effect;
 use super::exports::Exports;
 use super::names::SECTION;
 use super::parse::Parsed;
-use super::report::{Memory, Report, StateKind, Unreadable, What};
+use super::report::{
+    self, MOST_TABLE_NAME_BYTES, MOST_TABLES, Memory, Report, StateKind, Unreadable, What,
+};
 use crate::error::{ModuleError, Result};
 use std::borrow::Cow;
 use wasm_encoder::Encode;
@@ -160,14 +162,29 @@ fn add_tables(
             continue;
         }
         count(&mut report.table_count);
-        let export = match exports.own_name(StateKind::Table, index) {
-            Some(name) => Cow::Borrowed(name),
-            None => Cow::Owned(exports.add(What::Table(index).first_attempt())?),
+        let (export, added) = match exports.own_name(StateKind::Table, index) {
+            Some(name) => (Cow::Borrowed(name), false),
+            None => (Cow::Owned(exports.add(What::Table(index).first_attempt())?), true),
         };
+        let may = |effect| module.unread_code || effects.binary_search(&effect).is_ok();
+        if report.tables.len() < MOST_TABLES && export.len() <= MOST_TABLE_NAME_BYTES {
+            let told = report::Table {
+                export: export.clone().into_owned(),
+                added,
+                imported: table.imported,
+                changed: may(Effect::ChangesTable(index)),
+                sized: may(Effect::Sizes(index)),
+            };
+            push(&mut report.tables, told)?;
+        }
         if !module.types.is_readable(ValType::Ref(table.ty)) {
             let ty = table.ty.to_string();
             report.unreadable_tables.add(|| Unreadable { export: export.into_owned(), ty });
         }
+    }
+    // All of them, or none.
+    if u32::try_from(report.tables.len()) != Ok(report.table_count) {
+        report.tables.clear();
     }
     Ok(())
 }

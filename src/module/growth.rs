@@ -16,10 +16,12 @@
 //! that the growth could leave unprotected.
 //!
 //! Imports come before a module's own functions, so the indices of those shift. The added types and
-//! functions come last. wasm-encoder's `reencode` finds all indices, those in the name section
-//! included. A module that it can't read is refused.
+//! functions come last. wasm-encoder's `reencode` finds all indices outside of code, those in the
+//! name section included. Code is copied, and only what names a function is written anew: its
+//! `instruction` would bring two instances of every instruction into the addon, and their names. A
+//! module that can't be read is refused.
 
-use super::buffers::{count, plus, reserve};
+use super::buffers::{count, plus, reserve, slice};
 use super::exports::Exports;
 use super::expose::expose_state;
 use super::limits::MOST_GROWN;
@@ -27,12 +29,15 @@ use super::names::{IMPORT_MODULE, PREFIX};
 use super::parse::Parsed;
 use super::report::{Import, StateKind};
 use crate::error::{Error, ModuleError, Result};
+use std::ops::Range;
 use wasm_encoder::reencode::{self, Reencode, utils};
 use wasm_encoder::{
-    BlockType, CodeSection, EntityType, ExportKind, ExportSection, Function, FunctionSection,
-    ImportSection, Instruction, Module, SectionId, TypeSection, ValType,
+    BlockType, CodeSection, ConstExpr, EntityType, ExportKind, ExportSection, Function,
+    FunctionSection, ImportSection, InstructionSink, Module, SectionId, TypeSection, ValType,
 };
-use wasmparser::{CustomSectionReader, KnownCustom, Operator, Parser};
+use wasmparser::{
+    CustomSectionReader, FunctionBody, KnownCustom, Operator, OperatorsReader, Parser,
+};
 
 /// The host's answer if it leaves the growth to the module.
 const GROW_HERE: i32 = -2;
@@ -79,6 +84,7 @@ pub fn instrument_growth(bytes: &[u8]) -> Result<Instrumented> {
         return Ok(Instrumented { bytes: copy, import_module, memories });
     }
     let mut rewrite = Rewrite {
+        bytes,
         import_module: &import_module,
         memories: &memories,
         type_count,
@@ -158,6 +164,8 @@ impl From<reencode::Error<Error>> for Error {
 }
 
 struct Rewrite<'a> {
+    /// The module before the rewrite.
+    bytes: &'a [u8],
     import_module: &'a str,
     memories: &'a [GrownMemory],
     /// This and the two fields below count things of the module before the rewrite.
@@ -208,33 +216,68 @@ impl Rewrite<'_> {
         }
     }
 
+    /// The index of a function that the module had, after the rewrite.
+    fn shifted(&self, function: u32) -> Outcome<u32> {
+        if function < self.imported {
+            return Ok(function);
+        }
+        let too_large = || reencode::Error::UserError(ModuleError::TooManyFunctions.into());
+        function.checked_add(self.added()).ok_or_else(too_large)
+    }
+
+    /// The index of the function that is called in place of `memory.grow`.
+    fn instead_of_grow(&self, memory: u32) -> Outcome<u32> {
+        let at = self.memories.binary_search_by_key(&memory, |memory| memory.index).ok();
+        let at = at.and_then(|at| u32::try_from(at).ok());
+        let missing = || reencode::Error::UserError(ModuleError::ReadTwice.into());
+        Ok(self.own_function(at.ok_or_else(missing)?))
+    }
+
+    /// Copies the module's bytes from an offset to the end of the code that follows it.
+    fn copy_code(&self, from: u64, mut code: OperatorsReader<'_>) -> Outcome<Vec<u8>> {
+        let mut copy = Vec::new();
+        let mut copied = from;
+        let mut anew = Vec::new();
+        while !code.eof() {
+            let start = code.original_position();
+            let operator = code.read()?;
+            anew.clear();
+            let mut sink = InstructionSink::new(&mut anew);
+            match operator {
+                Operator::Call { function_index } => sink.call(self.shifted(function_index)?),
+                Operator::ReturnCall { function_index } => {
+                    sink.return_call(self.shifted(function_index)?)
+                }
+                Operator::RefFunc { function_index } => {
+                    sink.ref_func(self.shifted(function_index)?)
+                }
+                Operator::MemoryGrow { mem } => sink.call(self.instead_of_grow(mem)?),
+                _ => continue,
+            };
+            copy.extend_from_slice(self.part(copied..start)?);
+            copy.extend_from_slice(&anew);
+            copied = code.original_position();
+        }
+        copy.extend_from_slice(self.part(copied..code.original_position())?);
+        Ok(copy)
+    }
+
+    fn part(&self, range: Range<u64>) -> Outcome<&[u8]> {
+        slice(self.bytes, &range).map_err(reencode::Error::UserError)
+    }
+
     fn body(&self, at: u32, memory: &GrownMemory) -> Function {
         let ty = address_type(memory);
-        let [size, grow] =
-            [Instruction::MemorySize(memory.index), Instruction::MemoryGrow(memory.index)];
-        let [here, equal] = if memory.is_64 {
-            [Instruction::I64Const(GROW_HERE.into()), Instruction::I64Eq]
-        } else {
-            [Instruction::I32Const(GROW_HERE), Instruction::I32Eq]
-        };
         let mut body = Function::new([(1, ty)]);
-        for instruction in [
-            Instruction::LocalGet(0),
-            size,
-            Instruction::Call(self.host_function(at)),
-            Instruction::LocalTee(1),
-            here,
-            equal,
-            Instruction::If(BlockType::Result(ty)),
-            Instruction::LocalGet(0),
-            grow,
-            Instruction::Else,
-            Instruction::LocalGet(1),
-            Instruction::End,
-            Instruction::End,
-        ] {
-            body.instruction(&instruction);
+        let mut sink = body.instructions();
+        sink.local_get(0).memory_size(memory.index).call(self.host_function(at)).local_tee(1);
+        if memory.is_64 {
+            sink.i64_const(GROW_HERE.into()).i64_eq();
+        } else {
+            sink.i32_const(GROW_HERE).i32_eq();
         }
+        sink.if_(BlockType::Result(ty)).local_get(0).memory_grow(memory.index);
+        sink.else_().local_get(1).end().end();
         body
     }
 }
@@ -247,21 +290,25 @@ impl Reencode for Rewrite<'_> {
     type Error = Error;
 
     fn function_index(&mut self, function: u32) -> Outcome<u32> {
-        if function < self.imported {
-            return Ok(function);
-        }
-        let too_large = || reencode::Error::UserError(ModuleError::TooManyFunctions.into());
-        function.checked_add(self.added()).ok_or_else(too_large)
+        self.shifted(function)
     }
 
-    fn instruction<'a>(&mut self, operator: Operator<'a>) -> Outcome<Instruction<'a>> {
-        let Operator::MemoryGrow { mem } = operator else {
-            return utils::instruction(self, operator);
-        };
-        let at = self.memories.binary_search_by_key(&mem, |memory| memory.index).ok();
-        let at = at.and_then(|at| u32::try_from(at).ok());
-        let missing = || reencode::Error::UserError(ModuleError::ReadTwice.into());
-        Ok(Instruction::Call(self.own_function(at.ok_or_else(missing)?)))
+    fn const_expr(&mut self, expression: wasmparser::ConstExpr<'_>) -> Outcome<ConstExpr> {
+        let start = expression.get_binary_reader().original_position();
+        let mut code = self.copy_code(start, expression.get_operators_reader())?;
+        // wasm-encoder writes the `end`.
+        code.pop();
+        Ok(ConstExpr::raw(code))
+    }
+
+    fn parse_function_body(
+        &mut self,
+        code: &mut CodeSection,
+        body: FunctionBody<'_>,
+    ) -> Outcome<()> {
+        // From its locals on.
+        code.raw(&self.copy_code(body.range().start, body.get_operators_reader()?)?);
+        Ok(())
     }
 
     fn parse_type_section(

@@ -45,4 +45,4 @@ pub use expose::{Exposed, expose_state};
 pub use growth::{GrownMemory, Instrumented, instrument_growth};
 pub use limits::MOST_ADDED;
 pub use names::{PREFIX, SECTION};
-pub use report::{Added, Few, Import, Memory, Report, Segment, Unreadable, What};
+pub use report::{Added, Few, Import, Memory, Report, Segment, Table, Unreadable, What};

@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 const MOST_ADDED_ITEMS: usize = MOST_ADDED as usize;
 /// How many things a message names.
 const MOST_NAMED: usize = 5;
+/// How many tables are told of one by one, and how long their names may be: an engine has three.
+pub(super) const MOST_TABLES: usize = 1000;
+pub(super) const MOST_TABLE_NAME_BYTES: usize = 1000;
 /// A type in the text format.
 const MOST_TYPE_BYTES: usize = 100;
 
@@ -33,6 +36,10 @@ pub struct Report {
     /// How many tables the module's code, or a host that can reach them, may change after the start
     /// function.
     pub table_count: u32,
+    /// Each of those tables; none of them where they are many, or have long names. Then anything
+    /// may be true of them.
+    #[serde(deserialize_with = "wire::list::<_, _, MOST_TABLES>")]
+    pub tables: Vec<Table>,
     /// Mutable globals whose values JavaScript can't represent.
     pub unreadable_globals: Few<Unreadable>,
     pub unreadable_tables: Few<Unreadable>,
@@ -98,6 +105,22 @@ pub struct Memory {
     pub maximum: Option<u64>,
     pub shared: bool,
     pub is_64: bool,
+}
+
+/// A table, and what the module's own code may do with it after the start function.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Table {
+    /// The name of its export.
+    #[serde(deserialize_with = "wire::text::<_, MOST_TABLE_NAME_BYTES>")]
+    pub export: String,
+    /// The export was added.
+    pub added: bool,
+    pub imported: bool,
+    /// Code may write to it, or grow it.
+    pub changed: bool,
+    /// Code may learn its size, and keep that.
+    pub sized: bool,
 }
 
 /// A global or table: the name of its export, and its type in the text format.

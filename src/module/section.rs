@@ -1,6 +1,6 @@
 //! The custom section that holds a report, in bytes that users keep in files: a byte with the
 //! version of the format, and the [`Report`] in MessagePack, in which each field has its name
-//! (`src/wire.rs`).
+//! (`src/wire/`).
 //!
 //! Anybody may have made up the bytes. Those of this version that [`Report::encode`] doesn't write
 //! hold no report, and the module counts as one that was never exposed.
@@ -17,10 +17,10 @@ use crate::error::{ModuleError, Result};
 use crate::wire::{self, Unread};
 use nix::errno::Errno;
 
-pub(super) const VERSION: u8 = 3;
+pub(super) const VERSION: u8 = 4;
 
-/// Enough for as many exports as are added, and for the names of a memory and of what can't be
-/// read.
+/// Enough for as many exports as are added, for as many tables as are told of, and for the names of
+/// a memory and of what can't be read.
 const MOST_BYTES: u64 = 8 << 20;
 
 impl Report {
@@ -57,6 +57,7 @@ impl Report {
         self.unreadable_globals.is_sound()
             && self.unreadable_tables.is_sound()
             && self.dropped_segments.is_sound()
+            && (self.tables.is_empty() || u32::try_from(self.tables.len()) == Ok(self.table_count))
             && self.added.iter().all(|added| added.attempt > 0)
     }
 }

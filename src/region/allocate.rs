@@ -11,16 +11,14 @@ use nix::errno::Errno;
 use std::sync::Arc;
 
 /// The page arithmetic of a region must not overflow, nor the kernel's signed offsets.
-const MOST_BYTES: u64 = u64::MAX >> 2;
+pub(super) const MOST_BYTES: u64 = u64::MAX >> 2;
 
 impl Region {
     /// A memfd of zeros. With huge pages it takes its memory at once.
     pub fn allocate(byte_length: u64, name: &str, kind: PageKind) -> Result<Self> {
         let region = Self::empty(byte_length, name)?;
         let mut maker = region.huge_page_maker(kind == PageKind::Gathered);
-        if let Some(maker) = &mut maker {
-            maker.prepare(0, byte_length);
-        }
+        region.prepare(maker.as_mut(), 0, byte_length);
         region.set_huge(maker.as_ref());
         Ok(region)
     }
@@ -46,11 +44,7 @@ impl Region {
     /// A memfd with a copy of `byte_length` bytes at this address of the process.
     pub fn copy_from(source: u64, byte_length: u64, name: &str, kind: PageKind) -> Result<Self> {
         let region = Self::empty(byte_length, name)?;
-        region.fill(source, kind).map_err(|sys| match sys.errno {
-            // There is nothing to be read at the address.
-            Errno::EFAULT => RegionError::SourceNotRead { byte_length, sys },
-            _ => RegionError::NotCopied { byte_length, refused: sys.into() },
-        })?;
+        region.fill(source, kind).map_err(|sys| not_copied(byte_length, sys))?;
         Ok(region)
     }
 
@@ -63,13 +57,20 @@ impl Region {
             let most = if maker.is_some() { thp::STEP_BYTES } else { u64::MAX };
             let step = difference(byte_length, at).min(most);
             let end = sum(at, step);
-            if let Some(maker) = &mut maker {
-                maker.prepare(at, end);
-            }
+            self.prepare(maker.as_mut(), at, end);
             file::write_all_from(self.file.get()?, at, sum(source, at), step)?;
             at = end;
         }
         self.set_huge(maker.as_ref());
         Ok(())
+    }
+}
+
+/// Why bytes of the process were not copied into a memfd.
+pub(super) fn not_copied(byte_length: u64, sys: SysError) -> RegionError {
+    match sys.errno {
+        // There is nothing to be read at the address.
+        Errno::EFAULT => RegionError::SourceNotRead { byte_length, sys },
+        _ => RegionError::NotCopied { byte_length, refused: sys.into() },
     }
 }

@@ -10,9 +10,11 @@ use super::view_list::ViewList;
 use crate::error::{RegionError, Result};
 use crate::fault::Counts;
 use crate::sys::checked_fd::CheckedFd;
+use crate::sys::file;
 use crate::sys::memfd::Seals;
 use crate::sys::mmap::Sharing;
 use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned};
+use crate::totals::{self, Held};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -35,6 +37,7 @@ pub struct Region {
     not_huge: OnceLock<WhyNot>,
     /// Whether it was filled with some huge pages.
     is_huge: AtomicBool,
+    _counted: Held,
 }
 
 impl Region {
@@ -57,6 +60,7 @@ impl Region {
             mirrors: Arc::default(),
             not_huge: OnceLock::new(),
             is_huge: AtomicBool::new(false),
+            _counted: totals::REGIONS.hold(byte_length),
         }
     }
 
@@ -109,6 +113,11 @@ impl Region {
         self.file.is_memfd()
     }
 
+    /// What the kernel says of its file or memfd now. `None`: its descriptor was closed.
+    pub fn file_status(&self) -> Option<file::Status> {
+        self.file.status()
+    }
+
     /// How many bytes its file or memfd has now.
     pub fn file_bytes(&self) -> Option<u64> {
         self.file.status().map(|status| status.byte_length)
@@ -152,8 +161,14 @@ impl Region {
 
     /// What fills it with huge pages, if that is asked for and it has room for one.
     pub(super) fn huge_page_maker(&self, is_asked_for: bool) -> Option<HugePageMaker> {
-        (is_asked_for && self.byte_length >= HUGE_PAGE_BYTES)
-            .then(|| HugePageMaker::new(Arc::clone(&self.file.fd)))
+        (is_asked_for && self.byte_length >= HUGE_PAGE_BYTES).then(HugePageMaker::default)
+    }
+
+    /// Makes blocks of `[start, end)` huge, which are about to be filled.
+    pub(super) fn prepare(&self, maker: Option<&mut HugePageMaker>, start: u64, end: u64) {
+        if let Some((maker, fd)) = maker.zip(self.file.get().ok()) {
+            maker.prepare(fd, start, end);
+        }
     }
 
     /// Takes note of how that went.
@@ -186,7 +201,9 @@ impl Region {
         let fd = self.file.fd.reopen_readonly().ok();
         let bytes = fd.and_then(|fd| thp::bytes_of(fd.as_fd(), self.file_offset, self.byte_length));
         let Some(bytes) = bytes else {
-            return (0, Some(WhyNot::NotTold));
+            // What is too small has none, on any kernel.
+            let is_too_small = self.not_huge.get() == Some(&WhyNot::TooSmall);
+            return (0, Some(if is_too_small { WhyNot::TooSmall } else { WhyNot::NotTold }));
         };
         let has_more = match self.byte_length / HUGE_PAGE_BYTES {
             0 => true,

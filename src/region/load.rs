@@ -5,6 +5,7 @@ use super::host_region::Region;
 use super::path::{Part, file_name, open_regular};
 use super::thp::{self, HugePageMaker, PageKind};
 use crate::error::{Attempt, FileError, Result, check_cancelled};
+use crate::sys::file::CopyWay;
 use crate::sys::page::HUGE_PAGE_BYTES;
 use crate::sys::{SysResult, difference, file, sum};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -76,22 +77,21 @@ struct Copy {
     region: Region,
     maker: Option<HugePageMaker>,
     /// See [`file::copy`].
-    ranged: bool,
+    way: CopyWay,
 }
 
 impl Copy {
     fn new(byte_length: u64, name: &str, kind: PageKind) -> Result<Self> {
         let region = Region::empty(byte_length, name)?;
         let maker = region.huge_page_maker(kind == PageKind::Gathered);
-        Ok(Self { region, maker, ranged: true })
+        Ok(Self { region, maker, way: CopyWay::default() })
     }
 
     /// Before `length` bytes are copied to an offset; data goes on until `stop`.
     fn prepare(&mut self, to: u64, length: u64, stop: u64) {
-        let Some(maker) = &mut self.maker else { return };
         // Blocks that begin in this step and hold nothing but data.
         let end = sum(to, length).next_multiple_of(HUGE_PAGE_BYTES);
-        maker.prepare(to, end.min(stop));
+        self.region.prepare(self.maker.as_mut(), to, end.min(stop));
     }
 
     fn copy(
@@ -101,7 +101,7 @@ impl Copy {
         to: u64,
         length: u64,
     ) -> SysResult<u64> {
-        file::copy(from, from_offset, self.region.file.get()?, to, length, &mut self.ranged)
+        file::copy(from, from_offset, self.region.file.get()?, to, length, &mut self.way)
     }
 
     fn finish(self) -> Region {

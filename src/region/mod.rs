@@ -21,13 +21,15 @@
 //! - `host_region`: the region itself, its state and its questions
 //! - `pages`: whole pages of a region, to be mapped
 //! - `views`: the views of a region, and its seal
-//! - `allocate`, `open`, `load`: how regions are made
+//! - `write`: bytes of the process into a region
+//! - `allocate`, `open`, `load`, `fill`: how regions are made
 //! - `offer`: sharing a region
 //!
 //! Nothing here touches a linear memory: that is `memory/`.
 
 mod allocate;
 mod backing;
+mod fill;
 mod host_region;
 mod load;
 pub mod mirror;
@@ -39,10 +41,13 @@ pub mod thp;
 mod view;
 mod view_list;
 mod views;
+mod write;
 
 pub use backing::{Backing, keep_out_of_dumps};
+pub use fill::Filling;
 pub use host_region::Region;
 pub use load::{LoadProgress, load};
+pub(crate) use open::try_to_map;
 pub use pages::RegionPages;
 pub use path::Part;
 pub(crate) use path::{not_opened, open_regular};

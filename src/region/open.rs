@@ -92,7 +92,7 @@ fn at_page(byte_offset: u64) -> Result<PageAligned, FileError> {
 
 /// Maps a page, and makes it writable. Gives the file's inode as the process's map shows it, by
 /// which mappings are known again: on overlayfs before Linux 6.8, fstat says something else.
-fn try_to_map(
+pub(crate) fn try_to_map(
     fd: BorrowedFd<'_>,
     offset: PageAligned,
     is_memfd: bool,

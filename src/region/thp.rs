@@ -15,15 +15,14 @@
 //! 512, and the TLB holds less. For that, the host address must be congruent to the offset in the
 //! file, modulo 2 MiB ([`base_for`]).
 
-use crate::sys::checked_fd::CheckedFd;
 use crate::sys::mmap::{self, Advice, Hint, Mmap, Pages, Sharing};
+use crate::sys::optional::says_absent;
 use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan};
 use crate::sys::pagemap::{self, Which};
-use crate::sys::{SysResult, difference, file, sum, to_u64};
+use crate::sys::{SysError, SysResult, difference, file, sum, to_u64};
 use nix::errno::Errno;
 use std::fmt;
 use std::os::fd::BorrowedFd;
-use std::sync::Arc;
 
 /// What pages a region in memory is to have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,30 +71,27 @@ pub const STEP_BYTES: u64 = 8 * HUGE_PAGE_BYTES;
 const MOST_REFUSALS: u32 = 8;
 
 /// Makes blocks of a memfd huge before they are filled. Best effort: other pages stay ordinary.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct HugePageMaker {
-    fd: Arc<CheckedFd>,
     /// Where the blocks are mapped meanwhile. `None`: not needed yet, or the kernel refused it.
     window: Option<Mmap>,
     blocks: u64,
     refusals: u32,
+    /// No more is asked for: the kernel has no MADV_COLLAPSE.
+    is_over: bool,
     why_not: Option<WhyNot>,
 }
 
 impl HugePageMaker {
-    pub fn new(fd: Arc<CheckedFd>) -> Self {
-        Self { fd, window: None, blocks: 0, refusals: 0, why_not: None }
-    }
-
-    /// Makes all blocks huge that are in `[start, end)` of the file, and takes their memory.
-    pub fn prepare(&mut self, start: u64, end: u64) {
+    /// Makes all blocks huge that are in `[start, end)` of the memfd, and takes their memory. Some
+    /// of them stay mapped writable until the maker is dropped.
+    pub fn prepare(&mut self, fd: BorrowedFd<'_>, start: u64, end: u64) {
         let end = difference(end, end % HUGE_PAGE_BYTES);
         let mut at = start.next_multiple_of(HUGE_PAGE_BYTES);
-        while at < end && self.why_not != Some(WhyNot::Unsupported) && self.refusals < MOST_REFUSALS
-        {
+        while at < end && !self.is_over && self.refusals < MOST_REFUSALS {
             let length = difference(end, at).min(STEP_BYTES);
-            if let Err(errno) = self.prepare_step(at, length) {
-                self.refused(errno);
+            if let Err(sys) = self.prepare_step(fd, at, length) {
+                self.refused(sys);
             }
             at = sum(at, length);
         }
@@ -111,39 +107,49 @@ impl HugePageMaker {
         self.why_not
     }
 
-    fn refused(&mut self, errno: Errno) {
+    fn refused(&mut self, sys: SysError) {
         self.refusals = self.refusals.checked_add(1).expect("it ends after a few");
-        self.why_not =
-            Some(if errno == Errno::EINVAL { WhyNot::Unsupported } else { WhyNot::NoneFree });
+        self.is_over = mmap::knows_no_collapse(sys);
+        // Where the setting is "deny" the kernel refuses all blocks by EINVAL, as it does single
+        // ones that it can't gather.
+        let is_unsupported = self.is_over || self.blocks == 0 && says_absent(sys.errno);
+        self.why_not = Some(if is_unsupported { WhyNot::Unsupported } else { WhyNot::NoneFree });
+    }
+
+    fn made(&mut self, blocks: u64) {
+        self.blocks = sum(self.blocks, blocks);
+        // What makes some is not unsupported.
+        self.why_not = self.why_not.map(|_| WhyNot::NoneFree);
     }
 
     /// Some blocks, as many as the window holds.
-    fn prepare_step(&mut self, at: u64, length: u64) -> Result<(), Errno> {
-        let aligned = |bytes: u64| PageAligned::new(bytes).ok_or(Errno::EINVAL);
+    fn prepare_step(&mut self, fd: BorrowedFd<'_>, at: u64, length: u64) -> SysResult<()> {
+        let aligned =
+            |bytes: u64| PageAligned::new(bytes).ok_or(SysError::new("mmap", Errno::EINVAL));
         if self.window.is_none() {
             let window = Mmap::new_congruent(aligned(STEP_BYTES)?, Pages::ReadonlyZeros, 0);
-            self.window = Some(window.map_err(|sys| sys.errno)?);
+            self.window = Some(window?);
         }
-        let owned =
-            self.window.as_ref().map(|window| window.owned().first(length)).ok_or(Errno::ENOMEM)?;
+        let window = self.window.as_ref().ok_or(SysError::new("mmap", Errno::ENOMEM))?;
+        let owned = window.owned().first(length);
         let span = owned.span();
-        let fd = self.fd.get().map_err(|sys| sys.errno)?;
         let pages =
             Pages::File { fd, offset: aligned(at)?, sharing: Sharing::Shared, is_memfd: true };
-        mmap::replace(owned, pages).map_err(|sys| sys.errno)?;
+        mmap::replace(owned, pages)?;
         let _ = mmap::hint(span, Hint::HugePage);
         let mut blocks = Vec::new();
         let mut next = Some(owned);
         while let Some(tail) = next {
             let block = tail.first(HUGE_PAGE_BYTES);
             // It wants one page to be there.
-            mmap::advise(block.first(1), Advice::PopulateWrite).map_err(|sys| sys.errno)?;
+            mmap::advise(block.first(1), Advice::PopulateWrite)?;
             blocks.push(block);
             let behind = PageSpan::between(block.span().end(), span.end());
             next = behind.and_then(|behind| owned.part(behind));
         }
         if mmap::advise(owned, Advice::Collapse).is_ok() {
-            self.blocks = sum(self.blocks, to_u64(blocks.len()));
+            let made = to_u64(blocks.len());
+            self.made(made);
             return Ok(());
         }
         // One by one, to know which; a page that was in use for a moment is free again perhaps.
@@ -151,8 +157,8 @@ impl HugePageMaker {
             blocks.into_iter().map(|block| mmap::advise(block, Advice::Collapse)).collect();
         for outcome in gathered {
             match outcome {
-                Ok(()) => self.blocks = sum(self.blocks, 1),
-                Err(sys) => self.refused(sys.errno),
+                Ok(()) => self.made(1),
+                Err(sys) => self.refused(sys),
             }
         }
         Ok(())
@@ -198,8 +204,9 @@ fn touch_blocks(fd: BorrowedFd<'_>, offset: PageAligned, shown: &Mmap) -> SysRes
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::checked_fd::Description;
     use crate::sys::memfd;
+    #[cfg(feature = "inject")]
+    use crate::sys::to_usize;
     use std::os::fd::AsFd;
 
     const BLOCKS: u64 = 5;
@@ -208,11 +215,9 @@ mod tests {
     fn blocks_are_huge_before_they_are_filled_and_zeros() {
         let length = BLOCKS * HUGE_PAGE_BYTES + 5000;
         let fd = memfd::create("huge", length).unwrap();
-        let kept = Arc::new(CheckedFd::new(fd, Description::Ours).unwrap());
-        let fd = kept.duplicate().unwrap();
-        let mut maker = HugePageMaker::new(kept);
+        let mut maker = HugePageMaker::default();
         // From the second block on, without the tail.
-        maker.prepare(1, length);
+        maker.prepare(fd.as_fd(), 1, length);
         let allocated = file::status(&fd).unwrap().allocated_bytes;
         let huge = bytes_of(fd.as_fd(), PageAligned::ZERO, length);
         if maker.why_not().is_some() {
@@ -227,7 +232,7 @@ mod tests {
         assert!(bytes.iter().all(|byte| *byte == 0));
         // What is there stays.
         file::write_all(&fd, HUGE_PAGE_BYTES + 70_000, &[7; 5000]).unwrap();
-        maker.prepare(0, length);
+        maker.prepare(fd.as_fd(), 0, length);
         file::read_up_to(&fd, HUGE_PAGE_BYTES, &mut bytes).unwrap();
         assert_eq!(bytes.iter().map(|byte| u64::from(*byte)).sum::<u64>(), 5000 * 7);
     }
@@ -239,5 +244,38 @@ mod tests {
         let before = file::status(&fd).unwrap().allocated_bytes;
         let _ = bytes_of(fd.as_fd(), PageAligned::ZERO, 64 * HUGE_PAGE_BYTES);
         assert_eq!(file::status(&fd).unwrap().allocated_bytes, before);
+    }
+
+    /// Refuses to gather one block, alone and together with those beside it.
+    #[cfg(feature = "inject")]
+    fn refuse_one(errno: Errno) {
+        use crate::sys::inject;
+        let this = Some(std::thread::current().id());
+        for _ in 0..2 {
+            inject::arm("madvise_collapse", 0, errno as i32, this);
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "inject")]
+    fn one_block_that_is_refused_costs_the_others_nothing() {
+        let length = BLOCKS * HUGE_PAGE_BYTES;
+        for errno in [Errno::EINVAL, Errno::ENOMEM, Errno::EBUSY, Errno::EAGAIN] {
+            let fd = memfd::create("refused", length).unwrap();
+            let mut maker = HugePageMaker::default();
+            maker.prepare(fd.as_fd(), 0, length);
+            if maker.why_not().is_some() {
+                return;
+            }
+            let fd = memfd::create("refused", length).unwrap();
+            let mut maker = HugePageMaker::default();
+            refuse_one(errno);
+            maker.prepare(fd.as_fd(), 0, length);
+            assert!(!crate::sys::inject::disarm(Some(std::thread::current().id())), "it went off");
+            assert_eq!((maker.blocks(), maker.why_not()), (BLOCKS - 1, Some(WhyNot::NoneFree)));
+            let mut bytes = vec![1; to_usize(length)];
+            assert_eq!(file::read_up_to(&fd, 0, &mut bytes).unwrap(), bytes.len());
+            assert!(bytes.iter().all(|byte| *byte == 0), "{errno}");
+        }
     }
 }

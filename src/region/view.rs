@@ -100,6 +100,7 @@ impl View {
             span: mmap.span(),
             memory_offset: None,
             is_window: false,
+            is_image: false,
             access,
             counts: Arc::clone(counts),
             unprotected: Arc::default(),

@@ -7,6 +7,7 @@ use super::token::{ShareAccess, Terms, Token};
 use crate::error::{Code, Error, Result, ShareError};
 use crate::sys::{SysError, file, process, socket};
 use nix::errno::Errno;
+use std::cell::Cell;
 use std::os::fd::OwnedFd;
 
 /// Makes something of a descriptor that was received. What fails there leaves the token as good as
@@ -15,6 +16,16 @@ pub type Make<'a, T> = &'a dyn Fn(OwnedFd) -> Result<T>;
 
 /// Takes what a token offers.
 pub fn receive<T>(token: &Token, make: Make<'_, T>) -> Result<T> {
+    let made = Cell::new(None);
+    // What follows is there once, and not for each type that is made.
+    receive_and(token, &|fd| {
+        made.set(Some(make(fd)?));
+        Ok(())
+    })?;
+    Ok(made.take().expect("what was received was made something of"))
+}
+
+fn receive_and(token: &Token, make: Make<'_, ()>) -> Result<()> {
     if token.pid == process::id()
         && let Some(received) = receive_here(&token.terms, make)
     {

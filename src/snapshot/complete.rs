@@ -9,6 +9,7 @@ use super::metadata::{
 use super::spans::SavedSpans;
 use crate::error::{Error, Result, SnapshotError};
 use crate::sys::alloc;
+use crate::sys::checked_fd::CheckedFd;
 use crate::sys::{SysError, file, memfd, to_u64};
 use crate::wire::{self, List, Text};
 
@@ -40,6 +41,7 @@ pub fn complete(
         metadata_bytes: to_u64(metadata.len()),
         state_bytes: to_u64(state_bytes.len()),
         checksum: 0,
+        description_checksum: 0,
         mac: Mac::default(),
     };
     seal(snapshot, &header, &[&metadata, &state_bytes])?;
@@ -63,7 +65,7 @@ fn describe(snapshot: &Snapshot, about: About) -> Result<Vec<u8>> {
 /// Writes the description and the header, and closes the memfd to all writers.
 pub(super) fn seal(snapshot: &Snapshot, header: &Header, description: &[&[u8]]) -> Result<()> {
     let failed = |sys: SysError| SnapshotError::NotCompleted { refused: sys.into() };
-    let fd = snapshot.fd.get().map_err(failed)?;
+    let fd = snapshot.backing.fd().and_then(CheckedFd::get).map_err(failed)?;
     let mut at = header.metadata_offset();
     for part in description {
         file::write_all(fd, at, part).map_err(failed)?;
@@ -73,10 +75,5 @@ pub(super) fn seal(snapshot: &Snapshot, header: &Header, description: &[&[u8]]) 
     memfd::seal_size(fd).map_err(failed)?;
     memfd::seal_write(fd).map_err(failed)?;
     snapshot.header.set(*header).map_err(|_| Error::Defect("the snapshot is complete already"))?;
-    if snapshot.settings.huge_pages
-        && let Some(source) = snapshot.copy_source()
-    {
-        source.gather(&snapshot.content.data);
-    }
     Ok(())
 }

@@ -14,11 +14,15 @@
 //!   16  the checksum, XXH3 of 128 bits; zeros in a memfd
 //!   32  the authentication code, HMAC-SHA256; zeros if there is none
 //!   64  the sections, 24 bytes each: name, offset, length; then zeros
+//!  240  the checksum of the description, XXH3 of 128 bits; zeros in a memfd
 //! ```
 //!
 //! Byte N of the memory is byte `data_offset + N` of the file. `data_offset` and the memory's
 //! address are congruent modulo 2 MiB, so that huge pages of the memfd can be mapped as such.
 //! `metadata.rs` describes the other sections.
+//!
+//! The last checksum covers what the file says of itself: the header, metadata and state. Who opens
+//! the file checks it, and need not read the memory's pages.
 //!
 //! The digests cover the same in both ([`pages_of`]): the header, metadata and state, and each page
 //! of the memory that is not all zeros, after its number. So holes are not read, and it does not
@@ -34,11 +38,12 @@ use twox_hash::XxHash3_128;
 
 const MAGIC: [u8; 8] = *b"\x89hostmap";
 /// Counted up when the format changes: see `metadata.rs`.
-pub(super) const VERSION: u64 = 2;
+pub(super) const VERSION: u64 = 3;
 
 pub(super) const HEADER_BYTES: usize = 256;
 pub(super) const SECTIONS_AT: usize = 64;
 const SECTION_BYTES: usize = 24;
+pub(super) const DESCRIPTION_CHECKSUM_AT: usize = HEADER_BYTES - 16;
 /// What a file of any version has at least.
 const LEAST_BYTES: usize = 64;
 
@@ -62,6 +67,8 @@ pub(super) struct Header {
     pub(super) state_bytes: u64,
     /// 0 in a memfd.
     pub(super) checksum: u128,
+    /// Of what the file says of itself. 0 in a memfd.
+    pub(super) description_checksum: u128,
     /// Zeros: none.
     pub(super) mac: Mac,
 }
@@ -78,7 +85,7 @@ impl Header {
 
     /// As a memfd has it.
     pub(super) fn without_digests(&self) -> Self {
-        Self { checksum: 0, mac: Mac::default(), ..*self }
+        Self { checksum: 0, description_checksum: 0, mac: Mac::default(), ..*self }
     }
 
     /// Metadata and state together.
@@ -106,6 +113,8 @@ impl Header {
         let mut bytes = [0; HEADER_BYTES];
         let fields = head.chain(self.mac).chain(sections);
         bytes.iter_mut().zip(fields).for_each(|(byte, value)| *byte = value);
+        let last = bytes.iter_mut().skip(DESCRIPTION_CHECKSUM_AT);
+        last.zip(self.description_checksum.to_le_bytes()).for_each(|(byte, value)| *byte = value);
         bytes
     }
 
@@ -127,15 +136,17 @@ impl Header {
         let damaged = || Error::from(Flaw::Header);
         let checksum = bytes.get(16..).and_then(|rest| rest.first_chunk()).ok_or_else(damaged)?;
         let mac = bytes.get(32..).and_then(|rest| rest.first_chunk()).ok_or_else(damaged)?;
+        let sections = bytes.get(SECTIONS_AT..DESCRIPTION_CHECKSUM_AT).unwrap_or_default();
+        let last = bytes.get(DESCRIPTION_CHECKSUM_AT..).and_then(|rest| rest.first_chunk());
         let mut header = Self {
             byte_length: PageAligned::ZERO,
             data_offset: PageAligned::ZERO,
             metadata_bytes: 0,
             state_bytes: 0,
             checksum: u128::from_le_bytes(*checksum),
+            description_checksum: u128::from_le_bytes(*last.ok_or_else(damaged)?),
             mac: *mac,
         };
-        let sections = bytes.get(SECTIONS_AT..).unwrap_or_default();
         for section in sections.as_chunks::<SECTION_BYTES>().0 {
             let (name, numbers) = section.split_first_chunk::<8>().ok_or_else(damaged)?;
             let (offset, length) = numbers.split_first_chunk::<8>().ok_or_else(damaged)?;
@@ -164,7 +175,7 @@ impl Header {
     /// What the digests cover of it. A checksum covers the authentication code, too.
     fn digested(&self, with_mac: bool) -> [u8; HEADER_BYTES] {
         let mac = if with_mac { self.mac } else { Mac::default() };
-        Self { checksum: 0, mac, ..*self }.encode()
+        Self { checksum: 0, description_checksum: 0, mac, ..*self }.encode()
     }
 }
 
@@ -173,7 +184,8 @@ fn sum(first: u64, second: u64) -> u64 {
     first.checked_add(second).expect("a snapshot's file is far smaller than 2^64 bytes")
 }
 
-/// The checksum of a file, but for the pages of the memory, which the caller adds by [`pages_of`].
+/// The checksum of what a file says of itself. With the pages of the memory, which the caller adds
+/// by [`pages_of`], it is that of the file.
 pub(super) fn begin_checksum(header: &Header, description: &[u8]) -> Checksum {
     let mut checksum = Checksum::new();
     checksum.write(&header.digested(true));

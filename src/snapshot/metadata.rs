@@ -3,7 +3,7 @@
 //! Two sections say it. The *metadata* says which pages the file holds, what was mapped, and for
 //! which module it is. The *state* is what the instance keeps outside of its memory: mutable
 //! globals and tables. The types here are the format, in MessagePack with the name of each field
-//! (`src/wire.rs`).
+//! (`src/wire/`).
 //!
 //! # To add a field
 //!

@@ -19,11 +19,11 @@
 //! # Putting it back
 //!
 //! The first restore of a memory maps the pieces: a private mapping of the memfd for each, which is
-//! one `mmap` whatever its size. From then on the memory *shows* the image, and the kernel knows
-//! which pages differ from it: those that were written, which are the process's own pages
-//! (`sys/pagemap.rs`). All others are still the memfd's, and all memories that show it share them.
-//! The next restores *clean* the memory: they find its own pages, and copy the image's bytes over
-//! them or drop them.
+//! one `mmap` whatever its size. The memory that it is taken of has them at once. From then on the
+//! memory *shows* the image, and the kernel knows which pages differ from it: those that were
+//! written, which are the process's own pages (`sys/pagemap.rs`). All others are still the
+//! memfd's, and all memories that show it share them. The next restores *clean* the memory: they
+//! find its own pages, and copy the image's bytes over them or drop them.
 //!
 //! Copying a page takes about 0.1 us, and the next write to it costs nothing. Dropping a page costs
 //! as much, and the next write to it a page fault of 1 to 2 us. So the first
@@ -34,22 +34,31 @@
 //!
 //! ```text
 //!  capture.rs   takes a snapshot of a memory      restore.rs   decides how to put it back
-//!  complete.rs  describes it, seals the memfd     put_back.rs  changes the memory's pages
-//!  store.rs     files and descriptors             grant.rs     gives loaded mappings regions
+//!  adopt.rs     lets that memory share its pages  put_back.rs  changes the memory's pages
+//!  complete.rs  describes it, seals the memfd     grant.rs     gives loaded mappings regions
+//!  store.rs     files and descriptors             watch.rs     keeps a file from being written
+//!  open.rs      the pages of a saved file         leave.rs     a copy's pages for those of a file
+//!  copy.rs      bytes, a step at a time           detach.rs    the same of memories in use
 //!  ------------------------------------------------------------------------------ Snapshot
 //!  own.rs       which pages are a memory's own    format.rs    the header, the digests
 //!  image.rs     which pages are in the image      metadata.rs  what a file says: add fields here
-//!  spans.rs     lists of page spans
+//!  spans.rs     lists of page spans               backing.rs   the memfd or file with the image
 //! ```
 //!
 //! This file has the type [`Snapshot`] and what is asked of it. It changes no memory.
 
+mod adopt;
+mod backing;
 pub mod capture;
 pub mod complete;
+mod copy;
+mod detach;
 pub mod format;
 pub mod grant;
 pub(crate) mod image;
+pub mod leave;
 pub mod metadata;
+pub mod open;
 mod own;
 mod put_back;
 pub mod restore;
@@ -57,6 +66,7 @@ mod spans;
 pub mod store;
 #[cfg(test)]
 mod tests;
+pub mod watch;
 
 use crate::access::Access;
 use crate::error::{Error, Flaw, Result, SnapshotError};
@@ -69,9 +79,11 @@ use crate::sys::checked_fd::{CheckedFd, Description};
 use crate::sys::mmap::{Mmap, Pages, Sharing};
 use crate::sys::page::{PageAligned, PageSpan};
 use crate::sys::{SysResult, file};
+use crate::totals::{self, Held};
 use crate::wire::Text;
+use backing::Backing;
 use format::Header;
-use image::{CopySource, Extents};
+use image::{CopySource, Extents, dense_blocks};
 use metadata::{SavedMapping, SavedPart, SavedWindow};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -163,7 +175,7 @@ pub struct Snapshot {
     /// Tells it from all others of the process, past ones too. Not 0.
     id: u64,
     name: Arc<str>,
-    fd: CheckedFd,
+    backing: Backing,
     content: Arc<Content>,
     byte_length: PageAligned,
     extents: Extents,
@@ -173,8 +185,10 @@ pub struct Snapshot {
     saved: Vec<SavedMapping>,
     mappings: OnceLock<Vec<KeptMapping>>,
     settings: Settings,
-    /// Empty until a restore copies from it, and as long as there is no address space for it.
-    copy_source: OnceLock<CopySource>,
+    /// Empty until a restore copies from it, and as long as there is no address space for it. The
+    /// second is of the copy that took the place of a file.
+    copy_sources: [OnceLock<CopySource>; 2],
+    _counted: Held,
 }
 
 /// A memfd with an image.
@@ -188,12 +202,25 @@ struct ImageFd {
 
 impl Snapshot {
     fn new(name: &str, image: ImageFd, settings: Settings) -> SysResult<Self> {
-        static NEXT_ID: AtomicU64 = AtomicU64::new(1);
         let ImageFd { fd, description, content, byte_length, extents } = image;
-        Ok(Self {
+        let backing = Backing::Memfd(CheckedFd::new(fd, description)?);
+        Ok(Self::with(name, backing, content, byte_length, extents, settings))
+    }
+
+    fn with(
+        name: &str,
+        backing: Backing,
+        content: Content,
+        byte_length: PageAligned,
+        extents: Extents,
+        settings: Settings,
+    ) -> Self {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+        let counted = totals::SNAPSHOTS.hold(content.data_bytes());
+        Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             name: name.into(),
-            fd: CheckedFd::new(fd, description)?,
+            backing,
             content: Arc::new(content),
             byte_length,
             extents,
@@ -201,17 +228,19 @@ impl Snapshot {
             saved: Vec::new(),
             mappings: OnceLock::new(),
             settings,
-            copy_source: OnceLock::new(),
-        })
+            copy_sources: [const { OnceLock::new() }; 2],
+            _counted: counted,
+        }
     }
 
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// A descriptor of its memfd that is the caller's.
+    /// A descriptor of its memfd or file that is the caller's.
     pub fn duplicate_fd(&self) -> Result<OwnedFd> {
-        self.fd.duplicate().map_err(|sys| {
+        let fd = self.backing.fd();
+        fd.and_then(CheckedFd::duplicate).map_err(|sys| {
             let name = self.name.as_ref().to_owned();
             SnapshotError::NotDuplicated { name, refused: sys.into() }.into()
         })
@@ -219,8 +248,10 @@ impl Snapshot {
 
     /// Offers it to another thread or process.
     pub fn share(&self) -> Result<Token> {
+        self.check_whole()?;
+        let fd = self.backing.fd().map_err(|sys| SnapshotError::NotRead { refused: sys.into() })?;
         share::offer(
-            &self.fd,
+            fd,
             share::Shareable::Snapshot,
             ShareAccess::Readonly,
             0,
@@ -234,14 +265,34 @@ impl Snapshot {
         self.byte_length
     }
 
-    /// Bytes of memory that it holds at this moment.
+    /// Bytes of memory that it holds at this moment: none of a file's, which are the system's.
     pub fn resident_bytes(&self) -> u64 {
-        self.fd.get().and_then(file::status).map_or(0, |status| status.allocated_bytes)
+        let Ok((fd, true)) = self.backing.now() else { return 0 };
+        fd.get().and_then(file::status).map_or(0, |status| status.allocated_bytes)
+    }
+
+    /// What holds its pages at this moment. `None`: that is gone.
+    pub fn file_status(&self) -> Option<file::Status> {
+        let (fd, _) = self.backing.now().ok()?;
+        fd.get().and_then(file::status).ok()
+    }
+
+    /// Refuses a snapshot whose file is not what it was.
+    fn check_whole(&self) -> Result<()> {
+        if self.backing.is_whole() {
+            return Ok(());
+        }
+        Err(SnapshotError::FileLost { name: self.name.as_ref().to_owned() }.into())
     }
 
     /// In order. Empty for a loaded snapshot until [`grant::grant`].
     pub fn mappings(&self) -> &[KeptMapping] {
         self.mappings.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether its pages are a saved file's.
+    pub fn is_of_file(&self) -> bool {
+        self.backing.file().is_some()
     }
 
     /// The mappings of a loaded snapshot, as they were saved.
@@ -284,12 +335,9 @@ impl Snapshot {
 
     /// The image's pages for a part of the memory.
     fn pages(&self, span: PageSpan, sharing: Sharing) -> SysResult<Pages<'_>> {
-        Ok(Pages::File {
-            fd: self.fd.get()?,
-            offset: self.file_offset(span.start()),
-            sharing,
-            is_memfd: true,
-        })
+        let (fd, is_memfd) = self.backing.now()?;
+        let offset = self.file_offset(span.start());
+        Ok(Pages::File { fd: fd.get()?, offset, sharing, is_memfd })
     }
 
     /// Where this byte of the memory is in the memfd.
@@ -297,9 +345,22 @@ impl Snapshot {
         self.content.data_offset.checked_add(at).expect("an image ends far below 2^64")
     }
 
+    /// Gathers its pages in huge ones, if that was asked for. Best effort.
+    fn gather(&self) {
+        if self.settings.huge_pages
+            && let Ok(blocks) = dense_blocks(self.content.in_file())
+            && !blocks.is_empty()
+            && let Some(source) = self.copy_source()
+        {
+            source.gather(&blocks, &self.content);
+        }
+    }
+
     /// The whole image, mapped. `None`: there is no address space for it.
     fn copy_source(&self) -> Option<&CopySource> {
-        if let Some(source) = self.copy_source.get() {
+        let is_copy = self.backing.file().is_some_and(|file| file.copy().is_some());
+        let source = self.copy_sources.get(usize::from(is_copy)).expect("there are two");
+        if let Some(source) = source.get() {
             return Some(source);
         }
         let extents = self.extents.all().ok()?;
@@ -307,6 +368,8 @@ impl Snapshot {
         let pages = self.pages(span, Sharing::ReadOnly).ok()?;
         let offset = self.file_offset(span.start()).get();
         let mmap = Mmap::new_congruent(span.length(), pages, offset).ok()?;
-        Some(self.copy_source.get_or_init(|| CopySource { mmap, start: span.start() }))
+        let file = self.backing.file().filter(|_| !is_copy);
+        let offset = self.file_offset(span.start());
+        Some(source.get_or_init(|| CopySource::new(mmap, span.start(), file, offset)))
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! Asks the kernel, and changes nothing.
 
+use crate::error::{Result, SnapshotError};
 use crate::memory::Held;
 use crate::memory::table::MappingTable;
 use crate::sys::alloc::{self, Refused};
@@ -27,6 +28,14 @@ pub(super) fn own_parts(
         alloc::push(&mut parts, part)?;
     }
     Ok(parts)
+}
+
+/// Refuses a memory with an adopted buffer: its pages are no region's, and not the memory's own.
+pub(super) fn check_adopted(table: &MappingTable<Held>) -> Result<()> {
+    let adopted = table.held().find(|(_, held)| held.adopted.is_some());
+    adopted.map_or(Ok(()), |(entry, _)| {
+        Err(SnapshotError::HasAdopted { start: entry.span.start().get() }.into())
+    })
 }
 
 /// The part of a VMA that is in a range.

@@ -18,7 +18,8 @@ use crate::sys::mmap::{self, Advice, Pages, Sharing};
 use crate::sys::owned_span::OwnedSpan;
 use crate::sys::page::{PageSpan, host_page_bytes};
 use crate::sys::pagemap::{self, Which};
-use crate::sys::{SysError, SysResult, contents, difference, file};
+use crate::sys::{SysError, SysResult, contents, difference, file, sum};
+use crate::totals;
 use crate::v8::live_memory::LiveMemory;
 
 use nix::errno::Errno;
@@ -32,6 +33,9 @@ pub(super) struct PutBack<'a> {
     left_pages: u64,
     /// Whether pages that were only read are dropped too.
     drops_all: bool,
+    /// For the process's totals.
+    copied_pages: u64,
+    has_dropped: bool,
 }
 
 impl<'a> PutBack<'a> {
@@ -42,7 +46,7 @@ impl<'a> PutBack<'a> {
     ) -> Self {
         let left_pages =
             keep_resident_bytes.checked_div(host_page_bytes()).expect("a page has bytes");
-        Self { live, snapshot, left_pages, drops_all: false }
+        Self { live, snapshot, left_pages, drops_all: false, copied_pages: 0, has_dropped: false }
     }
 
     pub(super) fn image_id(&self) -> u64 {
@@ -77,10 +81,18 @@ impl<'a> PutBack<'a> {
             }
             left = difference(left, run.pages());
         });
+        self.copied_pages = sum(self.copied_pages, difference(self.left_pages, left));
         self.left_pages = left;
         put?;
         let unknown = PageSpan::between(walked.unwrap_or(target.start()), target.end());
+        self.has_dropped |= unknown.is_some();
         unknown.map_or(Ok(()), |unknown| self.drop_pages(unknown))
+    }
+
+    /// Adds what was done to the process's totals.
+    pub(super) fn count(&self) {
+        totals::add(totals::COPIED_PAGES, self.copied_pages);
+        totals::add(totals::DROPPING_RESTORES, u64::from(self.has_dropped));
     }
 
     fn drop_pages(&self, target: PageSpan) -> SysResult<()> {
@@ -119,7 +131,10 @@ impl<'a> PutBack<'a> {
         // long as the snapshot lives, which is longer than this, nobody can write it, and it has
         // as many bytes.
         unsafe { contents::copy(from, target.span()) };
-        Ok(())
+        match source {
+            Some(source) if !source.is_whole() => Err(SysError::new("read", Errno::ESTALE)),
+            _ => Ok(()),
+        }
     }
 
     /// Writes zeros over pages that are the process's own.
@@ -168,10 +183,10 @@ impl<'a> PutBack<'a> {
         })
     }
 
-    fn write_from_file(&self, target: PageSpan) -> SysResult<()> {
+    pub(super) fn write_from_file(&self, target: PageSpan) -> SysResult<()> {
         let snapshot = self.snapshot.expect("pages that were written are a snapshot's");
         let offset = snapshot.file_offset(self.offsets(target).start());
-        let fd = snapshot.fd.get()?;
+        let fd = snapshot.backing.fd()?.get()?;
         file::read_all_to(fd, offset.get(), self.owned(target)?)
     }
 
@@ -210,7 +225,7 @@ impl<'a> PutBack<'a> {
     }
 
     /// As offsets in the memory.
-    fn offsets(&self, target: PageSpan) -> PageSpan {
+    pub(super) fn offsets(&self, target: PageSpan) -> PageSpan {
         let start =
             target.start().checked_sub(self.live.base()).expect("it is a part of the memory");
         PageSpan::new(start, target.length()).expect("an offset is below its address")
@@ -264,6 +279,9 @@ impl<'a> PutBack<'a> {
 fn incomplete(sys: SysError, snapshot: Option<&Snapshot>) -> Error {
     let refused = sys.into();
     match snapshot {
+        Some(snapshot) if !snapshot.backing.is_whole() => {
+            SnapshotError::FileLost { name: snapshot.name.as_ref().to_owned() }.into()
+        }
         Some(snapshot) => {
             SnapshotError::HalfRestored { name: snapshot.name.as_ref().to_owned(), refused }.into()
         }

@@ -1,21 +1,24 @@
 //! Puts a memory back: finds out what it shows, and what is to be done. `put_back.rs` changes the
 //! pages.
 
-use super::own::own_parts;
+use super::own::{check_adopted, own_parts};
 use super::put_back::PutBack;
 use super::{KeptMapping, Snapshot};
 use crate::error::{Error, Result, SnapshotError};
+use crate::fault::Shown;
 use crate::memory::image::{OwnPart, ShownImage};
+use crate::memory::leased::LeasedFile;
 use crate::memory::place::check_mappable;
 use crate::memory::table::{Entry, MappingTable};
-use crate::memory::{Held, Mapped, Memory, State};
+use crate::memory::{Held, Mapped, Memory, ShownFile, State};
 use crate::region::{RegionPages, keep_out_of_dumps};
+use crate::sys::alloc;
 use crate::sys::difference;
 use crate::sys::mmap;
-use crate::sys::page::PageAligned;
+use crate::sys::page::{PageAligned, PageSpan};
 use crate::sys::pagemap::{self, Which};
 use crate::sys::to_u64;
-use crate::sys::vma_budget::VmaClaim;
+use crate::sys::vma_budget::{NoHeadroom, VmaClaim};
 use crate::v8::live_memory::LiveMemory;
 use crate::window;
 use std::sync::Arc;
@@ -68,6 +71,7 @@ fn put_back(
     keep_resident_bytes: u64,
 ) -> Result<Vec<MadeMapping>> {
     let mut state = memory.lock_at(live)?;
+    check_adopted(&state.table)?;
     let mut restore = Restore {
         memory,
         live,
@@ -96,8 +100,10 @@ impl Restore<'_> {
         let version = state.table.version();
         // A memory that grew has pages of which nothing is known. V8 may also have moved it, and
         // moved it back.
+        let is_changed = state.files.iter().any(|shown| shown.guard.is_changed());
         state.image.take_if(|image| {
-            image.id == self.pages.image_id()
+            !is_changed
+                && image.id == self.pages.image_id()
                 && image.table_version == version
                 && image.byte_length == self.live.byte_length()
         })
@@ -105,7 +111,10 @@ impl Restore<'_> {
 
     /// Of a memory that shows the image: puts back what was written.
     fn clean(&mut self, state: &mut State, mut image: ShownImage) -> Result<()> {
-        let checked = self.pages.snapshot.map_or(Ok(()), check_files);
+        let checked = self.pages.snapshot.map_or(Ok(()), |snapshot| {
+            snapshot.check_whole()?;
+            check_files(snapshot)
+        });
         if let Err(error) = checked {
             state.image = Some(image);
             return Err(error);
@@ -126,6 +135,7 @@ impl Restore<'_> {
             self.pages.clean(*part).map_err(|sys| self.pages.incomplete(sys))?;
         }
         state.image = Some(image);
+        self.pages.count();
         Ok(())
     }
 
@@ -136,6 +146,15 @@ impl Restore<'_> {
             None => VmaClaim::none(),
         };
         state.image = None;
+        let file = self.pages.snapshot.and_then(|snapshot| snapshot.backing.file());
+        // Before any of its pages is mapped; and where this fails half-way, those before stay.
+        if let (Some(file), Some(snapshot)) = (file, self.pages.snapshot) {
+            let all = PageSpan::new(self.live.base(), self.live.byte_length());
+            let all = all.and_then(|all| self.live.pages_at(all));
+            let all = all.ok_or(Error::Defect("a memory has no pages"))?;
+            let guard = Memory::guard_image(all, shown_by(file, snapshot.content.data_offset));
+            alloc::push(&mut state.files, ShownFile { file: Arc::clone(file), guard })?;
+        }
         let mut made = Vec::new();
         let own = self.show_all(state, &mut made).inspect_err(|_| {
             // Nobody would know of them.
@@ -143,19 +162,17 @@ impl Restore<'_> {
                 let _ = self.memory.unmap_in(state, self.live, *mapped);
             }
         })?;
-        state.image = Some(ShownImage {
-            id: self.pages.image_id(),
-            table_version: state.table.version(),
-            byte_length: self.live.byte_length(),
-            own,
-            restores: 0,
-            patience: FIRST_PATIENCE,
-            _vmas: vmas,
-        });
+        state.image = Some(shown(state, self.live, self.pages.image_id(), own, vmas));
+        // The last one is the one that was just pushed.
+        let left = if file.is_some() { state.files.pop() } else { None };
+        state.files.clear();
+        state.files.extend(left);
         if let Some(snapshot) = self.pages.snapshot {
             // Free space past the snapshot's end stays as it was.
             state.table.set_free_below(snapshot.byte_length, &snapshot.extents.free);
             state.content = Some(Arc::clone(&snapshot.content));
+        } else {
+            state.content = None;
         }
         Ok(made)
     }
@@ -165,6 +182,7 @@ impl Restore<'_> {
         if snapshot.byte_length > self.live.byte_length() {
             return Err(Error::Defect("the memory is smaller than the snapshot"));
         }
+        snapshot.check_whole()?;
         check_mappings(&state.table, self.kept)?;
         check_files(snapshot)?;
         for kept in self.kept {
@@ -173,9 +191,7 @@ impl Restore<'_> {
                 check_mappable(&pages, kept.access)?;
             }
         }
-        let pieces = to_u64(snapshot.extents.pieces.len());
-        let vmas = pieces.checked_mul(VMAS_OF_A_PIECE).expect("there are few pieces");
-        let claim = VmaClaim::take(vmas);
+        let claim = claim_vmas(snapshot);
         Ok(claim.map_err(|full| SnapshotError::NoHeadroom { refused: full.into() })?)
     }
 
@@ -314,6 +330,41 @@ impl KeptMapping {
                 && self.access == entry.access
         };
         Ok(self.window.is_none() && pages.is_some_and(is_same))
+    }
+}
+
+/// Room for the VMAs of a snapshot's pieces.
+pub(super) fn claim_vmas(snapshot: &Snapshot) -> Result<VmaClaim, NoHeadroom> {
+    let pieces = to_u64(snapshot.extents.pieces.len());
+    VmaClaim::take(pieces.checked_mul(VMAS_OF_A_PIECE).expect("there are few pieces"))
+}
+
+/// What a memory shows of a file where it shows it: each page at its own offset.
+fn shown_by(file: &LeasedFile, data_offset: PageAligned) -> Shown<'_> {
+    Shown {
+        inode: file.inode,
+        file_offset: data_offset,
+        region_offset: PageAligned::ZERO,
+        region_name: &file.name,
+    }
+}
+
+/// What is known of a memory that shows an image from now on. `own`: its own pages.
+pub(super) fn shown(
+    state: &State,
+    live: LiveMemory<'_>,
+    image_id: u64,
+    own: Vec<OwnPart>,
+    vmas: VmaClaim,
+) -> ShownImage {
+    ShownImage {
+        id: image_id,
+        table_version: state.table.version(),
+        byte_length: live.byte_length(),
+        own,
+        restores: 0,
+        patience: FIRST_PATIENCE,
+        _vmas: vmas,
     }
 }
 

@@ -3,28 +3,28 @@
 //! it.
 
 use super::complete::seal;
-use super::format::{self, Checksum, HEADER_BYTES, Header, Mac};
+use super::copy::{ImageCopy, STEP_BYTES, Steps};
+use super::format::{self, HEADER_BYTES, Header, Mac};
 use super::image::Extents;
 use super::metadata::{About, Metadata, State};
 use super::spans::UNIT_BYTES;
 use super::{ImageFd, Settings, Snapshot};
 use crate::error::{Attempt, Error, Flaw, Result, SnapshotError, Source, check_cancelled};
 use crate::memory::image::Content;
+use crate::memory::leased::Reading;
 use crate::region::{not_opened, open_regular};
 use crate::sys::alloc::{self, Refused};
 use crate::sys::checked_fd::Description;
 use crate::sys::file::{self, FileKind};
 use crate::sys::memfd::Seals;
-use crate::sys::page::{PageAligned, PageSpan, host_page_bytes};
+use crate::sys::page::{PageAligned, PageSpan};
 use crate::sys::{SysError, SysResult, memfd, process, to_u64, to_usize};
 use nix::errno::Errno;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// How much is read, summed and written at once.
-const STEP_BYTES: u64 = 1 << 20;
 /// A part begins another step as long as it has less than a step. Each page comes with its number,
 /// of 8 bytes.
 const MOST_PART_BYTES: u64 = 2 * (STEP_BYTES + STEP_BYTES / UNIT_BYTES * 8);
@@ -82,14 +82,17 @@ fn write_to(
         Error::from(SnapshotError::NotWritten { path: path.to_owned(), refused: sys.into() })
     };
     let mut header = Header { mac: *mac, ..*header_of(snapshot)? };
+    let (fd, reading) = snapshot.backing.read().map_err(failed)?;
     // A descriptor of its own: the search for data moves the position.
-    let from = snapshot.fd.reopen_readonly().map_err(failed)?;
+    let from = fd.reopen_readonly().map_err(failed)?;
     let description = read_description(from.as_fd(), &header, &not_read)?;
     file::set_length(to, header.file_bytes()).map_err(failed)?;
     let mut checksum = format::begin_checksum(&header, &description);
+    header.description_checksum = checksum.finish_128();
     let extents = snapshot.extents.all()?;
-    let copy = ImageCopy { from: from.as_fd(), to, header: &header, extents: &extents };
+    let copy = ImageCopy { from: from.as_fd(), to: Some(to), header: &header, extents: &extents };
     copy.run(&mut checksum, cancelled, &failed, &failed)?;
+    check_held(snapshot, reading.as_ref())?;
     header.checksum = checksum.finish_128();
     file::write_all(to, header.metadata_offset(), &description).map_err(failed)?;
     file::write_all(to, 0, &header.encode()).map_err(failed)?;
@@ -108,11 +111,26 @@ fn header_of(snapshot: &Snapshot) -> Result<&Header> {
 pub fn read_part(snapshot: &Snapshot, from: u64) -> Result<Part> {
     let header = header_of(snapshot)?;
     let extents = snapshot.extents.all()?;
-    let fd = snapshot.fd.reopen_readonly().map_err(not_read)?;
+    let (fd, reading) = snapshot.backing.read().map_err(not_read)?;
+    let fd = fd.reopen_readonly().map_err(not_read)?;
+    let part = part_of(header, &extents, fd.as_fd(), from)?;
+    check_held(snapshot, reading.as_ref())?;
+    Ok(part)
+}
+
+/// Refuses what was read of a file while others could write it.
+fn check_held(snapshot: &Snapshot, reading: Option<&Reading<'_>>) -> Result<()> {
+    if reading.is_some_and(|reading| !reading.was_held()) {
+        return Err(SnapshotError::FileLost { name: snapshot.name().to_owned() }.into());
+    }
+    snapshot.check_whole()
+}
+
+fn part_of(header: &Header, extents: &[PageSpan], fd: BorrowedFd<'_>, from: u64) -> Result<Part> {
     let mut bytes = Vec::new();
     if from == 0 {
         let head = format::begin_mac(header);
-        let description = read_description(fd.as_fd(), header, &not_read)?;
+        let description = read_description(fd, header, &not_read)?;
         bytes.try_reserve(head.len()).map_err(Refused::from)?;
         bytes.extend_from_slice(&head);
         bytes.try_reserve(description.len()).map_err(Refused::from)?;
@@ -123,7 +141,7 @@ pub fn read_part(snapshot: &Snapshot, from: u64) -> Result<Part> {
     let at = from.checked_sub(header.data_offset.get()).and_then(PageAligned::new);
     let at = at.ok_or(Error::Defect("no part begins there"))?;
     let mut next = from;
-    let mut steps = Steps::new(fd.as_fd(), header, &extents, at);
+    let mut steps = Steps::new(fd, header, extents, at);
     let mut buffer = alloc::zeroed(to_usize(STEP_BYTES))?;
     bytes.try_reserve_exact(to_usize(MOST_PART_BYTES)).map_err(Refused::from)?;
     // Small extents, of which there may be many, share a part.
@@ -133,8 +151,8 @@ pub fn read_part(snapshot: &Snapshot, from: u64) -> Result<Part> {
         };
         let pages = buffer.get_mut(..to_usize(step.length().get())).expect("a step fits in it");
         let offset = header.offset_of(step.start());
-        if file::read_up_to(fd.as_fd(), offset, pages).map_err(not_read)? < pages.len() {
-            return Err(Error::Defect("a sealed snapshot was cut off"));
+        if file::read_up_to(fd, offset, pages).map_err(not_read)? < pages.len() {
+            return Err(Flaw::CutOff.into());
         }
         for (number, page) in format::pages_of(step.start(), pages) {
             bytes.extend_from_slice(&number);
@@ -172,13 +190,14 @@ fn copy_from(
         let refused = sys.into();
         Error::from(SnapshotError::NotKept { from: source.clone(), refused })
     };
-    let Described { header, description, metadata, extents, state } =
-        read_described(from, &read_failed)?;
+    let described = read_described(from, &read_failed)?;
+    described.check()?;
+    let Described { header, description, metadata, extents, state } = described;
     let fd = memfd::create_growing(name).map_err(not_kept)?;
     file::set_length(&fd, header.metadata_offset()).map_err(not_kept)?;
     let mut checksum = format::begin_checksum(&header, &description);
     let all = extents.all()?;
-    let copy = ImageCopy { from, to: fd.as_fd(), header: &header, extents: &all };
+    let copy = ImageCopy { from, to: Some(fd.as_fd()), header: &header, extents: &all };
     copy.run(&mut checksum, cancelled, &read_failed, &not_kept)?;
     if checksum.finish_128() != header.checksum {
         return Err(Flaw::Checksum.into());
@@ -190,18 +209,28 @@ fn copy_from(
     let snapshot = Snapshot::new(name, image, settings).map_err(not_kept)?;
     let snapshot = Snapshot { saved: mappings.into_vec(), ..snapshot };
     seal(&snapshot, &header.without_digests(), &[&description])?;
+    snapshot.gather();
     let mac = (header.mac != Mac::default()).then_some(header.mac);
     Ok(Loaded { snapshot, about, state, mac })
 }
 
-/// Makes a snapshot of another thread's or process's memfd, whose descriptor is duplicated: the
-/// same pages.
-pub fn from_fd(fd: RawFd, settings: Settings) -> Result<Loaded> {
-    let source = Source::Descriptor(fd);
-    share_with(fd, &source, settings).map_err(|error| of_source(error, &source))
+/// Checks the bytes of a file whose description was read.
+pub(super) fn check_pages(
+    from: BorrowedFd<'_>,
+    header: &Header,
+    description: &[u8],
+    extents: &[PageSpan],
+    cancelled: &AtomicBool,
+    failed: &dyn Fn(SysError) -> Error,
+) -> Result<()> {
+    let mut checksum = format::begin_checksum(header, description);
+    let copy = ImageCopy { from, to: None, header, extents };
+    copy.run(&mut checksum, cancelled, failed, failed)?;
+    if checksum.finish_128() == header.checksum { Ok(()) } else { Err(Flaw::Checksum.into()) }
 }
 
-fn share_with(fd: RawFd, source: &Source, settings: Settings) -> Result<Loaded> {
+/// Makes a snapshot over another thread's or process's memfd: the same pages.
+pub(super) fn share_with(fd: OwnedFd, source: &Source, settings: Settings) -> Result<Loaded> {
     let open_failed = |sys: SysError| {
         let refused = sys.into();
         Error::from(SnapshotError::SourceNotOpened { from: source.clone(), refused })
@@ -210,9 +239,7 @@ fn share_with(fd: RawFd, source: &Source, settings: Settings) -> Result<Loaded> 
         let refused = sys.into();
         Error::from(SnapshotError::SourceNotRead { from: source.clone(), refused })
     };
-    let fd = file::duplicate(fd).map_err(open_failed)?;
-    if !memfd::is_memfd(fd.as_fd()) || !memfd::seals(fd.as_fd()).is_some_and(Seals::forbid_changes)
-    {
+    if !memfd::seals(fd.as_fd()).is_some_and(Seals::forbid_changes) {
         return Err(Flaw::NotSealed.into());
     }
     if file::is_hugetlb(&fd).map_err(open_failed)? {
@@ -237,7 +264,7 @@ fn share_with(fd: RawFd, source: &Source, settings: Settings) -> Result<Loaded> 
 }
 
 /// A flaw, with where the bytes came from.
-fn of_source(error: Error, from: &Source) -> Error {
+pub(super) fn of_source(error: Error, from: &Source) -> Error {
     match error {
         Error::Snapshot(SnapshotError::Flawed { flaw }) => {
             SnapshotError::Invalid { from: from.clone(), flaw }.into()
@@ -251,16 +278,28 @@ fn not_read(sys: SysError) -> Error {
 }
 
 /// What a file says of itself, all of it checked but for the checksum.
-struct Described {
-    header: Header,
+pub(super) struct Described {
+    pub(super) header: Header,
     /// Metadata and state, as they are in the file.
-    description: Vec<u8>,
-    metadata: Metadata,
-    extents: Extents,
-    state: Option<State>,
+    pub(super) description: Vec<u8>,
+    pub(super) metadata: Metadata,
+    pub(super) extents: Extents,
+    pub(super) state: Option<State>,
 }
 
-fn read_described(fd: BorrowedFd<'_>, failed: &dyn Fn(SysError) -> Error) -> Result<Described> {
+impl Described {
+    /// Refuses what was damaged since it was saved. A memfd has no checksum.
+    pub(super) fn check(&self) -> Result<()> {
+        let checksum = format::begin_checksum(&self.header, &self.description);
+        let is_right = checksum.finish_128() == self.header.description_checksum;
+        if is_right { Ok(()) } else { Err(Flaw::Checksum.into()) }
+    }
+}
+
+pub(super) fn read_described(
+    fd: BorrowedFd<'_>,
+    failed: &dyn Fn(SysError) -> Error,
+) -> Result<Described> {
     let status = file::status(fd).map_err(failed)?;
     if status.kind != FileKind::Regular {
         return Err(Flaw::NotRegular.into());
@@ -294,107 +333,6 @@ fn read_description(
         return Err(Flaw::CutOff.into());
     }
     Ok(description)
-}
-
-/// Goes through the data of an image, a step at a time.
-struct Steps<'a> {
-    fd: BorrowedFd<'a>,
-    header: &'a Header,
-    extents: std::slice::Iter<'a, PageSpan>,
-    current: Option<PageSpan>,
-    at: PageAligned,
-}
-
-impl<'a> Steps<'a> {
-    /// `extents` in order. Begins at `at`, an offset in the memory.
-    fn new(
-        fd: BorrowedFd<'a>,
-        header: &'a Header,
-        extents: &'a [PageSpan],
-        at: PageAligned,
-    ) -> Self {
-        Self { fd, header, extents: extents.iter(), current: None, at }
-    }
-
-    /// The next step, as offsets in the memory.
-    fn next(&mut self) -> SysResult<Option<PageSpan>> {
-        loop {
-            let left = self
-                .current
-                .and_then(|span| PageSpan::between(self.at.max(span.start()), span.end()));
-            let Some(left) = left else {
-                self.current = self.extents.next().copied();
-                if self.current.is_none() {
-                    return Ok(None);
-                }
-                continue;
-            };
-            // Holes are not read: a large one takes long.
-            let (from, to) =
-                (self.header.offset_of(left.start()), self.header.offset_of(left.end()));
-            let data = file::first_data(self.fd, from, to)?;
-            let start = data
-                .and_then(|data| data.checked_sub(self.header.data_offset.get()))
-                .map(PageAligned::round_down);
-            let Some(data) =
-                start.and_then(|start| PageSpan::between(start.max(left.start()), left.end()))
-            else {
-                self.at = left.end();
-                continue;
-            };
-            let step = data.first(STEP_BYTES);
-            self.at = step.end();
-            return Ok(Some(step));
-        }
-    }
-}
-
-/// Copies an image to the same offsets of another file, without its zeros.
-struct ImageCopy<'a> {
-    from: BorrowedFd<'a>,
-    to: BorrowedFd<'a>,
-    header: &'a Header,
-    extents: &'a [PageSpan],
-}
-
-impl ImageCopy<'_> {
-    /// Adds what it copies to the checksum.
-    fn run(
-        &self,
-        checksum: &mut Checksum,
-        cancelled: &AtomicBool,
-        read_failed: &dyn Fn(SysError) -> Error,
-        write_failed: &dyn Fn(SysError) -> Error,
-    ) -> Result<()> {
-        let mut buffer = alloc::zeroed(to_usize(STEP_BYTES))?;
-        let mut steps = Steps::new(self.from, self.header, self.extents, PageAligned::ZERO);
-        while let Some(step) = steps.next().map_err(read_failed)? {
-            check_cancelled(cancelled)?;
-            let offset = self.header.offset_of(step.start());
-            let bytes = buffer.get_mut(..to_usize(step.length().get())).expect("a step fits in it");
-            if file::read_up_to(self.from, offset, bytes).map_err(read_failed)? < bytes.len() {
-                return Err(Flaw::CutOffMeanwhile.into());
-            }
-            for (number, page) in format::pages_of(step.start(), bytes) {
-                checksum.write(&number);
-                checksum.write(page);
-            }
-            write_data(self.to, offset, bytes).map_err(write_failed)?;
-        }
-        check_cancelled(cancelled)
-    }
-}
-
-/// Writes the pages that are not all zeros.
-fn write_data(to: BorrowedFd<'_>, offset: u64, bytes: &[u8]) -> SysResult<()> {
-    let page_bytes = host_page_bytes();
-    let offsets = (offset..).step_by(to_usize(page_bytes));
-    for (page, at) in bytes.chunks(to_usize(page_bytes)).zip(offsets) {
-        if page.iter().any(|byte| *byte != 0) {
-            file::write_all(to, at, page)?;
-        }
-    }
-    Ok(())
 }
 
 /// A new file in the same directory, and its name, which no other save of this process has. Skips

@@ -1,6 +1,8 @@
 //! What files say, written, read and damaged.
 
-use super::format::{HEADER_BYTES, Header, MOST_BYTES, Mac, SECTIONS_AT, VERSION};
+use super::format::{
+    DESCRIPTION_CHECKSUM_AT, HEADER_BYTES, Header, MOST_BYTES, Mac, SECTIONS_AT, VERSION,
+};
 use super::image::Extents;
 use super::metadata::{About, Metadata, SavedMapping, SavedPart, SavedWindow, State, Value};
 use super::spans::SavedSpans;
@@ -22,6 +24,7 @@ fn header() -> Header {
         metadata_bytes: 99,
         state_bytes: 3,
         checksum: 7 << 100,
+        description_checksum: 5 << 90,
         mac: [9; 32],
     }
 }
@@ -101,7 +104,7 @@ fn other_files_and_versions_are_told_apart() {
 fn headers_have_one_form() {
     let sound = header().encode();
     // Past the digests every byte is told by others.
-    for at in SECTIONS_AT..HEADER_BYTES {
+    for at in SECTIONS_AT..DESCRIPTION_CHECKSUM_AT {
         let mut changed = sound;
         changed[at] ^= 1;
         let decoded = Header::decode(&changed);

@@ -47,3 +47,24 @@ pub unsafe fn clear(span: PageSpan) {
         ptr::write_bytes(to_usize(span.start().get()) as *mut u8, 0, to_usize(span.length().get()));
     }
 }
+
+/// Copies bytes between a memory and a buffer.
+///
+/// # Safety
+/// So many bytes can be read at `from`, and written at `to`, and they don't overlap.
+pub unsafe fn copy_bytes(from: u64, to: u64, byte_length: u64) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let (from, to) = (to_usize(from) as *const u8, to_usize(to) as *mut u8);
+        ptr::copy_nonoverlapping(from, to, to_usize(byte_length));
+    }
+}
+
+/// Makes bytes zero.
+///
+/// # Safety
+/// So many bytes can be written there.
+pub unsafe fn clear_bytes(at: u64, byte_length: u64) {
+    // SAFETY: as the caller promises.
+    unsafe { ptr::write_bytes(to_usize(at) as *mut u8, 0, to_usize(byte_length)) };
+}

@@ -8,8 +8,9 @@
 // It borrows and owns descriptors by number.
 #![allow(unsafe_code)]
 
+use super::optional::says_absent;
 use super::owned_span::OwnedSpan;
-use super::{SysError, SysResult, inject, to_u64, to_usize};
+use super::{SysError, SysResult, alloc, inject, to_u64, to_usize};
 use nix::errno::Errno;
 use nix::fcntl::{
     FcntlArg, OFlag, PosixFadviseAdvice, copy_file_range, fcntl, open, posix_fadvise,
@@ -166,12 +167,26 @@ pub fn access(fd: impl AsFd) -> SysResult<(bool, bool)> {
     Ok((mode != OFlag::O_WRONLY && !names_only, mode == OFlag::O_RDWR && !names_only))
 }
 
+/// Whether whatever is written to it goes behind its end, at any offset (O_APPEND).
+pub fn appends(fd: impl AsFd) -> SysResult<bool> {
+    inject::trip("fcntl")?;
+    let flags = fcntl(fd, FcntlArg::F_GETFL).map_err(|errno| SysError::new("fcntl", errno))?;
+    Ok(OFlag::from_bits_retain(flags).contains(OFlag::O_APPEND))
+}
+
 /// Whether its pages are huge ones of the system's pool (hugetlbfs, MFD_HUGETLB). The kernel rounds
 /// a mapping of such a file up to whole huge pages, whatever length was asked for.
 pub fn is_hugetlb(fd: impl AsFd) -> SysResult<bool> {
     inject::trip("fstatfs")?;
     let found = nix::sys::statfs::fstatfs(fd).map_err(|errno| SysError::new("fstatfs", errno))?;
     Ok(found.filesystem_type() == nix::sys::statfs::HUGETLBFS_MAGIC)
+}
+
+/// Whether it is on an overlay, which keeps the file's bytes in a file of another file system.
+pub fn is_overlay(fd: impl AsFd) -> SysResult<bool> {
+    inject::trip("fstatfs")?;
+    let found = nix::sys::statfs::fstatfs(fd).map_err(|errno| SysError::new("fstatfs", errno))?;
+    Ok(found.filesystem_type() == nix::sys::statfs::OVERLAYFS_SUPER_MAGIC)
 }
 
 /// The path that the kernel knows a descriptor by; memfds start with `/memfd:`.
@@ -199,52 +214,64 @@ pub fn first_data(fd: impl AsFd, from: u64, end: u64) -> SysResult<Option<u64>> 
 
 /// `None`: there is none. `otherwise`: where a file system knows no holes.
 fn seek(fd: impl AsFd, at: u64, whence: Whence, otherwise: u64) -> SysResult<Option<u64>> {
-    inject::trip("lseek")?;
     let offset = i64::try_from(at).map_err(|_| SysError::new("lseek", Errno::EOVERFLOW))?;
-    match lseek(fd.as_fd(), offset, whence) {
+    let found = inject::trip("lseek").map_err(|sys| sys.errno);
+    match found.and_then(|()| lseek(fd.as_fd(), offset, whence)) {
         Ok(found) => match u64::try_from(found) {
             Ok(found) => Ok(Some(found)),
             Err(_) => Err(SysError::new("lseek", Errno::EOVERFLOW)),
         },
         Err(Errno::ENXIO) => Ok(None),
-        Err(Errno::EINVAL | Errno::EOPNOTSUPP) => Ok(Some(otherwise)),
+        Err(errno) if says_absent(errno) => Ok(Some(otherwise)),
         Err(errno) => Err(SysError::new("lseek", errno)),
     }
 }
 
+/// How bytes are copied between two files; the first that is not refused.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CopyWay {
+    #[default]
+    Ranged,
+    Sent,
+    Buffered,
+}
+
+/// What [`copy`] copies at once by itself.
+const BUFFER_BYTES: usize = 256 << 10;
+
 /// Copies up to `length` bytes between two files inside the kernel, at offsets of their own, and
 /// says how many it did: 0 at the end of the source.
 ///
-/// `copy_file_range` where both are on one file system that can share blocks, else `sendfile`.
-/// Which of the two was refused is remembered in `ranged`.
+/// `copy_file_range` where both are on one file system that can share blocks, else `sendfile`; by
+/// a buffer where a sandbox or a file system knows neither. `way` remembers what was refused.
 pub fn copy(
     from: BorrowedFd<'_>,
     from_offset: u64,
     to: BorrowedFd<'_>,
     to_offset: u64,
     length: u64,
-    ranged: &mut bool,
+    way: &mut CopyWay,
 ) -> SysResult<u64> {
     let signed =
         |bytes: u64| i64::try_from(bytes).map_err(|_| SysError::new("sendfile", Errno::EOVERFLOW));
     let length = to_usize(length);
-    while *ranged {
-        inject::trip("copy_file_range")?;
+    while *way == CopyWay::Ranged {
         let (mut source, mut target) = (signed(from_offset)?, signed(to_offset)?);
-        match copy_file_range(from, Some(&mut source), to, Some(&mut target), length) {
+        let copied = inject::trip("copy_file_range")
+            .map_err(|sys| sys.errno)
+            .and_then(|()| copy_file_range(from, Some(&mut source), to, Some(&mut target), length));
+        match copied {
             // Some file systems claim the end too early (procfs, old FUSE): let sendfile have the
             // last word.
-            Ok(0) => *ranged = false,
+            Ok(0) => *way = CopyWay::Sent,
             Ok(copied) => return Ok(super::to_u64(copied)),
             Err(Errno::EINTR) => {}
-            Err(
-                Errno::EXDEV | Errno::EINVAL | Errno::ENOSYS | Errno::EOPNOTSUPP | Errno::EPERM,
-            ) => *ranged = false,
+            // Two file systems, or two that know nothing of it.
+            Err(errno) if errno == Errno::EXDEV || says_absent(errno) => *way = CopyWay::Sent,
             Err(errno) => return Err(SysError::new("copy_file_range", errno)),
         }
     }
-    loop {
-        inject::trip("sendfile")?;
+    while *way == CopyWay::Sent {
         let mut source = signed(from_offset)?;
         let move_to = |position, whence| {
             lseek(to, position, whence).map_err(|errno| SysError::new("lseek", errno))
@@ -253,14 +280,21 @@ pub fn copy(
         // put back.
         let before = move_to(0, Whence::SeekCur)?;
         move_to(signed(to_offset)?, Whence::SeekSet)?;
-        let sent = sendfile(to, from, Some(&mut source), length);
+        let sent = inject::trip("sendfile").map_err(|sys| sys.errno);
+        let sent = sent.and_then(|()| sendfile(to, from, Some(&mut source), length));
         move_to(before, Whence::SeekSet)?;
         match sent {
             Ok(copied) => return Ok(super::to_u64(copied)),
             Err(Errno::EINTR) => {}
+            // The target's file system may refuse every write, too: the copy will tell.
+            Err(errno) if says_absent(errno) => *way = CopyWay::Buffered,
             Err(errno) => return Err(SysError::new("sendfile", errno)),
         }
     }
+    let mut buffer = alloc::zeroed(length.min(BUFFER_BYTES))?;
+    let read = read_up_to(from, from_offset, &mut buffer)?;
+    write_all(to, to_offset, buffer.get(..read).expect("it reads no more than there is room"))?;
+    Ok(to_u64(read))
 }
 
 /// Writes `length` bytes of the process at `source` to a file at `offset`.

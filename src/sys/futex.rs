@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 use super::mmap::Mmap;
+use super::optional::Feature;
 use super::wake::Wake;
 use super::{SysError, SysResult, inject, to_usize};
 use nix::errno::Errno;
@@ -33,6 +34,8 @@ pub enum Ended {
 /// How long a kernel without futex_waitv (before 5.16) may take to see that a wait was cancelled.
 const SLICE: Duration = Duration::from_millis(50);
 
+static WAITV: Feature = Feature::new("futex_waitv", ask_for_waitv);
+
 /// As the kernel takes it: `struct futex_waitv`.
 #[repr(C)]
 struct Waiter {
@@ -44,6 +47,18 @@ struct Waiter {
 
 const FUTEX2_SIZE_U32: u32 = 2;
 const FUTEX2_PRIVATE: u32 = 128;
+
+/// Whether the kernel has futex_waitv: it waits for no word, which a kernel that has the call
+/// refuses as it should.
+pub fn ask_for_waitv() -> SysResult<()> {
+    let nothing = std::ptr::null::<u8>();
+    // SAFETY: it is told that there are no words, so it looks at none.
+    unsafe { libc::syscall(libc::SYS_futex_waitv, nothing, 0, 0, nothing, libc::CLOCK_MONOTONIC) };
+    match Errno::last() {
+        Errno::EINVAL => Ok(()),
+        errno => Err(SysError::new("futex_waitv", errno)),
+    }
+}
 
 impl Word {
     /// `None`: it is not aligned, or not all of it is in the mapping.
@@ -104,33 +119,36 @@ impl Word {
         inject::trip("futex")?;
         let mut waited = false;
         loop {
-            // SAFETY: the pointers are those of a local array, with its length, and of a local
-            // timespec or null. The kernel reads them and the two words, and writes nothing.
-            let woken = unsafe {
-                libc::syscall(
-                    libc::SYS_futex_waitv,
-                    waiters.as_ptr(),
-                    waiters.len(),
-                    0,
-                    timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref),
-                    libc::CLOCK_MONOTONIC,
-                )
-            };
-            match (woken, Errno::last()) {
-                (0, _) => return Ok(Ended::Woken),
-                (1.., _) => return Ok(Ended::Cancelled),
-                (_, Errno::EINTR) => waited = true,
-                (_, Errno::ETIMEDOUT) => return Ok(Ended::TimedOut),
-                (_, Errno::EAGAIN) if cancel.calls() != 0 => return Ok(Ended::Cancelled),
-                // Interrupted, it may have missed the wake-up. That the word has changed says as
-                // much.
-                (_, Errno::EAGAIN) => {
-                    return Ok(if waited { Ended::Woken } else { Ended::Changed });
-                }
-                (_, Errno::ENOSYS | Errno::EPERM) => {
-                    return self.wait_in_slices(expected, deadline, cancel);
-                }
-                (_, errno) => return Err(SysError::new("futex_waitv", errno)),
+            let woken = WAITV.tried(|| {
+                // SAFETY: the pointers are those of a local array, with its length, and of a local
+                // timespec or null. The kernel reads them and the two words, and writes nothing.
+                let woken = unsafe {
+                    libc::syscall(
+                        libc::SYS_futex_waitv,
+                        waiters.as_ptr(),
+                        waiters.len(),
+                        0,
+                        timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref),
+                        libc::CLOCK_MONOTONIC,
+                    )
+                };
+                u64::try_from(woken).map_err(|_| SysError::new("futex_waitv", Errno::last()))
+            });
+            match woken {
+                None => return self.wait_in_slices(expected, deadline, cancel),
+                Some(Ok(0)) => return Ok(Ended::Woken),
+                Some(Ok(_)) => return Ok(Ended::Cancelled),
+                Some(Err(sys)) => match sys.errno {
+                    Errno::EINTR => waited = true,
+                    Errno::ETIMEDOUT => return Ok(Ended::TimedOut),
+                    Errno::EAGAIN if cancel.calls() != 0 => return Ok(Ended::Cancelled),
+                    // Interrupted, it may have missed the wake-up. That the word has changed says
+                    // as much.
+                    Errno::EAGAIN => {
+                        return Ok(if waited { Ended::Woken } else { Ended::Changed });
+                    }
+                    _ => return Err(sys),
+                },
             }
         }
     }
@@ -242,6 +260,20 @@ mod tests {
                 }
             }
         });
+    }
+
+    #[cfg(feature = "inject")]
+    #[test]
+    fn a_wait_goes_on_without_futex_waitv() {
+        let this = Some(std::thread::current().id());
+        let fd = memfd::create("futex", 4096).unwrap();
+        let word = word(&fd, Sharing::Shared);
+        for errno in crate::sys::optional::ABSENT_ERRNOS {
+            inject::arm("futex_waitv", 0, errno as i32, this);
+            let soon = Instant::now().checked_add(Duration::from_millis(5));
+            assert_eq!(word.wait(0, soon, &Wake::new()), Ok(Ended::TimedOut), "{errno}");
+            assert!(!inject::disarm(this), "it went off");
+        }
     }
 
     #[test]

@@ -117,6 +117,13 @@ pub fn overcommit() -> Overcommit {
     }
 }
 
+/// Bytes that the process has locked (mlock(2)). `None`: it can't be read.
+pub fn locked_bytes() -> Option<u64> {
+    let text = fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find(|line| line.starts_with("VmLck:"))?;
+    line.split_ascii_whitespace().nth(1)?.parse::<u64>().ok()?.checked_mul(1024)
+}
+
 /// Bytes that may still be committed where overcommit is off.
 pub fn commit_left_bytes() -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;

@@ -88,8 +88,13 @@ pub(super) fn read(look: impl FnMut(&Vma) -> ControlFlow<()>) -> SysResult<()> {
         reader.is_claimed.store(false, Ordering::Release);
         return done?;
     }
+    read_alone(look)
+}
+
+/// By a description and a buffer of its own. Handlers have little stack: nobody else pays for it.
+#[inline(never)]
+fn read_alone(look: impl FnMut(&Vma) -> ControlFlow<()>) -> SysResult<()> {
     let map = file::open_in_handler(PATH)?;
-    // Handlers have little stack.
     read_lines(map.as_fd(), &mut [0; 1024], look)
 }
 

@@ -2,11 +2,20 @@
 //!
 //! Calls: memfd_create, fcntl(F_ADD_SEALS, F_GET_SEALS), ftruncate. Not for handlers.
 
+use super::optional::Feature;
 use super::{SysError, SysResult, file, inject};
-use memfd::{Memfd, MemfdOptions};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// MFD_NOEXEC_SEAL, of linux/memfd.h. What is in ours is never run, and systems that want this said
+/// refuse others (EACCES where `vm.memfd_noexec` is 2).
+const NOT_EXECUTABLE: MFdFlags = MFdFlags::from_bits_retain(8);
+
+/// Memfds that say so, from kernel 6.3 on.
+static NOEXEC: Feature =
+    Feature::new("memfd_noexec", || create_with("probe", NOT_EXECUTABLE).map(drop));
 
 /// A memfd of this size, all zeros: close-on-exec, sealed against shrinking, so that no mapping of
 /// it can ever fault for want of a page behind it, and against growing.
@@ -20,12 +29,13 @@ pub fn create(name: &str, byte_length: u64) -> SysResult<OwnedFd> {
 /// An empty memfd whose size is not sealed yet, close-on-exec.
 pub fn create_growing(name: &str) -> SysResult<OwnedFd> {
     inject::trip("memfd_create")?;
-    let options = MemfdOptions::default().allow_sealing(true).close_on_exec(true);
-    let memfd: Memfd = options.create(name).map_err(|error| match error {
-        memfd::Error::Create(error) => SysError::from_io("memfd_create", &error),
-        _ => SysError::new("memfd_create", Errno::EINVAL),
-    })?;
-    Ok(memfd.into_file().into())
+    let create = |flags| create_with(name, flags);
+    NOEXEC.tried(|| create(NOT_EXECUTABLE)).unwrap_or_else(|| create(MFdFlags::empty()))
+}
+
+fn create_with(name: &str, flags: MFdFlags) -> SysResult<OwnedFd> {
+    let flags = flags | MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    memfd_create(name, flags).map_err(|errno| SysError::new("memfd_create", errno))
 }
 
 /// Forbids shrinking and growing from now on.
@@ -91,9 +101,22 @@ pub fn seals(fd: BorrowedFd<'_>) -> Option<Seals> {
     fcntl(fd, FcntlArg::F_GET_SEALS).ok().map(SealFlag::from_bits_retain).map(Seals)
 }
 
+/// How often the kernel is asked for a seal against writing.
+const MOST_TRIES: u32 = 8;
+
 /// Forbids every write from now on, in all processes. EBUSY while there is a writable shared
 /// mapping, EPERM where seals can't be added.
+///
+/// EBUSY also means that somebody holds a page, who could write it. That may be the kernel, which
+/// moves or lists pages: it waits 0.15 s itself, which on a busy machine is too short. So it is
+/// asked again; where there is a mapping, it answers at once.
 pub fn seal_write(fd: impl AsFd) -> SysResult<()> {
+    for _ in 1..MOST_TRIES {
+        match add_seals(&fd, SealFlag::F_SEAL_WRITE) {
+            Err(SysError { errno: Errno::EBUSY, .. }) => {}
+            other => return other,
+        }
+    }
     add_seals(fd, SealFlag::F_SEAL_WRITE)
 }
 
@@ -131,10 +154,41 @@ mod tests {
         assert!(flags.contains(FdFlag::FD_CLOEXEC));
     }
 
+    #[cfg(feature = "inject")]
+    #[test]
+    fn a_memfd_can_not_be_made_executable_where_the_kernel_knows_that() {
+        use crate::sys::optional::ABSENT_ERRNOS;
+        use nix::sys::stat::{Mode, fchmod};
+        let this = Some(std::thread::current().id());
+        let executable = |fd: &OwnedFd| fchmod(fd, Mode::from_bits_truncate(0o700));
+        // Kernels before 6.3 know nothing of it.
+        let before = executable(&create("t", 4096).unwrap());
+        assert!(matches!(before, Ok(()) | Err(Errno::EPERM)), "{before:?}");
+        for errno in ABSENT_ERRNOS {
+            inject::arm("memfd_noexec", 0, errno as i32, this);
+            assert_eq!(executable(&create("t", 4096).unwrap()), Ok(()), "{errno}");
+            assert!(!inject::disarm(this), "it went off");
+        }
+        assert_eq!(executable(&create("t", 4096).unwrap()), before, "it is asked again");
+    }
+
     #[test]
     fn a_write_seal_holds() {
         let fd = create("t", 4096).unwrap();
         seal_write(&fd).unwrap();
+        assert_eq!(nix::unistd::write(&fd, b"x"), Err(Errno::EPERM));
+    }
+
+    #[cfg(feature = "inject")]
+    #[test]
+    fn a_write_seal_is_asked_for_again_while_a_page_is_held() {
+        let this = Some(std::thread::current().id());
+        let fd = create("t", 4096).unwrap();
+        for _ in 1..MOST_TRIES {
+            inject::arm("fcntl", 0, libc::EBUSY, this);
+        }
+        seal_write(&fd).unwrap();
+        assert!(!inject::disarm(this), "all went off");
         assert_eq!(nix::unistd::write(&fd, b"x"), Err(Errno::EPERM));
     }
 }

@@ -16,12 +16,14 @@
 //! - `mark`: proof that a reservation is still the one that it was (/proc/self/mem)
 //! - `vma_budget`: how many more VMAs the process may have
 //! - `limits`: what the machine and the process allow (getrlimit, /proc/sys)
+//! - `probe`: which optional calls this kernel has
 //!
 //! Files and descriptors
 //! - `file`: opening, examining, copying, reading and writing files
 //! - `memfd`: anonymous files and their seals
 //! - `checked_fd`: descriptors that are kept, and safe from a double close elsewhere
 //! - `kept`: descriptors that are kept for signal handlers
+//! - `lease`: leases on files, and waiting until one is wanted
 //! - `socket`: Unix sockets, and descriptors that travel through them
 //!
 //! Threads, signals and the process
@@ -36,6 +38,7 @@
 //!
 //! Below all
 //! - `alloc`: allocation that can be refused
+//! - `optional`: which errors say that a call does not exist here
 //! - `error`: a refused system call; `width`: the kernel's `size_t`
 //! - `inject`: makes any of these calls fail, for tests
 
@@ -48,17 +51,20 @@ pub mod file;
 pub mod futex;
 pub mod inject;
 pub mod kept;
+pub mod lease;
 pub mod limits;
 pub mod loaded;
 mod maps_text;
 pub mod mark;
 pub mod memfd;
 pub mod mmap;
+pub mod optional;
 pub mod owned_span;
 pub mod page;
 pub mod page_query;
 pub mod pagemap;
 pub mod placeholder;
+pub mod probe;
 pub mod process;
 pub mod process_map;
 mod procmap_query;

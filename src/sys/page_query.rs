@@ -11,8 +11,9 @@
 #![allow(unsafe_code)]
 
 use super::kept::KeptFile;
+use super::page::{PageSpan, host_page_bytes};
 use super::pagemap::{self, ENTRY_BYTES};
-use super::to_usize;
+use super::{SysError, SysResult, to_usize};
 use nix::errno::Errno;
 use std::os::fd::AsRawFd;
 use std::ptr;
@@ -75,6 +76,23 @@ pub fn is_writable(address: u64) -> bool {
         )
     };
     result >= 0
+}
+
+/// Touches each page of a range as a read would, so that it is there and mapped. EFAULT where one
+/// can't be had, and no signal. Changes nothing, whatever is there.
+pub(super) fn touch(span: PageSpan) -> SysResult<()> {
+    touch_each(span, is_readable)
+}
+
+/// The same as a write would, which changes no byte: private pages become copies.
+pub(super) fn touch_for_writing(span: PageSpan) -> SysResult<()> {
+    touch_each(span, is_writable)
+}
+
+fn touch_each(span: PageSpan, is_there: impl Fn(u64) -> bool) -> SysResult<()> {
+    let mut pages = (span.start().get()..span.end().get()).step_by(to_usize(host_page_bytes()));
+    // What a touch of that page would raise a signal for.
+    if pages.all(is_there) { Ok(()) } else { Err(SysError::new("madvise", Errno::EFAULT)) }
 }
 
 /// Reads bytes of the process's memory past its protection; false: they are not there. `None`: that

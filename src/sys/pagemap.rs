@@ -23,6 +23,7 @@
 // The kernel writes to arrays by address.
 #![allow(unsafe_code)]
 
+use super::optional::Feature;
 use super::page::{PageAligned, PageSpan, host_page_bytes};
 use super::{SysError, SysResult, inject, to_u64, to_usize};
 use nix::errno::Errno;
@@ -31,7 +32,7 @@ use std::fs::File;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, Ordering};
 
 /// `struct pm_scan_arg` of linux/fs.h.
 #[repr(C)]
@@ -154,8 +155,18 @@ fn scan_kept(argument: &mut ScanArgument) -> SysResult<c_int> {
     Ok(found)
 }
 
-/// Cleared where the kernel does not know the call, or a sandbox forbids it.
-static SCAN_WORKS: AtomicBool = AtomicBool::new(true);
+static SCAN: Feature = Feature::new("ioctl_pagemap", scan_nothing);
+
+/// Whether the kernel has the call, whatever is mapped where.
+fn scan_nothing() -> SysResult<()> {
+    // Without the file nothing is known of the call: no error of its opening says so.
+    let pagemap = open_pagemap().map_err(|sys| SysError { errno: Errno::EBADF, ..sys })?;
+    let mut argument = ScanArgument { size: SCAN_ARGUMENT_BYTES, ..ScanArgument::default() };
+    // SAFETY: the kernel writes to `argument`, which says its own size, and to no list of regions:
+    // none is given, and the range has no pages.
+    let scanned = unsafe { pagemap_scan(pagemap.as_raw_fd(), &raw mut argument) };
+    scanned.map(drop).map_err(|errno| SysError::new("ioctl", errno))
+}
 
 /// Shows all runs of a range in order, until `most_pages` pages were shown. Gives up to where it
 /// has looked: the end, unless there may be more. An error: the kernel can't tell, and of the rest
@@ -167,10 +178,6 @@ pub fn scan(
     mut show: impl FnMut(Run),
 ) -> SysResult<PageAligned> {
     let [category_inverted, category_mask, category_anyof_mask] = which.categories();
-    inject::trip("ioctl_pagemap")?;
-    if !SCAN_WORKS.load(Ordering::Relaxed) {
-        return Err(SysError::new("ioctl", Errno::ENOTTY));
-    }
     let (mut at, mut left) = (span.start(), most_pages);
     // Clearing it would be a good part of a scan that finds nothing.
     let mut regions = [const { MaybeUninit::<PageRegion>::uninit() }; REGIONS];
@@ -188,16 +195,11 @@ pub fn scan(
             return_mask: PAGE_IS_SWAPPED,
             ..ScanArgument::default()
         };
-        let found = match scan_kept(&mut argument) {
-            Ok(found) => found,
-            Err(SysError { errno: Errno::EINTR, .. }) => continue,
-            Err(sys) => {
-                if matches!(sys.errno, Errno::ENOTTY | Errno::EINVAL | Errno::EPERM | Errno::ENOSYS)
-                {
-                    SCAN_WORKS.store(false, Ordering::Relaxed);
-                }
-                return Err(sys);
-            }
+        let found = match SCAN.tried(|| scan_kept(&mut argument)) {
+            Some(Ok(found)) => found,
+            Some(Err(SysError { errno: Errno::EINTR, .. })) => continue,
+            Some(Err(sys)) => return Err(sys),
+            None => return Err(SysError::new("ioctl", Errno::ENOTTY)),
         };
         let found = usize::try_from(found).expect("the kernel counts regions from 0");
         for region in regions.iter().take(found) {
@@ -301,6 +303,12 @@ mod tests {
     fn read_one(map: &Mmap, index: u64) {
         // SAFETY: a page of the test's own mapping.
         let _ = unsafe { contents::is_zero(page(map, index)) };
+    }
+
+    #[test]
+    fn a_scan_of_nothing_tells_whether_there_are_scans() {
+        let map = Mmap::new(PageAligned::round_up(1).unwrap(), Pages::Zeros).unwrap();
+        assert_eq!(scan_nothing().is_ok(), found(&map, 1).is_some());
     }
 
     #[test]

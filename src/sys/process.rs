@@ -15,6 +15,13 @@ pub fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }
 
+/// Ends the process where it can't go on safely, and says why.
+pub fn end(why: &str) -> ! {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{why}");
+    std::process::abort();
+}
+
 /// The user whose rights this process has.
 pub fn user() -> u32 {
     nix::unistd::geteuid().as_raw()

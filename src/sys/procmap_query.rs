@@ -9,6 +9,7 @@
 #![allow(unsafe_code)]
 
 use super::kept::KeptFile;
+use super::optional::says_absent;
 use super::vma::Vma;
 use super::{SysError, SysResult, inject};
 use nix::errno::Errno;
@@ -88,19 +89,14 @@ pub(super) fn query(address: u64) -> Answer {
     };
     match answer {
         Ok(found) => Answer::Vma(found),
-        Err(SysError {
-            errno:
-                Errno::ENOTTY
-                | Errno::EINVAL
-                | Errno::ENOSYS
-                | Errno::EOPNOTSUPP
-                | Errno::EPERM
-                | Errno::EACCES
-                | Errno::EBADF,
-            ..
-        }) => Answer::Never,
+        Err(SysError { errno, .. }) if says_absent(errno) || errno == Errno::EBADF => Answer::Never,
         Err(sys) => Answer::Failed(sys),
     }
+}
+
+/// What the kernel answers to the call, whatever is mapped. Not for handlers.
+pub(super) fn probe() -> SysResult<()> {
+    MAP.with(|map| query_by(map, 0))?.map(drop)
 }
 
 fn query_by(map: BorrowedFd<'_>, address: u64) -> SysResult<Option<Vma>> {
@@ -126,5 +122,27 @@ fn query_by(map: BorrowedFd<'_>, address: u64) -> SysResult<Option<Vma>> {
         })),
         Err(Errno::ENOENT) => Ok(None),
         Err(errno) => Err(SysError::new("ioctl", errno)),
+    }
+}
+
+#[cfg(all(test, feature = "inject"))]
+mod tests {
+    use super::*;
+    use crate::sys::optional::ABSENT_ERRNOS;
+
+    #[test]
+    fn whatever_says_that_there_is_no_such_call_is_remembered() {
+        let this = Some(std::thread::current().id());
+        prepare().unwrap();
+        for errno in ABSENT_ERRNOS {
+            // Asked again where the descriptor may be another file's by now.
+            for _ in 0..2 {
+                inject::arm("ioctl", 0, errno as i32, this);
+            }
+            assert!(matches!(query(0), Answer::Never), "{errno}");
+            inject::disarm(this);
+        }
+        inject::arm("ioctl", 0, Errno::ENOMEM as i32, this);
+        assert!(matches!(query(0), Answer::Failed(_)));
     }
 }

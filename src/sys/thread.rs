@@ -20,10 +20,11 @@ pub fn spawn<T: Send + 'static>(
     run: impl FnOnce() -> T + Send + 'static,
 ) -> SysResult<JoinHandle<T>> {
     inject::trip("clone")?;
-    let run = move || {
+    // In a box, so that std's code is there once for each type of result, and not of closure.
+    let run: Box<dyn FnOnce() -> T + Send> = Box::new(move || {
         block_signals();
         run()
-    };
+    });
     Builder::new()
         .name(name.to_owned())
         .stack_size(STACK_BYTES)

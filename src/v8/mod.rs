@@ -1,6 +1,7 @@
 //! All that the crate knows of V8: which of its memories are alive and where, what it reserves,
 //! where it will put a reservation, and how it is asked to turn a fault into a trap.
 
+pub mod array_bytes;
 pub mod live_memory;
 pub mod placement;
 pub mod reservation;

@@ -52,17 +52,24 @@ pub struct MapBefore {
     mapped: Vec<(u64, u64)>,
 }
 
+/// More ranges than were counted may be there when they are read: other threads map, too.
+const SPARE_RANGES: usize = 64;
+
 impl MapBefore {
+    /// Allocates nothing from the first range that it reads until it is dropped, and gives nothing
+    /// back: some allocators (musl's) map and unmap for a few KiB. What was read as mapped and is
+    /// free again is where V8 puts the memory, and would pass for what was there before it.
     pub fn take() -> SysResult<Self> {
-        let mut mapped: Vec<(u64, u64)> = Vec::new();
-        let mut kept = Ok(());
-        process_map::for_each(|vma| match mapped.last_mut() {
-            Some(last) if last.1 == vma.start => last.1 = vma.end,
-            _ if kept.is_ok() => kept = alloc::push(&mut mapped, (vma.start, vma.end)),
-            _ => {}
-        })?;
-        kept?;
-        Ok(Self { mapped })
+        let mut room = SPARE_RANGES;
+        loop {
+            let mapped = alloc::with_room(room)?;
+            match read_ranges(mapped)? {
+                Ok(mapped) => return Ok(Self { mapped }),
+                Err(ranges) => {
+                    room = ranges.checked_add(SPARE_RANGES).expect("the process has fewer VMAs");
+                }
+            }
+        }
     }
 
     /// The reservation of a memory that was made since. Inaccessible VMAs that touch are one to
@@ -106,6 +113,29 @@ impl MapBefore {
             above_bytes: difference(top, base),
         })
     }
+}
+
+/// Fills a list with the mapped ranges, while it has room. An inner error: it has not, and this
+/// is how many there are.
+fn read_ranges(mut mapped: Vec<(u64, u64)>) -> SysResult<Result<Vec<(u64, u64)>, usize>> {
+    let mut ranges = 0_usize;
+    let mut end = None;
+    process_map::for_each(|vma| {
+        if end == Some(vma.start) {
+            // Where there was no room for a range, the list is thrown away.
+            if let Some(last) = mapped.last_mut() {
+                last.1 = vma.end;
+            }
+        } else {
+            // There are fewer of them than addresses.
+            ranges = ranges.wrapping_add(1);
+            if mapped.len() < mapped.capacity() {
+                mapped.push((vma.start, vma.end));
+            }
+        }
+        end = Some(vma.end);
+    })?;
+    Ok(if mapped.len() == ranges { Ok(mapped) } else { Err(ranges) })
 }
 
 /// Whether everything in the reservation round the memory is inaccessible, by the process's map.

@@ -115,6 +115,19 @@ impl Stream {
         mirrors.upgrade()?.get(*sharing)
     }
 
+    /// Brings pages in for the pass of this number, and leaves them if it is over by then.
+    fn bring_in(&self, mirror: &Mirror, start: u64, end: u64, restarts: u64) {
+        let Some(wanted) = span(start, end) else { return };
+        mirror.bring_in(wanted, self.holes_stay);
+        if self.plan().restarts != restarts {
+            // The kernel brings in what is around a page, too, and whole folios.
+            let from = start.saturating_sub(HUGE_PAGE_BYTES);
+            if let Some(all) = span(from, sum(end, HUGE_PAGE_BYTES)) {
+                mirror.leave(all);
+            }
+        }
+    }
+
     /// Where a byte of the region is in its file.
     fn in_file(&self, at: u64) -> u64 {
         self.file_offset.checked_add(at).expect("a file ends below 2^63")
@@ -156,12 +169,7 @@ impl Work for Stream {
                     if let Some(span) = disk.and_then(|(start, end)| span(start, end)) {
                         mirror.read_ahead(span);
                     }
-                    if let Some(span) = span(start, end) {
-                        mirror.bring_in(span, self.holes_stay);
-                        if self.plan().restarts != restarts {
-                            mirror.leave(span);
-                        }
-                    }
+                    self.bring_in(&mirror, start, end, restarts);
                 }
             }
             Some(Step::LetGo { start, end }) => {
@@ -188,4 +196,48 @@ impl Work for Stream {
 /// All pages that hold some of these bytes.
 fn span(start: u64, end: u64) -> Option<PageSpan> {
     PageSpan::between(PageAligned::round_down(start), PageAligned::round_up(end)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::region::thp::PageKind;
+    use crate::sys::process_map;
+
+    const MIB: u64 = 1 << 20;
+
+    /// Pages of these addresses that are in the page tables of this process.
+    fn count_present(start: u64, end: u64) -> usize {
+        use std::os::unix::fs::FileExt;
+        let page = PageAligned::round_up(1).unwrap().get();
+        let entries = std::fs::File::open("/proc/self/pagemap").unwrap();
+        let mut bytes = vec![0; usize::try_from((end - start) / page * 8).unwrap()];
+        entries.read_exact_at(&mut bytes, start / page * 8).unwrap();
+        bytes.chunks_exact(8).filter(|entry| entry[7] & 0x80 != 0).count()
+    }
+
+    #[test]
+    fn of_a_pass_that_is_over_nothing_stays_that_came_with_its_pages() {
+        // Of small pages: an entry for 2 MiB would go as a whole.
+        let bytes = vec![1_u8; 4 << 20];
+        let (address, length) = (bytes.as_ptr() as u64, bytes.len() as u64);
+        let region = Region::copy_from(address, length, "over", PageKind::Ordinary).unwrap();
+        let stream = Stream::new(&region, Sharing::ReadOnly, true, false);
+        // Kernels before 5.13 have no mirrors.
+        let Some(mirror) = stream.mirror() else { return };
+        let mut at = None;
+        process_map::for_each(|vma| {
+            if vma.inode == region.inode() {
+                at = Some((vma.start, vma.end));
+            }
+        })
+        .unwrap();
+        let (start, end) = at.unwrap();
+        let restarts = stream.plan().restarts;
+        // It ends a byte into a page.
+        stream.bring_in(&mirror, 0, MIB + 1, restarts);
+        assert!(count_present(start, end) > 0);
+        stream.bring_in(&mirror, 0, MIB + 1, restarts.wrapping_add(1));
+        assert_eq!(count_present(start, end), 0);
+    }
 }

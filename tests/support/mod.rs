@@ -10,30 +10,32 @@ use std::process::{Command, Output};
 use std::ptr::NonNull;
 use std::sync::{LazyLock, Mutex, MutexGuard, Once, PoisonError};
 use wasm_hostmap::access::Access;
+use wasm_hostmap::region::thp::PageKind;
 use wasm_hostmap::region::{Part, Region};
+use wasm_hostmap::sys::mmap::Sharing;
 use wasm_hostmap::sys::page::{PageAligned, host_page_bytes};
 use wasm_hostmap::sys::process_map::{self, Vma};
 use wasm_hostmap::v8::live_memory::{LiveMemory, MemoryExtent};
 use wasm_hostmap::v8::reservation::{Reservation, is_guarded};
 
-/// Tests that look at the process's map, or make calls fail, run one at a time.
+/// Tests that look at the process's map, have faults or make calls fail run one at a time.
 pub fn serial() -> MutexGuard<'static, ()> {
     static SERIAL: Mutex<()> = Mutex::new(());
+    default_action();
     SERIAL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The same for tests with faults. Before the first one Rust's own handlers, which want to run on a
-/// small stack of their own (SA_ONSTACK), make way for the default action: a debug build needs more
-/// stack than that.
-pub fn fault_serial() -> MutexGuard<'static, ()> {
+/// Before the first region or mapping Rust's own handlers, which want to run on a small stack of
+/// their own (SA_ONSTACK), make way for the default action: a debug build needs more stack than
+/// that.
+pub fn default_action() {
     static DEFAULT_ACTION: Once = Once::new();
     DEFAULT_ACTION.call_once(|| {
         for signal in [libc::SIGSEGV, libc::SIGBUS] {
-            // SAFETY: our handler is not there yet.
+            // SAFETY: our handler is not installed yet, so none of it is replaced.
             unsafe { libc::signal(signal, libc::SIG_DFL) };
         }
     });
-    serial()
 }
 
 /// Runs one of the calling file's ignored tests in a process of its own, which may end by a signal.
@@ -46,6 +48,12 @@ pub fn run_ignored(test: &str) -> Output {
     let said = String::from_utf8_lossy(&ran.stdout);
     assert!(said.contains("running 1 test"), "there is no {test}: {said}");
     ran
+}
+
+/// Whether slides of windows go through mirrors here. Not before kernel 5.13.
+pub fn has_mirrors() -> bool {
+    let region = Region::allocate(1, "mirrors", PageKind::Ordinary).unwrap();
+    region.mirror(Sharing::ReadOnly, true).is_some()
 }
 
 pub fn page_bytes() -> u64 {
@@ -283,4 +291,31 @@ impl Drop for Reserved {
 
 fn size(bytes: u64) -> NonZeroUsize {
     NonZeroUsize::new(usize::try_from(bytes).unwrap()).unwrap()
+}
+
+/// Refuses this process some system calls from now on, with an error, as a container's profile
+/// does.
+pub fn forbid(calls: &[libc::c_long], errno: i32) {
+    let step = |code: u32, if_false: u8, value: u32| libc::sock_filter {
+        code: u16::try_from(code).unwrap(),
+        jt: 0,
+        jf: if_false,
+        k: value,
+    };
+    let give = |answer| step(libc::BPF_RET | libc::BPF_K, 0, answer);
+    let mut filter = vec![step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0)];
+    for call in calls {
+        let equals = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+        filter.push(step(equals, 1, u32::try_from(*call).unwrap()));
+        filter.push(give(libc::SECCOMP_RET_ERRNO | u32::try_from(errno).unwrap()));
+    }
+    filter.push(give(libc::SECCOMP_RET_ALLOW));
+    let program =
+        libc::sock_fprog { len: filter.len().try_into().unwrap(), filter: filter.as_mut_ptr() };
+    // SAFETY: the filter outlives the call, and forbids nothing else.
+    let done = unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+            && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) == 0
+    };
+    assert!(done, "{}", std::io::Error::last_os_error());
 }

@@ -67,6 +67,10 @@ const CALLS = {
     codes: ['FILE_SHRUNK', 'OPEN_FAILED', 'OUT_OF_MEMORY', 'MAP_COUNT', 'MAP_FAILED'],
     syscalls: ['fcntl', 'fstat', 'mmap', 'mremap', 'madvise', 'mprotect']
   },
+  adopt: {
+    codes: ['OUT_OF_MEMORY', 'MAP_COUNT', 'MAP_FAILED'],
+    syscalls: ['mmap', 'mremap_owned', 'mremap_owned', 'madvise', 'mprotect']
+  },
   unmap: {
     codes: ['OUT_OF_MEMORY', 'MAP_COUNT', 'MAP_FAILED'],
     syscalls: ['mmap', 'mremap', 'madvise', 'mprotect']
@@ -94,6 +98,7 @@ const ERRORS = {
   pwrite: ['ENOSPC', 'EIO'],
   mmap: ['ENOMEM', 'EACCES', 'ENODEV', 'EAGAIN'],
   mremap: ['ENOMEM', 'EAGAIN'],
+  mremap_owned: ['ENOMEM', 'EAGAIN'],
   mprotect: ['ENOMEM', 'EACCES'],
   madvise: ['ENOMEM', 'EIO'],
   ioctl: ['EIO'],

@@ -300,7 +300,8 @@ step(
 const mappingOf = (memory, which, thread) =>
   choose(
     memory.model.mappings.filter(
-      mapping => mapping.thread === thread && (thread !== 'main' || mapping.real)
+      mapping =>
+        !mapping.adopted && mapping.thread === thread && (thread !== 'main' || mapping.real)
     ),
     which
   )

@@ -1,7 +1,14 @@
 // Snapshots, in a CommonJS project.
 
 import hostmap = require('wasm-hostmap')
-import type { Mapping, Snapshot, SnapshotMapping, SnapshotOptions, Window } from 'wasm-hostmap'
+import type {
+  AdoptedBuffer,
+  Mapping,
+  Snapshot,
+  SnapshotMapping,
+  SnapshotOptions,
+  Window
+} from 'wasm-hostmap'
 
 const { GuardedMemory, HostRegion } = hostmap
 
@@ -15,7 +22,7 @@ const options: SnapshotOptions = {
 const snapshot: Snapshot = memory.snapshot(options)
 memory.restore(snapshot, { globals: {}, exclusive: true })
 memory.reset({ keepResidentBytes: 0 })
-const standing: readonly (Mapping | Window)[] = memory.mappings
+const standing: readonly (Mapping | Window | AdoptedBuffer)[] = memory.mappings
 const kept: readonly SnapshotMapping[] = snapshot.mappings
 for (const { kind, address, regionName } of kept)
   console.log(kind === 'window', address, regionName ?? '-')

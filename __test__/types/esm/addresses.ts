@@ -4,10 +4,12 @@
 import hostmap, { GuardedMemory, HostRegion } from 'wasm-hostmap'
 import type {
   AddressType,
+  AdoptedBuffer,
   GuardedMemoryDescriptor,
   Mapping,
   Pointer,
   Window,
+  WhyCopied,
   WindowSource
 } from 'wasm-hostmap'
 
@@ -27,8 +29,13 @@ const wide = new GuardedMemory({ initial: 1n, address: 'i64' })
 same<typeof wide.address, 'i64'>(true)
 const mapping: Mapping<'i64'> = wide.map(region)
 const window: Window<'i64'> = wide.window({ byteLength: 4096 })
+const adopted: AdoptedBuffer<'i64'> = wide.adopt(new ArrayBuffer(8), { copy: 'allow' })
+const why: WhyCopied | null = adopted.whyCopied
+const back: ArrayBuffer = adopted.release()
+console.log(why, back.byteLength, narrow.adopt(new SharedArrayBuffer(8)).pointer + number)
 const source: WindowSource<'i64'> = window.source(region)
-const big: bigint = mapping.pointer + window.pointer + window.slide(region).pointer + source.pointer
+const big: bigint =
+  adopted.pointer + mapping.pointer + window.pointer + window.slide(region).pointer + source.pointer
 const more: bigint = source.next() + source.imports.next(0n) + source.imports.pointer()
 same<typeof mapping.memory, GuardedMemory<'i64'>>(true)
 for (const chunk of window.chunks(region)) same<typeof chunk.pointer, bigint>(true)

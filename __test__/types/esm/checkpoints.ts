@@ -1,7 +1,7 @@
 // Captures and checkpoints, in an ES module project: every type by its name, every option and
 // member.
 
-import { capture, CapturedUnit, Checkpoint, checkpoint, exposeState } from 'wasm-hostmap'
+import { capture, CapturedUnit, Checkpoint, checkpoint, exposeState, once } from 'wasm-hostmap'
 import type {
   Captured,
   CheckpointOptions,
@@ -82,3 +82,20 @@ checkpoint(unit, { state: keeper })
 clean.restore({ exclusive: true })
 // @ts-expect-error: the unit is told once
 unit.memoryCount = 2
+
+const start: number = await once(unit, () => 5, { snapshot: 'a', module: new Uint8Array(1) })
+const later: { at: number } = await once(unit, async () => ({ at: start }), {
+  snapshot: new URL('file:///a'),
+  from: undefined,
+  module: new ArrayBuffer(1),
+  key: new Uint8Array(32),
+  accept: ['gc-objects'],
+  exclusive: true,
+  keepResidentBytes: 0,
+  hugePages: false
+})
+console.log(later)
+// @ts-expect-error: a file is needed
+void once(unit, () => 5, { module: new Uint8Array(1) })
+// @ts-expect-error: a module is needed
+void once(unit, () => 5, { snapshot: 'a' })

@@ -1,14 +1,17 @@
 // An ES module project: `import {}`, a namespace, and what needs the language's newer parts
 // (AbortSignal, dispose, for-of).
 
+import { createReadStream, createWriteStream, openAsBlob } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { pathToFileURL } from 'node:url'
-import { GuardedMemory, HostRegion, Layout, limits, Mapping } from 'wasm-hostmap'
+import { GuardedMemory, HostRegion, Layout, limits, Mapping, metrics, observe } from 'wasm-hostmap'
+import type { HostmapChannels, Metrics } from 'wasm-hostmap'
 import * as hostmap from 'wasm-hostmap'
 import type {
   AllocateOptions,
   FromFdOptions,
   FromOptions,
+  FromSourceOptions,
   GuardedMemoryDescriptor,
   GuestAllocator,
   HostmapErrorCode,
@@ -20,13 +23,17 @@ import type {
   WasmMemory
 } from 'wasm-hostmap'
 
-// Regions, in all five ways.
+// Regions, in all six ways.
 const allocateOptions: AllocateOptions = { name: 'zeros' }
 const loadOptions: LoadOptions = {
   byteOffset: 1,
   byteLength: 100,
   signal: AbortSignal.timeout(1000),
   onProgress: (loadedBytes, totalBytes) => console.log(loadedBytes.toFixed(), totalBytes.toFixed())
+}
+const fromSourceOptions: FromSourceOptions = {
+  byteLength: 100,
+  onProgress: (filledBytes, totalBytes) => console.log(filledBytes.toFixed(), totalBytes?.toFixed())
 }
 const openOptions: OpenOptions = { byteOffset: 4096, writable: false }
 const fromFdOptions: FromFdOptions = { byteLength: 4096 }
@@ -37,6 +44,10 @@ const regions: HostRegion[] = [
   HostRegion.copyFrom(new SharedArrayBuffer(4096), { name: 'shared' }),
   HostRegion.copyFrom(await readFile('/data/weights.bin')),
   HostRegion.open('/data/weights.bin', openOptions),
+  await HostRegion.from(await fetch('http://localhost/weights.bin'), fromSourceOptions),
+  await HostRegion.from(createReadStream('/data/weights.bin')),
+  await HostRegion.from(await openAsBlob('/data/weights.bin')),
+  await HostRegion.from([new Uint8Array(1), new ArrayBuffer(1)]),
   HostRegion.fromFd(loaded.duplicateFd(), fromFdOptions),
   loaded.seal()
 ]
@@ -57,6 +68,13 @@ loaded.holders = { views, buffers, byteLength: heldBytes }
 console.log(image.length, whole.length, pieces.length)
 const backing: 'memfd' | 'file' = loaded.backing
 console.log(new Uint8Array(bytes)[0], backing, regions.length, loaded.sealed && loaded.closed)
+
+// Streams in and out.
+const written: number = loaded.write(new Uint8Array(1), 7)
+loaded.createReadStream({ chunk: 4096 }).pipe(createWriteStream('/data/copy.bin'))
+await new Response(loaded.readableStream()).body?.pipeTo(loaded.writableStream())
+const blob: Blob = loaded.blob({ type: 'text/plain' })
+console.log(written + loaded.createWriteStream({ byteOffset: 1 }).bytesWritten, blob.size)
 
 // Memories, own and wrapped.
 const descriptor: GuardedMemoryDescriptor = { initial: 1n, maximum: 300_000n, address: 'i64' }
@@ -83,6 +101,15 @@ if (fault?.outcome === 'zeros' && fault.cause !== 'readonly')
   console.log(fault.address ?? fault.byteOffset)
 const disposables: Disposable[] = [mapping, loaded]
 for (const disposable of disposables) disposable[Symbol.dispose]()
+
+// Metrics, channels and measures.
+const { faults, slides }: Metrics = metrics()
+console.log(slides + faults.readonly['private-page'], metrics.prometheus().length)
+for (const { name, samples } of metrics.families()) console.log(name, samples[0]?.labels.cause)
+const onMap = (message: HostmapChannels['wasm-hostmap:map']): string => message.access
+const observation = observe({ performance: true })
+observation.stop()
+console.log(onMap.name)
 
 // Layouts and limits.
 const layout: Layout = own.layout()
@@ -111,6 +138,8 @@ GuardedMemory.from(65_536)
 GuardedMemory.from({})
 // @ts-expect-error: load is asynchronous
 HostRegion.load('/data/weights.bin').byteLength
+// @ts-expect-error: nor have numbers
+HostRegion.from([1, 2])
 // @ts-expect-error: strings have no bytes of their own
 HostRegion.copyFrom('weights')
 // @ts-expect-error: an allocator has `free` too

@@ -11,7 +11,11 @@ import {
 import type {
   AcceptedState,
   HostmapErrorCode,
+  FactoryPoolOptions,
+  FactoryTools,
+  FactoryUnit,
   InstancePoolOptions,
+  PendingWork,
   PoolStats,
   WasmInstance,
   WasmModule
@@ -37,7 +41,8 @@ const accept: readonly AcceptedState[] = [
   'v128-globals',
   'dropped-segments',
   'gc-objects',
-  'grown-memory'
+  'grown-memory',
+  'grown-tables'
 ]
 const options: InstancePoolOptions = {
   imports: { env: { log: console.log } },
@@ -103,7 +108,57 @@ const disposables: Disposable[] = [pool, one]
 pool.close()
 console.log(counts, why, state.byteLength, closed, disposables.length)
 
+// Units of a factory.
+class Engine {
+  run(text: string): Promise<number> {
+    return Promise.resolve(text.length)
+  }
+}
+const ofFactory: InstancePool<Engine> = await InstancePool.create({
+  make: async ({ instantiateWasm }) => {
+    const hook: (imports: object, receive: (made: WasmInstance) => void) => object =
+      instantiateWasm(bytes)
+    instantiateWasm(module)
+    console.log(hook)
+    return new Engine()
+  },
+  init: async ({ value }) => {
+    const length: number = await value.run('x = 1')
+    console.log(length)
+  },
+  state: [
+    ({ value, instance, instances, exports, memory }) => {
+      console.log(instance.exports, instances.length, exports['add'], memory.byteLength)
+      return () => value.run('')
+    }
+  ],
+  before: ({ value }) => value.run(''),
+  after: (unit: FactoryUnit<Engine>, error: unknown) => console.log(unit.value, error),
+  destroy: ({ value }) => value.run('exit'),
+  pending: ({ count, kinds }: PendingWork) => count === 1 && kinds['Timeout'] === 1,
+  size: 2,
+  max: 3,
+  maxMemoryBytes: 2 ** 30,
+  accept,
+  keepResidentBytes: 2 ** 20
+})
+const factories: FactoryPoolOptions<number>[] = [
+  { make: () => 1 },
+  { make: () => Promise.resolve(1), pending: 'discard', init: undefined, max: undefined },
+  { make: (tools: FactoryTools) => Object.keys(tools).length, pending: 'ignore' }
+]
+const numbers: InstancePool<number> = await InstancePool.create(factories[0]!)
+const unit: PooledInstance<Engine> = await ofFactory.acquire()
+const length: number = await unit.run(({ value }) => value.run('1'))
+const at: number = unit.run(() => unit.instances.length)
+const none: null = ofFactory.snapshot
+const nothing: undefined = one.value
+const doubled: number = await numbers.run(({ value }) => 2 * value)
+unit.release()
+console.log(length, at, none, nothing, doubled)
+
 const codes: HostmapErrorCode[] = [
+  'ERR_HOSTMAP_REQUEST_PENDING',
   'ERR_HOSTMAP_UNSUITABLE_MODULE',
   'ERR_HOSTMAP_NOT_RESTORABLE',
   'ERR_HOSTMAP_POOL_CLOSED',
@@ -119,6 +174,12 @@ new PooledInstance()
 InstancePool.create()
 // @ts-expect-error: a path is no module
 exposeState('module.wasm')
+// @ts-expect-error: all options go beside make
+InstancePool.create({ make: () => 1 }, { size: 2 })
+// @ts-expect-error: a state gives what restores it
+InstancePool.create({ make: () => 1, state: [() => {}] })
+// @ts-expect-error: neither of the two
+InstancePool.create({ make: () => 1, pending: 'wait' })
 // @ts-expect-error: a list
 InstancePool.create(bytes, { accept: 'gc-objects' })
 // @ts-expect-error: nothing that can't be restored has this name

@@ -2,6 +2,7 @@
 
 import * as hostmap from 'wasm-hostmap'
 import type {
+  AdoptedBuffer,
   Mapping,
   Snapshot,
   SnapshotGrant,
@@ -22,7 +23,7 @@ const options: SnapshotOptions = {
 const snapshot: Snapshot = memory.snapshot(options)
 memory.restore(snapshot, { globals: {}, exclusive: true })
 memory.reset({ keepResidentBytes: 0 })
-const standing: readonly (Mapping | Window)[] = memory.mappings
+const standing: readonly (Mapping | Window | AdoptedBuffer)[] = memory.mappings
 const kept: readonly SnapshotMapping[] = snapshot.mappings
 for (const { kind, address, regionName } of kept)
   console.log(kind === 'window', address, regionName ?? '-')

@@ -115,3 +115,57 @@ fn growth_that_cannot_be_watched_is_refused() {
     assert_eq!(code_of(&bytes), Code::UnsuitableModule);
     assert_eq!(code_of(b"(module)"), Code::InvalidValue);
 }
+
+#[test]
+fn indices_in_constants_and_those_that_get_longer_are_found() {
+    // The last one is 127, whose index takes a byte, and becomes 128, whose index takes two.
+    let text = format!(
+        "(module (memory 1) (table 1 funcref) (global funcref (ref.func $last))
+        (elem (table 0) (i32.const 0) funcref (ref.func $last)) {}
+        (func $last (result i32) (drop (call $last)) (memory.grow (i32.const 1))))",
+        "(func)".repeat(127)
+    );
+    let Instrumented { bytes, .. } = instrument_growth(&wasm(&text)).unwrap();
+    let call = |function: u32| format!("Call {{ function_index: {function} }}");
+    let functions = code(&bytes);
+    assert_eq!((&functions[127][0], &functions[127][3]), (&call(128), &call(129)));
+    let mut constants = Vec::new();
+    for payload in Parser::new(0).parse_all(&bytes) {
+        match payload.unwrap() {
+            Payload::GlobalSection(globals) => {
+                constants.extend(globals.into_iter().map(|it| it.unwrap().init_expr));
+            }
+            Payload::ElementSection(segments) => {
+                for segment in segments {
+                    let wasmparser::ElementItems::Expressions(_, items) = segment.unwrap().items
+                    else {
+                        unreachable!("the segment has expressions");
+                    };
+                    constants.extend(items.into_iter().map(|it| it.unwrap()));
+                }
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(constants.len(), 2);
+    for constant in constants {
+        let first = constant.get_operators_reader().read().unwrap();
+        assert_eq!(format!("{first:?}"), "RefFunc { function_index: 128 }");
+    }
+}
+
+#[test]
+fn longer_encodings_than_needed_are_read_and_copied() {
+    let long_constant = [0x41, 0x81, 0];
+    let body =
+        [&[0, 0x10, 0x80, 0x80, 0][..], &long_constant, &[0x40, 0x80, 0], &[0x1a, 0x0b]].concat();
+    let mut bytes = HEADER.to_vec();
+    write_section(&mut bytes, 1, &[&[1, 0x60, 0, 0]]).unwrap();
+    write_section(&mut bytes, 3, &[&[1, 0]]).unwrap();
+    write_section(&mut bytes, 5, &[&[1, 0, 1]]).unwrap();
+    write_section(&mut bytes, 10, &[&[1, 13], &body]).unwrap();
+    let made = instrument_growth(&bytes).unwrap().bytes;
+    let [call, grow] = [1, 2].map(|function| format!("Call {{ function_index: {function} }}"));
+    assert_eq!(code(&made)[0], [&call, "I32Const { value: 1 }", &grow, "Drop", "End"]);
+    assert!(made.windows(3).any(|bytes| bytes == long_constant));
+}

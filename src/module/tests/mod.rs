@@ -186,6 +186,78 @@ fn tables_that_can_change_are_found_and_others_stay_hidden() {
 }
 
 #[test]
+fn what_code_does_with_tables_is_told() {
+    let told = |text: &str| {
+        let report = report(text);
+        assert_eq!(report.tables.len(), report.table_count as usize);
+        let told = report.tables.into_iter().map(|table| {
+            let flags = [
+                (table.added, '+'),
+                (table.imported, 'i'),
+                (table.changed, 'c'),
+                (table.sized, 's'),
+            ];
+            let flags = flags.iter().filter(|(has, _)| *has).map(|&(_, flag)| flag);
+            format!("{} {}", table.export, flags.collect::<String>()).trim_end().to_owned()
+        });
+        told.collect::<Vec<_>>()
+    };
+    let of_code = |code: &str| {
+        told(&format!(
+            r#"(module (import "e" "i" (table $i 1 funcref)) (table $t (export "t") (export "u") 1 funcref)
+                (table $h 1 funcref) (elem $e func) (elem declare func $f) (func $f)
+                (func (export "run") {code}))"#
+        ))
+    };
+    let none = ["hostmap:table:0 +i", "t", "hostmap:table:2 +"];
+    assert_eq!(of_code("(drop (table.get $t (i32.const 0)))"), none);
+    assert_eq!(of_code("(table.set $t (i32.const 0) (ref.func $f))"), [none[0], "t c", none[2]]);
+    let grows = "(drop (table.grow $i (ref.null func) (i32.const 1)))";
+    assert_eq!(of_code(grows), ["hostmap:table:0 +ics", none[1], none[2]]);
+    let sizes = "(drop (table.size $h))";
+    assert_eq!(of_code(sizes), [none[0], none[1], "hostmap:table:2 +s"]);
+    for writes in [
+        "(table.fill $t (i32.const 0) (ref.null func) (i32.const 1))",
+        "(table.copy $t $i (i32.const 0) (i32.const 0) (i32.const 1))",
+        "(table.init $t $e (i32.const 0) (i32.const 0) (i32.const 0))",
+    ] {
+        assert_eq!(of_code(writes), [none[0], "t c", none[2]], "{writes}");
+    }
+    // Only what the start function does is the same each time.
+    let start = |rest: &str| {
+        told(&format!(
+            r#"(module (table $t (export "t") 1 funcref) (start $init)
+                (func $init (drop (table.grow $t (ref.null func) (table.size $t)))) {rest})"#
+        ))
+    };
+    assert_eq!(start(""), ["t"]);
+    assert_eq!(start(r#"(func (export "f") (call $init))"#), ["t cs"]);
+    assert_eq!(start("(elem declare func $init)"), ["t cs"]);
+    assert!(told("(module (table 1 funcref))").is_empty());
+}
+
+#[test]
+fn tables_are_told_of_one_by_one_unless_they_are_many_or_have_long_names() {
+    let told = |count: usize, name: &str| {
+        let tables = "(table 1 funcref)".repeat(count);
+        let report = report(&format!(r#"(module {tables} (export "{name}" (table 0)))"#));
+        assert_eq!(report.table_count as usize, count);
+        report.tables.len()
+    };
+    assert_eq!(told(report::MOST_TABLES, "t"), report::MOST_TABLES);
+    assert_eq!(told(report::MOST_TABLES + 1, "t"), 0);
+    assert_eq!(told(2, &"t".repeat(report::MOST_TABLE_NAME_BYTES)), 2);
+    assert_eq!(told(2, &"t".repeat(report::MOST_TABLE_NAME_BYTES + 1)), 0);
+    // A report that leaves some out is none.
+    let mut some =
+        report(r#"(module (table (export "a") 1 funcref) (table (export "b") 1 funcref))"#);
+    some.tables.pop();
+    assert_eq!(Report::decode(&some.encode().unwrap()), Ok(None));
+    some.tables.clear();
+    assert_eq!(Report::decode(&some.encode().unwrap()), Ok(Some(some)));
+}
+
+#[test]
 fn segments_that_the_start_function_drops_are_none_to_worry_about() {
     let dropped = |rest: &str| {
         let text = format!(
@@ -264,6 +336,7 @@ fn code_that_cannot_be_read_may_do_anything() {
     bytes[at] = 0x27;
     let exposed = expose_state(&bytes).unwrap();
     assert_eq!(exposed.report.table_count, 1);
+    assert!(exposed.report.tables.iter().all(|table| table.changed && table.sized));
     assert_eq!(exposed.report.dropped_segments.first, [Segment::Data(0)]);
     assert_eq!(expose_state(&exposed.bytes).unwrap(), exposed);
 }
@@ -353,7 +426,7 @@ fn a_module_of_another_version_is_refused_by_its_number() {
     let bytes = exposed("(module (memory 1))").bytes;
     let data = report("(module (memory 1))").encode().unwrap();
     let at = bytes.len() - data.len();
-    for version in [0, 1, 2, section::VERSION + 1, 0xff] {
+    for version in [0, 1, 2, 3, section::VERSION + 1, 0xff] {
         let mut other = bytes.clone();
         other[at] = version;
         for error in [expose_state(&other).unwrap_err(), instrument_growth(&other).unwrap_err()] {

@@ -40,6 +40,7 @@
 //! hole                zeros for a hole
 //! strategy, mremap    how pages are replaced on this kernel; moving pages
 //! replace             replacing pages
+//! movable             whether pages that others mapped can be moved
 //! congruent           mappings where huge pages can be mapped as such
 //! protect, advise     protection; advice, and dropping pages
 //! ```
@@ -48,15 +49,19 @@ mod advise;
 mod congruent;
 mod hole;
 mod mapping;
+mod movable;
 mod mremap;
 mod pages;
 mod protect;
 mod replace;
 mod strategy;
 
-pub use advise::{Advice, Hint, advise, discard, hint};
+pub use advise::{
+    Advice, Hint, advise, discard, hint, knows_no_collapse, probe_collapse, probe_populate,
+};
 pub use mapping::Mmap;
-pub use mremap::{can_mirror, can_move_from, can_move_now, move_from};
+pub use movable::{Unmovable, check_movable};
+pub use mremap::{can_mirror, can_move_from, can_move_now, move_from, move_owned};
 pub use pages::{Pages, Sharing};
 pub use protect::{is_writable, protect_readonly, unprotect_private};
 pub use replace::{replace, replace_by_own};

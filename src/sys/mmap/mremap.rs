@@ -46,8 +46,31 @@ pub(super) fn move_over(scratch: Mmap, target: OwnedSpan<'_>) -> SysResult<()> {
 /// may not have so much address space or memory ([`can_mirror`]).
 pub fn move_from(mirror: &Mmap, from: PageSpan, over: OwnedSpan<'_>) -> SysResult<()> {
     inject::trip("mremap")?;
+    if from.within(mirror.span()) != Some(from) {
+        return Err(SysError::new("mremap", Errno::EFAULT));
+    }
+    // SAFETY: `from` is inside the mirror, of which there are no references and which keeps its
+    // addresses.
+    unsafe { move_and_leave(from, over) }
+}
+
+/// Puts one owner's pages in place of another's, by one system call. Where they were are zeros,
+/// mapped as before. If it fails, they are still where they were, and contents of `over` may be
+/// lost (`removed`).
+///
+/// `from` is one VMA of private anonymous pages, and what [`move_from`] says of failures holds: ask
+/// [`check_movable`](super::check_movable) first.
+pub fn move_owned(from: OwnedSpan<'_>, over: OwnedSpan<'_>) -> SysResult<()> {
+    inject::trip("mremap_owned")?;
+    // SAFETY: no Rust reference points into an owned span, and its addresses stay mapped.
+    unsafe { move_and_leave(from.span(), over) }
+}
+
+/// # Safety
+/// The contents of `from` may change: no Rust reference points there.
+unsafe fn move_and_leave(from: PageSpan, over: OwnedSpan<'_>) -> SysResult<()> {
     let target = over.span();
-    if from.within(mirror.span()) != Some(from) || from.length() != target.length() {
+    if from.length() != target.length() {
         return Err(SysError::new("mremap", Errno::EFAULT));
     }
     let length = to_usize(target.length().get());
@@ -56,8 +79,8 @@ pub fn move_from(mirror: &Mmap, from: PageSpan, over: OwnedSpan<'_>) -> SysResul
         | MRemapFlags::from_bits_retain(libc::MREMAP_DONTUNMAP);
     let (from, to) = (pointer(from.start().get())?, pointer(target.start().get())?);
     let moved = trip_with_hole(over).and_then(|()| {
-        // SAFETY: `from` is inside the mirror, of which there are no references and which keeps
-        // its addresses (MREMAP_DONTUNMAP). The target is an owned span of the same length.
+        // SAFETY: the caller promises that nobody relies on what is at `from`, and it keeps its
+        // addresses (MREMAP_DONTUNMAP). The target is an owned span of the same length.
         unsafe { mremap(from, length, length, flags, Some(to)) }
             .map_err(|errno| SysError::new("mremap", errno))
     });

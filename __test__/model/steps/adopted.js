@@ -1,0 +1,164 @@
+'use strict'
+
+// Buffers that memories take over, and give back.
+
+const fc = require('fast-check')
+const { noise } = require('../../support/files')
+const { WASM_PAGE, roundUp, AdoptedPages, Tally } = require('../model')
+const { PAGE, Difference, native, same } = require('../world')
+const { newSteps, pick, flag, choose } = require('./arguments')
+const { at, addressOf, addressCodes, canMap } = require('./mappings')
+const { memoryCodes, mayGrow } = require('./memories')
+
+const { steps, step } = newSteps()
+
+/** Below that nothing is moved. */
+const LEAST_MOVED_BYTES = 64 * 1024
+
+const lengths = fc.oneof(fc.nat(3 * PAGE), fc.nat(70_000), fc.nat(200_000), fc.nat(400_000))
+const adoptArguments = { memory: pick, length: lengths, seed: fc.nat(1000), never: flag }
+
+/** A buffer to adopt, and what is wrong with it. */
+function requestOf({ length, seed, never }) {
+  const buffer = new ArrayBuffer(length)
+  const bytes = noise(length, seed)
+  Buffer.from(buffer).set(bytes)
+  const codes = length === 0 ? ['ERR_OUT_OF_RANGE'] : []
+  const skew = length === 0 ? 0 : native.skewOf(new Uint8Array(buffer))
+  const inner = skew + length - ((skew + length) % PAGE) - PAGE
+  if (length > 0 && never && inner < LEAST_MOVED_BYTES) codes.push('ERR_HOSTMAP_BUFFER_NOT_MOVABLE')
+  return { buffer, bytes, skew, codes, never, pages: roundUp(skew + length, PAGE) }
+}
+
+const optionsOf = ({ never }) => (never ? { copy: 'never' } : {})
+const showRequest = ({ bytes, skew, never }) =>
+  `${bytes.length} bytes, ${skew} into a page${never ? ', never copied' : ''}`
+
+/** What a call that failed has left of the buffer. */
+const isAsBefore = ({ buffer, bytes }) =>
+  same('the buffer is as it was', Buffer.from(buffer).equals(bytes), true)
+
+function addAdopted(world, memory, real, request) {
+  const { buffer, bytes, skew, pages } = request
+  const start = real.address - skew
+  const window = new AdoptedPages(PAGE, skew, bytes)
+  const mapping = {
+    id: world.newMappingId(),
+    start,
+    end: start + pages,
+    window,
+    tally: new Tally(),
+    access: 'private',
+    region: null,
+    regionRef: null,
+    byteOffset: 0,
+    real,
+    thread: 'main',
+    adopted: { skew, byteLength: bytes.length }
+  }
+  mapping.name = `adopted buffer ${mapping.id} at ${start} of ${memory.name}`
+  memory.model.map(mapping)
+  world.protect(memory)
+  same('the buffer is detached', buffer.byteLength, 0)
+  same('pointer', real.pointer, memory.guest.pointer(start + skew))
+  same('byteLength', real.byteLength, bytes.length)
+  same('memory', real.memory, memory.guarded)
+  if (request.never) same('whyCopied', real.whyCopied, null)
+  if (real.whyCopied !== null) same('copiedBytes', real.copiedBytes, bytes.length)
+}
+
+step('adopt at', 6, { ...adoptArguments, at }, (world, args) => {
+  const memory = choose(world.memories, args.memory)
+  if (!canMap(memory)) return null
+  const request = requestOf(args)
+  const address = addressOf(memory, request.pages, args.at)
+  const codes = [
+    ...request.codes,
+    ...memoryCodes(memory),
+    ...addressCodes(memory, address, request.pages)
+  ]
+  return {
+    text: `adopt at ${String(address)} of ${memory.name}: ${showRequest(request)}`,
+    documented: 'adopt',
+    memory,
+    codes,
+    call: () => memory.guarded.adopt(request.buffer, { at: address, ...optionsOf(request) }),
+    done: real => {
+      same('start', real.address - request.skew, Number(address))
+      addAdopted(world, memory, real, request)
+    },
+    failed: () => isAsBefore(request)
+  }
+})
+
+step('adopt past the end', 4, adoptArguments, (world, args) => {
+  const memory = choose(world.memories, args.memory)
+  if (!canMap(memory)) return null
+  const request = requestOf(args)
+  const { model, hidden, byFunction, guarded } = memory
+  const before = model.wasmPages
+  const needed = Math.ceil(request.pages / WASM_PAGE)
+  const grows = model.longestFree() < request.pages
+  const codes = [...request.codes, ...memoryCodes(memory)]
+  if (grows && request.codes.length === 0) {
+    if (hidden || byFunction) codes.push('ERR_HOSTMAP_MEMORY_HIDDEN')
+    else if (before + needed > model.maximum) codes.push('ERR_HOSTMAP_MEMORY_FULL')
+    else if (!mayGrow(model, needed)) return null
+  }
+  const growNow = () => {
+    model.grow(needed)
+    model.addFree(before * WASM_PAGE, model.byteLength)
+    model.loseProtection()
+  }
+  return {
+    text: `adopt past the end of ${memory.name}: ${showRequest(request)}`,
+    documented: 'adopt',
+    memory,
+    codes,
+    call: () => guarded.adopt(request.buffer, optionsOf(request)),
+    done: real => {
+      if (grows) growNow()
+      const start = real.address - request.skew
+      if (start % PAGE !== 0 || !model.isFree(start, start + request.pages)) {
+        throw new Difference(`${start} is not free for ${request.pages} bytes in ${memory.name}`)
+      }
+      addAdopted(world, memory, real, request)
+    },
+    failed: () => {
+      isAsBefore(request)
+      // The growth can't be undone: it is the next one's.
+      if (grows && codes.length === 0 && guarded.byteLength !== model.byteLength) growNow()
+    }
+  }
+})
+
+const adoptedOf = (memory, which) =>
+  choose(
+    memory.model.mappings.filter(mapping => mapping.adopted && mapping.real),
+    which
+  )
+
+step('release', 6, { memory: pick, mapping: pick, unmap: flag }, (world, args) => {
+  const memory = choose(world.memories, args.memory)
+  const mapping = memory && adoptedOf(memory, args.mapping)
+  if (!mapping) return null
+  const { real, start, adopted } = mapping
+  return {
+    text: `${args.unmap ? 'unmap' : 'release'} ${mapping.name}`,
+    documented: args.unmap ? 'unmap' : 'adopt',
+    memory,
+    codes: memoryCodes(memory),
+    call: () => (args.unmap ? real.unmap() : real.release()),
+    done: back => {
+      const { skew, byteLength } = adopted
+      const bytes = memory.model.read(start + skew, byteLength)
+      if (!args.unmap) same('what came back', Buffer.from(back).equals(bytes), true)
+      world.protect(memory)
+      memory.model.unmap(mapping)
+      same('unmapped', real.unmapped, true)
+    },
+    failed: () => same('unmapped', real.unmapped, false)
+  }
+})
+
+module.exports = { steps }

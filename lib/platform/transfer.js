@@ -1,0 +1,98 @@
+'use strict'
+
+// Taking a buffer from its holder, as a transfer to another thread would: the holder's is detached.
+// What may not be transferred stays: Node.js marks buffers of its own and of addons, V8 those of
+// memories.
+//
+// What is taken is kept as a message that nobody has received. So no buffer is made for it, which
+// V8 would count, and collect garbage for where it has counted much.
+
+const { MessageChannel, MessagePort, receiveMessageOnPort } = require('node:worker_threads')
+const { isStackEnd } = require('../support/stack.js')
+
+// Taken now, like those of v8.js.
+const { structuredClone, ArrayBuffer } = globalThis
+
+const { call } = Function.prototype
+const postMessage = call.bind(MessagePort.prototype.postMessage)
+const close = call.bind(MessagePort.prototype.close)
+
+let whyNotTwice
+
+/**
+ * Whether a buffer can be taken. Nothing happens to it: it is in the list of buffers twice, which
+ * is refused, but only where it could be there once. Those that can't are refused with other words,
+ * or left out and copied (Node.js 20).
+ */
+function isTransferable(buffer) {
+  whyNotTwice ??= refusalOfTwo(new ArrayBuffer(1))
+  return whyNotTwice !== undefined && refusalOfTwo(buffer) === whyNotTwice
+}
+
+/** undefined: it was not refused. */
+function refusalOfTwo(buffer) {
+  try {
+    structuredClone(0, { __proto__: null, transfer: [buffer, buffer] })
+    return undefined
+  } catch (error) {
+    if (isStackEnd(error)) throw error
+    return String(error?.message)
+  }
+}
+
+/** Channels without a message, to be used again: a new one takes 25 us. */
+const idle = []
+const MOST_IDLE = 16
+
+/** A buffer that was taken, until somebody wants it back. */
+class TakenBuffer {
+  #ports = idle.pop() ?? new MessageChannel()
+  #buffer
+  #isFull = false
+
+  constructor() {
+    // Ports that nobody closes live as long as their thread. The receiver's: a message that it has
+    // not received keeps it from hearing that the other one was closed.
+    forgotten.register(this, this.#ports.port2, this)
+  }
+
+  take(buffer) {
+    this.#isFull = true
+    postMessage(this.#ports.port1, buffer, [buffer])
+  }
+
+  /** The buffer that has its bytes, at the same address; undefined where it was lost. */
+  receive() {
+    if (this.#isFull) {
+      // None: a call that received it ended before it had it (the end of the stack, a time limit).
+      this.#buffer = receiveMessageOnPort(this.#ports.port2)?.message
+      this.#isFull = false
+      this.drop()
+    }
+    return this.#buffer
+  }
+
+  /** Lets it go. V8 frees its bytes. */
+  drop() {
+    const ports = this.#ports
+    if (ports === null) return
+    this.#ports = null
+    forgotten.unregister(this)
+    if (this.#isFull || idle.length >= MOST_IDLE) close(ports.port2)
+    else idle.push(ports)
+  }
+}
+
+const forgotten = new FinalizationRegistry(close)
+
+/** So many zeros; undefined where there is no memory for them. */
+function newBuffer(byteLength) {
+  try {
+    return new ArrayBuffer(byteLength)
+  } catch (error) {
+    if (isStackEnd(error)) throw error
+    return undefined
+  }
+}
+
+module.exports = { isTransferable, TakenBuffer, newBuffer }
