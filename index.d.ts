@@ -97,6 +97,8 @@ export type HostmapErrorCode =
   | 'ERR_HOSTMAP_ADDRESS_SPACE'
   /** The limit on the process's address space (`ulimit -v`, RLIMIT_AS) leaves no room. */
   | 'ERR_HOSTMAP_RLIMIT_AS'
+  /** The limit on private writable memory (`ulimit -d`, RLIMIT_DATA) leaves no room. */
+  | 'ERR_HOSTMAP_RLIMIT_DATA'
   /** The kernel's overcommit accounting (`sysctl vm.overcommit_memory`) leaves no room. */
   | 'ERR_HOSTMAP_OVERCOMMIT'
   /** V8 could not allocate or grow a memory, and no known cause was found. */
@@ -1205,8 +1207,8 @@ export interface GuardedMemoryConstructor {
    * It takes 8 to 10 GiB of address space (`'i64'`: 16 GiB), not of memory, until it is collected.
    *
    * @throws `ERR_HOSTMAP_NO_MEMORY64`. If V8 can't allocate the memory, the cause that was found:
-   *   `ERR_HOSTMAP_ADDRESS_SPACE`, `ERR_HOSTMAP_RLIMIT_AS`, `ERR_HOSTMAP_OVERCOMMIT`,
-   *   `ERR_HOSTMAP_MAP_COUNT` or `ERR_HOSTMAP_MEMORY_REFUSED`
+   *   `ERR_HOSTMAP_ADDRESS_SPACE`, `ERR_HOSTMAP_RLIMIT_AS`, `ERR_HOSTMAP_RLIMIT_DATA`,
+   *   `ERR_HOSTMAP_OVERCOMMIT`, `ERR_HOSTMAP_MAP_COUNT` or `ERR_HOSTMAP_MEMORY_REFUSED`
    * @example
    * ```js
    * const guarded = new GuardedMemory({ initial: 1 }) // one Wasm page: 64 KiB

@@ -48,6 +48,45 @@ test('ulimit -v leaves no room: ERR_HOSTMAP_RLIMIT_AS', async () => {
   expect(count).toBeLessThanOrEqual(4)
 })
 
+// What a memory makes accessible counts; what it reserves does not.
+test('ulimit -d leaves no room: ERR_HOSTMAP_RLIMIT_DATA, for memories and their growth', async () => {
+  const limitBytes = 1_500_000 * 1024
+  const { made, grown, mapped, again } = await inChild(
+    async ({ hostmap, failure, status }) => {
+      const { GuardedMemory, HostRegion } = hostmap
+      const MiB = 2 ** 20
+      const PAGES = 8192
+      const foreign = GuardedMemory.from(new WebAssembly.Memory({ initial: 1 }))
+      const guarded = new GuardedMemory({ initial: 1 })
+      guarded.map(HostRegion.allocate(512 * MiB), { access: 'readonly' })
+      // All but what V8 needs for its own heap.
+      const left = 1_500_000 * 1024 - status('VmData') - 256 * MiB
+      globalThis.held = new GuardedMemory({ initial: Math.floor(left / 65536) })
+      const tell = async call => {
+        const { code, name, message } = await failure(call)
+        return { code, name, message, used: status('VmData') }
+      }
+      const made = await tell(() => new GuardedMemory({ initial: PAGES }))
+      const grown = await tell(() => foreign.grow(PAGES))
+      // What is read-only is writable while V8 grows the memory.
+      const mapped = await tell(() => guarded.grow(1))
+      return { made, grown, mapped, again: foreign.grow(16) }
+    },
+    { ulimit: '-d 1500000' }
+  )
+  for (const error of [made, grown, mapped]) {
+    expectError(error, {
+      code: 'ERR_HOSTMAP_RLIMIT_DATA',
+      says: [/RLIMIT_DATA/, /ulimit -d/, String(limitBytes)]
+    })
+    const [, asked, used] = error.message.match(/: (\d+) bytes .* has (\d+) of/).map(Number)
+    expect(asked + used).toBeGreaterThan(limitBytes)
+    expect(Math.abs(used - error.used)).toBeLessThan(64 * 2 ** 20)
+  }
+  expect(mapped.message).toContain(String(2 ** 29 + 65536))
+  expect(again).toBe(1)
+})
+
 // V8 itself ends the process where it gets no mapping for its heap. The library must stop long
 // before.
 test('the mappings of the process run out: ERR_HOSTMAP_MAP_COUNT, and the process lives on', async () => {

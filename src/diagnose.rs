@@ -44,6 +44,12 @@ pub enum Cause {
         mapped_bytes: u64,
         limit_bytes: u64,
     },
+    RlimitData {
+        /// What was asked for, where that is known.
+        asked_bytes: Option<u64>,
+        used_bytes: u64,
+        limit_bytes: u64,
+    },
     AddressSpace {
         asked_bytes: u64,
         total_bytes: u64,
@@ -126,6 +132,16 @@ fn of_memory(space: &AddressSpace, asked: Asked) -> Option<Cause> {
             total_bytes: space.total_bytes,
             inaccessible_bytes: space.inaccessible_bytes,
             largest_free_bytes: space.largest_free_bytes,
+        });
+    }
+    if let Some((used_bytes, limit_bytes)) = limits::data_limit()
+        // As above.
+        && asked.commit_bytes.unwrap_or(used_bytes) > limit_bytes.saturating_sub(used_bytes)
+    {
+        return Some(Cause::RlimitData {
+            asked_bytes: asked.commit_bytes,
+            used_bytes,
+            limit_bytes,
         });
     }
     let asked_bytes = asked.commit_bytes?;

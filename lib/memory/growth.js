@@ -80,11 +80,20 @@ function countGrowth(linear, by, before, wasmPages, startTime) {
 
 function whyNotGrown(linear, wasmPages, full) {
   const what = `V8 could not grow the memory by ${wasmPages} Wasm pages`
-  const cause = refusal(what, 0, wasmPages * WASM_PAGE_BYTES)
+  const cause = refusal(what, 0, wasmPages * WASM_PAGE_BYTES + readOnlyBytes(linear))
   // V8 does not tell the maximum of a memory that it did not make for us.
   return cause.code === 'ERR_HOSTMAP_MEMORY_REFUSED' && linear.maximum === undefined
     ? full('its maximum, which V8 does not tell, is reached; use a module with a larger one')
     : cause
+}
+
+/** What V8 makes writable as well, until it is protected again: what this thread has mapped. */
+function readOnlyBytes({ entries }) {
+  let bytes = 0
+  for (const { id, request } of entries) {
+    if (id !== 0 && request.access === 'readonly') bytes += request.byteLength
+  }
+  return bytes
 }
 
 function moreRoom(address, most, needed) {

@@ -40,6 +40,7 @@ codes! {
     MapCount = "ERR_HOSTMAP_MAP_COUNT",
     AddressSpace = "ERR_HOSTMAP_ADDRESS_SPACE",
     RlimitAddressSpace = "ERR_HOSTMAP_RLIMIT_AS",
+    RlimitData = "ERR_HOSTMAP_RLIMIT_DATA",
     Overcommit = "ERR_HOSTMAP_OVERCOMMIT",
     MemoryRefused = "ERR_HOSTMAP_MEMORY_REFUSED",
     NotWasmMemory = "ERR_HOSTMAP_NOT_WASM_MEMORY",

@@ -54,7 +54,7 @@ impl Refused {
             Cause::Unknown => {
                 return (
                     None,
-                    "no limit of address space, RLIMIT_AS, memory mappings or overcommit was found that explains it".into(),
+                    "no limit of address space, RLIMIT_AS, RLIMIT_DATA, memory mappings or overcommit was found that explains it".into(),
                 );
             }
             Cause::MemfdsForbidden => {
@@ -90,6 +90,14 @@ impl Refused {
             Cause::RlimitAddressSpace { asked_bytes: None, mapped_bytes, limit_bytes } => (
                 Code::RlimitAddressSpace,
                 format!("the process has mapped {mapped_bytes} of the {limit_bytes} bytes that RLIMIT_AS allows; raise `ulimit -v`").into(),
+            ),
+            Cause::RlimitData { asked_bytes: Some(asked), used_bytes, limit_bytes } => (
+                Code::RlimitData,
+                format!("{asked} bytes are to be made writable, and the process has {used_bytes} of the {limit_bytes} that RLIMIT_DATA allows; raise `ulimit -d`").into(),
+            ),
+            Cause::RlimitData { asked_bytes: None, used_bytes, limit_bytes } => (
+                Code::RlimitData,
+                format!("the process has {used_bytes} of the {limit_bytes} bytes of private writable memory that RLIMIT_DATA allows; raise `ulimit -d`").into(),
             ),
             Cause::AddressSpace { asked_bytes, total_bytes, inaccessible_bytes, largest_free_bytes } => (
                 Code::AddressSpace,

@@ -2,7 +2,7 @@
 //!
 //! What a refusal means is decided elsewhere (`diagnose`). Not for handlers.
 //!
-//! Calls: getrlimit; reads of /proc/sys/vm, /proc/meminfo and the process's map.
+//! Calls: getrlimit; reads of /proc/sys/vm, /proc/meminfo, /proc/self/status and the process's map.
 
 // The kernel writes a limit to an address.
 #![allow(unsafe_code)]
@@ -119,20 +119,30 @@ pub fn overcommit() -> Overcommit {
 
 /// Bytes that the process has locked (mlock(2)). `None`: it can't be read.
 pub fn locked_bytes() -> Option<u64> {
-    let text = fs::read_to_string("/proc/self/status").ok()?;
-    let line = text.lines().find(|line| line.starts_with("VmLck:"))?;
-    line.split_ascii_whitespace().nth(1)?.parse::<u64>().ok()?.checked_mul(1024)
+    status_bytes("VmLck:")
+}
+
+/// What RLIMIT_DATA counts, and that limit, in bytes. `None`: there is none, or nothing tells.
+pub fn data_limit() -> Option<(u64, u64)> {
+    let limit_bytes = rlimit_data().ok()??;
+    Some((status_bytes("VmData:")?, limit_bytes))
+}
+
+fn status_bytes(key: &str) -> Option<u64> {
+    kib_in(&fs::read_to_string("/proc/self/status").ok()?, key)?.checked_mul(1024)
+}
+
+fn kib_in(text: &str, key: &str) -> Option<u64> {
+    let line = text.lines().find(|line| line.starts_with(key))?;
+    line.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
 /// Bytes that may still be committed where overcommit is off.
 pub fn commit_left_bytes() -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let kib = |key: &str| {
-        let line = text.lines().find(|line| line.starts_with(key))?;
-        line.split_ascii_whitespace().nth(1)?.parse::<u64>().ok()
-    };
     // More may be committed than the limit allows, where overcommit was on before.
-    kib("CommitLimit:")?.saturating_sub(kib("Committed_AS:")?).checked_mul(1024)
+    let left = kib_in(&text, "CommitLimit:")?.saturating_sub(kib_in(&text, "Committed_AS:")?);
+    left.checked_mul(1024)
 }
 
 /// `vm.max_map_count`: how many VMAs a process may have. Where it can't be read, the kernel's

@@ -20,6 +20,7 @@ const MENDS = new Map([
   ['EMFILE', { command: 'ulimit -n 4096' }],
   ['ERR_HOSTMAP_TOO_MANY_FILES', { command: 'ulimit -n 4096' }],
   ['ERR_HOSTMAP_RLIMIT_AS', { command: 'ulimit -v unlimited' }],
+  ['ERR_HOSTMAP_RLIMIT_DATA', { command: 'ulimit -d unlimited' }],
   ['ERR_HOSTMAP_MAP_COUNT', { command: 'sudo sysctl -w vm.max_map_count=262144' }],
   ['ERR_HOSTMAP_OVERCOMMIT', { command: 'sudo sysctl -w vm.overcommit_memory=0' }]
 ])

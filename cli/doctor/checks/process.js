@@ -49,7 +49,7 @@ function data({ rlimits }) {
   if (limit.soft === Infinity) return good('unlimited', values)
   return slower(
     `limited to ${size(limit.soft)} (\`ulimit -d\`)`,
-    'Copy-on-write mappings count against it in full, and slides of such windows map pages anew.',
+    'Memories and copy-on-write mappings count against it in full, and slides of such windows map pages anew.',
     { command: 'ulimit -d unlimited' },
     { values }
   )
