@@ -242,6 +242,24 @@ describe('an allocator', () => {
     }
   })
 
+  test('may fail to free with an error of any kind: that comes as it is', () => {
+    const thrown = new (class extends Error {
+      get message() {
+        throw new Error('asked for')
+      }
+    })()
+    const allocator = {
+      ...scripted(MiB),
+      free: () => {
+        throw thrown
+      }
+    }
+    const mapping = memory().map(oneMiB(), { allocator })
+    expect(thrownBy(() => mapping.unmap())).toBe(thrown)
+    expect(mapping.unmapped).toBe(true)
+    mapping.unmap()
+  })
+
   // malloc's argument has 32 bits: 2^32 would come as 0, and the block as an empty one.
   test('is never asked for more than a 32-bit address can say', () => {
     const guarded = new GuardedMemory({ initial: 65_536 })

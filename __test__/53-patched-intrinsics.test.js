@@ -104,3 +104,75 @@ test.each(Object.entries(patches))('%s', async (name, patch) => {
   const past = 'memory access out of bounds'
   expect(seen).toEqual([true, 1, 0, 0, 1, 1, 1, past, [null, 1], [1, 4, 4]])
 })
+
+const says = (Class, words) =>
+  `Object.defineProperty(${Class}.prototype, 'message', { get() { return '${words}' }, configurable: true })`
+
+// When a script may have done so: before the package was loaded, or later.
+describe.each(['before', 'after'])(
+  'errors that say something else, %s the package is loaded',
+  when => {
+    test('do not make a buffer look as if it could be taken, or could not', async () => {
+      const patch = says('DOMException', 'all the same')
+      const prelude = directory.file(when === 'before' ? patch : '', `words-${when}.cjs`)
+      const seen = await inChild(
+        async ({ args, require, failure }) => {
+          const [main, patch] = args
+          const { GuardedMemory } = require(main)
+          const { markAsUntransferable } = require('node:worker_threads')
+          ;(0, eval)(patch)
+          const guarded = new GuardedMemory({ initial: 1 })
+          const kept = new ArrayBuffer(2 ** 20)
+          markAsUntransferable(kept)
+          const whyNot = await failure(() => guarded.adopt(kept, { copy: 'never' }))
+          const pool = Buffer.from('abc').buffer
+          return [
+            whyNot.message,
+            guarded.adopt(kept).whyCopied,
+            kept.byteLength,
+            guarded.adopt(pool).whyCopied,
+            pool.byteLength > 0,
+            guarded.adopt(new ArrayBuffer(2 ** 20)).whyCopied
+          ]
+        },
+        {
+          flags: ['--no-warnings', '--require', prelude],
+          args: [path.join(__dirname, '..'), when === 'after' ? patch : '']
+        }
+      )
+      expect(seen[0]).toMatch(/may not be detached/)
+      expect(seen.slice(1)).toEqual(['pinned', 2 ** 20, 'pinned', true, null])
+    })
+
+    test('do not change what a memory is, and what a module’s growth gives', async () => {
+      const patch = `
+      for (const name of ['RangeError', 'TypeError', 'Error', 'EvalError'])
+        Object.defineProperty(globalThis[name].prototype, 'name', {
+          get() { return name === 'RangeError' ? 'TypeError' : 'RangeError' }
+        })
+      WebAssembly.CompileError.prototype.name = 'RangeError'`
+      const prelude = directory.file(when === 'before' ? patch : '', `names-${when}.cjs`)
+      const seen = await inChild(
+        async ({ args, require }) => {
+          const [main, patch] = args
+          const { GuardedMemory, instrumentGrowth } = require(main)
+          ;(0, eval)(patch)
+          const guarded = GuardedMemory.from(new WebAssembly.Memory({ initial: 1, maximum: 2 }))
+          // (module (memory (export "memory") 1 2) (func (export "grow") (param i32) (result i32)
+          // (memory.grow (local.get 0))))
+          const grower = Buffer.from(
+            'AGFzbQEAAAABBgFgAX8BfwMCAQAFBAEBAQIHEQIGbWVtb3J5AgAEZ3JvdwAACggBBgAgAEAACw==',
+            'base64'
+          )
+          const instance = await instrumentGrowth(grower).instantiate({})
+          return [guarded.address, instance.exports.grow(1), instance.exports.grow(1)]
+        },
+        {
+          flags: ['--no-warnings', '--require', prelude],
+          args: [path.join(__dirname, '..'), when === 'after' ? patch : '']
+        }
+      )
+      expect(seen).toEqual(['i32', 1, -1])
+    })
+  }
+)

@@ -8,7 +8,9 @@
 // noted. What another script has put there is called, and found again afterwards.
 
 const { makeError } = require('../support/errors.js')
+const { received } = require('../support/given.js')
 const { roomOnStack } = require('../support/stack.js')
+const { messageOf, ownOf } = require('../support/thrown.js')
 const { lookAtCallers } = require('../platform/callers.js')
 const { Uint8Array, getOwnPropertyDescriptor } = require('../platform/intrinsics.js')
 const {
@@ -152,7 +154,7 @@ function note(context, instance, module, imports) {
     // A function that was made of others has called their replacements, too: then it is known.
     else if (!context.has(instance)) context.add(recordOf(instance, module, context))
   } catch (error) {
-    refuse(error.code === undefined ? notGenuine(error) : error)
+    refuse(ownOf(error, 'code') === undefined ? notGenuine(error) : error)
   }
 
   function refuse(error) {
@@ -164,7 +166,7 @@ function note(context, instance, module, imports) {
 const notGenuine = cause =>
   makeError(
     'ERR_HOSTMAP_NOT_CAPTURED',
-    `what make got of WebAssembly is no instance that can be captured (${cause.message}): a script has put functions of its own there, which give something else or freeze what they give`,
+    `what make got of WebAssembly is no instance that can be captured (${messageOf(cause) || received(cause)}): a script has put functions of its own there, which give something else or freeze what they give`,
     { cause }
   )
 

@@ -10,6 +10,7 @@ const read = require('../support/options.js')
 const { makeError } = require('../support/errors.js')
 const { received } = require('../support/given.js')
 const { roomOnStack } = require('../support/stack.js')
+const { messageOf } = require('../support/thrown.js')
 const { wrongList, wrongType } = require('../support/wrong.js')
 const { weakGet } = require('../platform/intrinsics.js')
 const { pending, tell } = require('../observe/events.js')
@@ -268,7 +269,7 @@ class Checkpoint {
   #broken() {
     return makeError(
       'ERR_HOSTMAP_CHECKPOINT_BROKEN',
-      `a restore of checkpoint "${this.#name}" failed when the memory was back already (${messageOf(this.#failure)}), so that the engine is in no state that it ever had; throw it away, and make a new one`,
+      `a restore of checkpoint "${this.#name}" failed when the memory was back already (${wordsOf(this.#failure)}), so that the engine is in no state that it ever had; throw it away, and make a new one`,
       { cause: this.#failure }
     )
   }
@@ -304,7 +305,7 @@ const restoring = what =>
     `${what} was called by a function of options.state, while the checkpoint is being restored`
   )
 
-const messageOf = error => (check.isObject(error) ? error.message : received(error))
+const wordsOf = error => messageOf(error) || received(error)
 
 /** Of a pool, which tells listeners when it is done with the unit. */
 const restoreQuietly = it => restoreUnit(it)

@@ -10,6 +10,7 @@ const v8 = require('../platform/v8.js')
 const { AT, counts } = require('../observe/counts.js')
 const { UNHEARD } = require('../observe/events.js')
 const { refusal } = require('../platform/allocation.js')
+const { isRangeError } = require('../platform/error-classes.js')
 const { hidden } = require('./errors.js')
 const { knownLinear } = require('./find.js')
 const { beginGrowth, noteGrowth } = require('./told.js')
@@ -155,7 +156,7 @@ function growAsModule(memory, wasmPages, address) {
   try {
     before = v8.growBy(memory, wasmPages, address)
   } catch (error) {
-    if (error.name !== 'RangeError') throw error
+    if (!isRangeError(error)) throw error
     // V8 says no more. It may have made pages writable before it gave up.
     if (known !== undefined) {
       const array = known.current()

@@ -4,6 +4,7 @@
 // the answer is undefined: a wrong one would make a guard look whole that is not.
 
 const native = require('./binding.js')
+const { classOfThrown, isOneOf, isTypeError } = require('./error-classes.js')
 const {
   Uint8Array,
   bufferOf,
@@ -17,6 +18,8 @@ const {
 // Taken now, like those of v8.js.
 const { Module, Instance } = WebAssembly
 
+const isCompileError = isOneOf(classOfThrown(() => new Module(new Uint8Array(1))))
+
 /**
  * Whether a memory's addresses are numbers or BigInts; undefined where nothing tells. Asked by a
  * growth that no memory allows: V8 converts the argument first, and refuses a number for a 64-bit
@@ -26,7 +29,7 @@ function addressTypeOf(memory) {
   try {
     growMemory(memory, 0xffffffff)
   } catch (error) {
-    if (error.name === 'TypeError') return 'i64'
+    if (isTypeError(error)) return 'i64'
   }
   // Where modules alone can make 64-bit memories (V8 12), the JavaScript API takes numbers for all
   // of them.
@@ -48,7 +51,7 @@ function compileOnce(bytes) {
       module = new Module(new Uint8Array(bytes))
     } catch (error) {
       // Else it was no memory for it, say: not known yet.
-      if (error.name !== 'CompileError') return null
+      if (!isCompileError(error)) return null
     }
     compiled.set(bytes, module)
   }

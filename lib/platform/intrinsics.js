@@ -70,6 +70,7 @@ const method = (...path) => find(globalThis, globals, 'value', ...path)
 const ownOf = (object, key) => getOwnPropertyDescriptor(object, key)?.value
 
 module.exports = {
+  globals,
   getOwnPropertyDescriptor,
   ownOf,
   /** A getter, setter or method by the names that lead to it, as a function of its receiver. */

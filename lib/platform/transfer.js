@@ -11,34 +11,43 @@ const { MessageChannel, MessagePort, receiveMessageOnPort } = require('node:work
 const { isStackEnd } = require('../support/stack.js')
 
 // Taken now, like those of v8.js.
-const { structuredClone, ArrayBuffer } = globalThis
+const { ArrayBuffer } = globalThis
 
 const { call } = Function.prototype
 const postMessage = call.bind(MessagePort.prototype.postMessage)
 const close = call.bind(MessagePort.prototype.close)
 
-let whyNotTwice
-
 /**
- * Whether a buffer can be taken. Nothing happens to it: it is in the list of buffers twice, which
- * is refused, but only where it could be there once. Those that can't are refused with other words,
- * or left out and copied (Node.js 20).
+ * Whether a buffer can be taken. Nothing happens to it: the message can't be made. Its parts are
+ * asked for only where nothing in the list is refused, and a buffer that is there twice is, but
+ * only one that could be there once. Those that can't are refused, too, or left out and copied
+ * (Node.js 20). No words of errors tell, which scripts may have changed.
  */
-function isTransferable(buffer) {
-  whyNotTwice ??= refusalOfTwo(new ArrayBuffer(1))
-  return whyNotTwice !== undefined && refusalOfTwo(buffer) === whyNotTwice
-}
+const isTransferable = buffer => !isTaken([buffer, buffer]) && isTaken([buffer])
 
-/** undefined: it was not refused. */
-function refusalOfTwo(buffer) {
+// For messages that are never sent.
+let port
+
+/** Whether Node.js would take what is in the list. It takes nothing. */
+function isTaken(list) {
+  port ??= new MessageChannel().port1
+  let isAsked = false
+  const message = {
+    __proto__: null,
+    get part() {
+      isAsked = true
+      throw NO_PART
+    }
+  }
   try {
-    structuredClone(0, { __proto__: null, transfer: [buffer, buffer] })
-    return undefined
+    postMessage(port, message, list)
   } catch (error) {
     if (isStackEnd(error)) throw error
-    return String(error?.message)
   }
+  return isAsked
 }
+
+const NO_PART = Symbol('no part')
 
 /** Channels without a message, to be used again: a new one takes 25 us. */
 const idle = []

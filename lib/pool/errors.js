@@ -7,8 +7,9 @@ const { types } = require('node:util')
 const check = require('../support/arguments.js')
 const { makeError } = require('../support/errors.js')
 const { received } = require('../support/given.js')
-
-const { getOwnPropertyDescriptor } = Object
+const { isStackEnd: saysStackEnd } = require('../support/stack.js')
+const { messageOf, ownOf } = require('../support/thrown.js')
+const { isRangeError } = require('../platform/error-classes.js')
 
 // What a collection may mend. src/diagnose.rs finds these causes, src/error/ gives their codes.
 const NO_ROOM = new Set([
@@ -20,24 +21,14 @@ const NO_ROOM = new Set([
   'ERR_HOSTMAP_MEMORY_REFUSED'
 ])
 
-// Of an error that may be the user's: no getter or Proxy of theirs is called.
-const ownOf = (error, key) =>
-  types.isNativeError(error) ? getOwnPropertyDescriptor(error, key)?.value : undefined
-const messageOf = error => {
-  const message = ownOf(error, 'message')
-  return typeof message === 'string' ? message : ''
-}
-
-// V8's words for the end of the stack, which may come in any call where the caller is deep down.
-// (Of a regular expression it makes a SyntaxError then, which ends in the same words.)
-const saysStackEnd = error => messageOf(error).endsWith('Maximum call stack size exceeded')
+/** The end of the stack may come in any call where the caller is deep down. */
 const isStackEnd = error => saysStackEnd(error) || saysStackEnd(ownOf(error, 'cause'))
 
 /** Whether it may be mended by a collection of garbage, or by another turn of the event loop. */
 const mayPass = error => NO_ROOM.has(ownOf(error, 'code')) || isStackEnd(error)
 
 /** V8's words for a memory that it gets no address space for. */
-const saysNoSpace = error => /allocate/.test(messageOf(error)) && error.name === 'RangeError'
+const saysNoSpace = error => /allocate/.test(messageOf(error)) && isRangeError(error)
 
 /**
  * What a pool keeps of what was thrown: an error, since anything may be thrown. Until its stack is

@@ -2,7 +2,7 @@
 
 // The end of the stack, which comes as a RangeError in whatever call finds no more room.
 
-const { types } = require('node:util')
+const { messageOf } = require('./thrown.js')
 
 // Taken now, like those of v8.js.
 const { apply } = Reflect
@@ -31,7 +31,6 @@ function roomOnStack(room = ENOUGH) {
  * Whether that is what was thrown. Where V8 was compiling a regular expression, it is a SyntaxError
  * that ends so.
  */
-const isStackEnd = error =>
-  types.isNativeError(error) && String(error.message).endsWith('Maximum call stack size exceeded')
+const isStackEnd = error => messageOf(error).endsWith('Maximum call stack size exceeded')
 
 module.exports = { isStackEnd, roomOf, roomOnStack }

@@ -8,6 +8,7 @@ const native = require('../platform/binding.js')
 const check = require('../support/arguments.js')
 const { makeError, fromNative } = require('../support/errors.js')
 const { outOfRange } = require('../support/wrong.js')
+const { isRangeError } = require('../platform/error-classes.js')
 const { PAGE_BYTES } = require('../platform/pages.js')
 const { pending, tell } = require('../observe/events.js')
 const { handleOf, mustBeOpen, nameOf } = require('../region/host-region.js')
@@ -220,8 +221,7 @@ class WindowSource {
 }
 
 // Of the system, or of the stack, which may end anywhere. All else is our own mistake.
-const isRefusal = error =>
-  error?.name === 'RangeError' || fromNative(error).code !== 'ERR_HOSTMAP_INTERNAL'
+const isRefusal = error => isRangeError(error) || fromNative(error).code !== 'ERR_HOSTMAP_INTERNAL'
 
 /** Ends what reads ahead for another source of the window. */
 function takeOver(window, stream) {
