@@ -1378,7 +1378,8 @@ export interface GuardedMemory<A extends AddressType = AddressType> extends Disp
    * `adopt` and `release` run.
    *
    * A memory with an adopted buffer can't be put into a snapshot, restored or reset: such calls
-   * throw `ERR_HOSTMAP_OVERLAP`.
+   * throw `ERR_HOSTMAP_OVERLAP`. When the thread that adopted it ends, the bytes stay where they
+   * are, as the memory's own.
    *
    * Cost: 0.5 to 2 ms for 1 GiB, 1 `mremap`, 1 `mmap`, 1 `madvise`, a query of the
    * process's map and some reads of limits; it grows by 0.2 us for each MiB, and with `at` by some

@@ -294,6 +294,46 @@ describe('when a worker ends', () => {
     expect(() => guest.store8(WASM_PAGE, 1)).toThrow(WebAssembly.RuntimeError)
   })
 
+  test('buffers that it has adopted are the memory’s own pages: kept, restored, mapped over', async () => {
+    const { guarded, guest, worker } = await share()
+    const contents = noise(MiB)
+    const exclusive = { exclusive: true }
+    const before = guarded.snapshot(exclusive)
+    const adopted = await worker.run(({ state }, bytes) => {
+      const { buffer } = Uint8Array.from(bytes)
+      state.adopted = state.guarded.adopt(buffer, { copy: 'never' })
+      state.copied = state.guarded.adopt(new Uint8Array(10).fill(7).buffer)
+      const { address, byteLength } = state.adopted
+      return { address, byteLength, copied: state.copied.address }
+    }, contents)
+    const { address, byteLength, copied } = adopted
+    const kinds = () => guarded.layout().ranges.map(({ kind }) => kind)
+    expect(kinds()).toContain('mapped')
+    expectError(
+      thrownBy(() => guarded.restore(before, exclusive)),
+      { code: 'ERR_HOSTMAP_OVERLAP' }
+    )
+    await worker.end()
+    expect(kinds()).not.toContain('mapped')
+    expect(guest.bytes(address, byteLength).equals(contents)).toBe(true)
+    expect(guest.bytes(copied, 10).equals(Buffer.alloc(10, 7))).toBe(true)
+    const after = guarded.snapshot(exclusive)
+    expect(guest.bytes(address, byteLength).equals(contents)).toBe(true)
+    guarded.restore(before, exclusive)
+    expect(guest.bytes(address, byteLength).equals(Buffer.alloc(byteLength))).toBe(true)
+    guarded.restore(after, exclusive)
+    expect(guest.bytes(address, byteLength).equals(contents)).toBe(true)
+    expect(guest.bytes(copied, 10).equals(Buffer.alloc(10, 7))).toBe(true)
+    const page = address - (address % 65536)
+    const mapping = guarded.map(keep(HostRegion.copyFrom(noise(WASM_PAGE))), { at: page })
+    expect(guest.bytes(page, WASM_PAGE).equals(noise(WASM_PAGE))).toBe(true)
+    mapping.unmap()
+    const again = guarded.adopt(Uint8Array.from(contents).buffer, { at: page, copy: 'never' })
+    expect(Buffer.from(again.release()).equals(contents)).toBe(true)
+    guarded.reset(exclusive)
+    expect(guest.bytes(copied, 10).equals(Buffer.alloc(10))).toBe(true)
+  })
+
   test('memories, regions and views of its own are gone', async () => {
     const path = directory.file(noise(WASM_PAGE), 'of a worker.bin')
     const worker = startWorker()

@@ -258,6 +258,29 @@ fn a_memory_that_comes_to_the_base_of_a_dead_one_has_no_adopted_buffer() {
     assert!(next.entries().unwrap().is_empty());
 }
 
+#[test]
+fn what_nobody_can_give_back_any_more_is_the_memorys_own() {
+    let _serial = support::serial();
+    let reserved = Reserved::new(512);
+    let attach = || Memory::attach(reserved.place()).unwrap();
+    let (kept, gone) = (attach(), attach());
+    let buffers: [Buffer; 3] = std::array::from_fn(|_| Buffer::new(16, LARGE));
+    let [left, other, next] = &buffers;
+    let (at, far) = (4 * page_bytes(), 256 * page_bytes());
+    let start = done(adopt(&gone, &reserved, left, at, Means::Move)).mapped.start;
+    let still = done(adopt(&kept, &reserved, other, far, Means::Move)).mapped;
+    drop(gone);
+    let entries = kept.entries().unwrap();
+    assert_eq!(entries.iter().map(|(entry, _)| entry.id).collect::<Vec<_>>(), [still.id]);
+    assert!(shows(&reserved, left, start.get()));
+    // Its place can be taken.
+    let taken = done(adopt(&kept, &reserved, next, at, Means::Move)).mapped;
+    for (mapped, buffer) in [(taken, next), (still, other)] {
+        assert!(kept.release(reserved.place(), mapped, buffer.bytes(), false).unwrap().is_some());
+        assert!(buffer.has(content));
+    }
+}
+
 #[cfg(feature = "inject")]
 mod injected {
     use super::*;

@@ -17,6 +17,10 @@
 //! nothing of them can be protected or missing, and they are registered with the fault guard as all
 //! mappings are, for nothing to be reported.
 //!
+//! When the handle on the memory goes (its thread has ended, or nobody has the memory or the buffer
+//! there any more), the pages stay as they are and become the memory's own: other threads may have
+//! their address, and nobody could give them back.
+//!
 //! # The order of steps
 //!
 //! Each step that may fail comes before those that can't, and is undone by ones that can't fail:
@@ -198,6 +202,7 @@ impl Memory {
             address: source.address(),
             byte_length: all,
             is_moved: copied_bytes < all,
+            owner: self.id,
         };
         let held = Held { registration, _vmas: vmas, window: None, adopted: Some(adopted) };
         state.table.insert(entry, false, held);

@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 
 use super::protect::{protect_all, protect_for_slide};
-use super::state::{Mapped, Shared, State};
+use super::state::{HandleId, Mapped, Shared, State};
 use super::table::Entry;
 use super::window_state::Window;
 use crate::access::Access;
@@ -29,6 +29,7 @@ pub struct Memory {
     /// How many faults were gone when this was attached. They may be of a memory that had this base
     /// earlier.
     pub(super) gone_before: u64,
+    pub(super) id: HandleId,
 }
 
 impl Memory {

@@ -10,7 +10,7 @@ use super::handle::Memory;
 use super::leased::LeasedFile;
 use super::presence::{Presence, is_lost, is_mapped, presence};
 use super::protect::protect_all;
-use super::state::{Shared, State};
+use super::state::{HandleId, Shared, State};
 use crate::error::{MemoryError, Result};
 use crate::sys::SysResult;
 use crate::sys::alloc;
@@ -128,7 +128,7 @@ impl Memory {
         state.forget_memory();
         protect_all(&shared, &mut state, live, None);
         drop(state);
-        Ok(Self { shared, gone_before })
+        Ok(Self { shared, gone_before, id: HandleId::next() })
     }
 
     /// Whether the memory is where it was and, by its mappings, was so all along. Asked after a
@@ -191,6 +191,7 @@ impl Drop for Memory {
         let mut memories = memories();
         let mut state = self.lock();
         state.attached = state.attached.checked_sub(1).expect("each handle was counted");
+        state.disown_adopted(self.id);
         let is_last = state.attached == 0;
         let is_empty = state.table.is_empty();
         drop(state);

@@ -26,6 +26,17 @@ pub(crate) fn next_mapping_id() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
+/// Tells a handle on a memory from all others of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct HandleId(u64);
+
+impl HandleId {
+    pub(super) fn next() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
 /// What lives and ends with a mapping. Dropped in this order.
 #[derive(Debug)]
 pub(crate) struct Held {
@@ -44,6 +55,8 @@ pub(crate) struct AdoptedFrom {
     pub(crate) byte_length: u64,
     /// Whether its pages were moved, and those at its address are zeros.
     pub(crate) is_moved: bool,
+    /// Which handle made it. Without that nobody can give it back.
+    pub(super) owner: HandleId,
 }
 
 /// A file that a memory's own pages may show.
@@ -99,6 +112,13 @@ pub(crate) struct State {
 }
 
 impl State {
+    /// Makes the buffers that a handle has adopted the memory's own pages, as they are: where it is
+    /// gone, so is all that could give them back, and a snapshot or a restore would be refused for
+    /// good.
+    pub(super) fn disown_adopted(&mut self, owner: HandleId) {
+        self.table.disown(|held| held.adopted.is_some_and(|from| from.owner == owner));
+    }
+
     /// Forgets all that is known of the pages, and of the guard: the memory may be another one.
     pub(super) fn forget_memory(&mut self) {
         (self.guard_page, self.mark) = (None, None);

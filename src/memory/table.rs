@@ -112,6 +112,20 @@ impl<Held> MappingTable<Held> {
         Some(held)
     }
 
+    /// Forgets mappings whose pages stay as they are, as the memory's own. They are no free space:
+    /// somebody may have their address.
+    pub fn disown(&mut self, is_meant: impl Fn(&Held) -> bool) {
+        let Self { entries, protectable, version, .. } = self;
+        entries.retain(|start, (_, held)| {
+            let is_meant = is_meant(held);
+            if is_meant {
+                protectable.remove(start);
+                *version = version.wrapping_add(1);
+            }
+            !is_meant
+        });
+    }
+
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.entries.values().map(|(entry, _)| entry)
     }
