@@ -1030,6 +1030,21 @@ export interface GuardedMemoryDescriptor<A extends AddressType = AddressType> {
    * `'i64'` for a 64-bit memory, whose addresses are BigInts (Node 24 and later). Default: `'i32'`.
    */
   address?: A | undefined
+  /**
+   * Space for mappings, in Wasm pages: the memory is made larger by it. `map`, `window` and `adopt`
+   * without `at` and `allocator` use it first. Default: 0.
+   *
+   * The first `map` then takes microseconds. Without it the memory grows, which takes milliseconds
+   * per GiB: V8 counts the new buffer as external memory, and may collect garbage for it. With it,
+   * making the memory costs that, once. No page of it takes memory before something is mapped there.
+   *
+   * Mappings with huge pages are aligned to 2 MiB: add 32 Wasm pages for each. Not for modules whose
+   * allocator claims all memory that appears (Emscripten).
+   *
+   * At most what `initial` leaves of `maximum`. `memory.size` counts it, so a module that imports
+   * the memory with a maximum must allow for it.
+   */
+  room?: number | bigint | undefined
 }
 
 /** A module's allocator, as its exports provide it. 64-bit memories use BigInts. */
@@ -1214,6 +1229,12 @@ export interface GuardedMemoryConstructor {
    * const guarded = new GuardedMemory({ initial: 1 }) // one Wasm page: 64 KiB
    * const mapping = guarded.map(region)
    * const instance = new WebAssembly.Instance(module, { host: { memory: guarded.memory } })
+   * ```
+   * @example
+   * ```js
+   * // Room for a mapping of the region: `map` does not grow the memory.
+   * const roomy = new GuardedMemory({ initial: 1, room: Math.ceil(region.byteLength / 65536) })
+   * roomy.map(region)
    * ```
    */
   new <A extends AddressType = 'i32'>(descriptor: GuardedMemoryDescriptor<A>): GuardedMemory<A>

@@ -45,6 +45,41 @@ describe.each(hasMemory64 ? ['i32', 'i64'] : ['i32'])('reserve past the end, %s'
     expect(guarded.byteLength).toBe(2 * WASM_PAGE + 2 * MiB)
   })
 
+  test('room that a memory is made with is used by what is mapped past the end', () => {
+    const room = (3 * MiB) / WASM_PAGE
+    const guarded = new GuardedMemory({ initial: 2, room, maximum: 256, address })
+    expect(guarded.byteLength).toBe(2 * WASM_PAGE + 3 * MiB)
+    const region = keep(HostRegion.copyFrom(noise(MiB)))
+    const before = guarded.buffer
+    const mappings = [guarded.map(region), guarded.window({ byteLength: MiB }), guarded.map(region)]
+    expect(guarded.buffer).toBe(before)
+    expect(mappings.map(({ address }) => address)).toEqual(
+      [0, 1, 2].map(i => 2 * WASM_PAGE + i * MiB)
+    )
+    expect(new GuardedMemory({ initial: 2, room: 0n, address }).byteLength).toBe(2 * WASM_PAGE)
+  })
+
+  test('room is at most what the initial size leaves', () => {
+    const full = { initial: 250, maximum: 256, address }
+    expect(new GuardedMemory({ ...full, room: 6 }).byteLength).toBe(256 * WASM_PAGE)
+    for (const [room, code] of [
+      [7, 'ERR_OUT_OF_RANGE'],
+      [7n, 'ERR_OUT_OF_RANGE'],
+      [-1, 'ERR_OUT_OF_RANGE'],
+      [0.5, 'ERR_OUT_OF_RANGE'],
+      ['6', 'ERR_INVALID_ARG_TYPE'],
+      [null, 'ERR_INVALID_ARG_TYPE']
+    ]) {
+      expectError(
+        thrownBy(() => new GuardedMemory({ ...full, room })),
+        { code, says: [/descriptor\.room \(in Wasm pages\)/] }
+      )
+    }
+    const most = { i32: 65536, i64: 262144 }[address]
+    const error = thrownBy(() => new GuardedMemory({ initial: 1, room: most, address }))
+    expectError(error, { code: 'ERR_OUT_OF_RANGE', says: [String(most - 1)] })
+  })
+
   test('past the maximum is refused, and nothing has grown', () => {
     const guarded = memory(16)
     for (const byteLength of [MiB, 2 ** 52]) {

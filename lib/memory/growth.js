@@ -61,10 +61,7 @@ function grow(linear, wasmPages, forUs = false, forBytes = undefined) {
     if (!linear.shared && lengthOf(array) > before * WASM_PAGE_BYTES) was = before
   }
   if (was === undefined) throw whyNotGrown(linear, wasmPages, full)
-  if (forUs) {
-    linear.unclaimed.start = was * WASM_PAGE_BYTES
-    linear.unclaimed.end = (was + wasmPages) * WASM_PAGE_BYTES
-  }
+  if (forUs) setUnclaimed(linear, was * WASM_PAGE_BYTES, (was + wasmPages) * WASM_PAGE_BYTES)
   linear.sync()
   countGrowth(linear, 'host', was, wasmPages, startTime)
   return was
@@ -118,6 +115,17 @@ function growForSpace(linear, byteLength) {
   claim(linear)
 }
 
+/** Of a memory that is new: what was made for mappings is free space. */
+function giveRoom(linear, start, end) {
+  setUnclaimed(linear, start, end)
+  claim(linear)
+}
+
+function setUnclaimed({ unclaimed }, start, end) {
+  unclaimed.start = start
+  unclaimed.end = end
+}
+
 function claim(linear) {
   const { start, end } = linear.unclaimed
   if (end === 0) return false
@@ -169,4 +177,4 @@ function growAsModule(memory, wasmPages, address) {
   return before
 }
 
-module.exports = { grow, growForSpace, growIfRoom, growAsModule }
+module.exports = { grow, giveRoom, growForSpace, growIfRoom, growAsModule }

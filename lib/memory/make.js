@@ -12,13 +12,14 @@ const v8 = require('../platform/v8.js')
 const { RUNTIME } = require('../platform/engine.js')
 const { allocate } = require('../platform/allocation.js')
 const { beforeMeasuring, measureIfAlone } = require('../platform/reservation.js')
+const { giveRoom } = require('./growth.js')
 const { LinearMemory } = require('./linear-memory.js')
 
 const { WASM_PAGE_BYTES } = v8
 
 function makeLinear(descriptor) {
   const wanted = readDescriptor(descriptor)
-  const { initial, maximum, shared, address } = wanted
+  const { initial, maximum, shared, address, room } = wanted
   const before = callNative(() => beforeMeasuring(address))
   callNative(() => native.checkHeadroom())
   const asked = {
@@ -34,7 +35,9 @@ function makeLinear(descriptor) {
   const buffer = v8.bufferOf(memory)
   const mayGrowTo = Math.min(maximum ?? Infinity, v8.pageLimits()[address]) * WASM_PAGE_BYTES
   callNative(() => measureIfAlone(before, buffer, address, mayGrowTo))
-  return new LinearMemory({ memory, buffer, address, maximum })
+  const linear = new LinearMemory({ memory, buffer, address, maximum })
+  if (room > 0) giveRoom(linear, (initial - room) * WASM_PAGE_BYTES, initial * WASM_PAGE_BYTES)
+  return linear
 }
 
 function readDescriptor(descriptor) {
@@ -43,7 +46,8 @@ function readDescriptor(descriptor) {
     initial,
     maximum,
     shared = false,
-    address = 'i32'
+    address = 'i32',
+    room
   } = read.descriptor(descriptor, 'descriptor')
   check.oneOf(address, 'descriptor.address', ['i32', 'i64'])
   check.boolean(shared, 'descriptor.shared')
@@ -55,8 +59,8 @@ function readDescriptor(descriptor) {
     )
   }
   const { wasmPages } = check.limits
-  const pages = (value, name, min) =>
-    check.wholeNumberOrBigInt(value, `${name} (in Wasm pages)`, min, most, wasmPages, most)
+  const pages = (value, name, min, max = most) =>
+    check.wholeNumberOrBigInt(value, `${name} (in Wasm pages)`, min, max, wasmPages, max)
   const first = pages(initial, 'descriptor.initial', 0)
   const last = maximum === undefined ? undefined : pages(maximum, 'descriptor.maximum', first)
   if (shared && last === undefined) {
@@ -66,7 +70,9 @@ function readDescriptor(descriptor) {
       maximum
     )
   }
-  return { initial: first, maximum: last, shared, address }
+  const more =
+    room === undefined ? 0 : pages(room, 'descriptor.room', 0, Math.min(most, last ?? most) - first)
+  return { initial: first + more, maximum: last, shared, address, room: more }
 }
 
 module.exports = { makeLinear }

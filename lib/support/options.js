@@ -242,7 +242,7 @@ module.exports = {
   wait: reader('timeoutMs', 'signal'),
   waitSync: reader('timeoutMs'),
 
-  descriptor: reader('initial', 'maximum', 'shared', 'address'),
+  descriptor: reader('initial', 'maximum', 'shared', 'address', 'room'),
   from: reader('address'),
   reserve: reader('allocator'),
   map,
