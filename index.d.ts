@@ -1036,10 +1036,10 @@ export interface GuardedMemoryDescriptor<A extends AddressType = AddressType> {
    *
    * The first `map` then takes microseconds. Without it the memory grows, which takes milliseconds
    * per GiB: V8 counts the new buffer as external memory, and may collect garbage for it. With it,
-   * making the memory costs that, once. No page of it takes memory before something is mapped there.
+   * making the memory costs that, once. Nothing in it takes memory before it is mapped or written.
    *
-   * Mappings with huge pages are aligned to 2 MiB: add 32 Wasm pages for each. Not for modules whose
-   * allocator claims all memory that appears (Emscripten).
+   * Mappings with huge pages are aligned to 2 MiB: add 32 Wasm pages for each. Not for modules
+   * whose allocator claims all memory that appears (Emscripten).
    *
    * At most what `initial` leaves of `maximum`. `memory.size` counts it, so a module that imports
    * the memory with a maximum must allow for it.
