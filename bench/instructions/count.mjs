@@ -5,8 +5,9 @@
 //   npm run bench:instructions -- --write   # and write the file
 //
 // Instructions in user mode, as callgrind counts them, on one thread and without V8's optimizing
-// compiler, which would start at another moment in each run: more than what optimized code takes. System calls as strace sees them on the main thread. Both depend on the
-// release of Node.js, the C library and the kernel, so the file has them for one of each.
+// compiler, which would start at another moment in each run: more than what optimized code takes.
+// System calls as strace sees them on the main thread. Both depend on the release of Node.js, the C
+// library and the kernel, so the file has them for one of each.
 
 import { spawnSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
