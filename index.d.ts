@@ -70,6 +70,7 @@ export type HostmapErrorCode =
   | 'ERR_HOSTMAP_REGION_READONLY'
   /** The region can't be sealed while a memory has a `'shared'` mapping of it. */
   | 'ERR_HOSTMAP_REGION_BUSY'
+  | 'ERR_HOSTMAP_REGION_PAGED'
   /**
    * The path or descriptor is a directory, pipe, socket or device; or a file that can't be mapped,
    * or whose huge pages may be missing.

@@ -47,6 +47,7 @@ pub mod fault;
 mod js;
 pub mod memory;
 pub mod module;
+pub mod paging;
 pub mod region;
 pub mod share;
 pub mod snapshot;

@@ -13,6 +13,7 @@ const RUST = [
   ['wire', 'how descriptions are stored: MessagePack with named fields, bounded'],
   ['diagnose', 'why V8 or the kernel refused'],
   ['error', 'the error type, its variants and their words'],
+  ['paging', 'regions whose bytes come from a provider: their chunks, and waiting for them'],
   ['fault', 'the fault guard: what a signal handler does about faults in mappings'],
   ['share', 'tokens and offers: regions and snapshots for other threads and processes'],
   ['region', 'bytes behind a file descriptor: memfds, files and views of them'],

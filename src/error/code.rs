@@ -22,6 +22,7 @@ codes! {
     RegionClosed = "ERR_HOSTMAP_REGION_CLOSED",
     RegionReadonly = "ERR_HOSTMAP_REGION_READONLY",
     RegionBusy = "ERR_HOSTMAP_REGION_BUSY",
+    RegionPaged = "ERR_HOSTMAP_REGION_PAGED",
     NotAFile = "ERR_HOSTMAP_NOT_A_FILE",
     EmptyFile = "ERR_HOSTMAP_EMPTY_FILE",
     DescriptorLost = "ERR_HOSTMAP_DESCRIPTOR_LOST",

@@ -20,6 +20,7 @@ mod fault;
 mod file;
 mod memory;
 mod module;
+mod paging;
 mod refused;
 mod region;
 mod share;
@@ -31,6 +32,7 @@ pub use fault::FaultError;
 pub use file::{Attempt, FileError, PathHint};
 pub use memory::MemoryError;
 pub use module::ModuleError;
+pub use paging::PagingError;
 pub use refused::Refused;
 pub use region::RegionError;
 pub use share::ShareError;
@@ -53,6 +55,8 @@ pub enum Error {
     Memory(#[from] MemoryError),
     #[error(transparent)]
     Module(#[from] ModuleError),
+    #[error(transparent)]
+    Paging(#[from] PagingError),
     #[error(transparent)]
     Region(#[from] RegionError),
     #[error(transparent)]
@@ -83,6 +87,7 @@ impl Error {
             Self::File(error) => error.code(),
             Self::Memory(error) => error.code(),
             Self::Module(error) => error.code(),
+            Self::Paging(error) => error.code(),
             Self::Region(error) => error.code(),
             Self::Share(error) => error.code(),
             Self::Snapshot(error) => error.code(),
@@ -101,6 +106,7 @@ impl Error {
             Self::File(error) => error.sys(),
             Self::Memory(error) => error.sys(),
             Self::Module(error) => error.sys(),
+            Self::Paging(error) => error.sys(),
             Self::Region(error) => error.sys(),
             Self::Share(error) => error.sys(),
             Self::Snapshot(error) => error.sys(),

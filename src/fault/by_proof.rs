@@ -22,6 +22,10 @@ pub(super) fn handle(range: &GuardedRange, fault: &Fault) -> Option<bool> {
     if fault.kind == FaultKind::BrokenMemory {
         return None;
     }
+    // Which pages of a paged range are there, and which are shown, the map tells.
+    if fault.signal == Signal::Bus && range.pager().is_some() {
+        return None;
+    }
     if stale::would_succeed(fault) {
         // Another thread was here first, the memory has just grown, or a window has slid.
         return Some(true);

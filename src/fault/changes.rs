@@ -12,10 +12,11 @@
 
 use super::range::GuardedRange;
 use super::zeros;
+use crate::paging::Pager;
 use crate::sys::mmap::{self, Sharing};
 use crate::sys::owned_span::OwnedSpan;
-use crate::sys::page::PageSpan;
-use crate::sys::vma_budget;
+use crate::sys::page::{PageAligned, PageSpan};
+use crate::sys::{SysResult, process_map, vma_budget};
 use std::sync::atomic::Ordering;
 
 /// VMAs that one changed page adds.
@@ -66,8 +67,96 @@ pub(super) fn zeros_merged(range: &GuardedRange) {
     range.zero_vmas.fetch_sub(VMAS_OF_A_PAGE, Ordering::Relaxed);
 }
 
+/// Shows chunks that are present, where pages raise SIGBUS.
+pub(super) fn show(
+    range: &GuardedRange,
+    pager: &Pager,
+    span: PageSpan,
+    offset: PageAligned,
+    sharing: Sharing,
+) -> bool {
+    if !vma_budget::take_in_handler(VMAS_OF_A_PAGE) {
+        // What was shown before makes room: it is shown again when it is touched.
+        if !hide_all(range, pager) || !vma_budget::take_in_handler(VMAS_OF_A_PAGE) {
+            return false;
+        }
+    }
+    let shown =
+        own(range, span).is_some_and(|pages| is_whole(range, pager.show(pages, offset, sharing)));
+    if !shown {
+        vma_budget::give_back(VMAS_OF_A_PAGE);
+        return false;
+    }
+    range.zero_vmas.fetch_add(VMAS_OF_A_PAGE, Ordering::Relaxed);
+    // Beside others that were shown, they are one VMA.
+    if let Some(vma) = process_map::holding_in_handler(span.start().get()) {
+        let merged = [vma.start < span.start().get(), vma.end > span.end().get()];
+        merged.into_iter().filter(|is_merged| *is_merged).for_each(|_| zeros_merged(range));
+    }
+    true
+}
+
+/// Lets all chunks of a range go that were shown. Not where a page of its own may be among them.
+fn hide_all(range: &GuardedRange, pager: &Pager) -> bool {
+    let is_clean = !range.spec.access.is_writable()
+        && range.strays.load(Ordering::Relaxed) == 0
+        && range.stray_vmas.load(Ordering::Relaxed) == 0;
+    let shown = range.zero_vmas.load(Ordering::Relaxed);
+    // A window's tail is no chunk.
+    if !is_clean || shown == 0 || range.spec.is_window {
+        return false;
+    }
+    let span = range.spec.span;
+    let offset = range.file_offset_of(span.start());
+    let hidden = own(range, span).zip(offset).is_some_and(|(pages, offset)| {
+        is_whole(range, pager.hide(pages, offset, Sharing::ReadOnly))
+    });
+    if hidden {
+        vma_budget::give_back(range.zero_vmas.swap(0, Ordering::Relaxed));
+    }
+    hidden
+}
+
+/// The opposite of [`show`], for a piece of one VMA.
+pub(super) fn hide(
+    range: &GuardedRange,
+    pager: &Pager,
+    piece: PageSpan,
+    offset: PageAligned,
+    sharing: Sharing,
+) -> bool {
+    own(range, piece).is_some_and(|pages| is_whole(range, pager.hide(pages, offset, sharing)))
+}
+
+/// Shows pages of a chunk that is present in the place of zeros.
+pub(super) fn show_again(
+    range: &GuardedRange,
+    pager: &Pager,
+    piece: PageSpan,
+    offset: PageAligned,
+    sharing: Sharing,
+) -> bool {
+    own(range, piece).is_some_and(|pages| {
+        let shown = match pager.is_userfault() {
+            true => pager.put(pages, offset, sharing),
+            false => pager.show(pages, offset, sharing),
+        };
+        is_whole(range, shown)
+    })
+}
+
+/// Whether it was done. Where the kernel had no memory left half-way, zeros are there that are no
+/// page of the region's: they are counted.
+fn is_whole(range: &GuardedRange, done: SysResult<()>) -> bool {
+    if done.is_err_and(|sys| sys.removed) {
+        range.changed.store(true, Ordering::Release);
+        range.spec.counts.add_faults(1);
+    }
+    done.is_ok()
+}
+
 /// Pages of a range, to change them. `None`: some are not of the range.
-fn own(range: &GuardedRange, part: PageSpan) -> Option<OwnedSpan<'_>> {
+pub(super) fn own(range: &GuardedRange, part: PageSpan) -> Option<OwnedSpan<'_>> {
     // SAFETY: the pages are those that were registered (see the head of this file), and the caller
     // of `Registration::new` promised that a handler may change them. Nobody replaces or unmaps
     // them meanwhile: the owner waits at the gate, and the memory is alive, since a thread is using

@@ -34,22 +34,13 @@
 //! Builds with the feature `inject` break the first rule: `inject::trip` takes a lock. They are for
 //! tests, which inject failures into faults of their own thread.
 
+use super::outcome::Verdict;
 use super::range::{self, GuardedRange};
-use super::{by_proof, missing, stale, stray};
+use super::{by_proof, missing, paged, stale, stray};
+use crate::paging::{Ended, Waiting};
 use crate::sys::fault_info::{Fault, FaultKind, Signal};
 use crate::sys::{process_map, thread};
 use crate::v8::trap;
-
-/// What is to be done about a fault.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Verdict {
-    #[default]
-    NotOurs,
-    /// The thread goes on: at the same instruction, or in V8's trap.
-    Handled,
-    /// The access is done again when another thread has done its work.
-    Again,
-}
 
 /// True: the thread may go on. False: the fault is somebody else's.
 pub(super) fn on_fault(fault: &Fault) -> bool {
@@ -61,10 +52,18 @@ pub(super) fn on_fault(fault: &Fault) -> bool {
     if fault.signal == Signal::Segv && trap::probe(fault) {
         return true;
     }
-    let (found, verdict) = by_range(fault);
+    let (found, verdict) = match by_range(fault, None) {
+        // Here, where nothing is held that others wait for.
+        (_, Verdict::Wait(waiting)) => match waiting.wait() {
+            Ended::Present => return true,
+            Ended::Failed => in_vain(fault, &waiting),
+        },
+        other => other,
+    };
     match verdict {
         Verdict::Handled => true,
-        Verdict::Again => {
+        // It shows another chunk by now, where it waited for one.
+        Verdict::Again | Verdict::Wait(_) => {
             // Here, where nothing is held that others wait for.
             thread::yield_now();
             true
@@ -73,33 +72,53 @@ pub(super) fn on_fault(fault: &Fault) -> bool {
     }
 }
 
+/// How often a touch that has failed tries to come in, before its chunk is asked for anew.
+const MOST_LOOKS: usize = 1000;
+
+/// A touch that has waited in vain: it fails, unless its range shows something else by now.
+fn in_vain(fault: &Fault, waiting: &Waiting) -> (u64, Verdict) {
+    for _ in 0..MOST_LOOKS {
+        match by_range(fault, Some(waiting)) {
+            (_, Verdict::Again) => thread::yield_now(),
+            other => return other,
+        }
+    }
+    (0, Verdict::Again)
+}
+
 /// By all that is registered for the address.
-fn by_range(fault: &Fault) -> (u64, Verdict) {
-    let (found, verdict) = range::find(fault.address, |range| enter(range, fault));
+/// `waited`: what this fault has waited for, in vain.
+fn by_range(fault: &Fault, waited: Option<&Waiting>) -> (u64, Verdict) {
+    let look = |range: &GuardedRange| enter(range, fault, waited);
+    let (found, verdict) = range::find(fault.address, look);
     match verdict {
-        Verdict::NotOurs => (found, range::find_image(fault.address, |range| enter(range, fault))),
+        Verdict::NotOurs => (found, range::find_image(fault.address, look)),
         verdict => (found, verdict),
     }
 }
 
-fn enter(range: &GuardedRange, fault: &Fault) -> Verdict {
-    match range.gate.enter(|| handle(range, fault)) {
-        None => Verdict::Again,
-        Some(true) => Verdict::Handled,
-        Some(false) => Verdict::NotOurs,
-    }
+fn enter(range: &GuardedRange, fault: &Fault, waited: Option<&Waiting>) -> Verdict {
+    range.gate.enter(|| handle(range, fault, waited)).unwrap_or(Verdict::Again)
 }
 
-fn handle(range: &GuardedRange, fault: &Fault) -> bool {
+fn handle(range: &GuardedRange, fault: &Fault, waited: Option<&Waiting>) -> Verdict {
     if process_map::is_text_in_handler()
         && let Some(is_handled) = by_proof::handle(range, fault)
     {
-        return is_handled;
+        return handled(is_handled);
     }
     let vma = process_map::holding_in_handler(fault.address)
         .filter(|vma| range.is_ours(vma, fault.address));
-    vma.is_some_and(|vma| match fault.signal {
-        Signal::Segv => stray::handle(range, fault, &vma),
-        Signal::Bus => missing::handle(range, fault, &vma),
-    })
+    let Some(vma) = vma else { return Verdict::NotOurs };
+    match (fault.signal, range.pager()) {
+        (Signal::Segv, _) => handled(stray::handle(range, fault, &vma)),
+        (Signal::Bus, Some(pager)) if fault.kind == FaultKind::Unavailable => {
+            paged::handle(range, pager, fault, &vma, waited)
+        }
+        (Signal::Bus, _) => handled(missing::handle(range, fault, &vma)),
+    }
+}
+
+fn handled(is_handled: bool) -> Verdict {
+    if is_handled { Verdict::Handled } else { Verdict::NotOurs }
 }

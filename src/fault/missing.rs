@@ -23,6 +23,11 @@ pub(super) fn handle(range: &GuardedRange, fault: &Fault, vma: &Vma) -> bool {
     if zeros::is_zeros(vma, fault.address) || stale::may_have_slid(range) {
         return true;
     }
+    fail(range, fault, vma, cause)
+}
+
+/// V8 traps, or zeros take the page's place.
+pub(super) fn fail(range: &GuardedRange, fault: &Fault, vma: &Vma, cause: Cause) -> bool {
     if outcome::trap(range, fault, cause) {
         return true;
     }
@@ -47,6 +52,10 @@ fn replace(range: &GuardedRange, page: PageSpan, vma: &Vma, sharing: Sharing) ->
                 .for_each(|_| changes::zeros_merged(range));
         }
         return true;
+    }
+    if range.pager().is_some() {
+        // What follows may be there, or come. One page more is not counted.
+        return changes::put_zeros_in_all(range, page, sharing);
     }
     // The process has no room for more VMAs: all of this one, from here on. A file that ends before
     // a page ends before all that follow.

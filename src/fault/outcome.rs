@@ -7,9 +7,23 @@ use super::counts::{Cause, Outcome};
 use super::range::GuardedRange;
 use super::report::{self, Event};
 use super::totals;
+use crate::paging::Waiting;
 use crate::sys::fault_info::Fault;
 use crate::v8::trap;
 use std::sync::atomic::Ordering;
+
+/// What is to be done about a fault.
+#[derive(Debug, Default)]
+pub(super) enum Verdict {
+    #[default]
+    NotOurs,
+    /// The thread goes on: at the same instruction, or in V8's trap.
+    Handled,
+    /// The access is done again when another thread has done its work.
+    Again,
+    /// The access is done again when its chunk has come.
+    Wait(Waiting),
+}
 
 /// Offers V8 the fault. True: it takes it, and the module traps.
 pub(super) fn trap(range: &GuardedRange, fault: &Fault, cause: Cause) -> bool {

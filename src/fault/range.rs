@@ -6,8 +6,10 @@
 use super::counts::{Cause, Counts, LastFault, Outcome};
 use super::gate::Gate;
 use super::registry::Registry;
+use super::shown_pager::ShownPager;
 use super::zeros;
 use crate::access::Access;
+use crate::paging::{Hold, Pager};
 use crate::sys::fault_info::Fault;
 use crate::sys::mark::Mark;
 use crate::sys::page::{PageAligned, PageSpan};
@@ -32,6 +34,11 @@ pub(super) fn for_each(mut look: impl FnMut(&GuardedRange)) {
     for registry in [&RANGES, &IMAGES] {
         registry.for_each(|range| look(range));
     }
+}
+
+/// The same of those that are no image, with a share of each.
+pub(super) fn for_each_shared(look: impl FnMut(&Arc<GuardedRange>)) {
+    RANGES.for_each(look);
 }
 
 /// Looks at what is registered for an address. Returns its id, or 0 if there is nothing, and what
@@ -95,6 +102,8 @@ pub struct Shown<'a> {
     /// The byte of the region at the start.
     pub region_offset: PageAligned,
     pub region_name: &'a Arc<str>,
+    /// Who brings its pages in.
+    pub pager: Option<&'a Hold>,
 }
 
 impl Shown<'static> {
@@ -106,6 +115,7 @@ impl Shown<'static> {
             file_offset: PageAligned::ZERO,
             region_offset: PageAligned::ZERO,
             region_name: &NO_NAME,
+            pager: None,
         }
     }
 }
@@ -117,6 +127,7 @@ pub(super) struct ShownNow {
     inode: AtomicU64,
     file_offset: AtomicU64,
     region_offset: AtomicU64,
+    pager: ShownPager,
     /// Not for handlers.
     region_name: Mutex<Arc<str>>,
     /// Not for handlers: the name before, if an event of its time is still to be reported.
@@ -129,6 +140,7 @@ impl ShownNow {
             inode: AtomicU64::new(shown.inode),
             file_offset: AtomicU64::new(shown.file_offset.get()),
             region_offset: AtomicU64::new(shown.region_offset.get()),
+            pager: ShownPager::new(shown.pager),
             region_name: Mutex::new(Arc::clone(shown.region_name)),
             unreported_name: Mutex::default(),
         }
@@ -139,6 +151,7 @@ impl ShownNow {
         self.inode.store(shown.inode, Ordering::Relaxed);
         self.file_offset.store(shown.file_offset.get(), Ordering::Relaxed);
         self.region_offset.store(shown.region_offset.get(), Ordering::Relaxed);
+        self.pager.set(shown.pager);
         let mut name = self.region_name.lock().unwrap_or_else(PoisonError::into_inner);
         if !Arc::ptr_eq(&name, shown.region_name) {
             let before = std::mem::replace(&mut *name, Arc::clone(shown.region_name));
@@ -157,7 +170,13 @@ impl ShownNow {
             file_offset: offset(&self.file_offset),
             region_offset: offset(&self.region_offset),
             region_name,
+            pager: None,
         }
+    }
+
+    /// The range is gone, and its gate closed for good. Not for handlers.
+    pub(super) fn forget_pager(&self) {
+        self.pager.set(None);
     }
 
     /// The region that the next report is about. Not for handlers.
@@ -181,6 +200,8 @@ pub(super) struct GuardedRange {
     /// Never given twice, and not 0.
     pub(super) id: u64,
     pub(super) gate: Gate,
+    /// Whether its owner has let go of it: the gate stays closed.
+    pub(super) is_gone: AtomicBool,
     /// Whether a page lost its protection since the owner last protected all.
     pub(super) unprotected: AtomicBool,
     /// Whether some of its pages may not show the region: they are zeros, or the owner says so.
@@ -210,6 +231,7 @@ impl GuardedRange {
             spec,
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             gate: Gate::closed(),
+            is_gone: AtomicBool::new(false),
             unprotected: AtomicBool::new(false),
             changed: AtomicBool::new(false),
             slides: AtomicU64::new(0),
@@ -234,8 +256,46 @@ impl GuardedRange {
             .and_then(|skew| self.shown.file_offset.load(Ordering::Relaxed).checked_add(skew));
         let inode = self.shown.inode.load(Ordering::Relaxed);
         let found = vma.offset_of(address);
+        let is_missing = || self.pager().is_some_and(|it| it.empty_inode() == Some(vma.inode));
         // Anonymous memory is nobody's file.
-        inode != 0 && vma.inode == inode && found.is_some() && found == expected
+        inode != 0 && (vma.inode == inode || is_missing()) && found.is_some() && found == expected
+    }
+
+    /// Who brings in the pages that it shows. Inside its gate alone.
+    pub(super) fn pager(&self) -> Option<&Pager> {
+        self.shown.pager.get()
+    }
+
+    /// Whether it shows pages of this pager now, or did. Outside of the gate it may be another one
+    /// at once.
+    pub(super) fn may_show(&self, pager: &Pager) -> bool {
+        self.shown.pager.may_be(pager)
+    }
+
+    /// Whether a provider brings in what it shows now.
+    pub(super) fn is_paged(&self) -> bool {
+        self.shown.pager.is_some()
+    }
+
+    /// The byte of the region at an address. `None`: below the range.
+    pub(super) fn region_offset_of(&self, address: u64) -> Option<u64> {
+        let skew = address.checked_sub(self.spec.span.start().get())?;
+        self.shown.region_offset.load(Ordering::Relaxed).checked_add(skew)
+    }
+
+    /// Where so many bytes of the region from an offset on are in this range. `None`: nowhere.
+    pub(super) fn part_with(&self, start: PageAligned, length: u64) -> Option<PageSpan> {
+        let shown = PageAligned::round_down(self.shown.region_offset.load(Ordering::Relaxed));
+        let end = PageAligned::round_up(start.get().checked_add(length)?)?;
+        let skew = start.max(shown).checked_sub(shown)?;
+        let skew_end = end.checked_sub(shown)?;
+        PageSpan::between(skew, skew_end)?.at_base(self.spec.span.start())?.within(self.spec.span)
+    }
+
+    /// Where an address of this range is in the file. `None`: it is no page of a file.
+    pub(super) fn file_offset_of(&self, address: PageAligned) -> Option<PageAligned> {
+        let skew = address.checked_sub(self.spec.span.start())?;
+        PageAligned::new(self.shown.file_offset.load(Ordering::Relaxed))?.checked_add(skew)
     }
 
     /// The part of a VMA that is in this range.

@@ -56,6 +56,11 @@ impl Registration {
         self.range.spec.span
     }
 
+    /// Whether a provider brings in what it shows now.
+    pub fn is_paged(&self) -> bool {
+        self.range.is_paged()
+    }
+
     pub fn counts(&self) -> &Arc<Counts> {
         &self.range.spec.counts
     }
@@ -112,10 +117,14 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
+        // First, for who waits to come in.
+        self.range.is_gone.store(true, Ordering::Release);
         self.pause();
         range::registry_of(&self.range.spec)
             .remove(self.range.spec.span.start().get(), &self.range);
         stale::removal_ended();
+        // A reader may keep the range itself for a while.
+        self.range.shown.forget_pager();
         vma_budget::give_back(self.range.stray_vmas.load(Ordering::Relaxed));
         vma_budget::give_back(self.range.zero_vmas.load(Ordering::Relaxed));
         report::keep_last(&self.range);

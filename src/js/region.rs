@@ -6,6 +6,7 @@
 use super::buffer::{Bytes, bytes_of};
 use super::fault_counts::NativeFaults;
 use super::handles::{Handles, Slot};
+use super::reader::NativeReader;
 use super::share::NativeToken;
 use super::task::{Job, NativeTask};
 use super::{from_count, internal, to_access, to_count, to_kind};
@@ -13,12 +14,11 @@ use crate::error::{Error, RegionError};
 use crate::region::{self, Backing, Held, LoadProgress, Part, Region, View, ViewList};
 use crate::share::{self, ShareAccess};
 use crate::sys::alloc;
-use crate::sys::checked_fd::CheckedFd;
 use napi::bindgen_prelude::{AsyncTask, Unknown};
 use napi::{Env, sys};
 use napi_derive::napi;
 use std::cell::RefCell;
-use std::os::fd::{AsRawFd, IntoRawFd};
+use std::os::fd::IntoRawFd;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -48,33 +48,6 @@ pub struct NativeRegion {
     slot: Slot<Region>,
     /// Those that are left of a closed region, too.
     views: Arc<ViewList>,
-}
-
-/// Keeps a region's descriptor open for Node.js to read from, though the region be closed. It lets
-/// go of it when it is collected, or its thread ends.
-#[napi]
-pub struct NativeReader {
-    name: Arc<str>,
-    fd: Option<Arc<CheckedFd>>,
-}
-
-#[napi]
-impl NativeReader {
-    /// The number, for one read at an offset. Checked each time: other code may have closed it.
-    #[napi(getter, catch_unwind)]
-    pub fn fd(&self) -> napi::Result<i32> {
-        let fd = self.fd.as_ref().ok_or_else(|| Error::from(RegionError::HandleClosed))?;
-        let fd = fd.get().map_err(|sys| {
-            let name = self.name.to_string();
-            Error::from(RegionError::NotRead { name, refused: sys.into() })
-        })?;
-        Ok(fd.as_raw_fd())
-    }
-
-    #[napi(catch_unwind)]
-    pub fn close(&mut self) {
-        self.fd = None;
-    }
 }
 
 /// What somebody holds of a region: ArrayBuffers of `view`, and Buffers of `bytes`.
@@ -193,8 +166,15 @@ impl NativeRegion {
     #[napi(catch_unwind)]
     pub fn reader(&self) -> napi::Result<NativeReader> {
         let region = self.get()?;
-        let (name, fd) = (Arc::clone(region.shared_name()), Arc::clone(region.shared_fd()));
-        Ok(NativeReader { name, fd: Some(fd) })
+        region.check_not_paged("read")?;
+        Ok(NativeReader::of(&region))
+    }
+
+    /// The same of a paged region, for what is present: see `paging.rs`. `null` for others.
+    #[napi(catch_unwind)]
+    pub fn paged_reader(&self) -> napi::Result<Option<NativeReader>> {
+        let region = self.get()?;
+        Ok(region.pager().map(|_| NativeReader::of(&region)))
     }
 
     /// Where in its file it begins.

@@ -36,6 +36,7 @@ impl NativeWord {
     #[napi(constructor, catch_unwind)]
     pub fn new(region: u32, byte_offset: f64) -> napi::Result<Self> {
         let region = region_of(region)?;
+        region.check_not_paged("wait for a word of")?;
         let byte_offset = to_count(byte_offset)?;
         let not_mapped = |refused: Refused| {
             Error::from(RegionError::WordNotMapped { name: region.name().into(), refused })

@@ -36,7 +36,7 @@ use super::place::{check_overlap, pages_of, span_at};
 use super::state::{AdoptedFrom, Held, Mapped, State, next_mapping_id};
 use super::table::Entry;
 use crate::access::Access;
-use crate::error::{Error, MemoryError, Result};
+use crate::error::{Error, MemoryError, PagingError, Result};
 use crate::fault::{self, Shown};
 use crate::region::thp;
 use crate::sys::mmap::{self, Advice, Pages, Sharing, Unmovable};
@@ -112,6 +112,9 @@ impl Memory {
         let whole = PageSpan::between(live.base(), live.extent().end());
         if whole.is_some_and(|whole| source.overlaps(whole)) {
             return Err(MemoryError::AdoptsItself.into());
+        }
+        if fault::shows_paged(source.pages()) {
+            return Err(PagingError::Shown.into());
         }
         let inner = match means {
             Means::Copy => Err(None),

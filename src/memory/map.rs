@@ -8,7 +8,6 @@ use super::table::Entry;
 use crate::access::Access;
 use crate::error::{Error, MemoryError, Result};
 use crate::region::{RegionPages, keep_out_of_dumps, thp};
-use crate::sys::mmap;
 use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan, WASM_PAGE_BYTES};
 use crate::sys::vma_budget::{VMAS_OF_A_MAPPING, VmaClaim};
 use crate::v8::live_memory::LiveMemory;
@@ -32,7 +31,7 @@ impl Memory {
         let from_free = state.table.free().contains(span);
         let mapped = self.map_span(live, &mut state, span, pages, access, from_free)?;
         drop(state);
-        if populate {
+        if populate && pages.can_be_populated() {
             bring_in(self.addresses(span));
         }
         Ok(mapped)
@@ -69,13 +68,13 @@ impl Memory {
                 region: pages.region().name().to_owned(),
                 refused,
             };
-            pages.as_pages(access.sharing()).map_err(|sys| not_mapped(sys.into()))?;
+            pages.check_descriptor().map_err(|sys| not_mapped(sys.into()))?;
             VmaClaim::take(VMAS_OF_A_MAPPING).map_err(|full| not_mapped(full.into()))?;
             return Ok(None);
         };
         let mapped = self.map_span(live, &mut state, span, pages, access, true)?;
         drop(state);
-        if populate {
+        if populate && pages.can_be_populated() {
             bring_in(self.addresses(span));
         }
         Ok(Some(mapped))
@@ -145,8 +144,7 @@ impl Memory {
         // Before the pages are there, since another thread may touch them at once. Where mapping
         // fails it is dropped.
         let registration = self.register(state, target, access, false, pages.shown());
-        let file = pages.as_pages(access.sharing());
-        file.and_then(|file| mmap::replace(target, file)).map_err(|sys| {
+        pages.put(target, access.sharing()).map_err(|sys| {
             if sys.removed {
                 // Zeros are there now.
                 state.image = None;

@@ -61,10 +61,16 @@ impl Memory {
         Ok(())
     }
 
-    /// The addresses of a part of a mapping. `None`: the mapping is not there any more.
+    /// The addresses of a part of a mapping. `None`: the mapping is not there any more, or
+    /// a provider brings its pages in.
     fn part_of(&self, mapped: Mapped, part: PageSpan) -> Option<PageSpan> {
         let state = self.lock();
-        let span = state.table.get(mapped.start, mapped.id).map(|(entry, _)| entry.span)?;
+        let (entry, held) = state.table.get(mapped.start, mapped.id)?;
+        // Of a paged region, what is not there can't be brought in so, and what is there is.
+        if held.registration.is_paged() {
+            return None;
+        }
+        let span = entry.span;
         drop(state);
         let inside = part.at_base(span.start())?.within(span)?;
         Some(self.addresses(inside))

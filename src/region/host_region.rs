@@ -7,8 +7,9 @@ use super::backing::{Backing, FilePages, RegionFile};
 use super::mirror::{Mirror, Mirrors};
 use super::thp::{self, HugePageMaker, WhyNot};
 use super::view_list::ViewList;
-use crate::error::{RegionError, Result};
+use crate::error::{PagingError, RegionError, Result};
 use crate::fault::Counts;
+use crate::paging::Hold;
 use crate::sys::checked_fd::CheckedFd;
 use crate::sys::file;
 use crate::sys::memfd::Seals;
@@ -37,6 +38,8 @@ pub struct Region {
     not_huge: OnceLock<WhyNot>,
     /// Whether it was filled with some huge pages.
     is_huge: AtomicBool,
+    /// Who brings its pages in, where that is a provider.
+    pub(super) pager: Option<Hold>,
     _counted: Held,
 }
 
@@ -60,6 +63,7 @@ impl Region {
             mirrors: Arc::default(),
             not_huge: OnceLock::new(),
             is_huge: AtomicBool::new(false),
+            pager: None,
             _counted: totals::REGIONS.hold(byte_length),
         }
     }
@@ -91,6 +95,19 @@ impl Region {
 
     pub fn file_offset(&self) -> PageAligned {
         self.file_offset
+    }
+
+    /// Who brings its pages in. `None`: they are all there.
+    pub fn pager(&self) -> Option<&Hold> {
+        self.pager.as_ref()
+    }
+
+    /// Refuses what would see pages that are not there as zeros.
+    pub fn check_not_paged(&self, what: &'static str) -> Result<()> {
+        match &self.pager {
+            None => Ok(()),
+            Some(_) => Err(PagingError::Refused { what, name: self.name().to_owned() }.into()),
+        }
     }
 
     /// Its views and their faults, for one who asks for them after it is closed, too.
@@ -138,6 +155,7 @@ impl Region {
 
     /// A descriptor of its file or memfd, for the caller to keep.
     pub fn duplicate_fd(&self) -> Result<OwnedFd> {
+        self.check_not_paged("give out a descriptor of")?;
         Ok(self.file.fd.duplicate().map_err(|sys| {
             let name = self.name().to_owned();
             RegionError::NotDuplicated { name, refused: sys.into() }
@@ -197,6 +215,10 @@ impl Region {
         if !self.is_memory() {
             return (0, Some(WhyNot::NotMemory));
         }
+        // To look for them maps pages, which would come to be zeros.
+        if self.pager.is_some() {
+            return (0, Some(WhyNot::NotAsked));
+        }
         // A look for data moves the position, so it needs a descriptor of its own.
         let fd = self.file.fd.reopen_readonly().ok();
         let bytes = fd.and_then(|fd| thp::bytes_of(fd.as_fd(), self.file_offset, self.byte_length));
@@ -218,6 +240,10 @@ impl Region {
     pub fn mirror(&self, sharing: Sharing, make: bool) -> Option<Arc<Mirror>> {
         // A writable mapping that nobody asked for would keep the memfd from being sealed.
         if sharing == Sharing::Shared && self.is_memory() {
+            return None;
+        }
+        // Moved pages would be registered no more, and those of the empty file stay missing.
+        if self.pager.is_some() {
             return None;
         }
         let length = PageAligned::round_up(self.byte_length)?;

@@ -23,6 +23,7 @@
 //! - `views`: the views of a region, and its seal
 //! - `write`: bytes of the process into a region
 //! - `allocate`, `open`, `load`, `fill`: how regions are made
+//! - `paged`: regions whose bytes come from a provider
 //! - `offer`: sharing a region
 //!
 //! Nothing here touches a linear memory: that is `memory/`.
@@ -35,6 +36,7 @@ mod load;
 pub mod mirror;
 mod offer;
 mod open;
+mod paged;
 mod pages;
 mod path;
 pub mod thp;

@@ -9,6 +9,7 @@ use nix::errno::Errno;
 impl Region {
     /// `enforce`: from now on the kernel lets nobody write who can't yet.
     pub fn share(&self, access: ShareAccess, enforce: bool) -> Result<Token> {
+        self.check_not_paged("share")?;
         if access == ShareAccess::Shared && !self.is_writable() {
             return Err(RegionError::ShareNotWritable { name: self.name().to_owned() }.into());
         }

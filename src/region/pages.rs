@@ -5,8 +5,10 @@ use super::host_region::Region;
 use crate::error::{RegionError, Result};
 use crate::fault::Shown;
 use crate::sys::mmap::{self, Pages, Sharing};
+use crate::sys::owned_span::OwnedSpan;
 use crate::sys::page::PageAligned;
-use crate::sys::{SysResult, file, sum};
+use crate::sys::{SysError, SysResult, file, sum};
+use nix::errno::Errno;
 
 #[derive(Debug, Clone, Copy)]
 pub struct RegionPages<'region> {
@@ -71,12 +73,39 @@ impl<'region> RegionPages<'region> {
             file_offset: self.file_offset(),
             region_offset: self.region_offset,
             region_name: self.region.shared_name(),
+            pager: self.region.pager(),
         }
     }
 
-    /// EBADF where the descriptor is no longer what the region was made of.
+    /// EBADF where the descriptor is no longer what the region was made of. EOPNOTSUPP: a provider
+    /// brings its pages in, and what is not there would be zeros.
     pub fn as_pages(&self, sharing: Sharing) -> SysResult<Pages<'region>> {
-        self.pages.as_pages(sharing)
+        match self.region.pager() {
+            None => self.pages.as_pages(sharing),
+            Some(_) => Err(SysError::new("mmap", Errno::EOPNOTSUPP)),
+        }
+    }
+
+    /// Puts them in place of others. Handlers are kept off those meanwhile.
+    pub fn put(&self, target: OwnedSpan<'_>, sharing: Sharing) -> SysResult<()> {
+        match self.region.pager() {
+            None => mmap::replace(target, self.as_pages(sharing)?),
+            Some(pager) => pager.put(target, self.file_offset(), sharing),
+        }
+    }
+
+    /// Whether they can be mapped: EBADF as for [`Self::as_pages`].
+    pub fn check_descriptor(&self) -> SysResult<()> {
+        match self.region.pager() {
+            None => self.pages.file.get().map(drop),
+            Some(pager) => pager.check(),
+        }
+    }
+
+    /// Whether pages may be brought in before somebody touches them. Those that a provider brings
+    /// in come when they are touched, or asked for.
+    pub fn can_be_populated(&self) -> bool {
+        self.region.pager().is_none()
     }
 
     /// A file may have shrunk since the region was made, unless a seal forbids it. The kernel maps

@@ -11,6 +11,7 @@ use super::backing::{FilePages, keep_out_of_dumps};
 use crate::access::Access;
 use crate::error::{RegionError, Result};
 use crate::fault::{self, Counts, Proof, RangeSpec, Registration, Shown};
+use crate::paging::Hold;
 use crate::sys::mmap::{self, Mmap, Pages, Sharing};
 use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan};
 use crate::sys::vma_budget::VmaClaim;
@@ -93,7 +94,7 @@ impl View {
     ) -> Result<Self> {
         let vmas = VmaClaim::take(1)
             .map_err(|full| RegionError::NotViewed { byte_length, refused: full.into() })?;
-        let mmap = map(pages, sharing_of(access))
+        let mmap = map(pages, shown.pager, sharing_of(access))
             .map_err(|sys| RegionError::NotViewed { byte_length, refused: sys.into() })?;
         keep_out_of_dumps(mmap.span());
         let range = RangeSpec {
@@ -197,7 +198,10 @@ impl View {
 
 /// Where huge pages can be mapped as such, if there are any: that takes 2 MiB more of address space
 /// for a moment.
-fn map(pages: FilePages<'_>, sharing: Sharing) -> SysResult<Mmap> {
+fn map(pages: FilePages<'_>, pager: Option<&Hold>, sharing: Sharing) -> SysResult<Mmap> {
+    if let Some(pager) = pager {
+        return pager.map(pages.length, pages.offset, sharing);
+    }
     let (length, offset) = (pages.length, pages.offset.get());
     let pages = pages.as_pages(sharing)?;
     if length.get() < HUGE_PAGE_BYTES {

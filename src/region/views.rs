@@ -76,6 +76,7 @@ impl Region {
     /// Forbids writing, for everybody and for good. Views become read-only first: the kernel
     /// refuses the seal while a writable shared mapping exists.
     pub fn seal(&self) -> Result<()> {
+        self.check_not_paged("seal")?;
         if self.is_sealed() {
             return Ok(());
         }

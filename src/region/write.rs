@@ -13,6 +13,7 @@ impl Region {
     /// Writes `byte_length` bytes at this address of the process to an offset. The bytes may change
     /// meanwhile. Where it fails, some of them may be written already.
     pub fn write(&self, byte_offset: u64, source: u64, byte_length: u64) -> Result<()> {
+        self.check_not_paged("write to")?;
         let region_bytes = self.byte_length();
         // The offset is the caller's: past the region's end there is nothing to write to.
         if byte_length > region_bytes.saturating_sub(byte_offset) {

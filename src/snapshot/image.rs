@@ -133,6 +133,7 @@ impl CopySource {
                 proof: Proof::Owned,
             };
             let shown = Shown {
+                pager: None,
                 inode: file.inode,
                 file_offset: offset,
                 region_offset: start,

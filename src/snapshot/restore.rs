@@ -14,7 +14,6 @@ use crate::memory::{Held, Mapped, Memory, ShownFile, State};
 use crate::region::{RegionPages, keep_out_of_dumps};
 use crate::sys::alloc;
 use crate::sys::difference;
-use crate::sys::mmap;
 use crate::sys::page::{PageAligned, PageSpan};
 use crate::sys::pagemap::{self, Which};
 use crate::sys::to_u64;
@@ -295,8 +294,8 @@ impl Restore<'_> {
         } else if held.registration.is_changed() {
             let Some(pages) = pages else { return Ok(()) };
             held.registration.pause();
-            let file = pages.as_pages(kept.access.sharing());
-            let replaced = file.and_then(|file| mmap::replace(self.pages.owned(target)?, file));
+            let owned = self.pages.owned(target);
+            let replaced = owned.and_then(|owned| pages.put(owned, kept.access.sharing()));
             if replaced.is_ok() {
                 held.registration.set_shown(pages.shown());
             }
@@ -342,6 +341,7 @@ pub(super) fn claim_vmas(snapshot: &Snapshot) -> Result<VmaClaim, NoHeadroom> {
 /// What a memory shows of a file where it shows it: each page at its own offset.
 fn shown_by(file: &LeasedFile, data_offset: PageAligned) -> Shown<'_> {
     Shown {
+        pager: None,
         inode: file.inode,
         file_offset: data_offset,
         region_offset: PageAligned::ZERO,

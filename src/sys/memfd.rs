@@ -1,11 +1,13 @@
 //! Anonymous files (memfds) and their seals.
 //!
-//! Calls: memfd_create, fcntl(F_ADD_SEALS, F_GET_SEALS), ftruncate. Not for handlers.
+//! Calls: memfd_create, fcntl(F_ADD_SEALS, F_GET_SEALS), ftruncate,
+//! fallocate(FALLOC_FL_PUNCH_HOLE). Not for handlers.
 
 use super::optional::Feature;
+use super::page::PageAligned;
 use super::{SysError, SysResult, file, inject};
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -36,6 +38,27 @@ pub fn create_growing(name: &str) -> SysResult<OwnedFd> {
 fn create_with(name: &str, flags: MFdFlags) -> SysResult<OwnedFd> {
     let flags = flags | MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     memfd_create(name, flags).map_err(|errno| SysError::new("memfd_create", errno))
+}
+
+/// An empty memfd that stays so: every page that is mapped of it raises SIGBUS, whatever its
+/// protection becomes.
+pub fn create_empty(name: &str) -> SysResult<OwnedFd> {
+    create(name, 0)
+}
+
+/// Takes whole pages out of a memfd: their memory is given back, and they are holes.
+pub fn punch_hole(fd: impl AsFd, start: PageAligned, length: PageAligned) -> SysResult<()> {
+    inject::trip("fallocate")?;
+    let offset = |bytes: PageAligned| {
+        i64::try_from(bytes.get()).map_err(|_| SysError::new("fallocate", Errno::EOVERFLOW))
+    };
+    let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+    loop {
+        match fallocate(&fd, flags, offset(start)?, offset(length)?) {
+            Err(Errno::EINTR) => {}
+            done => return done.map_err(|errno| SysError::new("fallocate", errno)),
+        }
+    }
 }
 
 /// Forbids shrinking and growing from now on.

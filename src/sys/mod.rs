@@ -14,6 +14,7 @@
 //! - `pagemap`: which pages are the process's own, by ioctl(PAGEMAP_SCAN) and /proc/self/pagemap
 //! - `page_query`: what single calls tell of one page, in a handler
 //! - `mark`: proof that a reservation is still the one that it was (/proc/self/mem)
+//! - `userfault`: missing pages of memfds that raise SIGBUS (userfaultfd)
 //! - `vma_budget`: how many more VMAs the process may have
 //! - `limits`: what the machine and the process allow (getrlimit, /proc/sys)
 //! - `probe`: which optional calls this kernel has
@@ -32,6 +33,8 @@
 //! - `thread`: starting threads, and making way for others
 //! - `wake`: waking a thread from a signal handler (futex)
 //! - `futex`: waiting for a word of a region, and waking who waits for it
+//! - `words`: words that threads and handlers share, and waiting for them (futex)
+//! - `requests`: numbers from handlers to a thread (socketpair)
 //! - `process`: processes and users
 //! - `loaded`: programs and libraries of this process (dlsym, dl_iterate_phdr)
 //! - `clock`, `random`: time that is cheap to ask for; numbers that nobody can guess
@@ -69,12 +72,15 @@ pub mod process;
 pub mod process_map;
 mod procmap_query;
 pub mod random;
+pub mod requests;
 pub mod signal;
 pub mod socket;
 pub mod thread;
+pub mod userfault;
 mod vma;
 pub mod vma_budget;
 pub mod wake;
+pub mod words;
 
 mod error;
 mod width;

@@ -14,7 +14,7 @@
 use super::mmap::{self, Mmap, Pages, Sharing};
 use super::page::PageAligned;
 use super::pagemap::{self, Which};
-use super::{SysError, SysResult, futex, inject, memfd, procmap_query};
+use super::{SysError, SysResult, futex, inject, memfd, procmap_query, userfault};
 use nix::errno::Errno;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
@@ -27,7 +27,7 @@ pub struct Answer {
 }
 
 /// Asks for all of them.
-pub fn kernel() -> [Answer; 10] {
+pub fn kernel() -> [Answer; 11] {
     let answer = |name, outcome| Answer { name, outcome };
     [
         answer("memfd_create", sealed_memfd()),
@@ -40,6 +40,7 @@ pub fn kernel() -> [Answer; 10] {
         answer("futex_waitv", futex_waitv()),
         answer("copy_file_range", copy_file_range()),
         answer("userfaultfd", userfaultfd()),
+        answer("UFFD_FEATURE_SIGBUS", userfault::probe()),
     ]
 }
 

@@ -124,9 +124,9 @@ fn put(target: OwnedSpan<'_>, pages: &RegionPages<'_>, access: Access) -> SysRes
             Err(sys) => removed = sys.removed,
         }
     }
-    let file = pages.as_pages(sharing);
-    let shown = file.and_then(|file| mmap::replace(target, file));
-    shown.map_err(|sys| SysError { removed: sys.removed || removed, ..sys })?;
+    pages
+        .put(target, sharing)
+        .map_err(|sys| SysError { removed: sys.removed || removed, ..sys })?;
     // A private file mapping is dumped only if it was written.
     if access.is_writable() {
         keep_out_of_dumps(target.span());

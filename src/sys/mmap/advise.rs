@@ -52,6 +52,8 @@ pub enum Advice {
     DontFork,
     /// The opposite, for pages that go back to where children have them.
     DoFork,
+    /// Never gather the pages in huge pages.
+    NoHugePage,
     /// Bring the pages in and map them, as if each was written with what it holds. Private pages
     /// become copies.
     PopulateWrite,
@@ -88,6 +90,8 @@ pub fn advise(span: OwnedSpan<'_>, advice: Advice) -> SysResult<()> {
         Advice::DontFork => unsafe { madvise(at, length, MmapAdvise::MADV_DONTFORK) },
         // SAFETY: it changes nothing in this process.
         Advice::DoFork => unsafe { madvise(at, length, MmapAdvise::MADV_DOFORK) },
+        // SAFETY: it keeps contents and access.
+        Advice::NoHugePage => unsafe { madvise(at, length, MmapAdvise::MADV_NOHUGEPAGE) },
         // That private pages become copies is for their owner to decide.
         Advice::PopulateWrite => return populate(&POPULATE, span, MmapAdvise::MADV_POPULATE_WRITE),
         // SAFETY: MADV_COLLAPSE moves the pages to other memory, and keeps the contents.

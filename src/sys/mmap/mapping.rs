@@ -13,6 +13,7 @@ use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 use std::ffi::c_void;
 use std::num::NonZeroUsize;
+use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -83,6 +84,18 @@ unsafe impl Sync for Mmap {}
 impl Mmap {
     pub fn new(length: PageAligned, pages: Pages<'_>) -> SysResult<Self> {
         let pointer = raw_mmap(At::Anywhere(length), pages)?;
+        // SAFETY: the kernel has just mapped it, and nobody else knows where.
+        Ok(unsafe { Self::own(pointer, length) })
+    }
+
+    /// All of a file, shared and inaccessible: for what the kernel does to the file by addresses.
+    pub fn new_for_kernel(length: PageAligned, fd: BorrowedFd<'_>) -> SysResult<Self> {
+        inject::trip("mmap")?;
+        let size = NonZeroUsize::new(to_usize(length.get()));
+        let size = size.ok_or(SysError::new("mmap", Errno::EINVAL))?;
+        // SAFETY: the kernel picks addresses that nobody uses.
+        let mapped = unsafe { mmap(None, size, ProtFlags::PROT_NONE, MapFlags::MAP_SHARED, fd, 0) };
+        let pointer = mapped.map_err(|errno| SysError::new("mmap", errno))?;
         // SAFETY: the kernel has just mapped it, and nobody else knows where.
         Ok(unsafe { Self::own(pointer, length) })
     }

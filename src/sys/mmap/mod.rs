@@ -63,6 +63,6 @@ pub use mapping::Mmap;
 pub use movable::{Unmovable, check_movable};
 pub use mremap::{can_mirror, can_move_from, can_move_now, move_from, move_owned};
 pub use pages::{Pages, Sharing};
-pub use protect::{is_writable, protect_readonly, unprotect_private};
+pub use protect::{is_writable, protect_as, protect_readonly, unprotect_private};
 pub use replace::{replace, replace_by_own};
 pub use strategy::{is_one_step, prepare_for_handler};

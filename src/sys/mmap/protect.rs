@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 use super::mapping::pointer;
+use super::pages::Sharing;
 use crate::sys::owned_span::OwnedSpan;
 use crate::sys::page::PageSpan;
 use crate::sys::{SysError, SysResult, inject, process_map, to_usize};
@@ -32,6 +33,19 @@ pub fn unprotect_private(span: OwnedSpan<'_>) -> SysResult<()> {
     // as they are.
     unsafe { mprotect(pointer(span.start().get())?, to_usize(span.length().get()), access) }
         .map_err(|errno| SysError::new("mprotect", errno))
+}
+
+/// Gives private pages of a file that were inaccessible the protection of a way to see them. Not
+/// for shared ones.
+pub fn protect_as(span: OwnedSpan<'_>, sharing: Sharing) -> SysResult<()> {
+    inject::trip("mprotect")?;
+    let span = span.span();
+    // SAFETY: no Rust reference points into an owned span, so none to bytes that would have to stay
+    // as they are.
+    unsafe {
+        mprotect(pointer(span.start().get())?, to_usize(span.length().get()), sharing.protection())
+    }
+    .map_err(|errno| SysError::new("mprotect", errno))
 }
 
 /// Whether a page can be written, by the process's map. Where that is text it costs more the more

@@ -1,0 +1,161 @@
+//! What the provider's thread does to ranges: taking chunks out of them, and showing those that
+//! had failed. It goes through their gates, as handlers do. Not for handlers.
+
+use super::changes;
+use super::range::{self, GuardedRange};
+use super::zeros;
+use crate::error::{PagingError, Result};
+use crate::paging::{Pager, Provided, State};
+use crate::sys::mmap::{self, Sharing};
+use crate::sys::page::{PageAligned, PageSpan};
+use crate::sys::pagemap::{self, Which};
+use crate::sys::process_map::{self, Vma};
+use crate::sys::{SysError, SysResult, alloc, thread};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Fills a chunk: see [`Pager::provide`]. Where touches of it had failed, zeros that took its place
+/// and can't have been written go, too.
+pub fn provide(pager: &Pager, chunk: u64, source: u64, length: u64) -> Result<Provided> {
+    let has_failed = pager.has_failed(chunk);
+    let provided = pager.provide(chunk, source, length)?;
+    if has_failed && provided == Provided::Done {
+        for range in ranges_of(pager)? {
+            if range.changed.load(Ordering::Acquire) {
+                // Where it can't be shown, the zeros stay, which were counted.
+                let _ = inside(&range, || show_again(&range, pager, chunk));
+            }
+        }
+    }
+    Ok(provided)
+}
+
+/// Takes a chunk out of all mappings, and out of memory. False: it is not there, it is pinned, or a
+/// mapping has written to it.
+pub fn evict(pager: &Pager, chunk: u64) -> Result<bool> {
+    let Some(eviction) = pager.begin_eviction(chunk)? else { return Ok(false) };
+    if !pager.is_userfault() {
+        // Ranges that come later, or show the region later, find that it is not present.
+        for range in ranges_of(pager)? {
+            if !inside(&range, || hide(&range, pager, chunk)).unwrap_or(true) {
+                return Ok(false);
+            }
+        }
+    }
+    let refused = |sys: SysError| PagingError::NotEvicted { chunk, refused: sys.into() };
+    eviction.finish().map_err(refused)?;
+    Ok(true)
+}
+
+/// Whether one of these pages is in a range whose pages a provider brings in: code that holds a
+/// lock would wait for it.
+pub fn shows_paged(pages: PageSpan) -> bool {
+    let mut found = false;
+    range::for_each_shared(|range| {
+        found |= range.spec.span.overlaps(pages) && range.is_paged();
+    });
+    found
+}
+
+fn ranges_of(pager: &Pager) -> Result<Vec<Arc<GuardedRange>>> {
+    let mut ranges = Vec::new();
+    let mut pushed = Ok(());
+    range::for_each_shared(|range| {
+        if range.may_show(pager) {
+            pushed = pushed.and_then(|()| alloc::push(&mut ranges, Arc::clone(range)));
+        }
+    });
+    pushed?;
+    Ok(ranges)
+}
+
+/// Runs `work` inside the gate of a range, alone. `None`: the range is gone.
+fn inside<R>(range: &GuardedRange, work: impl Fn() -> R) -> Option<R> {
+    loop {
+        if let Some(done) = range.gate.enter(&work) {
+            return Some(done);
+        }
+        if range.is_gone.load(Ordering::Acquire) {
+            return None;
+        }
+        // Its owner, or a handler, makes a few system calls.
+        thread::yield_now();
+    }
+}
+
+/// Shows each piece of a chunk in a range that is of one VMA to `see`, until it says false.
+fn for_each_piece(
+    range: &GuardedRange,
+    pager: &Pager,
+    chunk: u64,
+    mut see: impl FnMut(PageSpan, &Vma) -> bool,
+) -> SysResult<bool> {
+    let is_it = range.pager().is_some_and(|shown| std::ptr::eq(shown, pager));
+    let span = pager.bytes_of(chunk).and_then(|(start, length)| range.part_with(start, length));
+    let Some(span) = span.filter(|_| is_it) else { return Ok(true) };
+    let mut at = span.start();
+    while let Some(left) = PageSpan::between(at, span.end()) {
+        let Some(vma) = process_map::at_or_after(at.get())? else { return Ok(true) };
+        let (start, end) = (PageAligned::round_down(vma.start), PageAligned::round_down(vma.end));
+        let Some(piece) = PageSpan::between(start, end).and_then(|it| it.within(left)) else {
+            return Ok(true);
+        };
+        // A memory that died leaves its range behind, and what is there now is somebody else's.
+        if range.is_ours(&vma, piece.start().get()) && !see(piece, &vma) {
+            return Ok(false);
+        }
+        at = piece.end();
+    }
+    Ok(true)
+}
+
+/// Touches of a chunk in a range raise SIGBUS again. False: it has pages of its own there, or the
+/// kernel refuses.
+fn hide(range: &GuardedRange, pager: &Pager, chunk: u64) -> bool {
+    let done = for_each_piece(range, pager, chunk, |piece, vma| {
+        if vma.inode != pager.inode() {
+            return true;
+        }
+        let Some(owned) = changes::own(range, piece) else { return false };
+        // Else a thread could write after the look. It faults, and finds the gate closed.
+        if vma.writable && mmap::protect_readonly(owned).is_err() {
+            return false;
+        }
+        let sharing = if vma.writable { Sharing::CopyOnWrite } else { Sharing::ReadOnly };
+        let is_hidden = !has_own_pages(piece)
+            && range
+                .file_offset_of(piece.start())
+                .is_some_and(|offset| changes::hide(range, pager, piece, offset, sharing));
+        if !is_hidden && vma.writable {
+            // Where it fails, writes make pages private one by one.
+            let _ = mmap::unprotect_private(owned);
+        }
+        is_hidden
+    });
+    done == Ok(true)
+}
+
+/// Whether a mapping has written there, or may have.
+fn has_own_pages(piece: PageSpan) -> bool {
+    let mut found = false;
+    let see = |_: pagemap::Run| found = true;
+    if pagemap::scan(piece, Which::OwnOfFile, 1, see).is_ok() {
+        return found;
+    }
+    // A kernel that can't scan.
+    let mut found = false;
+    pagemap::read(piece, |_: pagemap::Run| found = true).is_err() || found
+}
+
+/// Shows a chunk that is present where there are zeros that nobody can have written to.
+fn show_again(range: &GuardedRange, pager: &Pager, chunk: u64) -> bool {
+    let shown = for_each_piece(range, pager, chunk, |piece, vma| {
+        let is_present = pager.state(chunk) == Some(State::Present);
+        let is_it = is_present && !vma.writable && zeros::is_zeros(vma, piece.start().get());
+        if is_it && let Some(offset) = range.file_offset_of(piece.start()) {
+            changes::show_again(range, pager, piece, offset, Sharing::ReadOnly);
+        }
+        true
+    });
+    shown.is_ok()
+}

@@ -1,0 +1,89 @@
+//! All pagers of the process, and who holds them.
+//!
+//! The list has a share of each pager. Regions and guarded ranges hold it: when the last of them
+//! lets go, nobody can touch the region any more, and the pager is closed. It is freed when no
+//! handler uses it either. New uses begin inside the gate of a range that holds it, and a range
+//! lets go after its gate was closed for good: so once there are no holders, the users only become
+//! fewer.
+
+use super::pager::{Pager, Spec};
+use crate::error::Result;
+use crate::sys::alloc;
+use crate::sys::checked_fd::CheckedFd;
+use std::ops::Deref;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+static PAGERS: Mutex<Vec<Arc<Pager>>> = Mutex::new(Vec::new());
+
+fn pagers() -> MutexGuard<'static, Vec<Arc<Pager>>> {
+    PAGERS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A pager by its number. `None`: nobody holds it any more.
+pub fn find(id: u64) -> Option<Arc<Pager>> {
+    let is_held =
+        |pager: &&Arc<Pager>| pager.id() == id && pager.holders.load(Ordering::Acquire) > 0;
+    pagers().iter().find(is_held).cloned()
+}
+
+/// Keeps a pager: for a region, or a range that shows it. Not for handlers.
+#[derive(Debug)]
+pub struct Hold(Arc<Pager>);
+
+impl Hold {
+    /// With the end of the socket that is the provider's.
+    pub fn new(spec: Spec, name: &Arc<str>, memfd: &Arc<CheckedFd>) -> Result<(Self, OwnedFd)> {
+        sweep(None);
+        let (pager, receiver) = Pager::new(spec, name, memfd)?;
+        let pager = Arc::new(pager);
+        alloc::push(&mut *pagers(), Arc::clone(&pager))?;
+        pager.holders.fetch_add(1, Ordering::AcqRel);
+        Ok((Self(pager), receiver))
+    }
+}
+
+impl Clone for Hold {
+    fn clone(&self) -> Self {
+        self.0.holders.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl Deref for Hold {
+    type Target = Pager;
+
+    fn deref(&self) -> &Pager {
+        &self.0
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if self.0.holders.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.close();
+            sweep(Some(&self.0));
+        }
+    }
+}
+
+/// Frees what nobody holds and no handler uses. `own`: a pager of which the caller has a share, and
+/// will drop it.
+fn sweep(own: Option<&Arc<Pager>>) {
+    let mut freed = Vec::new();
+    let mut all = pagers();
+    all.retain(|pager| {
+        if pager.holders.load(Ordering::Acquire) > 0 || pager.users.load(Ordering::Acquire) > 0 {
+            return true;
+        }
+        let shares = if own.is_some_and(|own| Arc::ptr_eq(own, pager)) { 2 } else { 1 };
+        // More: a call has found it by its number, and the next sweep takes it.
+        if Arc::strong_count(pager) > shares || freed.try_reserve(1).is_err() {
+            return true;
+        }
+        freed.push(Arc::clone(pager));
+        false
+    });
+    drop(all);
+}

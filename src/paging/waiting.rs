@@ -1,0 +1,135 @@
+//! A handler that waits for a chunk. Nothing here may allocate, lock or panic.
+//!
+//! It waits outside of the range's gate and of the registry, holding nothing that another thread
+//! could need for the chunk to come.
+
+// A handler uses a pager without a share of it.
+#![allow(unsafe_code)]
+
+use super::counts::add;
+use super::pager::Pager;
+use super::word::{State, Word};
+use crate::sys::requests::Sent;
+use crate::sys::words::Time;
+use std::ptr::NonNull;
+use std::sync::atomic::Ordering;
+
+/// How long until a request is sent again for which the socket had no room.
+const SEND_AGAIN_MILLISECONDS: u32 = 1;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// The chunk was there.
+    Present,
+    /// The provider failed, took too long, or is gone.
+    Failed,
+}
+
+/// A touch that waits for a chunk.
+#[derive(Debug)]
+pub struct Waiting {
+    /// # Safety
+    /// `users` counts this, and `list` frees no pager whose users it counts.
+    pager: NonNull<Pager>,
+    chunk: u64,
+    /// How often the chunk had failed.
+    failures: u32,
+}
+
+impl Waiting {
+    fn pager(&self) -> &Pager {
+        // SAFETY: by the Safety section of the field.
+        unsafe { self.pager.as_ref() }
+    }
+
+    /// Whether it waited for this chunk.
+    pub fn is_for(&self, pager: &Pager, chunk: u64) -> bool {
+        std::ptr::eq(self.pager.as_ptr(), pager) && self.chunk == chunk
+    }
+
+    /// Waits.
+    pub fn wait(&self) -> Ended {
+        let pager = self.pager();
+        let Some(word) = pager.words.get(self.chunk) else { return Ended::Failed };
+        add(&pager.counts.waits);
+        let deadline = Time::now().later_by(pager.timeout_milliseconds);
+        let mut is_to_send = false;
+        let ended = loop {
+            // Before anything is looked at, so that no ring is missed.
+            let seen = pager.bell.rings();
+            let now = Word::of(word);
+            if now.state() == State::Present {
+                break Ended::Present;
+            }
+            if now.failures() != self.failures || pager.is_closed() {
+                break Ended::Failed;
+            }
+            // Another thread may have asked for it without a touch, and not be in a hurry.
+            if now.state() != State::Evicting && !now.is_told() {
+                if !now.change(word, now.with(State::Requested).told()) {
+                    continue;
+                }
+                is_to_send = true;
+            }
+            if is_to_send {
+                match pager.requests.send(self.chunk) {
+                    Sent::Done => is_to_send = false,
+                    Sent::Full => {}
+                    Sent::Gone => {
+                        pager.close();
+                        break Ended::Failed;
+                    }
+                }
+            }
+            let at = Time::now();
+            if !at.is_before(deadline) {
+                add(&pager.counts.timed_out);
+                break Ended::Failed;
+            }
+            let until = match is_to_send {
+                true => at.later_by(SEND_AGAIN_MILLISECONDS).sooner(deadline),
+                false => deadline,
+            };
+            pager.bell.wait(seen, self.chunk, until);
+        };
+        if is_to_send {
+            self.let_another_send();
+        }
+        ended
+    }
+
+    /// Gives up a request that was never sent: another thread may wait for it.
+    fn let_another_send(&self) {
+        let pager = self.pager();
+        let Some(word) = pager.words.get(self.chunk) else { return };
+        let now = Word::of(word);
+        if now.state() == State::Requested && now.is_told() {
+            // Where it has changed meanwhile, another thread has done it.
+            let _ = now.change(word, now.with(State::Requested));
+        }
+        pager.bell.ring(self.chunk);
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        // The last use of the pager.
+        self.pager().users.fetch_sub(1, Ordering::Release);
+    }
+}
+
+impl Pager {
+    /// What is to be waited for, outside of the gate. `None`: nothing comes, or not while this
+    /// thread waits.
+    ///
+    /// The caller is inside the gate of a range that holds this pager.
+    pub fn begin_wait(&self, chunk: u64) -> Option<Waiting> {
+        if self.is_closed() || self.is_served_here() {
+            add(&self.counts.refused);
+            return None;
+        }
+        let failures = Word::of(self.words.get(chunk)?).failures();
+        self.users.fetch_add(1, Ordering::AcqRel);
+        Some(Waiting { pager: NonNull::from(self), chunk, failures })
+    }
+}
