@@ -4,116 +4,19 @@
 
 mod support;
 
-use std::io::Read;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Barrier, Mutex};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Barrier};
+use support::paging::{
+    Provider, always, byte_at, check, chunk_bytes, modes, paged, pager_of, provide, spec,
+};
 use support::{Reserved, page_bytes, serial};
 use wasm_hostmap::access::Access;
 use wasm_hostmap::error::Code;
 use wasm_hostmap::fault;
 use wasm_hostmap::memory::{Mapped, Memory};
-use wasm_hostmap::paging::{self, Pager, Provided, Spec, State};
+use wasm_hostmap::paging::{self, Provided, Spec, State};
 use wasm_hostmap::region::{Region, View};
 use wasm_hostmap::sys::page::PageAligned;
-
-/// With userfaultfd, where it can be had, and without.
-fn modes() -> Vec<bool> {
-    let has_userfault = wasm_hostmap::sys::userfault::probe().is_ok();
-    if has_userfault { vec![true, false] } else { vec![false] }
-}
-
-/// Never 0, so that zeros are found.
-fn byte_at(offset: u64) -> u8 {
-    offset.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes()[5] | 1
-}
-
-fn bytes_of(start: u64, length: u64) -> Vec<u8> {
-    (start..start + length).map(byte_at).collect()
-}
-
-fn chunk_bytes() -> u64 {
-    4 * page_bytes()
-}
-
-fn spec(byte_length: u64, by_userfault: bool) -> Spec {
-    Spec {
-        byte_length,
-        chunk_bytes: chunk_bytes(),
-        timeout_milliseconds: 20_000,
-        by_userfault: Some(by_userfault),
-    }
-}
-
-fn pager_of(region: &Region) -> Arc<Pager> {
-    paging::find(region.pager().unwrap().id()).unwrap()
-}
-
-/// Provides a chunk with the bytes that it is to have.
-fn provide(pager: &Pager, chunk: u64) -> Provided {
-    let (start, length) = pager.bytes_of(chunk).unwrap();
-    let bytes = bytes_of(start.get(), length);
-    fault::provide(pager, chunk, bytes.as_ptr() as u64, length).unwrap()
-}
-
-/// What a provider does about a chunk: true if it provides it.
-type Decide = dyn Fn(u64) -> bool + Send + Sync;
-
-struct Provider {
-    thread: Option<JoinHandle<()>>,
-    asked: Arc<Mutex<Vec<u64>>>,
-    pager: Arc<Pager>,
-}
-
-impl Provider {
-    fn start(region: &Region, socket: OwnedFd, decide: Box<Decide>) -> Self {
-        let pager = pager_of(region);
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let (of_thread, list) = (Arc::clone(&pager), Arc::clone(&asked));
-        let thread = std::thread::spawn(move || {
-            of_thread.serve().unwrap();
-            let mut socket = UnixStream::from(socket);
-            let mut number = [0; 8];
-            while socket.read_exact(&mut number).is_ok() {
-                let chunk = u64::from_le_bytes(number);
-                list.lock().unwrap().push(chunk);
-                if decide(chunk) {
-                    provide(&of_thread, chunk);
-                } else {
-                    of_thread.fail(chunk).unwrap();
-                }
-            }
-        });
-        Self { thread: Some(thread), asked, pager }
-    }
-
-    fn asked(&self) -> Vec<u64> {
-        self.asked.lock().unwrap().clone()
-    }
-}
-
-impl Drop for Provider {
-    fn drop(&mut self) {
-        self.pager.close();
-        self.thread.take().unwrap().join().unwrap();
-    }
-}
-
-fn always() -> Box<Decide> {
-    Box::new(|_| true)
-}
-
-fn paged(byte_length: u64, by_userfault: bool) -> (Region, OwnedFd) {
-    Region::paged("paged", spec(byte_length, by_userfault)).unwrap()
-}
-
-fn check(address: u64, offset: u64, length: u64, step: u64) {
-    for at in (0..length).step_by(usize::try_from(step).unwrap()) {
-        assert_eq!(support::read(address + at), byte_at(offset + at), "{}", offset + at);
-    }
-}
 
 fn view_of(region: &Region) -> Arc<View> {
     region.view(0, region.byte_length()).unwrap()

@@ -8,12 +8,13 @@ use super::way::Way;
 use super::word::{State, Word};
 use crate::error::{PagingError, Result};
 use crate::sys::checked_fd::CheckedFd;
-use crate::sys::mmap::{Mmap, Sharing};
+use crate::sys::mmap::{self, Mmap, Pages, Sharing};
 use crate::sys::owned_span::OwnedSpan;
 use crate::sys::page::{PageAligned, host_page_bytes};
 use crate::sys::requests::{self, Sender};
 use crate::sys::words::{Bell, Words};
 use crate::sys::{SysError, SysResult, alloc, thread};
+use nix::errno::Errno;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -315,7 +316,31 @@ impl Pager {
         offset: PageAligned,
         sharing: Sharing,
     ) -> SysResult<()> {
-        self.way.put(target, offset, sharing)
+        if self.way.put(target, offset, sharing)? {
+            return Ok(());
+        }
+        // Where this fails, touches find zeros that nobody has provided. Nobody may see them.
+        self.drop_strangers(offset, target.span().length()).map_err(|sys| {
+            let _ = mmap::replace(target, Pages::Zeros);
+            SysError { removed: true, ..sys }
+        })
+    }
+
+    /// Takes pages out of the memfd that are of chunks which nobody has provided.
+    fn drop_strangers(&self, start: PageAligned, length: PageAligned) -> SysResult<()> {
+        // With userfaultfd, nobody who has the lock waits for a gate: see `fault::evict`.
+        let _work = self.work();
+        self.way.data(start, length, |from, to| {
+            let chunks = self.chunk_of(from).zip(self.chunk_of(to.saturating_sub(1)));
+            let (first, last) = chunks.ok_or(SysError::new("lseek", Errno::ERANGE))?;
+            for chunk in first..=last {
+                let is_provided = self.state(chunk) == Some(State::Present);
+                if let Some((start, length)) = self.bytes_of(chunk).filter(|_| !is_provided) {
+                    self.way.punch(start, length)?;
+                }
+            }
+            Ok(())
+        })
     }
 
     /// Maps pages of the region. What is not there raises SIGBUS when it is touched.

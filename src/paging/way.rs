@@ -5,14 +5,15 @@
 //!   memfd whole or not at all. `pwrite` leaves a page of zeros where it can't read its source, and
 //!   takes huge pages where the system allows that for memfds, with zeros beside what it wrote.
 //! - **EmptyFile**: mappings begin as pages of an empty memfd, which raise SIGBUS whatever V8 does
-//!   to them by `mprotect`. Once a chunk is present, handlers show the memfd's pages in their place.
-//!   What the memfd has of chunks that are not present nobody sees, so `pwrite` does.
+//!   to them by `mprotect`. Once a chunk is present, handlers show the memfd's pages there. What
+//!   the memfd has of chunks that are not present nobody sees, so `pwrite` does.
 
 use crate::sys::checked_fd::{CheckedFd, Description};
 use crate::sys::mmap::{self, Advice, Mmap, Pages, Sharing};
 use crate::sys::owned_span::OwnedSpan;
 use crate::sys::page::{PageAligned, PageSpan, host_page_bytes};
-use crate::sys::{SysError, SysResult, alloc, file, memfd, sum, to_u64, to_usize, userfault};
+use crate::sys::userfault;
+use crate::sys::{SysError, SysResult, alloc, file, memfd, process_map, sum, to_u64, to_usize};
 use nix::errno::Errno;
 use std::sync::Arc;
 
@@ -90,12 +91,15 @@ impl Way {
     }
 
     /// Puts pages of the region in place of others. Handlers are kept off them meanwhile.
+    ///
+    /// False: somebody else has made them accessible too early, as V8 does to a shared memory that
+    /// another thread grows. Then there may be pages of zeros in the memfd.
     pub(super) fn put(
         &self,
         target: OwnedSpan<'_>,
         offset: PageAligned,
         sharing: Sharing,
-    ) -> SysResult<()> {
+    ) -> SysResult<bool> {
         mmap::replace(target, self.first_pages(offset, sharing)?)?;
         self.open(target, sharing).map_err(|sys| {
             // What was there is gone. Where this fails too, nobody can access what is there now.
@@ -112,15 +116,36 @@ impl Way {
         sharing: Sharing,
     ) -> SysResult<Mmap> {
         let mapping = Mmap::new(length, self.first_pages(offset, sharing)?)?;
+        // Nobody knows of it.
         self.open(mapping.owned(), sharing)?;
         Ok(mapping)
     }
 
-    fn open(&self, target: OwnedSpan<'_>, sharing: Sharing) -> SysResult<()> {
-        if self.is_userfault() {
-            userfault::register(target)?;
-            keep_apart(target);
-            mmap::protect_as(target, sharing)?;
+    fn open(&self, target: OwnedSpan<'_>, sharing: Sharing) -> SysResult<bool> {
+        if !self.is_userfault() {
+            return Ok(true);
+        }
+        userfault::register(target)?;
+        let was_closed = is_inaccessible(target.span());
+        keep_apart(target);
+        mmap::protect_as(target, sharing)?;
+        Ok(was_closed)
+    }
+
+    /// The parts of a range of the memfd that have pages.
+    pub(super) fn data(
+        &self,
+        start: PageAligned,
+        length: PageAligned,
+        mut see: impl FnMut(u64, u64) -> SysResult<()>,
+    ) -> SysResult<()> {
+        // A look moves the position, so it needs a descriptor of its own.
+        let fd = self.memfd.reopen_readonly()?;
+        let end = sum(start.get(), length.get());
+        let mut at = start.get();
+        while let Some((from, to)) = file::next_data(&fd, at, end)? {
+            see(from, to)?;
+            at = to;
         }
         Ok(())
     }
@@ -224,6 +249,14 @@ fn all_of(memfd: &CheckedFd, length: PageAligned) -> SysResult<Mmap> {
     keep_apart(all.owned());
     let _ = mmap::hint(all.span(), mmap::Hint::DontDump);
     Ok(all)
+}
+
+fn is_inaccessible(span: PageSpan) -> bool {
+    // Where the map can't be read, nothing is known.
+    matches!(
+        process_map::at_or_after(span.start().get()),
+        Ok(Some(vma)) if vma.start <= span.start().get() && vma.is_inaccessible()
+    )
 }
 
 /// A child process has no registration: what it touches would be zeros for all. And a huge page

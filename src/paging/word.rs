@@ -5,8 +5,8 @@
 //!  | how often it failed      | told | state |
 //! ```
 //!
-//! A thread that waits remembers the failures: a chunk that failed and was asked for again since has
-//! failed for him. Nobody waits through 2^29 failures. Safe in handlers.
+//! A thread that waits remembers the failures: a chunk that failed and was asked for again since
+//! has failed for it. Nobody waits through 2^29 failures. Safe in handlers.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

@@ -11,6 +11,7 @@ use super::image::ZEROS;
 use super::own::vmas_in;
 use crate::access::Access;
 use crate::error::{Error, Result, SnapshotError};
+use crate::fault;
 use crate::memory::State;
 use crate::memory::image::OwnPart;
 use crate::memory::window_state::Window;
@@ -18,7 +19,7 @@ use crate::sys::mmap::{self, Advice, Pages, Sharing};
 use crate::sys::owned_span::OwnedSpan;
 use crate::sys::page::{PageSpan, host_page_bytes};
 use crate::sys::pagemap::{self, Which};
-use crate::sys::{SysError, SysResult, contents, difference, file, sum};
+use crate::sys::{SysError, SysResult, contents, difference, file, sum, to_usize};
 use crate::totals;
 use crate::v8::live_memory::LiveMemory;
 
@@ -187,7 +188,21 @@ impl<'a> PutBack<'a> {
         let snapshot = self.snapshot.expect("pages that were written are a snapshot's");
         let offset = snapshot.file_offset(self.offsets(target).start());
         let fd = snapshot.backing.fd()?.get()?;
-        file::read_all_to(fd, offset.get(), self.owned(target)?)
+        let owned = self.owned(target)?;
+        match file::read_all_to(fd, offset.get(), owned) {
+            // The kernel does not wait for a provider. A thread does, in the fault handler.
+            Err(SysError { errno: Errno::EFAULT, .. }) if fault::shows_paged(target) => {
+                let starts = target.start().get()..target.end().get();
+                let pages = starts.step_by(to_usize(host_page_bytes()));
+                for page in pages.filter_map(PageSpan::page_at) {
+                    // SAFETY: a page of the living memory's that can be read, into which no Rust
+                    // reference points. What its bytes are makes no difference.
+                    unsafe { contents::is_zero(page) };
+                }
+                file::read_all_to(fd, offset.get(), owned)
+            }
+            written => written,
+        }
     }
 
     /// For a reset: what was written to private mappings, or to others by stray writes, is dropped.

@@ -2,6 +2,8 @@
 
 #![allow(dead_code)] // Each test file uses a part of it.
 
+pub mod paging;
+
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, mprotect, munmap};
 use std::ffi::c_void;
 use std::num::NonZeroUsize;
@@ -198,7 +200,8 @@ impl Reserved {
         Self::open(self.base(), self.pages);
     }
 
-    fn open(address: u64, pages: u64) {
+    /// Makes pages accessible, as a growth does.
+    pub fn open(address: u64, pages: u64) {
         let at = NonNull::new(address as *mut c_void).unwrap();
         // SAFETY: inside the reservation.
         unsafe {
