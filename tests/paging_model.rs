@@ -7,14 +7,11 @@ mod support;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use support::paging::{
-    Provider, always, byte_at, check, chunk_bytes, modes, paged, pager_of, spec,
-};
+use support::paging::{Provider, byte_at, chunk_bytes, modes, paged};
 use support::{Numbers, Reserved, page_bytes, read, serial};
 use wasm_hostmap::access::Access;
 use wasm_hostmap::fault;
 use wasm_hostmap::memory::{Mapped, Memory};
-use wasm_hostmap::paging::State;
 use wasm_hostmap::region::Region;
 use wasm_hostmap::sys::page::PageAligned;
 
@@ -99,6 +96,8 @@ fn what_is_read_is_right_or_counted() {
 mod injected {
     use super::*;
     use std::thread;
+    use support::paging::{always, check, pager_of, spec};
+    use wasm_hostmap::paging::State;
     use wasm_hostmap::sys::inject;
 
     const ERRNOS: [i32; 3] = [libc::ENOMEM, libc::EINVAL, libc::EMFILE];
