@@ -7,6 +7,7 @@ const { faceOfRealm } = require('./lib/platform/copies.js')
 module.exports = faceOfRealm(() => {
   const { checkReceivers } = require('./lib/platform/receivers.js')
   const { HostRegion } = require('./lib/region/host-region.js')
+  const { Publication } = require('./lib/region/names.js')
   const { Mapping } = require('./lib/memory/mapping.js')
   const { AdoptedBuffer } = require('./lib/memory/adopted.js')
   const { Window } = require('./lib/window/window.js')
@@ -30,6 +31,7 @@ module.exports = faceOfRealm(() => {
 
   const face = {
     HostRegion,
+    Publication,
     GuardedMemory,
     Mapping,
     AdoptedBuffer,

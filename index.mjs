@@ -4,6 +4,7 @@ import hostmap from './index.js'
 
 export const {
   HostRegion,
+  Publication,
   GuardedMemory,
   Mapping,
   AdoptedBuffer,

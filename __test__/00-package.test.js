@@ -30,6 +30,7 @@ describe('the package', () => {
       'Layout',
       'Mapping',
       'PooledInstance',
+      'Publication',
       'Snapshot',
       'Window',
       'WindowSource',

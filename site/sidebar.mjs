@@ -10,6 +10,7 @@ export const GROUPS = [
       'docs/concepts.md',
       'docs/data.md',
       'docs/sharing.md',
+      'docs/processes.md',
       'docs/isolation.md',
       'docs/windows.md',
       'docs/limits.md'

@@ -10,6 +10,7 @@
 //!  window/          mappings that slide
 //!  memory/          linear memories and the mappings in them                   <- start here
 //!  region/          bytes behind a file descriptor: memfds, files and views of them
+//!  names/           tokens in a folder, by name
 //!  share/           regions and snapshots for other threads and processes
 //!  fault/           what a signal handler does about faults in mappings
 //!  error/           causes, words and codes
@@ -47,6 +48,7 @@ pub mod fault;
 mod js;
 pub mod memory;
 pub mod module;
+pub mod names;
 pub mod paging;
 pub mod region;
 pub mod share;

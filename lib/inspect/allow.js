@@ -8,13 +8,13 @@
 // asks, so there is nothing to parse.
 
 const fs = require('node:fs')
-const os = require('node:os')
 const path = require('node:path')
 const { randomBytes } = require('node:crypto')
 const { threadId } = require('node:worker_threads')
 const check = require('../support/arguments.js')
 const read = require('../support/options.js')
 const { makeError } = require('../support/errors.js')
+const { usualDirectory } = require('../platform/user-folder.js')
 const { inspect } = require('./inspect.js')
 
 // What cli/inspect/ask.js looks for.
@@ -81,27 +81,6 @@ function removeFolder(directory) {
     fs.rmdirSync(directory)
   } catch {
     // The next call takes it as it is.
-  }
-}
-
-/**
- * As systems have it: a folder that is this user's alone, and ends with their last session. The
- * variable may be another user's after `su` and `sudo`, and name nothing in a container.
- */
-function usualDirectory() {
-  const runtime = process.env.XDG_RUNTIME_DIR
-  return isOwnFolder(runtime)
-    ? path.join(runtime, 'wasm-hostmap')
-    : path.join(os.tmpdir(), `wasm-hostmap-${process.geteuid()}`)
-}
-
-function isOwnFolder(folder) {
-  if (!folder || !path.isAbsolute(folder)) return false
-  try {
-    const found = fs.statSync(folder)
-    return found.isDirectory() && found.uid === process.geteuid()
-  } catch {
-    return false
   }
 }
 

@@ -11,6 +11,7 @@ const { getOwnPropertyDescriptor } = require('./intrinsics.js')
 // A getter of each class that reads a private field and does nothing else.
 const PROBES = {
   HostRegion: 'name',
+  Publication: 'name',
   GuardedMemory: 'address',
   Mapping: 'address',
   AdoptedBuffer: 'byteLength',

@@ -10,16 +10,17 @@ const native = require('../platform/binding.js')
 const check = require('../support/arguments.js')
 const read = require('../support/options.js')
 const { makeError, callNative } = require('../support/errors.js')
-const { wrongValue, outOfRange } = require('../support/wrong.js')
+const { outOfRange } = require('../support/wrong.js')
 const { roomOnStack } = require('../support/stack.js')
 const { bytes } = require('../platform/bytes.js')
-const { runTask } = require('../platform/task.js')
 const { UNHEARD } = require('../observe/events.js')
 const { guardFaults } = require('../fault/guard.js')
 const { faultsFrom, faultedError } = require('../fault/found.js')
-const { REGION, keepHere, makeToken, readToken, wrongThing } = require('./share.js')
+const { REGION, accessToShare, keepHere, makeToken, readToken, wrongThing } = require('./share.js')
 const { beginRegion, closedRegion, madeRegion } = require('./told.js')
 const { fill, optionsOfFill } = require('./fill.js')
+const loading = require('./load.js')
+const names = require('./names.js')
 const reading = require('./read.js')
 const { splitPart } = require('./split.js')
 const { Views } = require('./views.js')
@@ -70,7 +71,7 @@ class HostRegion {
     if (make !== MAKE) {
       throw makeError(
         'ERR_ILLEGAL_CONSTRUCTOR',
-        'HostRegion has no public constructor: use HostRegion.allocate, copyFrom, from, load, open, fromFd or receive'
+        'HostRegion has no public constructor: use HostRegion.allocate, copyFrom, from, load, open, fromFd, receive or find'
       )
     }
     this.#native = owner
@@ -107,32 +108,12 @@ class HostRegion {
   }
 
   static async load(path, options) {
-    const text = check.path(path)
-    const {
-      byteOffset = 0,
-      byteLength,
-      name,
-      hugePages = true,
-      signal,
-      onProgress
-    } = read.load(options)
-    check.wholeNumber(byteOffset, 'options.byteOffset')
-    check.optional(byteLength, check.wholeNumber, 'options.byteLength', 1)
-    check.optional(name, check.regionName, 'options.name')
-    check.boolean(hugePages, 'options.hugePages')
-    check.optional(signal, check.abortSignal, 'options.signal')
-    check.optional(onProgress, check.callback, 'options.onProgress')
-
+    const given = loading.optionsOfLoad(path, options)
     const startTime = beginRegion()
-    const owner = await runTask(
-      task => native.NativeRegion.load(task, text, byteOffset, byteLength, name, hugePages),
-      `The load of ${text}`,
-      signal,
-      onProgress
-    )
+    const owner = await loading.load(given)
     const region = new HostRegion(MAKE, owner, true)
     try {
-      onProgress?.(region.#byteLength, region.#byteLength)
+      given.onProgress?.(region.#byteLength, region.#byteLength)
     } catch (error) {
       region.close()
       throw error
@@ -167,6 +148,18 @@ class HostRegion {
   static unshare(token) {
     const { pid, nonce } = readToken(token, REGION)
     return pid === process.pid && callNative(() => native.endShare(nonce))
+  }
+
+  static find(name, options) {
+    return make('find', false, names.toFind(name, options))
+  }
+
+  static watch(name, options) {
+    return names.watch(name, options, owner => make('find', false, () => owner))
+  }
+
+  static published(options) {
+    return names.list(options)
   }
 
   get byteLength() {
@@ -314,19 +307,18 @@ class HostRegion {
 
   share(options) {
     this.#mustBeOpen()
-    const { access, enforce = false } = read.share(options)
-    check.boolean(enforce, 'options.enforce')
-    const most = this.writable ? 'shared' : 'readonly'
-    const granted =
-      access === undefined ? most : check.oneOf(access, 'options.access', ['readonly', 'shared'])
-    if (enforce && granted !== 'readonly') {
-      throw wrongValue('options.enforce', "false unless access is 'readonly'", enforce)
-    }
+    const { access, enforce } = read.share(options)
+    const { isReadonly, isEnforced } = accessToShare(access, enforce, this.writable)
     roomOnStack()
     return makeToken(
       REGION,
-      callNative(() => this.#native.share(granted === 'readonly', enforce))
+      callNative(() => this.#native.share(isReadonly, isEnforced))
     )
+  }
+
+  publish(name, options) {
+    this.#mustBeOpen()
+    return names.publish(this, this.#handle, this.writable, name, options)
   }
 
   duplicateFd() {
@@ -350,6 +342,7 @@ class HostRegion {
     // All but the last step can be done again, should the stack end in the middle.
     roomOnStack()
     const startTime = beginRegion()
+    names.closePublications(this)
     if (views !== 'keep') this.#views.release(views === 'detach')
     if (this.#closed) return
     callNative(() => this.#native.close())

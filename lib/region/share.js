@@ -23,6 +23,18 @@ const CLASSES = new Map([
 /** Makes `structuredClone` and `postMessage` refuse an object. Node.js before 22.10 can't. */
 const keepHere = threads.markAsUncloneable ?? (() => {})
 
+/** What `share` and `publish` grant. `access`: undefined for the most there is. */
+function accessToShare(access, enforce = false, isWritable) {
+  check.boolean(enforce, 'options.enforce')
+  const most = isWritable ? 'shared' : 'readonly'
+  const granted =
+    access === undefined ? most : check.oneOf(access, 'options.access', ['readonly', 'shared'])
+  if (enforce && granted !== 'readonly') {
+    throw wrongValue('options.enforce', "false unless access is 'readonly'", enforce)
+  }
+  return { isReadonly: granted === 'readonly', isEnforced: enforce }
+}
+
 /** The token for what the native part offers. */
 function makeToken(type, { readonly, ...offer }) {
   return { type, version: VERSION, ...offer, access: readonly ? 'readonly' : 'shared' }
@@ -126,4 +138,4 @@ function hintFor(value) {
     : undefined
 }
 
-module.exports = { REGION, SNAPSHOT, keepHere, makeToken, readToken, wrongThing }
+module.exports = { REGION, SNAPSHOT, accessToShare, keepHere, makeToken, readToken, wrongThing }

@@ -218,6 +218,23 @@ function regionName(value, name) {
   return value
 }
 
+/** By which a region is published: a part of a file's name. */
+function publishedName(value, name = 'name') {
+  if (typeof value !== 'string') throw wrongType(name, 'a string', value)
+  const length = Buffer.byteLength(value)
+  const isRight =
+    length >= 1 &&
+    length <= MAX_NAME_BYTES &&
+    !value.startsWith('.') &&
+    !value.includes('/') &&
+    !value.includes('\0') &&
+    // Not as UTF-8 has it: half a character.
+    Buffer.from(value).toString() === value
+  if (isRight) return value
+  const expected = `1 to ${MAX_NAME_BYTES} bytes, without '/' and NUL, and not beginning with a dot`
+  throw wrongValue(name, expected, value)
+}
+
 function path(value, name = 'path') {
   const isUrl = isObject(value) && typeof value.href === 'string'
   if (typeof value !== 'string' && !isUrl) {
@@ -277,6 +294,7 @@ module.exports = {
   object,
   part,
   regionName,
+  publishedName,
   path,
   abortSignal
 }

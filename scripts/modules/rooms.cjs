@@ -16,6 +16,7 @@ const RUST = [
   ['paging', 'regions whose bytes come from a provider: their chunks, and waiting for them'],
   ['fault', 'the fault guard: what a signal handler does about faults in mappings'],
   ['share', 'tokens and offers: regions and snapshots for other threads and processes'],
+  ['names', 'tokens in a folder of the user, by name'],
   ['region', 'bytes behind a file descriptor: memfds, files and views of them'],
   ['memory', 'linear memories and the mappings in them'],
   ['window', 'mappings that slide'],

@@ -20,6 +20,7 @@ mod fault;
 mod file;
 mod memory;
 mod module;
+mod name;
 mod paging;
 mod refused;
 mod region;
@@ -32,6 +33,7 @@ pub use fault::FaultError;
 pub use file::{Attempt, FileError, PathHint};
 pub use memory::MemoryError;
 pub use module::ModuleError;
+pub use name::{FolderFlaw, NameError, NameFlaw};
 pub use paging::PagingError;
 pub use refused::Refused;
 pub use region::RegionError;
@@ -55,6 +57,8 @@ pub enum Error {
     Memory(#[from] MemoryError),
     #[error(transparent)]
     Module(#[from] ModuleError),
+    #[error(transparent)]
+    Name(#[from] NameError),
     #[error(transparent)]
     Paging(#[from] PagingError),
     #[error(transparent)]
@@ -87,6 +91,7 @@ impl Error {
             Self::File(error) => error.code(),
             Self::Memory(error) => error.code(),
             Self::Module(error) => error.code(),
+            Self::Name(error) => error.code(),
             Self::Paging(error) => error.code(),
             Self::Region(error) => error.code(),
             Self::Share(error) => error.code(),
@@ -106,6 +111,7 @@ impl Error {
             Self::File(error) => error.sys(),
             Self::Memory(error) => error.sys(),
             Self::Module(error) => error.sys(),
+            Self::Name(error) => error.sys(),
             Self::Paging(error) => error.sys(),
             Self::Region(error) => error.sys(),
             Self::Share(error) => error.sys(),

@@ -16,6 +16,7 @@ mod inspect;
 mod limits;
 mod memory;
 mod module;
+mod names;
 mod opened;
 mod paging;
 mod placement;

@@ -55,6 +55,7 @@ impl NativeToken {
         let terms = Terms {
             nonce: nonce(&self.nonce)?,
             kind,
+            receivers: share::Receivers::One,
             access: if self.readonly { ShareAccess::Readonly } else { ShareAccess::Shared },
             device: number(&self.device, "device")?,
             inode: number(&self.inode, "inode")?,

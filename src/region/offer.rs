@@ -2,13 +2,22 @@
 
 use super::host_region::Region;
 use crate::error::{RegionError, Result};
-use crate::share::{self, ShareAccess, Shareable, Token};
+use crate::share::{self, Receivers, ShareAccess, Shareable, Token};
 use crate::sys::memfd::{self, Seals};
 use nix::errno::Errno;
 
 impl Region {
-    /// `enforce`: from now on the kernel lets nobody write who can't yet.
+    /// For one receiver. `enforce`: from now on the kernel lets nobody write who can't yet.
     pub fn share(&self, access: ShareAccess, enforce: bool) -> Result<Token> {
+        self.offer(Receivers::One, access, enforce)
+    }
+
+    /// The same for any number of receivers, until the offer is ended.
+    pub fn offer_to_any(&self, access: ShareAccess, enforce: bool) -> Result<Token> {
+        self.offer(Receivers::Any, access, enforce)
+    }
+
+    fn offer(&self, to: Receivers, access: ShareAccess, enforce: bool) -> Result<Token> {
         self.check_not_paged("share")?;
         if access == ShareAccess::Shared && !self.is_writable() {
             return Err(RegionError::ShareNotWritable { name: self.name().to_owned() }.into());
@@ -17,7 +26,8 @@ impl Region {
             self.forbid_new_writers()?;
         }
         let (offset, length) = (self.file_offset().get(), self.byte_length());
-        share::offer(self.shared_fd(), Shareable::Region, access, offset, length, self.name())
+        let what = (Shareable::Region, to);
+        share::offer(self.shared_fd(), what, access, offset, length, self.name())
     }
 
     fn forbid_new_writers(&self) -> Result<(), RegionError> {

@@ -17,7 +17,8 @@
 //! the file was opened by its number says that the number was the offer's.
 //!
 //! An offer is claimed once, by adding F_SEAL_SEAL to the proof: the kernel lets nobody add a seal
-//! after that, in any process.
+//! after that, in any process. A *standing* offer is for any number of receivers: nobody claims it,
+//! and the same seal says that it was ended.
 //!
 //! Bottom up: `token` and `answer` are data; `proof` makes and checks proofs; `table` has this
 //! process's offers; `server` answers receivers; `offer` and `receive` are for others. Nothing here
@@ -33,7 +34,7 @@ mod token;
 
 pub use offer::{MOST_OFFERS, end, offer, waiting};
 pub use receive::{Make, receive};
-pub use token::{Nonce, ShareAccess, Shareable, Terms, Token};
+pub use token::{Nonce, Receivers, ShareAccess, Shareable, Terms, Token};
 
 #[cfg(test)]
 mod tests {
@@ -45,9 +46,14 @@ mod tests {
     use crate::sys::{file, memfd};
     use std::os::fd::OwnedFd;
 
-    fn offered() -> Token {
+    fn offered_to(receivers: Receivers) -> Token {
         let fd = CheckedFd::new(memfd::create("shared", 100).unwrap(), Description::Ours).unwrap();
-        offer(&fd, Shareable::Region, ShareAccess::Shared, 0, 100, "shared").unwrap()
+        let what = (Shareable::Region, receivers);
+        offer(&fd, what, ShareAccess::Shared, 0, 100, "shared").unwrap()
+    }
+
+    fn offered() -> Token {
+        offered_to(Receivers::One)
     }
 
     #[test]
@@ -65,6 +71,29 @@ mod tests {
         let proof = file::open_proc(&format!("/proc/self/fd/{}", token.proof), true).unwrap();
         assert_eq!(claim(&proof), Ok(true));
         assert!(!end(token.terms.nonce));
+    }
+
+    #[test]
+    fn a_standing_offer_has_any_number_of_receivers_until_it_is_ended() {
+        let token = offered_to(Receivers::Any);
+        let waiting_before = waiting();
+        for _ in 0..3 {
+            let here = receive(&token, &Ok).unwrap();
+            let there = receive_by_proc(&token, &Ok).unwrap().unwrap();
+            let inode = |fd: &OwnedFd| file::status(fd).unwrap().inode;
+            assert_eq!([inode(&here), inode(&there)], [token.terms.inode; 2]);
+        }
+        assert_eq!(waiting(), waiting_before, "it does not wait for a receiver");
+        let of_one = Terms { receivers: Receivers::One, ..token.terms.clone() };
+        let altered = receive(&Token { terms: of_one, ..token.clone() }, &Ok);
+        assert_eq!(altered.unwrap_err().code(), Code::ShareInvalid);
+        // One who has the proof by then sees that it was ended.
+        let proof = file::open_proc(&format!("/proc/self/fd/{}", token.proof), true).unwrap();
+        assert!(end(token.terms.nonce));
+        assert_eq!(claim(&proof), Ok(false));
+        assert!(!end(token.terms.nonce));
+        assert_eq!(receive(&token, &Ok).unwrap_err().code(), Code::ShareClosed);
+        assert_eq!(receive_by_proc(&token, &Ok).unwrap_err().code(), Code::ShareClosed);
     }
 
     #[test]

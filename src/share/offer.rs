@@ -3,7 +3,7 @@
 use super::proof::{make_proof, refused};
 use super::server::socket_name;
 use super::table::{End, Offer, offers};
-use super::token::{Nonce, ShareAccess, Shareable, Terms, Token};
+use super::token::{Nonce, Receivers, ShareAccess, Shareable, Terms, Token};
 use crate::error::{Code, Result, ShareError};
 use crate::sys::checked_fd::{CheckedFd, Description};
 use crate::sys::{SysError, process, random, to_u64};
@@ -15,7 +15,7 @@ pub const MOST_OFFERS: usize = 1024;
 /// Offers a file. `access` is no more than the descriptor allows.
 pub fn offer(
     fd: &CheckedFd,
-    kind: Shareable,
+    (kind, receivers): (Shareable, Receivers),
     access: ShareAccess,
     byte_offset: u64,
     byte_length: u64,
@@ -30,7 +30,8 @@ pub fn offer(
     let file = CheckedFd::new(file.map_err(failed)?, Description::Shared).map_err(failed)?;
     let name = name.to_owned();
     let (device, inode) = (file.device(), file.inode());
-    let terms = Terms { nonce, kind, access, device, inode, byte_offset, byte_length, name };
+    let terms =
+        Terms { nonce, kind, receivers, access, device, inode, byte_offset, byte_length, name };
     let failed = |sys| refused(&terms, sys);
     let number = file.get().map_err(failed)?.as_raw_fd();
     let proof = make_proof(&terms, number).map_err(failed)?;
@@ -49,7 +50,8 @@ pub fn offer(
     Ok(Token { terms, pid: process::id(), proof: proof_number, socket })
 }
 
-/// Ends an offer of this process that nobody has received. False: there is none.
+/// Ends an offer of this process: a standing one, or one that nobody has received. False: there is
+/// none.
 pub fn end(nonce: Nonce) -> bool {
     let mut offers = offers();
     let offers = offers.get();
@@ -66,5 +68,5 @@ pub fn waiting() -> u64 {
     let mut offers = offers();
     let offers = offers.get();
     offers.sweep();
-    to_u64(offers.open.len())
+    to_u64(offers.open.values().filter(|offer| !offer.is_standing()).count())
 }

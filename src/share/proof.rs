@@ -1,6 +1,6 @@
 //! Proofs: sealed memfds that say what a receiver must find. Making, checking and claiming them.
 
-use super::token::{MAGIC, Nonce, Terms};
+use super::token::{MAGIC_BYTES, Nonce, Terms};
 use crate::error::{Error, Result, ShareError};
 use crate::sys::checked_fd::{CheckedFd, Description};
 use crate::sys::file::{self, Status};
@@ -27,7 +27,7 @@ pub(super) fn make_proof(terms: &Terms, number: i32) -> SysResult<CheckedFd> {
 }
 
 /// What no two tokens share: the nonce, behind the mark of all proofs.
-const HEAD_BYTES: usize = MAGIC.len() + size_of::<Nonce>();
+const HEAD_BYTES: usize = MAGIC_BYTES + size_of::<Nonce>();
 
 /// What a proof says: the number of the file's descriptor, if it is the proof of these terms.
 pub(super) fn check_proof(proof: &OwnedFd, terms: &Terms) -> Result<i32> {
@@ -73,7 +73,7 @@ pub(super) fn is_same(status: Status, terms: &Terms) -> bool {
     (status.device, status.inode) == (terms.device, terms.inode)
 }
 
-/// Claims an offer. False: somebody has before.
+/// Claims an offer, or ends a standing one. False: somebody has before.
 pub(super) fn claim(proof: impl AsFd) -> SysResult<bool> {
     match memfd::seal_seals(proof) {
         Err(sys) if sys.errno == Errno::EPERM => Ok(false),

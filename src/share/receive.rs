@@ -3,7 +3,7 @@
 use super::answer::Answer;
 use super::proof::{PROOF_NAME, check_file, check_proof, claim, is_claimed, is_same, refused};
 use super::table::{End, offers};
-use super::token::{ShareAccess, Terms, Token};
+use super::token::{Receivers, ShareAccess, Terms, Token};
 use crate::error::{Code, Error, Result, ShareError};
 use crate::sys::{SysError, file, process, socket};
 use nix::errno::Errno;
@@ -66,10 +66,15 @@ fn receive_here<T>(terms: &Terms, make: Make<'_, T>) -> Option<Result<T>> {
         let fd = offer.file.duplicate().map_err(|sys| refused(terms, sys))?;
         check_file(&fd, terms)?;
         let made = make(fd)?;
-        offer.claim()?;
+        if !offer.is_standing() {
+            offer.claim()?;
+        }
         Ok(made)
     };
     let received = take();
+    if offer.is_standing() {
+        return Some(received);
+    }
     if received.as_ref().map_or_else(|error: &Error| error.code() == Code::ShareUsed, |_| true) {
         offers.end(terms.nonce, End::Used);
     }
@@ -79,6 +84,7 @@ fn receive_here<T>(terms: &Terms, make: Make<'_, T>) -> Option<Result<T>> {
 /// The inner error is that of `make`.
 pub(super) fn receive_by_proc<T>(token: &Token, make: Make<'_, T>) -> Result<Result<T>> {
     let Token { terms, pid, proof, .. } = token;
+    let is_standing = terms.receivers == Receivers::Any;
     let name = || terms.name.clone();
     let of = |number: i32| format!("/proc/{pid}/fd/{number}");
     let refused = |sys: SysError| match sys.errno {
@@ -95,10 +101,15 @@ pub(super) fn receive_by_proc<T>(token: &Token, make: Make<'_, T>) -> Result<Res
     if path != format!("/memfd:{PROOF_NAME} (deleted)") {
         return Err(gone(token));
     }
-    let proof_fd = file::open_proc(&of(*proof), true).map_err(refused)?;
+    // Only one who claims an offer needs to write.
+    let proof_fd = file::open_proc(&of(*proof), !is_standing).map_err(refused)?;
     let number = check_proof(&proof_fd, terms)?;
     if is_claimed(&proof_fd) {
-        return Err(ShareError::Used { name: name() }.into());
+        return Err(if is_standing {
+            ShareError::Closed { name: name() }.into()
+        } else {
+            ShareError::Used { name: name() }.into()
+        });
     }
     if !is_same(file::status_of(&of(number)).map_err(refused)?, terms) {
         return Err(gone(token));
@@ -115,6 +126,9 @@ pub(super) fn receive_by_proc<T>(token: &Token, make: Make<'_, T>) -> Result<Res
         Ok(made) => made,
         failed => return Ok(failed),
     };
+    if is_standing {
+        return Ok(Ok(made));
+    }
     if !claim(&proof_fd).map_err(refused)? {
         return Err(ShareError::Used { name: name() }.into());
     }

@@ -3,10 +3,11 @@
 use super::answer::Answer;
 use super::proof::check_file;
 use super::table::{End, Offers, offers};
-use super::token::MAGIC;
+use super::token::MAGIC_BYTES;
 use crate::sys::checked_fd::{CheckedFd, Description};
 use crate::sys::{SysError, SysResult, process, random, socket, thread};
 use nix::errno::Errno;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 /// The name of this process's socket, which is made for its first offer. Empty where there can't be
@@ -51,7 +52,7 @@ fn answer(stream: &std::os::unix::net::UnixStream) -> SysResult<()> {
     let mut asked = [0; 512];
     let (length, _) = socket::receive(stream, &mut asked)?;
     let asked = asked.get(..length).unwrap_or_default();
-    let nonce = asked.get(MAGIC.len()..).and_then(|tail| tail.first_chunk());
+    let nonce = asked.get(MAGIC_BYTES..).and_then(|tail| tail.first_chunk());
     let Some(nonce) = nonce.copied() else { return Ok(()) };
     let mut offers = offers();
     let offers = offers.get();
@@ -68,6 +69,11 @@ fn answer(stream: &std::os::unix::net::UnixStream) -> SysResult<()> {
     }
     if check_file(offer.file.get()?, &offer.terms).is_err() {
         return socket::send(stream, &[Answer::Shrunk.to_byte()], &[]);
+    }
+    if offer.is_standing() {
+        // Descriptions of their own: what a receiver does to them does nothing to the offer.
+        let (proof, file) = (offer.proof.reopen_readonly()?, offer.file.duplicate()?);
+        return socket::send(stream, &[Answer::Here.to_byte()], &[proof.as_fd(), file.as_fd()]);
     }
     if offer.claim().is_err() {
         offers.end(nonce, End::Used);

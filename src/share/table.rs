@@ -1,7 +1,7 @@
 //! The offers of this process: those that are open, and how others ended.
 
 use super::proof::{claim, is_claimed, refused};
-use super::token::{Nonce, Terms};
+use super::token::{Nonce, Receivers, Terms};
 use crate::error::{Result, ShareError};
 use crate::sys::checked_fd::CheckedFd;
 use std::collections::{HashMap, VecDeque};
@@ -25,6 +25,10 @@ impl Offer {
             true => Ok(()),
             false => Err(ShareError::Used { name: self.terms.name.clone() }.into()),
         }
+    }
+
+    pub(super) fn is_standing(&self) -> bool {
+        self.terms.receivers == Receivers::Any
     }
 
     fn is_claimed(&self) -> bool {

@@ -3,8 +3,11 @@
 
 pub type Nonce = [u8; 16];
 
-/// The first bytes of encoded terms.
-pub(super) const MAGIC: [u8; 8] = *b"hostmap1";
+/// The first bytes of encoded terms, by who may receive what is offered.
+const MAGIC_OF_ONE: [u8; 8] = *b"hostmap1";
+const MAGIC_OF_ANY: [u8; 8] = *b"hostmapN";
+
+pub(super) const MAGIC_BYTES: usize = MAGIC_OF_ONE.len();
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shareable {
@@ -19,11 +22,21 @@ pub enum ShareAccess {
     Shared,
 }
 
+/// Who may receive it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Receivers {
+    /// The first who does.
+    One,
+    /// Any number, until the offer is ended: a *standing* offer.
+    Any,
+}
+
 /// What is offered. The same in the token and in the proof.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Terms {
     pub nonce: Nonce,
     pub kind: Shareable,
+    pub receivers: Receivers,
     pub access: ShareAccess,
     pub device: u64,
     pub inode: u64,
@@ -47,7 +60,10 @@ impl Terms {
     /// As a proof has it, and a receiver sends it.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        bytes.extend(MAGIC);
+        bytes.extend(match self.receivers {
+            Receivers::One => MAGIC_OF_ONE,
+            Receivers::Any => MAGIC_OF_ANY,
+        });
         bytes.extend(self.nonce);
         bytes.push(match self.kind {
             Shareable::Region => 0,

@@ -252,7 +252,7 @@ impl Snapshot {
         let fd = self.backing.fd().map_err(|sys| SnapshotError::NotRead { refused: sys.into() })?;
         share::offer(
             fd,
-            share::Shareable::Snapshot,
+            (share::Shareable::Snapshot, share::Receivers::One),
             ShareAccess::Readonly,
             0,
             self.byte_length.get(),

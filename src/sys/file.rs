@@ -136,7 +136,7 @@ pub(super) fn to_device(device: libc::dev_t) -> u64 {
     u64::from(device)
 }
 
-fn to_status(stat: &nix::sys::stat::FileStat) -> Status {
+pub(super) fn to_status(stat: &nix::sys::stat::FileStat) -> Status {
     let format = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
     let kind = match format {
         SFlag::S_IFREG => FileKind::Regular,

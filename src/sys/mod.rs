@@ -21,6 +21,7 @@
 //!
 //! Files and descriptors
 //! - `file`: opening, examining, copying, reading and writing files
+//! - `folder`: folders by descriptor, what is in them, and locks that end with who holds them
 //! - `memfd`: anonymous files and their seals
 //! - `checked_fd`: descriptors that are kept, and safe from a double close elsewhere
 //! - `kept`: descriptors that are kept for signal handlers
@@ -51,6 +52,7 @@ pub mod clock;
 pub mod contents;
 pub mod fault_info;
 pub mod file;
+pub mod folder;
 pub mod futex;
 pub mod inject;
 pub mod kept;

@@ -10,6 +10,8 @@ import util from 'node:util'
 import { pathToFileURL } from 'node:url'
 
 const [extension] = process.argv.slice(2)
+// What is published is found by its own process alone.
+process.env.XDG_RUNTIME_DIR = process.cwd()
 const require = createRequire(import.meta.url)
 const { scope } = require('../examples.js')
 const hostmap = require('../../..')

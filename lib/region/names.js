@@ -1,0 +1,190 @@
+'use strict'
+
+// Regions under a name: published by one process, found by others of the same user. The native part
+// keeps the files; here are the options, and what must live as long as a name does.
+
+const fs = require('node:fs')
+const path = require('node:path')
+const { inspect } = require('node:util')
+const native = require('../platform/binding.js')
+const { usualDirectory } = require('../platform/user-folder.js')
+const check = require('../support/arguments.js')
+const read = require('../support/options.js')
+const { abortError, callNative, makeError } = require('../support/errors.js')
+const { roomOnStack } = require('../support/stack.js')
+const { accessToShare } = require('./share.js')
+
+// What is published by this thread: it is there though nobody holds it, as a server that listens.
+const published = new Set()
+
+const MAKE = Symbol('make')
+
+/** A file that is left stands for nothing, but is there to be seen. */
+function closeAll() {
+  for (const publication of published) publication.close()
+}
+
+class Publication {
+  #native
+  #region
+  #name
+  #directory
+
+  constructor(make, owner, region, name, directory) {
+    if (make !== MAKE) {
+      throw makeError(
+        'ERR_ILLEGAL_CONSTRUCTOR',
+        'Publication has no public constructor: use region.publish'
+      )
+    }
+    this.#native = owner
+    this.#region = region
+    this.#name = name
+    this.#directory = directory
+    if (published.size === 0) process.on('exit', closeAll)
+    published.add(this)
+  }
+
+  get name() {
+    return this.#name
+  }
+
+  get directory() {
+    return this.#directory
+  }
+
+  get current() {
+    return this.#native.isCurrent
+  }
+
+  close() {
+    callNative(() => this.#native.close())
+    if (published.delete(this) && published.size === 0) process.removeListener('exit', closeAll)
+    this.#region = undefined
+  }
+
+  [Symbol.dispose]() {
+    this.close()
+  }
+
+  [inspect.custom](depth, options) {
+    if (!(#native in this)) return 'Publication {}'
+    const { name, directory, current } = this
+    return `Publication ${inspect({ name, directory, current }, options)}`
+  }
+
+  static closeOf(region) {
+    for (const publication of published) {
+      if (publication.#region === region) publication.close()
+    }
+  }
+}
+
+/** Takes back the names of a region that is about to be closed. */
+const closePublications = Publication.closeOf
+delete Publication.closeOf
+
+const directoryOf = directory =>
+  path.resolve(check.optional(directory, check.path, 'options.directory') ?? usualDirectory())
+
+function publish(region, handle, isWritable, name, options) {
+  check.publishedName(name)
+  const { access = 'readonly', enforce, replace = false, directory } = read.publish(options)
+  check.boolean(replace, 'options.replace')
+  const granted = accessToShare(access, enforce, isWritable)
+  const folder = directoryOf(directory)
+  roomOnStack()
+  const owner = callNative(() =>
+    native.publishRegion(handle, folder, name, granted.isReadonly, granted.isEnforced, replace)
+  )
+  return new Publication(MAKE, owner, region, name, folder)
+}
+
+/** What finds it in the native part. */
+function toFind(name, options) {
+  check.publishedName(name)
+  const directory = directoryOf(read.find(options).directory)
+  roomOnStack()
+  return () => native.findRegion(directory, name, undefined).take()
+}
+
+function list(options) {
+  const directory = directoryOf(read.find(options).directory)
+  const all = callNative(() => native.publishedRegions(directory))
+  return all.map(({ name, pid, readonly, byteLength }) => {
+    return { name, pid, access: readonly ? 'readonly' : 'shared', byteLength }
+  })
+}
+
+/**
+ * What is published under a name now, and each time something else is. `make` makes a region of
+ * what the native part found.
+ */
+async function* versions(name, { directory, signal }, make) {
+  // The folder is watched before it is looked at, so that nothing is missed. A file that is renamed
+  // into it is a change of the folder.
+  let watcher
+  let isChanged
+  let wake
+  let failure
+  const change = () => {
+    isChanged = true
+    wake?.()
+  }
+  const watch = () => {
+    watcher?.close()
+    callNative(() => native.prepareNames(directory))
+    watcher = fs.watch(directory, (_, file) => {
+      // Not only this name's: where events were lost, or the folder is gone, there is another or
+      // none.
+      if (file !== `${name}.region`)
+        watcher.isLost ||= file === null || file === path.basename(directory)
+      change()
+    })
+    watcher.on('error', error => {
+      failure = error
+      change()
+    })
+  }
+  signal?.addEventListener('abort', change)
+  let known
+  try {
+    watch()
+    for (;;) {
+      if (signal?.aborted) throw abortError(signal, `The watch of "${name}"`)
+      if (failure !== undefined) throw failure
+      isChanged = false
+      const found = findOther(directory, name, known)
+      if (found !== undefined) {
+        known = found.nonce
+        yield make(found.take())
+      }
+      if (!isChanged) await new Promise(resolve => (wake = resolve))
+      wake = undefined
+      if (watcher.isLost) watch()
+    }
+  } finally {
+    signal?.removeEventListener('abort', change)
+    watcher?.close()
+  }
+}
+
+/** `undefined`: there is none, or the one that is known. */
+function findOther(directory, name, known) {
+  roomOnStack()
+  try {
+    return callNative(() => native.findRegion(directory, name, known)) ?? undefined
+  } catch (error) {
+    if (error.code === 'ERR_HOSTMAP_NAME_NOT_FOUND') return undefined
+    throw error
+  }
+}
+
+function watch(name, options, make) {
+  check.publishedName(name)
+  const { directory, signal } = read.watch(options)
+  check.optional(signal, check.abortSignal, 'options.signal')
+  return versions(name, { directory: directoryOf(directory), signal }, make)
+}
+
+module.exports = { Publication, publish, toFind, list, watch, closePublications }

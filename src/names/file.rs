@@ -1,0 +1,86 @@
+//! What the file of a name holds: its token.
+
+use crate::error::{NameError, NameFlaw, Result};
+use crate::share::{Nonce, Receivers, ShareAccess, Shareable, Terms, Token};
+use crate::wire::{self, Text};
+use serde::{Deserialize, Serialize};
+
+/// Bytes of a file at most: a few numbers, a region's name and a socket's.
+pub(super) const MOST_BYTES: usize = 1024;
+
+/// With a version: what follows is of no interest where that is another.
+const HEAD: &[u8] = b"wasm-hostmap name ";
+const VERSION: &[u8] = b"1\n";
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    nonce: Text<32>,
+    is_writable: bool,
+    device: u64,
+    inode: u64,
+    byte_offset: u64,
+    byte_length: u64,
+    region: Text<250>,
+    pid: u32,
+    proof: u32,
+    socket: Text<107>,
+}
+
+fn hex(nonce: Nonce) -> String {
+    format!("{:032x}", u128::from_be_bytes(nonce))
+}
+
+pub(super) fn write(name: &str, token: &Token) -> Result<Vec<u8>> {
+    let too_long = || NameError::TooLong { name: name.to_owned() };
+    let Token { terms, pid, proof, socket } = token.clone();
+    let written = Written {
+        nonce: Text::new(hex(terms.nonce)).ok_or_else(too_long)?,
+        is_writable: terms.access == ShareAccess::Shared,
+        device: terms.device,
+        inode: terms.inode,
+        byte_offset: terms.byte_offset,
+        byte_length: terms.byte_length,
+        region: Text::new(terms.name).ok_or_else(too_long)?,
+        pid,
+        proof: proof.unsigned_abs(),
+        socket: Text::new(socket).ok_or_else(too_long)?,
+    };
+    let mut bytes = [HEAD, VERSION].concat();
+    let room = MOST_BYTES.saturating_sub(bytes.len());
+    let body = wire::encode(&written, crate::sys::to_u64(room))?.ok_or_else(too_long)?;
+    bytes.extend(body);
+    Ok(bytes)
+}
+
+pub(super) fn read(bytes: &[u8]) -> Result<Token, NameFlaw> {
+    let tail = bytes.strip_prefix(HEAD).ok_or(NameFlaw::Altered)?;
+    let body = tail.strip_prefix(VERSION).ok_or_else(|| {
+        // A number, as all versions have.
+        match tail.split(|byte| *byte == b'\n').next() {
+            Some(number) if !number.is_empty() && number.iter().all(u8::is_ascii_digit) => {
+                NameFlaw::OtherVersion
+            }
+            _ => NameFlaw::Altered,
+        }
+    })?;
+    let written: Written = wire::decode(body).map_err(|_| NameFlaw::Altered)?;
+    if written.byte_length == 0 || written.pid == 0 {
+        return Err(NameFlaw::Altered);
+    }
+    let nonce = u128::from_str_radix(&written.nonce, 16).map_err(|_| NameFlaw::Altered)?;
+    let terms = Terms {
+        nonce: nonce.to_be_bytes(),
+        kind: Shareable::Region,
+        receivers: Receivers::Any,
+        access: if written.is_writable { ShareAccess::Shared } else { ShareAccess::Readonly },
+        device: written.device,
+        inode: written.inode,
+        byte_offset: written.byte_offset,
+        byte_length: written.byte_length,
+        name: written.region.into_string(),
+    };
+    let proof = i32::try_from(written.proof).map_err(|_| NameFlaw::Altered)?;
+    let socket = written.socket.into_string();
+    Ok(Token { terms, pid: written.pid, proof, socket })
+}
