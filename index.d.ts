@@ -3621,6 +3621,11 @@ export interface Limits {
     readonly limit: number
   }
   /**
+   * Whether the kernel, and what filters its calls, let this process have a userfaultfd whose
+   * missing pages raise a signal. Paged regions use it; without it they take memory mappings.
+   */
+  readonly userfaultfd: boolean
+  /**
    * An estimate of how many more 32-bit guarded memories fit, by address space, RLIMIT_AS and
    * mappings. 0 where V8 has no trap handler.
    *

@@ -145,7 +145,7 @@ mod injected {
     }
 
     #[test]
-    fn where_userfaultfd_is_refused_the_empty_file_stands_in() {
+    fn where_userfaultfd_is_refused_the_empty_file_is_taken() {
         let _alone = serial();
         let this = Some(thread::current().id());
         for call in ["userfaultfd", "uffdio_register"] {

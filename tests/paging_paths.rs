@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use support::paging::{
     Provider, always, byte_at, check, chunk_bytes, modes, paged, pager_of, provide,
 };
-use support::{Reserved, no_hole, page_bytes, pages, read, serial, write};
+use support::{Numbers, Reserved, no_hole, page_bytes, pages, read, serial, write};
 use wasm_hostmap::access::Access;
 use wasm_hostmap::error::Code;
 use wasm_hostmap::fault;
@@ -170,6 +170,39 @@ fn windows_slide_over_paged_regions() {
             no_hole(&one.reserved);
         }
     }
+}
+
+#[test]
+fn a_memory_that_has_grown_is_still_known_by_what_is_mapped() {
+    let _alone = serial();
+    for mode in modes() {
+        let (region, _socket) = paged(20 * chunk_bytes(), mode);
+        let mut one = One::new();
+        one.map(&region, Access::Readonly);
+        one.reserved.grow(16);
+        assert!(one.memory.is_still_at(one.reserved.place()) && !one.memory.is_lost());
+        one.reserved.renew();
+        assert!(one.memory.is_lost());
+    }
+}
+
+#[test]
+fn chunks_that_come_and_go_take_no_more_mappings_than_there_are() {
+    let _alone = serial();
+    let (region, socket) = paged(200 * chunk_bytes(), false);
+    let provider = Provider::start(&region, socket, always());
+    let view = region.kept_view(0, region.byte_length(), Access::Readonly).unwrap();
+    let mut numbers = Numbers(5);
+    for _ in 0..60_000 {
+        let chunk = numbers.below(200);
+        assert_eq!(read(view.address() + chunk * chunk_bytes()), byte_at(chunk * chunk_bytes()));
+        if numbers.below(3) > 0 {
+            fault::evict(&provider.pager, numbers.below(200)).unwrap();
+        }
+    }
+    // What is claimed too much would be refused by now.
+    drop(VmaClaim::take(30_000).unwrap());
+    assert_eq!(provider.pager.counted().failed, 0);
 }
 
 #[test]

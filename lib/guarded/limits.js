@@ -53,6 +53,7 @@ function limits() {
       overcommit: found.overcommit,
       faultGuard: guard,
       mapCount: { used: found.mapCountUsed, limit: found.mapCountLimit },
+      userfaultfd: found.userfaultfd,
       guardedMemoriesLeft: trapHandler
         ? Math.max(0, Math.min(byAddressSpace, byRlimit, byMapCount, byEngine))
         : 0

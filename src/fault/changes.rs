@@ -16,6 +16,7 @@ use crate::paging::Pager;
 use crate::sys::mmap::{self, Sharing};
 use crate::sys::owned_span::OwnedSpan;
 use crate::sys::page::{PageAligned, PageSpan};
+use crate::sys::process_map::Vma;
 use crate::sys::{SysResult, process_map, vma_budget};
 use std::sync::atomic::Ordering;
 
@@ -117,15 +118,36 @@ fn hide_all(range: &GuardedRange, pager: &Pager) -> bool {
     hidden
 }
 
-/// The opposite of [`show`], for a piece of one VMA.
+/// The opposite of [`show`], for a piece of a VMA. Not for handlers.
 pub(super) fn hide(
     range: &GuardedRange,
     pager: &Pager,
     piece: PageSpan,
     offset: PageAligned,
-    sharing: Sharing,
+    vma: &Vma,
 ) -> bool {
-    own(range, piece).is_some_and(|pages| is_whole(range, pager.hide(pages, offset, sharing)))
+    // What is shown on either side stays, in VMAs of its own.
+    let is_beside = |part: PageSpan| (part.start() < piece.start(), part.end() > piece.end());
+    let beside = range.part_of(vma).map(is_beside);
+    let is_split = beside == Some((true, true));
+    if is_split && !vma_budget::take_in_handler(VMAS_OF_A_PAGE) {
+        return false;
+    }
+    let sharing = if vma.writable { Sharing::CopyOnWrite } else { Sharing::ReadOnly };
+    let is_hidden =
+        own(range, piece).is_some_and(|pages| is_whole(range, pager.hide(pages, offset, sharing)));
+    if is_split && is_hidden {
+        range.zero_vmas.fetch_add(VMAS_OF_A_PAGE, Ordering::Relaxed);
+    } else if is_split {
+        vma_budget::give_back(VMAS_OF_A_PAGE);
+    } else if is_hidden && beside == Some((false, false)) {
+        let fewer = |vmas: u64| vmas.checked_sub(VMAS_OF_A_PAGE);
+        let counted = range.zero_vmas.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer);
+        if counted.is_ok() {
+            vma_budget::give_back(VMAS_OF_A_PAGE);
+        }
+    }
+    is_hidden
 }
 
 /// Shows pages of a chunk that is present in the place of zeros.

@@ -10,6 +10,7 @@
 //!  6  process_map   Which VMA is there now, and are its pages those that we put there?
 //!  7  stray         SIGSEGV: V8 traps, or the page becomes copy-on-write.
 //!     missing       SIGBUS: V8 traps, or zeros take the page's place.
+//!     paged         SIGBUS of a paged region: the chunk is shown, or the thread waits.
 //!  8  outcome       The fault is counted, and reported once for each mapping.
 //!  9  stale         Not ours: has another thread removed what the access met? Then it is done again.
 //! 10  sys::signal   Else the fault goes to the handler that was there before.
@@ -20,9 +21,10 @@
 //! A handler may interrupt any instruction of any thread, one that holds the allocator's lock
 //! included. Everything that [`on_fault`] reaches keeps these rules:
 //!
-//! - It takes no lock and waits for nobody. The registry is read without one (`registry`), a closed
-//!   gate sends the access back (`gate`), and readers of the process's map claim a descriptor by a
-//!   flag or open their own (`sys::process_map`).
+//! - It takes no lock. The registry is read without one (`registry`), a closed gate sends the
+//!   access back (`gate`), and readers of the process's map claim a descriptor by a flag or open
+//!   their own (`sys::process_map`).
+//! - It waits for nobody, but for a chunk of a paged region (below).
 //! - It allocates nothing. Buffers are on the stack, at most 5 KiB (`v8::trap`), or static.
 //! - It does not panic, which would end the process. Arithmetic is checked, and bails out to "not
 //!   ours", or wraps with a reason; table slots are masked (`stale`).
@@ -30,6 +32,25 @@
 //!   which functions handlers may call. `sys::signal` saves and restores errno.
 //! - What it needs is opened, and lazy values are computed, before the handler is installed
 //!   (`install`).
+//!
+//! # Where it waits
+//!
+//! A touch of a chunk that is not there waits until a provider's thread has filled it, or for as
+//! long as the region's owner allows (`paging::Waiting`). It waits in [`on_fault`] alone: outside
+//! of the gate, through which chunks are evicted and ranges unmapped, and outside of the registry,
+//! whose readers keep old versions alive. The pager is counted as used before the gate is left.
+//!
+//! What a thread holds while it waits, the provider must do without:
+//! - The provider's own thread does not wait, nor does any thread once the provider is gone.
+//! - Our native calls touch no page of a paged region under a lock, but where a snapshot writes
+//!   pages of a private mapping. It holds the lock of that memory alone, and a provider needs none
+//!   of a memory. To fill a chunk takes the pager's lock, which nobody holds who touches pages: the
+//!   kernel reads the source, and gives EFAULT. To evict one goes through gates, which are closed
+//!   for a few system calls. Buffers over such a region are not adopted.
+//! - What other code holds is not known: a thread of libuv's pool that waits while a provider needs
+//!   the pool, say. So every wait ends after a time, and the touch fails.
+//!
+//! Other signals are handled while it waits, and it goes on waiting.
 //!
 //! Builds with the feature `inject` break the first rule: `inject::trip` takes a lock. They are for
 //! tests, which inject failures into faults of their own thread.

@@ -32,6 +32,7 @@
 //!
 //! ```text
 //! registry            address ranges, readable in a handler
+//! shown_pager         who brings in the pages that a range shows
 //! gate                a range's owner, or one handler at a time
 //! counts, zeros       what is counted; pages of zeros
 //! range               a guarded range, and all of them
@@ -39,9 +40,11 @@
 //! report, stale       telling the program; faults on what is no longer there
 //! outcome, changes    how a fault ends; the changes to pages
 //! stray, missing      SIGSEGV and SIGBUS, by the process's map
+//! paged               SIGBUS of what a provider brings in
 //! by_proof            both, without the map
 //! handler, install    the way of a fault
 //! registration        the owner's side
+//! provided            the provider's side
 //! ```
 
 mod by_proof;

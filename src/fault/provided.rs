@@ -121,11 +121,9 @@ fn hide(range: &GuardedRange, pager: &Pager, chunk: u64) -> bool {
         if vma.writable && mmap::protect_readonly(owned).is_err() {
             return false;
         }
-        let sharing = if vma.writable { Sharing::CopyOnWrite } else { Sharing::ReadOnly };
-        let is_hidden = !has_own_pages(piece)
-            && range
-                .file_offset_of(piece.start())
-                .is_some_and(|offset| changes::hide(range, pager, piece, offset, sharing));
+        let offset = range.file_offset_of(piece.start()).filter(|_| !has_own_pages(piece));
+        let is_hidden =
+            offset.is_some_and(|offset| changes::hide(range, pager, piece, offset, vma));
         if !is_hidden && vma.writable {
             // Where it fails, writes make pages private one by one.
             let _ = mmap::unprotect_private(owned);

@@ -7,6 +7,7 @@
 use super::counts::Counts;
 use super::range::{self, GuardedRange, RangeSpec, Shown};
 use super::{install, report, stale};
+use crate::paging::Pager;
 use crate::sys::page::PageSpan;
 use crate::sys::vma_budget;
 use std::sync::Arc;
@@ -59,6 +60,12 @@ impl Registration {
     /// Whether a provider brings in what it shows now.
     pub fn is_paged(&self) -> bool {
         self.range.is_paged()
+    }
+
+    /// Whether a file of this inode is in the place of pages that are not there. For the owner, while it
+    /// changes nothing.
+    pub fn is_stand_in(&self, inode: u64) -> bool {
+        self.range.pager().and_then(Pager::empty_inode) == Some(inode)
     }
 
     pub fn counts(&self) -> &Arc<Counts> {

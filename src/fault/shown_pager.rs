@@ -38,10 +38,10 @@ impl ShownPager {
         drop(before);
     }
 
-    /// Inside the range's gate alone.
+    /// Inside the range's gate alone, or by the owner, who then changes nothing.
     pub(super) fn get(&self) -> Option<&Pager> {
-        // SAFETY: by the Safety section of the field. The reader is inside the gate, and what is
-        // held stays until it has left.
+        // SAFETY: by the Safety section of the field. The reader is inside the gate, or is the one
+        // who changes it, so what is held stays as long as it is looked at.
         unsafe { self.now.load(Ordering::Acquire).as_ref() }
     }
 

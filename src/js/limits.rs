@@ -4,7 +4,7 @@ use super::from_count;
 use crate::error::{Error, MemoryError};
 use crate::sys::limits::{self, Overcommit};
 use crate::sys::page::{WASM_PAGE_BYTES, host_page_bytes};
-use crate::sys::{SysError, sum};
+use crate::sys::{SysError, sum, userfault};
 use napi_derive::napi;
 
 #[napi(object)]
@@ -22,6 +22,7 @@ pub struct NativeLimits {
     /// How many reservations of the given size still fit, each with the Wasm page more that V8 asks
     /// for to align it.
     pub room_for: f64,
+    pub userfaultfd: bool,
 }
 
 #[napi(catch_unwind)]
@@ -44,6 +45,7 @@ pub fn limits(reservation_bytes: f64) -> napi::Result<NativeLimits> {
         overcommit: overcommit.to_owned(),
         map_count_used: from_count(space.vma_count),
         map_count_limit: from_count(limits::max_map_count()),
+        userfaultfd: userfault::probe().is_ok(),
         room_for: from_count(
             space.room_for(sum(super::to_count(reservation_bytes)?, WASM_PAGE_BYTES)),
         ),

@@ -1,6 +1,6 @@
 //! Whether the kernel still has the mappings of a table. Asks it, and changes nothing.
 
-use super::state::State;
+use super::state::{Held, State};
 use super::table::Entry;
 use crate::fault;
 use crate::sys::SysResult;
@@ -25,8 +25,8 @@ pub(super) fn presence(base: PageAligned, state: &State) -> SysResult<Presence> 
         return Ok(if is_intact { Presence::All } else { Presence::None });
     }
     let (mut is_any_mapped, mut is_any_gone) = (false, false);
-    for entry in state.table.entries() {
-        let is_mapped = is_mapped(base, entry)?;
+    for (entry, held) in state.table.held() {
+        let is_mapped = is_mapped(base, entry, held)?;
         is_any_mapped |= is_mapped;
         is_any_gone |= !is_mapped;
     }
@@ -38,12 +38,14 @@ pub(super) fn presence(base: PageAligned, state: &State) -> SysResult<Presence> 
 }
 
 /// The same for one mapping, by its first page.
-pub(super) fn is_mapped(base: PageAligned, entry: &Entry) -> SysResult<bool> {
+pub(super) fn is_mapped(base: PageAligned, entry: &Entry, held: &Held) -> SysResult<bool> {
     let address = base.checked_add(entry.span.start()).expect("a mapping is inside a memory").get();
     let found = process_map::at_or_after(address)?;
     Ok(found.is_some_and(|vma| {
+        // Or what is in the place of pages that are not there.
+        let is_it = |inode| inode == entry.inode || held.registration.is_stand_in(inode);
         let is_file = entry.inode != 0
-            && vma.inode == entry.inode
+            && is_it(vma.inode)
             && vma.offset_of(address) == Some(entry.file_offset.get());
         is_file || fault::is_zeros(&vma, address)
     }))

@@ -140,9 +140,9 @@ impl Memory {
             return false;
         }
         let state = self.lock();
-        let is_first_mapped = match state.table.entries().next() {
+        let is_first_mapped = match state.table.held().next() {
             None => return true,
-            Some(first) => is_mapped(self.base(), first),
+            Some((first, held)) => is_mapped(self.base(), first, held),
         };
         // Where the kernel can't be asked, nothing is known.
         is_first_mapped.unwrap_or(true) || !is_lost(self.base(), &state)

@@ -135,13 +135,21 @@ function userfaultfd(facts) {
   const { answers, settings } = facts
   const refused = answers.get('userfaultfd')
   if (refused === undefined) return notAsked(facts)
+  // One whose missing pages raise a signal: what paged regions use.
+  const signalRefused = answers.get('UFFD_FEATURE_SIGBUS') ?? null
   const values = {
     call: 'userfaultfd',
     refused,
+    signalRefused,
     unprivileged: settings.userfaultfd ?? null
   }
-  const found = refused === null ? 'allowed in user mode' : `not allowed (${refused})`
-  return good(`${found}; nothing here needs it`, values)
+  const why = refused ?? signalRefused
+  return good(
+    why === null
+      ? 'allowed in user mode, for paged regions'
+      : `not allowed (${why}); paged regions take memory mappings instead`,
+    values
+  )
 }
 
 module.exports = {
