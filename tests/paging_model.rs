@@ -102,8 +102,8 @@ mod injected {
 
     const ERRNOS: [i32; 3] = [libc::ENOMEM, libc::EINVAL, libc::EMFILE];
 
-    /// Makes each call that `work` makes fail once, on this thread. `look` sees what came of it, and
-    /// tells whether it has succeeded.
+    /// Makes each call that `work` makes fail once, on this thread. `look` sees what came of it,
+    /// and tells whether it has succeeded.
     fn each<R>(calls: &[&str], mut work: impl FnMut() -> R, mut look: impl FnMut(R) -> bool) {
         let this = Some(thread::current().id());
         for call in calls {
