@@ -563,7 +563,11 @@ export interface PublishedRegion {
 
 /**
  * A name that {@link HostRegion.publish} gave to a region. It stays, and keeps the region from
- * being collected, until it or the region is closed, or its thread or process ends.
+ * being collected, until it or the region is closed, its thread publishes another region under the
+ * name in the same folder, or its thread or process ends. It does not keep the process running.
+ *
+ * One that another thread or process has replaced is yours to close: {@link Publication.current}
+ * tells.
  */
 export class Publication implements Disposable {
   private constructor()
@@ -762,7 +766,8 @@ export class HostRegion implements Disposable {
    * Each region is yours to close. A name that is taken back gives nothing: keep what you have.
    *
    * The folder is watched by `fs.watch`, and made if there is none. The process does not end while
-   * a watch waits; leave the loop, or abort the signal, to end it.
+   * a watch waits; leave the loop, or abort the signal, to end it. `return()` ends it between two
+   * calls of `next`, as in any asynchronous generator, and not one that waits.
    *
    * @throws The iterator rejects as {@link HostRegion.find} throws, except that it waits where
    *   nothing is found; with an `AbortError`; and with what `fs.watch` fails with.
@@ -836,7 +841,7 @@ export class HostRegion implements Disposable {
    * With `access: 'readonly'`, those who find the region can't write to it: see
    * {@link HostRegion.share}.
    *
-   * Cost: 0.1 ms, and three descriptors besides the two of a token. Blocks while another process
+   * Cost: 0.1 ms, and two descriptors besides the two of a token. Blocks while another process
    * publishes, for up to 5 s.
    *
    * @param name 1 to 200 bytes, without `/` and NUL, not beginning with a dot.

@@ -272,6 +272,29 @@ describe('a name that is published again', () => {
     expect([second.current, textOf(find('one'))]).toEqual([false, 'third'])
   })
 
+  test('lets go of what it replaces, however often', async () => {
+    const seen = await inChild(
+      async ({ hostmap: { HostRegion }, require, collect, args: { directory } }) => {
+        const fds = () => require('node:fs').readdirSync('/proc/self/fd').length
+        const make = () => HostRegion.copyFrom(Buffer.from('x'))
+        const swap = region => region.publish('one', { directory, replace: true })
+        const other = make().publish('two', { directory })
+        const replaced = new WeakRef(make())
+        const first = swap(replaced.deref())
+        const region = make()
+        let last = swap(region)
+        const before = fds()
+        for (let i = 0; i < 100; i++) last = swap(region)
+        await collect()
+        return [fds() <= before, replaced.deref() === undefined].concat(
+          [first, last, other].map(it => it.current)
+        )
+      },
+      { flags: ['--expose-gc'], args: { directory } }
+    )
+    expect(seen).toEqual([true, true, false, true, true])
+  })
+
   test('is heard of by those who watch it, version by version', async () => {
     const versions = HostRegion.watch('one', { directory })
     const next = async () => {
@@ -304,6 +327,35 @@ describe('a name that is published again', () => {
     await versions.return()
   })
 
+  test('is watched by one who waits, and nobody else is kept from ending', async () => {
+    publish('1', 'one')
+    const script = end => `
+      const { HostRegion } = require(${JSON.stringify(path.join(__dirname, '..'))})
+      const controller = new AbortController()
+      const options = { directory: ${JSON.stringify(directory)}, signal: controller.signal }
+      const versions = HostRegion.watch('one', options)
+      process.on('exit', () => console.log('ends'))
+      versions.next().then(({ value }) => {
+        value.close()
+        console.log('has it')
+        ${end}
+      })`
+    const run = end =>
+      spawn(process.execPath, ['-e', script(end)], { stdio: ['ignore', 'pipe', 'inherit'] })
+    const told = async child => {
+      const chunks = []
+      for await (const chunk of child.stdout) chunks.push(chunk)
+      return Buffer.concat(chunks).toString()
+    }
+    expect(await told(run(''))).toBe('has it\nends\n')
+    expect(await told(run('controller.abort()'))).toBe('has it\nends\n')
+    const waits = run('versions.next().then(() => console.log("the next"))')
+    const all = told(waits)
+    await once(waits.stdout, 'data')
+    publish('2', 'one', { replace: true })
+    expect(await all).toBe('has it\nthe next\nends\n')
+  })
+
   test('is watched until the signal says so, and with wrong options not at all', async () => {
     const controller = new AbortController()
     const watched = HostRegion.watch('one', { directory, signal: controller.signal })
@@ -313,8 +365,10 @@ describe('a name that is published again', () => {
     expectError(error, { code: 'ABORT_ERR' })
     expect(error.cause.message).toBe('enough')
     expect(await watched.next()).toEqual({ value: undefined, done: true })
-    const aborted = HostRegion.watch('one', { directory, signal: AbortSignal.abort() })
+    const none = temporary.file(undefined, `none ${count}`)
+    const aborted = HostRegion.watch('one', { directory: none, signal: AbortSignal.abort() })
     expectError(await thrownBy(() => aborted.next()), { code: 'ABORT_ERR' })
+    expect(fs.existsSync(none)).toBe(false)
     expectError(
       thrownBy(() => HostRegion.watch('one', { signal: {} })),
       { code: 'ERR_INVALID_ARG_TYPE' }

@@ -78,11 +78,23 @@ class Publication {
       if (publication.#region === region) publication.close()
     }
   }
+
+  /** The name is this one's now: others that had it would keep their regions for nobody. */
+  static closeReplacedBy(publication) {
+    for (const other of published) {
+      const isReplaced =
+        other !== publication &&
+        other.#name === publication.#name &&
+        other.#directory === publication.#directory
+      if (isReplaced) other.close()
+    }
+  }
 }
 
 /** Takes back the names of a region that is about to be closed. */
-const closePublications = Publication.closeOf
+const { closeOf: closePublications, closeReplacedBy } = Publication
 delete Publication.closeOf
+delete Publication.closeReplacedBy
 
 const directoryOf = directory =>
   path.resolve(check.optional(directory, check.path, 'options.directory') ?? usualDirectory())
@@ -97,7 +109,9 @@ function publish(region, handle, isWritable, name, options) {
   const owner = callNative(() =>
     native.publishRegion(handle, folder, name, granted.isReadonly, granted.isEnforced, replace)
   )
-  return new Publication(MAKE, owner, region, name, folder)
+  const publication = new Publication(MAKE, owner, region, name, folder)
+  closeReplacedBy(publication)
+  return publication
 }
 
 /** What finds it in the native part. */
@@ -134,7 +148,8 @@ async function* versions(name, { directory, signal }, make) {
   const watch = () => {
     watcher?.close()
     callNative(() => native.prepareNames(directory))
-    watcher = fs.watch(directory, (_, file) => {
+    // It keeps the process running while somebody waits, and no longer.
+    watcher = fs.watch(directory, { persistent: false }, (_, file) => {
       // Not only this name's: where events were lost, or the folder is gone, there is another or
       // none.
       if (file !== `${name}.region`)
@@ -146,10 +161,15 @@ async function* versions(name, { directory, signal }, make) {
       change()
     })
   }
-  signal?.addEventListener('abort', change)
+  // One who aborts may never ask again.
+  const abort = () => {
+    watcher?.close()
+    change()
+  }
+  signal?.addEventListener('abort', abort)
   let known
   try {
-    watch()
+    if (!signal?.aborted) watch()
     for (;;) {
       if (signal?.aborted) throw abortError(signal, `The watch of "${name}"`)
       if (failure !== undefined) throw failure
@@ -159,12 +179,16 @@ async function* versions(name, { directory, signal }, make) {
         known = found.nonce
         yield make(found.take())
       }
-      if (!isChanged) await new Promise(resolve => (wake = resolve))
+      if (!isChanged) {
+        watcher.ref()
+        await new Promise(resolve => (wake = resolve))
+        watcher.unref()
+      }
       wake = undefined
-      if (watcher.isLost) watch()
+      if (watcher.isLost && !signal?.aborted) watch()
     }
   } finally {
-    signal?.removeEventListener('abort', change)
+    signal?.removeEventListener('abort', abort)
     watcher?.close()
   }
 }
