@@ -527,7 +527,8 @@ export interface ShareToken {
 export interface FindOptions {
   /**
    * The folder of names: a path or `file:` URL. Default: `$XDG_RUNTIME_DIR/wasm-hostmap`, or, where
-   * there is no such folder of this user's, `wasm-hostmap-UID` in `os.tmpdir()`.
+   * there is no such folder of this user's, to which nobody else can write, `wasm-hostmap-UID` in
+   * `os.tmpdir()`.
    */
   directory?: string | URL | undefined
 }

@@ -8,7 +8,8 @@ const path = require('node:path')
 
 /**
  * As systems have it: a folder that is this user's alone, and ends with their last session. The
- * variable may be another user's after `su` and `sudo`, and name nothing in a container.
+ * variable may be another user's after `su` and `sudo`, name nothing in a container, and a folder
+ * that others may write to in WSL.
  */
 function usualDirectory() {
   const runtime = process.env.XDG_RUNTIME_DIR
@@ -21,7 +22,9 @@ function isOwnFolder(folder) {
   if (!folder || !path.isAbsolute(folder)) return false
   try {
     const found = fs.statSync(folder)
-    return found.isDirectory() && found.uid === process.geteuid()
+    // Others that may write to it can put another folder into the place of the one in it.
+    const isOwn = found.uid === process.geteuid() && (found.mode & 0o022) === 0
+    return found.isDirectory() && isOwn
   } catch {
     return false
   }
