@@ -149,6 +149,7 @@ describe('limits()', () => {
       'overcommit',
       'pageSize',
       'rlimitAddressSpaceBytes',
+      'userfaultfd',
       'wasm'
     ])
   })

@@ -217,6 +217,69 @@ fn closing_ends_all_waits_and_what_is_present_stays() {
     }
 }
 
+extern "C" fn nothing(_: libc::c_int) {}
+
+#[test]
+fn a_thread_that_waits_handles_other_signals_and_goes_on_waiting() {
+    let _alone = serial();
+    // SAFETY: the handler does nothing.
+    unsafe { libc::signal(libc::SIGUSR1, nothing as *const () as usize) };
+    for mode in modes() {
+        let (region, socket) = paged(chunk_bytes(), mode);
+        let view = view_of(&region);
+        let pager = pager_of(&region);
+        std::thread::scope(|scope| {
+            let (told, thread) = std::sync::mpsc::channel();
+            let address = view.address();
+            let waits = scope.spawn(move || {
+                // SAFETY: it takes no arguments.
+                told.send(unsafe { libc::pthread_self() } as usize).unwrap();
+                support::read(address)
+            });
+            let thread = thread.recv().unwrap() as libc::pthread_t;
+            while pager.counted().waits == 0 {
+                std::thread::yield_now();
+            }
+            for _ in 0..100 {
+                // SAFETY: the thread was not joined, so its descriptor is there.
+                assert_eq!(unsafe { libc::pthread_kill(thread, libc::SIGUSR1) }, 0);
+                std::thread::yield_now();
+            }
+            assert!(!waits.is_finished());
+            provide(&pager, 0);
+            assert_eq!(waits.join().unwrap(), byte_at(0));
+        });
+        drop(socket);
+    }
+}
+
+#[test]
+fn more_chunks_than_the_socket_takes_are_asked_for_all_the_same() {
+    let _alone = serial();
+    for mode in modes() {
+        let (region, socket) = paged(600 * chunk_bytes(), mode);
+        let view = view_of(&region);
+        let pager = pager_of(&region);
+        std::thread::scope(|scope| {
+            for chunk in 0..600 {
+                let at = chunk * chunk_bytes();
+                let address = view.address() + at;
+                let touch = move || assert_eq!(support::read(address), byte_at(at));
+                let small = std::thread::Builder::new().stack_size(128 << 10);
+                small.spawn_scoped(scope, touch).unwrap();
+            }
+            while pager.counted().waits < 600 {
+                std::thread::yield_now();
+            }
+            let _provider = Provider::start(&region, socket, always());
+            while pager.counted().present < 600 {
+                std::thread::yield_now();
+            }
+        });
+        assert_eq!(pager.counted().failed, 0);
+    }
+}
+
 #[test]
 fn a_provider_that_is_gone_ends_the_waits() {
     let _alone = serial();

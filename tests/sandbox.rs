@@ -6,11 +6,13 @@
 mod support;
 
 use std::time::{Duration, Instant};
+use support::paging::{Provider, always, check, chunk_bytes};
 use support::{PAGE, Reserved, Temp, forbid, page_bytes, run_ignored};
 use wasm_hostmap::access::Access;
 use wasm_hostmap::error::Code;
 use wasm_hostmap::fault;
 use wasm_hostmap::memory::Memory;
+use wasm_hostmap::paging::Spec;
 use wasm_hostmap::region::thp::PageKind;
 use wasm_hostmap::region::{LoadProgress, Part, Region, load};
 use wasm_hostmap::sys::futex::{Ended, Word};
@@ -70,6 +72,16 @@ fn without_what_is_optional(errno: i32) {
         assert_eq!(reserved.read(at + 5), 9);
         assert_eq!(support::read(region.view(5, 1).unwrap().address()), 7);
     }
+    // Without userfaultfd, and by the text of the map.
+    let spec = Spec { by_userfault: None, ..support::paging::spec(8 * chunk_bytes(), false) };
+    let (paged, socket) = Region::paged("paged", spec).unwrap();
+    let provider = Provider::start(&paged, socket, always());
+    let view = paged.view(0, paged.byte_length()).unwrap();
+    for _ in 0..2 {
+        check(view.address(), 0, paged.byte_length(), 64);
+        (0..8).for_each(|chunk| assert!(fault::evict(&provider.pager, chunk).unwrap()));
+    }
+    assert!(!provider.pager.is_userfault());
     assert!(process_map::is_text());
     assert_eq!(fault::take_reports().len(), 2);
     let fd = memfd::create("word", page_bytes()).unwrap();

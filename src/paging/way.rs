@@ -15,7 +15,9 @@ use crate::sys::page::{PageAligned, PageSpan, host_page_bytes};
 use crate::sys::userfault;
 use crate::sys::{SysError, SysResult, alloc, file, memfd, process_map, sum, to_u64, to_usize};
 use nix::errno::Errno;
+use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 #[derive(Debug)]
 pub(super) struct Way {
@@ -23,11 +25,16 @@ pub(super) struct Way {
     kind: Kind,
 }
 
+/// How many bytes of what was filled stay mapped where it was done. To let them go takes the longer
+/// the more threads there are.
+const MOST_MAPPED_BYTES: u64 = 8 << 20;
+
 #[derive(Debug)]
 enum Kind {
-    /// All of the memfd, where nobody touches it: what chunks are filled by.
+    /// `all`: all of the memfd, where nobody touches it; what chunks are filled by.
     Userfault {
         all: Mmap,
+        mapped_bytes: AtomicU64,
     },
     EmptyFile {
         empty: CheckedFd,
@@ -44,7 +51,10 @@ impl Way {
         let memfd = Arc::clone(memfd);
         if by_userfault != Some(false) {
             match userfault::prepare().and_then(|()| all_of(&memfd, length)) {
-                Ok(all) => return Ok(Self { memfd, kind: Kind::Userfault { all } }),
+                Ok(all) => {
+                    let kind = Kind::Userfault { all, mapped_bytes: AtomicU64::new(0) };
+                    return Ok(Self { memfd, kind });
+                }
                 Err(sys) if by_userfault == Some(true) => return Err(sys),
                 // The other way needs less: no privilege, and no address space.
                 Err(_) => {}
@@ -183,7 +193,13 @@ impl Way {
             Kind::EmptyFile { .. } => {
                 file::write_all_from(self.memfd.get()?, start.get(), source, length)
             }
-            Kind::Userfault { all } => {
+            Kind::Userfault { all, mapped_bytes } => {
+                // What is filled is mapped there, too, and counts as resident a second time.
+                let before = mapped_bytes.fetch_add(length, Ordering::Relaxed);
+                if before >= MOST_MAPPED_BYTES {
+                    mapped_bytes.fetch_sub(before, Ordering::Relaxed);
+                    let _ = all.drop_pages(all.span());
+                }
                 let filled = copy(all, start, source, length);
                 let filled = match filled {
                     // Nobody has made a page here but one who came past the registration, a child
@@ -226,19 +242,13 @@ fn copy(all: &Mmap, start: PageAligned, source: u64, length: u64) -> SysResult<(
         let mut page = alloc::zeroed(to_usize(host_page_bytes()))?;
         let between = memfd::create_growing("rest")?;
         let from = source.checked_add(whole.get()).ok_or(outside)?;
-        file::write_all_from(std::os::fd::AsFd::as_fd(&between), 0, from, rest)?;
+        file::write_all_from(between.as_fd(), 0, from, rest)?;
         let read = file::read_up_to(&between, 0, page.get_mut(..to_usize(rest)).ok_or(outside)?)?;
         if to_u64(read) != rest {
             return Err(outside);
         }
         let last = PageSpan::page_at(sum(all.address(), end.get())).ok_or(outside)?;
         userfault::fill(all, last, to_u64(page.as_ptr() as usize))?;
-    }
-    if let Some(all_pages) =
-        PageAligned::round_up(length).and_then(|it| PageSpan::new(at(start).ok()?, it))
-    {
-        // They are mapped here now, and would count as this process's memory a second time.
-        let _ = all.drop_pages(all_pages);
     }
     Ok(())
 }
