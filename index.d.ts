@@ -644,7 +644,9 @@ export class HostRegion implements Disposable {
    * chunk meanwhile, the region may hold a mixture of old and new bytes.
    *
    * If it fails, no region is left, and the source is let go: a stream is cancelled or destroyed.
-   * What the source itself throws comes out as it is.
+   * What the source itself throws comes out as it is. A stream or iterator that is read already, by
+   * another call, a loop, a pipe or a listener of `data` or `readable`, is refused and left alone
+   * (`ERR_INVALID_ARG_VALUE`).
    *
    * @param source For a file use {@link HostRegion.open} or {@link HostRegion.load}, which are
    *   faster.

@@ -381,6 +381,60 @@ describe('what is no source, or a wrong chunk', () => {
     await expectRefused(ended, {}, { code: VALUE, says: /ended/ })
   })
 
+  describe('a stream or iterator that somebody else reads: each would get a part', () => {
+    const says = /nobody else reads.*get a part/
+
+    test('two calls: the first one gets all', async () => {
+      for (const make of [
+        () => Readable.from(chunks(), { objectMode: false }),
+        () => fs.createReadStream(directory.file(all)),
+        () => chunks(),
+        () => delayed(chunks())
+      ]) {
+        const source = make()
+        const first = from(source)
+        await expectRefused(source, {}, { code: VALUE, says })
+        expect(bytesOf(await first).equals(all)).toBe(true)
+      }
+    })
+
+    test('a listener, a pipe, a loop, a web stream over it; and it goes on', async () => {
+      const readers = {
+        data: stream => void stream.on('data', () => {}),
+        paused: stream => void stream.on('data', () => {}).pause(),
+        readable: stream => void stream.on('readable', () => {}),
+        resumed: stream => void stream.resume(),
+        pipe: stream => void stream.pipe(new PassThrough()),
+        loop: stream => void stream[Symbol.asyncIterator]().next(),
+        web: stream => void Readable.toWeb(stream)
+      }
+      for (const read of Object.values(readers)) {
+        const stream = new PassThrough()
+        read(stream)
+        await expectRefused(stream, {}, { code: VALUE, says })
+        expect(stream.destroyed).toBe(false)
+      }
+    })
+
+    test('what was only looked at, paused or read in part before is taken', async () => {
+      const paused = new PassThrough().pause()
+      paused.end('paused')
+      const begun = Readable.from([Buffer.from('header'), Buffer.from('body')])
+      expect(String(begun.read() ?? (await once(begun, 'readable'), begun.read()))).toBe('header')
+      const waited = new PassThrough()
+      waited.end('waited')
+      await once(waited, 'readable')
+      for (const [stream, says] of [
+        [paused, 'paused'],
+        [begun, 'body'],
+        [waited, 'waited']
+      ])
+        expect(String(bytesOf(await from(stream)))).toBe(says)
+      const twice = [Buffer.from('again')]
+      for (let i = 0; i < 2; i++) expect(String(bytesOf(await from(twice)))).toBe('again')
+    })
+  })
+
   test('a response that has not succeeded', async () => {
     for (const status of [404, 500, 304]) {
       const response = new Response(status === 304 ? null : 'no such thing', { status })

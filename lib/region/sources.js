@@ -127,6 +127,11 @@ function ofNodeStream(stream) {
     const remedy = `it has the encoding '${stream.readableEncoding}' and gives strings; leave that out`
     throw wrongValue(NAME, 'a stream that gives bytes', stream, remedy)
   }
+  if (isRead(stream)) {
+    const remedy =
+      'this one is read by another call, a loop or a pipe, or by a listener of its data or readable events, and each would get a part'
+    throw wrongValue(NAME, 'a stream that nobody else reads', stream, remedy)
+  }
   const { end, drop, ...reader } = ofIterator(stream[Symbol.asyncIterator](), false)
   // An iterator that was never asked neither destroys the stream nor hears of its errors, such as
   // that of a file that can't be opened, which would be an `error` event without a listener.
@@ -151,12 +156,31 @@ function ofNodeStream(stream) {
   }
 }
 
+/** Paused streams are read, too, by listeners that wait for `resume`. */
+const isRead = stream =>
+  stream.readableFlowing === true ||
+  (isMethod(stream, 'listenerCount') &&
+    (stream.listenerCount('data') > 0 || stream.listenerCount('readable') > 0))
+
+// Iterators that are being read: a generator is its own, so that two calls would get a part each.
+const inUse = new WeakSet()
+
 /** `isSync`: it may give promises of chunks. */
 function ofIterator(iterator, isSync = true) {
+  if (inUse.has(iterator)) {
+    const remedy = 'another call reads this one, and each would get a part'
+    throw wrongValue(NAME, 'an iterator that nobody else reads', iterator, remedy)
+  }
+  // What is no object fails when it is asked.
+  if (check.isObject(iterator)) inUse.add(iterator)
   let isOver = false
+  const over = () => {
+    isOver = true
+    inUse.delete(iterator)
+  }
   const end = () => {
     if (isOver) return undefined
-    isOver = true
+    over()
     return quietly(() => iterator.return?.())
   }
   return {
@@ -172,10 +196,10 @@ function ofIterator(iterator, isSync = true) {
             step
           )
         }
-        isOver ||= Boolean(step.done)
+        if (step.done) over()
       } catch (error) {
         // One that has failed is over by itself.
-        isOver = true
+        over()
         throw error
       }
       if (isOver) return { done: true, value: undefined }
