@@ -744,6 +744,71 @@ describe('an AbortSignal', () => {
     await expectRefused(source, { signal: controller.signal }, { code: 'ABORT_ERR' })
   })
 
+  describe('that throws', () => {
+    const mine = new Error('of the signal')
+    const fail = () => {
+      throw mine
+    }
+    const signalWith = more => ({
+      aborted: false,
+      addEventListener() {},
+      removeEventListener: fail,
+      ...more
+    })
+    const failed = new Error('of the source')
+    async function* failing() {
+      yield Buffer.alloc(10)
+      throw failed
+    }
+    const refused = async (source, options) => {
+      const name = 'with a signal that throws'
+      const error = await thrownBy(() => HostRegion.from(source, { ...options, name }))
+      expect(countOpen(name)).toBe(0)
+      expect(mappingsNamed(name)).toEqual([])
+      return error
+    }
+
+    test('when its listener goes: it is told of, and no region is left', async () => {
+      expect(await refused([Buffer.alloc(10)], { signal: signalWith() })).toBe(mine)
+    })
+
+    test('where something else has failed: that is told', async () => {
+      expect(await refused(failing(), { signal: signalWith() })).toBe(failed)
+      const aborted = signalWith({ addEventListener: (_, hear) => setTimeout(hear, 5) })
+      const stalls = delayed([Buffer.alloc(1), new Promise(() => {})])
+      const error = await refused(stalls, { signal: aborted })
+      expectError(error, { code: 'ABORT_ERR' })
+    })
+
+    test('when it is asked for its reason: the fill ends all the same', async () => {
+      const aborted = signalWith({ addEventListener: (_, hear) => setTimeout(hear, 5) })
+      Object.defineProperty(aborted, 'reason', { get: fail })
+      const error = await refused(delayed([new Promise(() => {})]), { signal: aborted })
+      expectError(error, { code: 'ABORT_ERR' })
+      expect(error.cause).toBe(mine)
+    })
+
+    test('when it gets a listener: it keeps none that it had kept', async () => {
+      const kept = new Set()
+      const signal = signalWith({
+        addEventListener: (_, hear) => {
+          kept.add(hear)
+          fail()
+        },
+        removeEventListener: (_, hear) => kept.delete(hear)
+      })
+      expect(await refused([Buffer.alloc(10)], { signal })).toBe(mine)
+      expect(kept.size).toBe(0)
+    })
+
+    test('changes nothing of what a load fails with', async () => {
+      const signal = signalWith()
+      const missing = `${directory.file(Buffer.alloc(1))}.none`
+      const error = await thrownBy(() => HostRegion.load(missing, { signal }))
+      expectError(error, { code: 'ERR_HOSTMAP_OPEN_FAILED' })
+    })
+  })
+
   test('ends a source that stalls after its progress was told', async () => {
     const controller = new AbortController()
     const { signal } = controller

@@ -2,6 +2,7 @@
 
 const native = require('./binding.js')
 const { abortError, fromNative } = require('../support/errors.js')
+const { isAborted, onAbort } = require('../support/signals.js')
 
 // How often progress is told.
 const PROGRESS_INTERVAL_MS = 100
@@ -27,14 +28,13 @@ async function runTask(start, what, signal, onProgress) {
   }
   const check = () => {
     if (thrown !== undefined) throw thrown.error
-    if (signal?.aborted) throw abortError(signal, what)
+    if (isAborted(signal)) throw abortError(signal, what)
   }
-  // A signal of somebody's own making may throw.
-  signal?.addEventListener('abort', cancel, { __proto__: null, once: true })
+  const deafen = onAbort(signal, cancel)
   const timer = onProgress === undefined ? undefined : setInterval(tell, PROGRESS_INTERVAL_MS)
   const stop = () => {
     clearInterval(timer)
-    signal?.removeEventListener('abort', cancel)
+    return deafen()
   }
   let made
   try {
@@ -44,10 +44,11 @@ async function runTask(start, what, signal, onProgress) {
     check()
     throw fromNative(error)
   }
+  const failed = stop()
   try {
-    stop()
     // What was loaded when the end came is given up; what was done, stays done.
     if (made !== undefined && made !== null) check()
+    if (failed !== undefined) throw failed.error
   } catch (error) {
     made?.close?.()
     throw error

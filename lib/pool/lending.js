@@ -170,11 +170,14 @@ class Lending {
   #wait(signal) {
     return new Promise((resolve, reject) => {
       const waiter = waiterOf(resolve, reject, signal, it => this.#waiting.delete(it))
+      // By a signal that called back at once.
+      if (waiter.isOver) return
       this.#waiting.add(waiter)
       try {
         this.#serve()
       } catch (error) {
         this.#waiting.delete(waiter)
+        stopListening(waiter)
         throw error
       }
       if (this.#waiting.has(waiter)) counts[WAITED] += 1

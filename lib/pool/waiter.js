@@ -4,6 +4,7 @@
 // the pool's list of those who wait until it is served or refused.
 
 const { abortError } = require('../support/errors.js')
+const { onAbort } = require('../support/signals.js')
 const { beginStep } = require('./told.js')
 
 /** What acquire waits for, in words. */
@@ -15,30 +16,27 @@ const ACQUIRE = 'the wait for an instance'
  * @property reject of its promise
  * @property signal by which it gives up; undefined: it never does
  * @property since when it began to wait, if somebody listened then: see told.js
- * @property onAbort what the signal calls
+ * @property isOver whether it was aborted
+ * @property deafen lets go of the signal
  */
 
 /** @param leave is called with the waiter when it gives up: takes it out of the list */
 function waiterOf(resolve, reject, signal, leave) {
-  const waiter = { resolve, reject, signal, since: beginStep(), onAbort: undefined }
+  const waiter = { resolve, reject, signal, since: beginStep(), deafen: undefined, isOver: false }
   if (signal !== undefined) {
-    waiter.onAbort = () => {
+    waiter.deafen = onAbort(signal, () => {
+      waiter.isOver = true
       leave(waiter)
       stopListening(waiter)
       reject(abortError(signal, ACQUIRE))
-    }
-    signal.addEventListener('abort', waiter.onAbort, { __proto__: null, once: true })
+    })
   }
   return waiter
 }
 
 /** Of one that waits no longer. */
-function stopListening({ signal, onAbort }) {
-  try {
-    signal?.removeEventListener('abort', onAbort)
-  } catch {
-    // A signal of the user's own making: nobody waits any more in any case.
-  }
+function stopListening({ deafen }) {
+  deafen?.()
 }
 
 module.exports = { ACQUIRE, waiterOf, stopListening }

@@ -9,6 +9,7 @@ const check = require('../support/arguments.js')
 const read = require('../support/options.js')
 const { abortError, callNative, makeError } = require('../support/errors.js')
 const { instead } = require('../support/given.js')
+const { onAbort } = require('../support/signals.js')
 const { wrongValue } = require('../support/wrong.js')
 const { anyBytes } = require('../platform/bytes.js')
 const { PROGRESS_INTERVAL_MS } = require('../platform/task.js')
@@ -27,11 +28,16 @@ const TURN_MS = 10
 class Wish {
   #signal
   #cancel
-  #abort = () => this.#cancel?.(this.error())
+  // What it has heard counts, whatever the signal says of itself later.
+  #isAborted = false
+  #deafen
 
   constructor(signal) {
     this.#signal = signal
-    signal?.addEventListener('abort', this.#abort, { __proto__: null, once: true })
+    this.#deafen = onAbort(signal, () => {
+      this.#isAborted = true
+      this.#cancel?.(this.error())
+    })
   }
 
   error() {
@@ -39,7 +45,7 @@ class Wish {
   }
 
   check() {
-    if (this.#signal?.aborted) throw this.error()
+    if (this.#isAborted || this.#signal?.aborted) throw this.error()
   }
 
   /** Of one promise a call: those of the signal would pile up. */
@@ -49,12 +55,14 @@ class Wish {
       this.#cancel = reject
       promise.then(resolve, reject)
       // Aborted before this call, by what the source did when it was asked, say: no event comes.
-      if (this.#signal.aborted) reject(this.error())
+      if (this.#isAborted || this.#signal.aborted) reject(this.error())
     })
   }
 
+  /** As what ends a listener: gives what the signal has thrown. */
   end() {
-    this.#signal?.removeEventListener('abort', this.#abort)
+    this.#cancel = undefined
+    return this.#deafen()
   }
 }
 
@@ -81,13 +89,15 @@ async function fill(source, { byteLength, name, hugePages, signal, onProgress })
     const written = await copy(reader, filling, expected, wish, onProgress)
     onProgress?.(written, written)
     wish.check()
+    // Before there is a region, which nobody would get.
+    const failed = wish.end()
+    if (failed !== undefined) throw failed.error
     return callNative(() => filling.finish())
   } catch (error) {
     filling?.abandon()
     await letGo(reader, wish)
-    throw error
-  } finally {
     wish?.end()
+    throw error
   }
 }
 

@@ -7,6 +7,7 @@ const { isMainThread } = require('node:worker_threads')
 const native = require('../platform/binding.js')
 const check = require('../support/arguments.js')
 const { makeError, abortError, callNative, fromNative } = require('../support/errors.js')
+const { onAbort } = require('../support/signals.js')
 const { wrongType, outOfRange } = require('../support/wrong.js')
 
 // As src/js/wait.rs numbers them; 3 is a wait that was cancelled.
@@ -47,15 +48,11 @@ function waitAsync(region, byteLength, byteOffset, expected, { timeoutMs, signal
   const word = callNative(() => new native.NativeWord(region, offset))
   return new Promise((resolve, reject) => {
     const cancel = () => word.cancel()
+    let deafen
     const done = ended => {
-      // A signal of somebody's own making may throw, and nobody catches what this throws.
-      try {
-        signal?.removeEventListener('abort', cancel)
-      } catch (error) {
-        return reject(error)
-      }
+      const failed = deafen?.()
       if (ended === CANCELLED) return reject(abortError(signal, 'The wait'))
-      if (ended >= 0) return resolve(ENDED[ended])
+      if (ended >= 0) return failed === undefined ? resolve(ENDED[ended]) : reject(failed.error)
       try {
         word.why(-ended)
       } catch (error) {
@@ -65,7 +62,7 @@ function waitAsync(region, byteLength, byteOffset, expected, { timeoutMs, signal
     // Held by `done` until it is called: what is collected is cancelled.
     callNative(() => word.wait(value, timeout, done))
     try {
-      signal?.addEventListener('abort', cancel, { __proto__: null, once: true })
+      deafen = onAbort(signal, cancel)
     } catch (error) {
       cancel()
       reject(error)

@@ -24,7 +24,14 @@ function makeError(code, message, extra) {
 
 /** What Node's own functions reject with when a signal ends them. */
 function abortError(signal, what) {
-  const error = new Error(`${what} was aborted`, { cause: signal.reason })
+  let cause
+  try {
+    cause = signal.reason
+  } catch (error) {
+    // Of a signal of somebody's own making: the caller is told of the abort all the same.
+    cause = error
+  }
+  const error = new Error(`${what} was aborted`, { cause })
   error.name = 'AbortError'
   error.code = 'ABORT_ERR'
   return error
