@@ -232,8 +232,8 @@ fn a_thread_that_waits_handles_other_signals_and_goes_on_waiting() {
             let (told, thread) = std::sync::mpsc::channel();
             let address = view.address();
             let waits = scope.spawn(move || {
-                // SAFETY: it takes no arguments.
-                told.send(unsafe { libc::pthread_self() } as usize).unwrap();
+                // As `pthread_self` gives it.
+                told.send(wasm_hostmap::sys::thread::address()).unwrap();
                 support::read(address)
             });
             let thread = thread.recv().unwrap() as libc::pthread_t;

@@ -62,8 +62,8 @@ impl Registration {
         self.range.is_paged()
     }
 
-    /// Whether a file of this inode is in the place of pages that are not there. For the owner, while it
-    /// changes nothing.
+    /// Whether a file of this inode is in the place of pages that are not there. For the owner,
+    /// while it changes nothing.
     pub fn is_stand_in(&self, inode: u64) -> bool {
         self.range.pager().and_then(Pager::empty_inode) == Some(inode)
     }
