@@ -152,7 +152,12 @@ describe('region.write', () => {
     const region = keep(HostRegion.open(file, { writable: true }))
     fs.truncateSync(file, PAGE)
     await expectFailure(() => region.write(Buffer.alloc(1), 2 * PAGE), {
-      code: 'ERR_HOSTMAP_FILE_SHRUNK'
+      code: 'ERR_HOSTMAP_FILE_SHRUNK',
+      says: [
+        /^can't write to region/,
+        `has ${PAGE} bytes now`,
+        `byte ${2 * PAGE + 1} of it; make the file`
+      ]
     })
     expect(fs.statSync(file).size).toBe(PAGE)
     region.write(Buffer.from('there'))

@@ -56,11 +56,11 @@ causes! {
         #[error("byteLength is {byte_length}; it must be 1 to {most}, what the region has from byteOffset {byte_offset} on")]
         PagesLength { byte_length: u64, most: u64, byte_offset: u64 } => OutOfRange,
 
-        #[error("can't map region \"{name}\": {refused}")]
-        NotExamined { name: String, refused: Refused } => OpenFailed unless refused,
+        #[error("can't {what} region \"{name}\": {refused}")]
+        NotExamined { what: &'static str, name: String, refused: Refused } => OpenFailed unless refused,
 
-        #[error("can't map region \"{name}\": its file, {}, has {file_bytes} bytes now, and the range ends at byte {end} of it; open it again", .path.display())]
-        FileShrunk { name: String, path: PathBuf, file_bytes: u64, end: u64 } => FileShrunk,
+        #[error("can't {what} region \"{name}\": its file, {}, has {file_bytes} bytes now, and the range ends at byte {end} of it; make the file as long as it was, or open it again", .path.display())]
+        FileShrunk { what: &'static str, name: String, path: PathBuf, file_bytes: u64, end: u64 } => FileShrunk,
 
         #[error("byteOffset is {byte_offset} and byteLength {byte_length}; the view must have at least 1 byte and end at or below the region's byteLength, {region_bytes}")]
         ViewRange { byte_offset: u64, byte_length: u64, region_bytes: u64 } => OutOfRange,

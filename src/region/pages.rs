@@ -111,17 +111,25 @@ impl<'region> RegionPages<'region> {
     /// A file may have shrunk since the region was made, unless a seal forbids it. The kernel maps
     /// pages past its end without complaint, and they fault when they are touched.
     pub fn check_file_size(&self) -> Result<()> {
+        self.check_file_size_to("map")
+    }
+
+    /// The same for something else that is to be done, in words.
+    pub(super) fn check_file_size_to(&self, what: &'static str) -> Result<()> {
         let name = || self.region.name().to_owned();
         if self.pages.file.keeps_size {
             return Ok(());
         }
-        let refused = |sys| RegionError::NotExamined { name: name(), refused: Into::into(sys) };
+        let refused =
+            |sys| RegionError::NotExamined { what, name: name(), refused: Into::into(sys) };
         let fd = self.pages.file.get().map_err(refused)?;
         let file_bytes = file::status(fd).map_err(refused)?.byte_length;
         let end = sum(self.file_offset().get(), self.byte_length);
         if file_bytes < end {
             let path = file::path_of(fd).unwrap_or_default();
-            return Err(RegionError::FileShrunk { name: name(), path, file_bytes, end }.into());
+            return Err(
+                RegionError::FileShrunk { what, name: name(), path, file_bytes, end }.into()
+            );
         }
         Ok(())
     }

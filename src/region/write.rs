@@ -28,7 +28,7 @@ impl Region {
         // The kernel would make the file longer again.
         let start = PageAligned::round_down(byte_offset);
         let skew = difference(byte_offset, start.get());
-        self.pages(start, sum(skew, byte_length))?.check_file_size()?;
+        self.pages(start, sum(skew, byte_length))?.check_file_size_to("write to")?;
         let fd = self.file.get().map_err(|sys| self.not_written(byte_length, sys))?;
         // A description that is the caller's too may append: then offsets count for nothing.
         if file::appends(fd).map_err(|sys| self.not_written(byte_length, sys))? {
