@@ -69,7 +69,7 @@ mod zeros;
 
 pub use counts::{Cause, Counts, LastFault, Outcome};
 pub use install::ensure;
-pub use provided::{evict, provide, shows_paged};
+pub use provided::{evict, provide, show, shows_paged};
 pub use range::{Proof, RangeSpec, Shown};
 pub use registration::Registration;
 pub use report::{REPORTS, Report, listen, take_reports};

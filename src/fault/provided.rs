@@ -47,6 +47,21 @@ pub fn evict(pager: &Pager, chunk: u64) -> Result<bool> {
     Ok(true)
 }
 
+/// Shows chunks that are present in all ranges of their region: for system calls, which fail where
+/// a touch would have shown them.
+pub fn show(pager: &Pager, first: u64, last: u64) -> Result<()> {
+    if pager.is_userfault() {
+        return Ok(());
+    }
+    for range in ranges_of(pager)? {
+        for chunk in first..=last {
+            // Where it can't be shown, the system call says so.
+            inside(&range, || show_missing(&range, pager, chunk));
+        }
+    }
+    Ok(())
+}
+
 /// Whether one of these pages is in a range whose pages a provider brings in: code that holds a
 /// lock would wait for it.
 pub fn shows_paged(pages: PageSpan) -> bool {
@@ -143,6 +158,20 @@ fn has_own_pages(piece: PageSpan) -> bool {
     // A kernel that can't scan.
     let mut found = false;
     pagemap::read(piece, |_: pagemap::Run| found = true).is_err() || found
+}
+
+/// Shows a chunk that is present where its touch would.
+fn show_missing(range: &GuardedRange, pager: &Pager, chunk: u64) -> bool {
+    let shown = for_each_piece(range, pager, chunk, |piece, vma| {
+        let is_present = pager.state(chunk) == Some(State::Present);
+        let is_it = is_present && pager.empty_inode() == Some(vma.inode);
+        if is_it && let Some(offset) = range.file_offset_of(piece.start()) {
+            let sharing = if vma.writable { Sharing::CopyOnWrite } else { Sharing::ReadOnly };
+            changes::show(range, pager, piece, offset, sharing);
+        }
+        true
+    });
+    shown.is_ok()
 }
 
 /// Shows a chunk that is present where there are zeros that nobody can have written to.

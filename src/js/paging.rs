@@ -37,6 +37,8 @@
 //! In any thread:
 //! native.pagerPin(pager, first, last)              these chunks, the last included, are not evicted
 //! native.pagerUnpin(pager, first, last) -> boolean the same range, once for each pin. False: none
+//! native.pagerShow(pager, first, last)             those of these chunks that are present are shown in
+//!                                 all mappings, as touches would do, for system calls. Pin first.
 //! native.pagerStates(pager, first, count) -> Uint8Array    a state for each
 //! native.pagerStats(pager) -> NativePagerStats
 //! native.pagerClose(pager)        touches of what is not there fail at once, those that wait too;
@@ -176,6 +178,14 @@ pub fn pager_pin(pager: f64, first: f64, last: f64) -> napi::Result<()> {
 #[napi(catch_unwind)]
 pub fn pager_unpin(pager: f64, first: f64, last: f64) -> napi::Result<bool> {
     Ok(pager_of(pager)?.unpin(to_count(first)?, to_count(last)?)?)
+}
+
+#[napi(catch_unwind)]
+pub fn pager_show(pager: f64, first: f64, last: f64) -> napi::Result<()> {
+    let pager = pager_of(pager)?;
+    let (first, last) = (to_count(first)?, to_count(last)?);
+    pager.states(first, last.saturating_sub(first).saturating_add(1))?;
+    Ok(fault::show(&pager, first, last)?)
 }
 
 #[napi(catch_unwind)]
