@@ -96,6 +96,12 @@ export type HostmapErrorCode =
   | 'ERR_HOSTMAP_READ_FAILED'
   /** A source gave no bytes, or fewer or more than were said or than there is room for. */
   | 'ERR_HOSTMAP_SOURCE_LENGTH'
+  /** What a paged region's bytes come from can't be opened or read. */
+  | 'ERR_HOSTMAP_PROVIDER_FAILED'
+  /** What a paged region's bytes come from is another version by now. */
+  | 'ERR_HOSTMAP_SOURCE_CHANGED'
+  /** The worker thread of a paged region has ended, or the region was closed during the call. */
+  | 'ERR_HOSTMAP_PAGING_ENDED'
   /** There is not enough memory or disk space. See `errno`. */
   | 'ERR_HOSTMAP_OUT_OF_MEMORY'
   /** The process has reached its limit of open files (`ulimit -n`). */
@@ -359,6 +365,226 @@ export interface LoadOptions {
    * with that error.
    */
   onProgress?: ((loadedBytes: number, totalBytes: number) => void) | undefined
+}
+
+/**
+ * Where a paged region's bytes come from: plain data, since a worker thread of its own does the
+ * work.
+ */
+export type PagingProvider = HttpProvider | FramesProvider | ModuleProvider
+
+/** Bytes behind an HTTP server that serves ranges: see [docs/paging.md](docs/paging.md#http). */
+export interface HttpProvider {
+  /** An `http:` or `https:` address. Up to 5 redirects are followed. */
+  url: string | URL
+  /** Sent to the host of `url` only, and not to where it redirects. Default: none. */
+  headers?: Record<string, string> | Headers | undefined
+  /**
+   * How often a request is tried again in a row without getting further: after network errors,
+   * stalls, and the statuses 408, 425, 429 and 5xx. Pauses double from 0.1 to 10 s, or are what
+   * `Retry-After` says, 60 s at most. 0 to 100. Default: 4.
+   */
+  retries?: number | undefined
+  /**
+   * Milliseconds without a byte until a request counts as failed; one answer may take ten times as
+   * long. Default: 10,000.
+   */
+  stallMs?: number | undefined
+  /**
+   * Your word that the bytes never change, for a server that sends neither a strong `ETag` nor
+   * `Last-Modified`. Default: false.
+   */
+  immutable?: boolean | undefined
+}
+
+/** A file of chunks that were packed each by itself, by `npx wasm-hostmap chunks`. */
+export interface FramesProvider {
+  /** A path or `file:` URL. Any file in zstd's seekable format will do. */
+  frames: string | URL
+}
+
+/** A module of yours, which makes or gets the bytes. It is loaded in the region's worker thread. */
+export interface ModuleProvider {
+  /** A path, `file:` URL or `data:` URL. Its default export is an {@link OpenProvider}. */
+  module: string | URL
+  /** What its function gets: anything that `structuredClone` takes. */
+  data?: unknown
+}
+
+/** The default export of a {@link ModuleProvider}'s module. It has `timeoutMs` to answer. */
+export type OpenProvider<T = any> = (data: T) => OpenedProvider | Promise<OpenedProvider>
+
+/** What an {@link OpenProvider} gives. */
+export interface OpenedProvider {
+  /** How many bytes there are, if it knows. */
+  byteLength?: number | undefined
+  /** Which version of the bytes it gives, for a cache on disk: another text, another cache. */
+  version?: string | undefined
+  /**
+   * Fills `target`, a chunk (the last one may be shorter), with the bytes from `byteOffset` on.
+   * Must not keep or transfer it. Several calls may be under way at once: see
+   * {@link PagedOptions.concurrency}.
+   *
+   * @returns how many bytes it has filled in: all of them, or the chunk counts as failed
+   */
+  read(
+    byteOffset: number,
+    target: Uint8Array,
+    context: {
+      /** Aborted when nobody waits any more: after `timeoutMs`, or when the region is closed. */
+      signal: AbortSignal
+    }
+  ): number | Promise<number>
+  /** Called at the end. It has a second. */
+  close?(): void | Promise<void>
+}
+
+/** Options of {@link HostRegion.paged}. */
+export interface PagedOptions {
+  /** Where the bytes come from. */
+  provider: PagingProvider
+  /**
+   * The size of the region. If the provider says one, it must be the same. Default: what the
+   * provider says.
+   */
+  byteLength?: number | undefined
+  /**
+   * How many bytes come at once: a multiple of the host page size, 1 GiB at most. A touch waits for
+   * all of them. Default: 262,144, or what the frames of a file have.
+   */
+  chunkBytes?: number | undefined
+  /**
+   * How many bytes may be in memory: 16 chunks or more. What was touched or asked for least
+   * recently goes when others come. Default: no limit.
+   */
+  cacheBytes?: number | undefined
+  /**
+   * How many bytes are fetched ahead of a reader that touches one chunk after another, at most: it
+   * begins with two chunks, and doubles. 0 for none. Default: 16 MiB.
+   */
+  readAheadBytes?: number | undefined
+  /** How many requests to the provider are under way at once: 1 to 64. Default: 4. */
+  concurrency?: number | undefined
+  /**
+   * How long a touch waits, in milliseconds, until it fails; for a module, how long a call of it
+   * may take, too. Default: 30,000.
+   */
+  timeoutMs?: number | undefined
+  /**
+   * A file that keeps chunks across runs, made if need be. `key` says which version of the bytes it
+   * holds; the providers shipped know that. See [docs/paging.md](docs/paging.md#a-cache-on-disk).
+   * Default: none.
+   */
+  diskCache?: string | URL | { path: string | URL; key?: string | undefined } | undefined
+  /** A name for messages and tools, up to 200 bytes of UTF-8. Default: `'region'`. */
+  name?: string | undefined
+  /**
+   * Whether to use userfaultfd. Default: where the kernel and the container allow it. `true` is an
+   * error elsewhere.
+   */
+  userfaultfd?: boolean | undefined
+  /** Aborts the opening: the promise rejects with an `AbortError` (code `ABORT_ERR`). */
+  signal?: AbortSignal | undefined
+}
+
+/** Options of {@link Paging.ensure}. */
+export interface EnsureOptions {
+  /** The first byte. Any offset up to the region's `byteLength`. Default: 0. */
+  byteOffset?: number | undefined
+  /** How many bytes: 0 or more. Default: to the end of the region. */
+  byteLength?: number | undefined
+  /** Aborts the wait: the promise rejects with an `AbortError` (code `ABORT_ERR`). */
+  signal?: AbortSignal | undefined
+}
+
+/** Options of {@link Paging.prefetch}. */
+export interface PagedPrefetchOptions extends EnsureOptions {
+  /**
+   * Called about ten times a second and once at the end. If it throws, the prefetch rejects with
+   * that error.
+   */
+  onProgress?: ((presentBytes: number, totalBytes: number) => void) | undefined
+}
+
+/** Chunks that stay in memory until they are released. One that is collected counts as released. */
+export interface PagedHold extends Disposable {
+  readonly byteOffset: number
+  readonly byteLength: number
+  /** Lets go of the chunks. The second time it does nothing. */
+  release(): void
+}
+
+/** What {@link Paging.stats} returns, since the region was made. */
+export interface PagingStats {
+  /** Touches that found a chunk missing. */
+  touches: number
+  /** Those that were not served: a trap in Wasm, zeros in JavaScript. */
+  failedTouches: number
+  /** How many chunks are in memory. */
+  presentChunks: number
+  /** Requests to the provider; those that it has tried again count once. */
+  requests: number
+  /** Bytes that the provider gave. */
+  fetchedBytes: number
+  /** Chunks that were asked for before a reader came to them. */
+  readAheadChunks: number
+  /** Requests that failed in the end. */
+  failures: number
+  /** Requests that were tried again. */
+  retries: number
+  /** Chunks that gave way to others. */
+  evictions: number
+  /** Milliseconds that requests to the provider took, all added up. */
+  providerMs: number
+  /** What failed last, or null. */
+  lastError: string | null
+  /** The file of `diskCache`. */
+  disk: {
+    /** Chunks that came from it. */
+    hits: number
+    /** Chunks that were written to it. */
+    writes: number
+    /** What of it could not be used: altered chunks, a full disk, a file that is something else. */
+    failures: number
+  }
+}
+
+/** What of a region is in memory, and what to bring before it is touched. */
+export interface Paging {
+  /** How many bytes come at once. */
+  readonly chunkBytes: number
+  /** Whether userfaultfd serves it. If not, each chunk that is here may take VMAs. */
+  readonly userfaultfd: boolean
+
+  /**
+   * Brings a part, and keeps it until it is released: for system calls, which don't wait for chunks
+   * (`fs.writeSync` of a view fails with EFAULT where one is missing). It may be larger than
+   * `cacheBytes`, which is passed then.
+   *
+   * @throws (rejects) `ABORT_ERR`, `ERR_HOSTMAP_REGION_CLOSED`, `ERR_HOSTMAP_PAGING_ENDED`; what
+   *   the provider failed with: `ERR_HOSTMAP_PROVIDER_FAILED`, `ERR_HOSTMAP_SOURCE_CHANGED`,
+   *   `ERR_HOSTMAP_SOURCE_LENGTH`. Nothing is held then.
+   */
+  ensure(options?: EnsureOptions): Promise<PagedHold>
+
+  /**
+   * Brings a part, after all that is touched meanwhile. Nothing holds it: with a limit, what came
+   * first may be gone again.
+   *
+   * @throws (rejects) as {@link Paging.ensure}
+   */
+  prefetch(options?: PagedPrefetchOptions): Promise<void>
+
+  /**
+   * Which chunks of a part are here: a byte for each, 0 if it is missing, 1 if it is on its way, 2
+   * if it is here.
+   *
+   * @throws `ERR_HOSTMAP_REGION_CLOSED`
+   */
+  chunks(options?: { byteOffset?: number | undefined; byteLength?: number | undefined }): Uint8Array
+
+  /** What was done so far. Costs about a microsecond, and waits for nothing. */
+  stats(): PagingStats
 }
 
 /** Options of {@link HostRegion.open}. */
@@ -711,6 +937,43 @@ export class HostRegion implements Disposable {
   static fromFd(fd: number, options?: FromFdOptions): HostRegion
 
   /**
+   * Makes a region whose bytes come when somebody first touches them: from an HTTP server, a file
+   * of packed chunks, or a module of yours. It can't be written, shared with other processes, or
+   * handed out as a descriptor; `readonly` and `private` mappings, windows, views and streams work
+   * as for other regions.
+   *
+   * A touch of a missing chunk waits: in Wasm, in JavaScript, on any thread. If the chunk does not
+   * come, it is as with a file that was truncated: a trap in Wasm, zeros in JavaScript that are
+   * counted in {@link HostRegion.faults} or those of the mapping, and `strict` works. System calls
+   * don't wait: see {@link Paging.ensure}. [docs/paging.md](docs/paging.md) has the whole story.
+   *
+   * A worker thread serves the region. It does not keep the process, and ends when the region is
+   * closed or nobody can touch it any more.
+   *
+   * @throws (rejects) `ABORT_ERR`; `ERR_HOSTMAP_PROVIDER_FAILED` if the provider can't be opened;
+   *   `ERR_HOSTMAP_SOURCE_LENGTH` if it has no bytes, or another number than `byteLength`;
+   *   `ERR_HOSTMAP_OPEN_FAILED`; as {@link HostRegion.allocate}
+   * @example
+   * ```js
+   * // Any module that exports a function like this one as its default:
+   * const source = `export default ({ byteLength }) => ({
+   *   byteLength,
+   *   read(byteOffset, target) {
+   *     target.fill(byteOffset / 65_536)
+   *     return target.length
+   *   }
+   * })`
+   * const region = await HostRegion.paged({
+   *   provider: { module: `data:text/javascript,${encodeURIComponent(source)}`, data: { byteLength: 2 ** 30 } },
+   *   chunkBytes: 65_536
+   * })
+   * const bytes = new Uint8Array(region.view())
+   * console.log(bytes[0], bytes[3 * 65_536], region.paging?.stats().presentChunks) // 0 3 2
+   * ```
+   */
+  static paged(options: PagedOptions): Promise<HostRegion>
+
+  /**
    * Receives a region that another thread or process shared: the same pages, not a copy.
    *
    * @param token What {@link HostRegion.share} returned, or a copy of it.
@@ -805,6 +1068,11 @@ export class HostRegion implements Disposable {
    * False after `close`.
    */
   readonly sealed: boolean
+  /**
+   * What of a region of {@link HostRegion.paged} is in memory, and what to bring before it is
+   * touched; null for all other regions.
+   */
+  readonly paging: Paging | null
   /** Whether `close` was called. */
   readonly closed: boolean
   /**
@@ -4116,7 +4384,17 @@ export interface RegionMessage extends Timed {
   readonly action: 'made' | 'closed'
   readonly region: HostRegion
   /** The function of {@link HostRegion} that made it; `null` if it was closed. */
-  readonly how: 'allocate' | 'copyFrom' | 'load' | 'open' | 'fromFd' | 'receive' | 'find' | null
+  readonly how:
+    | 'allocate'
+    | 'copyFrom'
+    | 'from'
+    | 'load'
+    | 'open'
+    | 'fromFd'
+    | 'paged'
+    | 'receive'
+    | 'find'
+    | null
 }
 
 /** A snapshot that was made or closed. */

@@ -49,14 +49,14 @@ function mountDatabase(sqlite3, region, options) {
   checkRegion(region)
   const { access } = readOptions(options, ['access'])
   const vfs = vfsOf(sqlite3)
-  const fd = region.duplicateFd()
+  const fd = fileOf(region)
   let image
   try {
     checkJournals(region, fd)
     // All names are of this process, so that they stay apart in two copies of a module, too.
     image = new Image(region, `hostmap-${++images}.db`, access === 'private', fd)
   } catch (error) {
-    fs.closeSync(fd)
+    if (fd !== null) fs.closeSync(fd)
     throw error
   }
   // SQLite has no WAL here: its index needs memory that connections share.
@@ -153,11 +153,11 @@ function deserialize(sqlite3, db, region, options) {
   }
   checkRegion(region)
   const { access, schema } = readOptions(options, ['access', 'schema'])
-  const fd = region.duplicateFd()
+  const fd = fileOf(region)
   try {
     checkJournals(region, fd)
   } finally {
-    fs.closeSync(fd)
+    if (fd !== null) fs.closeSync(fd)
   }
 
   const { capi, wasm } = sqlite3
@@ -243,6 +243,14 @@ function readOptions(options = {}, known) {
   return { access, schema }
 }
 
+/** A descriptor of the region's file; null of a memfd, beside which no journals are. */
+function fileOf(region) {
+  if (region.backing === 'file') return region.duplicateFd()
+  // A region that was closed is refused by this.
+  region.bytes({ byteLength: 0 })
+  return null
+}
+
 /** The first 100 bytes, if they are a database's header. */
 function readHeader(region) {
   if (region.byteLength < 100) return null
@@ -255,7 +263,7 @@ function readHeader(region) {
  * written one back. A region has only what is in the file.
  */
 function checkJournals(region, fd) {
-  if (region.backing !== 'file' || readHeader(region) === null) return
+  if (fd === null || readHeader(region) === null) return
   let path
   try {
     path = fs.readlinkSync(`/proc/self/fd/${fd}`)

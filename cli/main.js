@@ -14,7 +14,8 @@ const { version } = require('../package.json')
 // Lazily, so that a subcommand that needs the native part does not keep the others from running.
 const COMMANDS = new Map([
   ['doctor', () => require('./doctor/command.js')],
-  ['inspect', () => require('./inspect/command.js')]
+  ['inspect', () => require('./inspect/command.js')],
+  ['chunks', () => require('./chunks/command.js')]
 ])
 
 // As of a shell's own commands: the command was not used as it can be.

@@ -9,6 +9,7 @@ export const GROUPS = [
       'docs/modules.md',
       'docs/concepts.md',
       'docs/data.md',
+      'docs/paging.md',
       'docs/sharing.md',
       'docs/processes.md',
       'docs/isolation.md',

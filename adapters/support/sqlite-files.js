@@ -106,7 +106,7 @@ class Image {
   #writer = null
   #pending = null
 
-  /** Takes over `fd`, if all goes well. */
+  /** Takes over `fd`, null for a memfd, if all goes well. */
   constructor(region, filename, isPrivate, fd) {
     const access = isPrivate ? 'private' : 'readonly'
     const { byteLength } = region
@@ -122,9 +122,8 @@ class Image {
     this.#baseLength = byteLength
     this.#region = region
     this.#faults = region.faults
-    this.#fd = region.backing === 'file' ? fd : null
-    this.#fileSize = this.#fd === null ? 0 : fs.fstatSync(fd).size
-    if (this.#fd === null) fs.closeSync(fd)
+    this.#fd = fd
+    this.#fileSize = fd === null ? 0 : fs.fstatSync(fd).size
   }
 
   /** Copies what is there from `offset` on. Returns how many bytes that were. */

@@ -93,7 +93,7 @@ function warnOf(atExit, found) {
       atExit,
       'HOSTMAP_MISSING_PAGE',
       `The contents of ${where}${isWindow ? ',' : ''} could not be had${at}, and zeros are in their place. Did its file get shorter, or did its ` +
-        `disk fail or run full? See ${object}.lastFault; HostRegion.load reads a file once and keeps it.` +
+        `disk fail or run full, or the provider of a paged region fail? See ${object}.lastFault; HostRegion.load reads a file once and keeps it.` +
         (!isWindow && access === 'shared'
           ? ' What is written there does not reach the region.'
           : '')

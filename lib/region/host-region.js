@@ -5,22 +5,24 @@
 // object is never asked by its public getters.
 
 const { inspect } = require('node:util')
-const { constants } = require('node:buffer')
 const native = require('../platform/binding.js')
 const check = require('../support/arguments.js')
 const read = require('../support/options.js')
 const { makeError, callNative } = require('../support/errors.js')
-const { outOfRange } = require('../support/wrong.js')
 const { roomOnStack } = require('../support/stack.js')
 const { bytes } = require('../platform/bytes.js')
 const { UNHEARD } = require('../observe/events.js')
 const { guardFaults } = require('../fault/guard.js')
+const { openPaged } = require('../paging/paged.js')
+const { closePaging, showHeld } = require('../paging/paging.js')
+const { optionsOfPaged } = require('../paging/options.js')
 const { faultsFrom, faultedError } = require('../fault/found.js')
 const { REGION, accessToShare, keepHere, makeToken, readToken, wrongThing } = require('./share.js')
 const { beginRegion, closedRegion, madeRegion } = require('./told.js')
 const { fill, optionsOfFill } = require('./fill.js')
 const loading = require('./load.js')
 const names = require('./names.js')
+const { mustFitBuffer, optionsOfAllocate, optionsOfFd, optionsOfOpen } = require('./options.js')
 const reading = require('./read.js')
 const { splitPart } = require('./split.js')
 const { Views } = require('./views.js')
@@ -53,6 +55,8 @@ class HostRegion {
   // Whether it was filled with huge pages.
   #huge
   #views
+  // Of a region whose bytes come when they are touched; null for others.
+  #paging
   // How many faults of its views the caller has taken note of.
   #acknowledgedFaults = 0
 
@@ -67,11 +71,11 @@ class HostRegion {
     isFile = region => region.#backing === 'file'
   }
 
-  constructor(make, owner, counted) {
+  constructor(make, owner, counted, paging = null) {
     if (make !== MAKE) {
       throw makeError(
         'ERR_ILLEGAL_CONSTRUCTOR',
-        'HostRegion has no public constructor: use HostRegion.allocate, copyFrom, from, load, open, fromFd, receive or find'
+        'HostRegion has no public constructor: use HostRegion.allocate, copyFrom, from, load, open, fromFd, paged, receive or find'
       )
     }
     this.#native = owner
@@ -80,23 +84,20 @@ class HostRegion {
     this.#backing = owner.isMemfd ? 'memfd' : 'file'
     this.#name = owner.name
     this.#huge = owner.isHuge
-    this.#views = new Views(owner, this.#byteLength, counted)
+    this.#paging = paging
+    this.#views = new Views(owner, this.#byteLength, counted, paging && (() => showHeld(paging)))
     keepHere(this)
   }
 
   static allocate(byteLength, options) {
     check.regionSize(byteLength, 'byteLength')
-    const { name = 'region', hugePages = false } = read.allocate(options)
-    check.regionName(name, 'options.name')
-    check.boolean(hugePages, 'options.hugePages')
+    const { name, hugePages } = optionsOfAllocate(options)
     return make('allocate', true, () => native.NativeRegion.allocate(byteLength, name, hugePages))
   }
 
   static copyFrom(source, options) {
     const array = bytes(source, 'source')
-    const { name = 'region', hugePages = false } = read.allocate(options)
-    check.regionName(name, 'options.name')
-    check.boolean(hugePages, 'options.hugePages')
+    const { name, hugePages } = optionsOfAllocate(options)
     return make('copyFrom', true, () => native.NativeRegion.copyFrom(array, name, hugePages))
   }
 
@@ -123,10 +124,7 @@ class HostRegion {
 
   static open(path, options) {
     const text = check.path(path)
-    const { byteOffset = 0, byteLength, writable = false } = read.open(options)
-    check.wholeNumber(byteOffset, 'options.byteOffset')
-    check.optional(byteLength, check.wholeNumber, 'options.byteLength', 1)
-    check.boolean(writable, 'options.writable')
+    const { byteOffset, byteLength, writable } = optionsOfOpen(options)
     return make('open', false, () =>
       native.NativeRegion.open(text, byteOffset, byteLength, writable)
     )
@@ -134,10 +132,16 @@ class HostRegion {
 
   static fromFd(fd, options) {
     check.fileDescriptor(fd)
-    const { byteOffset = 0, byteLength } = read.fromFd(options)
-    check.wholeNumber(byteOffset, 'options.byteOffset')
-    check.optional(byteLength, check.wholeNumber, 'options.byteLength', 1)
+    const { byteOffset, byteLength } = optionsOfFd(options)
     return make('fromFd', false, () => native.NativeRegion.fromFd(fd, byteOffset, byteLength))
+  }
+
+  static async paged(options) {
+    const given = optionsOfPaged(options)
+    guardFaults()
+    const startTime = beginRegion()
+    const { owner, paging } = await openPaged(given)
+    return madeRegion(new HostRegion(MAKE, owner, false, paging), 'paged', startTime)
   }
 
   static receive(token) {
@@ -180,6 +184,10 @@ class HostRegion {
 
   get sealed() {
     return this.#native.sealed
+  }
+
+  get paging() {
+    return this.#paging
   }
 
   get closed() {
@@ -345,6 +353,7 @@ class HostRegion {
     names.closePublications(this)
     if (views !== 'keep') this.#views.release(views === 'detach')
     if (this.#closed) return
+    if (this.#paging !== null) closePaging(this.#paging)
     callNative(() => this.#native.close())
     this.#views.close()
     this.#closed = true
@@ -381,6 +390,7 @@ class HostRegion {
       native: this.#native,
       name: this.#name,
       byteLength: this.#byteLength,
+      paging: this.#paging,
       mustBeOpen: () => this.#mustBeOpen(),
       recount: () => this.#views.recount()
     }
@@ -402,15 +412,6 @@ function mustBeOpen(region) {
   throw makeError(
     'ERR_HOSTMAP_REGION_CLOSED',
     `region "${nameOf(region)}" was closed; make a new one`
-  )
-}
-
-function mustFitBuffer(byteLength, name) {
-  if (byteLength <= constants.MAX_LENGTH) return
-  throw outOfRange(
-    name,
-    `at most ${constants.MAX_LENGTH}, the largest buffer of this Node.js`,
-    byteLength
   )
 }
 

@@ -32,6 +32,8 @@ class PartReader {
   #held
   #isReading = false
   #isClosed = false
+  // Ends the wait for bytes that nobody wants any more.
+  #ended = new AbortController()
 
   constructor(of, options) {
     const { chunk = CHUNK_BYTES, ...part } = read.readStream(options)
@@ -55,17 +57,41 @@ class PartReader {
    * there were. One call at a time.
    */
   read(array, callback) {
-    let position, fd
     // A reader's own array may be longer than what Node.js reads at once, 2^31 - 1.
     const byteLength = Math.min(array.byteLength, this.left, MOST_CHUNK_BYTES)
     try {
       this.#open()
-      position = this.#fileOffset + this.#at
-      fd = callNative(() => this.#held.fd)
     } catch (error) {
       return process.nextTick(callback, error)
     }
     this.#isReading = true
+    const { paging } = this.#of
+    if (paging === null) return this.#readHere(array, byteLength, callback)
+    // The kernel does not wait for what is missing: it would read zeros.
+    const part = { byteOffset: this.#at, byteLength, signal: this.#ended.signal }
+    paging.ensure(part).then(
+      hold =>
+        this.#readHere(array, byteLength, (...said) => {
+          hold.release()
+          callback(...said)
+        }),
+      error => {
+        this.#isReading = false
+        this.close()
+        callback(error)
+      }
+    )
+  }
+
+  #readHere(array, byteLength, callback) {
+    let fd
+    const position = this.#fileOffset + this.#at
+    try {
+      fd = callNative(() => this.#held.fd)
+    } catch (error) {
+      this.#isReading = false
+      return process.nextTick(callback, error)
+    }
     fs.read(fd, array, 0, byteLength, position, (error, bytesRead) => {
       this.#isReading = false
       if (error || bytesRead === 0) this.#isClosed = true
@@ -81,17 +107,18 @@ class PartReader {
   /** A read that goes on keeps the descriptor until it is done. */
   close() {
     this.#isClosed = true
+    this.#ended.abort()
     if (!this.#isReading) this.#held?.close()
   }
 
   #open() {
     if (this.#held !== undefined) return
-    const { mustBeOpen, native } = this.#of
+    const { mustBeOpen, native, paging } = this.#of
     mustBeOpen()
     this.#fileOffset = native.fileOffset
-    this.#held = callNative(() => native.reader())
+    this.#held = callNative(() => (paging === null ? native.reader() : native.pagedReader()))
     // From here on the region may be closed.
-    this.#of = { name: this.#of.name }
+    this.#of = { name: this.#of.name, paging }
   }
 
   #failed({ message, errno, syscall }) {
@@ -172,7 +199,7 @@ function readableStream(of, options) {
 }
 
 /** A Blob with a copy of a part. `show` gives a Buffer that shows it. */
-function blob({ name, native }, show, options) {
+function blob({ name, native, paging }, show, options) {
   const { type = '', ...part } = read.blob(options)
   if (typeof type !== 'string') throw wrongType('options.type', 'a string', type)
   const before = native.viewFaults().faults
@@ -184,6 +211,13 @@ function blob({ name, native }, show, options) {
   const copy = new Blob(parts, { type })
   // What was missing was copied as zeros.
   if (native.viewFaults().faults === before) return copy
+  if (paging !== null) {
+    const why = paging.stats().lastError ?? 'the provider has not answered in time'
+    throw makeError(
+      'ERR_HOSTMAP_PROVIDER_FAILED',
+      `can't copy region "${name}" to a Blob: some of its bytes did not come: ${why}`
+    )
+  }
   throw makeError(
     'ERR_HOSTMAP_FILE_SHRUNK',
     `can't copy region "${name}" to a Blob: its file got shorter meanwhile; open it again`

@@ -100,11 +100,16 @@ class Views {
   #views = new Buffers()
   #buffers = new Buffers()
   #memory
+  #onAdded
   #closed = false
 
-  /** `counted`: whether the bytes are memory that the region brought into the process. */
-  constructor(owner, byteLength, counted) {
+  /**
+   * `counted`: whether the bytes are memory that the region brought into the process. `onAdded` is
+   * called after each new one, or null.
+   */
+  constructor(owner, byteLength, counted, onAdded) {
     this.#native = owner
+    this.#onAdded = onAdded
     this.#memory = counted ? new RegionMemory(byteLength) : undefined
     this.recount()
   }
@@ -146,6 +151,7 @@ class Views {
   #add(buffers, buffer, byteOffset, byteLength) {
     buffers.add(buffer)
     given.set(buffer, { native: new WeakRef(this.#native), byteOffset })
+    this.#onAdded?.()
     if (this.#memory === undefined) return
     this.#memory.show(byteLength)
     recount.register(buffer, { memory: this.#memory, views: new WeakRef(this), byteLength })

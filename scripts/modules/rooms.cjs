@@ -33,6 +33,7 @@ const JAVASCRIPT = [
   ['platform', 'what is supported, the native part, and what this V8 does'],
   ['observe', 'events for diagnostics_channel, and what is counted for metrics'],
   ['fault', 'the fault guard and its warnings'],
+  ['paging', 'regions that are paged in: the worker that serves one, its providers and caches'],
   ['region', 'HostRegion, tokens, waiting'],
   ['memory', 'a memory and its mappings, below the class that shows them'],
   ['window', 'Window, sources and chunks'],

@@ -1,0 +1,145 @@
+'use strict'
+
+// Bytes that a module of the caller's makes or gets. It may do anything, so all that it gives is
+// checked, and no buffer that it may still have is used again.
+
+const { failure, providerFailed, wrongLength, textOf } = require('../failure.js')
+
+const DEFAULT_CHUNK_BYTES = 256 * 2 ** 10
+
+const SHAPE = 'open(data), which gives an object with read(byteOffset, target, { signal })'
+
+async function open({ module: url, data }, { timeoutMs, signal }) {
+  const opened = await inTime('open', timeoutMs, signal, async () => {
+    let exported
+    try {
+      exported = await import(url)
+    } catch (error) {
+      throw providerFailed(`the provider's module can't be loaded: ${textOf(error)}`, {
+        cause: error
+      })
+    }
+    const make = openOf(exported)
+    if (make === undefined) {
+      throw providerFailed(`the provider's module must export as its default ${SHAPE}`)
+    }
+    try {
+      return await make(data)
+    } catch (error) {
+      throw providerFailed(`the provider's open has failed: ${textOf(error)}`, { cause: error })
+    }
+  })
+  if (typeof opened?.read !== 'function') {
+    throw providerFailed("the provider's open must give an object with a function read")
+  }
+  return new ModuleProvider(opened, timeoutMs)
+}
+
+function openOf(exported) {
+  // A CommonJS module's `exports.default` comes as the default's default.
+  for (const found of [exported.default, exported.default?.default]) {
+    if (typeof found === 'function') return found
+    if (typeof found?.open === 'function') return data => found.open(data)
+  }
+  return typeof exported.open === 'function' ? exported.open : undefined
+}
+
+class ModuleProvider {
+  #opened
+  #timeoutMs
+  #byteLength
+  #version
+
+  constructor(opened, timeoutMs) {
+    this.#opened = opened
+    this.#timeoutMs = timeoutMs
+    const { byteLength, version } = opened
+    if (byteLength !== undefined && !(Number.isSafeInteger(byteLength) && byteLength > 0)) {
+      throw providerFailed(
+        "the byteLength that the provider's open gives must be a whole number from 1 on"
+      )
+    }
+    if (version !== undefined && typeof version !== 'string') {
+      throw providerFailed("the version that the provider's open gives must be a string")
+    }
+    this.#byteLength = byteLength
+    this.#version = version
+  }
+
+  get byteLength() {
+    return this.#byteLength
+  }
+
+  get identity() {
+    return this.#version === undefined ? undefined : ['module', this.#version]
+  }
+
+  get defaultChunkBytes() {
+    return DEFAULT_CHUNK_BYTES
+  }
+
+  /** One chunk at a time. */
+  get mostBytes() {
+    return 0
+  }
+
+  async read(byteOffset, byteLength, sink, signal) {
+    const target = sink.space
+    let count
+    try {
+      count = await inTime('read', this.#timeoutMs, signal, inner =>
+        this.#opened.read(byteOffset, target, { signal: inner })
+      )
+    } catch (error) {
+      sink.abandon()
+      const isOurs = error?.code?.startsWith?.('ERR_HOSTMAP_') === true
+      if (isOurs || signal.aborted) throw error
+      throw providerFailed(`the provider's read has failed: ${textOf(error)}`, { cause: error })
+    }
+    if (target.byteLength !== byteLength) {
+      sink.abandon()
+      throw providerFailed("the provider's read must not transfer its target")
+    }
+    if (count !== byteLength) {
+      sink.abandon()
+      const said = typeof count === 'number' ? `${count} bytes` : `${typeof count}, no number`
+      throw wrongLength(
+        `the provider's read gives ${said} where it must fill all ${byteLength} bytes of its target`
+      )
+    }
+    sink.add(byteLength)
+  }
+
+  async close() {
+    await this.#opened.close?.()
+  }
+}
+
+/** What a call gives, or an error after a time, or when the signal says so. It gets one, too. */
+function inTime(what, timeoutMs, signal, call) {
+  const controller = new AbortController()
+  return new Promise((resolve, reject) => {
+    const end = error => {
+      controller.abort(error)
+      reject(error)
+    }
+    const abort = () => end(signal.reason)
+    const timer = setTimeout(() => {
+      const message = `the provider's ${what} has not answered within ${timeoutMs} ms`
+      end(failure('ERR_HOSTMAP_PROVIDER_FAILED', message))
+    }, timeoutMs)
+    signal.addEventListener('abort', abort, { once: true })
+    const settle = settled => value => {
+      clearTimeout(timer)
+      signal.removeEventListener('abort', abort)
+      settled(value)
+    }
+    try {
+      Promise.resolve(call(controller.signal)).then(settle(resolve), settle(reject))
+    } catch (error) {
+      settle(reject)(error)
+    }
+  })
+}
+
+module.exports = { open }

@@ -1,0 +1,149 @@
+'use strict'
+
+// The entry of the worker thread that serves a region. It depends on no other thread of the
+// process: the one that has the region may stand still in a touch that waits for this one.
+//
+//   open       the provider is opened: tells its length, or why it can't be
+//   serve      the region is there: its pager, and the socket by which touches are told
+//   want, drop, used      what ensure and prefetch ask for
+//
+// It ends when the socket does: the region is closed, or nobody can touch it any more.
+
+const net = require('node:net')
+const { parentPort, workerData } = require('node:worker_threads')
+const { PROGRESS_INTERVAL_MS } = require('../platform/task.js')
+const { Counts } = require('./counts.js')
+const { dataOf } = require('./failure.js')
+const { Pager } = require('./pager.js')
+const { Serving } = require('./serving.js')
+
+// Each loads what the others don't need.
+const PROVIDERS = {
+  http: () => require('./providers/http.js'),
+  frames: () => require('./providers/frames.js'),
+  module: () => require('./providers/module.js')
+}
+
+const NUMBER_BYTES = 8
+const TOUCHES_AT_ONCE = 512
+// What a provider has to end in.
+const CLOSE_MS = 1000
+
+const { kind, spec, concurrency, timeoutMs, shared } = workerData
+const counts = new Counts(shared.counts)
+const flags = new Int32Array(shared.flags)
+let provider
+let serving
+
+const told = { retry: () => counts.add('retries') }
+
+async function openProvider() {
+  // Ended with the thread: who gives up waiting ends that.
+  const { signal } = new AbortController()
+  try {
+    provider = await PROVIDERS[kind]().open(spec, { concurrency, timeoutMs, signal, told })
+    const { byteLength, defaultChunkBytes } = provider
+    const hasIdentity = provider.identity !== undefined
+    parentPort.postMessage({ type: 'opened', byteLength, defaultChunkBytes, hasIdentity })
+  } catch (error) {
+    parentPort.postMessage({ type: 'failed', error: dataOf(error) })
+  }
+}
+
+function serve({ pager, socketFd, byteLength, chunkBytes, diskCache, ...limits }) {
+  // From here on the descriptor is closed with this thread.
+  const socket = readTouches(socketFd)
+  Atomics.store(flags, 0, 1)
+  try {
+    const served = new Pager(pager)
+    served.serve()
+    const key = diskCache?.key ?? provider.identity
+    const disk =
+      diskCache &&
+      require('./disk-cache.js').DiskCache.open(diskCache.path, {
+        key,
+        byteLength,
+        chunkBytes,
+        counts
+      })
+    serving = new Serving({
+      pager: served,
+      byteLength,
+      chunkBytes,
+      provider,
+      disk,
+      counts,
+      concurrency,
+      ...limits
+    })
+    parentPort.postMessage({ type: 'serving' })
+  } catch (error) {
+    socket.destroy()
+    parentPort.postMessage({ type: 'failed', error: dataOf(error) })
+  }
+}
+
+/** Numbers of chunks, 8 bytes each, in pieces of any length. */
+function readTouches(fd) {
+  let rest = Buffer.alloc(0)
+  const take = (count, buffer) => {
+    const bytes =
+      rest.length === 0
+        ? buffer.subarray(0, count)
+        : Buffer.concat([rest, buffer.subarray(0, count)])
+    let at = 0
+    for (; at + NUMBER_BYTES <= bytes.length; at += NUMBER_BYTES) {
+      serving?.touch(Number(bytes.readBigUInt64LE(at)))
+    }
+    // Of what is read into next.
+    rest = Buffer.from(bytes.subarray(at))
+    return true
+  }
+  const socket = new net.Socket({
+    fd,
+    readable: true,
+    writable: false,
+    onread: { buffer: Buffer.alloc(TOUCHES_AT_ONCE * NUMBER_BYTES), callback: take }
+  })
+  socket.on('error', () => {})
+  socket.once('close', end)
+  socket.resume()
+  return socket
+}
+
+function want({ id, first, last, kind: wanted, isTold }) {
+  let toldMs = performance.now()
+  const progress = missing => {
+    const nowMs = performance.now()
+    if (nowMs - toldMs < PROGRESS_INTERVAL_MS) return
+    toldMs = nowMs
+    parentPort.postMessage({ type: 'progress', id, missing })
+  }
+  serving.want(id, {
+    first,
+    last,
+    kind: wanted,
+    progress: isTold ? progress : undefined,
+    done: error => parentPort.postMessage({ type: 'done', id, error: error && dataOf(error) })
+  })
+}
+
+/** The end: what is under way is given up, and a provider that does not end is not waited for. */
+function end() {
+  setTimeout(() => process.exit(), CLOSE_MS)
+  const closed = serving === undefined ? provider?.close() : serving.close()
+  Promise.resolve(closed).then(
+    () => process.exit(),
+    () => process.exit()
+  )
+}
+
+const CALLS = {
+  serve,
+  want,
+  drop: ({ id }) => serving.drop(id),
+  used: ({ first, last }) => serving.used(first, last)
+}
+
+parentPort.on('message', message => CALLS[message.type](message))
+openProvider()
