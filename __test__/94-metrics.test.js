@@ -71,6 +71,23 @@ describe('counts', () => {
     expect(failed).toEqual({})
   })
 
+  test('of adopted buffers, which are mappings', () => {
+    const guarded = new GuardedMemory({ initial: 1 })
+    const before = metrics()
+    const adopted = guarded.adopt(new ArrayBuffer(100))
+    const meanwhile = metrics()
+    expect(meanwhile.mappings).toBe(before.mappings + 1)
+    expect(meanwhile.mappingBytes).toBeGreaterThanOrEqual(before.mappingBytes + 100)
+    expect(meanwhile.mapped).toBe(before.mapped + 1)
+    adopted.release()
+    const { mappings, mappingBytes, unmapped } = metrics()
+    expect({ mappings, mappingBytes }).toEqual({
+      mappings: before.mappings,
+      mappingBytes: before.mappingBytes
+    })
+    expect(unmapped).toBe(before.unmapped + 1)
+  })
+
   test('of regions and snapshots, and their bytes', async () => {
     let region
     expect(
