@@ -62,7 +62,7 @@ export type HostmapErrorCode =
   | 'ERR_HOSTMAP_SHARE_CLOSED'
   /** The token belongs to another user, or the system denies access to what was shared. */
   | 'ERR_HOSTMAP_SHARE_DENIED'
-  /** Too many of the process's tokens are neither received nor revoked. */
+  /** Too many of the process's tokens are neither received nor revoked, or its names not closed. */
   | 'ERR_HOSTMAP_TOO_MANY_SHARES'
   /** No region is published under the name, or the process that published it has ended. */
   | 'ERR_HOSTMAP_NAME_NOT_FOUND'
@@ -1005,7 +1005,8 @@ export class HostRegion implements Disposable {
    * pages, not a copy. Each call makes a region, which is yours to close.
    *
    * Cost: 0.05 ms. It reads the name's file, checks that its publisher lives, and receives the
-   * region as {@link HostRegion.receive} does.
+   * region as {@link HostRegion.receive} does. Where a publisher can't be reached, it tries again
+   * for 0.2 s, and waits up to 2 s for one that is stopped and reached by its socket alone.
    *
    * @param name What {@link HostRegion.publish} was given.
    * @throws

@@ -26,7 +26,7 @@ causes! {
         #[error("can't receive \"{name}\" from process {pid}: it is of another user, or the system lets nobody look into it; share between processes of one user, or a file with HostRegion.open")]
         Denied { name: String, pid: u32 } => ShareDenied,
 
-        #[error("can't share \"{name}\": {most} tokens of this process are waiting for a receiver; end those that nobody takes with unshare")]
+        #[error("can't share \"{name}\": {most} tokens and names of this process are open; end tokens that nobody takes with unshare, and close publications")]
         TooMany { name: String, most: usize } => TooManyShares,
 
         #[error("can't share or receive \"{name}\": {refused}")]

@@ -4,9 +4,9 @@ use super::folder::Folder;
 use super::look::Look;
 use crate::error::{Error, NameError, NameFlaw, Result, ShareError};
 use crate::share::{Nonce, ShareAccess, Token};
-use crate::sys::{alloc, thread};
+use crate::sys::{alloc, process, thread};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What is under a name.
 #[derive(Debug)]
@@ -26,8 +26,9 @@ pub struct Listed {
 }
 
 /// A process that ends closes its descriptors one after another, so its offer may be gone before
-/// its lock is. This is how often, and in which steps, one waits for that.
-const MOST_WAITS: u32 = 100;
+/// its lock is. This is how long, and in which steps, one waits for that. By the clock: a publisher
+/// that is stopped, and reached by its socket alone, takes two seconds of each try.
+const PATIENCE: Duration = Duration::from_millis(200);
 const STEP: Duration = Duration::from_millis(2);
 
 /// How many replacements one finder may miss by a hair.
@@ -45,16 +46,17 @@ pub fn find<T>(
     let invalid =
         |flaw| NameError::Invalid { name: name.to_owned(), folder: path.to_owned(), flaw };
     let Some(folder) = Folder::open(path)? else { return Err(not_found(Vec::new()).into()) };
-    let mut waited: Option<(Nonce, u32)> = None;
+    let nothing = || -> Result<Error> {
+        let others = listed(&folder)?.into_iter().map(|listed| listed.name);
+        Ok(not_found(others.filter(|other| other != name).collect()).into())
+    };
+    let mut since: Option<(Nonce, Instant)> = None;
     let mut is_swept = false;
     for _ in 0..MOST_TRIES {
         let token = match folder.look(name)? {
             Look::Live(token) => token,
             Look::Flawed(flaw) => return Err(invalid(flaw).into()),
-            Look::Absent | Look::Stale if is_swept => {
-                let others = listed(&folder)?.into_iter().map(|listed| listed.name);
-                return Err(not_found(others.filter(|other| other != name).collect()).into());
-            }
+            Look::Absent | Look::Stale if is_swept => return Err(nothing()?),
             Look::Absent | Look::Stale => {
                 is_swept = true;
                 folder.sweep_if_free();
@@ -70,29 +72,34 @@ pub fn find<T>(
             Err(error) => error,
         };
         let Error::Share(why) = &error else { return Err(error) };
-        let (name, pid) = (name.to_owned(), token.pid);
+        let pid = token.pid;
         // If it stays so. It may have been replaced, or its publisher is about to end; and then its
         // number may be another user's process already.
         let in_the_end: Error = match why {
             ShareError::Altered { .. } => return Err(invalid(NameFlaw::Altered).into()),
             ShareError::Unknown { .. } => invalid(NameFlaw::Altered).into(),
+            // It has the lock, and no descriptor any more. Its last pages may take seconds.
+            ShareError::Gone { .. } if process::is_ending(pid) => {
+                if since.is_some_and(|(of, _)| of == nonce) {
+                    return Err(nothing()?);
+                }
+                error
+            }
             ShareError::Gone { .. } | ShareError::Closed { .. } | ShareError::Used { .. } => {
-                NameError::Unreachable { name, pid }.into()
+                NameError::Unreachable { name: name.to_owned(), pid }.into()
             }
             ShareError::Denied { .. } => error,
             _ => return Err(error),
         };
-        let waits = match waited {
-            Some((of, waits)) if of == nonce => waits,
-            _ => 0,
-        };
-        if waits >= MOST_WAITS {
-            return Err(in_the_end);
+        match since {
+            Some((of, at)) if of == nonce => {
+                if at.elapsed() >= PATIENCE {
+                    return Err(in_the_end);
+                }
+                thread::sleep(STEP);
+            }
+            _ => since = Some((nonce, Instant::now())),
         }
-        if waits > 0 {
-            thread::sleep(STEP);
-        }
-        waited = Some((nonce, waits.saturating_add(1)));
     }
     Err(not_found(Vec::new()).into())
 }

@@ -61,6 +61,10 @@ impl Folder {
         let file = match folder::open_entry(&self.fd, file_name) {
             Ok(file) => file,
             Err(sys) if matches!(sys.errno, Errno::ENOENT | Errno::ELOOP) => return Ok(None),
+            // Of a mode that nobody can read.
+            Err(sys) if sys.errno == Errno::EACCES => {
+                return Ok(Some(Look::Flawed(NameFlaw::Altered)));
+            }
             Err(sys) => return Err(refused(sys).into()),
         };
         if folder::examine(&file).map_err(refused)? != found {

@@ -5,10 +5,11 @@ use super::*;
 use crate::error::{Code, Error, RegionError, Result};
 use crate::share::{self, Receivers, ShareAccess, Shareable, Token};
 use crate::sys::checked_fd::{CheckedFd, Description};
-use crate::sys::{SysError, file, memfd};
+use crate::sys::{SysError, file, memfd, process};
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 /// Removed at its end.
@@ -261,6 +262,47 @@ fn who_can_not_have_the_lock_is_told_and_what_ends_meanwhile_is_not_found() {
     drop(locked);
     assert_eq!(list(&folder.0), Ok(Vec::new()));
     assert_eq!(folder.files(), [""; 0]);
+}
+
+#[test]
+fn who_ends_is_not_found_though_the_kernel_has_not_let_go_of_it() {
+    let folder = TestFolder::new();
+    // One that has closed all it had open, but for its lock and a socket that answers nobody.
+    let mut ended = std::process::Command::new("true").spawn().unwrap();
+    while !process::is_ending(ended.id()) {
+        std::thread::yield_now();
+    }
+    let random = u64::from_le_bytes(crate::sys::random::bytes().unwrap());
+    let socket = format!("wasm-hostmap.{}.{random:016x}", ended.id());
+    let silent = UnixListener::from(crate::sys::socket::listen(&socket).unwrap());
+    let forged = || Ok(Token { pid: ended.id(), socket: socket.clone(), ..offered(100)? });
+    let publication = publish(&folder.0, "one", false, &forged).unwrap();
+    let other = put(&folder, "two", 200, false).unwrap();
+    let error = received(&folder.0, "one").unwrap_err();
+    assert_eq!(error.code(), Code::NameNotFound);
+    assert!(error.to_string().contains("there is \"two\""), "{error}");
+    silent.set_nonblocking(true).unwrap();
+    let asked = silent.accept().map(drop).map_err(|error| error.kind());
+    assert_eq!(asked, Err(std::io::ErrorKind::WouldBlock), "nobody waits for an answer");
+    assert!(!process::is_ending(process::id()));
+    ended.wait().unwrap();
+    assert!(!process::is_ending(ended.id()));
+    drop((publication, other));
+}
+
+#[test]
+fn a_file_that_can_not_be_read_hides_no_other() {
+    let folder = TestFolder::new();
+    let publication = put(&folder, "one", 100, false).unwrap();
+    fs::write(folder.file("two.region"), b"").unwrap();
+    fs::set_permissions(folder.file("two.region"), fs::Permissions::from_mode(0o0)).unwrap();
+    // Root reads it all the same, and finds nobody's lock on it.
+    let is_root = process::user() == 0;
+    let expected = if is_root { Code::NameNotFound } else { Code::NameInvalid };
+    assert_eq!(code_of(received(&folder.0, "two")), expected);
+    assert_eq!(code_of(received(&folder.0, "three")), Code::NameNotFound);
+    assert_eq!(list(&folder.0).unwrap().len(), 1);
+    drop(publication);
 }
 
 #[cfg(feature = "inject")]

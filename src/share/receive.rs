@@ -32,6 +32,10 @@ fn receive_and(token: &Token, make: Make<'_, ()>) -> Result<()> {
         return received;
     }
     let by_proc = match receive_by_proc(token, make) {
+        // It has closed its descriptors, but its socket: that would keep us until it is gone.
+        Err(error) if error.code() == Code::ShareClosed && process::is_ending(token.pid) => {
+            return Err(error);
+        }
         // The sharer knows better than its descriptors how an offer ended, and may send what can't
         // be opened.
         Err(error)
@@ -115,13 +119,13 @@ pub(super) fn receive_by_proc<T>(token: &Token, make: Make<'_, T>) -> Result<Res
         return Err(gone(token));
     }
     let fd = file::open_proc(&of(number), terms.access == ShareAccess::Shared).map_err(refused)?;
-    check_file(&fd, terms)?;
-    // It is closed before the file is.
+    // It is closed before the file is, so that it says whether the number was still the offer's.
     let still = file::status_of(&of(*proof)).map_err(refused)?;
     let proven = file::status(&proof_fd).map_err(refused)?;
     if (still.device, still.inode) != (proven.device, proven.inode) {
         return Err(gone(token));
     }
+    check_file(&fd, terms)?;
     let made = match make(fd) {
         Ok(made) => made,
         failed => return Ok(failed),
