@@ -3,6 +3,7 @@
 // Sizes that don't fit into 32 bits, and mappings up to a memory's last byte.
 
 const { HostRegion, GuardedMemory } = require('..')
+const { inChild } = require('./support/child')
 const { kinds, baseOf, reservationMap } = require('./support/memories')
 const { MiB, GiB, WASM_PAGE, probe, test64 } = require('./support/wasm')
 
@@ -143,4 +144,32 @@ test64('a region of 8 GiB is mapped whole', async () => {
   expect(guest.load64(address + 8 * GiB - 8)).toBe(-MARK)
   expectGuarded(guest, 'i64', guarded.byteLength)
   huge.close()
+})
+
+// Node.js reads at most 2^31 - 1 bytes at once, and a reader's own array may have more.
+test('a reader that brings an array of more than 2 GiB gets all of a region, part by part', async () => {
+  const seen = await inChild(async ({ hostmap }) => {
+    const GiB = 2 ** 30
+    const byteLength = 3 * GiB + 5
+    // Sparse: pages that nobody wrote take no memory.
+    const region = hostmap.HostRegion.allocate(byteLength)
+    const marks = { begin: 0, there: 2 ** 31 - 2, last: byteLength - 4 }
+    for (const [mark, at] of Object.entries(marks)) region.write(Buffer.from(mark), at)
+    const reader = region.readableStream().getReader({ mode: 'byob' })
+    let buffer = new ArrayBuffer(2.5 * GiB)
+    let at = 0
+    let found = ''
+    for (;;) {
+      const { value, done } = await reader.read(new Uint8Array(buffer))
+      if (done) return [at === byteLength, value.byteLength, found]
+      for (const mark of Object.values(marks)) {
+        const from = Math.max(0, mark - at)
+        const until = Math.min(value.length, mark + 5 - at)
+        if (from < until) found += Buffer.from(value.buffer, value.byteOffset + from, until - from)
+      }
+      at += value.length
+      buffer = value.buffer
+    }
+  })
+  expect(seen).toEqual([true, 0, 'begintherelast'])
 })
