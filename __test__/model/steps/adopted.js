@@ -4,11 +4,12 @@
 
 const fc = require('fast-check')
 const { noise } = require('../../support/files')
-const { WASM_PAGE, roundUp, AdoptedPages, Tally } = require('../model')
-const { PAGE, Difference, native, same } = require('../world')
+const { roundUp, AdoptedPages, Tally } = require('../model')
+const { PAGE, native, same } = require('../world')
 const { newSteps, pick, flag, choose } = require('./arguments')
 const { at, addressOf, addressCodes, canMap } = require('./mappings')
-const { memoryCodes, mayGrow } = require('./memories')
+const { memoryCodes } = require('./memories')
+const { pastEnd } = require('./past-end')
 
 const { steps, step } = newSteps()
 
@@ -95,39 +96,21 @@ step('adopt past the end', 4, adoptArguments, (world, args) => {
   const memory = choose(world.memories, args.memory)
   if (!canMap(memory)) return null
   const request = requestOf(args)
-  const { model, hidden, byFunction, guarded } = memory
-  const before = model.wasmPages
-  const needed = Math.ceil(request.pages / WASM_PAGE)
-  const grows = model.longestFree() < request.pages
-  const codes = [...request.codes, ...memoryCodes(memory)]
-  if (grows && request.codes.length === 0) {
-    if (hidden || byFunction) codes.push('ERR_HOSTMAP_MEMORY_HIDDEN')
-    else if (before + needed > model.maximum) codes.push('ERR_HOSTMAP_MEMORY_FULL')
-    else if (!mayGrow(model, needed)) return null
-  }
-  const growNow = () => {
-    model.grow(needed)
-    model.addFree(before * WASM_PAGE, model.byteLength)
-    model.loseProtection()
-  }
+  const place = pastEnd(memory, request.pages, request.codes)
+  if (place === null) return null
   return {
     text: `adopt past the end of ${memory.name}: ${showRequest(request)}`,
     documented: 'adopt',
     memory,
-    codes,
-    call: () => guarded.adopt(request.buffer, optionsOf(request)),
+    codes: place.codes,
+    call: () => memory.guarded.adopt(request.buffer, optionsOf(request)),
     done: real => {
-      if (grows) growNow()
-      const start = real.address - request.skew
-      if (start % PAGE !== 0 || !model.isFree(start, start + request.pages)) {
-        throw new Difference(`${start} is not free for ${request.pages} bytes in ${memory.name}`)
-      }
+      place.placed(real.address - request.skew)
       addAdopted(world, memory, real, request)
     },
     failed: () => {
       isAsBefore(request)
-      // The growth can't be undone: it is the next one's.
-      if (grows && codes.length === 0 && guarded.byteLength !== model.byteLength) growNow()
+      place.failed()
     }
   }
 })

@@ -2,7 +2,7 @@
 
 const fc = require('fast-check')
 const { WASM_PAGE, roundUp, Tally, Window } = require('../model')
-const { PAGE, Difference, same } = require('../world')
+const { PAGE, same } = require('../world')
 const {
   newSteps,
   MOST,
@@ -17,7 +17,8 @@ const {
   partOf,
   showPart
 } = require('./arguments')
-const { memoryCodes, mayGrow, guestHasGrown } = require('./memories')
+const { memoryCodes, guestHasGrown } = require('./memories')
+const { pastEnd } = require('./past-end')
 
 const ACCESS = ['readonly', 'private', 'shared']
 
@@ -169,40 +170,20 @@ step('map past the end', 8, mapArguments, (world, args) => {
   const memory = choose(world.memories, args.memory)
   const request = requestOf(world, args)
   if (!canMap(memory) || !request) return null
-  const { model, hidden, byFunction, guarded } = memory
-  const before = model.wasmPages
-  const needed = Math.ceil(request.part.length / WASM_PAGE)
-  const grows = model.longestFree() < request.pages
-  const codes = [...request.codes, ...memoryCodes(memory)]
-  if (grows && request.codes.length === 0) {
-    if (hidden || byFunction) codes.push('ERR_HOSTMAP_MEMORY_HIDDEN')
-    else if (before + needed > model.maximum) codes.push('ERR_HOSTMAP_MEMORY_FULL')
-    else if (!mayGrow(model, needed)) return null
-  }
+  const place = pastEnd(memory, request.pages, request.codes)
+  if (place === null) return null
   const options = args.wrong === 'options' ? [] : request.options
-  const growNow = () => {
-    model.grow(needed)
-    model.addFree(before * WASM_PAGE, model.byteLength)
-    model.loseProtection()
-  }
   return {
     text: `map ${request.region.name} past the end of ${memory.name}, ${showRequest(request)}`,
     documented: 'map',
     memory,
-    codes,
-    call: () => guarded.map(request.given, options),
+    codes: place.codes,
+    call: () => memory.guarded.map(request.given, options),
     done: real => {
-      if (grows) growNow()
-      const { address } = real
-      if (address % PAGE !== 0 || !model.isFree(address, address + request.pages)) {
-        throw new Difference(`${address} is not free for ${request.pages} bytes in ${memory.name}`)
-      }
-      addMapping(world, memory, address, request, { real })
+      place.placed(real.address)
+      addMapping(world, memory, real.address, request, { real })
     },
-    // The growth can't be undone: it is the next map's.
-    failed: () => {
-      if (grows && codes.length === 0 && guarded.byteLength !== model.byteLength) growNow()
-    }
+    failed: () => place.failed()
   }
 })
 

@@ -3,7 +3,7 @@
 // Windows, which slide over regions, and sources, which slide them.
 
 const fc = require('fast-check')
-const { WASM_PAGE, Tally, Sliding } = require('../model')
+const { Tally, Sliding } = require('../model')
 const { PAGE, Difference, same } = require('../world')
 const {
   newSteps,
@@ -17,7 +17,8 @@ const {
   numberFrom,
   numberCodes
 } = require('./arguments')
-const { memoryCodes, mayGrow } = require('./memories')
+const { memoryCodes } = require('./memories')
+const { pastEnd } = require('./past-end')
 const { ACCESS, FAULTED, at, addressOf, addressCodes, canMap } = require('./mappings')
 
 const { steps, step } = newSteps()
@@ -114,40 +115,20 @@ step('open a window at', 8, { ...windowArguments, at }, (world, args) => {
 step('open a window past the end', 4, windowArguments, (world, args) => {
   const memory = choose(world.memories, args.memory)
   if (!canMap(memory)) return null
-  const { model, hidden, byFunction, guarded } = memory
   const request = windowRequest(args)
-  const before = model.wasmPages
-  const needed = Math.ceil(request.bytes / WASM_PAGE)
-  const grows = model.longestFree() < request.bytes
-  const codes = [...request.codes, ...memoryCodes(memory)]
-  if (grows && request.codes.length === 0) {
-    if (hidden || byFunction) codes.push('ERR_HOSTMAP_MEMORY_HIDDEN')
-    else if (before + needed > model.maximum) codes.push('ERR_HOSTMAP_MEMORY_FULL')
-    else if (!mayGrow(model, needed)) return null
-  }
-  const growNow = () => {
-    model.grow(needed)
-    model.addFree(before * WASM_PAGE, model.byteLength)
-    model.loseProtection()
-  }
+  const place = pastEnd(memory, request.bytes, request.codes)
+  if (place === null) return null
   return {
     text: `open a window past the end of ${memory.name}, ${showWindow(request.options)}`,
     documented: 'window',
     memory,
-    codes,
-    call: () => guarded.window(request.options),
+    codes: place.codes,
+    call: () => memory.guarded.window(request.options),
     done: real => {
-      if (grows) growNow()
-      const { address } = real
-      if (address % PAGE !== 0 || !model.isFree(address, address + request.bytes)) {
-        throw new Difference(`${address} is not free for ${request.bytes} bytes in ${memory.name}`)
-      }
-      addWindow(world, memory, address, request, real)
+      place.placed(real.address)
+      addWindow(world, memory, real.address, request, real)
     },
-    // The growth can't be undone: it is the next window's.
-    failed: () => {
-      if (grows && codes.length === 0 && guarded.byteLength !== model.byteLength) growNow()
-    }
+    failed: () => place.failed()
   }
 })
 
