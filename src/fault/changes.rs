@@ -126,45 +126,55 @@ pub(super) fn hide(
     offset: PageAligned,
     vma: &Vma,
 ) -> bool {
-    // What is shown on either side stays, in VMAs of its own.
+    take_out(range, piece, vma, |pages| pager.hide(pages, offset, sharing_of(vma)))
+}
+
+/// Shows the region again in the place of zeros, for a piece of a VMA. Not for handlers.
+pub(super) fn show_again(
+    range: &GuardedRange,
+    pager: &Pager,
+    piece: PageSpan,
+    offset: PageAligned,
+    vma: &Vma,
+) -> bool {
+    take_out(range, piece, vma, |pages| match pager.is_userfault() {
+        true => pager.put(pages, offset, sharing_of(vma)),
+        // It is shown when it is touched.
+        false => pager.hide(pages, offset, sharing_of(vma)),
+    })
+}
+
+fn sharing_of(vma: &Vma) -> Sharing {
+    if vma.writable { Sharing::CopyOnWrite } else { Sharing::ReadOnly }
+}
+
+/// Replaces a piece of a VMA that [`put_zeros`] or [`show`] has made.
+fn take_out(
+    range: &GuardedRange,
+    piece: PageSpan,
+    vma: &Vma,
+    replace: impl FnOnce(OwnedSpan<'_>) -> SysResult<()>,
+) -> bool {
+    // What is on either side stays, in VMAs of its own.
     let is_beside = |part: PageSpan| (part.start() < piece.start(), part.end() > piece.end());
     let beside = range.part_of(vma).map(is_beside);
     let is_split = beside == Some((true, true));
     if is_split && !vma_budget::take_in_handler(VMAS_OF_A_PAGE) {
         return false;
     }
-    let sharing = if vma.writable { Sharing::CopyOnWrite } else { Sharing::ReadOnly };
-    let is_hidden =
-        own(range, piece).is_some_and(|pages| is_whole(range, pager.hide(pages, offset, sharing)));
-    if is_split && is_hidden {
+    let is_out = own(range, piece).is_some_and(|pages| is_whole(range, replace(pages)));
+    if is_split && is_out {
         range.zero_vmas.fetch_add(VMAS_OF_A_PAGE, Ordering::Relaxed);
     } else if is_split {
         vma_budget::give_back(VMAS_OF_A_PAGE);
-    } else if is_hidden && beside == Some((false, false)) {
+    } else if is_out && beside == Some((false, false)) {
         let fewer = |vmas: u64| vmas.checked_sub(VMAS_OF_A_PAGE);
         let counted = range.zero_vmas.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer);
         if counted.is_ok() {
             vma_budget::give_back(VMAS_OF_A_PAGE);
         }
     }
-    is_hidden
-}
-
-/// Shows pages of a chunk that is present in the place of zeros.
-pub(super) fn show_again(
-    range: &GuardedRange,
-    pager: &Pager,
-    piece: PageSpan,
-    offset: PageAligned,
-    sharing: Sharing,
-) -> bool {
-    own(range, piece).is_some_and(|pages| {
-        let shown = match pager.is_userfault() {
-            true => pager.put(pages, offset, sharing),
-            false => pager.show(pages, offset, sharing),
-        };
-        is_whole(range, shown)
-    })
+    is_out
 }
 
 /// Whether it was done. Where the kernel had no memory left half-way, zeros are there that are no

@@ -39,17 +39,21 @@ pub(super) fn handle(
             // It came between the touch and now.
             _ => may_succeed(range, fault),
         };
-        return if is_shown { Verdict::Handled } else { fail(range, pager, fault, vma) };
-    }
-    if waited.is_some_and(|waited| waited.is_for(pager, chunk)) {
+        if is_shown {
+            return Verdict::Handled;
+        }
+        // When it has been taken out and comes again, the zeros go.
+        pager.begin_failure(chunk);
         return fail(range, pager, fault, vma);
     }
-    pager.count_fault();
-    forget_tries();
-    match pager.begin_wait(chunk) {
-        Some(waiting) => Verdict::Wait(waiting),
-        None => fail(range, pager, fault, vma),
+    if !waited.is_some_and(|waited| waited.is_for(pager, chunk)) {
+        pager.count_fault();
+        forget_tries();
+        if let Some(waiting) = pager.begin_wait(chunk) {
+            return Verdict::Wait(waiting);
+        }
     }
+    if pager.begin_failure(chunk) { fail(range, pager, fault, vma) } else { Verdict::Again }
 }
 
 /// The chunk can't be had: V8 traps, or zeros take the page's place.

@@ -7,19 +7,19 @@ use super::zeros;
 use crate::error::{PagingError, Result};
 use crate::paging::{Pager, Provided, State};
 use crate::sys::mmap::{self, Sharing};
-use crate::sys::page::{PageAligned, PageSpan};
+use crate::sys::page::{PageAligned, PageSpan, host_page_bytes};
 use crate::sys::pagemap::{self, Which};
 use crate::sys::process_map::{self, Vma};
-use crate::sys::{SysError, SysResult, alloc, thread};
+use crate::sys::{SysError, SysResult, alloc, thread, to_usize};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Fills a chunk: see [`Pager::provide`]. Where touches of it had failed, zeros that took its place
-/// and can't have been written go, too.
+/// Fills a chunk: see [`Pager::provide`]. Where touches of it have failed, or took too long, zeros
+/// that took its place and can't have been written go, too.
 pub fn provide(pager: &Pager, chunk: u64, source: u64, length: u64) -> Result<Provided> {
-    let has_failed = pager.has_failed(chunk);
     let provided = pager.provide(chunk, source, length)?;
-    if has_failed && provided == Provided::Done {
+    // Looked at when it is present: touches that fail from now on find that it is.
+    if provided == Provided::Done && pager.may_have_zeros(chunk) {
         for range in ranges_of(pager)? {
             if range.changed.load(Ordering::Acquire) {
                 // Where it can't be shown, the zeros stay, which were counted.
@@ -131,33 +131,16 @@ fn hide(range: &GuardedRange, pager: &Pager, chunk: u64) -> bool {
         if vma.inode != pager.inode() {
             return true;
         }
-        let Some(owned) = changes::own(range, piece) else { return false };
-        // Else a thread could write after the look. It faults, and finds the gate closed.
-        if vma.writable && mmap::protect_readonly(owned).is_err() {
-            return false;
-        }
-        let offset = range.file_offset_of(piece.start()).filter(|_| !has_own_pages(piece));
-        let is_hidden =
-            offset.is_some_and(|offset| changes::hide(range, pager, piece, offset, vma));
-        if !is_hidden && vma.writable {
-            // Where it fails, writes make pages private one by one.
-            let _ = mmap::unprotect_private(owned);
-        }
-        is_hidden
+        let is_written = || {
+            is_written(piece, Which::OwnOfFile).unwrap_or_else(|| {
+                let mut found = false;
+                pagemap::read(piece, |_: pagemap::Run| found = true).is_err() || found
+            })
+        };
+        let hide = |offset| changes::hide(range, pager, piece, offset, vma);
+        replace_unwritten(range, piece, vma, is_written, hide)
     });
     done == Ok(true)
-}
-
-/// Whether a mapping has written there, or may have.
-fn has_own_pages(piece: PageSpan) -> bool {
-    let mut found = false;
-    let see = |_: pagemap::Run| found = true;
-    if pagemap::scan(piece, Which::OwnOfFile, 1, see).is_ok() {
-        return found;
-    }
-    // A kernel that can't scan.
-    let mut found = false;
-    pagemap::read(piece, |_: pagemap::Run| found = true).is_err() || found
 }
 
 /// Shows a chunk that is present where its touch would.
@@ -174,15 +157,60 @@ fn show_missing(range: &GuardedRange, pager: &Pager, chunk: u64) -> bool {
     shown.is_ok()
 }
 
-/// Shows a chunk that is present where there are zeros that nobody can have written to.
+/// Shows a chunk that is present where there are zeros that nobody has written to.
 fn show_again(range: &GuardedRange, pager: &Pager, chunk: u64) -> bool {
-    let shown = for_each_piece(range, pager, chunk, |piece, vma| {
+    let show = |piece: PageSpan, vma: &Vma| {
         let is_present = pager.state(chunk) == Some(State::Present);
-        let is_it = is_present && !vma.writable && zeros::is_zeros(vma, piece.start().get());
-        if is_it && let Some(offset) = range.file_offset_of(piece.start()) {
-            changes::show_again(range, pager, piece, offset, Sharing::ReadOnly);
+        if !is_present || !zeros::is_zeros(vma, piece.start().get()) {
+            return true;
+        }
+        // A kernel that can't scan does not tell pages that were read from written ones.
+        let is_written = || is_written(piece, Which::Own).unwrap_or(vma.writable);
+        replace_unwritten(range, piece, vma, is_written, |offset| {
+            changes::show_again(range, pager, piece, offset, vma)
+        })
+    };
+    let shown = for_each_piece(range, pager, chunk, |piece, vma| {
+        if !show(piece, vma) {
+            // Beside what was written may be other zeros, in the same VMA.
+            let starts = piece.start().get()..piece.end().get();
+            let pages = starts.step_by(to_usize(host_page_bytes()));
+            for page in pages.filter_map(PageSpan::page_at) {
+                if let Ok(Some(vma)) = process_map::at_or_after(page.start().get()) {
+                    show(page, &vma);
+                }
+            }
         }
         true
     });
     shown.is_ok()
+}
+
+/// Replaces a piece of a VMA, unless it was written. False: it stays.
+fn replace_unwritten(
+    range: &GuardedRange,
+    piece: PageSpan,
+    vma: &Vma,
+    is_written: impl FnOnce() -> bool,
+    replace: impl FnOnce(PageAligned) -> bool,
+) -> bool {
+    let Some(owned) = changes::own(range, piece) else { return false };
+    // Else a thread could write after the look. It faults, and finds the gate closed.
+    if vma.writable && mmap::protect_readonly(owned).is_err() {
+        return false;
+    }
+    let offset = range.file_offset_of(piece.start()).filter(|_| !is_written());
+    let is_replaced = offset.is_some_and(replace);
+    if !is_replaced && vma.writable {
+        // Where it fails, writes make pages private one by one.
+        let _ = mmap::unprotect_private(owned);
+    }
+    is_replaced
+}
+
+/// Whether a page of it was written. `None`: a kernel that can't scan.
+fn is_written(piece: PageSpan, which: Which) -> Option<bool> {
+    let mut found = false;
+    pagemap::scan(piece, which, 1, |_: pagemap::Run| found = true).ok()?;
+    Some(found)
 }

@@ -101,6 +101,8 @@ pub struct Shown<'a> {
     pub file_offset: PageAligned,
     /// The byte of the region at the start.
     pub region_offset: PageAligned,
+    /// How much of it is shown: a window may have a tail behind.
+    pub length: PageAligned,
     pub region_name: &'a Arc<str>,
     /// Who brings its pages in.
     pub pager: Option<&'a Hold>,
@@ -114,6 +116,7 @@ impl Shown<'static> {
             inode: 0,
             file_offset: PageAligned::ZERO,
             region_offset: PageAligned::ZERO,
+            length: PageAligned::ZERO,
             region_name: &NO_NAME,
             pager: None,
         }
@@ -127,6 +130,7 @@ pub(super) struct ShownNow {
     inode: AtomicU64,
     file_offset: AtomicU64,
     region_offset: AtomicU64,
+    length: AtomicU64,
     pager: ShownPager,
     /// Not for handlers.
     region_name: Mutex<Arc<str>>,
@@ -140,6 +144,7 @@ impl ShownNow {
             inode: AtomicU64::new(shown.inode),
             file_offset: AtomicU64::new(shown.file_offset.get()),
             region_offset: AtomicU64::new(shown.region_offset.get()),
+            length: AtomicU64::new(shown.length.get()),
             pager: ShownPager::new(shown.pager),
             region_name: Mutex::new(Arc::clone(shown.region_name)),
             unreported_name: Mutex::default(),
@@ -151,6 +156,7 @@ impl ShownNow {
         self.inode.store(shown.inode, Ordering::Relaxed);
         self.file_offset.store(shown.file_offset.get(), Ordering::Relaxed);
         self.region_offset.store(shown.region_offset.get(), Ordering::Relaxed);
+        self.length.store(shown.length.get(), Ordering::Relaxed);
         self.pager.set(shown.pager);
         let mut name = self.region_name.lock().unwrap_or_else(PoisonError::into_inner);
         if !Arc::ptr_eq(&name, shown.region_name) {
@@ -169,9 +175,15 @@ impl ShownNow {
             inode: self.inode.load(Ordering::Relaxed),
             file_offset: offset(&self.file_offset),
             region_offset: offset(&self.region_offset),
+            length: offset(&self.length),
             region_name,
             pager: None,
         }
+    }
+
+    /// Not for handlers. The range's gate is closed.
+    pub(super) fn show_less(&self, length: PageAligned) {
+        self.length.fetch_min(length.get(), Ordering::Relaxed);
     }
 
     /// The range is gone, and its gate closed for good. Not for handlers.
@@ -283,12 +295,14 @@ impl GuardedRange {
         self.shown.region_offset.load(Ordering::Relaxed).checked_add(skew)
     }
 
-    /// Where so many bytes of the region from an offset on are in this range. `None`: nowhere.
+    /// Where so many bytes of the region from an offset on are in what this range shows. `None`:
+    /// nowhere. Never in a window's tail, which shows no region.
     pub(super) fn part_with(&self, start: PageAligned, length: u64) -> Option<PageSpan> {
         let shown = PageAligned::round_down(self.shown.region_offset.load(Ordering::Relaxed));
+        let most = PageAligned::round_down(self.shown.length.load(Ordering::Relaxed));
         let end = PageAligned::round_up(start.get().checked_add(length)?)?;
         let skew = start.max(shown).checked_sub(shown)?;
-        let skew_end = end.checked_sub(shown)?;
+        let skew_end = end.checked_sub(shown)?.min(most);
         PageSpan::between(skew, skew_end)?.at_base(self.spec.span.start())?.within(self.spec.span)
     }
 

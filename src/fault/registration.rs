@@ -8,7 +8,7 @@ use super::counts::Counts;
 use super::range::{self, GuardedRange, RangeSpec, Shown};
 use super::{install, report, stale};
 use crate::paging::Pager;
-use crate::sys::page::PageSpan;
+use crate::sys::page::{PageAligned, PageSpan};
 use crate::sys::vma_budget;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -114,6 +114,11 @@ impl Registration {
                 vma_budget::give_back(vmas.swap(0, Ordering::Relaxed));
             }
         }
+    }
+
+    /// Of what the range shows, only so much from its start on is left. Call it while paused.
+    pub fn show_less(&self, length: PageAligned) {
+        self.range.shown.show_less(length);
     }
 
     pub fn resume(&self) {

@@ -245,9 +245,15 @@ impl Pager {
         Ok(())
     }
 
-    /// Whether it failed before: then there may be zeros in its place.
-    pub fn has_failed(&self, chunk: u64) -> bool {
-        self.words.get(chunk).is_some_and(|word| Word::of(word).failures() > 0)
+    /// A touch of it is about to fail. False: it has come by now. Either this sees that, or who
+    /// provides it sees by [`Self::may_have_zeros`] what took its place. Safe in handlers.
+    pub fn begin_failure(&self, chunk: u64) -> bool {
+        self.words.get(chunk).is_none_or(|word| Word::mark_zeros(word).state() != State::Present)
+    }
+
+    /// Whether there may be zeros in its place.
+    pub fn may_have_zeros(&self, chunk: u64) -> bool {
+        self.words.get(chunk).is_some_and(|word| Word::of(word).has_zeros())
     }
 
     /// Claims a chunk that is missing, without a touch. Gives what its state was.

@@ -1,12 +1,12 @@
 //! What is known of a chunk, in a word that threads and handlers change by compare-and-swap.
 //!
 //! ```text
-//!  31                        3   2     1 0
-//!  | how often it failed      | told | state |
+//!  31                        4   3      2     1 0
+//!  | how often it failed      | zeros | told | state |
 //! ```
 //!
 //! A thread that waits remembers the failures: a chunk that failed and was asked for again since
-//! has failed for it. Nobody waits through 2^29 failures. Safe in handlers.
+//! has failed for it. Nobody waits through 2^28 failures. Safe in handlers.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -28,7 +28,9 @@ impl State {
 const STATE_BITS: u32 = 0b11;
 /// Somebody who waits for it has told the provider's thread, or is about to.
 const TOLD: u32 = 0b100;
-const ONE_FAILURE: u32 = 0b1000;
+/// A touch of it has failed, so there may be zeros in its place. It stays: some of them may, too.
+const ZEROS: u32 = 0b1000;
+const ONE_FAILURE: u32 = 0b10000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Word(u32);
@@ -49,6 +51,15 @@ impl Word {
 
     pub(super) fn is_told(self) -> bool {
         self.0 & TOLD != 0
+    }
+
+    /// Takes note that a touch of it fails, and gives what the word was.
+    pub(super) fn mark_zeros(word: &AtomicU32) -> Self {
+        Self(word.fetch_or(ZEROS, Ordering::SeqCst))
+    }
+
+    pub(super) fn has_zeros(self) -> bool {
+        self.0 & ZEROS != 0
     }
 
     pub(super) fn failures(self) -> u32 {
@@ -90,6 +101,9 @@ mod tests {
             assert_eq!((then.state(), then.is_told()), (state, true));
             assert_eq!(then.failures(), number + 1);
             assert!(!then.with(state).is_told());
+            assert_eq!(then.has_zeros(), number > 0);
+            assert_eq!(Word::mark_zeros(&word), then);
+            assert!(Word::of(&word).with(State::Present).failed_once_more().has_zeros());
             assert!(!now.change(&word, now), "it is another one");
         }
         let last = Word(u32::MAX).failed_once_more();

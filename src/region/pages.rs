@@ -72,6 +72,7 @@ impl<'region> RegionPages<'region> {
             inode: self.inode(),
             file_offset: self.file_offset(),
             region_offset: self.region_offset,
+            length: self.length(),
             region_name: self.region.shared_name(),
             pager: self.region.pager(),
         }

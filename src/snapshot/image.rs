@@ -137,6 +137,7 @@ impl CopySource {
                 inode: file.inode,
                 file_offset: offset,
                 region_offset: start,
+                length: mmap.span().length(),
                 region_name: &file.name,
             };
             // SAFETY: it is a mapping of its own, into which Rust makes no reference, and which is

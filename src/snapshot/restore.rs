@@ -151,7 +151,10 @@ impl Restore<'_> {
             let all = PageSpan::new(self.live.base(), self.live.byte_length());
             let all = all.and_then(|all| self.live.pages_at(all));
             let all = all.ok_or(Error::Defect("a memory has no pages"))?;
-            let guard = Memory::guard_image(all, shown_by(file, snapshot.content.data_offset));
+            let guard = Memory::guard_image(
+                all,
+                shown_by(file, snapshot.content.data_offset, self.live.byte_length()),
+            );
             alloc::push(&mut state.files, ShownFile { file: Arc::clone(file), guard })?;
         }
         let mut made = Vec::new();
@@ -339,12 +342,13 @@ pub(super) fn claim_vmas(snapshot: &Snapshot) -> Result<VmaClaim, NoHeadroom> {
 }
 
 /// What a memory shows of a file where it shows it: each page at its own offset.
-fn shown_by(file: &LeasedFile, data_offset: PageAligned) -> Shown<'_> {
+fn shown_by(file: &LeasedFile, data_offset: PageAligned, length: PageAligned) -> Shown<'_> {
     Shown {
         pager: None,
         inode: file.inode,
         file_offset: data_offset,
         region_offset: PageAligned::ZERO,
+        length,
         region_name: &file.name,
     }
 }

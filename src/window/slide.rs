@@ -74,7 +74,7 @@ pub(crate) fn slide_held(
             held.registration.set_shown(Shown::nothing());
         }
         // As it was, perhaps less of it.
-        _ => {}
+        _ => held.registration.show_less(window.shown()),
     }
     held.registration.resume();
     slid.map_err(|sys| not_slid(chunk, sys))
