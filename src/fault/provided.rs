@@ -62,14 +62,10 @@ pub fn show(pager: &Pager, first: u64, last: u64) -> Result<()> {
     Ok(())
 }
 
-/// Whether one of these pages is in a range whose pages a provider brings in: code that holds a
-/// lock would wait for it.
-pub fn shows_paged(pages: PageSpan) -> bool {
-    let mut found = false;
-    range::for_each_shared(|range| {
-        found |= range.spec.span.overlaps(pages) && range.is_paged();
-    });
-    found
+/// Whether an address is in a range whose pages a provider brings in: code that touches it while it
+/// holds a lock would wait for it.
+pub fn shows_paged(address: u64) -> bool {
+    range::find(address, GuardedRange::is_paged).1
 }
 
 fn ranges_of(pager: &Pager) -> Result<Vec<Arc<GuardedRange>>> {

@@ -113,7 +113,7 @@ impl Memory {
         if whole.is_some_and(|whole| source.overlaps(whole)) {
             return Err(MemoryError::AdoptsItself.into());
         }
-        if fault::shows_paged(source.pages()) {
+        if fault::shows_paged(source.address()) {
             return Err(PagingError::Shown.into());
         }
         let inner = match means {

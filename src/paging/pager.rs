@@ -12,6 +12,7 @@ use crate::sys::mmap::{self, Mmap, Pages, Sharing};
 use crate::sys::owned_span::OwnedSpan;
 use crate::sys::page::{PageAligned, host_page_bytes};
 use crate::sys::requests::{self, Sender};
+use crate::sys::vma_budget::VmaClaim;
 use crate::sys::words::{Bell, Words};
 use crate::sys::{SysError, SysResult, alloc, thread};
 use nix::errno::Errno;
@@ -21,6 +22,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Chunks of a region at most: their words take 4 bytes each of address space.
 const MOST_CHUNKS: u64 = 1 << 32;
+
+/// The words, and what chunks are filled by.
+const VMAS_OF_A_PAGER: u64 = 2;
 
 /// What a pager is made of.
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +58,7 @@ pub struct Pager {
     pub(super) holders: AtomicUsize,
     pub(super) counts: Counts,
     work: Mutex<Vec<Pinned>>,
+    _vmas: VmaClaim,
 }
 
 /// Chunks that stay.
@@ -89,6 +94,8 @@ impl Pager {
         if count > MOST_CHUNKS {
             return Err(PagingError::TooManyChunks { chunk_bytes, byte_length, count }.into());
         }
+        let vmas = VmaClaim::take(VMAS_OF_A_PAGER)
+            .map_err(|full| PagingError::NotMade { refused: full.into() })?;
         let not_made = |sys: SysError| PagingError::NotMade { refused: sys.into() };
         let length = PageAligned::round_up(byte_length).expect("a region ends below 2^63");
         let way = Way::new(memfd, length, by_userfault).map_err(not_made)?;
@@ -109,6 +116,7 @@ impl Pager {
             holders: AtomicUsize::new(0),
             counts: Counts::default(),
             work: Mutex::default(),
+            _vmas: vmas,
         };
         Ok((pager, receiver))
     }

@@ -137,6 +137,10 @@ impl Way {
         }
         userfault::register(target)?;
         let was_closed = is_inaccessible(target.span());
+        if !was_closed {
+            // A page that was written is zeros but for that.
+            mmap::discard(target)?;
+        }
         keep_apart(target);
         mmap::protect_as(target, sharing)?;
         Ok(was_closed)

@@ -191,7 +191,9 @@ impl<'a> PutBack<'a> {
         let owned = self.owned(target)?;
         match file::read_all_to(fd, offset.get(), owned) {
             // The kernel does not wait for a provider. A thread does, in the fault handler.
-            Err(SysError { errno: Errno::EFAULT, .. }) if fault::shows_paged(target) => {
+            Err(SysError { errno: Errno::EFAULT, .. })
+                if fault::shows_paged(target.start().get()) =>
+            {
                 let starts = target.start().get()..target.end().get();
                 let pages = starts.step_by(to_usize(host_page_bytes()));
                 for page in pages.filter_map(PageSpan::page_at) {
