@@ -12,7 +12,8 @@ use crate::sys::{SysError, SysResult, random};
 use nix::errno::Errno;
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// This user's alone. The sticky bit tells what cleans up temporary folders to leave it (XDG base
 /// directory specification).
@@ -32,7 +33,13 @@ pub struct Publication {
     nonce: Nonce,
 }
 
-/// Gives a standing offer a name. `offer` makes it once nothing but the kernel can refuse any more.
+/// When somebody who ended could not have the lock. Who ends right after that does not wait again:
+/// a process with many names ends as soon as one with a few.
+static GAVE_UP: Mutex<Option<Instant>> = Mutex::new(None);
+const RIGHT_AFTER: Duration = Duration::from_secs(1);
+
+/// Gives a standing offer a name. `offer` makes it last, since it may forbid writing for good: then
+/// nothing can be refused any more but to write a few bytes, and to rename a file.
 /// `replace`: in place of whatever has the name. Those who look for it find what was there or this,
 /// at any time.
 pub fn publish(
@@ -59,44 +66,45 @@ pub fn publish(
         }
         _ => {}
     }
-    let token = offer()?;
-    let nonce = token.terms.nonce;
-    match put(&folder, name, &token) {
-        Ok((file, found)) => {
-            Ok(Publication { folder: kept, file, found, file_name: file_of(name), nonce })
-        }
-        Err(error) => {
-            share::end(nonce);
-            Err(error)
-        }
-    }
-}
-
-/// The file of a name, put into its place.
-fn put(folder: &Folder, name: &str, token: &Token) -> Result<(CheckedFd, Entry)> {
-    let refused = |sys| folder.refused(sys);
-    let bytes = file::write(name, token)?;
     let random = u64::from_le_bytes(random::bytes().map_err(refused)?);
     let temporary = format!("{TEMPORARY}{random:016x}");
-    let made = make_file(folder, &temporary, &bytes).and_then(|made| {
-        folder::rename_entry(&folder.fd, &temporary, &file_of(name))?;
-        Ok(made)
+    let made = make_file(&folder, &temporary).map_err(|sys| refused(sys).into()).and_then(|file| {
+        let token = offer()?;
+        let nonce = token.terms.nonce;
+        let found = put(&folder, (&temporary, name), &file, &token);
+        let found = found.inspect_err(|_| {
+            share::end(nonce);
+        })?;
+        Ok(Publication { folder: kept, file, found, file_name: file_of(name), nonce })
     });
-    Ok(made.map_err(|sys| {
-        folder::remove_entry(&folder.fd, &temporary);
-        refused(sys)
-    })?)
+    made.inspect_err(|_| folder::remove_entry(&folder.fd, &temporary))
 }
 
 /// A file with its lock, under a name that nobody looks for.
-fn make_file(folder: &Folder, name: &str, bytes: &[u8]) -> SysResult<(CheckedFd, Entry)> {
+fn make_file(folder: &Folder, name: &str) -> SysResult<CheckedFd> {
     let file = folder::create_entry(&folder.fd, name, MODE)?;
     if !folder::lock(&file, Lock::Nobody)? {
         return Err(SysError::new("flock", Errno::EWOULDBLOCK));
     }
-    write_all(&file, 0, bytes)?;
-    let found = folder::examine(&file)?;
-    Ok((CheckedFd::new(file, Description::Ours)?, found))
+    CheckedFd::new(file, Description::Ours)
+}
+
+/// Fills the file of a name, and puts it into its place.
+fn put(
+    folder: &Folder,
+    (temporary, name): (&str, &str),
+    file: &CheckedFd,
+    token: &Token,
+) -> Result<Entry> {
+    let bytes = file::write(name, token)?;
+    let done = || {
+        let fd = file.get()?;
+        write_all(fd, 0, &bytes)?;
+        let found = folder::examine(fd)?;
+        folder::rename_entry(&folder.fd, temporary, &file_of(name))?;
+        Ok(found)
+    };
+    Ok(done().map_err(|sys| folder.refused(sys))?)
 }
 
 impl Publication {
@@ -114,7 +122,14 @@ impl Publication {
 
     fn remove(&self) -> SysResult<()> {
         let folder = self.folder.get()?;
-        let locked = lock(folder.as_fd(), PATIENCE_AT_END)?;
+        let mut gave_up = GAVE_UP.lock().unwrap_or_else(PoisonError::into_inner);
+        let waits = gave_up.is_none_or(|at| at.elapsed() > RIGHT_AFTER);
+        let patience = if waits { PATIENCE_AT_END } else { Duration::ZERO };
+        let locked = lock(folder.as_fd(), patience)?;
+        if locked.is_none() && waits {
+            *gave_up = Some(Instant::now());
+        }
+        drop(gave_up);
         if locked.is_some() && self.try_is_current()? {
             folder::remove_entry(folder, &self.file_name);
         }

@@ -252,13 +252,18 @@ fn who_looks_while_it_is_replaced_always_finds_one() {
 fn who_can_not_have_the_lock_is_told_and_what_ends_meanwhile_is_not_found() {
     let folder = TestFolder::new();
     let publication = put(&folder, "one", 100, false).unwrap();
+    let many = (0..20).map(|i| put(&folder, &i.to_string(), 100, false).unwrap());
+    let many: Vec<_> = many.collect();
     let held = Folder::open(&folder.0).unwrap().unwrap();
     let locked = held.lock().unwrap();
     assert_eq!(bytes_of(&folder, "one"), 100, "a finder needs no lock");
     assert_eq!(code_of(put(&folder, "two", 100, false)), Code::FolderBusy);
     drop(publication);
-    assert_eq!(folder.files(), ["one.region"]);
     assert_eq!(code_of(received(&folder.0, "one")), Code::NameNotFound);
+    // They don't wait each by itself: that would take seconds.
+    drop(many);
+    assert_eq!(folder.files().len(), 21);
+    assert_eq!(code_of(received(&folder.0, "7")), Code::NameNotFound);
     drop(locked);
     assert_eq!(list(&folder.0), Ok(Vec::new()));
     assert_eq!(folder.files(), [""; 0]);
@@ -303,6 +308,23 @@ fn a_file_that_can_not_be_read_hides_no_other() {
     assert_eq!(code_of(received(&folder.0, "three")), Code::NameNotFound);
     assert_eq!(list(&folder.0).unwrap().len(), 1);
     drop(publication);
+}
+
+#[cfg(feature = "inject")]
+#[test]
+fn nothing_is_offered_where_there_can_be_no_file() {
+    use crate::sys::inject;
+    let this = Some(std::thread::current().id());
+    let folder = TestFolder::new();
+    drop(put(&folder, "one", 100, false).unwrap());
+    let never = || -> Result<Token> { unreachable!("it may forbid writing for good") };
+    for call in ["fchmod", "getrandom"] {
+        inject::arm(call, 0, libc::EDQUOT, this);
+        let made = publish(&folder.0, "one", false, &never);
+        inject::disarm(this);
+        assert_eq!(made.unwrap_err().sys().map(|sys| sys.syscall), Some(call));
+        assert_eq!(folder.files(), [""; 0]);
+    }
 }
 
 #[cfg(feature = "inject")]
