@@ -550,6 +550,8 @@ describe('what is no token can not be cloned without a word:', () => {
   const module = assemble('(module (memory (export "memory") 1))')
   const makers = {
     region: () => regionOf('x'),
+    publication: () =>
+      keep(regionOf('x').publish('x', { directory: directory.file(undefined, 'names') })),
     memory: () => new GuardedMemory({ initial: 1 }),
     mapping: () => new GuardedMemory({ initial: 1 }).map(regionOf('x')),
     window: () => new GuardedMemory({ initial: 1 }).window({ byteLength: 65536 }),

@@ -12,7 +12,7 @@ const check = require('../support/arguments.js')
 const read = require('../support/options.js')
 const { abortError, callNative, makeError } = require('../support/errors.js')
 const { roomOnStack } = require('../support/stack.js')
-const { accessToShare } = require('./share.js')
+const { accessToShare, keepHere } = require('./share.js')
 
 // What is published by this thread: it is there though nobody holds it, as a server that listens.
 const published = new Set()
@@ -37,6 +37,7 @@ class Publication {
         'Publication has no public constructor: use region.publish'
       )
     }
+    keepHere(this)
     this.#native = owner
     this.#region = region
     this.#name = name
