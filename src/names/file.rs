@@ -23,6 +23,8 @@ struct Written {
     byte_length: u64,
     region: Text<250>,
     pid: u32,
+    /// When that process started.
+    started: u64,
     proof: u32,
     socket: Text<107>,
 }
@@ -31,7 +33,8 @@ fn hex(nonce: Nonce) -> String {
     format!("{:032x}", u128::from_be_bytes(nonce))
 }
 
-pub(super) fn write(name: &str, token: &Token) -> Result<Vec<u8>> {
+/// `started`: when this process did.
+pub(super) fn write(name: &str, token: &Token, started: u64) -> Result<Vec<u8>> {
     let too_long = || NameError::TooLong { name: name.to_owned() };
     let Token { terms, pid, proof, socket } = token.clone();
     let written = Written {
@@ -43,6 +46,7 @@ pub(super) fn write(name: &str, token: &Token) -> Result<Vec<u8>> {
         byte_length: terms.byte_length,
         region: Text::new(terms.name).ok_or_else(too_long)?,
         pid,
+        started,
         proof: proof.unsigned_abs(),
         socket: Text::new(socket).ok_or_else(too_long)?,
     };
@@ -53,7 +57,8 @@ pub(super) fn write(name: &str, token: &Token) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-pub(super) fn read(bytes: &[u8]) -> Result<Token, NameFlaw> {
+/// The token, and when its process started.
+pub(super) fn read(bytes: &[u8]) -> Result<(Token, u64), NameFlaw> {
     let tail = bytes.strip_prefix(HEAD).ok_or(NameFlaw::Altered)?;
     let body = tail.strip_prefix(VERSION).ok_or_else(|| {
         // A number, as all versions have.
@@ -82,5 +87,5 @@ pub(super) fn read(bytes: &[u8]) -> Result<Token, NameFlaw> {
     };
     let proof = i32::try_from(written.proof).map_err(|_| NameFlaw::Altered)?;
     let socket = written.socket.into_string();
-    Ok(Token { terms, pid: written.pid, proof, socket })
+    Ok((Token { terms, pid: written.pid, proof, socket }, written.started))
 }

@@ -25,9 +25,9 @@ pub struct Listed {
     pub byte_length: u64,
 }
 
-/// A process that ends closes its descriptors one after another, so its offer may be gone before
-/// its lock is. This is how long, and in which steps, one waits for that. By the clock: a publisher
-/// that is stopped, and reached by its socket alone, takes two seconds of each try.
+/// How long, and in which steps, one waits for what can't be had to be replaced: its publisher may
+/// have taken it back after the file was read. By the clock: a publisher that is stopped, and
+/// reached by its socket alone, takes two seconds of each try.
 const PATIENCE: Duration = Duration::from_millis(200);
 const STEP: Duration = Duration::from_millis(2);
 
@@ -56,8 +56,8 @@ pub fn find<T>(
         let token = match folder.look(name)? {
             Look::Live(token) => token,
             Look::Flawed(flaw) => return Err(invalid(flaw).into()),
-            Look::Absent | Look::Stale if is_swept => return Err(nothing()?),
-            Look::Absent | Look::Stale => {
+            Look::Absent | Look::Stale | Look::Ending if is_swept => return Err(nothing()?),
+            Look::Absent | Look::Stale | Look::Ending => {
                 is_swept = true;
                 folder.sweep_if_free();
                 continue;
@@ -73,7 +73,7 @@ pub fn find<T>(
         };
         let Error::Share(why) = &error else { return Err(error) };
         let pid = token.pid;
-        // If it stays so. It may have been replaced, or its publisher is about to end; and then its
+        // If it stays so. It may have been replaced, or its publisher has ended; and then its
         // number may be another user's process already.
         let in_the_end: Error = match why {
             ShareError::Altered { .. } => return Err(invalid(NameFlaw::Altered).into()),

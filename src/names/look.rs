@@ -23,6 +23,8 @@ pub(super) enum Look {
     Absent,
     /// Its publisher has ended.
     Stale,
+    /// Its publisher is about to end, and has the lock as long as that takes.
+    Ending,
     Flawed(NameFlaw),
     Live(Token),
 }
@@ -79,7 +81,11 @@ impl Folder {
         let mut bytes = [0; file::MOST_BYTES];
         let length = read_up_to(&file, 0, &mut bytes).map_err(refused)?;
         Ok(Some(match file::read(bytes.get(..length).unwrap_or_default()) {
-            Ok(token) => Look::Live(token),
+            Ok((token, started)) => {
+                let is_ending = process::life_of(token.pid)
+                    .is_ok_and(|life| life.is_ending && life.started == started);
+                if is_ending { Look::Ending } else { Look::Live(token) }
+            }
             Err(flaw) => Look::Flawed(flaw),
         }))
     }

@@ -12,7 +12,9 @@
 //!
 //! **A name is there as long as its file is locked** (`flock`). The kernel lets go of the lock when
 //! the publisher's descriptor is closed, however its process ends. No number of a process is
-//! compared: those come again. A file without a lock is what a dead publisher left. Who
+//! believed: those come again. But freeing its memory may take a process that is killed seconds,
+//! and it has the lock until then. So one that the kernel says is ending, and that started when the
+//! file says, counts as gone. A file without a lock is what a dead publisher left. Who
 //! publishes, lists, or looks for a name in vain removes it.
 //!
 //! **A file is never seen half written, nor without its lock:** it is written and locked under

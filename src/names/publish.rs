@@ -8,7 +8,7 @@ use crate::share::{self, Nonce, Token};
 use crate::sys::checked_fd::{CheckedFd, Description};
 use crate::sys::file::write_all;
 use crate::sys::folder::{self, Entry, Lock};
-use crate::sys::{SysError, SysResult, random};
+use crate::sys::{SysError, SysResult, process, random};
 use nix::errno::Errno;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -96,7 +96,9 @@ fn put(
     file: &CheckedFd,
     token: &Token,
 ) -> Result<Entry> {
-    let bytes = file::write(name, token)?;
+    // 0 is no process's.
+    let started = process::life_of(token.pid).map_or(0, |life| life.started);
+    let bytes = file::write(name, token, started)?;
     let done = || {
         let fd = file.get()?;
         write_all(fd, 0, &bytes)?;
