@@ -12,6 +12,7 @@ use wasm_hostmap::memory::window_state::{Tail, WindowSpec};
 use wasm_hostmap::memory::{Mapped, Memory};
 use wasm_hostmap::paging::{Provided, Spec};
 use wasm_hostmap::region::Region;
+use wasm_hostmap::sys::limits;
 use wasm_hostmap::sys::page::PageAligned;
 use wasm_hostmap::sys::process_map;
 use wasm_hostmap::sys::vma_budget::VmaClaim;
@@ -142,5 +143,50 @@ fn zeros_that_come_and_go_claim_no_more_mappings_than_there_are() {
             assert!(fault::evict(&pager, 1).unwrap());
         }
         assert!(used() < before + 100, "{before} {}", used());
+    }
+}
+
+#[test]
+fn touches_that_fail_leave_room_for_other_mappings() {
+    let _alone = serial();
+    for mode in modes() {
+        for access in [Access::Readonly, Access::Private] {
+            let region = slow(20_000, mode, 1);
+            pager_of(&region).close();
+            let view = region.kept_view(0, region.byte_length(), access).unwrap();
+            // None beside another.
+            for page in (0..80_000).step_by(2) {
+                assert_eq!(read(view.address() + page * page_bytes()), 0, "{page}");
+            }
+            let mut vmas = 0;
+            process_map::for_each(|_| vmas += 1).unwrap();
+            assert!(vmas < limits::max_map_count() / 10 * 9, "{mode} {access:?}: {vmas}");
+            if mode || access == Access::Readonly {
+                assert!(VmaClaim::take(10).is_ok());
+                assert_eq!(region.counts().faults(), 40_000);
+            }
+        }
+    }
+}
+
+#[cfg(feature = "inject")]
+#[test]
+fn where_the_page_of_zeros_is_refused_others_take_its_place() {
+    use wasm_hostmap::sys::inject;
+    let _alone = serial();
+    if !modes().contains(&true) {
+        return;
+    }
+    let this = Some(std::thread::current().id());
+    for errno in [libc::ENOENT, libc::EAGAIN, libc::EPERM] {
+        let region = slow(2, true, 1);
+        let view = region.view(0, region.byte_length()).unwrap();
+        inject::arm("uffdio_zeropage", 0, errno, this);
+        assert_eq!(read(view.address() + chunk_bytes()), 0);
+        // Kernels that can't be asked for a VMA do without.
+        let _ = inject::disarm(this);
+        assert_eq!((region.counts().faults(), pager_of(&region).counted().failed), (1, 1));
+        assert_eq!(provide(&pager_of(&region), 1), Provided::Done);
+        check(view.address() + chunk_bytes(), chunk_bytes(), chunk_bytes(), 64);
     }
 }

@@ -17,7 +17,8 @@ use crate::sys::mmap::{self, Sharing};
 use crate::sys::owned_span::OwnedSpan;
 use crate::sys::page::{PageAligned, PageSpan};
 use crate::sys::process_map::Vma;
-use crate::sys::{SysResult, process_map, vma_budget};
+use crate::sys::{SysError, SysResult, process_map, vma_budget};
+use nix::errno::Errno;
 use std::sync::atomic::Ordering;
 
 /// VMAs that one changed page adds.
@@ -61,6 +62,21 @@ pub(super) fn put_zeros_in_all(range: &GuardedRange, tail: PageSpan, sharing: Sh
     own(range, tail).is_some_and(|tail| zeros::replace(tail, sharing).is_ok())
 }
 
+/// The same for a page of a paged region, which takes no VMAs. False: something is there by now.
+/// `None`: it can't be done, or not be undone.
+pub(super) fn put_zero_page(range: &GuardedRange, pager: &Pager, page: PageSpan) -> Option<bool> {
+    // Kernels that can't be asked can't find such pages again, either.
+    if process_map::is_text_in_handler() {
+        return None;
+    }
+    range.changed.store(true, Ordering::Release);
+    match pager.put_zero_page(own(range, page)?) {
+        Ok(()) => Some(true),
+        Err(SysError { errno: Errno::EEXIST, .. }) => Some(false),
+        Err(_) => None,
+    }
+}
+
 /// After [`put_zeros`] beside other zeros: they are one VMA, so what was claimed for one is given
 /// back.
 pub(super) fn zeros_merged(range: &GuardedRange) {
@@ -98,8 +114,9 @@ pub(super) fn show(
 }
 
 /// Lets all chunks of a range go that were shown. Not where a page of its own may be among them.
-fn hide_all(range: &GuardedRange, pager: &Pager) -> bool {
+pub(super) fn hide_all(range: &GuardedRange, pager: &Pager) -> bool {
     let is_clean = !range.spec.access.is_writable()
+        && range.spec.counts.stray_writes() == 0
         && range.strays.load(Ordering::Relaxed) == 0
         && range.stray_vmas.load(Ordering::Relaxed) == 0;
     let shown = range.zero_vmas.load(Ordering::Relaxed);
@@ -144,7 +161,8 @@ pub(super) fn show_again(
     })
 }
 
-fn sharing_of(vma: &Vma) -> Sharing {
+/// As the pages of a VMA can be seen.
+pub(super) fn sharing_of(vma: &Vma) -> Sharing {
     if vma.writable { Sharing::CopyOnWrite } else { Sharing::ReadOnly }
 }
 

@@ -5,18 +5,17 @@
 //! Handlers run all of it: nothing here may allocate, lock or panic.
 
 use super::counts::Cause;
-use super::outcome::Verdict;
+use super::outcome::{self, Verdict};
 use super::range::GuardedRange;
 use super::{changes, missing, zeros};
 use crate::paging::{Pager, State, Waiting};
 use crate::sys::fault_info::Fault;
-use crate::sys::mmap::Sharing;
 use crate::sys::page::{PageAligned, PageSpan};
 use crate::sys::process_map::Vma;
 use crate::sys::{thread, to_u64, to_usize};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How many chunks are shown on either side of the one that was touched, at most.
+/// How many chunks beside the one that was touched are treated alike, on either side, at most.
 const MOST_NEIGHBOURS: u64 = 64;
 
 /// `waited`: what this touch has waited for, in vain.
@@ -58,45 +57,85 @@ pub(super) fn handle(
 
 /// The chunk can't be had: V8 traps, or zeros take the page's place.
 fn fail(range: &GuardedRange, pager: &Pager, fault: &Fault, vma: &Vma) -> Verdict {
-    pager.count_failed();
-    match missing::fail(range, fault, vma, Cause::Unavailable) {
-        true => Verdict::Handled,
-        false => Verdict::NotOurs,
+    if outcome::trap(range, fault, Cause::Unavailable) {
+        pager.count_failed();
+        return Verdict::Handled;
     }
+    let Some(page) = PageSpan::page_at(fault.address) else { return Verdict::NotOurs };
+    let put = changes::put_zero_page(range, pager, page);
+    if put == Some(false) {
+        return Verdict::Handled;
+    }
+    pager.count_failed();
+    let is_done = put == Some(true)
+        || missing::put_zeros(range, page, vma)
+        || put_zeros_without_room(range, pager, page, vma);
+    if !is_done {
+        return Verdict::NotOurs;
+    }
+    outcome::zeros(range, fault, Cause::Unavailable);
+    Verdict::Handled
+}
+
+/// Where the process has no room for more VMAs.
+fn put_zeros_without_room(range: &GuardedRange, pager: &Pager, page: PageSpan, vma: &Vma) -> bool {
+    let mut span = page;
+    if pager.empty_inode() == Some(vma.inode) {
+        // What was shown before, and zeros, make room: they are missing again.
+        if changes::hide_all(range, pager) && missing::put_zeros(range, page, vma) {
+            return true;
+        }
+        // Up to chunks that are there. Those that come later take the place of the zeros.
+        let chunk = range.region_offset_of(page.start().get()).and_then(|at| pager.chunk_of(at));
+        let is_missing = |chunk: u64| pager.begin_failure(chunk);
+        let around = chunk.and_then(|chunk| run_around(range, pager, chunk, vma, is_missing));
+        span = around.unwrap_or(page);
+    }
+    // Else one page more, which is not counted.
+    changes::put_zeros_in_all(range, span, changes::sharing_of(vma))
 }
 
 /// Shows a chunk, and those beside it that are present and were not shown either.
 fn show(range: &GuardedRange, pager: &Pager, chunk: u64, vma: &Vma) -> Option<bool> {
+    let is_present = |chunk: u64| pager.state(chunk) == Some(State::Present);
+    let span = run_around(range, pager, chunk, vma, is_present)?;
+    let offset: PageAligned = range.file_offset_of(span.start())?;
+    // Protected as the pages were, so that a write is a stray write like any other.
+    Some(changes::show(range, pager, span, offset, changes::sharing_of(vma)))
+}
+
+/// Where a chunk is in a VMA that raises SIGBUS, with those beside it that are alike.
+fn run_around(
+    range: &GuardedRange,
+    pager: &Pager,
+    chunk: u64,
+    vma: &Vma,
+    is_alike: impl Fn(u64) -> bool,
+) -> Option<PageSpan> {
     // All of this VMA raises SIGBUS. What was shown, and may have been written, is in others.
     let missing = range.part_of(vma)?;
     let span_of = |chunk: u64| {
         let (start, length) = pager.bytes_of(chunk)?;
         range.part_with(start, length)?.within(missing)
     };
-    let is_present = |chunk: u64| pager.state(chunk) == Some(State::Present);
     let mut span = span_of(chunk)?;
     let mut below = chunk;
     let mut above = chunk;
     for _ in 0..MOST_NEIGHBOURS {
-        let next = below.checked_sub(1).filter(|next| is_present(*next));
-        let Some(part) = next.and_then(span_of).filter(|part| part.end() == span.start()) else {
-            break;
-        };
+        let next = below.checked_sub(1);
+        let part = next.and_then(span_of).filter(|part| part.end() == span.start());
+        let Some(part) = part.filter(|_| next.is_some_and(&is_alike)) else { break };
         below = below.wrapping_sub(1);
         span = PageSpan::between(part.start(), span.end())?;
     }
     for _ in 0..MOST_NEIGHBOURS {
-        let next = above.checked_add(1).filter(|next| is_present(*next));
-        let Some(part) = next.and_then(span_of).filter(|part| part.start() == span.end()) else {
-            break;
-        };
+        let next = above.checked_add(1);
+        let part = next.and_then(span_of).filter(|part| part.start() == span.end());
+        let Some(part) = part.filter(|_| next.is_some_and(&is_alike)) else { break };
         above = above.wrapping_add(1);
         span = PageSpan::between(span.start(), part.end())?;
     }
-    // Protected as the pages were, so that a write is a stray write like any other.
-    let sharing = if vma.writable { Sharing::CopyOnWrite } else { Sharing::ReadOnly };
-    let offset: PageAligned = range.file_offset_of(span.start())?;
-    Some(changes::show(range, pager, span, offset, sharing))
+    Some(span)
 }
 
 /// For the threads that were here last: which page they touched, and how often in a row it was

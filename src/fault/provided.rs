@@ -128,7 +128,7 @@ fn hide(range: &GuardedRange, pager: &Pager, chunk: u64) -> bool {
             return true;
         }
         let is_written = || {
-            is_written(piece, Which::OwnOfFile).unwrap_or_else(|| {
+            has(piece, Which::OwnOfFile).unwrap_or_else(|| {
                 let mut found = false;
                 pagemap::read(piece, |_: pagemap::Run| found = true).is_err() || found
             })
@@ -157,11 +157,14 @@ fn show_missing(range: &GuardedRange, pager: &Pager, chunk: u64) -> bool {
 fn show_again(range: &GuardedRange, pager: &Pager, chunk: u64) -> bool {
     let show = |piece: PageSpan, vma: &Vma| {
         let is_present = pager.state(chunk) == Some(State::Present);
+        if is_present && pager.is_userfault() && vma.inode == pager.inode() {
+            drop_zero_pages(range, piece, vma);
+        }
         if !is_present || !zeros::is_zeros(vma, piece.start().get()) {
             return true;
         }
         // A kernel that can't scan does not tell pages that were read from written ones.
-        let is_written = || is_written(piece, Which::Own).unwrap_or(vma.writable);
+        let is_written = || has(piece, Which::Own).unwrap_or(vma.writable);
         replace_unwritten(range, piece, vma, is_written, |offset| {
             changes::show_again(range, pager, piece, offset, vma)
         })
@@ -180,6 +183,28 @@ fn show_again(range: &GuardedRange, pager: &Pager, chunk: u64) -> bool {
         true
     });
     shown.is_ok()
+}
+
+/// Drops pages of zeros that handlers have put in place of missing ones: see
+/// [`changes::put_zero_page`].
+fn drop_zero_pages(range: &GuardedRange, piece: PageSpan, vma: &Vma) {
+    if has(piece, Which::Zeros) != Some(true) {
+        return;
+    }
+    let Some(owned) = changes::own(range, piece) else { return };
+    // Else a thread could write after the look.
+    if vma.writable && mmap::protect_readonly(owned).is_err() {
+        return;
+    }
+    // Those that are not found stay: they were counted.
+    let _ = pagemap::scan(piece, Which::Zeros, u64::MAX, |run| {
+        if let Some(zeros) = changes::own(range, run.span) {
+            let _ = mmap::discard(zeros);
+        }
+    });
+    if vma.writable {
+        let _ = mmap::unprotect_private(owned);
+    }
 }
 
 /// Replaces a piece of a VMA, unless it was written. False: it stays.
@@ -204,8 +229,8 @@ fn replace_unwritten(
     is_replaced
 }
 
-/// Whether a page of it was written. `None`: a kernel that can't scan.
-fn is_written(piece: PageSpan, which: Which) -> Option<bool> {
+/// Whether it has such pages. `None`: a kernel that can't scan.
+fn has(piece: PageSpan, which: Which) -> Option<bool> {
     let mut found = false;
     pagemap::scan(piece, which, 1, |_: pagemap::Run| found = true).ok()?;
     Some(found)

@@ -388,6 +388,12 @@ impl Pager {
         self.way.hide(target, offset, sharing)
     }
 
+    /// Puts zeros in place of a missing page of a mapping, without a mapping of their own. EEXIST:
+    /// something is there by now. EINVAL: not without userfaultfd. Safe in handlers.
+    pub fn put_zero_page(&self, page: OwnedSpan<'_>) -> SysResult<()> {
+        self.way.put_zero_page(page)
+    }
+
     /// A touch of what is not there. Safe in handlers.
     pub fn count_fault(&self) {
         add(&self.counts.faults);

@@ -190,6 +190,14 @@ impl Way {
         }
     }
 
+    /// Puts zeros in place of a missing page of a mapping, which cut none. Safe in handlers.
+    pub(super) fn put_zero_page(&self, page: OwnedSpan<'_>) -> SysResult<()> {
+        match &self.kind {
+            Kind::Userfault { .. } => userfault::put_zero_page(page),
+            Kind::EmptyFile { .. } => Err(SysError::new("ioctl", Errno::EINVAL)),
+        }
+    }
+
     /// Fills a part with as many bytes of the process at `source`. Where it fails, nothing of it
     /// is there.
     pub(super) fn fill(&self, start: PageAligned, source: u64, length: u64) -> SysResult<()> {

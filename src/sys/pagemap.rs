@@ -86,6 +86,8 @@ pub enum Which {
     OwnOfFile,
     /// What was only read, mapped one by one: a file's, or the page of zeros.
     SmallClean,
+    /// The kernel's page of zeros.
+    Zeros,
     /// Mapped by entries for 2 MiB.
     Huge,
 }
@@ -100,6 +102,7 @@ impl Which {
                 PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
             ],
             Self::OwnOfFile => [PAGE_IS_FILE, PAGE_IS_FILE, PAGE_IS_PRESENT | PAGE_IS_SWAPPED],
+            Self::Zeros => [0, PAGE_IS_PRESENT | PAGE_IS_PFNZERO, 0],
             Self::Huge => [0, PAGE_IS_PRESENT | PAGE_IS_HUGE, 0],
             Self::SmallClean => {
                 [PAGE_IS_HUGE, PAGE_IS_PRESENT | PAGE_IS_HUGE, PAGE_IS_FILE | PAGE_IS_PFNZERO]

@@ -8,7 +8,8 @@
 //! All registrations end when the last descriptor of the userfaultfd is closed, and missing pages
 //! would be zeros from then on. So it is kept twice, under high numbers.
 //!
-//! Calls: userfaultfd, ioctl(UFFDIO_API, UFFDIO_REGISTER, UFFDIO_COPY). Not for handlers.
+//! Calls: userfaultfd, ioctl(UFFDIO_API, UFFDIO_REGISTER, UFFDIO_COPY, UFFDIO_ZEROPAGE). Not for
+//! handlers, but for [`put_zero_page`].
 
 // The kernel is given addresses.
 #![allow(unsafe_code)]
@@ -60,7 +61,17 @@ struct CopyCall {
 
 nix::ioctl_readwrite!(uffdio_api, API, 0x3f, ApiCall);
 nix::ioctl_readwrite!(uffdio_register, API, 0x00, RegisterCall);
+#[repr(C)]
+#[derive(Default)]
+struct ZeroCall {
+    start: u64,
+    length: u64,
+    mode: u64,
+    zeroed: i64,
+}
+
 nix::ioctl_readwrite!(uffdio_copy, API, 0x03, CopyCall);
+nix::ioctl_readwrite!(uffdio_zeropage, API, 0x04, ZeroCall);
 
 /// Both are of one userfaultfd.
 #[derive(Debug)]
@@ -189,4 +200,24 @@ pub fn fill(target: &Mmap, part: PageSpan, source: u64) -> SysResult<()> {
         }
     }
     Ok(())
+}
+
+/// Puts the kernel's page of zeros in place of a missing page of a private mapping that was
+/// registered. The memfd stays as it is, and no VMA is cut. EEXIST: a page is there. Safe in
+/// handlers.
+pub fn put_zero_page(page: OwnedSpan<'_>) -> SysResult<()> {
+    inject::trip("uffdio_zeropage")?;
+    let span = page.span();
+    let mut call = ZeroCall {
+        start: span.start().get(),
+        length: span.length().get(),
+        mode: DONT_WAKE,
+        zeroed: 0,
+    };
+    let fd = kept()?.as_raw_fd();
+    // SAFETY: no Rust reference points into an owned span. The kernel changes no page that is
+    // there.
+    unsafe { uffdio_zeropage(fd, &raw mut call) }
+        .map(drop)
+        .map_err(|errno| SysError::new("ioctl", errno))
 }
