@@ -73,7 +73,10 @@ fn what_is_read_is_right_or_counted() {
             let evictor = &provider.pager;
             let until = Instant::now() + duration();
             let mut numbers = Numbers(99);
-            while Instant::now() < until {
+            // On a machine that is busy, for as long as it takes.
+            let is_enough =
+                || reads.load(Ordering::Relaxed) > 1000 && evictor.counted().evicted > 100;
+            while Instant::now() < until || !is_enough() {
                 fault::evict(evictor, numbers.below(CHUNKS)).unwrap();
             }
             is_over.store(true, Ordering::Relaxed);
@@ -88,7 +91,6 @@ fn what_is_read_is_right_or_counted() {
         assert_eq!(faults, counted.failed);
         assert!(faults > 0 || zeros.load(Ordering::Relaxed) == 0);
         assert_eq!(counted.timed_out, 0);
-        assert!(counted.evicted > 100 && reads.load(Ordering::Relaxed) > 1000, "{counted:?}");
     }
 }
 
