@@ -69,7 +69,6 @@ test.each([
       )
     )
     const stats = region.paging.stats()
-    console.log(userfaultfd, JSON.stringify({ ...stats, said }))
     for (const { wrong } of said) expect(wrong).toEqual([])
     const sum = name => said.reduce((all, one) => all + one[name], 0)
     expect(sum('right')).toBeGreaterThan(1000)

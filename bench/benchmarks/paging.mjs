@@ -7,14 +7,14 @@ import { once } from 'node:events'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { GuardedMemory, HostRegion } from '../../index.mjs'
-import { GiB, KiB, MiB, QUICK, WASM_PAGE } from '../lib/dataset.mjs'
+import { KiB, MiB, QUICK, WASM_PAGE } from '../lib/dataset.mjs'
 import { Samples, bytes, collectGarbage, rate, summarize, timeOnce } from '../lib/measure.mjs'
 import { compileSum } from '../lib/sum.mjs'
 import { formatBytes } from '../lib/table.mjs'
 
 export const title = 'Paged regions'
 export const measures =
-  'A touch of a missing chunk by a module, from the access to its end, where the provider gives its target back as it is; a scan of 256 MiB of chunks that are there, beside the same scan of a region that is not paged; and a scan of 1 GiB behind an HTTP server in another process, with read-ahead, beside downloading all of it first (`HostRegion.from`).'
+  'A touch of a missing chunk by a module, from the access to its end, where the provider gives its target back as it is; a scan of 256 MiB of chunks that are there, beside the same scan of a region that is not paged; and a scan of 512 MiB behind an HTTP server in another process, with read-ahead, beside downloading all of it first (`HostRegion.from`).'
 
 const PROVIDER = `data:text/javascript,${encodeURIComponent(
   'export default byteLength => ({ byteLength, read: (_, target) => target.length })'
@@ -27,8 +27,8 @@ const WAYS = [
 const TOUCHES = QUICK ? 50 : 1000
 const SCAN_BYTES = QUICK ? 16 * MiB : 256 * MiB
 const SCANS = QUICK ? 3 : 21
-const STREAM_BYTES = QUICK ? 32 * MiB : GiB
-const STREAMS = QUICK ? 1 : 5
+const STREAM_BYTES = QUICK ? 64 * MiB : 512 * MiB
+const STREAMS = QUICK ? 1 : 3
 const CACHE_BYTES = 64 * MiB
 
 export const cases = WAYS.flatMap(({ way, userfaultfd }) => [

@@ -37,6 +37,7 @@ async function openPaged({ kind, spec, name, signal, ...given }) {
       { signal, what: WHAT }
     )
     const paging = new Paging({
+      owner,
       pager,
       service,
       counts: new Counts(shared.counts),

@@ -43,6 +43,9 @@ class Hold {
 }
 
 class Paging {
+  // The pager lives as long as this does.
+  // eslint-disable-next-line no-unused-private-class-members -- holding it is all that it is for
+  #owner
   #pager
   #service
   #counts
@@ -61,7 +64,18 @@ class Paging {
     showHeld = paging => paging.#holds?.forEach(({ first, last }) => paging.#show(first, last))
   }
 
-  constructor({ pager, service, counts, name, byteLength, chunkBytes, isLimited, userfaultfd }) {
+  constructor({
+    owner,
+    pager,
+    service,
+    counts,
+    name,
+    byteLength,
+    chunkBytes,
+    isLimited,
+    userfaultfd
+  }) {
+    this.#owner = owner
     this.#pager = pager
     this.#service = service
     this.#counts = counts
@@ -90,8 +104,12 @@ class Paging {
     callNative(() => native.pagerPin(this.#pager, first, last))
     const release = () => {
       this.#holds?.delete(release)
-      // A region that was closed meanwhile has no chunks to let go.
-      if (!this.#isClosed) callNative(() => native.pagerUnpin(this.#pager, first, last))
+      try {
+        callNative(() => native.pagerUnpin(this.#pager, first, last))
+      } catch (error) {
+        // A region that is closed has no chunks to let go.
+        if (error.code !== 'ERR_HOSTMAP_REGION_CLOSED') throw error
+      }
     }
     try {
       // From here on nothing that is here goes.
@@ -156,6 +174,7 @@ class Paging {
     if (this.#isClosed) return
     this.#seen = callNative(() => native.pagerStats(this.#pager))
     this.#isClosed = true
+    this.#owner = undefined
     // Mappings may be left, whose touches must not wait for what will not come.
     callNative(() => native.pagerClose(this.#pager))
     this.#service.close()

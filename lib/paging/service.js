@@ -10,6 +10,9 @@ const { errorOf, providerFailed, textOf } = require('./failure.js')
 
 const FILE = path.join(__dirname, 'worker.js')
 
+/** By whom messages are, of which a provider may post some of its own. */
+const FROM = 'wasm-hostmap'
+
 class Service {
   #worker
   #name
@@ -66,7 +69,10 @@ class Service {
     this.#end('the region was closed')
   }
 
-  #hear({ type, id = 0, error, missing, ...said }) {
+  #hear(message) {
+    // What a provider posts by itself is nobody's.
+    if (message?.from !== FROM) return
+    const { type, id = 0, error, missing, ...said } = message
     const asked = this.#asked.get(id)
     // It was given up.
     if (asked === undefined) return
@@ -108,4 +114,4 @@ class Service {
   }
 }
 
-module.exports = { Service }
+module.exports = { Service, FROM }

@@ -15,6 +15,7 @@ const { PROGRESS_INTERVAL_MS } = require('../platform/task.js')
 const { Counts } = require('./counts.js')
 const { dataOf } = require('./failure.js')
 const { Pager } = require('./pager.js')
+const { FROM } = require('./service.js')
 const { Serving } = require('./serving.js')
 
 // Each loads what the others don't need.
@@ -35,6 +36,8 @@ const flags = new Int32Array(shared.flags)
 let provider
 let serving
 
+const post = message => parentPort.postMessage({ from: FROM, ...message })
+
 const told = { retry: () => counts.add('retries') }
 
 async function openProvider() {
@@ -44,9 +47,9 @@ async function openProvider() {
     provider = await PROVIDERS[kind]().open(spec, { concurrency, timeoutMs, signal, told })
     const { byteLength, defaultChunkBytes } = provider
     const hasIdentity = provider.identity !== undefined
-    parentPort.postMessage({ type: 'opened', byteLength, defaultChunkBytes, hasIdentity })
+    post({ type: 'opened', byteLength, defaultChunkBytes, hasIdentity })
   } catch (error) {
-    parentPort.postMessage({ type: 'failed', error: dataOf(error) })
+    post({ type: 'failed', error: dataOf(error) })
   }
 }
 
@@ -76,10 +79,10 @@ function serve({ pager, socketFd, byteLength, chunkBytes, diskCache, ...limits }
       concurrency,
       ...limits
     })
-    parentPort.postMessage({ type: 'serving' })
+    post({ type: 'serving' })
   } catch (error) {
     socket.destroy()
-    parentPort.postMessage({ type: 'failed', error: dataOf(error) })
+    post({ type: 'failed', error: dataOf(error) })
   }
 }
 
@@ -117,14 +120,14 @@ function want({ id, first, last, kind: wanted, isTold }) {
     const nowMs = performance.now()
     if (nowMs - toldMs < PROGRESS_INTERVAL_MS) return
     toldMs = nowMs
-    parentPort.postMessage({ type: 'progress', id, missing })
+    post({ type: 'progress', id, missing })
   }
   serving.want(id, {
     first,
     last,
     kind: wanted,
     progress: isTold ? progress : undefined,
-    done: error => parentPort.postMessage({ type: 'done', id, error: error && dataOf(error) })
+    done: error => post({ type: 'done', id, error: error && dataOf(error) })
   })
 }
 

@@ -76,10 +76,16 @@ function answer(source, url, { first, last, version, signal }) {
       auth: url.origin === source.url.origin ? source.auth : undefined,
       signal
     })
-    const timer = setTimeout(() => {
-      const message = `${wordsOf(url)} has not answered within ${source.stallMs} ms`
-      sent.destroy(providerFailed(message, { isTransient: true }))
-    }, source.stallMs)
+    const gone = message => {
+      clearTimeout(timer)
+      const error = providerFailed(`${wordsOf(url)} ${message}`, { isTransient: true })
+      sent.destroy(error)
+      reject(error)
+    }
+    const timer = setTimeout(
+      () => gone(`has not answered within ${source.stallMs} ms`),
+      source.stallMs
+    )
     sent.once('response', response => {
       clearTimeout(timer)
       response.pause()
@@ -97,6 +103,8 @@ function answer(source, url, { first, last, version, signal }) {
         })
       )
     })
+    // An answer that is none, such as an upgrade, comes without an error.
+    sent.once('close', () => gone('has closed the connection'))
     sent.end()
   })
 }

@@ -10,7 +10,7 @@ const DEFAULT_CHUNK_BYTES = 256 * 2 ** 10
 const SHAPE = 'open(data), which gives an object with read(byteOffset, target, { signal })'
 
 async function open({ module: url, data }, { timeoutMs, signal }) {
-  const opened = await inTime('open', timeoutMs, signal, async () => {
+  const opened = await inTime('open', timeoutMs, signal, new Context(), async () => {
     let exported
     try {
       exported = await import(url)
@@ -85,11 +85,15 @@ class ModuleProvider {
 
   async read(byteOffset, byteLength, sink, signal) {
     const target = sink.space
+    const context = new Context()
     let count
     try {
-      count = await inTime('read', this.#timeoutMs, signal, inner =>
-        this.#opened.read(byteOffset, target, { signal: inner })
-      )
+      count = this.#opened.read(byteOffset, target, context)
+      // One that has it all at once needs no timer.
+      if (typeof count === 'object' && count !== null) {
+        const answer = count
+        count = await inTime('read', this.#timeoutMs, signal, context, () => answer)
+      }
     } catch (error) {
       sink.abandon()
       const isOurs = error?.code?.startsWith?.('ERR_HOSTMAP_') === true
@@ -115,13 +119,29 @@ class ModuleProvider {
   }
 }
 
-/** What a call gives, or an error after a time, or when the signal says so. It gets one, too. */
-function inTime(what, timeoutMs, signal, call) {
-  const controller = new AbortController()
+/** What a read is told beside. Most never look at it, and a signal takes some microseconds. */
+class Context {
+  #controller
+  #reason
+
+  get signal() {
+    this.#controller ??= new AbortController()
+    if (this.#reason !== undefined) this.#controller.abort(this.#reason)
+    return this.#controller.signal
+  }
+
+  static abort(context, reason) {
+    context.#reason = reason
+    context.#controller?.abort(reason)
+  }
+}
+
+/** What a call gives, or an error after a time, or when the signal says so: `context` is told. */
+function inTime(what, timeoutMs, signal, context, call) {
   return new Promise((resolve, reject) => {
     const end = error => {
-      controller.abort(error)
-      reject(error)
+      settle(reject)(error)
+      Context.abort(context, error)
     }
     const abort = () => end(signal.reason)
     const timer = setTimeout(() => {
@@ -135,7 +155,7 @@ function inTime(what, timeoutMs, signal, call) {
       settled(value)
     }
     try {
-      Promise.resolve(call(controller.signal)).then(settle(resolve), settle(reject))
+      Promise.resolve(call()).then(settle(resolve), settle(reject))
     } catch (error) {
       settle(reject)(error)
     }
