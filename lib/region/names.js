@@ -189,8 +189,8 @@ async function* versions(name, { directory, signal }, make) {
       if (watcher.isLost && !signal?.aborted) watch()
     }
   } finally {
-    signal?.removeEventListener('abort', abort)
     watcher?.close()
+    signal?.removeEventListener('abort', abort)
   }
 }
 

@@ -77,6 +77,14 @@ fn there_are(others: &[String]) -> String {
     }
 }
 
+/// What helps where the folder is why. Other causes say themselves what does.
+fn elsewhere(refused: &Refused) -> &'static str {
+    match refused.code() {
+        None => ". options.directory gives another folder, whose parent exists",
+        Some(_) => "",
+    }
+}
+
 causes! {
     pub enum NameError {
         #[error("no region is published as \"{name}\" in {}: {}; publish it first, and keep the process that does running", .folder.display(), there_are(.others))]
@@ -97,10 +105,28 @@ causes! {
         #[error("another process has held the lock on {} for {seconds} s; end that one, or use another folder (options.directory)", .folder.display())]
         Busy { folder: PathBuf, seconds: u64 } => FolderBusy,
 
-        #[error("names can't be kept in {}: {refused}. options.directory gives another folder, whose parent exists", .folder.display())]
+        #[error("names can't be kept in {}: {refused}{}", .folder.display(), elsewhere(.refused))]
         Refused { folder: PathBuf, refused: Refused } => OpenFailed unless refused,
 
         #[error("what \"{name}\" stands for does not fit into its file")]
         TooLong { name: String } => Internal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::SysError;
+    use nix::errno::Errno;
+
+    #[test]
+    fn another_folder_is_the_remedy_where_the_folder_is_why() {
+        let says_so = |errno| {
+            let refused = SysError::new("open", errno).into();
+            let error = NameError::Refused { folder: "/names".into(), refused };
+            error.to_string().contains("options.directory")
+        };
+        assert!(says_so(Errno::ENOENT) && says_so(Errno::EROFS));
+        assert!(!says_so(Errno::EMFILE));
     }
 }
