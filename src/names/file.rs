@@ -70,7 +70,9 @@ pub(super) fn read(bytes: &[u8]) -> Result<(Token, u64), NameFlaw> {
         }
     })?;
     let written: Written = wire::decode(body).map_err(|_| NameFlaw::Altered)?;
-    if written.byte_length == 0 || written.pid == 0 {
+    // As publish() takes them: with a NUL, a name would end early in messages.
+    let is_text = !written.region.contains('\0') && !written.socket.contains('\0');
+    if written.byte_length == 0 || written.pid == 0 || !is_text {
         return Err(NameFlaw::Altered);
     }
     let nonce = u128::from_str_radix(&written.nonce, 16).map_err(|_| NameFlaw::Altered)?;
