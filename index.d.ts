@@ -1004,7 +1004,7 @@ export class HostRegion implements Disposable {
    * Finds a region that a process of this user, or a thread of this one, has published: the same
    * pages, not a copy. Each call makes a region, which is yours to close.
    *
-   * Cost: 0.1 to 0.3 ms. It reads the name's file, checks that its publisher lives, and receives the
+   * Cost: 0.3 ms. It reads the name's file, checks that its publisher lives, and receives the
    * region as {@link HostRegion.receive} does. Where a publisher can't be reached, it tries again
    * for 0.2 s, and waits up to 2 s for one that is stopped and reached by its socket alone.
    *
@@ -1113,7 +1113,7 @@ export class HostRegion implements Disposable {
    * With `access: 'readonly'`, those who find the region can't write to it: see
    * {@link HostRegion.share}.
    *
-   * Cost: 0.5 ms at most, and two descriptors besides the two of a token. Blocks while another process
+   * Cost: 0.5 ms, and two descriptors besides the two of a token. Blocks while another process
    * publishes, for up to 5 s.
    *
    * @param name 1 to 200 bytes, without `/` and NUL, not beginning with a dot.
