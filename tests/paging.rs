@@ -397,3 +397,20 @@ fn a_region_of_a_tebibyte_takes_what_is_touched() {
         assert_eq!(region.held_bytes(), 3 * (64 << 10));
     }
 }
+
+#[test]
+fn what_a_handler_used_at_the_end_is_freed_by_a_later_call() {
+    let _alone = serial();
+    let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    for mode in modes() {
+        drop(paged(chunk_bytes(), mode));
+        let before = open();
+        let (region, socket) = paged(chunk_bytes(), mode);
+        let waiting = pager_of(&region).begin_wait(0).unwrap();
+        drop((region, socket));
+        assert!(open() > before, "the handler still uses it");
+        drop(waiting);
+        assert!(paging::find(0).is_none());
+        assert_eq!(open(), before);
+    }
+}

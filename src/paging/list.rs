@@ -22,7 +22,10 @@ fn pagers() -> MutexGuard<'static, Vec<Arc<Pager>>> {
 }
 
 /// A pager by its number. `None`: nobody holds it any more.
+///
+/// Frees what handlers used when its last holder let go: they can't do it.
 pub fn find(id: u64) -> Option<Arc<Pager>> {
+    sweep(None);
     let is_held =
         |pager: &&Arc<Pager>| pager.id() == id && pager.holders.load(Ordering::Acquire) > 0;
     pagers().iter().find(is_held).cloned()
