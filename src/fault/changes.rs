@@ -63,12 +63,8 @@ pub(super) fn put_zeros_in_all(range: &GuardedRange, tail: PageSpan, sharing: Sh
 }
 
 /// The same for a page of a paged region, which takes no VMAs. False: something is there by now.
-/// `None`: it can't be done, or not be undone.
+/// `None`: it can't be done.
 pub(super) fn put_zero_page(range: &GuardedRange, pager: &Pager, page: PageSpan) -> Option<bool> {
-    // Kernels that can't be asked can't find such pages again, either.
-    if process_map::is_text_in_handler() {
-        return None;
-    }
     range.changed.store(true, Ordering::Release);
     match pager.put_zero_page(own(range, page)?) {
         Ok(()) => Some(true),

@@ -11,7 +11,7 @@ use super::{changes, missing, zeros};
 use crate::paging::{Pager, State, Waiting};
 use crate::sys::fault_info::Fault;
 use crate::sys::page::{PageAligned, PageSpan};
-use crate::sys::process_map::Vma;
+use crate::sys::process_map::{self, Vma};
 use crate::sys::{thread, to_u64, to_usize};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -62,7 +62,9 @@ fn fail(range: &GuardedRange, pager: &Pager, fault: &Fault, vma: &Vma) -> Verdic
         return Verdict::Handled;
     }
     let Some(page) = PageSpan::page_at(fault.address) else { return Verdict::NotOurs };
-    let put = changes::put_zero_page(range, pager, page);
+    // Kernels whose map is text can't find such pages again: there it is the last resort.
+    let can_find = !process_map::is_text_in_handler();
+    let put = if can_find { changes::put_zero_page(range, pager, page) } else { None };
     if put == Some(false) {
         return Verdict::Handled;
     }
@@ -90,6 +92,9 @@ fn put_zeros_without_room(range: &GuardedRange, pager: &Pager, page: PageSpan, v
         let is_missing = |chunk: u64| pager.begin_failure(chunk);
         let around = chunk.and_then(|chunk| run_around(range, pager, chunk, vma, is_missing));
         span = around.unwrap_or(page);
+    }
+    if changes::put_zero_page(range, pager, page).is_some() {
+        return true;
     }
     // Else one page more, which is not counted.
     changes::put_zeros_in_all(range, span, changes::sharing_of(vma))
