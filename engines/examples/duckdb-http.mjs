@@ -18,6 +18,8 @@ import { drawChunks } from '../support/draw-chunks.mjs'
 import { makeDuckdbFile, makeInstance, rowsOf } from '../support/duckdb.mjs'
 import { serveFile } from '../support/file-server.mjs'
 
+// The bar of opening it and asking for one row.
+const MOST_FETCHED = 8 * 2 ** 20
 const QUERIES = [
   ['one row, by its id', 'select * from x.t where id = 1234567'],
   ['one column of that row', 'select h from x.t where id = 1234567'],
@@ -65,7 +67,13 @@ told('attached', () => {
   mountFile(db, 'orders.duckdb', region)
   connection.query("attach 'orders.duckdb' as x (read_only)")
 })
-for (const [name, sql] of QUERIES) told(name, () => rowsOf(connection, sql))
+for (const [index, [name, sql]] of QUERIES.entries()) {
+  told(name, () => rowsOf(connection, sql))
+  const { fetchedBytes } = region.paging.stats()
+  if (index === 0 && fetchedBytes > MOST_FETCHED && server !== undefined) {
+    throw new Error(`more than ${formatBytes(MOST_FETCHED)} were fetched`)
+  }
+}
 console.log(`${formatBytes(region.paging.stats().fetchedBytes)} were fetched in all.`)
 region.close()
 if (server !== undefined) {
