@@ -184,8 +184,8 @@ real one, at computing more than at page faults, so its column tells less than o
 
 ${costs(results)}
 
-The package does not use userfaultfd. [\`npx wasm-hostmap doctor\`](doctor.md) says what this machine
-has.
+Paged regions use userfaultfd where it is allowed, and memory mappings where not.
+[\`npx wasm-hostmap doctor\`](doctor.md) says what this machine has.
 
 ## How long an install takes
 
