@@ -422,8 +422,8 @@ export interface OpenedProvider {
   version?: string | undefined
   /**
    * Fills `target`, a chunk (the last one may be shorter), with the bytes from `byteOffset` on.
-   * Must not keep or transfer it. Several calls may be under way at once: see
-   * {@link PagedOptions.concurrency}.
+   * Must not keep or transfer it: it is detached once this has answered. Several calls may be under
+   * way at once: see {@link PagedOptions.concurrency}.
    *
    * @returns how many bytes it has filled in: all of them, or the chunk counts as failed
    */

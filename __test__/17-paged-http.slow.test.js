@@ -101,6 +101,7 @@ describe.each([
   ['closes the connection', 'reset', FAILED, FAILED, NEVER, "can't be read"],
   ['closes it in the middle', 'half', FAILED, FAILED, NEVER, 'broken off'],
   ['talks nonsense', 'garbage', FAILED, FAILED, NEVER, "can't be read"],
+  ['changes the protocol', 'other-protocol', FAILED, FAILED, NEVER, 'has closed the connection'],
   ['leads in circles', 'endless', FAILED, FAILED, NEVER, 'more than 5 times'],
   ['leads to a file', 'to-file', FAILED, FAILED, FAILED, 'file:'],
   ['leads nowhere', 'to-nothing', FAILED, FAILED, FAILED, 'no address']
@@ -136,6 +137,12 @@ describe.each([
     expect(await read(region)).toBe(null)
     expect(Buffer.from(region.view()).equals(bytesFrom(0, BYTES))).toBe(true)
   })
+})
+
+test.each(['no-end', 'no-last-piece'])('all bytes without an end are enough: %s', async mode => {
+  const region = await open({ mode, from: 0 }, { retries: 0 })
+  expect(await read(region)).toBe(null)
+  expect(region.paging.stats()).toMatchObject({ failures: 0, retries: 0, lastError: null })
 })
 
 test('a server that trickles is no progress', async () => {

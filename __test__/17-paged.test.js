@@ -366,6 +366,27 @@ test('neither process nor thread is kept by it, and nothing is left', async () =
   expect(found.after.threads).toBeLessThanOrEqual(found.before.threads)
 })
 
+test('what nobody has any more is let go without a word, region and hold together', async () => {
+  const found = await inChild(
+    async ({ hostmap: { HostRegion }, collect, args }) => {
+      let paging
+      const make = async () => {
+        const region = await HostRegion.paged(args)
+        await region.paging.ensure({ byteLength: 1 })
+        return [region.paging, await region.paging.ensure({ byteLength: 1 })]
+      }
+      let hold
+      for (let i = 0; i < 3; i++) [paging, hold] = await make()
+      for (let i = 0; i < 10; i++) await collect()
+      hold.release()
+      await paging.ensure()
+      return paging.stats().presentChunks
+    },
+    { args: optionsOf({ byteLength: 2 * CHUNK }), flags: ['--expose-gc'] }
+  )
+  expect(found).toBe(2)
+})
+
 test('the chunk size is a multiple of the host page, up to the region and beyond', async () => {
   const page = limits().pageSize
   for (const chunkBytes of [page, 3 * page, 8 * MiB]) {

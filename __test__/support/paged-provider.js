@@ -3,7 +3,12 @@
 // A provider's module for tests: the bytes of `bytesFrom`, and what `data` asks for beside.
 
 const { setTimeout: sleep } = require('node:timers/promises')
+const { parentPort } = require('node:worker_threads')
 const { bytesFrom } = require('./ranges')
+
+const toThrow = error => {
+  throw error
+}
 
 function fill(byteOffset, target) {
   target.set(bytesFrom(byteOffset, target.length))
@@ -25,6 +30,7 @@ module.exports = function open(data = {}) {
   if (mode === 'wrong-length') return { byteLength: -1, read: fill }
   if (mode === 'wrong-version') return { byteLength, version: 7, read: fill }
   let calls = 0
+  let kept
   const modes = {
     throws() {
       throw new Error('the disk is on fire')
@@ -47,6 +53,28 @@ module.exports = function open(data = {}) {
       })
       return new Promise(() => {})
     },
+    'throws-odd'() {
+      const error = new Proxy({}, { get: () => toThrow(error) })
+      throw error
+    },
+    'throws-ours'() {
+      throw Object.assign(new Error('the disk is on fire'), { code: 'ERR_HOSTMAP_REGION_CLOSED' })
+    },
+    // As libraries do that find themselves in a worker thread.
+    'uses-port'(byteOffset, target) {
+      parentPort.postMessage(null)
+      parentPort.postMessage({ type: 'done', id: 1 })
+      parentPort.close()
+      return fill(byteOffset, target)
+    },
+    // Writes to the space of an earlier call while others are under way.
+    async 'keeps-target'(byteOffset, target) {
+      kept ??= target
+      const count = fill(byteOffset, target)
+      await sleep(1)
+      if (kept !== target) for (let i = 0; i < count; i++) kept[i] = 99
+      return count
+    },
     transfers(byteOffset, target) {
       const { length } = target
       structuredClone(target.buffer, { transfer: [target.buffer] })
@@ -60,7 +88,7 @@ module.exports = function open(data = {}) {
       return fill(byteOffset, target)
     },
     logs(byteOffset, target) {
-      for (let i = 0; i < 100; i++) console.log('provider', byteOffset, i)
+      for (let i = 0; i < 100; i++) console.error('provider', byteOffset, i)
       console.error('provider')
       return fill(byteOffset, target)
     },

@@ -120,6 +120,17 @@ function answer(request, response) {
       response.on('close', () => clearInterval(timer))
     },
     reset: () => request.socket.destroy(),
+    // All of the bytes, and then nothing, or the end of the connection: no last piece.
+    'no-end': () => {
+      response.writeHead(206, { etag: '"one"', 'content-range': `bytes ${first}-${last}/${total}` })
+      response.write(bytesFrom(first, length))
+    },
+    'no-last-piece': () => {
+      response.writeHead(206, { etag: '"one"', 'content-range': `bytes ${first}-${last}/${total}` })
+      response.write(bytesFrom(first, length), () => setImmediate(() => request.socket.end()))
+    },
+    'other-protocol': () =>
+      request.socket.write('HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\nx'),
     half: () => {
       response.writeHead(206, {
         etag: '"one"',

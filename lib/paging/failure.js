@@ -29,12 +29,17 @@ function textOf(thrown) {
 
 /** An error as plain data; `errorOf` makes it anew on the other side. */
 function dataOf(error) {
-  const code = typeof error?.code === 'string' ? error.code : ''
-  const isOurs = code.startsWith('ERR_HOSTMAP_')
-  return {
-    code: isOurs ? code : 'ERR_HOSTMAP_PROVIDER_FAILED',
-    message: textOf(error),
-    cause: isOurs && error.cause !== undefined ? textOf(error.cause) : undefined
+  try {
+    const code = typeof error?.code === 'string' ? error.code : ''
+    const isOurs = code.startsWith('ERR_HOSTMAP_')
+    return {
+      code: isOurs ? code : 'ERR_HOSTMAP_PROVIDER_FAILED',
+      message: textOf(error),
+      cause: isOurs && error.cause !== undefined ? textOf(error.cause) : undefined
+    }
+  } catch {
+    // A getter that throws, say.
+    return { code: 'ERR_HOSTMAP_PROVIDER_FAILED', message: textOf(error) }
   }
 }
 

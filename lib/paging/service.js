@@ -4,17 +4,18 @@
 // holds a region, since the worker's events hold this.
 
 const path = require('node:path')
-const { Worker } = require('node:worker_threads')
+const { MessageChannel, Worker } = require('node:worker_threads')
 const { abortError, makeError } = require('../support/errors.js')
 const { errorOf, providerFailed, textOf } = require('./failure.js')
 
 const FILE = path.join(__dirname, 'worker.js')
 
-/** By whom messages are, of which a provider may post some of its own. */
-const FROM = 'wasm-hostmap'
+// The thread gives its provider a second to end in; one that never comes back is ended then.
+const MOST_END_MS = 3000
 
 class Service {
   #worker
+  #port
   #name
   #isServing = false
   #ended
@@ -24,10 +25,23 @@ class Service {
 
   constructor(name, workerData) {
     this.#name = name
-    this.#worker = new Worker(FILE, { workerData, name: `wasm-hostmap: ${name}` })
+    // Not the worker's own port: a provider's module, or what it loads, may use or close that.
+    const { port1, port2: port } = new MessageChannel()
+    this.#port = port1
+    try {
+      this.#worker = new Worker(FILE, {
+        workerData: { ...workerData, port },
+        transferList: [port],
+        name: `wasm-hostmap: ${name}`
+      })
+    } catch (error) {
+      port1.close()
+      throw error
+    }
+    port1.on('message', message => this.#hear(message))
     // Only what somebody waits for keeps the process.
+    port1.unref()
     this.#worker.unref()
-    this.#worker.on('message', message => this.#hear(message))
     this.#worker.on('error', error => this.#end(textOf(error)))
     this.#worker.on('exit', () => this.#end('it has ended'))
   }
@@ -56,7 +70,7 @@ class Service {
   }
 
   post(message) {
-    if (this.#ended === undefined) this.#worker.postMessage(message)
+    if (this.#ended === undefined) this.#port.postMessage(message)
   }
 
   /** Resolves when the thread is gone. */
@@ -64,15 +78,14 @@ class Service {
     await this.#worker.terminate()
   }
 
-  /** Who waits is told that the region is closed; the thread ends by itself. */
+  /** Who waits is told that the region is closed; the thread ends by itself, if it can. */
   close() {
     this.#end('the region was closed')
+    const timer = setTimeout(() => this.#worker.terminate(), MOST_END_MS).unref()
+    this.#worker.once('exit', () => clearTimeout(timer))
   }
 
-  #hear(message) {
-    // What a provider posts by itself is nobody's.
-    if (message?.from !== FROM) return
-    const { type, id = 0, error, missing, ...said } = message
+  #hear({ type, id = 0, error, missing, ...said }) {
     const asked = this.#asked.get(id)
     // It was given up.
     if (asked === undefined) return
@@ -107,6 +120,7 @@ class Service {
           `region "${this.#name}" is served no more: ${why}; chunks that are here stay, others are missing`
         )
       : providerFailed(`the provider's worker can't go on: ${why}`)
+    this.#port.close()
     for (const [id, { reject }] of [...this.#asked]) {
       this.#settle(id)
       reject(this.#ended)
@@ -114,4 +128,4 @@ class Service {
   }
 }
 
-module.exports = { Service, FROM }
+module.exports = { Service }

@@ -63,6 +63,14 @@ class Sink {
     this.#filled = 0
   }
 
+  /** The begun chunk's bytes go where a reader who has kept its space can't write any more. */
+  seize() {
+    const { buffer } = this.#buffer
+    this.#buffer = new Uint8Array(
+      buffer.transfer?.() ?? structuredClone(buffer, { transfer: [buffer] })
+    )
+  }
+
   /** The buffer of a reader that may still write to it is never used again. */
   abandon() {
     this.#buffer = undefined

@@ -10,12 +10,11 @@
 // It ends when the socket does: the region is closed, or nobody can touch it any more.
 
 const net = require('node:net')
-const { parentPort, workerData } = require('node:worker_threads')
+const { workerData } = require('node:worker_threads')
 const { PROGRESS_INTERVAL_MS } = require('../platform/task.js')
 const { Counts } = require('./counts.js')
 const { dataOf } = require('./failure.js')
 const { Pager } = require('./pager.js')
-const { FROM } = require('./service.js')
 const { Serving } = require('./serving.js')
 
 // Each loads what the others don't need.
@@ -30,13 +29,13 @@ const TOUCHES_AT_ONCE = 512
 // What a provider has to end in.
 const CLOSE_MS = 1000
 
-const { kind, spec, concurrency, timeoutMs, shared } = workerData
+const { kind, spec, concurrency, timeoutMs, shared, port } = workerData
+// A provider's module finds nothing here that it could take for its own.
+delete workerData.port
 const counts = new Counts(shared.counts)
 const flags = new Int32Array(shared.flags)
 let provider
 let serving
-
-const post = message => parentPort.postMessage({ from: FROM, ...message })
 
 const told = { retry: () => counts.add('retries') }
 
@@ -47,9 +46,9 @@ async function openProvider() {
     provider = await PROVIDERS[kind]().open(spec, { concurrency, timeoutMs, signal, told })
     const { byteLength, defaultChunkBytes } = provider
     const hasIdentity = provider.identity !== undefined
-    post({ type: 'opened', byteLength, defaultChunkBytes, hasIdentity })
+    port.postMessage({ type: 'opened', byteLength, defaultChunkBytes, hasIdentity })
   } catch (error) {
-    post({ type: 'failed', error: dataOf(error) })
+    port.postMessage({ type: 'failed', error: dataOf(error) })
   }
 }
 
@@ -79,10 +78,10 @@ function serve({ pager, socketFd, byteLength, chunkBytes, diskCache, ...limits }
       concurrency,
       ...limits
     })
-    post({ type: 'serving' })
+    port.postMessage({ type: 'serving' })
   } catch (error) {
     socket.destroy()
-    post({ type: 'failed', error: dataOf(error) })
+    port.postMessage({ type: 'failed', error: dataOf(error) })
   }
 }
 
@@ -120,14 +119,14 @@ function want({ id, first, last, kind: wanted, isTold }) {
     const nowMs = performance.now()
     if (nowMs - toldMs < PROGRESS_INTERVAL_MS) return
     toldMs = nowMs
-    post({ type: 'progress', id, missing })
+    port.postMessage({ type: 'progress', id, missing })
   }
   serving.want(id, {
     first,
     last,
     kind: wanted,
     progress: isTold ? progress : undefined,
-    done: error => post({ type: 'done', id, error: error && dataOf(error) })
+    done: error => port.postMessage({ type: 'done', id, error: error && dataOf(error) })
   })
 }
 
@@ -148,5 +147,5 @@ const CALLS = {
   used: ({ first, last }) => serving.used(first, last)
 }
 
-parentPort.on('message', message => CALLS[message.type](message))
+port.on('message', message => CALLS[message.type](message))
 openProvider()

@@ -12,18 +12,22 @@ const { requestRange, wordsOf } = require('./http-request.js')
 
 const FIRST_PAUSE_MS = 100
 const MOST_PAUSE_MS = 10_000
-// A server's address that was good, but for other than one that moves.
+// A server's address that was good, but for other than one that moves. After that a new one is
+// waited for, but not for long.
 const LOOKUP_MS = 60_000
+const LOOKUP_WAIT_MS = 200
 const DEFAULT_CHUNK_BYTES = 256 * 2 ** 10
 const MOST_REQUEST_BYTES = 4 * 2 ** 20
 // How long one answer may take, in times of `stallMs`: one byte now and then is no progress.
 const MOST_STALLS = 10
+// How long the end of an answer is waited for when all of its bytes are here.
+const END_MS = 500
 // What a redirect led to may have expired: then the way there is gone again.
 const EXPIRED = new Set([401, 403, 404, 410])
 
 /**
  * Remembers where hosts are: a lookup takes a thread of libuv's few, and all of them may stand
- * still in touches that wait for this.
+ * still in touches that wait for this. Then an old answer must do.
  */
 function rememberingLookup() {
   const found = new Map()
@@ -33,11 +37,19 @@ function rememberingLookup() {
     if (known !== undefined && Date.now() - known.atMs < LOOKUP_MS) {
       return process.nextTick(callback, null, ...known.answer)
     }
+    let isAnswered = false
+    const finish = (...said) => {
+      if (isAnswered) return
+      isAnswered = true
+      clearTimeout(timer)
+      callback(...said)
+    }
+    const timer = known && setTimeout(() => finish(null, ...known.answer), LOOKUP_WAIT_MS)
     dns.lookup(host, wanted, (error, ...answer) => {
       // An old answer is better than none.
-      if (error && known !== undefined) return callback(null, ...known.answer)
+      if (error && known !== undefined) return finish(null, ...known.answer)
       if (!error) found.set(key, { answer, atMs: Date.now() })
-      callback(error, ...answer)
+      finish(error, ...answer)
     })
   }
   return { lookup, forget: () => found.forEach(entry => (entry.atMs = 0)) }
@@ -180,7 +192,7 @@ class HttpProvider {
 
 /**
  * A body of `byteLength` bytes, each piece to `take`. One that stalls, ends early or goes on longer
- * is an error; so is one that trickles.
+ * is an error; so is one that trickles. One that has all of its bytes and no end is none.
  */
 function pour(response, byteLength, take, { where, stallMs, signal }) {
   return new Promise((resolve, reject) => {
@@ -191,7 +203,17 @@ function pour(response, byteLength, take, { where, stallMs, signal }) {
       reject(providerFailed(`${where} ${message}`, extra))
     }
     const failTransiently = message => fail(message, { isTransient: !signal.aborted })
-    const stalled = setTimeout(() => failTransiently(`has sent nothing for ${stallMs} ms`), stallMs)
+    // However the answer ends: what counts is whether all of its bytes are here.
+    const end = message => {
+      if (left > 0) return failTransiently(message)
+      stop()
+      resolve()
+    }
+    const drop = () => {
+      response.destroy()
+      end()
+    }
+    let stalled = setTimeout(() => failTransiently(`has sent nothing for ${stallMs} ms`), stallMs)
     const late = setTimeout(
       () => failTransiently(`has taken longer than ${stallMs * MOST_STALLS} ms for an answer`),
       stallMs * MOST_STALLS
@@ -203,7 +225,11 @@ function pour(response, byteLength, take, { where, stallMs, signal }) {
     response.on('data', chunk => {
       if (chunk.length > left) return fail('sends more bytes than it was asked for')
       left -= chunk.length
-      stalled.refresh()
+      if (left > 0) stalled.refresh()
+      else {
+        clearTimeout(stalled)
+        stalled = setTimeout(drop, END_MS)
+      }
       try {
         take(chunk)
       } catch (error) {
@@ -212,15 +238,10 @@ function pour(response, byteLength, take, { where, stallMs, signal }) {
         reject(error)
       }
     })
-    response.on('error', error => failTransiently(`has broken off: ${textOf(error)}`))
-    response.once('close', () => {
-      if (left > 0) failTransiently(`has ended its answer ${left} bytes too early`)
-    })
-    response.once('end', () => {
-      if (left > 0) return failTransiently(`has ended its answer ${left} bytes too early`)
-      stop()
-      resolve()
-    })
+    response.on('error', error => end(`has broken off: ${textOf(error)}`))
+    for (const event of ['end', 'close']) {
+      response.once(event, () => end(`has ended its answer ${left} bytes too early`))
+    }
     response.resume()
   })
 }

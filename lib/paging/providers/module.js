@@ -1,11 +1,15 @@
 'use strict'
 
 // Bytes that a module of the caller's makes or gets. It may do anything, so all that it gives is
-// checked, and no buffer that it may still have is used again.
+// checked, and no buffer that it can still write to is used again.
 
 const { failure, providerFailed, wrongLength, textOf } = require('../failure.js')
 
 const DEFAULT_CHUNK_BYTES = 256 * 2 ** 10
+
+// The errors of calls that took too long.
+const timeouts = new WeakSet()
+const isTimeout = error => timeouts.has(error)
 
 const SHAPE = 'open(data), which gives an object with read(byteOffset, target, { signal })'
 
@@ -96,8 +100,8 @@ class ModuleProvider {
       }
     } catch (error) {
       sink.abandon()
-      const isOurs = error?.code?.startsWith?.('ERR_HOSTMAP_') === true
-      if (isOurs || signal.aborted) throw error
+      if (isTimeout(error) || signal.aborted) throw error
+      // Whatever code it has: it is the provider's.
       throw providerFailed(`the provider's read has failed: ${textOf(error)}`, { cause: error })
     }
     if (target.byteLength !== byteLength) {
@@ -111,6 +115,7 @@ class ModuleProvider {
         `the provider's read gives ${said} where it must fill all ${byteLength} bytes of its target`
       )
     }
+    sink.seize()
     sink.add(byteLength)
   }
 
@@ -146,7 +151,9 @@ function inTime(what, timeoutMs, signal, context, call) {
     const abort = () => end(signal.reason)
     const timer = setTimeout(() => {
       const message = `the provider's ${what} has not answered within ${timeoutMs} ms`
-      end(failure('ERR_HOSTMAP_PROVIDER_FAILED', message))
+      const error = failure('ERR_HOSTMAP_PROVIDER_FAILED', message)
+      timeouts.add(error)
+      end(error)
     }, timeoutMs)
     signal.addEventListener('abort', abort, { once: true })
     const settle = settled => value => {
