@@ -91,6 +91,17 @@ test('another version, length, chunk size or key begins a new file', async () =>
   expect(keyed.calls()).toBe(0)
 })
 
+test('another module of the same version begins a new file', async () => {
+  const diskCache = directory.file()
+  for (const value of [1, 2]) {
+    const source = `export default () => ({ byteLength: 5, version: '1', read: (_, target) => target.fill(${value}).length })`
+    const provider = { module: `data:text/javascript,${encodeURIComponent(source)}` }
+    const region = keep(await HostRegion.paged({ provider, diskCache }))
+    expect([...new Uint8Array(region.view())]).toEqual(Array(5).fill(value))
+    await until(() => region.paging.stats().disk.writes === 1)
+  }
+})
+
 test('two at a time, of different versions or the same, mix nothing', async () => {
   const path = await filled()
   const old = await open(path)

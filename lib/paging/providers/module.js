@@ -36,7 +36,7 @@ async function open({ module: url, data }, { timeoutMs, signal }) {
   if (typeof opened?.read !== 'function') {
     throw providerFailed("the provider's open must give an object with a function read")
   }
-  return new ModuleProvider(opened, timeoutMs)
+  return new ModuleProvider(url, opened, timeoutMs)
 }
 
 function openOf(exported) {
@@ -49,12 +49,14 @@ function openOf(exported) {
 }
 
 class ModuleProvider {
+  #url
   #opened
   #timeoutMs
   #byteLength
   #version
 
-  constructor(opened, timeoutMs) {
+  constructor(url, opened, timeoutMs) {
+    this.#url = url
     this.#opened = opened
     this.#timeoutMs = timeoutMs
     const { byteLength, version } = opened
@@ -75,7 +77,7 @@ class ModuleProvider {
   }
 
   get identity() {
-    return this.#version === undefined ? undefined : ['module', this.#version]
+    return this.#version === undefined ? undefined : ['module', this.#url, this.#version]
   }
 
   get defaultChunkBytes() {
