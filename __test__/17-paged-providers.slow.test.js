@@ -279,6 +279,20 @@ describe('files of frames', () => {
     await fails(() => ensure(region), 'ERR_HOSTMAP_SOURCE_CHANGED', 'changed since')
   })
 
+  test('packing that fails while more is awaited leaves nothing', () => {
+    const script = `
+      const codec = { head: Buffer.alloc(0), pack: async () => { throw new Error('no memory') } }
+      const options = { input: '-', output: process.argv[1], chunkBytes: 4096, codec, level: 1 }
+      require(${JSON.stringify(require.resolve('../cli/chunks/pack'))})
+        .pack(options).catch(error => console.log(error.message))
+      setTimeout(() => process.stdin.push(null), 200)
+      process.stdin.push(Buffer.alloc(5000))`
+    const output = directory.file()
+    const { stdout } = spawnSync(process.execPath, ['-e', script, output], { encoding: 'utf8' })
+    expect(stdout).toBe('no memory\n')
+    expect(fs.readdirSync(directory.path).filter(name => name.includes('tmp'))).toEqual([])
+  })
+
   test('the command says what is wrong, and leaves nothing', () => {
     const run = (...args) =>
       spawnSync(process.execPath, [MAIN, 'chunks', ...args], { encoding: 'utf8' })

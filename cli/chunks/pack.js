@@ -93,7 +93,10 @@ async function write(file, source, { chunkBytes, codec, level }) {
   try {
     for await (const chunk of chunksOf(source, chunkBytes)) {
       bytes += chunk.length
-      begun.push([codec.pack(chunk, level), chunk.length])
+      const packing = codec.pack(chunk, level)
+      // Its turn may come later than its failure.
+      packing.catch(() => {})
+      begun.push([packing, chunk.length])
       if (begun.length >= most) await finish()
     }
     while (begun.length > 0) await finish()

@@ -53,9 +53,16 @@ async function openProvider() {
 }
 
 function serve({ pager, socketFd, byteLength, chunkBytes, diskCache, ...limits }) {
-  // From here on the descriptor is closed with this thread.
-  const socket = readTouches(socketFd)
+  // From here on the descriptor is closed with this thread, which may be ended anywhere. It is said
+  // first: a second close could be of what somebody else has opened meanwhile.
   Atomics.store(flags, 0, 1)
+  let socket
+  try {
+    socket = readTouches(socketFd)
+  } catch (error) {
+    Atomics.store(flags, 0, 0)
+    throw error
+  }
   try {
     const served = new Pager(pager)
     served.serve()
