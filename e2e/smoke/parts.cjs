@@ -5,7 +5,7 @@ const { Ground } = require('./support.cjs')
 
 const all = Object.assign(
   {},
-  ...['regions', 'mappings', 'windows', 'snapshots', 'faults', 'processes'].map(room =>
+  ...['regions', 'mappings', 'windows', 'snapshots', 'faults', 'paging', 'processes'].map(room =>
     require(`./parts/${room}.cjs`)
   )
 )
