@@ -19,6 +19,31 @@ let showHeld
 // Holds that nobody released and nobody has any more.
 const dropped = new FinalizationRegistry(release => release())
 
+// Node ends worker threads one after the other, and one that waits for a chunk ends with its wait.
+const open = new Set()
+const collected = new FinalizationRegistry(pager => forget(pager))
+
+function closeAtExit(paging, pager) {
+  if (open.size === 0) process.once('exit', closeAll)
+  open.add(pager)
+  collected.register(paging, pager, paging)
+}
+
+function closeAll() {
+  for (const pager of open) {
+    try {
+      native.pagerClose(pager)
+    } catch {
+      // Nobody can touch it any more.
+    }
+  }
+}
+
+function forget(pager) {
+  open.delete(pager)
+  if (open.size === 0) process.removeListener('exit', closeAll)
+}
+
 /** Chunks that stay where they are until it is released. */
 class Hold {
   #release
@@ -85,6 +110,7 @@ class Paging {
     this.#isLimited = isLimited
     this.#userfaultfd = userfaultfd
     this.#holds = userfaultfd ? undefined : new Map()
+    closeAtExit(this, pager)
   }
 
   get chunkBytes() {
@@ -177,6 +203,8 @@ class Paging {
     this.#owner = undefined
     // Mappings may be left, whose touches must not wait for what will not come.
     callNative(() => native.pagerClose(this.#pager))
+    collected.unregister(this)
+    forget(this.#pager)
     this.#service.close()
   }
 

@@ -3,6 +3,7 @@
 // The worker as the region's thread sees it: what it is asked, and what it answers. Nothing here
 // holds a region, since the worker's events hold this.
 
+const fs = require('node:fs')
 const path = require('node:path')
 const { MessageChannel, Worker } = require('node:worker_threads')
 const { abortError, makeError } = require('../support/errors.js')
@@ -24,6 +25,7 @@ class Service {
   #last = 0
 
   constructor(name, workerData) {
+    if (!fs.existsSync(FILE)) throw notBeside()
     this.#name = name
     // Not the worker's own port: a provider's module, or what it loads, may use or close that.
     const { port1, port2: port } = new MessageChannel()
@@ -127,5 +129,12 @@ class Service {
     }
   }
 }
+
+/** A bundle has the code of the package in a file of its own. */
+const notBeside = () =>
+  makeError(
+    'ERR_HOSTMAP_LOAD_FAILED',
+    `the worker thread of paged regions needs ${FILE}, which is not there: leave wasm-hostmap out of the bundle (external), see docs/bundlers.md`
+  )
 
 module.exports = { Service }
