@@ -39,7 +39,7 @@ export function tools() {
 
 // Less is inlined than by default: that saves a twentieth of the binary, and costs a call 60 to 340
 // instructions. bench/instructions/ counts them.
-const SMALL = '-C llvm-args=--inline-threshold=100'
+const SMALL = '-C llvm-args=--inline-threshold=25'
 // Without this, musl targets have no shared libraries.
 const SHARED = '-C target-feature=-crt-static'
 
