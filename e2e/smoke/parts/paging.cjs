@@ -16,7 +16,8 @@ export default ({ byteLength, fails }) => ({
 const paged = (g, options, data) =>
   g.hostmap.HostRegion.paged({
     provider: {
-      module: `data:text/javascript,${encodeURIComponent(PROVIDER)}`,
+      // Bun gives modules of data: URLs no exports.
+      module: g.file('provider.mjs', PROVIDER),
       data: { byteLength: 4 * MiB, ...data }
     },
     chunkBytes: 64 * KiB,
@@ -48,7 +49,7 @@ function ways(userfaultfd) {
     region.close()
   }
   const fails = {
-    needs: ['traps'],
+    needs: ['traps', 'paging'],
     run: async g => {
       const region = await paged(g, { userfaultfd }, { fails: 2 * MiB })
       const { exports, mapping } = g.mapped(4 * MiB, {}, region)
@@ -70,10 +71,16 @@ const here = ways(undefined)
 const without = ways(false)
 
 module.exports = {
-  'paged: a scan through a small cache': { needs: ['guard'], run: here.scan },
-  'paged: a view, and what was ensured': { needs: ['guard'], run: here.view },
+  'paged: a scan through a small cache': { needs: ['guard', 'paging'], run: here.scan },
+  'paged: a view, and what was ensured': { needs: ['guard', 'paging'], run: here.view },
   'paged: a chunk that fails': here.fails,
-  'paged by mappings: a scan through a small cache': { needs: ['guard'], run: without.scan },
-  'paged by mappings: a view, and what was ensured': { needs: ['guard'], run: without.view },
+  'paged by mappings: a scan through a small cache': {
+    needs: ['guard', 'paging'],
+    run: without.scan
+  },
+  'paged by mappings: a view, and what was ensured': {
+    needs: ['guard', 'paging'],
+    run: without.view
+  },
   'paged by mappings: a chunk that fails': without.fails
 }
