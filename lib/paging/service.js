@@ -6,10 +6,12 @@
 const fs = require('node:fs')
 const path = require('node:path')
 const { MessageChannel, Worker } = require('node:worker_threads')
+const { PACKAGE_ROOT } = require('../platform/place.js')
 const { abortError, makeError } = require('../support/errors.js')
 const { errorOf, providerFailed, textOf } = require('./failure.js')
 
-const FILE = path.join(__dirname, 'worker.js')
+// A bundle has no folder of this file's own.
+const FILE = path.join(PACKAGE_ROOT, 'lib/paging/worker.js')
 
 // The thread gives its provider a second to end in; one that never comes back is ended then.
 const MOST_END_MS = 3000
