@@ -12,6 +12,9 @@ const EXPECTED =
 
 const MAIN = path.join(__dirname, 'child-main.js')
 
+// In milliseconds, less than jest gives a test: what hangs must not keep a core for all others.
+const TIMEOUT = 170_000
+
 /**
  * Runs `body` in another Node process and gives what it returns, through JSON. The function is sent
  * as text, so it sees nothing of the file it is in; its one parameter has what child-main.js
@@ -30,7 +33,12 @@ function inChild(body, options = {}) {
     ? ['/bin/sh', '-c', `ulimit ${ulimit} && exec "$0" "$@"`, ...node]
     : node
   return new Promise((resolve, reject) => {
-    const spawning = { maxBuffer: 2 ** 26, env: { ...process.env, NODE_OPTIONS: '', ...env } }
+    const spawning = {
+      maxBuffer: 2 ** 26,
+      timeout: TIMEOUT,
+      killSignal: 'SIGKILL',
+      env: { ...process.env, NODE_OPTIONS: '', ...env }
+    }
     execFile(file, rest, spawning, (error, stdout, stderr) => {
       const line = stdout.slice(stdout.lastIndexOf('\n', stdout.length - 2) + 1)
       const fail = what => reject(new Error(`The child process ${what}.\n${stderr.slice(-4000)}`))
