@@ -14,6 +14,7 @@ const { allowInspect, GuardedMemory, HostRegion, InstancePool, inspect, limits }
 const { askThreads } = require('../cli/inspect/ask')
 const { barOf } = require('../cli/inspect/bar')
 const command = require('../cli/inspect/command')
+const { merged } = require('../cli/inspect/merge')
 const { checked } = require('../cli/inspect/saved')
 const { memoriesIn } = require('../cli/inspect/shapes')
 const { drawing } = require('../cli/inspect/terminal')
@@ -699,6 +700,30 @@ describe('shapes', () => {
       line(pages[2], at + 8 * GiB, '---p')
     ]
     expect(find(lines)[0].byteLength).toBe(3 * WASM_PAGE)
+  })
+})
+
+describe('merged', () => {
+  test('what lies right below a known memory, and looks like its beginning, is no memory', () => {
+    const guarded = new GuardedMemory({ initial: 16 })
+    const found = inspect()
+    const known = memoryOf(found, guarded)
+    const shapeFrom = base => ({
+      ...known,
+      base,
+      byteLength: known.base + known.byteLength - base,
+      knownBy: 'shape',
+      mappings: []
+    })
+    const basesOf = memories => {
+      const outside = { memories, regions: [], processMap: found.processMap }
+      return merged(outside, [found], undefined).memories.map(it => it.base)
+    }
+    const bases = found.memories.map(it => it.base).sort((a, b) => a - b)
+    expect(basesOf([shapeFrom(known.base - 8 * MiB)])).toEqual(bases)
+    expect(basesOf([shapeFrom(known.base)])).toEqual(bases)
+    const other = { ...shapeFrom(known.base - 8 * MiB), byteLength: MiB }
+    expect(basesOf([other])).toContain(other.base)
   })
 })
 

@@ -63,7 +63,10 @@ class Merged {
       if (!said.has(it.inode)) return this.#region(it)
       return this.#regions.findIndex(other => other.inode === it.inode)
     })
+    const known = [...this.#memories.values()]
     for (const memory of memories) {
+      // Other memory may lie right below one without a guard there, and looks like its first part.
+      if (known.some(it => it.base !== memory.base && isWithin(it, memory))) continue
       // Pages of a snapshot are no mapping.
       const mappings = memory.mappings.filter(it => ids[it.regionId] !== null)
       this.#memory({ ...memory, mappings }, ids)
@@ -123,6 +126,9 @@ class Merged {
     else this.#memories.set(memory.base, better(known, found))
   }
 }
+
+/** Whether a memory that is known begins among the bytes of one that was seen by its shape. */
+const isWithin = ({ base }, seen) => base > seen.base && base < seen.base + seen.byteLength
 
 function better(one, other) {
   const [more, less] =
