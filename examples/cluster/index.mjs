@@ -151,7 +151,7 @@ class Workers {
   async #fork() {
     const begin = performance.now()
     const worker = cluster.fork({ CLUSTER_DIRECTORY: this.#directory })
-    const [{ milliseconds, port }] = await once(worker, 'message')
+    const { milliseconds, port } = await messageOf(worker)
     this.readyTimes.push(performance.now() - begin)
     this.foundTimes.push(milliseconds)
     this.port = port
@@ -194,6 +194,22 @@ class Workers {
   }
 }
 
+/** The next message of a process. One that ends instead would be waited for without an end. */
+async function messageOf(child) {
+  const over = new AbortController()
+  const { signal } = over
+  const ended = once(child, 'exit', { signal }).then(([code, name]) => {
+    throw new Error(`A process ended before it said anything: ${name ?? `code ${code}`}`)
+  })
+  try {
+    const [message] = await Promise.race([once(child, 'message', { signal }), ended])
+    return message
+  } finally {
+    over.abort()
+    ended.catch(() => {})
+  }
+}
+
 /** A process that sends requests. */
 class Client {
   #process
@@ -202,15 +218,15 @@ class Client {
     const client = new Client()
     const args = [port, sizeBytes / 8, Number(isChecked)].map(String)
     client.#process = fork(fileURLToPath(new URL('client.mjs', import.meta.url)), args)
-    await once(client.#process, 'message')
+    await messageOf(client.#process)
     return client
   }
 
   /** What it has seen since the last report. */
   async report() {
-    const message = once(this.#process, 'message')
+    const message = messageOf(this.#process)
     this.#process.send('report')
-    return (await message)[0]
+    return message
   }
 
   stop() {
