@@ -952,7 +952,8 @@ export class HostRegion implements Disposable {
    *
    * @throws (rejects) `ABORT_ERR`; `ERR_HOSTMAP_PROVIDER_FAILED` if the provider can't be opened;
    *   `ERR_HOSTMAP_SOURCE_LENGTH` if it has no bytes, or another number than `byteLength`;
-   *   `ERR_HOSTMAP_OPEN_FAILED`; as {@link HostRegion.allocate}
+   *   `ERR_HOSTMAP_OPEN_FAILED`; `ERR_HOSTMAP_UNSUPPORTED_RUNTIME` in Bun; as
+   *   {@link HostRegion.allocate}
    * @example
    * ```js
    * // Any module that exports a function like this one as its default:

@@ -14,8 +14,7 @@ const all = Object.assign(
 const needs = {
   guard: g => (g.hasGuard ? null : `no fault guard: ${g.limits.faultGuard.reason}`),
   traps: g => (g.traps ? null : `no traps: ${g.limits.faultGuard.reason}`),
-  // There, a worker's socket is read only while the main thread's event loop runs.
-  paging: () => (process.versions.bun ? "Bun's main thread can't wait for a worker" : null),
+  paging: () => (process.versions.bun ? 'Bun reads no socket by its descriptor' : null),
   memory64: g => (g.limits.wasm.maxPages64 > 0 ? null : 'no 64-bit memories')
 }
 

@@ -5,6 +5,7 @@
 
 const fs = require('node:fs')
 const native = require('../platform/binding.js')
+const { RUNTIME, READS_SOCKETS } = require('../platform/engine.js')
 const { callNative, makeError } = require('../support/errors.js')
 const { wrongValue } = require('../support/wrong.js')
 const { Counts } = require('./counts.js')
@@ -16,6 +17,7 @@ const WHAT = 'The opening of the region'
 
 /** Gives `{ owner, paging }`: the native part of the region, and what serves it. */
 async function openPaged({ kind, spec, name, signal, ...given }) {
+  if (!READS_SOCKETS) throw noPaging()
   const { concurrency, timeoutMs, cacheBytes, readAheadBytes, diskCache, userfaultfd } = given
   const shared = { counts: Counts.make(), flags: new SharedArrayBuffer(4) }
   const service = makeService(name, { kind, spec, concurrency, timeoutMs, shared })
@@ -57,6 +59,13 @@ async function openPaged({ kind, spec, name, signal, ...given }) {
     throw error
   }
 }
+
+const noPaging = () =>
+  makeError(
+    'ERR_HOSTMAP_UNSUPPORTED_RUNTIME',
+    `a worker thread hears of touches by a net.Socket over a descriptor, which ${RUNTIME} does not read; ` +
+      'use HostRegion.from or HostRegion.load, which bring all of it first'
+  )
 
 function makeService(name, data) {
   try {

@@ -30,6 +30,9 @@ const RUNTIME =
  */
 const SEES_REQUESTS = BUN === undefined && DENO === undefined
 
+/** Whether a `net.Socket` reads a descriptor that it is given. Bun's (1.4) never hears of it. */
+const READS_SOCKETS = BUN === undefined
+
 const isJavaScriptCore = BUN !== undefined
 
 /**
@@ -58,6 +61,7 @@ function noTraps() {
 module.exports = {
   RUNTIME,
   SEES_REQUESTS,
+  READS_SOCKETS,
   isJavaScriptCore,
   REACH_BYTES_I32,
   FAST_MEMORY,

@@ -111,6 +111,15 @@ test('a pool of a factory is refused, since Bun has no hooks', () => {
   assert.equal(answer, 'ERR_HOSTMAP_UNSUPPORTED_RUNTIME')
 })
 
+test('a paged region is refused, since its worker would never hear of touches', () => {
+  const answer = runUnder([], async ({ HostRegion }) => {
+    const codeOf = options => HostRegion.paged(options).catch(error => error.code)
+    return [await codeOf({ provider: { module: 'provider.mjs' } }), await codeOf({ provider: {} })]
+  })
+  // What is wrong with the arguments is said first, as everywhere.
+  assert.deepEqual(answer, ['ERR_HOSTMAP_UNSUPPORTED_RUNTIME', 'ERR_INVALID_ARG_VALUE'])
+})
+
 test('an executable by `bun build --compile` loads the binary next to it', async () => {
   const { APP, elsewhere, project, putBinary, run } = await import('../../bundlers/support.mjs')
   const at = project('bun', { 'app.mjs': APP })
