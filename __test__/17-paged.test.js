@@ -255,31 +255,6 @@ describe.each([
     )
     expect(found).toEqual({ seen: 0, waited: true, faults: 1 })
   })
-
-  // Else it would wait for the ten minutes that the touch may take.
-  test('process.exit ends a worker that waits', async () => {
-    const found = await inChild(
-      async ({ hostmap: { HostRegion, GuardedMemory }, require, args }) => {
-        const { Worker } = require('node:worker_threads')
-        const region = await HostRegion.paged(args)
-        const guarded = new GuardedMemory({ initial: 1, maximum: 20, shared: true })
-        const { pointer } = guarded.map(region)
-        // Ends before the provider's worker, which is older.
-        new Worker(
-          `const { workerData: { memory, pointer } } = require('node:worker_threads')
-           new Uint8Array(memory.buffer)[pointer]`,
-          { eval: true, workerData: { memory: guarded.memory, pointer } }
-        )
-        while (region.paging.stats().touches === 0) await new Promise(f => setTimeout(f, 5))
-        setTimeout(() => process.exit(0), 100)
-        return 'touched'
-      },
-      {
-        args: optionsOf({ byteLength: CHUNK, mode: 'never' }, { userfaultfd, timeoutMs: 600_000 })
-      }
-    )
-    expect(found).toBe('touched')
-  })
 })
 
 test('regions that are not paged say so', () => {

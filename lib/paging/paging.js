@@ -2,6 +2,7 @@
 
 // `region.paging`: what of a region is here, and what to bring before it is touched.
 
+const { isMainThread } = require('node:worker_threads')
 const { Uint8Array } = require('../platform/intrinsics.js')
 const native = require('../platform/binding.js')
 const check = require('../support/arguments.js')
@@ -20,28 +21,13 @@ let showHeld
 const dropped = new FinalizationRegistry(release => release())
 
 // Node ends worker threads one after the other, and one that waits for a chunk ends with its wait.
-const open = new Set()
-const collected = new FinalizationRegistry(pager => forget(pager))
+// Whose region is collected or closed, and mapped, is not known here, so this stays.
+let closesAtExit = false
 
-function closeAtExit(paging, pager) {
-  if (open.size === 0) process.once('exit', closeAll)
-  open.add(pager)
-  collected.register(paging, pager, paging)
-}
-
-function closeAll() {
-  for (const pager of open) {
-    try {
-      native.pagerClose(pager)
-    } catch {
-      // Nobody can touch it any more.
-    }
-  }
-}
-
-function forget(pager) {
-  open.delete(pager)
-  if (open.size === 0) process.removeListener('exit', closeAll)
+function closeAtExit() {
+  if (closesAtExit) return
+  process.once('exit', () => native.pagersClose(isMainThread))
+  closesAtExit = true
 }
 
 /** Chunks that stay where they are until it is released. */
@@ -110,7 +96,7 @@ class Paging {
     this.#isLimited = isLimited
     this.#userfaultfd = userfaultfd
     this.#holds = userfaultfd ? undefined : new Map()
-    closeAtExit(this, pager)
+    closeAtExit()
   }
 
   get chunkBytes() {
@@ -203,8 +189,6 @@ class Paging {
     this.#owner = undefined
     // Mappings may be left, whose touches must not wait for what will not come.
     callNative(() => native.pagerClose(this.#pager))
-    collected.unregister(this)
-    forget(this.#pager)
     this.#service.close()
   }
 

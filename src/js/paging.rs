@@ -44,6 +44,10 @@
 //! native.pagerClose(pager)        touches of what is not there fail at once, those that wait too;
 //!                                 what is present stays readable. The socket ends. A pager that is
 //!                                 gone is closed already: no error.
+//! native.pagersClose(isAll)       the same for all that this thread has made, or all of the process,
+//!                                 those too whose region is gone and whose mappings are not. The end
+//!                                 of a thread that has made some does so by itself, but Node ends
+//!                                 its workers before that, one after the other.
 //! owner.pagedReader() -> NativeReader | null  for reads of what was pinned and is present; null for
 //!                                 other regions. `owner.reader()` is refused, since a hole reads as
 //!                                 zeros.
@@ -59,11 +63,12 @@ use super::region::NativeRegion;
 use super::{from_count, internal, to_count, to_number};
 use crate::error::{Error, PagingError};
 use crate::fault;
-use crate::paging::{self, Pager, Provided, Spec};
+use crate::paging::{self, By, Pager, Provided, Spec};
 use crate::region::Region;
 use napi::Env;
 use napi::bindgen_prelude::{Uint8Array, Unknown};
 use napi_derive::napi;
+use std::cell::Cell;
 use std::os::fd::IntoRawFd;
 use std::sync::Arc;
 
@@ -106,6 +111,7 @@ fn pager_of(pager: f64) -> Result<Arc<Pager>, Error> {
 
 #[napi(catch_unwind)]
 pub fn paged_region(
+    env: Env,
     byte_length: f64,
     name: String,
     chunk_bytes: f64,
@@ -118,6 +124,7 @@ pub fn paged_region(
         timeout_milliseconds: to_number(timeout_milliseconds)?,
         by_userfault: use_userfaultfd,
     };
+    close_with_thread(env)?;
     let (region, socket) = Region::paged(&name, spec)?;
     let pager = region.pager().ok_or_else(|| internal("a paged region has a pager"))?;
     let (id, is_userfaultfd) = (pager.id(), pager.is_userfault());
@@ -128,6 +135,22 @@ pub fn paged_region(
         socket_fd: socket.into_raw_fd(),
         is_userfaultfd,
     })
+}
+
+/// What this thread makes is closed with it.
+fn close_with_thread(env: Env) -> napi::Result<()> {
+    thread_local! {
+        static IS_HOOKED: Cell<bool> = const { Cell::new(false) };
+    }
+    if IS_HOOKED.get() {
+        return Ok(());
+    }
+    env.add_env_cleanup_hook((), |()| {
+        IS_HOOKED.set(false);
+        paging::close_made(By::ThisThread);
+    })?;
+    IS_HOOKED.set(true);
+    Ok(())
 }
 
 #[napi(catch_unwind)]
@@ -218,4 +241,9 @@ pub fn pager_close(pager: f64) -> napi::Result<()> {
         pager.close();
     }
     Ok(())
+}
+
+#[napi(catch_unwind)]
+pub fn pagers_close(is_all: bool) {
+    paging::close_made(if is_all { By::All } else { By::ThisThread });
 }

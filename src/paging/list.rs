@@ -10,14 +10,21 @@ use super::pager::{Pager, Spec};
 use crate::error::Result;
 use crate::sys::alloc;
 use crate::sys::checked_fd::CheckedFd;
+use crate::sys::thread;
 use std::ops::Deref;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-static PAGERS: Mutex<Vec<Arc<Pager>>> = Mutex::new(Vec::new());
+static PAGERS: Mutex<Vec<Made>> = Mutex::new(Vec::new());
 
-fn pagers() -> MutexGuard<'static, Vec<Arc<Pager>>> {
+struct Made {
+    pager: Arc<Pager>,
+    /// The thread that has made it.
+    by: usize,
+}
+
+fn pagers() -> MutexGuard<'static, Vec<Made>> {
     PAGERS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -27,8 +34,23 @@ fn pagers() -> MutexGuard<'static, Vec<Arc<Pager>>> {
 pub fn find(id: u64) -> Option<Arc<Pager>> {
     sweep(None);
     let is_held =
-        |pager: &&Arc<Pager>| pager.id() == id && pager.holders.load(Ordering::Acquire) > 0;
-    pagers().iter().find(is_held).cloned()
+        |made: &&Made| made.pager.id() == id && made.pager.holders.load(Ordering::Acquire) > 0;
+    pagers().iter().find(is_held).map(|made| Arc::clone(&made.pager))
+}
+
+/// Closes the pagers that this thread has made, or all of the process, whoever still holds them: a
+/// mapping may outlive its region.
+pub fn close_made(by: By) {
+    let this = thread::address();
+    // Handlers don't take the lock, so nobody who is woken waits for it.
+    pagers().iter().filter(|made| by == By::All || made.by == this).for_each(|it| it.pager.close());
+}
+
+/// Whose pagers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    ThisThread,
+    All,
 }
 
 /// Keeps a pager: for a region, or a range that shows it. Not for handlers.
@@ -41,7 +63,8 @@ impl Hold {
         sweep(None);
         let (pager, receiver) = Pager::new(spec, name, memfd)?;
         let pager = Arc::new(pager);
-        alloc::push(&mut *pagers(), Arc::clone(&pager))?;
+        let made = Made { pager: Arc::clone(&pager), by: thread::address() };
+        alloc::push(&mut *pagers(), made)?;
         pager.holders.fetch_add(1, Ordering::AcqRel);
         Ok((Self(pager), receiver))
     }
@@ -76,7 +99,7 @@ impl Drop for Hold {
 fn sweep(own: Option<&Arc<Pager>>) {
     let mut freed = Vec::new();
     let mut all = pagers();
-    all.retain(|pager| {
+    all.retain(|Made { pager, .. }| {
         if pager.holders.load(Ordering::Acquire) > 0 || pager.users.load(Ordering::Acquire) > 0 {
             return true;
         }

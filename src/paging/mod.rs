@@ -37,7 +37,7 @@ mod way;
 mod word;
 
 pub use counts::Counted;
-pub use list::{Hold, find};
+pub use list::{By, Hold, close_made, find};
 pub use pager::{Eviction, Pager, Provided, Spec};
 pub use waiting::{Ended, Waiting};
 pub use word::State;
