@@ -418,7 +418,10 @@ export type OpenProvider<T = any> = (data: T) => OpenedProvider | Promise<Opened
 export interface OpenedProvider {
   /** How many bytes there are, if it knows. */
   byteLength?: number | undefined
-  /** Which version of the bytes it gives, for a cache on disk: another text, another cache. */
+  /**
+   * Which version of the bytes it gives, for a cache on disk: another text, another cache. Other
+   * `data` is another cache by itself, but for shared memory and ports in it.
+   */
   version?: string | undefined
   /**
    * Fills `target`, a chunk (the last one may be shorter), with the bytes from `byteOffset` on.

@@ -102,6 +102,31 @@ test('another module of the same version begins a new file', async () => {
   }
 })
 
+test('other data of the same module and version begins a new file', async () => {
+  const diskCache = directory.file()
+  const source = `export default ({ value, shared }) => ({
+    byteLength: 5,
+    version: '1',
+    read: (_, target) => (Atomics.add(shared, 0, 1), target.fill(value).length)
+  })`
+  const module = `data:text/javascript,${encodeURIComponent(source)}`
+  // Shared memory does not count, whatever it holds.
+  const shared = sharedCounts()
+  for (const [value, calls] of [
+    [1, 1],
+    [1, 1],
+    [2, 2],
+    [1, 3]
+  ]) {
+    const provider = { module, data: { value, shared, of: new Map([[value, shared.buffer]]) } }
+    const region = keep(await HostRegion.paged({ provider, diskCache }))
+    expect([...new Uint8Array(region.view())]).toEqual(Array(5).fill(value))
+    expect(shared[0]).toBe(calls)
+    const { disk } = region.paging.stats()
+    if (disk.hits === 0) await until(() => region.paging.stats().disk.writes === 1)
+  }
+})
+
 test('two at a time, of different versions or the same, mix nothing', async () => {
   const path = await filled()
   const old = await open(path)

@@ -3,7 +3,8 @@
 // Providers: modules of the caller's that do what they should not, and files of frames. And every
 // option, given wrongly.
 
-const { execFileSync, spawnSync } = require('node:child_process')
+const { execFileSync, spawn, spawnSync } = require('node:child_process')
+const { once } = require('node:events')
 const fs = require('node:fs')
 const path = require('node:path')
 const zlib = require('node:zlib')
@@ -230,6 +231,24 @@ describe('files of frames', () => {
     expect(region.paging.chunkBytes).toBe(65_536)
     expect(new Uint8Array(region.view())[500_000]).toBe(whole[500_000])
     expect(region.paging.stats().fetchedBytes).toBe(65_536)
+  })
+
+  test.each(['SIGINT', 'SIGTERM', 'SIGHUP'])('%s in the middle leaves nothing', async signal => {
+    const output = directory.file()
+    const folder = path.dirname(output)
+    const halfDone = () => fs.readdirSync(folder).filter(name => name.endsWith('.tmp'))
+    const child = spawn(process.execPath, [MAIN, 'chunks', '-', output, '--codec', 'deflate'], {
+      stdio: ['pipe', 'ignore', 'ignore']
+    })
+    const ended = once(child, 'exit')
+    // It may be gone before it has read all of that.
+    child.stdin.on('error', () => {})
+    child.stdin.write(whole.subarray(0, 700_000))
+    await until(() => halfDone().length === 1)
+    child.kill(signal)
+    expect(await ended).toEqual([null, signal])
+    expect(halfDone()).toEqual([])
+    expect(fs.existsSync(output)).toBe(false)
   })
 
   test('zstd on a Node.js without it is an error that says so', async () => {

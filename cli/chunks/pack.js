@@ -9,6 +9,7 @@ const { randomBytes } = require('node:crypto')
 const SKIPPABLE = 0x184d2a5e
 const SEEKABLE = 0x8f92eab1
 const MOST_FRAMES = 0x8000000
+const ENDS = ['SIGINT', 'SIGTERM', 'SIGHUP']
 
 /** Pieces of any length as chunks of one length; the last may be shorter. */
 async function* chunksOf(stream, chunkBytes) {
@@ -47,6 +48,7 @@ async function pack({ input, output, chunkBytes, codec, level }) {
   const read = input === '-' ? undefined : await fs.promises.open(input)
   const source = read?.createReadStream({ highWaterMark: 2 ** 20 }) ?? process.stdin
   const name = `${output}.${randomBytes(6).toString('hex')}.tmp`
+  const goOn = removeAtEnd(name)
   let file
   try {
     file = await fs.promises.open(name, 'wx')
@@ -60,8 +62,22 @@ async function pack({ input, output, chunkBytes, codec, level }) {
     if (file !== undefined) await fs.promises.rm(name, { force: true })
     throw error
   } finally {
+    goOn()
     source.destroy()
   }
+}
+
+/** What is half done goes with the process when it is ended. Gives what stops that. */
+function removeAtEnd(name) {
+  const end = signal => {
+    goOn()
+    fs.rmSync(name, { force: true })
+    // With nobody who handles it, it ends the process as it should.
+    process.kill(process.pid, signal)
+  }
+  const goOn = () => ENDS.forEach(signal => process.off(signal, end))
+  ENDS.forEach(signal => process.on(signal, end))
+  return goOn
 }
 
 async function write(file, source, { chunkBytes, codec, level }) {

@@ -20,7 +20,15 @@ async function openPaged({ kind, spec, name, signal, ...given }) {
   if (!READS_SOCKETS) throw noPaging()
   const { concurrency, timeoutMs, cacheBytes, readAheadBytes, diskCache, userfaultfd } = given
   const shared = { counts: Counts.make(), flags: new SharedArrayBuffer(4) }
-  const service = makeService(name, { kind, spec, concurrency, timeoutMs, shared })
+  const service = makeService(name, {
+    kind,
+    spec,
+    concurrency,
+    timeoutMs,
+    // What has a key of the caller's need not tell which version it is.
+    isIdentified: diskCache !== undefined && diskCache.key === undefined,
+    shared
+  })
   let made
   try {
     const opened = await service.ask(undefined, { signal, what: WHAT })

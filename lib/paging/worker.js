@@ -29,7 +29,7 @@ const TOUCHES_AT_ONCE = 512
 // What a provider has to end in.
 const CLOSE_MS = 1000
 
-const { kind, spec, concurrency, timeoutMs, shared, port } = workerData
+const { kind, spec, concurrency, timeoutMs, isIdentified, shared, port } = workerData
 // A provider's module finds nothing here that it could take for its own.
 delete workerData.port
 const counts = new Counts(shared.counts)
@@ -43,7 +43,8 @@ async function openProvider() {
   // Ended with the thread: who gives up waiting ends that.
   const { signal } = new AbortController()
   try {
-    provider = await PROVIDERS[kind]().open(spec, { concurrency, timeoutMs, signal, told })
+    const given = { concurrency, timeoutMs, isIdentified, signal, told }
+    provider = await PROVIDERS[kind]().open(spec, given)
     const { byteLength, defaultChunkBytes } = provider
     const hasIdentity = provider.identity !== undefined
     port.postMessage({ type: 'opened', byteLength, defaultChunkBytes, hasIdentity })

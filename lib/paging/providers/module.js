@@ -3,6 +3,9 @@
 // Bytes that a module of the caller's makes or gets. It may do anything, so all that it gives is
 // checked, and no buffer that it can still write to is used again.
 
+const { createHash } = require('node:crypto')
+const { types } = require('node:util')
+const v8 = require('node:v8')
 const { failure, providerFailed, wrongLength, textOf } = require('../failure.js')
 
 const DEFAULT_CHUNK_BYTES = 256 * 2 ** 10
@@ -13,7 +16,9 @@ const isTimeout = error => timeouts.has(error)
 
 const SHAPE = 'open(data), which gives an object with read(byteOffset, target, { signal })'
 
-async function open({ module: url, data }, { timeoutMs, signal }) {
+async function open({ module: url, data }, { timeoutMs, isIdentified, signal }) {
+  // Before the module has it, which may change it.
+  const dataDigest = isIdentified ? digestOf(data) : null
   const opened = await inTime('open', timeoutMs, signal, new Context(), async () => {
     let exported
     try {
@@ -36,7 +41,30 @@ async function open({ module: url, data }, { timeoutMs, signal }) {
   if (typeof opened?.read !== 'function') {
     throw providerFailed("the provider's open must give an object with a function read")
   }
-  return new ModuleProvider(url, opened, timeoutMs)
+  return new ModuleProvider(url, opened, { timeoutMs, dataDigest })
+}
+
+/** Shared memory changes while it is used, and says nothing of which bytes a provider gives. */
+class DataSerializer extends v8.DefaultSerializer {
+  _getSharedArrayBufferId() {
+    return 0
+  }
+
+  _writeHostObject(value) {
+    if (ArrayBuffer.isView(value) && types.isSharedArrayBuffer(value.buffer)) this.writeUint32(0)
+    else super._writeHostObject(value)
+  }
+}
+
+/** `null` for what has no bytes to compare, a port say. */
+function digestOf(data) {
+  const serializer = new DataSerializer()
+  try {
+    serializer.writeValue(data)
+  } catch {
+    return null
+  }
+  return createHash('sha256').update(serializer.releaseBuffer()).digest('hex')
 }
 
 function openOf(exported) {
@@ -52,13 +80,15 @@ class ModuleProvider {
   #url
   #opened
   #timeoutMs
+  #dataDigest
   #byteLength
   #version
 
-  constructor(url, opened, timeoutMs) {
+  constructor(url, opened, { timeoutMs, dataDigest }) {
     this.#url = url
     this.#opened = opened
     this.#timeoutMs = timeoutMs
+    this.#dataDigest = dataDigest
     const { byteLength, version } = opened
     if (byteLength !== undefined && !(Number.isSafeInteger(byteLength) && byteLength > 0)) {
       throw providerFailed(
@@ -77,7 +107,8 @@ class ModuleProvider {
   }
 
   get identity() {
-    return this.#version === undefined ? undefined : ['module', this.#url, this.#version]
+    if (this.#version === undefined) return undefined
+    return ['module', this.#url, this.#version, this.#dataDigest]
   }
 
   get defaultChunkBytes() {
