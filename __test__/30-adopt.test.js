@@ -38,6 +38,32 @@ const isZero = bytes => bytes.every(byte => byte === 0)
 const makeOwn = (initial = 1, maximum = 1024) => new GuardedMemory({ initial, maximum })
 
 describe('adopt and release', () => {
+  test('a large buffer is moved back before V8 has one again, and `free` may throw all the same', () => {
+    const guarded = makeOwn(1, 4096)
+    const contents = noise(64 * MiB + 5)
+    let isBroken = false
+    const allocator = {
+      malloc: byteLength => guarded.grow(Math.ceil(byteLength / WASM_PAGE)) * WASM_PAGE + 8,
+      free() {
+        if (isBroken) throw new Error('no')
+      }
+    }
+    let buffer = bufferOf(contents)
+    for (const options of [{}, { allocator }]) {
+      const adopted = guarded.adopt(buffer, { copy: 'never', ...options })
+      expect(shown(adopted).equals(contents)).toBe(true)
+      isBroken = true
+      if (options.allocator) expect(thrownBy(() => adopted.release()).message).toBe('no')
+      isBroken = false
+      buffer = adopted.release()
+      expect(Buffer.from(buffer).equals(contents)).toBe(true)
+      expectError(
+        thrownBy(() => adopted.release()),
+        { code: 'ERR_HOSTMAP_MAPPING_UNMAPPED', says: 'released' }
+      )
+    }
+  })
+
   test.each([MiB, 4 * MiB, 256 * KiB, 128 * KiB, 100 * KiB, 10 * KiB, 1])(
     'a buffer of %d bytes is in the memory, is detached, and comes back as it is by then',
     byteLength => {
@@ -170,6 +196,12 @@ describe('adopt and release', () => {
     expect(guarded.mappings).toEqual([next])
     guarded[Symbol.dispose]()
     expect(next.unmapped).toBe(true)
+    for (const gone of [adopted, next]) {
+      expectError(
+        thrownBy(() => gone.release()),
+        { code: 'ERR_HOSTMAP_MAPPING_UNMAPPED', says: 'unmapped' }
+      )
+    }
   })
 
   test('looking at it shows what it is', () => {

@@ -8,10 +8,10 @@ mod support;
 use support::{Numbers, Reserved, page_bytes, read, write};
 use wasm_hostmap::error::Code;
 use wasm_hostmap::memory::Memory;
-use wasm_hostmap::memory::adopt::{Adopted, Adoption, LEAST_MOVED_BYTES, Means, Place};
+use wasm_hostmap::memory::adopt::{Adopted, Adoption, Back, LEAST_MOVED_BYTES, Means, Place};
 use wasm_hostmap::sys::mmap::{Mmap, Pages, Unmovable, protect_readonly};
 use wasm_hostmap::sys::page::{PageAligned, PageSpan};
-use wasm_hostmap::v8::array_bytes::{ArrayBytes, Holders};
+use wasm_hostmap::v8::array_bytes::{ArrayBytes, Holders, KeptAllocation};
 
 /// A buffer in an allocation of its own, as malloc makes a large one: it begins inside a page, and
 /// other bytes are before and after it.
@@ -41,6 +41,17 @@ impl Buffer {
     fn bytes(&self) -> ArrayBytes<'_> {
         // SAFETY: the allocation is this test's, which reads and writes it by address.
         unsafe { ArrayBytes::new(self.address(), self.byte_length, Holders::One) }.unwrap()
+    }
+
+    fn back(&self) -> Back<'_> {
+        Back::Buffer(self.bytes())
+    }
+
+    /// As what V8 keeps of a buffer that was detached.
+    #[allow(clippy::unused_self)] // It must live as long.
+    fn origin(&self) -> Back<'_> {
+        // SAFETY: the allocation is this test's, and it adopts no other buffer meanwhile.
+        Back::Origin(unsafe { KeptAllocation::assume() })
     }
 
     /// Whether it has these contents, and what is around it is as it was.
@@ -85,7 +96,8 @@ fn pages_are_moved_there_and_back_and_leave_zeros_at_both_ends() {
     let memory = Memory::attach(reserved.place()).unwrap();
     let vmas = reserved.vma_count();
     let buffer = Buffer::new(16, LARGE);
-    for _ in 0..3 {
+    for turn in 0..4 {
+        let back = || if turn % 2 == 0 { buffer.back() } else { buffer.origin() };
         reserved.write(4 * page_bytes() + 3, 9);
         let adopted = done(adopt(&memory, &reserved, &buffer, 4 * page_bytes(), Means::Move));
         assert_eq!(adopted.mapped.start.get(), 4 * page_bytes());
@@ -96,12 +108,12 @@ fn pages_are_moved_there_and_back_and_leave_zeros_at_both_ends() {
         write(buffer.address() + 2 * page_bytes(), 5);
 
         reserved.write(4 * page_bytes() + 16 + LARGE / 2, 77);
-        let copied = memory.release(reserved.place(), adopted.mapped, buffer.bytes(), false);
+        let copied = memory.release(reserved.place(), adopted.mapped, back(), false);
         assert_eq!(copied.unwrap(), Some(adopted.copied_bytes));
         assert!(buffer.has(|at| if at == LARGE / 2 { 77 } else { content(at) }));
         write(buffer.address() + LARGE / 2, content(LARGE / 2));
         assert!((0..LARGE + page_bytes()).all(|at| reserved.read(4 * page_bytes() + at) == 0));
-        let again = memory.release(reserved.place(), adopted.mapped, buffer.bytes(), false);
+        let again = memory.release(reserved.place(), adopted.mapped, back(), false);
         assert_eq!(again.unwrap(), None, "the second time there is nothing");
         assert_eq!(reserved.vma_count(), vmas, "the pages merge with their neighbours again");
         assert!(reserved.is_guarded());
@@ -130,11 +142,24 @@ fn random_lengths_and_offsets_keep_their_bytes_by_every_means() {
         // Into another buffer now and then.
         let other = (step % 5 == 0).then(|| Buffer::new(buffer.skew, buffer.byte_length));
         let into = other.as_ref().unwrap_or(&buffer);
-        memory.release(reserved.place(), adopted.mapped, into.bytes(), false).unwrap().unwrap();
+        memory.release(reserved.place(), adopted.mapped, into.back(), false).unwrap().unwrap();
         assert!(into.has(content));
         assert!((0..into.byte_length).all(|byte| reserved.read(at + byte) == 0));
     }
     assert!(reserved.is_guarded());
+}
+
+#[test]
+fn what_was_copied_has_no_place_to_go_back_to_but_a_buffer() {
+    let _serial = support::serial();
+    let reserved = Reserved::new(128);
+    let memory = Memory::attach(reserved.place()).unwrap();
+    let buffer = Buffer::new(16, LARGE);
+    let adopted = done(adopt(&memory, &reserved, &buffer, 0, Means::Copy));
+    let release = |back| memory.release(reserved.place(), adopted.mapped, back, true);
+    assert_eq!(release(buffer.origin()).unwrap_err().code(), Code::Internal);
+    assert_eq!(release(buffer.back()).unwrap(), Some(LARGE));
+    assert!(buffer.has(content));
 }
 
 #[test]
@@ -158,7 +183,7 @@ fn in_a_larger_room_the_place_is_equal_to_the_buffers_modulo_two_mib() {
         }
         assert!(start >= page_bytes() && start + length <= page_bytes() + room_bytes);
         assert!(shows(&reserved, &buffer, start));
-        memory.release(reserved.place(), done(adopted).mapped, buffer.bytes(), false).unwrap();
+        memory.release(reserved.place(), done(adopted).mapped, buffer.back(), false).unwrap();
     }
 }
 
@@ -210,14 +235,14 @@ fn locked_pages_are_copied_and_the_kernels_count_of_them_stays() {
     let adopted = done(adopt(&memory, &reserved, &buffer, page_bytes(), Means::MoveOrCopy));
     assert_eq!(adopted.why_copied, Some(Unmovable::Locked));
     assert!(shows(&reserved, &buffer, page_bytes()));
-    memory.release(reserved.place(), adopted.mapped, buffer.bytes(), false).unwrap();
+    memory.release(reserved.place(), adopted.mapped, buffer.back(), false).unwrap();
     assert!(buffer.has(content));
     assert_eq!(locked(), before);
     // What others have locked is nothing to this one.
     let other = Buffer::new(16, LARGE);
     let adopted = done(adopt(&memory, &reserved, &other, page_bytes(), Means::Move));
     assert!(shows(&reserved, &other, page_bytes()));
-    memory.release(reserved.place(), adopted.mapped, other.bytes(), false).unwrap();
+    memory.release(reserved.place(), adopted.mapped, other.back(), false).unwrap();
     assert_eq!(locked(), before);
 }
 
@@ -276,7 +301,7 @@ fn what_nobody_can_give_back_any_more_is_the_memorys_own() {
     // Its place can be taken.
     let taken = done(adopt(&kept, &reserved, next, at, Means::Move)).mapped;
     for (mapped, buffer) in [(taken, next), (still, other)] {
-        assert!(kept.release(reserved.place(), mapped, buffer.bytes(), false).unwrap().is_some());
+        assert!(kept.release(reserved.place(), mapped, buffer.back(), false).unwrap().is_some());
         assert!(buffer.has(content));
     }
 }
@@ -303,7 +328,7 @@ mod injected {
         let at = 2 * page_bytes();
         // A first time, which prepares what is kept.
         let adopted = done(adopt(&memory, &reserved, &buffer, at, Means::Move));
-        memory.release(reserved.place(), adopted.mapped, buffer.bytes(), false).unwrap();
+        memory.release(reserved.place(), adopted.mapped, buffer.back(), false).unwrap();
         let all = at + LARGE + 2 * page_bytes();
         for byte in (0..all).step_by(3) {
             reserved.write(byte, 0xAB);
@@ -335,13 +360,13 @@ mod injected {
             assert_eq!(copied.copied_bytes, LARGE);
             assert!(shows(&reserved, &buffer, at), "{call}");
             assert!(buffer.has(content));
-            memory.release(reserved.place(), copied.mapped, buffer.bytes(), false).unwrap();
+            memory.release(reserved.place(), copied.mapped, buffer.back(), false).unwrap();
         }
         // Advice that is refused costs nothing.
         let adopted =
             failing("madvise", || done(adopt(&memory, &reserved, &buffer, at, Means::Move)));
         assert!(shows(&reserved, &buffer, at));
-        memory.release(reserved.place(), adopted.mapped, buffer.bytes(), false).unwrap();
+        memory.release(reserved.place(), adopted.mapped, buffer.back(), false).unwrap();
         assert!(buffer.has(content));
     }
 
@@ -355,7 +380,7 @@ mod injected {
         let mut adopted = done(adopt(&memory, &reserved, &buffer, at, Means::Move));
         for call in ["mremap_owned", "hole"] {
             let refused = failing(call, || {
-                memory.release(reserved.place(), adopted.mapped, buffer.bytes(), false).unwrap_err()
+                memory.release(reserved.place(), adopted.mapped, buffer.back(), false).unwrap_err()
             });
             assert_eq!(refused.code(), Code::OutOfMemory);
             assert!(shows(&reserved, &buffer, at), "{call}");
@@ -369,7 +394,7 @@ mod injected {
             ("madvise", false, adopted.copied_bytes),
         ] {
             let released = failing(call, || {
-                memory.release(reserved.place(), adopted.mapped, buffer.bytes(), may_copy).unwrap()
+                memory.release(reserved.place(), adopted.mapped, buffer.back(), may_copy).unwrap()
             });
             assert_eq!(released, Some(copied), "{call}");
             assert!(buffer.has(content), "{call}");

@@ -16,7 +16,7 @@ const { makeError, callNative, fromNative } = require('../support/errors.js')
 const { roomOnStack } = require('../support/stack.js')
 const { instead } = require('../support/given.js')
 const { outOfRange, wrongType, wrongValue } = require('../support/wrong.js')
-const { isJavaScriptCore } = require('../platform/engine.js')
+const { isJavaScriptCore, KEEPS_SENT_BUFFERS } = require('../platform/engine.js')
 const { PAGE_BYTES, HUGE_PAGE_BYTES } = require('../platform/pages.js')
 const { isTransferable, TakenBuffer } = require('../platform/transfer.js')
 const v8 = require('../platform/v8.js')
@@ -102,7 +102,11 @@ function readRequest(buffer, mayCopy) {
     pageBytes,
     copiedBytes: 0,
     held: null,
-    back: null
+    // Whether it is known that `held` has the buffer: then nobody frees its allocation.
+    isKept: false,
+    back: null,
+    // Whether `back` or `held` has the bytes, and the caller does not.
+    isReleased: false
   }
   return {
     region: null,
@@ -227,6 +231,7 @@ function take(entry, array, id, box) {
     box.take(buffer)
     if (isDetached(buffer)) {
       if (adopted.held === null) box.drop()
+      else adopted.isKept = KEEPS_SENT_BUFFERS
       return
     }
   } catch (error) {

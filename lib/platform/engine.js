@@ -33,6 +33,9 @@ const SEES_REQUESTS = BUN === undefined && DENO === undefined
 /** Whether a `net.Socket` reads a descriptor that it is given. Bun's (1.4) never hears of it. */
 const READS_SOCKETS = BUN === undefined
 
+/** Whether a buffer in a message that nobody has received is known to keep its allocation. */
+const KEEPS_SENT_BUFFERS = BUN === undefined && DENO === undefined
+
 const isJavaScriptCore = BUN !== undefined
 
 /**
@@ -62,6 +65,7 @@ module.exports = {
   RUNTIME,
   SEES_REQUESTS,
   READS_SOCKETS,
+  KEEPS_SENT_BUFFERS,
   isJavaScriptCore,
   REACH_BYTES_I32,
   FAST_MEMORY,

@@ -3,11 +3,11 @@
 //! `array` is over the memory's buffer, as in `memory.rs`; `source` and `into` are Uint8Arrays over
 //! all of the other buffer. lib/ detaches that one, and holds it.
 
-use super::buffer::{bytes_of, live_memory};
+use super::buffer::{bytes_of, kept_allocation, live_memory};
 use super::memory::{mapped, memory_of};
 use super::{from_count, internal, to_count};
 use crate::error::Error;
-use crate::memory::adopt::{Adoption, Means, Place};
+use crate::memory::adopt::{Adoption, Back, Means, Place};
 use crate::sys::mmap::Unmovable;
 use crate::sys::page::PageAligned;
 use crate::v8::array_bytes::{ArrayBytes, Holders};
@@ -100,19 +100,24 @@ pub fn skew_of(env: Env, array: Unknown<'_>) -> napi::Result<f64> {
 
 /// Moves an adopted buffer's pages back into it, or copies them into another one of its length;
 /// unmaps it, and gives how many bytes were copied. Null: it is not there any more.
+///
+/// `into`: null where the buffer was detached, and lib/ keeps its allocation.
 #[napi(catch_unwind)]
 pub fn release_adopted(
     memory: u32,
     env: Env,
     array: Unknown<'_>,
-    into: Unknown<'_>,
+    into: Option<Unknown<'_>>,
     start: f64,
     id: f64,
     may_copy: bool,
 ) -> napi::Result<Option<f64>> {
-    // lib/ alone has it: it was detached from the caller's, or made for this.
-    let into = array_bytes(env, into, Holders::One)?;
+    let back = match into {
+        // lib/ alone has it: the caller's that could not be detached, or one made for this.
+        Some(into) => Back::Buffer(array_bytes(env, into, Holders::One)?),
+        None => Back::Origin(kept_allocation(&array)),
+    };
     let live = live_memory(env, array)?;
-    let copied = memory_of(memory)?.release(live, mapped(start, id)?, into, may_copy)?;
+    let copied = memory_of(memory)?.release(live, mapped(start, id)?, back, may_copy)?;
     Ok(copied.map(from_count))
 }

@@ -7,7 +7,7 @@
 use super::internal;
 use crate::error::Error;
 use crate::sys::alloc;
-use crate::v8::array_bytes::{ArrayBytes, Holders};
+use crate::v8::array_bytes::{ArrayBytes, Holders, KeptAllocation};
 use crate::v8::live_memory::{LiveMemory, MemoryExtent};
 use napi::bindgen_prelude::{JsValue, Unknown};
 use napi::{Env, sys};
@@ -107,6 +107,17 @@ impl<'call> Bytes<'call> {
         // SAFETY: the four points above.
         Ok(unsafe { LiveMemory::new(extent) })
     }
+}
+
+/// The allocation of a buffer that was adopted, and detached since. `_call`: a value of the call
+/// that goes on.
+///
+/// lib/ says so only of one that it has in a message of its own that nobody has received: what is
+/// in a message is freed no earlier than the message. Its buffer was one of [`Holders::One`]. No
+/// JavaScript of this thread runs before the call is over, and no other thread can receive it.
+pub(super) fn kept_allocation<'call>(_call: &Unknown<'call>) -> KeptAllocation<'call> {
+    // SAFETY: as above.
+    unsafe { KeptAllocation::assume() }
 }
 
 /// The bytes of an argument that must be a Uint8Array.

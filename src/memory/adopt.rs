@@ -44,7 +44,7 @@ use crate::sys::owned_span::OwnedSpan;
 use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan, host_page_bytes};
 use crate::sys::vma_budget::VmaClaim;
 use crate::sys::{SysError, SysResult, alloc, contents, difference, sum, to_u64, to_usize};
-use crate::v8::array_bytes::ArrayBytes;
+use crate::v8::array_bytes::{ArrayBytes, KeptAllocation};
 use crate::v8::live_memory::LiveMemory;
 use nix::errno::Errno;
 
@@ -64,6 +64,15 @@ pub enum Place {
     /// In what the memory grew by for mappings. `congruent`: only where whole page tables can be
     /// moved.
     FreeSpace { congruent: bool },
+}
+
+/// Where the bytes of an adopted buffer go back to.
+#[derive(Debug, Clone, Copy)]
+pub enum Back<'call> {
+    /// To where they came from.
+    Origin(KeptAllocation<'call>),
+    /// Into a buffer of the same length, which may be that one.
+    Buffer(ArrayBytes<'call>),
 }
 
 /// What may be done with its bytes.
@@ -212,16 +221,16 @@ impl Memory {
         Ok(Adopted { mapped: Mapped { start: span.start(), id }, copied_bytes, why_copied })
     }
 
-    /// Gives the bytes back: moves the pages into the buffer that they came from, or copies them
-    /// into another one of the same length, and unmaps. How many bytes were copied; `None`: it is
-    /// not there any more.
+    /// Gives the bytes back: moves the pages to where they came from, or copies them into another
+    /// buffer of the same length, and unmaps. How many bytes were copied; `None`: it is not there
+    /// any more.
     ///
-    /// Nothing has changed where it fails, but for the bytes of `into`.
+    /// Nothing has changed where it fails, but for the bytes of `back`.
     pub fn release(
         &self,
         live: LiveMemory<'_>,
         mapped: Mapped,
-        into: ArrayBytes<'_>,
+        back: Back<'_>,
         may_copy: bool,
     ) -> Result<Option<u64>> {
         let mut state = self.lock_unprotected(live)?;
@@ -229,6 +238,12 @@ impl Memory {
             return Ok(None);
         };
         let from = held.adopted.ok_or(Error::Defect("it is no adopted buffer"))?;
+        let into = match back {
+            Back::Origin(kept) if from.is_moved => kept.bytes(from.address, from.byte_length),
+            Back::Origin(_) => None,
+            Back::Buffer(into) => Some(into),
+        };
+        let into = into.ok_or(Error::Defect("what was copied has no place to go back to"))?;
         if into.byte_length() != from.byte_length {
             return Err(Error::Defect("the buffer has another length than the adopted one"));
         }

@@ -89,6 +89,26 @@ impl<'call> ArrayBytes<'call> {
     }
 }
 
+/// The promise that the allocation of a buffer that was detached is kept: there is no buffer of it
+/// any more, and it stays until there is one again.
+#[derive(Debug, Clone, Copy)]
+pub struct KeptAllocation<'call>(PhantomData<&'call ()>);
+
+impl<'call> KeptAllocation<'call> {
+    /// # Safety
+    /// While `'call` lasts, all bytes that [`Self::bytes`] is asked for are those of one detached
+    /// buffer, whose allocation is kept. They can be read and written, no Rust reference points
+    /// into them, and no buffer or memory has any of them.
+    pub unsafe fn assume() -> Self {
+        Self(PhantomData)
+    }
+
+    pub fn bytes(self, address: u64, byte_length: u64) -> Option<ArrayBytes<'call>> {
+        // SAFETY: by the contract of `assume`.
+        unsafe { ArrayBytes::new(address, byte_length, Holders::One) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
