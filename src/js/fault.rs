@@ -2,6 +2,8 @@
 //!
 //! Converts arguments and results; decides nothing.
 
+#![allow(unsafe_code)] // Promises when V8 may be asked to tell of its collections.
+
 use super::buffer::{Bytes, bytes_of};
 use super::fault_counts::NativeFaults;
 use super::memory::memory_of;
@@ -13,17 +15,31 @@ use crate::sys::alloc;
 use crate::sys::page::PageAligned;
 use crate::sys::{self, signal};
 use crate::v8::trap::{self, State};
+use crate::v8::{collections, declined};
 use napi::Env;
 use napi::bindgen_prelude::{Function, Unknown};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi_derive::napi;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, ThreadId};
+use std::time::Duration;
 
-/// Installs the handler if it is not there; `null`, or why there is none.
+/// Installs the handler if it is not there; `null`, or why there is none. From then on this thread
+/// remembers what V8 declines.
 #[napi(catch_unwind)]
-pub fn install_fault_guard() -> Option<String> {
-    fault::ensure().err().map(str::to_owned)
+pub fn install_fault_guard(env: Env) -> napi::Result<Option<String>> {
+    if let Err(reason) = fault::ensure() {
+        return Ok(Some(reason.to_owned()));
+    }
+    // SAFETY: this is a call from JavaScript. Node-API runs the hook on this thread, before the
+    // environment's isolate ends.
+    if let Some(joined) = unsafe { collections::join() } {
+        env.add_env_cleanup_hook(joined, |joined| {
+            // SAFETY: the isolate that it joined is about to end, and runs this hook.
+            unsafe { collections::leave(&joined) };
+        })?;
+    }
+    Ok(None)
 }
 
 /// `first`, or `covered` if another handler was installed above ours.
@@ -45,6 +61,13 @@ pub fn traps() -> String {
         State::Unclear => "V8 did not take a fault as it was expected to",
     };
     text.to_owned()
+}
+
+/// Under which number this thread remembers what V8 has declined: 0 after a collection, `null`
+/// where nothing is remembered. For tests.
+#[napi(catch_unwind)]
+pub fn declined_stamp() -> Option<f64> {
+    declined::stamp().map(from_count)
 }
 
 /// Makes ready for a Wasm load of the first byte after this memory's end. False: no probe is to be
@@ -193,6 +216,9 @@ fn watch_once() {
 
 /// Waits for handlers, which may do no more than wake a thread, and tells the listeners.
 fn watch() {
+    /// To wake a thread that waits costs a handler 15 us where another processor has to be woken
+    /// for it. So what follows soon after a report is told with the next.
+    const REST: Duration = Duration::from_millis(1);
     sys::thread::give_way();
     let mut seen = 0;
     loop {
@@ -202,5 +228,6 @@ fn watch() {
         for (_, listener) in listeners {
             listener.call((), ThreadsafeFunctionCallMode::NonBlocking);
         }
+        sys::thread::sleep(REST);
     }
 }

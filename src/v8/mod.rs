@@ -2,6 +2,8 @@
 //! where it will put a reservation, and how it is asked to turn a fault into a trap.
 
 pub mod array_bytes;
+pub mod collections;
+pub mod declined;
 pub mod live_memory;
 pub mod placement;
 pub mod reservation;

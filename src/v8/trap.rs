@@ -23,9 +23,9 @@
 //!
 //! Before it refuses, V8 looks at all functions that it ever compiled, about 4 ns each. So it is
 //! not asked about instructions of its own module or of libc, such as bulk operations and
-//! JavaScript's builtins. Atomics can't be told apart that way: the handler may not read the
-//! instruction, since V8 puts its code under a memory protection key where the processor has them,
-//! and the kernel enters handlers with all keys but the first locked (pkeys(7)).
+//! JavaScript's builtins. Nor is it asked a second time about an instruction that it has declined,
+//! until it may have put other code there ([`super::declined`]). By its bytes an instruction can't
+//! be told: V8 declines an atomic of Liftoff's and takes the same one of TurboFan's.
 //!
 //! [`probe`] and [`offer`] run in signal handlers: they allocate nothing, take no lock and do not
 //! panic. All else here is not for handlers.
@@ -35,8 +35,9 @@
 
 #![allow(unsafe_code)] // Reads and writes V8's flag, and calls V8's function.
 
+use super::declined;
 use crate::sys::fault_info::{Fault, Signal};
-use crate::sys::{SysResult, loaded, thread, to_usize};
+use crate::sys::{SysResult, loaded, process_map, thread, to_u64, to_usize};
 use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicIsize, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -224,11 +225,17 @@ pub fn offer(fault: &Fault) -> bool {
     let is_in = |(start, end): &(AtomicUsize, AtomicUsize)| {
         (start.load(Ordering::Acquire)..end.load(Ordering::Acquire)).contains(&instruction)
     };
-    if NATIVE.iter().any(is_in) {
+    if NATIVE.iter().any(is_in) || declined::is_known(fault.program_counter()) {
         return false;
     }
     match state() {
-        State::NoFlag => ask(fault, Signal::Segv),
+        State::NoFlag => {
+            let taken = ask(fault, Signal::Segv);
+            if !taken && is_kept(fault.program_counter()) {
+                declined::learn(fault.program_counter());
+            }
+            taken
+        }
         State::Flag => {
             let flag = thread::address().wrapping_add_signed(FLAG_OFFSET.load(Ordering::Acquire))
                 as *mut i32;
@@ -241,11 +248,25 @@ pub fn offer(fault: &Fault) -> bool {
                 // SAFETY: the word that was just read. V8's own code writes it the same way, and is
                 // not running on this thread.
                 unsafe { flag.write_volatile(was) };
+                // Outside of Wasm it declines whatever the instruction is, and at once.
+                if was != 0 {
+                    declined::learn(fault.program_counter());
+                }
             }
             taken
         }
         _ => false,
     }
+}
+
+/// Whether this instruction is V8's to keep: compiled here, or of V8's own file, whose builtins it
+/// maps a second time near to compiled code. Libraries are unloaded at any time, those of addons
+/// say. Where the map is text it takes too long to find out.
+fn is_kept(instruction: u64) -> bool {
+    let inode = |code: u64| process_map::holding_in_handler(code).map(|vma| vma.inode);
+    let v8 = || inode(to_u64(FUNCTION.load(Ordering::Acquire).addr()));
+    !process_map::is_text_in_handler()
+        && inode(instruction).is_some_and(|inode| inode == 0 || Some(inode) == v8())
 }
 
 fn ask(fault: &Fault, signal: Signal) -> bool {
