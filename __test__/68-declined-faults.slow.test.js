@@ -25,7 +25,7 @@ const accesses = `(module
   (func (export "atomic") (param i32) (i32.atomic.store8 (local.get 0) (i32.const 1)))
   (func (export "plain") (param i32) (i32.store8 (local.get 0) (i32.const 1))))`
 
-/** Functions that store to their own addresses: in turn one that V8 declines and one that it takes. */
+/** Functions with a store each: in turn one that V8 declines, and one that it takes. */
 function manyStores(count) {
   const functions = Array.from({ length: count }, (_, i) =>
     i % 2 === 0

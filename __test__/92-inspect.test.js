@@ -704,7 +704,7 @@ describe('shapes', () => {
 })
 
 describe('merged', () => {
-  test('what lies right below a known memory, and looks like its beginning, is no memory', () => {
+  test('what is right below a known memory, and looks like its beginning, is no memory', () => {
     const guarded = new GuardedMemory({ initial: 16 })
     const found = inspect()
     const known = memoryOf(found, guarded)

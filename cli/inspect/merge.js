@@ -65,7 +65,7 @@ class Merged {
     })
     const known = [...this.#memories.values()]
     for (const memory of memories) {
-      // Other memory may lie right below one without a guard there, and looks like its first part.
+      // Other memory may be right below one without a guard there, and looks like its first part.
       if (known.some(it => it.base !== memory.base && isWithin(it, memory))) continue
       // Pages of a snapshot are no mapping.
       const mappings = memory.mappings.filter(it => ids[it.regionId] !== null)

@@ -12,6 +12,7 @@ const v8 = require('../platform/v8.js')
 const { RUNTIME } = require('../platform/engine.js')
 const { allocate } = require('../platform/allocation.js')
 const { beforeMeasuring, measureIfAlone } = require('../platform/reservation.js')
+const { guardFaults } = require('../fault/guard.js')
 const { giveRoom } = require('./growth.js')
 const { LinearMemory } = require('./linear-memory.js')
 
@@ -36,7 +37,12 @@ function makeLinear(descriptor) {
   const mayGrowTo = Math.min(maximum ?? Infinity, v8.pageLimits()[address]) * WASM_PAGE_BYTES
   callNative(() => measureIfAlone(before, buffer, address, mayGrowTo))
   const linear = new LinearMemory({ memory, buffer, address, maximum })
-  if (room > 0) giveRoom(linear, (initial - room) * WASM_PAGE_BYTES, initial * WASM_PAGE_BYTES)
+  if (room > 0) {
+    giveRoom(linear, (initial - room) * WASM_PAGE_BYTES, initial * WASM_PAGE_BYTES)
+    // Who asks for room wants the first mapping to be quick: the process's first one would wait for
+    // this, 0.5 to 8 ms.
+    guardFaults()
+  }
   return linear
 }
 

@@ -38,8 +38,8 @@ pub fn find(id: u64) -> Option<Arc<Pager>> {
     pagers().iter().find(is_held).map(|made| Arc::clone(&made.pager))
 }
 
-/// Closes the pagers that this thread has made, or all of the process, whoever still holds them: a
-/// mapping may outlive its region.
+/// Closes the pagers that this thread has made, or all of the process, even if they are still held:
+/// a mapping may outlive its region.
 pub fn close_made(by: By) {
     let this = thread::address();
     // Handlers don't take the lock, so nobody who is woken waits for it.

@@ -37,9 +37,9 @@
 //!
 //! # In a handler
 //!
-//! [`is_known`] and [`learn`] run in signal handlers: they allocate nothing, take no lock and do not
-//! panic. A place of the table is claimed by one swap. Who finds it claimed, by another thread or by
-//! what it has interrupted, waits for nobody: V8 is asked, or nothing is remembered.
+//! [`is_known`] and [`learn`] run in signal handlers: they allocate nothing, take no lock and do
+//! not panic. A place of the table is claimed by one swap. Who finds it claimed, by another thread
+//! or by what it has interrupted, waits for nobody: V8 is asked, or nothing is remembered.
 
 use crate::sys::{thread, to_u64, to_usize};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
