@@ -38,6 +38,11 @@ class Pager {
     return this.#call(() => native.pagerEvict(this.#id, chunk)) ?? false
   }
 
+  /** Whether touches by libuv's pool fail at once, those that wait too. */
+  refusePool(isRefused) {
+    this.#call(() => native.pagerRefusePool(this.#id, isRefused))
+  }
+
   #call(call) {
     try {
       return call()

@@ -5,6 +5,7 @@
 
 const { Uint8Array } = require('../platform/intrinsics.js')
 const { Schedule, ABSENT, HELD, PRESENT } = require('./schedule.js')
+const { PoolWatch } = require('./pool-watch.js')
 const { Sink, Buffers } = require('./sink.js')
 const { textOf } = require('./failure.js')
 
@@ -21,6 +22,7 @@ class Serving {
   #counts
   #schedule
   #buffers
+  #watch
   // Chunks that threads wait for, and whether they were fetched a second time.
   #touched = new Map()
   #held = new Map()
@@ -36,7 +38,7 @@ class Serving {
     this.#provider = provider
     this.#disk = disk
     this.#counts = counts
-    const { concurrency, readAheadBytes, cacheBytes } = limits
+    const { concurrency, readAheadBytes, cacheBytes, timeoutMs } = limits
     this.#schedule = new Schedule({
       chunkCount: Math.ceil(byteLength / chunkBytes),
       concurrency,
@@ -45,6 +47,11 @@ class Serving {
       cacheChunks: cacheBytes === undefined ? Infinity : Math.floor(cacheBytes / chunkBytes)
     })
     this.#buffers = new Buffers(chunkBytes, concurrency + 1)
+    this.#watch = new PoolWatch({
+      refuse: isRefused => pager.refusePool(isRefused),
+      tell: text => counts.tell(text),
+      timeoutMs
+    })
   }
 
   /** A thread waits for a chunk. */
@@ -158,9 +165,11 @@ class Serving {
     })
     const startMs = performance.now()
     this.#counts.add('requests')
+    this.#watch.begin()
     try {
       await this.#provider.read(byteOffset, byteLength, sink, this.#stop.signal)
     } finally {
+      this.#watch.end()
       this.#counts.add('providerMs', performance.now() - startMs)
     }
   }

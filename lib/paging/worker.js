@@ -84,6 +84,7 @@ function serve({ pager, socketFd, byteLength, chunkBytes, diskCache, ...limits }
       disk,
       counts,
       concurrency,
+      timeoutMs,
       ...limits
     })
     port.postMessage({ type: 'serving' })

@@ -47,8 +47,9 @@
 //!   of a memory. To fill a chunk takes the pager's lock, which nobody holds who touches pages: the
 //!   kernel reads the source, and gives EFAULT. To evict one goes through gates, which are closed
 //!   for a few system calls. Buffers over such a region are not adopted.
-//! - What other code holds is not known: a thread of libuv's pool that waits while a provider needs
-//!   the pool, say. So every wait ends after a time, and the touch fails.
+//! - Threads of libuv's pool don't wait while the provider needs one of them and none is left: the
+//!   provider's thread notices that (lib/paging/pool-watch.js).
+//! - What other code holds is not known. So every wait ends after a time, and the touch fails.
 //!
 //! Other signals are handled while it waits, and it goes on waiting.
 //!

@@ -34,7 +34,13 @@
 //!                                 takes it out of memory. False: not present, pinned, or (without
 //!                                 userfaultfd) a mapping has written to it.
 //!
+//! native.pagerRefusePool(pager, isRefused)
+//!                                 whether touches by threads that run no JavaScript, such as libuv's
+//!                                 pool has, fail at once, those that wait too
+//!
 //! In any thread:
+//! native.poolWaits() -> number | null               how many such threads wait for chunks, of all
+//!                                 pagers; null where they can't be told from others
 //! native.pagerPin(pager, first, last)              these chunks, the last included, are not evicted
 //! native.pagerUnpin(pager, first, last) -> boolean the same range, once for each pin. False: none
 //! native.pagerShow(pager, first, last)             those of these chunks that are present are shown in
@@ -65,6 +71,8 @@ use crate::error::{Error, PagingError};
 use crate::fault;
 use crate::paging::{self, By, Pager, Provided, Spec};
 use crate::region::Region;
+use crate::sys::to_u64;
+use crate::v8::current;
 use napi::Env;
 use napi::bindgen_prelude::{Uint8Array, Unknown};
 use napi_derive::napi;
@@ -125,6 +133,8 @@ pub fn paged_region(
         by_userfault: use_userfaultfd,
     };
     close_with_thread(env)?;
+    // Before a touch asks.
+    current::prepare();
     let (region, socket) = Region::paged(&name, spec)?;
     let pager = region.pager().ok_or_else(|| internal("a paged region has a pager"))?;
     let (id, is_userfaultfd) = (pager.id(), pager.is_userfault());
@@ -191,6 +201,17 @@ pub fn pager_request(pager: f64, chunk: f64) -> napi::Result<u32> {
 #[napi(catch_unwind)]
 pub fn pager_evict(pager: f64, chunk: f64) -> napi::Result<bool> {
     Ok(fault::evict(&*pager_of(pager)?, to_count(chunk)?)?)
+}
+
+#[napi(catch_unwind)]
+pub fn pager_refuse_pool(pager: f64, is_refused: bool) -> napi::Result<()> {
+    pager_of(pager)?.refuse_pool(is_refused);
+    Ok(())
+}
+
+#[napi(catch_unwind)]
+pub fn pool_waits() -> Option<f64> {
+    current::prepare().then(|| from_count(to_u64(paging::pool_waits())))
 }
 
 #[napi(catch_unwind)]

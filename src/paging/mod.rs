@@ -39,5 +39,5 @@ mod word;
 pub use counts::Counted;
 pub use list::{By, Hold, close_made, find};
 pub use pager::{Eviction, Pager, Provided, Spec};
-pub use waiting::{Ended, Waiting};
+pub use waiting::{Ended, Waiting, pool_waits};
 pub use word::State;

@@ -50,6 +50,8 @@ pub struct Pager {
     pub(super) bell: Bell,
     pub(super) requests: Sender,
     is_closed: AtomicBool,
+    /// See [`Pager::refuse_pool`].
+    pub(super) refuses_pool: AtomicBool,
     /// The thread whose touches fail at once; 0: none yet.
     server: AtomicUsize,
     /// Handlers that wait.
@@ -111,6 +113,7 @@ impl Pager {
             bell: Bell::default(),
             requests: sender,
             is_closed: AtomicBool::new(false),
+            refuses_pool: AtomicBool::new(false),
             server: AtomicUsize::new(0),
             users: AtomicUsize::new(0),
             holders: AtomicUsize::new(0),

@@ -11,8 +11,9 @@ use super::pager::Pager;
 use super::word::{State, Word};
 use crate::sys::requests::Sent;
 use crate::sys::words::Time;
+use crate::v8::current;
 use std::ptr::NonNull;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// How long until a request is sent again for which the socket had no room.
 const SEND_AGAIN_MILLISECONDS: u32 = 1;
@@ -34,6 +35,16 @@ pub struct Waiting {
     chunk: u64,
     /// How often the chunk had failed.
     failures: u32,
+    /// The thread is one that runs no JavaScript: of libuv's pool.
+    is_pool: bool,
+}
+
+/// How many threads of libuv's pool wait.
+static POOL_WAITS: AtomicUsize = AtomicUsize::new(0);
+
+/// How many threads that run no JavaScript wait for chunks, of all pagers.
+pub fn pool_waits() -> usize {
+    POOL_WAITS.load(Ordering::Acquire)
 }
 
 impl Waiting {
@@ -49,6 +60,14 @@ impl Waiting {
 
     /// Waits.
     pub fn wait(&self) -> Ended {
+        let count = usize::from(self.is_pool);
+        POOL_WAITS.fetch_add(count, Ordering::AcqRel);
+        let ended = self.wait_counted();
+        POOL_WAITS.fetch_sub(count, Ordering::AcqRel);
+        ended
+    }
+
+    fn wait_counted(&self) -> Ended {
         let pager = self.pager();
         let Some(word) = pager.words.get(self.chunk) else { return Ended::Failed };
         add(&pager.counts.waits);
@@ -61,7 +80,8 @@ impl Waiting {
             if now.state() == State::Present {
                 break Ended::Present;
             }
-            if now.failures() != self.failures || pager.is_closed() {
+            let is_over = pager.is_closed() || (self.is_pool && pager.refuses_pool());
+            if now.failures() != self.failures || is_over {
                 break Ended::Failed;
             }
             // Another thread may have asked for it without a touch, and not be in a hurry.
@@ -124,12 +144,26 @@ impl Pager {
     ///
     /// The caller is inside the gate of a range that holds this pager.
     pub fn begin_wait(&self, chunk: u64) -> Option<Waiting> {
-        if self.is_closed() || self.is_served_here() {
+        let is_pool = current::is_without_script();
+        if self.is_closed() || self.is_served_here() || (is_pool && self.refuses_pool()) {
             add(&self.counts.refused);
             return None;
         }
         let failures = Word::of(self.words.get(chunk)?).failures();
         self.users.fetch_add(1, Ordering::AcqRel);
-        Some(Waiting { pager: NonNull::from(self), chunk, failures })
+        Some(Waiting { pager: NonNull::from(self), chunk, failures, is_pool })
+    }
+
+    /// Touches by threads of libuv's pool fail at once until this is taken back, those that wait
+    /// too: all of the pool waits, and the provider needs a thread of it.
+    pub fn refuse_pool(&self, is_refused: bool) {
+        self.refuses_pool.store(is_refused, Ordering::SeqCst);
+        if is_refused {
+            self.bell.ring_all();
+        }
+    }
+
+    fn refuses_pool(&self) -> bool {
+        self.refuses_pool.load(Ordering::SeqCst)
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod array_bytes;
 pub mod collections;
+pub mod current;
 pub mod declined;
 pub mod live_memory;
 pub mod placement;
