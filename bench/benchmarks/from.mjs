@@ -17,7 +17,7 @@ import { GiB, KiB, MiB, QUICK } from '../lib/dataset.mjs'
 import { Samples, bytes, collectGarbage, rate } from '../lib/measure.mjs'
 
 export const title = 'A stream into a region'
-export const measures = `A stream of 4 GiB into a new region by \`HostRegion.from\`, and by a loop of \`set\` into a view of a region that was allocated before and into a new Uint8Array, whose pages come when they are written, too; and into a Uint8Array whose pages are there. Resident memory is the peak beyond what the process had before; a region's own pages are in no page table of the process while it is filled.`
+export const measures = `A stream of 4 GiB into a new region by \`HostRegion.from\`, and by a loop of \`set\` into a view of a region that was allocated before and into a new Uint8Array, whose pages come when they are written, too; and into a Uint8Array whose pages are there. Resident memory is the peak beyond what the process had before; a region's own pages are in no page table of the process while it is filled. Beside it what the same stream takes where each chunk is dropped at once: chunks that V8 has not collected yet.`
 
 const TOTAL = QUICK ? 32 * MiB : 4 * GiB
 const TURNS = QUICK ? 1 : 3
@@ -47,6 +47,13 @@ function sourceOf(stream, file) {
   if (stream === 'new') return chunks(MiB, byteLength => new Uint8Array(byteLength))
   const chunk = new Uint8Array(64 * KiB).fill(1)
   return chunks(64 * KiB, () => chunk)
+}
+
+/** Whose chunks nobody keeps. */
+async function readAlone(source) {
+  let at = 0
+  for await (const chunk of source) at += chunk.length
+  assert.equal(at, TOTAL)
 }
 
 async function copy(source, target) {
@@ -99,6 +106,7 @@ export async function measure({ stream }, onProgress) {
     const samples = new Samples()
     const cpu = new Samples()
     let peak = 0
+    let peakAlone = 0
     for (let turn = 0; turn < TURNS; turn++) {
       for (let i = 0; i < WAYS.length; i++) {
         // They take turns at being first.
@@ -118,6 +126,11 @@ export async function measure({ stream }, onProgress) {
         await collectGarbage()
         onProgress((turn + (i + 1) / WAYS.length) / TURNS)
       }
+      forgetPeak()
+      const before = statusBytes('VmRSS')
+      await readAlone(sourceOf(stream, file))
+      peakAlone = Math.max(peakAlone, statusBytes('VmHWM') - before)
+      await collectGarbage()
     }
     return {
       rates: Object.fromEntries(WAYS.map(way => [way, rate(samples.summary(way), TOTAL)])),
@@ -125,7 +138,8 @@ export async function measure({ stream }, onProgress) {
       // other's rate it would have alone.
       ofView: cpu.ratio('view', 'from'),
       ofArray: cpu.ratio('array', 'from'),
-      peak: bytes(peak)
+      peak: bytes(peak),
+      peakAlone: bytes(peakAlone)
     }
   } finally {
     rmSync(file, { force: true })
@@ -141,7 +155,8 @@ export function report(found) {
       ...WAYS.map(way => ({ key: way, label: LABELS[way] })),
       { key: 'ofView', label: "`from`'s rate, of the view's" },
       { key: 'ofArray', label: "of the new array's" },
-      { key: 'peak', label: 'resident beside the region' }
+      { key: 'peak', label: 'resident beside the region' },
+      { key: 'peakAlone', label: 'with no region at all' }
     ],
     note: 'Ratios are medians over turns, by processor time.',
     rows: STREAMS.map(({ label, stream }, at) => ({
@@ -151,7 +166,8 @@ export function report(found) {
         ...found[at].rates,
         ofView: found[at].ofView,
         ofArray: found[at].ofArray,
-        peak: found[at].peak
+        peak: found[at].peak,
+        peakAlone: found[at].peakAlone
       }
     }))
   }
