@@ -402,34 +402,6 @@ describe('when its publisher ends', () => {
     expect(findIn('one').text).toBe('next')
   })
 
-  test('by a signal, while it has much memory to free: the name is gone at once', async () => {
-    const script = `
-      const { HostRegion } = require(${JSON.stringify(path.join(__dirname, '..'))})
-      const directory = ${JSON.stringify(directory)}
-      HostRegion.copyFrom(Buffer.from('large')).publish('one', { directory })
-      globalThis.kept = Array.from({ length: 4 }, () => {
-        const region = HostRegion.allocate(2 ** 27)
-        new Uint8Array(region.view()).fill(1)
-        return region
-      })
-      console.log('ready')
-      setInterval(() => {}, 1000)`
-    const child = spawn(process.execPath, ['-e', script])
-    await once(child.stdout, 'data')
-    const ended = once(child, 'exit')
-    child.kill('SIGKILL')
-    const codes = new Set()
-    while (!codes.has('ERR_HOSTMAP_NAME_NOT_FOUND')) {
-      codes.add(thrownBy(() => HostRegion.find('one', { directory }).close())?.code)
-    }
-    // It need not have ended for another one to take its name.
-    publish('next', 'one')
-    expect(textOf(find('one'))).toBe('next')
-    codes.delete(undefined)
-    expect([...codes]).toEqual(['ERR_HOSTMAP_NAME_NOT_FOUND'])
-    await ended
-  })
-
   test.each(['process.exit()', 'setTimeout(() => {})', 'throw new Error("uncaught")'])(
     'by %s, no file is left',
     end => {
