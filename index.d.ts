@@ -517,7 +517,11 @@ export interface PagedHold extends Disposable {
   release(): void
 }
 
-/** What {@link Paging.stats} returns, since the region was made. */
+/**
+ * What {@link Paging.stats} returns, since the region was made. Of a region that was received,
+ * `touches` and `failedTouches` are this process's own, and from `requests` on it is what the owner
+ * has told last: with each answer to `ensure` and `prefetch`.
+ */
 export interface PagingStats {
   /** Touches that found a chunk missing. */
   touches: number
@@ -556,7 +560,10 @@ export interface PagingStats {
 export interface Paging {
   /** How many bytes come at once. */
   readonly chunkBytes: number
-  /** Whether userfaultfd serves it. If not, each chunk that is here may take VMAs. */
+  /**
+   * Whether userfaultfd serves it. If not, each chunk that is here may take VMAs, and while the
+   * region was received by somebody without it, its owner evicts no chunks.
+   */
   readonly userfaultfd: boolean
 
   /**
@@ -750,9 +757,21 @@ export interface ShareToken {
   readonly nonce: string
   readonly proof: number
   readonly socket: string
+  /** Of a region of {@link HostRegion.paged}. */
+  readonly paged?: true
 }
 
-/** Options of {@link HostRegion.find} and {@link HostRegion.published}. */
+/** Options of {@link HostRegion.receive}, {@link HostRegion.find} and {@link HostRegion.watch}. */
+export interface ReceiveOptions {
+  /**
+   * Of a region of {@link HostRegion.paged}: whether to use userfaultfd here. Default: where the
+   * kernel and the container allow it, and the owner uses it. `true` is an error where it can't be
+   * had; without it at the owner, there is none here either.
+   */
+  userfaultfd?: boolean | undefined
+}
+
+/** Where names are: for {@link HostRegion.published}, and all that publishes or finds. */
 export interface FindOptions {
   /**
    * The folder of names: a path or `file:` URL. Default: `$XDG_RUNTIME_DIR/wasm-hostmap`, or, where
@@ -763,7 +782,7 @@ export interface FindOptions {
 }
 
 /** Options of {@link HostRegion.watch}. */
-export interface WatchOptions extends FindOptions {
+export interface WatchOptions extends FindOptions, ReceiveOptions {
   /** Ends the watch with an `AbortError`. */
   signal?: AbortSignal | undefined
 }
@@ -980,12 +999,17 @@ export class HostRegion implements Disposable {
   /**
    * Receives a region that another thread or process shared: the same pages, not a copy.
    *
+   * One of {@link HostRegion.paged} is served by its owner: see
+   * [docs/paging.md](docs/paging.md#other-processes). It needs the owner's socket, so both must be
+   * in one network namespace.
+   *
    * @param token What {@link HostRegion.share} returned, or a copy of it.
    * @throws
    * - `ERR_HOSTMAP_SHARE_USED`: it was already received.
    * - `ERR_HOSTMAP_SHARE_CLOSED`: it was revoked, or its process has ended.
    * - `ERR_HOSTMAP_SHARE_INVALID`: it was altered or forged.
-   * - `ERR_HOSTMAP_SHARE_DENIED`: it belongs to another user.
+   * - `ERR_HOSTMAP_SHARE_DENIED`: it belongs to another user, or is a paged one that can't be
+   *   reached.
    * - `ERR_HOSTMAP_TOO_MANY_FILES`, `ERR_HOSTMAP_OPEN_FAILED`
    * @example
    * ```js
@@ -995,7 +1019,7 @@ export class HostRegion implements Disposable {
    * })
    * ```
    */
-  static receive(token: ShareToken): HostRegion
+  static receive(token: ShareToken, options?: ReceiveOptions): HostRegion
 
   /**
    * Revokes a token that this process made and nobody has received yet.
@@ -1029,7 +1053,7 @@ export class HostRegion implements Disposable {
    * console.log(found.byteLength === region.byteLength) // true
    * ```
    */
-  static find(name: string, options?: FindOptions): HostRegion
+  static find(name: string, options?: FindOptions & ReceiveOptions): HostRegion
 
   /**
    * Gives the region that is published under a name, as soon as there is one, and then each that
@@ -1075,7 +1099,8 @@ export class HostRegion implements Disposable {
   readonly sealed: boolean
   /**
    * What of a region of {@link HostRegion.paged} is in memory, and what to bring before it is
-   * touched; null for all other regions.
+   * touched; null for all other regions. Also of one that was received: its owner's provider brings
+   * what is missing.
    */
   readonly paging: Paging | null
   /** Whether `close` was called. */
@@ -1091,6 +1116,10 @@ export class HostRegion implements Disposable {
    *   {@link HostRegion.unshare}, or this process ends. A process can have 1,024 pending tokens.
    * - The receiver gets exactly what was shared or an error: device, inode, size and a random
    *   number are compared.
+   *
+   * Of a region of {@link HostRegion.paged}, missing chunks come from this process: keep the region
+   * open, and this process running. It can be shared readonly, without `enforce`, and not by those
+   * who have received it: `ERR_HOSTMAP_REGION_PAGED`, `ERR_HOSTMAP_REGION_READONLY`.
    *
    * With `access: 'readonly'` the receiver can't write to the region, and its descriptor is open
    * for reading only. A hostile process of the same user could still open the file again for

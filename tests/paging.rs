@@ -334,7 +334,7 @@ fn what_would_see_holes_as_zeros_is_refused() {
             region.duplicate_fd().map(drop),
             region.seal(),
             region.write(0, 4096, 1),
-            region.share(wasm_hostmap::share::ShareAccess::Readonly, false).map(drop),
+            region.share(wasm_hostmap::share::ShareAccess::Readonly, true).map(drop),
         ];
         for refused in refused {
             assert_eq!(refused.unwrap_err().code(), Code::RegionPaged);

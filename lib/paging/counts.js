@@ -71,4 +71,7 @@ class Counts {
   }
 }
 
-module.exports = { Counts }
+/** Before anything was counted. */
+const NO_COUNTS = new Counts(Counts.make()).read()
+
+module.exports = { Counts, NO_COUNTS }

@@ -107,4 +107,4 @@ function mustHaveKey(diskCache, { hasIdentity }) {
   )
 }
 
-module.exports = { openPaged }
+module.exports = { openPaged, noPaging }

@@ -43,6 +43,35 @@ class Pager {
     this.#call(() => native.pagerRefusePool(this.#id, isRefused))
   }
 
+  /** Keeps chunks from being evicted. */
+  pin(first, last) {
+    this.#call(() => native.pagerPin(this.#id, first, last))
+  }
+
+  unpin(first, last) {
+    this.#call(() => native.pagerUnpin(this.#id, first, last))
+  }
+
+  /** Receivers that nobody serves yet. */
+  newcomers() {
+    return this.#call(() => native.pagerNewcomers(this.#id)) ?? []
+  }
+
+  /** A receiver has ended. */
+  dismiss(id) {
+    this.#call(() => native.pagerDismiss(this.#id, id))
+  }
+
+  /** A receiver waits for a chunk. */
+  told(chunk) {
+    this.#call(() => native.pagerTold(this.#id, chunk))
+  }
+
+  /** Takes out what a receiver has made of a chunk that nobody provided. */
+  sweep(chunk) {
+    this.#call(() => native.pagerSweep(this.#id, chunk))
+  }
+
   #call(call) {
     try {
       return call()

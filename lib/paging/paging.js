@@ -64,6 +64,7 @@ class Paging {
   #byteLength
   #chunkBytes
   #isLimited
+  #isAsked
   #userfaultfd
   // What was ensured, by its hold's `release`: what is shown later shows that, too.
   #holds
@@ -84,6 +85,7 @@ class Paging {
     byteLength,
     chunkBytes,
     isLimited,
+    isAsked = false,
     userfaultfd
   }) {
     this.#owner = owner
@@ -94,6 +96,7 @@ class Paging {
     this.#byteLength = byteLength
     this.#chunkBytes = chunkBytes
     this.#isLimited = isLimited
+    this.#isAsked = isAsked
     this.#userfaultfd = userfaultfd
     this.#holds = userfaultfd ? undefined : new Map()
     closeAtExit()
@@ -113,11 +116,11 @@ class Paging {
     const { part, chunks } = this.#partOf(given, signal, what)
     if (chunks === undefined) return new Hold(part, () => {})
     const { first, last } = chunks
-    callNative(() => native.pagerPin(this.#pager, first, last))
+    this.#service.pin(this.#pager, first, last)
     const release = () => {
       this.#holds?.delete(release)
       try {
-        callNative(() => native.pagerUnpin(this.#pager, first, last))
+        this.#service.unpin(this.#pager, first, last)
       } catch (error) {
         // A region that is closed has no chunks to let go.
         if (error.code !== 'ERR_HOSTMAP_REGION_CLOSED') throw error
@@ -125,7 +128,7 @@ class Paging {
     }
     try {
       // From here on nothing that is here goes.
-      if (this.#isAll(first, last)) {
+      if (!this.#isAsked && this.#isAll(first, last)) {
         if (this.#isLimited) this.#service.post({ type: 'used', first, last })
       } else {
         await this.#service.ask({ type: 'want', kind: 'ensure', first, last }, { signal, what })

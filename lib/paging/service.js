@@ -6,9 +6,11 @@
 const fs = require('node:fs')
 const path = require('node:path')
 const { MessageChannel, Worker } = require('node:worker_threads')
+const native = require('../platform/binding.js')
 const { PACKAGE_ROOT } = require('../platform/place.js')
-const { abortError, makeError } = require('../support/errors.js')
-const { errorOf, providerFailed, textOf } = require('./failure.js')
+const { callNative, makeError } = require('../support/errors.js')
+const { Asking, endedError } = require('./asking.js')
+const { providerFailed, textOf } = require('./failure.js')
 
 // A bundle has no folder of this file's own.
 const FILE = path.join(PACKAGE_ROOT, 'lib/paging/worker.js')
@@ -21,10 +23,7 @@ class Service {
   #port
   #name
   #isServing = false
-  #ended
-  // What waits for an answer, by number; `open` is the opening, one step after the other.
-  #asked = new Map()
-  #last = 0
+  #asking
 
   constructor(name, workerData) {
     if (!fs.existsSync(FILE)) throw notBeside()
@@ -42,39 +41,38 @@ class Service {
       port1.close()
       throw error
     }
-    port1.on('message', message => this.#hear(message))
+    const worker = this.#worker
+    this.#asking = new Asking({
+      post: message => port1.postMessage(message),
+      ref: () => worker.ref(),
+      unref: () => worker.unref()
+    })
+    port1.on('message', message => {
+      this.#isServing ||= message.type === 'serving'
+      this.#asking.hear(message)
+    })
     // Only what somebody waits for keeps the process.
     port1.unref()
-    this.#worker.unref()
-    this.#worker.on('error', error => this.#end(textOf(error)))
-    this.#worker.on('exit', () => this.#end('it has ended'))
+    worker.unref()
+    worker.on('error', error => this.#end(textOf(error)))
+    worker.on('exit', () => this.#end('it has ended'))
   }
 
-  get isEnded() {
-    return this.#ended !== undefined
-  }
-
-  /** `what` is being done, for the error when the signal ends it. */
-  ask(message, { signal, what, onMissing } = {}) {
-    if (signal?.aborted) return Promise.reject(abortError(signal, what))
-    if (this.#ended !== undefined) return Promise.reject(this.#ended)
-    return new Promise((resolve, reject) => {
-      const id = message?.type === 'want' ? ++this.#last : 0
-      const abort = () => {
-        this.#settle(id)
-        if (id !== 0) this.post({ type: 'drop', id })
-        reject(abortError(signal, what))
-      }
-      const stop = () => signal?.removeEventListener('abort', abort)
-      this.#asked.set(id, { resolve, reject, stop, onMissing })
-      this.#worker.ref()
-      signal?.addEventListener('abort', abort, { __proto__: null, once: true })
-      if (message !== undefined) this.post({ ...message, id })
-    })
+  ask(message, options) {
+    return this.#asking.ask(message, options)
   }
 
   post(message) {
-    if (this.#ended === undefined) this.#port.postMessage(message)
+    this.#asking.post(message)
+  }
+
+  /** Chunks that are not to be evicted, and the opposite. */
+  pin(pager, first, last) {
+    callNative(() => native.pagerPin(pager, first, last))
+  }
+
+  unpin(pager, first, last) {
+    callNative(() => native.pagerUnpin(pager, first, last))
   }
 
   /** Resolves when the thread is gone. */
@@ -89,46 +87,12 @@ class Service {
     this.#worker.once('exit', () => clearTimeout(timer))
   }
 
-  #hear({ type, id = 0, error, missing, ...said }) {
-    const asked = this.#asked.get(id)
-    // It was given up.
-    if (asked === undefined) return
-    if (type === 'progress') {
-      try {
-        asked.onMissing(missing)
-      } catch (thrown) {
-        this.#settle(id)
-        this.post({ type: 'drop', id })
-        asked.reject(thrown)
-      }
-      return
-    }
-    this.#settle(id)
-    this.#isServing ||= type === 'serving'
-    if (error === undefined) asked.resolve(said)
-    else asked.reject(errorOf(error))
-  }
-
-  #settle(id) {
-    const asked = this.#asked.get(id)
-    if (asked === undefined) return
-    this.#asked.delete(id)
-    asked.stop()
-    if (this.#asked.size === 0) this.#worker.unref()
-  }
-
   #end(why) {
-    this.#ended ??= this.#isServing
-      ? makeError(
-          'ERR_HOSTMAP_PAGING_ENDED',
-          `region "${this.#name}" is served no more: ${why}; chunks that are here stay, others are missing`
-        )
+    const error = this.#isServing
+      ? endedError(this.#name, why)
       : providerFailed(`the provider's worker can't go on: ${why}`)
     this.#port.close()
-    for (const [id, { reject }] of [...this.#asked]) {
-      this.#settle(id)
-      reject(this.#ended)
-    }
+    this.#asking.end(error)
   }
 }
 

@@ -99,6 +99,11 @@ class Serving {
     this.#schedule.used(first, last)
   }
 
+  /** What somebody has kept here may go. */
+  trim() {
+    if (!this.#isClosed) this.#schedule.makeRoom(old => this.#evict(old))
+  }
+
   /** Ends all that goes on. */
   async close() {
     this.#stop.abort(new Error('the region was closed'))

@@ -9,12 +9,13 @@
 //
 // It ends when the socket does: the region is closed, or nobody can touch it any more.
 
-const net = require('node:net')
 const { workerData } = require('node:worker_threads')
 const { PROGRESS_INTERVAL_MS } = require('../platform/task.js')
 const { Counts } = require('./counts.js')
 const { dataOf } = require('./failure.js')
+const { readNumbers } = require('./numbers.js')
 const { Pager } = require('./pager.js')
+const { Receivers } = require('./receivers.js')
 const { Serving } = require('./serving.js')
 
 // Each loads what the others don't need.
@@ -24,8 +25,8 @@ const PROVIDERS = {
   module: () => require('./providers/module.js')
 }
 
-const NUMBER_BYTES = 8
-const TOUCHES_AT_ONCE = 512
+// In place of a chunk: somebody has received the region.
+const RECEIVED = 2n ** 64n - 1n
 // What a provider has to end in.
 const CLOSE_MS = 1000
 
@@ -36,6 +37,7 @@ const counts = new Counts(shared.counts)
 const flags = new Int32Array(shared.flags)
 let provider
 let serving
+let receivers
 
 const told = { retry: () => counts.add('retries') }
 
@@ -59,7 +61,7 @@ function serve({ pager, socketFd, byteLength, chunkBytes, diskCache, ...limits }
   Atomics.store(flags, 0, 1)
   let socket
   try {
-    socket = readTouches(socketFd)
+    socket = readNumbers(socketFd, hear, end)
   } catch (error) {
     Atomics.store(flags, 0, 0)
     throw error
@@ -87,6 +89,8 @@ function serve({ pager, socketFd, byteLength, chunkBytes, diskCache, ...limits }
       timeoutMs,
       ...limits
     })
+    const chunkCount = Math.ceil(byteLength / chunkBytes)
+    receivers = new Receivers({ pager: served, serving, counts, chunkCount })
     port.postMessage({ type: 'serving' })
   } catch (error) {
     socket.destroy()
@@ -94,32 +98,9 @@ function serve({ pager, socketFd, byteLength, chunkBytes, diskCache, ...limits }
   }
 }
 
-/** Numbers of chunks, 8 bytes each, in pieces of any length. */
-function readTouches(fd) {
-  let rest = Buffer.alloc(0)
-  const take = (count, buffer) => {
-    const bytes =
-      rest.length === 0
-        ? buffer.subarray(0, count)
-        : Buffer.concat([rest, buffer.subarray(0, count)])
-    let at = 0
-    for (; at + NUMBER_BYTES <= bytes.length; at += NUMBER_BYTES) {
-      serving?.touch(Number(bytes.readBigUInt64LE(at)))
-    }
-    // Of what is read into next.
-    rest = Buffer.from(bytes.subarray(at))
-    return true
-  }
-  const socket = new net.Socket({
-    fd,
-    readable: true,
-    writable: false,
-    onread: { buffer: Buffer.alloc(TOUCHES_AT_ONCE * NUMBER_BYTES), callback: take }
-  })
-  socket.on('error', () => {})
-  socket.once('close', end)
-  socket.resume()
-  return socket
+function hear(number) {
+  if (number === RECEIVED) receivers?.take()
+  else serving?.touch(Number(number))
 }
 
 function want({ id, first, last, kind: wanted, isTold }) {

@@ -16,6 +16,7 @@ const { guardFaults } = require('../fault/guard.js')
 const { openPaged } = require('../paging/paged.js')
 const { closePaging, showHeld } = require('../paging/paging.js')
 const { optionsOfPaged } = require('../paging/options.js')
+const { receivedPaging } = require('../paging/received.js')
 const { faultsFrom, faultedError } = require('../fault/found.js')
 const { REGION, accessToShare, keepHere, makeToken, readToken, wrongThing } = require('./share.js')
 const { beginRegion, closedRegion, madeRegion } = require('./told.js')
@@ -144,9 +145,8 @@ class HostRegion {
     return madeRegion(new HostRegion(MAKE, owner, false, paging), 'paged', startTime)
   }
 
-  static receive(token) {
-    const offer = readToken(token, REGION)
-    return make('receive', false, () => native.receiveRegion(offer))
+  static receive(token, options) {
+    return receive('receive', names.toReceive(token, options))
   }
 
   static unshare(token) {
@@ -155,11 +155,11 @@ class HostRegion {
   }
 
   static find(name, options) {
-    return make('find', false, names.toFind(name, options))
+    return receive('find', names.toFind(name, options))
   }
 
   static watch(name, options) {
-    return names.watch(name, options, owner => make('find', false, () => owner))
+    return names.watch(name, options, owner => receive('find', () => owner))
   }
 
   static published(options) {
@@ -398,10 +398,14 @@ class HostRegion {
 }
 
 /** Makes a region of what the native part gives. `counted`: as in the constructor. */
-function make(how, counted, call) {
+function make(how, counted, call, pagingOf = undefined) {
   const startTime = beginRegion()
-  return madeRegion(new HostRegion(MAKE, callNative(call), counted), how, startTime)
+  const owner = callNative(call)
+  return madeRegion(new HostRegion(MAKE, owner, counted, pagingOf?.(owner)), how, startTime)
 }
+
+/** The same of one that another process may serve. */
+const receive = (how, call) => make(how, false, call, owner => receivedPaging(owner, guardFaults))
 
 function mustBeRegion(region, expected = 'a HostRegion') {
   if (!isRegion(region)) throw wrongThing('region', expected, region)

@@ -1,7 +1,8 @@
 'use strict'
 
-// Regions under a name: published by one process, found by others of the same user. The native part
-// keeps the files; here are the options, and what must live as long as a name does.
+// Regions that others made: published under a name by one process, and found by others of the same
+// user; and tokens that are received. The native part keeps the files; here are the options, and
+// what must live as long as a name does.
 
 const fs = require('node:fs')
 const path = require('node:path')
@@ -12,7 +13,8 @@ const check = require('../support/arguments.js')
 const read = require('../support/options.js')
 const { abortError, callNative, makeError } = require('../support/errors.js')
 const { roomOnStack } = require('../support/stack.js')
-const { accessToShare, keepHere } = require('./share.js')
+const { userfaultfdOf } = require('./options.js')
+const { REGION, accessToShare, keepHere, readToken } = require('./share.js')
 
 // What is published by this thread: it is there though nobody holds it, as a server that listens.
 const published = new Set()
@@ -115,12 +117,21 @@ function publish(region, handle, isWritable, name, options) {
   return publication
 }
 
+/** What receives a token in the native part. */
+function toReceive(token, options) {
+  const offer = readToken(token, REGION)
+  const userfaultfd = userfaultfdOf(read.receive(options))
+  return () => native.receiveRegion(offer, userfaultfd)
+}
+
 /** What finds it in the native part. */
 function toFind(name, options) {
   check.publishedName(name)
-  const directory = directoryOf(read.find(options).directory)
+  const given = read.findRegion(options)
+  const directory = directoryOf(given.directory)
+  const userfaultfd = userfaultfdOf(given)
   roomOnStack()
-  return () => native.findRegion(directory, name, undefined).take()
+  return () => native.findRegion(directory, name, undefined, userfaultfd).take()
 }
 
 function list(options) {
@@ -135,7 +146,7 @@ function list(options) {
  * What is published under a name now, and each time something else is. `make` makes a region of
  * what the native part found.
  */
-async function* versions(name, { directory, signal }, make) {
+async function* versions(name, { directory, signal, userfaultfd }, make) {
   // The folder is watched before it is looked at, so that nothing is missed. A file that is renamed
   // into it is a change of the folder.
   let watcher
@@ -175,7 +186,7 @@ async function* versions(name, { directory, signal }, make) {
       if (signal?.aborted) throw abortError(signal, `The watch of "${name}"`)
       if (failure !== undefined) throw failure
       isChanged = false
-      const found = findOther(directory, name, known)
+      const found = findOther(directory, name, known, userfaultfd)
       if (found !== undefined) {
         known = found.nonce
         yield make(found.take())
@@ -195,10 +206,10 @@ async function* versions(name, { directory, signal }, make) {
 }
 
 /** `undefined`: there is none, or the one that is known. */
-function findOther(directory, name, known) {
+function findOther(directory, name, known, userfaultfd) {
   roomOnStack()
   try {
-    return callNative(() => native.findRegion(directory, name, known)) ?? undefined
+    return callNative(() => native.findRegion(directory, name, known, userfaultfd)) ?? undefined
   } catch (error) {
     if (error.code === 'ERR_HOSTMAP_NAME_NOT_FOUND') return undefined
     throw error
@@ -207,9 +218,10 @@ function findOther(directory, name, known) {
 
 function watch(name, options, make) {
   check.publishedName(name)
-  const { directory, signal } = read.watch(options)
+  const { directory, signal, ...given } = read.watch(options)
   check.optional(signal, check.abortSignal, 'options.signal')
-  return versions(name, { directory: directoryOf(directory), signal }, make)
+  const userfaultfd = userfaultfdOf(given)
+  return versions(name, { directory: directoryOf(directory), signal, userfaultfd }, make)
 }
 
-module.exports = { Publication, publish, toFind, list, watch, closePublications }
+module.exports = { Publication, publish, toFind, toReceive, list, watch, closePublications }

@@ -29,6 +29,11 @@ function optionsOfFd(options) {
   return { byteOffset, byteLength }
 }
 
+/** Of a region that may be a paged one. */
+function userfaultfdOf({ userfaultfd }) {
+  return check.optional(userfaultfd, check.boolean, 'options.userfaultfd')
+}
+
 /** A view or Buffer of that many bytes. */
 function mustFitBuffer(byteLength, name) {
   if (byteLength <= constants.MAX_LENGTH) return
@@ -39,4 +44,4 @@ function mustFitBuffer(byteLength, name) {
   )
 }
 
-module.exports = { mustFitBuffer, optionsOfAllocate, optionsOfOpen, optionsOfFd }
+module.exports = { mustFitBuffer, optionsOfAllocate, optionsOfOpen, optionsOfFd, userfaultfdOf }

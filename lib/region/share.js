@@ -36,8 +36,9 @@ function accessToShare(access, enforce = false, isWritable) {
 }
 
 /** The token for what the native part offers. */
-function makeToken(type, { readonly, ...offer }) {
-  return { type, version: VERSION, ...offer, access: readonly ? 'readonly' : 'shared' }
+function makeToken(type, { readonly, paged, ...offer }) {
+  const token = { type, version: VERSION, ...offer, access: readonly ? 'readonly' : 'shared' }
+  return paged ? { ...token, paged } : token
 }
 
 const DIGITS = '0123456789'
@@ -71,6 +72,7 @@ const isCount =
     Number.isInteger(value) && value >= min && value <= max
 
 const FIELDS = {
+  paged: value => value === undefined || value === true,
   pid: isCount(1, 2 ** 31 - 1),
   proof: isCount(0, 2 ** 31 - 1),
   socket: value => value === '' || isSocketName(value),

@@ -32,6 +32,9 @@ causes! {
         #[error("region \"{name}\" has a provider already")]
         Served { name: String } => Internal,
 
+        #[error("region \"{name}\" was received: its provider is in the process that made it")]
+        Elsewhere { name: String } => Internal,
+
         #[error("the region was closed")]
         Closed => RegionClosed,
 

@@ -29,6 +29,12 @@ causes! {
         #[error("can't share \"{name}\": {most} tokens and names of this process are open; end tokens that nobody takes with unshare, and close publications")]
         TooMany { name: String, most: usize } => TooManyShares,
 
+        #[error("can't share \"{name}\": other processes would reach its provider by a socket, and this process can't have one")]
+        NoSocket { name: String } => ShareDenied,
+
+        #[error("can't receive \"{name}\" from process {pid}: it can't be reached by its socket, or has no descriptors left; both processes must be in one network namespace")]
+        Unreachable { name: String, pid: u32 } => ShareDenied,
+
         #[error("can't share or receive \"{name}\": {refused}")]
         Refused { name: String, refused: Refused } => OpenFailed unless refused,
 

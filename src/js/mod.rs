@@ -18,6 +18,7 @@ mod memory;
 mod module;
 mod names;
 mod opened;
+mod paged;
 mod paging;
 mod placement;
 mod reader;

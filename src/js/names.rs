@@ -1,10 +1,9 @@
 //! Names of regions, by which other processes find them.
 
 use super::from_count;
-use super::region::{NativeRegion, region_of};
+use super::region::{NativeRegion, received_region, region_of};
 use super::share::nonce;
 use crate::names::{self, Publication};
-use crate::region::Region;
 use crate::share::{self, ShareAccess};
 use napi_derive::napi;
 use std::path::Path;
@@ -80,10 +79,11 @@ pub fn find_region(
     directory: String,
     name: String,
     known: Option<String>,
+    use_userfaultfd: Option<bool>,
 ) -> napi::Result<Option<NativeFound>> {
     let known = known.as_deref().map(nonce).transpose()?;
     let found = names::find(Path::new(&directory), &name, known, &|token| {
-        share::receive(token, &|fd| Region::received(fd, &token.terms))
+        received_region(token, use_userfaultfd)
     })?;
     let Some(names::Found { made, nonce }) = found else { return Ok(None) };
     Ok(Some(NativeFound { region: Some(NativeRegion::new(made)?), nonce }))

@@ -61,10 +61,32 @@
 //! States: 0 missing, 1 requested, 2 present, 3 being evicted.
 //! ```
 //!
-//! Refused for such regions, by ERR_HOSTMAP_REGION_PAGED: `owner.share`, `duplicateFd`, `write`,
-//! `seal`, `reader`, `NativeWord`, and `adopt` of a buffer over one.
+//! Refused for such regions, by ERR_HOSTMAP_REGION_PAGED: `duplicateFd`, `write`, `seal`, `reader`,
+//! `NativeWord`, and `adopt` of a buffer over one; `share` of a received one.
+//!
+//! # In other processes
+//!
+//! ```text
+//! region.receivedPaging() -> { pager, callsFd, chunkBytes, isUserfaultfd } | null
+//!      of a region that was received or found, once. Its pager is its own: `pagerShow`,
+//!      `pagerStates`, `pagerStats` and `pagerClose` work; all that is the provider's is refused.
+//!      The descriptor is one end of a stream, for what lib/paging asks.
+//!
+//! In the provider's thread, which finds two kinds of other numbers on its socket:
+//! 2^64 - 1         somebody has received the region:
+//! native.pagerNewcomers(pager) -> { id, touchesFd, callsFd }[]
+//!                  those since the last call. On `touchesFd` come chunks that somebody there waits
+//!                  for, and numbers of the next kind; its end is the receiver's. Both are the
+//!                  caller's to close. Whatever comes there is a stranger's.
+//! native.pagerDismiss(pager, id)  the receiver has ended. Until then nothing is evicted if he has
+//!                                 no userfaultfd.
+//! native.pagerTold(pager, chunk)  a receiver waits for the chunk, and was heard
+//! 2^63 + chunk     pages of a chunk were made past the provider:
+//! native.pagerSweep(pager, chunk) takes them out, unless the chunk is present
+//! ```
 
 use super::buffer::{Bytes, bytes_of};
+use super::paged::prepare_thread;
 use super::region::NativeRegion;
 use super::{from_count, internal, to_count, to_number};
 use crate::error::{Error, PagingError};
@@ -76,7 +98,6 @@ use crate::v8::current;
 use napi::Env;
 use napi::bindgen_prelude::{Uint8Array, Unknown};
 use napi_derive::napi;
-use std::cell::Cell;
 use std::os::fd::IntoRawFd;
 use std::sync::Arc;
 
@@ -132,9 +153,7 @@ pub fn paged_region(
         timeout_milliseconds: to_number(timeout_milliseconds)?,
         by_userfault: use_userfaultfd,
     };
-    close_with_thread(env)?;
-    // Before a touch asks.
-    current::prepare();
+    prepare_thread(env)?;
     let (region, socket) = Region::paged(&name, spec)?;
     let pager = region.pager().ok_or_else(|| internal("a paged region has a pager"))?;
     let (id, is_userfaultfd) = (pager.id(), pager.is_userfault());
@@ -147,22 +166,6 @@ pub fn paged_region(
     })
 }
 
-/// What this thread makes is closed with it.
-fn close_with_thread(env: Env) -> napi::Result<()> {
-    thread_local! {
-        static IS_HOOKED: Cell<bool> = const { Cell::new(false) };
-    }
-    if IS_HOOKED.get() {
-        return Ok(());
-    }
-    env.add_env_cleanup_hook((), |()| {
-        IS_HOOKED.set(false);
-        paging::close_made(By::ThisThread);
-    })?;
-    IS_HOOKED.set(true);
-    Ok(())
-}
-
 #[napi(catch_unwind)]
 pub fn pager_serve(env: Env, pager: f64) -> napi::Result<()> {
     let pager = pager_of(pager)?;
@@ -171,11 +174,11 @@ pub fn pager_serve(env: Env, pager: f64) -> napi::Result<()> {
     // By its number, so that a worker that lives long does not keep it.
     let close = |id| {
         if let Some(pager) = paging::find(id) {
-            pager.close();
+            pager.end();
         }
     };
     if let Err(error) = env.add_env_cleanup_hook(id, close) {
-        pager.close();
+        pager.end();
         return Err(error);
     }
     Ok(())
@@ -259,7 +262,7 @@ pub fn pager_stats(pager: f64) -> napi::Result<NativePagerStats> {
 #[napi(catch_unwind)]
 pub fn pager_close(pager: f64) -> napi::Result<()> {
     if let Some(pager) = paging::find(to_count(pager)?) {
-        pager.close();
+        pager.end();
     }
     Ok(())
 }
@@ -267,4 +270,39 @@ pub fn pager_close(pager: f64) -> napi::Result<()> {
 #[napi(catch_unwind)]
 pub fn pagers_close(is_all: bool) {
     paging::close_made(if is_all { By::All } else { By::ThisThread });
+}
+
+/// A receiver whose descriptors are the caller's.
+#[napi(object, object_from_js = false)]
+pub struct NativeNewcomer {
+    pub id: f64,
+    pub touches_fd: i32,
+    pub calls_fd: i32,
+}
+
+#[napi(catch_unwind)]
+pub fn pager_newcomers(pager: f64) -> napi::Result<Vec<NativeNewcomer>> {
+    let newcomers = pager_of(pager)?.newcomers().into_iter();
+    let newcomers = newcomers.map(|it| NativeNewcomer {
+        id: from_count(it.id),
+        touches_fd: it.touches.into_raw_fd(),
+        calls_fd: it.calls.into_raw_fd(),
+    });
+    Ok(newcomers.collect())
+}
+
+#[napi(catch_unwind)]
+pub fn pager_dismiss(pager: f64, id: f64) -> napi::Result<()> {
+    pager_of(pager)?.dismiss(to_count(id)?);
+    Ok(())
+}
+
+#[napi(catch_unwind)]
+pub fn pager_told(pager: f64, chunk: f64) -> napi::Result<()> {
+    Ok(pager_of(pager)?.told(to_count(chunk)?)?)
+}
+
+#[napi(catch_unwind)]
+pub fn pager_sweep(pager: f64, chunk: f64) -> napi::Result<()> {
+    Ok(pager_of(pager)?.sweep(to_count(chunk)?)?)
 }

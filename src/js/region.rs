@@ -6,13 +6,14 @@
 use super::buffer::{Bytes, bytes_of};
 use super::fault_counts::NativeFaults;
 use super::handles::{Handles, Slot};
+use super::paged::{NativeReceivedPaging, prepare_thread};
 use super::reader::NativeReader;
 use super::share::NativeToken;
 use super::task::{Job, NativeTask};
 use super::{from_count, internal, to_access, to_count, to_kind};
 use crate::error::{Error, RegionError};
 use crate::region::{self, Backing, Held, LoadProgress, Part, Region, View, ViewList};
-use crate::share::{self, ShareAccess};
+use crate::share::{self, ShareAccess, Shareable, Token};
 use crate::sys::alloc;
 use napi::bindgen_prelude::{AsyncTask, Unknown};
 use napi::{Env, sys};
@@ -177,6 +178,16 @@ impl NativeRegion {
         Ok(region.pager().map(|_| NativeReader::of(&region)))
     }
 
+    /// What a paged region was received with, once: see `paging.rs`. `null` for others.
+    #[napi(catch_unwind)]
+    pub fn received_paging(&self, env: Env) -> napi::Result<Option<NativeReceivedPaging>> {
+        let region = self.get()?;
+        if region.pager().is_some() {
+            prepare_thread(env)?;
+        }
+        Ok(NativeReceivedPaging::of(&region))
+    }
+
     /// Where in its file it begins.
     #[napi(getter, catch_unwind)]
     pub fn file_offset(&self) -> napi::Result<f64> {
@@ -299,9 +310,23 @@ impl NativeRegion {
 }
 
 #[napi(catch_unwind)]
-pub fn receive_region(token: NativeToken) -> napi::Result<NativeRegion> {
+pub fn receive_region(
+    token: NativeToken,
+    use_userfaultfd: Option<bool>,
+) -> napi::Result<NativeRegion> {
     let token = token.parse(share::Shareable::Region)?;
-    NativeRegion::new(share::receive(&token, &|fd| Region::received(fd, &token.terms))?)
+    NativeRegion::new(received_region(&token, use_userfaultfd)?)
+}
+
+/// `use_userfaultfd`: of a paged region.
+pub(super) fn received_region(
+    token: &Token,
+    use_userfaultfd: Option<bool>,
+) -> Result<Region, Error> {
+    match token.terms.kind {
+        Shareable::PagedRegion => Region::receive_paged(token, use_userfaultfd),
+        _ => share::receive(token, &|fd| Region::received(fd, &token.terms)),
+    }
 }
 
 /// An ArrayBuffer over a view. The view is unmapped when both of its owners are gone: the bytes,

@@ -20,6 +20,8 @@ pub struct NativeToken {
     pub byte_offset: f64,
     pub byte_length: f64,
     pub name: String,
+    /// Of a region whose bytes come from a provider; left out for others.
+    pub paged: Option<bool>,
 }
 
 impl From<Token> for NativeToken {
@@ -36,6 +38,7 @@ impl From<Token> for NativeToken {
             byte_offset: from_count(terms.byte_offset),
             byte_length: from_count(terms.byte_length),
             name: terms.name,
+            paged: (terms.kind == Shareable::PagedRegion).then_some(true),
         }
     }
 }
@@ -54,7 +57,10 @@ impl NativeToken {
         let number = |text: &str, what| text.parse().map_err(|_| invalid(what));
         let terms = Terms {
             nonce: nonce(&self.nonce)?,
-            kind,
+            kind: match (kind, self.paged) {
+                (Shareable::Region, Some(true)) => Shareable::PagedRegion,
+                (kind, _) => kind,
+            },
             receivers: share::Receivers::One,
             access: if self.readonly { ShareAccess::Readonly } else { ShareAccess::Shared },
             device: number(&self.device, "device")?,

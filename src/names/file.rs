@@ -17,6 +17,9 @@ const VERSION: &[u8] = b"1\n";
 struct Written {
     nonce: Text<32>,
     is_writable: bool,
+    /// Only where it is so: a version that knows nothing of it refuses the file.
+    #[serde(default, skip_serializing_if = "is_false")]
+    is_paged: bool,
     device: u64,
     inode: u64,
     byte_offset: u64,
@@ -27,6 +30,12 @@ struct Written {
     started: u64,
     proof: u32,
     socket: Text<107>,
+}
+
+// As serde asks.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 fn hex(nonce: Nonce) -> String {
@@ -40,6 +49,7 @@ pub(super) fn write(name: &str, token: &Token, started: u64) -> Result<Vec<u8>> 
     let written = Written {
         nonce: Text::new(hex(terms.nonce)).ok_or_else(too_long)?,
         is_writable: terms.access == ShareAccess::Shared,
+        is_paged: terms.kind == Shareable::PagedRegion,
         device: terms.device,
         inode: terms.inode,
         byte_offset: terms.byte_offset,
@@ -78,7 +88,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<(Token, u64), NameFlaw> {
     let nonce = u128::from_str_radix(&written.nonce, 16).map_err(|_| NameFlaw::Altered)?;
     let terms = Terms {
         nonce: nonce.to_be_bytes(),
-        kind: Shareable::Region,
+        kind: if written.is_paged { Shareable::PagedRegion } else { Shareable::Region },
         receivers: Receivers::Any,
         access: if written.is_writable { ShareAccess::Shared } else { ShareAccess::Readonly },
         device: written.device,

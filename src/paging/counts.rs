@@ -12,7 +12,6 @@ pub(super) struct Counts {
     pub(super) shown: AtomicU64,
     pub(super) provided: AtomicU64,
     pub(super) evicted: AtomicU64,
-    pub(super) present: AtomicU64,
 }
 
 /// Counts at one moment.
@@ -34,7 +33,7 @@ pub struct Counted {
     pub provided: u64,
     /// Chunks that were taken out.
     pub evicted: u64,
-    /// Chunks that are there now.
+    /// Chunks that are there now: [`Counts`] does not know them.
     pub present: u64,
 }
 
@@ -55,7 +54,7 @@ impl Counts {
             shown: of(&self.shown),
             provided: of(&self.provided),
             evicted: of(&self.evicted),
-            present: of(&self.present),
+            present: 0,
         }
     }
 }

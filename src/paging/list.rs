@@ -6,7 +6,8 @@
 //! lets go after its gate was closed for good: so once there are no holders, the users only become
 //! fewer.
 
-use super::pager::{Pager, Spec};
+use super::pager::{Pager, Sent};
+use super::spec::Spec;
 use crate::error::Result;
 use crate::sys::alloc;
 use crate::sys::checked_fd::CheckedFd;
@@ -62,11 +63,27 @@ impl Hold {
     pub fn new(spec: Spec, name: &Arc<str>, memfd: &Arc<CheckedFd>) -> Result<(Self, OwnedFd)> {
         sweep(None);
         let (pager, receiver) = Pager::new(spec, name, memfd)?;
+        Ok((Self::of(pager)?, receiver))
+    }
+
+    /// Of a region that another process has sent.
+    pub fn received(
+        name: &Arc<str>,
+        memfd: &Arc<CheckedFd>,
+        byte_length: u64,
+        sent: Sent,
+        by_userfault: bool,
+    ) -> Result<Self> {
+        sweep(None);
+        Self::of(Pager::received(name, memfd, byte_length, sent, by_userfault)?)
+    }
+
+    fn of(pager: Pager) -> Result<Self> {
         let pager = Arc::new(pager);
         let made = Made { pager: Arc::clone(&pager), by: thread::address() };
         alloc::push(&mut *pagers(), made)?;
         pager.holders.fetch_add(1, Ordering::AcqRel);
-        Ok((Self(pager), receiver))
+        Ok(Self(pager))
     }
 }
 

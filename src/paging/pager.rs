@@ -2,81 +2,71 @@
 //!
 //! Chunks are filled, failed and taken out by one thread at a time, which holds `work`. Handlers
 //! take no lock: they read words, and change Missing to Requested.
+//!
+//! The pager of a *receiver* shows a region of another pager, in another process as a rule. It
+//! reads that one's words, and writes none.
 
 use super::counts::{Counted, Counts, add};
+use super::head;
+use super::spec::{MOST_CHUNKS, Spec};
 use super::way::Way;
 use super::word::{State, Word};
+use super::work::Works;
 use crate::error::{PagingError, Result};
-use crate::sys::checked_fd::CheckedFd;
+use crate::sys::checked_fd::{CheckedFd, Description};
 use crate::sys::mmap::{self, Mmap, Pages, Sharing};
 use crate::sys::owned_span::OwnedSpan;
 use crate::sys::page::{PageAligned, host_page_bytes};
 use crate::sys::requests::{self, Sender};
 use crate::sys::vma_budget::VmaClaim;
 use crate::sys::words::{Bell, Words};
-use crate::sys::{SysError, SysResult, alloc, thread};
+use crate::sys::{SysError, SysResult, alloc, thread, to_u64};
 use nix::errno::Errno;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Chunks of a region at most: their words take 4 bytes each of address space.
-const MOST_CHUNKS: u64 = 1 << 32;
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 /// The words, and what chunks are filled by.
 const VMAS_OF_A_PAGER: u64 = 2;
 
-/// What a pager is made of.
-#[derive(Debug, Clone, Copy)]
-pub struct Spec {
-    pub byte_length: u64,
-    /// A multiple of the host page.
-    pub chunk_bytes: u64,
-    /// How long a touch waits at most.
-    pub timeout_milliseconds: u32,
-    /// `None`: userfaultfd where it can be had.
-    pub by_userfault: Option<bool>,
+#[derive(Debug)]
+enum Role {
+    /// `words`: by which others read them.
+    Owner { words: CheckedFd },
+    /// `calls`: what the provider's thread is asked by, until somebody takes it.
+    Receiver { calls: Mutex<Option<OwnedFd>> },
+}
+
+/// What another process has sent for a region.
+#[derive(Debug)]
+pub struct Sent {
+    pub words: OwnedFd,
+    /// Where chunks' numbers are written to.
+    pub touches: OwnedFd,
+    pub calls: OwnedFd,
 }
 
 #[derive(Debug)]
 pub struct Pager {
     id: u64,
-    name: Arc<str>,
+    pub(super) name: Arc<str>,
     byte_length: u64,
     chunk_bytes: PageAligned,
     pub(super) timeout_milliseconds: u32,
-    way: Way,
+    pub(super) way: Way,
     pub(super) words: Words,
-    pub(super) bell: Bell,
     pub(super) requests: Sender,
     is_closed: AtomicBool,
-    /// See [`Pager::refuse_pool`].
-    pub(super) refuses_pool: AtomicBool,
-    /// The thread whose touches fail at once; 0: none yet.
-    server: AtomicUsize,
+    role: Role,
     /// Handlers that wait.
     pub(super) users: AtomicUsize,
     /// Regions and ranges.
     pub(super) holders: AtomicUsize,
     pub(super) counts: Counts,
-    work: Mutex<Vec<Pinned>>,
+    work: Mutex<Works>,
     _vmas: VmaClaim,
-}
-
-/// Chunks that stay.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Pinned {
-    first: u64,
-    last: u64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Provided {
-    Done,
-    /// It was there already, and stays as it is.
-    Before,
-    /// The pager was closed meanwhile.
-    Closed,
 }
 
 impl Pager {
@@ -86,7 +76,6 @@ impl Pager {
         name: &Arc<str>,
         memfd: &Arc<CheckedFd>,
     ) -> Result<(Self, OwnedFd)> {
-        static NEXT_ID: AtomicU64 = AtomicU64::new(1);
         let Spec { byte_length, chunk_bytes, timeout_milliseconds, by_userfault } = spec;
         let page = host_page_bytes();
         let refused = PagingError::ChunkBytes { chunk_bytes, page };
@@ -101,27 +90,84 @@ impl Pager {
         let not_made = |sys: SysError| PagingError::NotMade { refused: sys.into() };
         let length = PageAligned::round_up(byte_length).expect("a region ends below 2^63");
         let way = Way::new(memfd, length, by_userfault).map_err(not_made)?;
-        let (sender, receiver) = requests::pair().map_err(not_made)?;
-        let pager = Self {
+        let (requests, receiver) = requests::pair().map_err(not_made)?;
+        let (words, fd) = Words::new(count).map_err(not_made)?;
+        head::write(&words, &spec, way.is_userfault(), memfd);
+        let fd = CheckedFd::new(fd, Description::Ours).map_err(not_made)?;
+        let role = Role::Owner { words: fd };
+        let parts = Parts { name, chunk_bytes: aligned, way, words, requests, role, vmas };
+        Ok((Self::of(parts, byte_length, timeout_milliseconds), receiver))
+    }
+
+    /// Over what another process has sent. `by_userfault`: whether that process was told so.
+    pub(super) fn received(
+        name: &Arc<str>,
+        memfd: &Arc<CheckedFd>,
+        byte_length: u64,
+        sent: Sent,
+        by_userfault: bool,
+    ) -> Result<Self> {
+        let vmas = VmaClaim::take(VMAS_OF_A_PAGER)
+            .map_err(|full| PagingError::NotMade { refused: full.into() })?;
+        let made = || {
+            let (words, spec) = head::read(&sent.words, byte_length, memfd)?;
+            // Where its owner fills chunks without userfaultfd, pages that are there may be of
+            // chunks that are not.
+            let is_userfault = by_userfault && spec.by_userfault == Some(true);
+            let way = Way::received(memfd, is_userfault)?;
+            let requests = Sender::new(sent.touches)?;
+            let role = Role::Receiver { calls: Mutex::new(Some(sent.calls)) };
+            let chunk_bytes = PageAligned::round_down(spec.chunk_bytes);
+            let parts = Parts { name, chunk_bytes, way, words, requests, role, vmas };
+            Ok(Self::of(parts, byte_length, spec.timeout_milliseconds))
+        };
+        made().map_err(|sys: SysError| PagingError::NotMade { refused: sys.into() }.into())
+    }
+
+    fn of(parts: Parts<'_>, byte_length: u64, timeout_milliseconds: u32) -> Self {
+        let Parts { name, chunk_bytes, way, words, requests, role, vmas } = parts;
+        Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             name: Arc::clone(name),
             byte_length,
-            chunk_bytes: aligned,
+            chunk_bytes,
             timeout_milliseconds,
             way,
-            words: Words::new(count).map_err(not_made)?,
-            bell: Bell::default(),
-            requests: sender,
+            words,
+            requests,
             is_closed: AtomicBool::new(false),
-            refuses_pool: AtomicBool::new(false),
-            server: AtomicUsize::new(0),
+            role,
             users: AtomicUsize::new(0),
             holders: AtomicUsize::new(0),
             counts: Counts::default(),
             work: Mutex::default(),
             _vmas: vmas,
-        };
-        Ok((pager, receiver))
+        }
+    }
+
+    /// What a receiver asks the provider's thread by; once.
+    pub fn take_calls(&self) -> Option<OwnedFd> {
+        match &self.role {
+            Role::Owner { .. } => None,
+            Role::Receiver { calls } => calls.lock().unwrap_or_else(PoisonError::into_inner).take(),
+        }
+    }
+
+    /// What others read its words by. `None`: it is a receiver's.
+    pub(super) fn words_for_others(&self) -> SysResult<Option<OwnedFd>> {
+        match &self.role {
+            Role::Owner { words } => words.reopen_readonly().map(Some),
+            Role::Receiver { .. } => Ok(None),
+        }
+    }
+
+    /// Whether its provider is another pager's. Safe in handlers.
+    pub fn is_received(&self) -> bool {
+        matches!(self.role, Role::Receiver { .. })
+    }
+
+    pub(super) fn bell(&self) -> Bell<'_> {
+        self.words.bell()
     }
 
     pub fn id(&self) -> u64 {
@@ -141,7 +187,7 @@ impl Pager {
     }
 
     pub fn counted(&self) -> Counted {
-        self.counts.now()
+        Counted { present: self.words.number(head::PRESENT), ..self.counts.now() }
     }
 
     /// The memfd of the region, as the process's map shows it.
@@ -156,12 +202,13 @@ impl Pager {
 
     /// Safe in handlers.
     pub fn is_closed(&self) -> bool {
-        self.is_closed.load(Ordering::SeqCst)
+        self.is_closed.load(Ordering::SeqCst) || self.words.number(head::CLOSED) != 0
     }
 
     /// Whether this is the thread that provides. Safe in handlers.
     pub fn is_served_here(&self) -> bool {
-        self.server.load(Ordering::Acquire) == thread::address()
+        self.words.number(head::SERVER) == to_u64(thread::address())
+            && head::is_of_this_process(&self.words)
     }
 
     /// The chunk that has a byte of the region. Safe in handlers.
@@ -179,101 +226,33 @@ impl Pager {
 
     /// `None`: there is no such chunk. Safe in handlers.
     pub fn state(&self, chunk: u64) -> Option<State> {
-        self.words.get(chunk).map(|word| Word::of(word).state())
+        self.words.load(chunk).map(|word| Word::new(word).state())
     }
 
     pub(super) fn work(&self) -> Work<'_> {
-        Work(self.work.lock().unwrap_or_else(PoisonError::into_inner))
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn word(&self, chunk: u64) -> Result<&AtomicU32> {
-        let count = self.words.count();
-        Ok(self.words.get(chunk).ok_or(PagingError::NoChunk { chunk, count })?)
-    }
-
-    /// Changes a word to what `to` makes of it. `None`, where it makes nothing of it; else what it
-    /// was.
-    fn change(word: &AtomicU32, to: impl Fn(Word) -> Option<Word>) -> Option<Word> {
-        loop {
-            let now = Word::of(word);
-            if now.change(word, to(now)?) {
-                return Some(now);
-            }
-        }
-    }
-
-    /// This thread provides from now on: what it touches and is not there fails at once.
-    pub fn serve(&self) -> Result<()> {
-        let this = thread::address();
-        let first = self.server.compare_exchange(0, this, Ordering::AcqRel, Ordering::Acquire);
-        first.map(drop).map_err(|_| PagingError::Served { name: self.name.to_string() }.into())
-    }
-
-    /// No chunk comes any more. Touches of what is not there fail, those that wait too.
+    /// No chunk comes any more. Touches of what is not there fail, those that wait too. Safe in
+    /// handlers.
     pub fn close(&self) {
         self.is_closed.store(true, Ordering::SeqCst);
-        self.requests.close();
-        self.bell.ring_all();
-    }
-
-    /// Fills a chunk with `length` bytes of the process at `source`, and wakes those who wait for
-    /// it. Where it fails, the chunk is not there.
-    pub fn provide(&self, chunk: u64, source: u64, length: u64) -> Result<Provided> {
-        let word = self.word(chunk)?;
-        let no_chunk = PagingError::NoChunk { chunk, count: self.words.count() };
-        let (start, expected) = self.bytes_of(chunk).ok_or(no_chunk)?;
-        if length != expected {
-            return Err(PagingError::ChunkLength { chunk, length, expected }.into());
+        self.words.set_number(head::CLOSED, 1);
+        // As long as a receiver's end is open, what it shows is not taken out.
+        if !self.is_received() {
+            self.requests.close();
         }
-        let _work = self.work();
-        if self.is_closed() {
-            return Ok(Provided::Closed);
-        }
-        if Word::of(word).state() == State::Present {
-            return Ok(Provided::Before);
-        }
-        self.way.fill(start, source, length).map_err(|sys| PagingError::NotFilled {
-            chunk,
-            name: self.name.to_string(),
-            refused: sys.into(),
-        })?;
-        Self::change(word, |now| Some(now.with(State::Present)));
-        add(&self.counts.provided);
-        add(&self.counts.present);
-        self.bell.ring(chunk);
-        Ok(Provided::Done)
-    }
-
-    /// The chunk can't be had now. Touches that wait for it fail; the next one asks again.
-    pub fn fail(&self, chunk: u64) -> Result<()> {
-        let word = self.word(chunk)?;
-        let _work = self.work();
-        Self::change(word, |now| match now.state() {
-            State::Present | State::Evicting => None,
-            State::Missing | State::Requested => Some(now.with(State::Missing).failed_once_more()),
-        });
-        self.bell.ring(chunk);
-        Ok(())
+        self.bell().ring_all();
     }
 
     /// A touch of it is about to fail. False: it has come by now. Either this sees that, or who
     /// provides it sees by [`Self::may_have_zeros`] what took its place. Safe in handlers.
     pub fn begin_failure(&self, chunk: u64) -> bool {
-        self.words.get(chunk).is_none_or(|word| Word::mark_zeros(word).state() != State::Present)
-    }
-
-    /// Whether there may be zeros in its place.
-    pub fn may_have_zeros(&self, chunk: u64) -> bool {
-        self.words.get(chunk).is_some_and(|word| Word::of(word).has_zeros())
-    }
-
-    /// Claims a chunk that is missing, without a touch. Gives what its state was.
-    pub fn request(&self, chunk: u64) -> Result<State> {
-        let word = self.word(chunk)?;
-        let before = Self::change(word, |now| {
-            (now.state() == State::Missing).then(|| now.with(State::Requested))
-        });
-        Ok(before.unwrap_or_else(|| Word::of(word)).state())
+        match self.words.get(chunk) {
+            Some(word) => Word::mark_zeros(word).state() != State::Present,
+            // Who provides it can't do anything about zeros in other processes.
+            None => self.state(chunk) != Some(State::Present),
+        }
     }
 
     /// The states of so many chunks.
@@ -282,43 +261,6 @@ impl Pager {
         let end = end.ok_or(PagingError::NoChunk { chunk: first, count: self.words.count() })?;
         let states = (first..end).filter_map(|chunk| self.state(chunk)).map(|state| state as u8);
         Ok(alloc::collected(states)?)
-    }
-
-    fn check_range(&self, first: u64, last: u64) -> Result<Pinned> {
-        self.word(last)?;
-        if first > last {
-            return Err(PagingError::NoChunk { chunk: first, count: self.words.count() }.into());
-        }
-        Ok(Pinned { first, last })
-    }
-
-    /// These chunks are not taken out until they are unpinned as often.
-    pub fn pin(&self, first: u64, last: u64) -> Result<()> {
-        let pinned = self.check_range(first, last)?;
-        alloc::push(&mut self.work().0, pinned)?;
-        Ok(())
-    }
-
-    /// False: they are not pinned.
-    pub fn unpin(&self, first: u64, last: u64) -> Result<bool> {
-        let pinned = self.check_range(first, last)?;
-        let mut work = self.work();
-        let at = work.0.iter().position(|it| *it == pinned);
-        Ok(at.map(|at| work.0.swap_remove(at)).is_some())
-    }
-
-    /// Begins to take a chunk out: from now on, touches of what is gone wait. `None`: it is not
-    /// there, or pinned.
-    pub fn begin_eviction(&self, chunk: u64) -> Result<Option<Eviction<'_>>> {
-        let word = self.word(chunk)?;
-        let work = self.work();
-        if work.0.iter().any(|pinned| (pinned.first..=pinned.last).contains(&chunk)) {
-            return Ok(None);
-        }
-        let begun = Self::change(word, |now| {
-            (now.state() == State::Present).then(|| now.with(State::Evicting))
-        });
-        Ok(begun.map(|_| Eviction { pager: self, chunk, ends_as: State::Present, _work: work }))
     }
 
     /// Whether pages of it can be mapped.
@@ -353,6 +295,11 @@ impl Pager {
             for chunk in first..=last {
                 let is_provided = self.state(chunk) == Some(State::Present);
                 if let Some((start, length)) = self.bytes_of(chunk).filter(|_| !is_provided) {
+                    if self.is_received() {
+                        // Its owner can. Nobody maps it here until then.
+                        let _ = self.requests.send(requests::SWEEP | chunk);
+                        return Err(SysError::new("fallocate", Errno::EAGAIN));
+                    }
                     self.way.punch(start, length)?;
                 }
             }
@@ -409,37 +356,14 @@ impl Pager {
 }
 
 /// What one thread at a time may do.
-pub(super) struct Work<'a>(MutexGuard<'a, Vec<Pinned>>);
+pub(super) type Work<'a> = MutexGuard<'a, Works>;
 
-/// A chunk that is being taken out. Dropped before [`Self::finish`], it stays.
-pub struct Eviction<'a> {
-    pager: &'a Pager,
-    chunk: u64,
-    ends_as: State,
-    _work: Work<'a>,
-}
-
-impl Eviction<'_> {
-    /// No mapping shows it any more: takes its pages out of the memfd. Where that fails, it counts
-    /// as missing, since some of them may be gone.
-    pub fn finish(mut self) -> SysResult<()> {
-        self.ends_as = State::Missing;
-        let counts = &self.pager.counts;
-        add(&counts.evicted);
-        let present = counts.present.load(Ordering::Relaxed).min(1);
-        counts.present.fetch_sub(present, Ordering::Relaxed);
-        match self.pager.bytes_of(self.chunk) {
-            Some((start, length)) => self.pager.way.punch(start, length),
-            None => Ok(()),
-        }
-    }
-}
-
-impl Drop for Eviction<'_> {
-    fn drop(&mut self) {
-        if let Some(word) = self.pager.words.get(self.chunk) {
-            Pager::change(word, |now| Some(now.with(self.ends_as)));
-        }
-        self.pager.bell.ring(self.chunk);
-    }
+struct Parts<'a> {
+    name: &'a Arc<str>,
+    chunk_bytes: PageAligned,
+    pub(super) way: Way,
+    words: Words,
+    requests: Sender,
+    role: Role,
+    vmas: VmaClaim,
 }

@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 use super::counts::add;
+use super::head;
 use super::pager::Pager;
 use super::word::{State, Word};
 use crate::sys::requests::Sent;
@@ -17,6 +18,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// How long until a request is sent again for which the socket had no room.
 const SEND_AGAIN_MILLISECONDS: u32 = 1;
+
+/// How often a receiver looks whether the owner is still there, which may end without a ring; and
+/// how long it takes to be heard: a request that was answered before it was seen is sent again.
+const LOOK_AGAIN_MILLISECONDS: u32 = 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
@@ -69,14 +74,16 @@ impl Waiting {
 
     fn wait_counted(&self) -> Ended {
         let pager = self.pager();
-        let Some(word) = pager.words.get(self.chunk) else { return Ended::Failed };
         add(&pager.counts.waits);
         let deadline = Time::now().later_by(pager.timeout_milliseconds);
         let mut is_to_send = false;
+        let mut sent_at = None;
         let ended = loop {
             // Before anything is looked at, so that no ring is missed.
-            let seen = pager.bell.rings();
-            let now = Word::of(word);
+            let seen = pager.bell().rings();
+            let Some(now) = pager.words.load(self.chunk).map(Word::new) else {
+                break Ended::Failed;
+            };
             if now.state() == State::Present {
                 break Ended::Present;
             }
@@ -86,14 +93,19 @@ impl Waiting {
             }
             // Another thread may have asked for it without a touch, and not be in a hurry.
             if now.state() != State::Evicting && !now.is_told() {
-                if !now.change(word, now.with(State::Requested).told()) {
-                    continue;
+                match pager.words.get(self.chunk) {
+                    Some(word) if !now.change(word, now.with(State::Requested).told()) => continue,
+                    Some(_) => is_to_send = true,
+                    // The provider's thread takes note of it, once it has heard of it.
+                    None => is_to_send |= is_late(sent_at),
                 }
-                is_to_send = true;
             }
             if is_to_send {
                 match pager.requests.send(self.chunk) {
-                    Sent::Done => is_to_send = false,
+                    Sent::Done => {
+                        is_to_send = false;
+                        sent_at = Some(Time::now());
+                    }
                     Sent::Full => {}
                     Sent::Gone => {
                         pager.close();
@@ -108,9 +120,20 @@ impl Waiting {
             }
             let until = match is_to_send {
                 true => at.later_by(SEND_AGAIN_MILLISECONDS).sooner(deadline),
+                false if pager.is_received() => {
+                    if !pager.requests.is_connected() {
+                        // What came before the owner ended stays.
+                        if pager.state(self.chunk) == Some(State::Present) {
+                            break Ended::Present;
+                        }
+                        pager.close();
+                        break Ended::Failed;
+                    }
+                    at.later_by(LOOK_AGAIN_MILLISECONDS).sooner(deadline)
+                }
                 false => deadline,
             };
-            pager.bell.wait(seen, self.chunk, until);
+            pager.bell().wait(seen, self.chunk, until);
         };
         if is_to_send {
             self.let_another_send();
@@ -127,8 +150,13 @@ impl Waiting {
             // Where it has changed meanwhile, another thread has done it.
             let _ = now.change(word, now.with(State::Requested));
         }
-        pager.bell.ring(self.chunk);
+        pager.bell().ring(self.chunk);
     }
+}
+
+/// Whether a request that was sent then ought to have been heard.
+fn is_late(sent_at: Option<Time>) -> bool {
+    sent_at.is_none_or(|at| !Time::now().is_before(at.later_by(LOOK_AGAIN_MILLISECONDS)))
 }
 
 impl Drop for Waiting {
@@ -149,7 +177,7 @@ impl Pager {
             add(&self.counts.refused);
             return None;
         }
-        let failures = Word::of(self.words.get(chunk)?).failures();
+        let failures = Word::new(self.words.load(chunk)?).failures();
         self.users.fetch_add(1, Ordering::AcqRel);
         Some(Waiting { pager: NonNull::from(self), chunk, failures, is_pool })
     }
@@ -157,13 +185,13 @@ impl Pager {
     /// Touches by threads of libuv's pool fail at once until this is taken back, those that wait
     /// too: all of the pool waits, and the provider needs a thread of it.
     pub fn refuse_pool(&self, is_refused: bool) {
-        self.refuses_pool.store(is_refused, Ordering::SeqCst);
+        self.words.set_number(head::REFUSES_POOL, is_refused.into());
         if is_refused {
-            self.bell.ring_all();
+            self.bell().ring_all();
         }
     }
 
     fn refuses_pool(&self) -> bool {
-        self.refuses_pool.load(Ordering::SeqCst)
+        self.words.number(head::REFUSES_POOL) != 0 && head::is_of_this_process(&self.words)
     }
 }

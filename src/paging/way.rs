@@ -31,14 +31,21 @@ const MOST_MAPPED_BYTES: u64 = 8 << 20;
 
 #[derive(Debug)]
 enum Kind {
-    /// `all`: all of the memfd, where nobody touches it; what chunks are filled by.
+    /// `all`: all of the memfd, where nobody touches it; what its owner fills chunks by.
     Userfault {
-        all: Mmap,
+        all: Option<Mmap>,
         mapped_bytes: AtomicU64,
     },
     EmptyFile {
         empty: CheckedFd,
     },
+}
+
+impl Kind {
+    fn without() -> SysResult<Self> {
+        let empty = CheckedFd::new(memfd::create_empty("missing")?, Description::Ours)?;
+        Ok(Self::EmptyFile { empty })
+    }
 }
 
 impl Way {
@@ -52,7 +59,7 @@ impl Way {
         if by_userfault != Some(false) {
             match userfault::prepare().and_then(|()| all_of(&memfd, length)) {
                 Ok(all) => {
-                    let kind = Kind::Userfault { all, mapped_bytes: AtomicU64::new(0) };
+                    let kind = Kind::Userfault { all: Some(all), mapped_bytes: AtomicU64::new(0) };
                     return Ok(Self { memfd, kind });
                 }
                 Err(sys) if by_userfault == Some(true) => return Err(sys),
@@ -60,8 +67,19 @@ impl Way {
                 Err(_) => {}
             }
         }
-        let empty = CheckedFd::new(memfd::create_empty("missing")?, Description::Ours)?;
-        Ok(Self { memfd, kind: Kind::EmptyFile { empty } })
+        Ok(Self { memfd, kind: Kind::without()? })
+    }
+
+    /// For a region that another process fills. The descriptor allows reading.
+    pub(super) fn received(memfd: &Arc<CheckedFd>, by_userfault: bool) -> SysResult<Self> {
+        let kind = match by_userfault {
+            true => {
+                userfault::prepare()?;
+                Kind::Userfault { all: None, mapped_bytes: AtomicU64::new(0) }
+            }
+            false => Kind::without()?,
+        };
+        Ok(Self { memfd: Arc::clone(memfd), kind })
     }
 
     pub(super) fn is_userfault(&self) -> bool {
@@ -206,6 +224,7 @@ impl Way {
                 file::write_all_from(self.memfd.get()?, start.get(), source, length)
             }
             Kind::Userfault { all, mapped_bytes } => {
+                let all = all.as_ref().ok_or(SysError::new("ioctl", Errno::EPERM))?;
                 // What is filled is mapped there, too, and counts as resident a second time.
                 let before = mapped_bytes.fetch_add(length, Ordering::Relaxed);
                 if before >= MOST_MAPPED_BYTES {

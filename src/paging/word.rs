@@ -36,6 +36,10 @@ const ONE_FAILURE: u32 = 0b10000;
 pub(super) struct Word(u32);
 
 impl Word {
+    pub(super) fn new(word: u32) -> Self {
+        Self(word)
+    }
+
     pub(super) fn of(word: &AtomicU32) -> Self {
         Self(word.load(Ordering::SeqCst))
     }

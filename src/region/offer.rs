@@ -2,9 +2,13 @@
 
 use super::host_region::Region;
 use crate::error::{RegionError, Result};
-use crate::share::{self, Receivers, ShareAccess, Shareable, Token};
+use crate::paging::{self, Hold};
+use crate::share::{self, MakeMore, Receivers, ShareAccess, Shareable, Token};
 use crate::sys::memfd::{self, Seals};
 use nix::errno::Errno;
+
+/// A receiver's wish: see [`paging::admit`]. Whatever else he says, he has userfaultfd.
+pub(super) const WITHOUT_USERFAULTFD: u8 = b'w';
 
 impl Region {
     /// For one receiver. `enforce`: from now on the kernel lets nobody write who can't yet.
@@ -18,9 +22,11 @@ impl Region {
     }
 
     fn offer(&self, to: Receivers, access: ShareAccess, enforce: bool) -> Result<Token> {
-        self.check_not_paged("share")?;
         if access == ShareAccess::Shared && !self.is_writable() {
             return Err(RegionError::ShareNotWritable { name: self.name().to_owned() }.into());
+        }
+        if let Some(pager) = self.pager() {
+            return self.offer_paged(pager, to, enforce);
         }
         if enforce {
             self.forbid_new_writers()?;
@@ -28,6 +34,24 @@ impl Region {
         let (offset, length) = (self.file_offset().get(), self.byte_length());
         let what = (Shareable::Region, to);
         share::offer(self.shared_fd(), what, access, offset, length, self.name())
+    }
+
+    /// Those who receive it ask the provider of this process.
+    fn offer_paged(&self, pager: &Hold, to: Receivers, enforce: bool) -> Result<Token> {
+        if enforce {
+            // Its provider has to write.
+            self.check_not_paged("enforce access to")?;
+        }
+        if pager.is_received() {
+            self.check_not_paged("share a received")?;
+        }
+        let pager = pager.clone();
+        let more = move |wish: u8| paging::admit(&pager, wish == WITHOUT_USERFAULTFD);
+        let what = (Shareable::PagedRegion, to);
+        let part = (self.file_offset().get(), self.byte_length());
+        let more: Box<MakeMore> = Box::new(more);
+        let readonly = ShareAccess::Readonly;
+        share::offer_with(self.shared_fd(), what, readonly, part, self.name(), Some(more))
     }
 
     fn forbid_new_writers(&self) -> Result<(), RegionError> {

@@ -1,5 +1,5 @@
 //! What a sharer answers to a receiver that asks by the socket: one byte. [`Answer::Here`] comes
-//! with two descriptors: the proof and the file.
+//! with two descriptors, the proof and the file, and with those of what a region has besides.
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answer {
@@ -9,11 +9,20 @@ pub(super) enum Answer {
     Altered,
     Unknown,
     Shrunk,
+    /// What comes with the file could not be made.
+    Failed,
 }
 
 impl Answer {
-    const ALL: [Self; 6] =
-        [Self::Here, Self::Used, Self::Closed, Self::Altered, Self::Unknown, Self::Shrunk];
+    const ALL: [Self; 7] = [
+        Self::Here,
+        Self::Used,
+        Self::Closed,
+        Self::Altered,
+        Self::Unknown,
+        Self::Shrunk,
+        Self::Failed,
+    ];
 
     pub(super) fn to_byte(self) -> u8 {
         self as u8

@@ -20,6 +20,8 @@
 //! after that, in any process. A *standing* offer is for any number of receivers: nobody claims it,
 //! and the same seal says that it was ended.
 //!
+//! What has *more* than a file, which only its process can make, is received by the socket alone.
+//!
 //! Bottom up: `token` and `answer` are data; `proof` makes and checks proofs; `table` has this
 //! process's offers; `server` answers receivers; `offer` and `receive` are for others. Nothing here
 //! knows what a region or a snapshot is.
@@ -32,8 +34,9 @@ mod server;
 mod table;
 mod token;
 
-pub use offer::{MOST_OFFERS, end, offer, waiting};
-pub use receive::{Make, receive};
+pub use offer::{MOST_OFFERS, end, offer, offer_with, waiting};
+pub use receive::{Make, receive, receive_with};
+pub use table::MakeMore;
 pub use token::{Nonce, Receivers, ShareAccess, Shareable, Terms, Token};
 
 #[cfg(test)]

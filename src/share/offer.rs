@@ -2,7 +2,7 @@
 
 use super::proof::{make_proof, refused};
 use super::server::socket_name;
-use super::table::{End, Offer, offers};
+use super::table::{End, MakeMore, More, Offer, offers};
 use super::token::{Nonce, Receivers, ShareAccess, Shareable, Terms, Token};
 use crate::error::{Code, Result, ShareError};
 use crate::sys::checked_fd::{CheckedFd, Description};
@@ -20,6 +20,18 @@ pub fn offer(
     byte_offset: u64,
     byte_length: u64,
     name: &str,
+) -> Result<Token> {
+    offer_with(fd, (kind, receivers), access, (byte_offset, byte_length), name, None)
+}
+
+/// Offers a file and more, which only this process can make: receivers ask its socket for it.
+pub fn offer_with(
+    fd: &CheckedFd,
+    (kind, receivers): (Shareable, Receivers),
+    access: ShareAccess,
+    (byte_offset, byte_length): (u64, u64),
+    name: &str,
+    more: Option<Box<MakeMore>>,
 ) -> Result<Token> {
     let failed = |sys: SysError| ShareError::Refused { name: name.to_owned(), refused: sys.into() };
     let nonce: Nonce = random::bytes().map_err(failed)?;
@@ -46,7 +58,11 @@ pub fn offer(
         return Err(ShareError::TooMany { name: terms.name, most: MOST_OFFERS }.into());
     }
     let socket = socket_name(offers);
-    offers.open.insert(nonce, Offer { proof, file, terms: terms.clone() });
+    if more.is_some() && socket.is_empty() {
+        return Err(ShareError::NoSocket { name: terms.name }.into());
+    }
+    let more = more.map(More);
+    offers.open.insert(nonce, Offer { proof, file, terms: terms.clone(), more });
     Ok(Token { terms, pid: process::id(), proof: proof_number, socket })
 }
 

@@ -46,9 +46,28 @@ fn receive_and(token: &Token, make: Make<'_, ()>) -> Result<()> {
         }
         received => return received?,
     };
-    match receive_by_socket(token) {
-        Some(received) => make(received?),
+    match receive_by_socket(token, None) {
+        Some(received) => match <[OwnedFd; 1]>::try_from(received?) {
+            Ok([file]) => make(file),
+            Err(_) => Err(ShareError::Unknown { name: token.terms.name.clone() }.into()),
+        },
         None => Err(by_proc),
+    }
+}
+
+/// Takes what a token offers that has more than a file, of its owner: the file, then the rest.
+/// `wish`: what the owner is to know for it. The offer is claimed by then, whatever is made of it.
+pub fn receive_with(token: &Token, wish: u8) -> Result<Vec<OwnedFd>> {
+    let Token { terms, pid, .. } = token;
+    match receive_by_socket(token, Some(wish)) {
+        Some(received) => received,
+        None => Err(match process::user_of(*pid) {
+            Ok(user) if user != process::user() => denied(token),
+            Ok(_) if !process::is_ending(*pid) => {
+                ShareError::Unreachable { name: terms.name.clone(), pid: *pid }.into()
+            }
+            _ => gone(token),
+        }),
     }
 }
 
@@ -151,14 +170,16 @@ fn denied(token: &Token) -> Error {
     ShareError::Denied { name: token.terms.name.clone(), pid: token.pid }.into()
 }
 
-/// `None`: nobody of this user listens.
-fn receive_by_socket(token: &Token) -> Option<Result<OwnedFd>> {
+/// The file, and what comes with it. `None`: nobody listens. `wish`: of what has more than a file.
+fn receive_by_socket(token: &Token, wish: Option<u8>) -> Option<Result<Vec<OwnedFd>>> {
     let terms = &token.terms;
     let stream = socket::connect(&token.socket).ok()?;
     if socket::peer_uid(&stream).ok()? != process::user() {
         return Some(Err(denied(token)));
     }
-    socket::send(&stream, &terms.encode(), &[]).ok()?;
+    let mut asked = terms.encode();
+    asked.extend(wish);
+    socket::send(&stream, &asked, &[]).ok()?;
     let mut answer = [0; 1];
     let (length, fds) = socket::receive(&stream, &mut answer).ok()?;
     // One who is of another user for the sharer gets no answer.
@@ -167,16 +188,18 @@ fn receive_by_socket(token: &Token) -> Option<Result<OwnedFd>> {
     }
     let name = terms.name.clone();
     let answer = Answer::from_byte(answer[0]).unwrap_or(Answer::Unknown);
-    let why_not = match (answer, <[OwnedFd; 2]>::try_from(fds)) {
-        (Answer::Here, Ok([proof, fd])) => {
+    let mut fds = fds.into_iter();
+    let why_not = match (answer, fds.next(), fds.next()) {
+        (Answer::Here, Some(proof), Some(fd)) => {
             let checked = check_proof(&proof, terms).and_then(|_| check_file(&fd, terms));
-            return Some(checked.map(|()| fd));
+            return Some(checked.map(|()| [fd].into_iter().chain(fds).collect()));
         }
-        (Answer::Used, _) => ShareError::Used { name },
-        (Answer::Closed, _) => ShareError::Closed { name },
-        (Answer::Altered, _) => ShareError::Altered { name },
-        (Answer::Shrunk, _) => ShareError::Shrunk { name },
-        (Answer::Unknown | Answer::Here, _) => ShareError::Unknown { name },
+        (Answer::Used, ..) => ShareError::Used { name },
+        (Answer::Closed, ..) => ShareError::Closed { name },
+        (Answer::Altered, ..) => ShareError::Altered { name },
+        (Answer::Shrunk, ..) => ShareError::Shrunk { name },
+        (Answer::Failed, ..) => ShareError::Unreachable { name, pid: token.pid },
+        (Answer::Unknown | Answer::Here, ..) => ShareError::Unknown { name },
     };
     Some(Err(why_not.into()))
 }

@@ -7,7 +7,7 @@ use super::token::MAGIC_BYTES;
 use crate::sys::checked_fd::{CheckedFd, Description};
 use crate::sys::{SysError, SysResult, process, random, socket, thread};
 use nix::errno::Errno;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 /// The name of this process's socket, which is made for its first offer. Empty where there can't be
@@ -64,22 +64,36 @@ fn answer(stream: &std::os::unix::net::UnixStream) -> SysResult<()> {
         };
         return socket::send(stream, &[answer.to_byte()], &[]);
     };
+    // Who wants more than the file says a byte about it.
+    let (asked, wish) = match (&offer.more, asked.split_last()) {
+        (Some(_), Some((wish, terms))) => (terms, *wish),
+        _ => (asked, 0),
+    };
     if offer.terms.encode() != asked {
         return socket::send(stream, &[Answer::Altered.to_byte()], &[]);
     }
     if check_file(offer.file.get()?, &offer.terms).is_err() {
         return socket::send(stream, &[Answer::Shrunk.to_byte()], &[]);
     }
+    let more = match offer.more.as_ref().map(|more| (more.0)(wish)) {
+        None => Vec::new(),
+        Some(Ok(Some(more))) => more,
+        Some(Ok(None)) => return socket::send(stream, &[Answer::Closed.to_byte()], &[]),
+        Some(Err(_)) => return socket::send(stream, &[Answer::Failed.to_byte()], &[]),
+    };
+    let send = |proof: BorrowedFd<'_>, file: BorrowedFd<'_>| {
+        let all = [proof, file].into_iter().chain(more.iter().map(AsFd::as_fd));
+        socket::send(stream, &[Answer::Here.to_byte()], &all.collect::<Vec<_>>())
+    };
     if offer.is_standing() {
         // Descriptions of their own: what a receiver does to them does nothing to the offer.
         let (proof, file) = (offer.proof.reopen_readonly()?, offer.file.duplicate()?);
-        return socket::send(stream, &[Answer::Here.to_byte()], &[proof.as_fd(), file.as_fd()]);
+        return send(proof.as_fd(), file.as_fd());
     }
     if offer.claim().is_err() {
         offers.end(nonce, End::Used);
         return socket::send(stream, &[Answer::Used.to_byte()], &[]);
     }
     let Some(offer) = offers.end(nonce, End::Used) else { return Ok(()) };
-    let (proof, file) = (offer.proof.get()?, offer.file.get()?);
-    socket::send(stream, &[Answer::Here.to_byte()], &[proof, file])
+    send(offer.proof.get()?, offer.file.get()?)
 }

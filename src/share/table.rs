@@ -3,8 +3,10 @@
 use super::proof::{claim, is_claimed, refused};
 use super::token::{Nonce, Receivers, Terms};
 use crate::error::{Result, ShareError};
+use crate::sys::SysResult;
 use crate::sys::checked_fd::CheckedFd;
 use std::collections::{HashMap, VecDeque};
+use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Ended offers of which it is known how they ended.
@@ -16,6 +18,20 @@ pub(super) struct Offer {
     pub(super) proof: CheckedFd,
     pub(super) file: CheckedFd,
     pub(super) terms: Terms,
+    /// What a receiver needs beside the file.
+    pub(super) more: Option<More>,
+}
+
+/// Makes what one more receiver gets beside the file, of a byte that he sends. `None`: it was
+/// closed. Where the receiver does not get it, it is dropped.
+pub type MakeMore = dyn Fn(u8) -> SysResult<Option<Vec<OwnedFd>>> + Send + Sync;
+
+pub(super) struct More(pub(super) Box<MakeMore>);
+
+impl std::fmt::Debug for More {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("More")
+    }
 }
 
 impl Offer {

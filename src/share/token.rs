@@ -13,6 +13,8 @@ pub(super) const MAGIC_BYTES: usize = MAGIC_OF_ONE.len();
 pub enum Shareable {
     Region,
     Snapshot,
+    /// A region whose bytes a provider of its owner brings. Only the owner itself can hand it out.
+    PagedRegion,
 }
 
 /// What the receiver may do.
@@ -68,6 +70,7 @@ impl Terms {
         bytes.push(match self.kind {
             Shareable::Region => 0,
             Shareable::Snapshot => 1,
+            Shareable::PagedRegion => 2,
         });
         bytes.push(match self.access {
             ShareAccess::Readonly => 0,

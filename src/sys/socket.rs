@@ -19,7 +19,7 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Descriptors that come with one message at most.
-const MOST_FDS: usize = 2;
+const MOST_FDS: usize = 5;
 
 pub fn listen(name: &str) -> SysResult<OwnedFd> {
     inject::trip("bind")?;

@@ -1,0 +1,196 @@
+'use strict'
+
+// Other processes that have the region, as the thread that serves it sees them: what their threads
+// touch, and what they ask. Whatever comes from them is looked at before it is believed.
+
+const fs = require('node:fs')
+const { PROGRESS_INTERVAL_MS } = require('../platform/task.js')
+const { dataOf } = require('./failure.js')
+const { Lines } = require('./lines.js')
+const { readNumbers } = require('./numbers.js')
+
+// With a chunk's number: pages of it were made past the provider. See src/js/paging.rs.
+const SWEEP = 2n ** 63n
+
+// What one receiver may ask for at a time, and leave unread.
+const MOST_WANTS = 1000
+const MOST_PINS = 10_000
+const MOST_UNREAD_BYTES = 2 ** 20
+
+const KINDS = ['ensure', 'prefetch']
+
+class Receivers {
+  #pager
+  #serving
+  #counts
+  #chunkCount
+
+  constructor({ pager, serving, counts, chunkCount }) {
+    this.#pager = pager
+    this.#serving = serving
+    this.#counts = counts
+    this.#chunkCount = chunkCount
+  }
+
+  /** Those who have come. */
+  take() {
+    for (const newcomer of this.#pager.newcomers()) this.#serve(newcomer)
+  }
+
+  #serve({ id, touchesFd, callsFd }) {
+    let calls
+    try {
+      calls = new Calls(callsFd, {
+        pager: this.#pager,
+        serving: this.#serving,
+        counts: this.#counts,
+        chunkCount: this.#chunkCount
+      })
+    } catch {
+      fs.closeSync(callsFd)
+    }
+    try {
+      // As long as this end is open, what the receiver shows stays.
+      readNumbers(
+        touchesFd,
+        number => this.#touch(number),
+        () => {
+          calls?.close()
+          this.#dismiss(id)
+        }
+      )
+    } catch {
+      fs.closeSync(touchesFd)
+      calls?.close()
+      this.#dismiss(id)
+    }
+  }
+
+  #dismiss(id) {
+    this.#pager.dismiss(id)
+    this.#serving.trim()
+  }
+
+  #touch(number) {
+    const chunk = Number(number >= SWEEP ? number - SWEEP : number)
+    if (chunk >= this.#chunkCount) return
+    if (number >= SWEEP) {
+      this.#pager.sweep(chunk)
+      return
+    }
+    this.#pager.told(chunk)
+    this.#serving.touch(chunk)
+  }
+}
+
+/** What a receiver's `ensure` and `prefetch` ask. It all ends with the connection. */
+class Calls {
+  #lines
+  #pager
+  #serving
+  #counts
+  #chunkCount
+  // By the receiver's numbers: what is wanted, and how many chunks; what is pinned, and how often.
+  #wants = new Map()
+  #pins = []
+  #wantedChunks = 0
+
+  constructor(fd, { pager, serving, counts, chunkCount }) {
+    this.#pager = pager
+    this.#serving = serving
+    this.#counts = counts
+    this.#chunkCount = chunkCount
+    this.#lines = new Lines(
+      fd,
+      message => this.#hear(message),
+      () => this.#end()
+    )
+    this.#post({ type: 'counts' })
+  }
+
+  close() {
+    this.#lines.close()
+  }
+
+  #hear({ type, id, first, last, kind, isTold }) {
+    if (type === 'drop') return this.#drop(id)
+    const isRange =
+      Number.isSafeInteger(first) &&
+      Number.isSafeInteger(last) &&
+      first >= 0 &&
+      first <= last &&
+      last < this.#chunkCount
+    if (!isRange) throw new Error('no range of chunks')
+    if (type === 'pin') return this.#pin(first, last)
+    if (type === 'unpin') return this.#unpin(first, last)
+    if (type !== 'want' || !KINDS.includes(kind)) throw new Error('no message')
+    this.#want(id, { first, last, kind, isTold })
+  }
+
+  #want(id, { first, last, kind, isTold }) {
+    const count = last - first + 1
+    const isTooMuch =
+      this.#wants.size >= MOST_WANTS || this.#wantedChunks + count > this.#chunkCount + MOST_WANTS
+    if (!Number.isSafeInteger(id) || this.#wants.has(id) || isTooMuch) throw new Error('too much')
+    const key = Symbol('want')
+    this.#wants.set(id, { key, count })
+    this.#wantedChunks += count
+    let toldMs = performance.now()
+    const progress = missing => {
+      const nowMs = performance.now()
+      if (nowMs - toldMs < PROGRESS_INTERVAL_MS) return
+      toldMs = nowMs
+      this.#post({ type: 'progress', id, missing })
+    }
+    this.#serving.want(key, {
+      first,
+      last,
+      kind,
+      progress: isTold === true ? progress : undefined,
+      done: error => {
+        this.#forget(id)
+        this.#post({ type: 'done', id, error: error && dataOf(error) })
+      }
+    })
+  }
+
+  #forget(id) {
+    const want = this.#wants.get(id)
+    if (want === undefined) return undefined
+    this.#wants.delete(id)
+    this.#wantedChunks -= want.count
+    return want.key
+  }
+
+  #drop(id) {
+    const key = this.#forget(id)
+    if (key !== undefined) this.#serving.drop(key)
+  }
+
+  #pin(first, last) {
+    if (this.#pins.length >= MOST_PINS) throw new Error('too much')
+    this.#pager.pin(first, last)
+    this.#pins.push([first, last])
+  }
+
+  #unpin(first, last) {
+    const at = this.#pins.findIndex(pin => pin[0] === first && pin[1] === last)
+    if (at === -1) return
+    this.#pins.splice(at, 1)
+    this.#pager.unpin(first, last)
+  }
+
+  #post(message) {
+    if (this.#lines.waiting > MOST_UNREAD_BYTES) return this.close()
+    // What is counted here, the receiver can't count.
+    this.#lines.post({ ...message, counts: this.#counts.read() })
+  }
+
+  #end() {
+    for (const id of [...this.#wants.keys()]) this.#drop(id)
+    for (const [first, last] of this.#pins) this.#pager.unpin(first, last)
+    this.#pins = []
+  }
+}
+
+module.exports = { Receivers }
