@@ -601,38 +601,42 @@ describe('in a process of its own', () => {
     expect(seen).toEqual([true, 'ERR_INVALID_ARG_VALUE', true, 20])
   })
 
-  test('a release where the stack ends is made later', async () => {
-    const outcomes = await inChild(async ({ hostmap }) => {
-      const { GuardedMemory } = hostmap
-      const guarded = new GuardedMemory({ initial: 1, maximum: 4096 })
-      const byteLength = 200 * 1024
-      const outcomes = new Set()
-      for (let n = 0; n < 200; n++) {
-        const adopted = guarded.adopt(new Uint8Array(byteLength).fill(7).buffer)
-        let back
-        // At the deepest call that has room for it, and some above.
-        const dive = (...rest) => {
+  test.each([
+    [200 * KiB, 200],
+    [64 * MiB, 5]
+  ])('a release of %i bytes where the stack ends is made later', async (...args) => {
+    const outcomes = await inChild(releaseAtEnd, { args })
+    expect(outcomes).toEqual(['RangeError', true])
+  })
+  const releaseAtEnd = async ({ hostmap, args: [byteLength, times] }) => {
+    const { GuardedMemory } = hostmap
+    const guarded = new GuardedMemory({ initial: 1, maximum: 4096 })
+    const expected = Buffer.alloc(byteLength, 7)
+    const outcomes = new Set()
+    for (let n = 0; n < times; n++) {
+      const adopted = guarded.adopt(new Uint8Array(byteLength).fill(7).buffer)
+      let back
+      // At the deepest call that has room for it, and some above.
+      const dive = (...rest) => {
+        try {
+          dive(...rest)
+        } catch (error) {
+          outcomes.add(error.constructor.name)
+        }
+        if (back === undefined) {
           try {
-            dive(...rest)
+            back = adopted.release()
           } catch (error) {
             outcomes.add(error.constructor.name)
           }
-          if (back === undefined) {
-            try {
-              back = adopted.release()
-            } catch (error) {
-              outcomes.add(error.constructor.name)
-            }
-          }
         }
-        dive(...Array(n % 23).fill(0))
-        back ??= adopted.release()
-        outcomes.add(new Uint8Array(back).every(byte => byte === 7))
       }
-      return [...outcomes].sort()
-    })
-    expect(outcomes).toEqual(['RangeError', true])
-  })
+      dive(...Array(n % 23).fill(0))
+      back ??= adopted.release()
+      outcomes.add(expected.equals(Buffer.from(back)))
+    }
+    return [...outcomes].sort()
+  }
 
   test('memory is never held twice, and V8 counts it once', async () => {
     const seen = await inChild(async ({ hostmap, require }) => {

@@ -1,5 +1,5 @@
-// Growth by the host, compared with V8's own; growth by a gigabyte, and in steps above one; and what
-// avoids both.
+// Growth by the host, compared with V8's own; growth by a gigabyte, and in steps above one; and
+// what avoids both.
 
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, readFileSync } from 'node:fs'
