@@ -32,6 +32,7 @@
 //!
 //! ```text
 //! registry            address ranges, readable in a handler
+//! shards              registries side by side, each with a lock of its own
 //! shown_pager         who brings in the pages that a range shows
 //! gate                a range's owner, or one handler at a time
 //! counts, zeros       what is counted; pages of zeros
@@ -61,6 +62,7 @@ mod range;
 mod registration;
 mod registry;
 mod report;
+mod shards;
 mod shown_pager;
 mod stale;
 mod stray;

@@ -5,7 +5,7 @@
 
 use super::counts::{Cause, Counts, LastFault, Outcome};
 use super::gate::Gate;
-use super::registry::Registry;
+use super::shards::Shards;
 use super::shown_pager::ShownPager;
 use super::zeros;
 use crate::access::Access;
@@ -18,27 +18,31 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::thread::ThreadId;
 
-static RANGES: Registry<GuardedRange> = Registry::new();
+static RANGES: Shards<GuardedRange> = Shards::new();
 
 /// Of whole memories that show a snapshot's file. Mappings and windows are over them, so they are
 /// apart: an address has one range in each registry at most.
-static IMAGES: Registry<GuardedRange> = Registry::new();
+static IMAGES: Shards<GuardedRange> = Shards::new();
 
 /// Where a range is registered.
-pub(super) fn registry_of(spec: &RangeSpec) -> &'static Registry<GuardedRange> {
+pub(super) fn registry_of(spec: &RangeSpec) -> &'static Shards<GuardedRange> {
     if spec.is_image { &IMAGES } else { &RANGES }
 }
 
 /// Every range that is guarded now. Not for handlers.
 pub(super) fn for_each(mut look: impl FnMut(&GuardedRange)) {
     for registry in [&RANGES, &IMAGES] {
-        registry.for_each(|range| look(range));
+        registry.for_each(start_of, |range| look(range));
     }
 }
 
 /// The same of those that are no image, with a share of each.
 pub(super) fn for_each_shared(look: impl FnMut(&Arc<GuardedRange>)) {
-    RANGES.for_each(look);
+    RANGES.for_each(start_of, look);
+}
+
+fn start_of(range: &GuardedRange) -> u64 {
+    range.spec.span.start().get()
 }
 
 /// Looks at what is registered for an address. Returns its id, or 0 if there is nothing, and what

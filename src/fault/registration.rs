@@ -31,8 +31,7 @@ impl Registration {
         let span = spec.span;
         let range = Arc::new(GuardedRange::new(spec, shown));
         if install::ensure().is_ok() {
-            range::registry_of(&range.spec)
-                .insert(span.start().get()..span.end().get(), Arc::clone(&range));
+            range::registry_of(&range.spec).insert(&(span.start().get()..span.end().get()), &range);
         }
         Self { range }
     }
@@ -132,8 +131,9 @@ impl Drop for Registration {
         // First, for who waits to come in.
         self.range.is_gone.store(true, Ordering::Release);
         self.pause();
+        let span = self.range.spec.span;
         range::registry_of(&self.range.spec)
-            .remove(self.range.spec.span.start().get(), &self.range);
+            .remove(&(span.start().get()..span.end().get()), &self.range);
         stale::removal_ended();
         // A reader may keep the range itself for a while.
         self.range.shown.forget_pager();
