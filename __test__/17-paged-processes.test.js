@@ -355,11 +355,13 @@ test('a worker thread receives it, and touches what its owner has not', async ()
       region.close()
     })`
   const worker = new Worker(body, { eval: true, workerData: region.share() })
+  const exited = new Promise(resolve => worker.once('exit', resolve))
   const told = await new Promise((resolve, reject) => {
     worker.once('message', resolve).once('error', reject)
+    exited.then(code => reject(new Error(`the worker has ended with ${code}`)))
   })
   expect(told.slice(0, 2)).toEqual([firstOf(0), firstOf(30)])
-  await new Promise(resolve => worker.once('exit', resolve))
+  expect(await exited).toBe(0)
 })
 
 test('a process that has only received one ends by itself', async () => {
