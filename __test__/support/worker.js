@@ -40,6 +40,7 @@ function serve() {
   const state = {}
   const support = {
     state,
+    require,
     hostmap: require('../..'),
     async failure(call) {
       try {

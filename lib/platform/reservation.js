@@ -16,7 +16,24 @@ const USUAL_RESERVATIONS = [
   { belowBytes: 0, aboveBytes: 2 ** 34 }
 ]
 
+const isSameReservation = (one, other) =>
+  one?.belowBytes === other?.belowBytes && one?.aboveBytes === other?.aboveBytes
+
+const isUsual = found => USUAL_RESERVATIONS.some(usual => isSameReservation(usual, found))
+
+// Where another thread makes memories meanwhile, side by side with the one that is measured, many
+// measurements are wrong, and by the same. So what is usual is believed when it was seen twice, and
+// all else only if nothing else was seen so often.
+const AGREE_USUAL = 2
+const AGREE_UNUSUAL = 16
+const MOST_MEASUREMENTS = 64
+
 const reservations = new Map()
+
+// Kinds of memories of which one was found to have its guards, by what was measured.
+const proven = new Set()
+// How often what was measured is doubted, where no memory was ever found to have guards.
+let doubts = 8
 
 /**
  * Calls `make`, which makes a memory of V8's, so that it begins at a multiple of 2 MiB if that can
@@ -38,7 +55,7 @@ function atHugePage(address, make) {
 
 /**
  * How much address space V8 reserves for a memory, measured on one: `{ belowBytes, aboveBytes }`,
- * or null if none can be made now. Two measurements must agree, since other threads change the
+ * or null if none can be made now. Several measurements must agree, since other threads change the
  * process's map too.
  */
 function reservationOf(address) {
@@ -69,8 +86,10 @@ function measureIfAlone(before, buffer, address, mayGrowTo) {
 }
 
 function measureReservation(address) {
+  const seen = []
   let last = null
-  for (let attempt = 0; attempt < 8; attempt++) {
+  let agreeing = 0
+  for (let attempt = 0; attempt < MOST_MEASUREMENTS; attempt++) {
     const before = new native.NativeMapBefore()
     let memory
     try {
@@ -81,9 +100,12 @@ function measureReservation(address) {
       return last
     }
     const { belowBytes, aboveBytes } = before.reservationOf(new Uint8Array(bufferOf(memory)))
-    if (last !== null && last.belowBytes === belowBytes && last.aboveBytes === aboveBytes)
-      return last
-    last = { belowBytes, aboveBytes }
+    const found = { belowBytes, aboveBytes }
+    agreeing = isSameReservation(found, last) ? agreeing + 1 : 1
+    last = found
+    seen.push(found)
+    const isSeenOften = seen.filter(it => isSameReservation(it, found)).length >= AGREE_USUAL
+    if (isUsual(found) ? isSeenOften : agreeing >= AGREE_UNUSUAL) return found
   }
   return last
 }
@@ -105,8 +127,25 @@ const pastFastMemory = FAST_MEMORY.aboveBytes + WASM_PAGE_BYTES
 /**
  * Proves by the process's map that everything round a memory of this kind is inaccessible, and
  * gives the native part's proof. Null: something is not.
+ *
+ * A wrong measure proves nothing that is not so, but may miss what is. So it is taken anew where
+ * no memory of the kind was found to have guards before.
  */
 function proveGuard(array, address) {
+  for (;;) {
+    const guard = proveByMeasure(array, address)
+    if (guard !== null) proven.add(address)
+    if (guard !== null || proven.has(address) || isJavaScriptCore || doubts === 0) return guard
+    doubts -= 1
+    const before = ['i32', address].map(kind => reservations.get(kind))
+    reservations.delete('i32')
+    reservations.delete(address)
+    const after = ['i32', address].map(reservationOf)
+    if (after.every((found, i) => isSameReservation(found, before[i]))) return null
+  }
+}
+
+function proveByMeasure(array, address) {
   const reservation = reservationOf(address)
   const mayHaveGuard =
     reservation !== null && hasTrapHandler() && reservation.aboveBytes >= reachBytes(address)
