@@ -38,6 +38,8 @@ const STEPS = [
   'share and receive: done',
   'view: done',
   'bytes: done',
+  'write: done',
+  'make a region of a source: done',
   'seal: done',
   'close: done',
   'truncate a file',

@@ -371,4 +371,4 @@ step('write memory to a file', 3, syscallArguments, (world, args) => {
   }
 })
 
-module.exports = { steps }
+module.exports = { steps, placeIn, partsOf }

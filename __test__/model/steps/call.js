@@ -33,6 +33,14 @@ const CALLS = {
       'sendfile'
     ]
   },
+  source: {
+    codes: ['OUT_OF_MEMORY', 'TOO_MANY_FILES'],
+    syscalls: ['memfd_create', 'ftruncate', 'fcntl', 'fstat', 'pwrite']
+  },
+  write: {
+    codes: ['OUT_OF_MEMORY', 'WRITE_FAILED', 'OPEN_FAILED', 'REGION_READONLY'],
+    syscalls: ['fcntl', 'fstat', 'pwrite']
+  },
   share: {
     codes: [
       'TOO_MANY_FILES',

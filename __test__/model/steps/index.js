@@ -9,7 +9,7 @@ const { sometimes } = require('./arguments')
 const { FAILURE } = require('./call')
 
 const specs = new Map(
-  ['regions', 'files', 'memories', 'mappings', 'adopted', 'windows', 'accesses', 'threads']
+  ['regions', 'data', 'files', 'memories', 'mappings', 'adopted', 'windows', 'accesses', 'threads']
     .flatMap(name => require(`./${name}`).steps)
     .map(spec => [spec.name, spec])
 )

@@ -392,4 +392,4 @@ step('forget a view', 4, { view: pick }, (world, { view: which }) => {
   }
 })
 
-module.exports = { steps }
+module.exports = { steps, addRegion, memfd, canAddRegion }
