@@ -5,6 +5,7 @@
 const { GuardedMemory, HostRegion } = require('..')
 const { mappingsOf, countOpen } = require('./support/procfs')
 const { temporaryDirectory, noise } = require('./support/files')
+const { nativePath, reservationPath } = require('./support/native')
 const { TestWorker } = require('./support/worker')
 const { inChild } = require('./support/child')
 const { MiB, probe } = require('./support/wasm')
@@ -187,10 +188,9 @@ describe('when a worker ends', () => {
 // Reservations side by side are one to the kernel: those that another thread makes in the
 // middle of a measurement count as the measured one's. So once in three times it was wrong.
 test('what V8 reserves is measured rightly while other threads make memories', async () => {
-  const measure = async ({ require }, times) => {
+  const measure = async ({ require }, { path, times }) => {
     const bytes = [0, 97, 115, 109, 1, 0, 0, 0, 5, 3, 1, 0, 1]
     const module = new WebAssembly.Module(new Uint8Array(bytes))
-    const path = require.resolve('../../lib/platform/reservation.js')
     const others = []
     const found = []
     for (let i = 0; i < times; i++) {
@@ -201,16 +201,17 @@ test('what V8 reserves is measured rightly while other threads make memories', a
     }
     return found
   }
-  const [alone] = await startWorker().run(measure, 1)
+  const measureIn = (worker, times) => worker.run(measure, { path: reservationPath, times })
+  const [alone] = await measureIn(startWorker(), 1)
   const four = Array.from({ length: 4 }, startWorker)
-  const found = (await Promise.all(four.map(worker => worker.run(measure, 50)))).flat()
+  const found = (await Promise.all(four.map(it => measureIn(it, 50)))).flat()
   // More may be wrong where all processors are taken from the process between two steps.
   expect(found.filter(it => it !== alone).length).toBeLessThanOrEqual(4)
 })
 
 test('a memory has its guards though others were measured as its own', async () => {
-  const result = await inChild(({ hostmap, require }) => {
-    const binding = require('../../lib/platform/binding.js')
+  const body = ({ hostmap, require, args }) => {
+    const binding = require(args)
     const { reservationOf } = binding.NativeMapBefore.prototype
     let wrong = 0
     // As if each had another memory beside it, at first.
@@ -222,6 +223,7 @@ test('a memory has its guards though others were measured as its own', async () 
     const memory = new WebAssembly.Memory({ initial: 1 })
     const guarded = hostmap.GuardedMemory.from(memory.buffer)
     return [wrong > 16, guarded.buffer === memory.buffer]
-  })
+  }
+  const result = await inChild(body, { args: nativePath() })
   expect(result).toEqual([true, true])
 })

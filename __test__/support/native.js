@@ -14,6 +14,8 @@ const nativePath = (root = ROOT) => path.join(root, 'lib/platform/binding.js')
 
 module.exports = {
   nativePath,
+  /** The path of what measures how much V8 reserves for a memory, once in each copy of it. */
+  reservationPath: path.join(ROOT, 'lib/platform/reservation.js'),
   /** The native part of this copy. Loads it. */
   get native() {
     return require('../../lib/platform/binding.js')

@@ -19,7 +19,11 @@ const USUAL_RESERVATIONS = [
 const isSameReservation = (one, other) =>
   one?.belowBytes === other?.belowBytes && one?.aboveBytes === other?.aboveBytes
 
-const isUsual = found => USUAL_RESERVATIONS.some(usual => isSameReservation(usual, found))
+// Without guards the one that is measured reserves what it may grow to.
+const UNGUARDED = { belowBytes: 0, aboveBytes: WASM_PAGE_BYTES }
+
+const isUsual = found =>
+  [...USUAL_RESERVATIONS, UNGUARDED].some(usual => isSameReservation(usual, found))
 
 // Where another thread makes memories meanwhile, side by side with the one that is measured, many
 // measurements are wrong, and by the same. So what is usual is believed when it was seen twice, and
@@ -133,26 +137,18 @@ const pastFastMemory = FAST_MEMORY.aboveBytes + WASM_PAGE_BYTES
  */
 function proveGuard(array, address) {
   for (;;) {
-    const guard = proveByMeasure(array, address)
+    const reservation = reservationOf(address)
+    const mayHaveGuard =
+      reservation !== null && hasTrapHandler() && reservation.aboveBytes >= reachBytes(address)
+    if (!mayHaveGuard) return null
+    if (isJavaScriptCore && native.isGuarded(array, 0, pastFastMemory)) return null
+    const guard = native.proveGuard(array, reservation.belowBytes, reservation.aboveBytes)
     if (guard !== null) proven.add(address)
-    if (guard !== null || proven.has(address) || isJavaScriptCore || doubts === 0) return guard
+    if (proven.has(address) || isJavaScriptCore || doubts === 0) return guard
     doubts -= 1
-    const before = ['i32', address].map(kind => reservations.get(kind))
-    reservations.delete('i32')
     reservations.delete(address)
-    const after = ['i32', address].map(reservationOf)
-    if (after.every((found, i) => isSameReservation(found, before[i]))) return null
+    if (isSameReservation(reservationOf(address), reservation)) return null
   }
-}
-
-function proveByMeasure(array, address) {
-  const reservation = reservationOf(address)
-  const mayHaveGuard =
-    reservation !== null && hasTrapHandler() && reservation.aboveBytes >= reachBytes(address)
-  if (isJavaScriptCore && mayHaveGuard && native.isGuarded(array, 0, pastFastMemory)) return null
-  return mayHaveGuard
-    ? native.proveGuard(array, reservation.belowBytes, reservation.aboveBytes)
-    : null
 }
 
 /** Tells the native part of the guard of a memory, by its proof. */
