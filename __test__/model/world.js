@@ -71,6 +71,7 @@ class World {
   views = []
   files = []
   memories = []
+  publications = []
   steps = 0
   /** All windows that this thread ever made, for what it is to be warned of. */
   windows = []
@@ -103,6 +104,14 @@ class World {
   /** The worker, or null. */
   get thread() {
     return thread
+  }
+
+  /** Made by the first that publishes. */
+  namesDirectory = path.join(directory, 'names')
+
+  /** The publication that has a name. */
+  published(name) {
+    return this.publications.find(other => other.name === name && other.current)
   }
 
   startThread() {
@@ -181,6 +190,7 @@ class World {
     if (countsWarnings) await this.compareWarnings()
     const onThread = this.memories.some(({ onThread }) => onThread)
     if (onThread) await thread?.do('reset')
+    for (const { real } of this.publications) real.close()
     for (const { real } of this.regions) real?.close({ views: 'detach' })
     for (const file of this.files) file.close()
   }
@@ -192,6 +202,8 @@ class World {
     for (const memory of this.memories) this.compareMemory(memory)
     for (const view of this.views) this.compareView(view)
     for (const region of this.regions) this.compareRegion(region)
+    for (const { name, real, current } of this.publications)
+      same(`publication of ${name}: current`, real.current, current)
     for (const file of this.files) compareBacking(file.backing, file.fd, `file ${file.path}`)
     if (this.layoutEvery > 0 && this.steps % this.layoutEvery === 0) {
       for (const memory of this.memories) this.compareLayout(memory)

@@ -8,7 +8,15 @@ const { PAGE } = require('../world')
 // What fits in a memory of a few Wasm pages several times, and has more pages than lose their
 // protection one by one.
 const MOST_BYTES = 75 * PAGE
-const MOST = { regions: 6, views: 6, files: 3, memories: 3, mappings: 10, wasmPages: 24 }
+const MOST = {
+  regions: 6,
+  views: 6,
+  files: 3,
+  memories: 3,
+  publications: 5,
+  mappings: 10,
+  wasmPages: 24
+}
 
 const pick = fc.nat(0xffff)
 const flag = fc.boolean()

@@ -53,6 +53,29 @@ const CALLS = {
     ],
     syscalls: ['fcntl', 'fstat', 'open']
   },
+  publish: {
+    codes: [
+      'TOO_MANY_FILES',
+      'OPEN_FAILED',
+      'OUT_OF_MEMORY',
+      'DESCRIPTOR_LOST',
+      'REGION_READONLY',
+      'FOLDER_BUSY'
+    ],
+    syscalls: ['fcntl', 'fstat', 'open', 'openat', 'flock', 'renameat']
+  },
+  find: {
+    codes: [
+      'TOO_MANY_FILES',
+      'OPEN_FAILED',
+      'OUT_OF_MEMORY',
+      'NAME_NOT_FOUND',
+      'NAME_INVALID',
+      'SHARE_DENIED'
+    ],
+    syscalls: ['fcntl', 'fstat', 'open', 'openat', 'flock']
+  },
+  unpublish: { codes: [], syscalls: ['flock', 'openat', 'unlinkat'] },
   view: {
     codes: ['OPEN_FAILED', 'MAP_COUNT', 'OUT_OF_MEMORY', 'MAP_FAILED'],
     syscalls: ['fcntl', 'fstat', 'mmap', 'madvise']
@@ -103,6 +126,10 @@ const ERRORS = {
   fstat: ['ENOMEM', 'EIO'],
   fstatfs: ['EIO'],
   open: ['ENOENT', 'EACCES', 'EMFILE'],
+  openat: ['ENOSPC', 'EACCES', 'EMFILE'],
+  flock: ['ENOLCK'],
+  renameat: ['ENOSPC', 'EIO'],
+  unlinkat: ['EIO', 'EACCES'],
   pwrite: ['ENOSPC', 'EIO'],
   mmap: ['ENOMEM', 'EACCES', 'ENODEV', 'EAGAIN'],
   mremap: ['ENOMEM', 'EAGAIN'],

@@ -9,7 +9,18 @@ const { sometimes } = require('./arguments')
 const { FAILURE } = require('./call')
 
 const specs = new Map(
-  ['regions', 'data', 'files', 'memories', 'mappings', 'adopted', 'windows', 'accesses', 'threads']
+  [
+    'regions',
+    'data',
+    'names',
+    'files',
+    'memories',
+    'mappings',
+    'adopted',
+    'windows',
+    'accesses',
+    'threads'
+  ]
     .flatMap(name => require(`./${name}`).steps)
     .map(spec => [spec.name, spec])
 )

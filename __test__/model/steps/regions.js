@@ -359,6 +359,8 @@ step('close', 3, closeArguments, (world, { region: which, views }) => {
     done: () => {
       const isAgain = region.closed
       region.closed = true
+      for (const publication of world.publications)
+        if (publication.region === region) publication.current = false
       if (views === 'keep' || (isAgain && views === undefined)) return
       // Where the kernel refused to replace a view's pages, they stay until it is collected.
       if (world.injects) region.backing.maybeInUse = true
