@@ -601,6 +601,35 @@ describe('in a process of its own', () => {
     expect(seen).toEqual([true, 'ERR_INVALID_ARG_VALUE', true, 20])
   })
 
+  test('where others close all ports, the bytes come back in buffers of their own', async () => {
+    const seen = await inChild(async ({ hostmap, require }) => {
+      const { GuardedMemory } = hostmap
+      const { createHook } = require('node:async_hooks')
+      const { setTimeout: sleep } = require('node:timers/promises')
+      const ports = new Set()
+      const init = (_id, type, _trigger, port) => type === 'MESSAGEPORT' && ports.add(port)
+      createHook({ init }).enable()
+      const LARGE = 64 * 2 ** 20
+      const make = byte => new Uint8Array(LARGE).fill(byte).buffer
+      const guarded = new GuardedMemory({ initial: 1, maximum: 8192 })
+      // Its ports are to be used again.
+      guarded.adopt(make(1)).release()
+      const before = guarded.adopt(make(2))
+      ports.forEach(port => port.close())
+      const now = guarded.adopt(make(3))
+      await sleep(20)
+      const after = guarded.adopt(make(4))
+      // They may be where those were that V8 has freed.
+      const others = [5, 6, 7].map(make)
+      const back = [before, now, after].map(adopted => adopted.release())
+      return [...back, ...others].map(buffer => {
+        const bytes = Buffer.from(buffer)
+        return bytes.equals(Buffer.alloc(LARGE, bytes[0])) ? bytes[0] : 'wrong'
+      })
+    })
+    expect(seen).toEqual([2, 3, 4, 5, 6, 7])
+  })
+
   test.each([
     [200 * KiB, 200],
     [64 * MiB, 5]

@@ -38,7 +38,7 @@ function release(entry) {
   if (table.lost) throw moved('copy them out of the memory, at `pointer`, and unmap')
   // A message that was received, and not handed on, would be lost.
   roomOnStack()
-  const isMovedFirst = adopted.isKept && byteLength >= LARGE_BYTES
+  const isMovedFirst = adopted.isKept && byteLength >= LARGE_BYTES && adopted.held.isThere()
   const buffer = isMovedFirst ? null : (adopted.held?.receive() ?? newBuffer(byteLength))
   if (buffer === undefined) {
     throw makeError(

@@ -70,6 +70,18 @@ class TakenBuffer {
     postMessage(this.#ports.port1, buffer, [buffer])
   }
 
+  /**
+   * Whether the buffer is still kept. Not where somebody closed a port, which async_hooks show to
+   * all: then V8 has freed it, or soon will. A port takes a message only if both are open.
+   */
+  isThere() {
+    if (!this.#isFull) return false
+    const { port1, port2 } = this.#ports
+    const isOpen = postMessage(port2, null) === true
+    if (isOpen) receiveMessageOnPort(port1)
+    return isOpen
+  }
+
   /** The buffer that has its bytes, at the same address; undefined where it was lost. */
   receive() {
     if (this.#isFull) {

@@ -113,8 +113,9 @@ impl<'call> Bytes<'call> {
 /// that goes on.
 ///
 /// lib/ says so only of one that it has in a message of its own that nobody has received: what is
-/// in a message is freed no earlier than the message. Its buffer was one of [`Holders::One`]. No
-/// JavaScript of this thread runs before the call is over, and no other thread can receive it.
+/// in a message is freed no earlier than the message, and that is there as long as its port, which
+/// lib/ has just found open. Its buffer was one of [`Holders::One`]. No JavaScript of this thread
+/// runs before the call is over, and no other thread can receive it.
 pub(super) fn kept_allocation<'call>(_call: &Unknown<'call>) -> KeptAllocation<'call> {
     // SAFETY: as above.
     unsafe { KeptAllocation::assume() }
