@@ -227,3 +227,36 @@ test('a memory has its guards though others were measured as its own', async () 
   const result = await inChild(body, { args: nativePath() })
   expect(result).toEqual([true, true])
 })
+
+test('a measure is kept where no memory can be made to take it anew', async () => {
+  const body = ({ hostmap, require, args }) => {
+    const binding = require(args)
+    const bytes = [0, 97, 115, 109, 1, 0, 0, 0, 5, 3, 1, 0, 1, 7, 5, 1, 1, 109, 2, 0]
+    const module = new WebAssembly.Module(new Uint8Array(bytes))
+    const hidden = new WebAssembly.Instance(module).exports.m.buffer
+    const isFound = () => {
+      try {
+        return hostmap.GuardedMemory.from(hidden).guarded
+      } catch (error) {
+        return error.code
+      }
+    }
+    // What it takes to measure is free again, and then taken.
+    const { proveGuard } = binding
+    const memories = []
+    binding.proveGuard = () => {
+      try {
+        for (;;) memories.push(new WebAssembly.Memory({ initial: 1 }))
+      } catch {
+        return null
+      }
+    }
+    const found = [isFound()]
+    binding.proveGuard = proveGuard
+    found.push(isFound())
+    return found
+  }
+  // Room for some memories.
+  const options = { args: nativePath(), ulimit: '-v 50000000' }
+  expect(await inChild(body, options)).toEqual(['ERR_HOSTMAP_NOT_WASM_MEMORY', true])
+})

@@ -146,8 +146,10 @@ function proveGuard(array, address) {
     if (guard !== null) proven.add(address)
     if (proven.has(address) || isJavaScriptCore || doubts === 0) return guard
     doubts -= 1
-    reservations.delete(address)
-    if (isSameReservation(reservationOf(address), reservation)) return null
+    const anew = measureReservation(address)
+    // Where no memory can be made now, the measure is as good as it was.
+    if (anew === null || isSameReservation(anew, reservation)) return null
+    reservations.set(address, anew)
   }
 }
 
