@@ -19,13 +19,17 @@ const KINDS = ['ensure', 'readAhead', 'prefetch']
 // How many pinned chunks are passed to find one that can go.
 const MOST_PASSED = 256
 
+// How many ranges may wait to be read ahead.
+const MOST_READ_AHEAD = 64
+
 class Schedule {
   #concurrency
   #batchChunks
   #cacheChunks
   #readAhead
   #states
-  #touched = []
+  // Each once: who sends numbers may send one again and again.
+  #touched = new Set()
   // Ranges by kind, each with a cursor: what is before it was asked for.
   #ranges = Object.fromEntries(KINDS.map(kind => [kind, []]))
   #running = 0
@@ -57,12 +61,12 @@ class Schedule {
   /** A missing chunk was touched: it is fetched before all that is not. */
   touch(chunk) {
     this.#follow(chunk, chunk)
-    if (this.#states[chunk] === ABSENT) this.#touched.push(chunk)
+    if (this.#states[chunk] === ABSENT) this.#touched.add(chunk)
   }
 
   /** A chunk whose fetching has failed for others, and that somebody has touched meanwhile. */
   again(chunk) {
-    this.#touched.push(chunk)
+    this.#touched.add(chunk)
   }
 
   /** `range`: `{ first, last }`, whose identity `drop` takes. */
@@ -127,12 +131,16 @@ class Schedule {
 
   #follow(first, last) {
     const range = this.#readAhead.touched(first, last)
-    if (range !== undefined) this.#ranges.readAhead.push({ range, cursor: range.first })
+    if (range === undefined) return
+    const ranges = this.#ranges.readAhead
+    ranges.push({ range, cursor: range.first })
+    // Readers that are behind need their last ones, and come to no harm without.
+    if (ranges.length > MOST_READ_AHEAD) ranges.shift()
   }
 
   #nextTouched() {
-    while (this.#touched.length > 0) {
-      const first = this.#touched.shift()
+    for (const first of this.#touched) {
+      this.#touched.delete(first)
       if (this.#states[first] === ABSENT) return { first, count: 1, kind: 'touch' }
     }
     return undefined
