@@ -283,6 +283,84 @@ inAllWays('a receiver that is killed while it waits leaves nothing behind', asyn
   expect(await other.run(readAt, [6 * CHUNK, 7 * CHUNK])).toEqual([firstOf(6), firstOf(7)])
 })
 
+inAllWays('a receiver that sends nonsense loses only what it asks by', async way => {
+  const region = await paged({ byteLength }, { userfaultfd: way.owner, readAheadBytes: 0 })
+  const child = start()
+  expect(Buffer.from(region.view(2 * CHUNK, 9))).toEqual(bytesFrom(2 * CHUNK, 9))
+  const sent = ({ HostRegion, kept, args: [token, userfaultfd], require }) => {
+    const fs = require('node:fs')
+    const links = () =>
+      fs.readdirSync('/proc/self/fd').map(fd => {
+        try {
+          return [fd, fs.readlinkSync(`/proc/self/fd/${fd}`)]
+        } catch {
+          return [fd, '']
+        }
+      })
+    const before = links().map(String)
+    kept.region = HostRegion.receive(token, { userfaultfd })
+    kept.bytes = new Uint8Array(kept.region.view())
+    const ours = links().filter(link => link[1].startsWith('socket:'))
+    const sockets = ours.filter(link => !before.includes(String(link))).map(([fd]) => Number(fd))
+    const sweep = 2n ** 63n
+    const numbers = [40n, 41n, 2n ** 53n, 2n ** 62n, sweep + 2n, sweep + 41n, 2n ** 64n - 1n]
+    const said = Buffer.from('\n{"type":"pin","first":-1,"last":2e9}\nnull\n{}\n'.padEnd(64))
+    const bytes = Buffer.concat([
+      Buffer.from(new BigUint64Array([...numbers, ...Array(3000).fill(3n)]).buffer),
+      said
+    ])
+    for (const fd of sockets) {
+      // Of one that is closed for it, the rest is refused.
+      try {
+        for (let at = 0; at < bytes.length; at += 1001) {
+          fs.writeSync(fd, bytes.subarray(at, at + 1001))
+        }
+      } catch (error) {
+        if (error.code !== 'EPIPE' && error.code !== 'ECONNRESET') throw error
+      }
+    }
+    return sockets.length
+  }
+  expect(await child.run(sent, [region.share(), way.other])).toBe(2)
+  const ensured = await thrownBy(() => child.run(({ kept }) => kept.region.paging.ensure()))
+  expectError(ensured, { code: 'ERR_HOSTMAP_PAGING_ENDED' })
+  expect(await child.run(readAt, [2 * CHUNK, 7 * CHUNK])).toEqual([firstOf(2), firstOf(7)])
+  const other = await received(region, way.other)
+  expect(await other.run(readAt, [2 * CHUNK, 9 * CHUNK])).toEqual([firstOf(2), firstOf(9)])
+  expect(
+    await other.run(({ kept }) => kept.region.paging.ensure({ byteLength: 1 }).then(String))
+  ).toBe('[object Object]')
+  expect(Buffer.from(region.view()).equals(bytesFrom(0, byteLength))).toBe(true)
+})
+
+test('what a receiver holds stays where its questions are too many', async () => {
+  const region = await paged({ byteLength }, { readAheadBytes: 0, cacheBytes: 16 * CHUNK })
+  const child = await received(region)
+  const code = await child.run(async ({ kept }) => {
+    const { paging } = kept.region
+    kept.holds = [await paging.ensure({ byteLength: 1 })]
+    try {
+      while (kept.holds.length < 20_000) {
+        const some = Array.from({ length: 500 }, () => paging.ensure({ byteLength: 1 }))
+        kept.holds.push(...(await Promise.all(some)))
+      }
+    } catch (error) {
+      return error.code
+    }
+  })
+  expect(code).toBe('ERR_HOSTMAP_PAGING_ENDED')
+  const everyOther = Array.from({ length: CHUNKS - 1 }, (_, chunk) => (chunk + 1) * CHUNK)
+  await child.run(readAt, everyOther)
+  expect(region.paging.chunks({ byteLength: 1 })[0]).toBe(2)
+  await child.kill('SIGKILL')
+  // It is held no more.
+  await until(() => {
+    const seen = everyOther.map(at => new Uint8Array(region.view(at, 1))[0])
+    expect(seen).toEqual(everyOther.map(at => firstOf(at / CHUNK)))
+    return region.paging.chunks({ byteLength: 1 })[0] === 0
+  })
+})
+
 test('a token is for one receiver, and not to be altered or kept', async () => {
   const region = await paged({ byteLength })
   const token = region.share()
@@ -368,11 +446,9 @@ test('a process that has only received one ends by itself', async () => {
   const region = await paged({ byteLength })
   const child = await received(region)
   expect(await child.run(readAt, [0])).toEqual([firstOf(0)])
-  await child
-    .run(({ kept }) => {
-      void kept.region
-      process.disconnect()
-    })
-    .catch(() => {})
-  await child.exited
+  // Once this is answered: a process that can't answer would end by that.
+  await child.run(() => {
+    setImmediate(() => process.disconnect())
+  })
+  expect(await child.exited).toBe(0)
 })

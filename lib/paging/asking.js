@@ -55,9 +55,11 @@ class Asking {
       }
       return
     }
+    // Made first: what is no error throws, and who waits is told when the connection ends for it.
+    const failed = error === undefined ? undefined : errorOf(error)
     this.#settle(id)
-    if (error === undefined) asked.resolve(said)
-    else asked.reject(errorOf(error))
+    if (failed === undefined) asked.resolve(said)
+    else asked.reject(failed)
   }
 
   /** Who waits, and who asks from now on, gets the error. */

@@ -57,7 +57,7 @@ class Owner {
   }
 
   #hear({ counts, ...message }) {
-    this.#counts = counts
+    this.#counts = counts ?? this.#counts
     if (message.type !== 'counts') this.#asking.hear(message)
   }
 

@@ -5,7 +5,7 @@
 
 const fs = require('node:fs')
 const { PROGRESS_INTERVAL_MS } = require('../platform/task.js')
-const { dataOf } = require('./failure.js')
+const { dataOf, textOf } = require('./failure.js')
 const { Lines } = require('./lines.js')
 const { readNumbers } = require('./numbers.js')
 
@@ -55,13 +55,13 @@ class Receivers {
         touchesFd,
         number => this.#touch(number),
         () => {
-          calls?.close()
+          calls?.end()
           this.#dismiss(id)
         }
       )
     } catch {
       fs.closeSync(touchesFd)
-      calls?.close()
+      calls?.end()
       this.#dismiss(id)
     }
   }
@@ -74,16 +74,25 @@ class Receivers {
   #touch(number) {
     const chunk = Number(number >= SWEEP ? number - SWEEP : number)
     if (chunk >= this.#chunkCount) return
-    if (number >= SWEEP) {
-      this.#pager.sweep(chunk)
-      return
-    }
+    if (number >= SWEEP) return this.#sweep(chunk)
     this.#pager.told(chunk)
     this.#serving.touch(chunk)
   }
+
+  #sweep(chunk) {
+    try {
+      this.#pager.sweep(chunk)
+    } catch (error) {
+      // What the kernel refuses is that receiver's loss, and not the end of the provider.
+      this.#counts.tell(textOf(error))
+    }
+  }
 }
 
-/** What a receiver's `ensure` and `prefetch` ask. It all ends with the connection. */
+/**
+ * What a receiver's `ensure` and `prefetch` ask. It all ends with the connection; but where that is
+ * closed here, the receiver may go on reading what he holds, which stays until he has ended.
+ */
 class Calls {
   #lines
   #pager
@@ -94,6 +103,7 @@ class Calls {
   #wants = new Map()
   #pins = []
   #wantedChunks = 0
+  #isRefused = false
 
   constructor(fd, { pager, serving, counts, chunkCount }) {
     this.#pager = pager
@@ -102,14 +112,25 @@ class Calls {
     this.#chunkCount = chunkCount
     this.#lines = new Lines(
       fd,
-      message => this.#hear(message),
-      () => this.#end()
+      message => this.#take(message),
+      () => this.#closed()
     )
     this.#post({ type: 'counts' })
   }
 
-  close() {
+  /** The receiver has ended. */
+  end() {
+    this.#unpinAll()
     this.#lines.close()
+  }
+
+  #take(message) {
+    try {
+      this.#hear(message)
+    } catch (error) {
+      this.#isRefused = true
+      throw error
+    }
   }
 
   #hear({ type, id, first, last, kind, isTold }) {
@@ -181,13 +202,20 @@ class Calls {
   }
 
   #post(message) {
-    if (this.#lines.waiting > MOST_UNREAD_BYTES) return this.close()
+    if (this.#lines.waiting > MOST_UNREAD_BYTES) {
+      this.#isRefused = true
+      return this.#lines.close()
+    }
     // What is counted here, the receiver can't count.
     this.#lines.post({ ...message, counts: this.#counts.read() })
   }
 
-  #end() {
+  #closed() {
     for (const id of [...this.#wants.keys()]) this.#drop(id)
+    if (!this.#isRefused) this.#unpinAll()
+  }
+
+  #unpinAll() {
     for (const [first, last] of this.#pins) this.#pager.unpin(first, last)
     this.#pins = []
   }

@@ -101,7 +101,13 @@ class Serving {
 
   /** What somebody has kept here may go. */
   trim() {
-    if (!this.#isClosed) this.#schedule.makeRoom(old => this.#evict(old))
+    if (this.#isClosed) return
+    try {
+      this.#schedule.makeRoom(old => this.#evict(old))
+    } catch (error) {
+      // The next chunk that comes tries again.
+      this.#counts.tell(textOf(error))
+    }
   }
 
   /** Ends all that goes on. */
