@@ -222,6 +222,6 @@ test('a server in the thread that touches it: an error, and no end in waiting', 
   const child = spawn(process.execPath, ['-e', script], { stdio: ['ignore', 'pipe', 'pipe'] })
   let said = ''
   child.stdout.on('data', data => (said += data))
-  await once(child, 'exit')
+  await once(child, 'close')
   expect(JSON.parse(said)).toEqual([0, 1, 7])
 })
