@@ -361,6 +361,26 @@ test('what a receiver holds stays where its questions are too many', async () =>
   })
 })
 
+test('a receiver may ask for much at a time', async () => {
+  const PAGE = 4096
+  const bytes = 3000 * PAGE
+  const region = await paged({ byteLength: bytes, delayMs: 1 }, { chunkBytes: PAGE })
+  const child = await received(region)
+  const states = await child.run(async ({ kept }) => {
+    const { paging } = kept.region
+    const ended = new AbortController()
+    const given = paging.prefetch({ signal: ended.signal }).catch(({ code }) => code)
+    const whole = [paging.prefetch(), paging.prefetch(), paging.ensure()]
+    const small = Array.from({ length: 2500 }, (_, page) =>
+      paging.ensure({ byteOffset: page * 4096, byteLength: 1 })
+    )
+    ended.abort()
+    await Promise.all([...whole, ...small])
+    return [await given, paging.chunks().every(state => state === 2)]
+  })
+  expect(states).toEqual(['ABORT_ERR', true])
+})
+
 test('a token is for one receiver, and not to be altered or kept', async () => {
   const region = await paged({ byteLength })
   const token = region.share()

@@ -12,10 +12,12 @@ const { readNumbers } = require('./numbers.js')
 // With a chunk's number: pages of it were made past the provider. See src/js/paging.rs.
 const SWEEP = 2n ** 63n
 
-// What one receiver may ask for at a time, and leave unread.
+// What is looked after for one receiver at a time, what he may ask for beyond that, and what he may
+// hold and leave unread.
 const MOST_WANTS = 1000
+const MOST_WAITING = 10_000
 const MOST_PINS = 10_000
-const MOST_UNREAD_BYTES = 2 ** 20
+const MOST_UNREAD_BYTES = 2 ** 23
 
 const KINDS = ['ensure', 'prefetch']
 
@@ -101,6 +103,9 @@ class Calls {
   #chunkCount
   // By the receiver's numbers: what is wanted, and how many chunks; what is pinned, and how often.
   #wants = new Map()
+  // Asked for, and not begun before others are done.
+  #waiting = new Map()
+  #isBeginning = false
   #pins = []
   #wantedChunks = 0
   #isRefused = false
@@ -127,10 +132,14 @@ class Calls {
   #take(message) {
     try {
       this.#hear(message)
-    } catch (error) {
-      this.#isRefused = true
-      throw error
+    } catch {
+      this.#refuse()
     }
+  }
+
+  #refuse() {
+    this.#isRefused = true
+    this.#lines.close()
   }
 
   #hear({ type, id, first, last, kind, isTold }) {
@@ -149,10 +158,38 @@ class Calls {
   }
 
   #want(id, { first, last, kind, isTold }) {
-    const count = last - first + 1
-    const isTooMuch =
-      this.#wants.size >= MOST_WANTS || this.#wantedChunks + count > this.#chunkCount + MOST_WANTS
-    if (!Number.isSafeInteger(id) || this.#wants.has(id) || isTooMuch) throw new Error('too much')
+    const isKnown = this.#wants.has(id) || this.#waiting.has(id)
+    if (!Number.isSafeInteger(id) || isKnown || this.#waiting.size >= MOST_WAITING) {
+      throw new Error('too much')
+    }
+    this.#waiting.set(id, { first, last, kind, isTold, count: last - first + 1 })
+    this.#beginWaiting()
+  }
+
+  #beginWaiting() {
+    // What is done at once makes room for the next: here, and not one inside of the other.
+    if (this.#isBeginning) return
+    this.#isBeginning = true
+    try {
+      for (const [id, want] of this.#waiting) {
+        if (!this.#hasRoomFor(want.count)) break
+        this.#waiting.delete(id)
+        this.#begin(id, want)
+      }
+    } catch {
+      // No memory for it, say.
+      this.#refuse()
+    }
+    this.#isBeginning = false
+  }
+
+  #hasRoomFor(count) {
+    const { size } = this.#wants
+    const isFew = this.#wantedChunks + count <= this.#chunkCount + MOST_WANTS
+    return size === 0 || (size < MOST_WANTS && isFew)
+  }
+
+  #begin(id, { first, last, kind, isTold, count }) {
     const key = Symbol('want')
     this.#wants.set(id, { key, count })
     this.#wantedChunks += count
@@ -171,6 +208,7 @@ class Calls {
       done: error => {
         this.#forget(id)
         this.#post({ type: 'done', id, error: error && dataOf(error) })
+        this.#beginWaiting()
       }
     })
   }
@@ -184,8 +222,11 @@ class Calls {
   }
 
   #drop(id) {
+    if (this.#waiting.delete(id)) return
     const key = this.#forget(id)
-    if (key !== undefined) this.#serving.drop(key)
+    if (key === undefined) return
+    this.#serving.drop(key)
+    this.#beginWaiting()
   }
 
   #pin(first, last) {
@@ -202,15 +243,13 @@ class Calls {
   }
 
   #post(message) {
-    if (this.#lines.waiting > MOST_UNREAD_BYTES) {
-      this.#isRefused = true
-      return this.#lines.close()
-    }
+    if (this.#lines.waiting > MOST_UNREAD_BYTES) return this.#refuse()
     // What is counted here, the receiver can't count.
     this.#lines.post({ ...message, counts: this.#counts.read() })
   }
 
   #closed() {
+    this.#waiting.clear()
     for (const id of [...this.#wants.keys()]) this.#drop(id)
     if (!this.#isRefused) this.#unpinAll()
   }
