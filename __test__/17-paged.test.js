@@ -187,6 +187,9 @@ describe.each([
         expect(module.bytes(pointer + chunk * CHUNK, 12)).toEqual(expected)
       }
     }
+    // The mapping's own pages need no chunk, unless each chunk is mapped by itself.
+    const [first] = region.paging.chunks({ byteLength: 1 })
+    expect(first).toBe(region.paging.userfaultfd ? 0 : 2)
   })
 
   test('evicted chunks come again, in mappings, views and windows alike', async () => {
