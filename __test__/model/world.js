@@ -72,6 +72,7 @@ class World {
   files = []
   memories = []
   publications = []
+  paged = []
   steps = 0
   /** All windows that this thread ever made, for what it is to be warned of. */
   windows = []
@@ -191,6 +192,7 @@ class World {
     const onThread = this.memories.some(({ onThread }) => onThread)
     if (onThread) await thread?.do('reset')
     for (const { real } of this.publications) real.close()
+    for (const paged of this.paged) await paged.end()
     for (const { real } of this.regions) real?.close({ views: 'detach' })
     for (const file of this.files) file.close()
   }

@@ -14,6 +14,9 @@ const MOST = {
   files: 3,
   memories: 3,
   publications: 5,
+  paged: 1,
+  shown: 6,
+  holds: 4,
   mappings: 10,
   wasmPages: 24
 }

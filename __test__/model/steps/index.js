@@ -13,6 +13,7 @@ const specs = new Map(
     'regions',
     'data',
     'names',
+    'paged',
     'files',
     'memories',
     'mappings',
