@@ -252,8 +252,10 @@ describe('npx wasm-hostmap inspect', () => {
     const left = start(watching.pid)
     await twice(left)
     left.stdout.resume()
+    // It may end before the other one is known to have ended.
+    const leftEnded = once(left, 'exit')
     await watching.end()
-    expect(await once(left, 'exit')).toEqual([0, null])
+    expect(await leftEnded).toEqual([0, null])
   })
 
   test('ends with status 2 where it is not used as it can be', async () => {
