@@ -36,6 +36,21 @@ class Shown {
     /** Written pages, by number: what is there. */
     this.copies = new Map()
   }
+
+  get isMapped() {
+    return this.kind.startsWith('mapping') || this.kind.startsWith('window')
+  }
+
+  get isPrivate() {
+    return this.kind.endsWith('(private)')
+  }
+
+  /** A window shows another part, and forgets what it did with the last one. */
+  slide(start, byteLength) {
+    Object.assign(this, { start, byteLength })
+    this.pages.clear()
+    this.copies.clear()
+  }
 }
 
 class Paged {
@@ -129,13 +144,13 @@ class Paged {
 
   drop(shown) {
     this.shown.splice(this.shown.indexOf(shown), 1)
-    if (shown.kind === 'view' || shown.kind === 'bytes') this.viewFaults += shown.faults
+    if (!shown.isMapped) this.viewFaults += shown.faults
   }
 
   /** All of it is let go. Its worker takes a moment to end. */
   async end() {
     this.real.close({ views: 'detach' })
-    for (const { kind, real } of this.shown) if (kind.startsWith('mapping')) real.unmap()
+    for (const { isMapped, real } of this.shown) if (isMapped) real.unmap()
     const late = performance.now() + LATE_MS
     while (countOpen(this.name) > 0 && performance.now() < late) await sleep(1)
   }

@@ -61,11 +61,12 @@ async function compare(paged) {
   same(`${name}: closed`, real.closed, closed)
   const here = await paged.settle()
   const stats = real.paging.stats()
-  const isView = ({ kind }) => kind === 'view' || kind === 'bytes'
-  const ofViews = shown.filter(isView).reduce((sum, { faults }) => sum + faults, paged.viewFaults)
+  const ofViews = shown
+    .filter(({ isMapped }) => !isMapped)
+    .reduce((sum, { faults }) => sum + faults, paged.viewFaults)
   same(`${name}: faults`, real.faults, ofViews)
   for (const one of shown)
-    if (!isView(one)) same(`${name}: faults of a ${one.kind}`, one.real.faults, one.faults)
+    if (one.isMapped) same(`${name}: faults of a ${one.kind}`, one.real.faults, one.faults)
   // What it counts is of the time before it was closed.
   if (closed) return
   same(`${name}: failedTouches`, stats.failedTouches, paged.failedTouches)
@@ -145,6 +146,53 @@ pagedStep('show a paged region', 10, showArguments, (paged, { kind, ...args }, w
   }
 })
 
+const windowArguments = { pages: fc.integer({ min: 1, max: 12 }), own: flag, strict: flag }
+
+pagedStep('open a window for a paged region', 4, windowArguments, (paged, args, world) => {
+  if (paged.shown.length >= MOST.shown) return null
+  const { pages, own, strict } = args
+  const kind = own ? 'window (private)' : 'window'
+  return {
+    text: `open a ${kind} of ${pages} pages${strict ? ', strict,' : ''}`,
+    run: () => {
+      const access = own ? 'private' : 'readonly'
+      const window = paged.guarded.window({ byteLength: pages * PAGE, access, strict })
+      const shown = new Shown(kind, window, 0, 0)
+      Object.assign(shown, { room: pages, strict, acknowledged: 0 })
+      shown.address = window.address
+      paged.shown.push(shown)
+      world.windows.push(shown)
+    }
+  }
+})
+
+pagedStep('slide over a paged region', 16, { window: pick, ...partArguments }, (paged, args) => {
+  const windows = paged.shown.filter(({ room }) => room !== undefined)
+  const shown = choose(windows, args.window)
+  if (!shown) return null
+  const { byteOffset, byteLength } = partOf(paged, {
+    from: args.from,
+    pages: Math.min(args.pages, shown.room)
+  })
+  return {
+    text: `slide a ${shown.kind} to ${byteLength} bytes at ${byteOffset}`,
+    run: async () => {
+      const [code] = await codeOf(() => shown.real.slide(paged.real, byteOffset, { byteLength }))
+      const unseen = shown.faults - shown.acknowledged
+      const codes = []
+      if (paged.closed) codes.push('ERR_HOSTMAP_REGION_CLOSED')
+      if (shown.strict && unseen > 0) codes.push('ERR_HOSTMAP_FAULTED')
+      if (codes.length > 0 ? !codes.includes(code) : code !== undefined)
+        throw new Difference(`the code is ${code}, and in the model ${codes}`)
+      if (code === undefined) shown.slide(byteOffset, byteLength)
+      if (code !== 'ERR_HOSTMAP_FAULTED') return
+      same('acknowledged', shown.real.acknowledgeFaults(), unseen)
+      shown.acknowledged = shown.faults
+      return 'slide over a paged region: refused'
+    }
+  }
+})
+
 pagedStep('refuse a paged region', 2, { how: fc.nat(3) }, (paged, { how }) => ({
   text: 'what is refused',
   run: async () => {
@@ -162,7 +210,6 @@ pagedStep('refuse a paged region', 2, { how: fc.nat(3) }, (paged, { how }) => ({
   }
 }))
 
-const isMapping = ({ kind }) => kind.startsWith('mapping')
 const pageAt = (shown, page, length = PAGE) => ({
   at: page * PAGE,
   length: Math.min(length, shown.byteLength - page * PAGE)
@@ -174,13 +221,13 @@ function touch(paged, shown, page, skew, { wasm, write, here }) {
   const i = at + (skew % length)
   const place = shown.start + i
   const chunk = Math.floor(place / CHUNK)
-  const bytes = isMapping(shown) ? Buffer.from(paged.guarded.memory.buffer) : shown.real
-  const index = isMapping(shown) ? shown.address + i : i
+  const bytes = shown.isMapped ? Buffer.from(paged.guarded.memory.buffer) : shown.real
+  const index = shown.isMapped ? shown.address + i : i
   const before = Int32Array.from(paged.failing)
   const copy = shown.copies.get(page)
   const wasZeros = shown.pages.get(page) === ZEROS
   const fails = here[chunk] !== 2 && (paged.closed || before[chunk] > 0)
-  const countOf = () => (isMapping(shown) ? shown.real.faults : paged.real.faults)
+  const countOf = () => (shown.isMapped ? shown.real.faults : paged.real.faults)
   const faultsBefore = countOf()
   let seen
   let trapped = false
@@ -243,8 +290,8 @@ pagedStep('touch a paged region', 60, touchArguments, (paged, args) => {
   const shown = choose(paged.shown, args.shown)
   if (!shown || shown.byteLength === 0) return null
   const page = args.page % Math.ceil(shown.byteLength / PAGE)
-  const wasm = args.wasm && isMapping(shown)
-  const write = args.writes && shown.kind === 'mapping (private)' ? args.write : undefined
+  const wasm = args.wasm && shown.isMapped
+  const write = args.writes && shown.isPrivate ? args.write : undefined
   return {
     text: `${write === undefined ? 'read' : 'write'} page ${page} of a ${shown.kind} at ${shown.start}${wasm ? ' in Wasm' : ''}`,
     run: here => {
@@ -257,7 +304,7 @@ pagedStep('touch a paged region', 60, touchArguments, (paged, args) => {
 pagedStep('read all of a paged region', 10, { shown: pick, wasm: flag }, (paged, args) => {
   const shown = choose(paged.shown, args.shown)
   if (!shown || shown.byteLength === 0) return null
-  const wasm = args.wasm && isMapping(shown)
+  const wasm = args.wasm && shown.isMapped
   return {
     text: `read all pages of a ${shown.kind} at ${shown.start}${wasm ? ' in Wasm' : ''}`,
     run: async () => {
@@ -267,8 +314,8 @@ pagedStep('read all of a paged region', 10, { shown: pick, wasm: flag }, (paged,
         const { at, length } = pageAt(shown, page)
         const chunk = Math.floor((shown.start + at) / CHUNK)
         if (paged.here[chunk] !== 2) continue
-        const bytes = isMapping(shown) ? Buffer.from(paged.guarded.memory.buffer) : shown.real
-        const from = isMapping(shown) ? shown.address + at : at
+        const bytes = shown.isMapped ? Buffer.from(paged.guarded.memory.buffer) : shown.real
+        const from = shown.isMapped ? shown.address + at : at
         const expected = shown.copies.get(page)?.bytes ?? paged.bytes(shown.start + at, length)
         const isRight = bytes.subarray(from, from + length).equals(expected)
         same(`page ${page} of a ${shown.kind} of ${paged.name} is right`, isRight, true)
@@ -335,7 +382,7 @@ pagedStep('forget what shows a paged region', 4, { shown: pick }, (paged, { show
   return {
     text: `forget a ${shown.kind}`,
     run: () => {
-      if (isMapping(shown)) shown.real.unmap()
+      if (shown.isMapped) shown.real.unmap()
       paged.drop(shown)
     }
   }
