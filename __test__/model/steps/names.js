@@ -42,7 +42,7 @@ step('publish', 6, publishArguments, (world, { region: which, name, access, repl
   }
 })
 
-step('find', 6, { name }, (world, { name }) => {
+step('find', 14, { name }, (world, { name }) => {
   if (!canAddRegion(world)) return null
   const publication = world.published(name)
   const codes = []

@@ -215,7 +215,7 @@ const pageAt = (shown, page, length = PAGE) => ({
   length: Math.min(length, shown.byteLength - page * PAGE)
 })
 
-/** Reads or writes one byte of a page, and says what must come of it. */
+/** Reads or writes one byte of a page, and says what the outcome must be. */
 function touch(paged, shown, page, skew, { wasm, write, here }) {
   const { at, length } = pageAt(shown, page)
   const i = at + (skew % length)

@@ -308,7 +308,7 @@ function defaultChunk(length, overlap, from) {
   return Math.max(1, room >= PAGE ? Math.floor(room / PAGE) * PAGE : room)
 }
 
-step('make a source', 8, sourceArguments, (world, args) => {
+step('make a source', 16, sourceArguments, (world, args) => {
   const memory = choose(world.memories, args.memory)
   const mapping = memory && windowOf(memory, args.mapping)
   const region = choose(world.regions, args.region)
