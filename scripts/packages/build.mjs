@@ -37,9 +37,15 @@ export function tools() {
   return bin
 }
 
-// Less is inlined than by default: packages stay below a mebibyte, and a call takes 300 to 1,100
-// instructions more, which bench/instructions/ counts.
-const SMALL = '-C llvm-args=--inline-threshold=25'
+// Less is inlined than by default, and no loop is unrolled or vectorised (libc copies bytes): so
+// packages stay below a mebibyte. A call takes 2 to 9 % more instructions: docs/internals.md.
+const SMALL = [
+  '-C llvm-args=--inline-threshold=5',
+  '-C llvm-args=--inlinecold-threshold=0',
+  '-C llvm-args=--unroll-threshold=0',
+  '-C no-vectorize-loops',
+  '-C no-vectorize-slp'
+].join(' ')
 // Without this, musl targets have no shared libraries.
 const SHARED = '-C target-feature=-crt-static'
 
