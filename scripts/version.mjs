@@ -115,7 +115,7 @@ function dryRun() {
     )
     const changelog = fs.readFileSync(path.join(copy, 'CHANGELOG.md'), 'utf8')
     const added = changelog.slice(changelog.indexOf(`## [${version}]`)).split(/^## /m)[1]
-    if (!/^### Added\n[^#]*^- An entry that is made up\.$/m.test(added))
+    if (!/^### Added\n(?:(?!### ).*\n)*- An entry that is made up\.$/m.test(added))
       throw new Error(
         `CHANGELOG.md has no entry below Added in its section for ${version}:\n${added}`
       )
