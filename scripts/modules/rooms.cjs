@@ -8,7 +8,7 @@
 const RUST = [
   ['sys', 'the only callers of the kernel, one file for each family of calls'],
   ['totals', 'what the process has done, in numbers'],
-  ['v8', 'what we know of V8: live memories, reservations, placement, traps'],
+  ['v8', 'what we know of V8: live memories, reservations, traps, collections'],
   ['access', 'the kinds of access'],
   ['wire', 'how descriptions are stored: MessagePack with named fields, bounded'],
   ['diagnose', 'why V8 or the kernel refused'],

@@ -5,7 +5,7 @@ use super::spec::{MOST_CHUNKS, Spec};
 use crate::sys::checked_fd::CheckedFd;
 use crate::sys::page::PageAligned;
 use crate::sys::words::Words;
-use crate::sys::{SysError, SysResult, file, process, to_usize};
+use crate::sys::{SysError, SysResult, file, memfd as sys_memfd, process, to_usize};
 use nix::errno::Errno;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -50,6 +50,10 @@ pub(super) fn write(words: &Words, spec: &Spec, is_userfault: bool, memfd: &Chec
 /// is whether its owner fills chunks that way.
 pub(super) fn read(fd: &OwnedFd, byte_length: u64, memfd: &CheckedFd) -> SysResult<(Words, Spec)> {
     let other = SysError::new("mmap", Errno::EBADMSG);
+    // Before anything is read: a read of another kind of file can take for ever.
+    if !sys_memfd::is_memfd(fd.as_fd()) {
+        return Err(other);
+    }
     let mut number = [0; 8];
     let at = to_usize(8).wrapping_mul(CHUNK_BYTES);
     file::read_up_to(fd, crate::sys::to_u64(at), &mut number)?;
@@ -72,4 +76,20 @@ pub(super) fn read(fd: &OwnedFd, byte_length: u64, memfd: &CheckedFd) -> SysResu
     }
     let by_userfault = Some(words.number(BY_USERFAULT) != 0);
     Ok((words, Spec { byte_length, chunk_bytes, timeout_milliseconds, by_userfault }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::checked_fd::Description;
+
+    /// Of a pipe nothing can be read at an offset, which would be another error.
+    #[test]
+    fn words_that_are_no_memfd_are_refused_before_they_are_read() {
+        let (read_end, _write_end) = nix::unistd::pipe().unwrap();
+        let memfd = sys_memfd::create("head", 1 << 16).unwrap();
+        let memfd = CheckedFd::new(memfd, Description::Ours).unwrap();
+        let refused = read(&read_end, 1 << 16, &memfd).err().unwrap();
+        assert_eq!(refused.errno, Errno::EBADMSG);
+    }
 }
