@@ -39,6 +39,7 @@
 //! range               a guarded range, and all of them
 //! totals              the faults of the whole process
 //! report, stale       telling the program; faults on what is no longer there
+//! turns               threads that look for reports by themselves
 //! outcome, changes    how a fault ends; the changes to pages
 //! stray, missing      SIGSEGV and SIGBUS, by the process's map
 //! paged               SIGBUS of what a provider brings in
@@ -67,6 +68,7 @@ mod shown_pager;
 mod stale;
 mod stray;
 pub mod totals;
+pub mod turns;
 mod zeros;
 
 pub use counts::{Cause, Counts, LastFault, Outcome};

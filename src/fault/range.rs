@@ -14,6 +14,7 @@ use crate::sys::fault_info::Fault;
 use crate::sys::mark::Mark;
 use crate::sys::page::{PageAligned, PageSpan};
 use crate::sys::process_map::Vma;
+use crate::sys::thread;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::thread::ThreadId;
@@ -236,6 +237,8 @@ pub(super) struct GuardedRange {
     pub(super) reported: AtomicU8,
     /// The thread that is told of them.
     pub(super) owner: ThreadId,
+    /// The same, for handlers: `sys::thread::address`.
+    pub(super) owner_address: usize,
 }
 
 impl GuardedRange {
@@ -258,6 +261,7 @@ impl GuardedRange {
             happened: AtomicU8::new(0),
             reported: AtomicU8::new(0),
             owner: std::thread::current().id(),
+            owner_address: thread::address(),
         }
     }
 

@@ -1,12 +1,15 @@
 //! Telling a program what handlers have done to its mappings: once for each event of a mapping, on
 //! the thread that made it.
 //!
-//! A handler only sets bits and wakes a thread ([`raise`]). All else here is not for handlers.
+//! A handler only sets bits and wakes a thread, or leaves a mark for its own ([`raise`]). All else
+//! here is not for handlers.
 
 use super::counts::{Cause, LastFault};
 use super::range::{self, GuardedRange};
+use super::turns;
 use crate::access::Access;
 use crate::sys::page::PageAligned;
+use crate::sys::thread as sys_thread;
 use crate::sys::wake::Wake;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -50,7 +53,10 @@ pub struct Report {
 pub(super) fn raise(range: &GuardedRange, event: Event) {
     if range.happened.fetch_or(event as u8, Ordering::AcqRel) & event as u8 == 0 {
         UNREPORTED.fetch_add(1, Ordering::AcqRel);
-        REPORTS.call();
+        // Where the owner itself has the fault, and its loop will look, nobody has to be woken.
+        if range.owner_address != sys_thread::address() || !turns::leave_mark() {
+            REPORTS.call();
+        }
     }
 }
 

@@ -7,7 +7,7 @@
 use super::buffer::{Bytes, bytes_of};
 use super::fault_counts::NativeFaults;
 use super::memory::memory_of;
-use super::{from_count, internal, to_count};
+use super::{event_loop, from_count, internal, to_count};
 use crate::error::Error;
 use crate::fault::{self, Counts};
 use crate::memory::Mapped;
@@ -198,10 +198,25 @@ pub fn on_faults(env: Env, callback: Function<'_, (), ()>) -> napi::Result<()> {
             listeners.retain(|(owner, _)| *owner != thread);
             drop(listeners);
             fault::listen(false);
+            // What its loop had still to look for is told to the other listeners.
+            fault::REPORTS.call();
         })?;
+        event_loop::look_before_waits(env, call_here);
     }
     watch_once();
     Ok(())
+}
+
+/// Calls the listener of this thread.
+fn call_here() {
+    let thread = thread::current().id();
+    let listeners = LISTENERS.lock().unwrap_or_else(PoisonError::into_inner);
+    let own = listeners.iter().find(|(owner, _)| *owner == thread);
+    let own = own.map(|(_, listener)| Arc::clone(listener));
+    drop(listeners);
+    if let Some(listener) = own {
+        listener.call((), ThreadsafeFunctionCallMode::NonBlocking);
+    }
 }
 
 /// Starts the thread that passes reports on. Where there is no thread to be had, reports wait for

@@ -6,6 +6,7 @@ mod adopt;
 mod buffer;
 mod copies;
 mod doctor;
+mod event_loop;
 mod fast_call;
 mod fault;
 mod fault_counts;
