@@ -5,11 +5,13 @@
 //! one that fails. So we refuse new VMAs while plenty are left for everybody else.
 //!
 //! Ours are counted as they come and go. All others are counted by reading the process's map, once
-//! for every 512 that we add, so that a call costs no more than an atomic addition.
+//! for every 512 that we add, so that a call costs no more than an atomic addition. The map of a
+//! process with many VMAs takes long to read, so counting takes at most one sixteenth of the time,
+//! as long as what we add is little beside what is left.
 //!
 //! Calls: none of its own. [`take_in_handler`] and [`give_back`] are safe in handlers.
 
-use super::{limits, process_map};
+use super::{clock, limits, process_map};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -22,12 +24,18 @@ pub const VMAS_OF_A_MEMORY: u64 = 3;
 /// How many of our VMAs may come before all others are counted again.
 const COUNTED_FOR: u64 = 512;
 
+/// One in so many of those that are left may come while counting rests. So even if others take all
+/// that is left meanwhile, ours are less than the eighth that is V8's.
+const SHARE_WHILE_RESTING: u64 = 8;
+
+/// Counting rests for so many times what it took.
+const RESTS_FOR: u64 = 15;
+
 /// Wraps below 0 where zeros have merged with those of mappings that are gone: what was claimed for
 /// them was given back twice. See [`counted`].
 static OURS: AtomicU64 = AtomicU64::new(0);
 static OTHERS: AtomicU64 = AtomicU64::new(0);
-/// `OURS` when `OTHERS` is to be counted again.
-static COUNT_AT: AtomicU64 = AtomicU64::new(0);
+static COUNT_AT: CountAt = CountAt::new();
 /// How many VMAs there may be for a signal handler to make more: `limit` less what is left to
 /// others.
 static MOST_IN_HANDLER: AtomicU64 = AtomicU64::new(0);
@@ -72,7 +80,7 @@ impl VmaClaim {
         let before = OURS.fetch_add(count, Ordering::Relaxed);
         let taken = Self(count);
         let ours = counted(before.wrapping_add(count));
-        if ours >= COUNT_AT.load(Ordering::Relaxed) {
+        if COUNT_AT.is_due(ours, clock::tick) {
             count_others(counted(before));
         }
         let most = limit().checked_sub(left_to_others()).expect("an eighth is not more");
@@ -123,14 +131,47 @@ impl Drop for VmaClaim {
 }
 
 fn count_others(ours: u64) {
+    let begun = clock::tick();
     let mut all = 0_u64;
     // If the map can't be read, nothing is known to be in the way.
     let _ = process_map::for_each(|_| all = all.wrapping_add(1));
     // Ours may have merged with their neighbours, so that we count more than there are. Then this
     // is too small by the difference, and at least 0.
     OTHERS.store(all.saturating_sub(ours), Ordering::Relaxed);
-    let count_at = ours.checked_add(COUNTED_FOR).expect("fewer VMAs than numbers");
-    COUNT_AT.store(count_at, Ordering::Relaxed);
+    let most = limit().saturating_sub(left_to_others());
+    COUNT_AT.set(ours, most.saturating_sub(ours.max(all)), begun, clock::tick());
+}
+
+/// When `OTHERS` is to be counted again: by `OURS`, and by the clock of [`clock::tick`], whose
+/// numbers are nanoseconds. The three may be of two counts that other threads made.
+#[derive(Debug)]
+struct CountAt {
+    /// From so many on, once counting has rested.
+    few: AtomicU64,
+    /// From so many on in any case.
+    many: AtomicU64,
+    rested: AtomicU64,
+}
+
+impl CountAt {
+    const fn new() -> Self {
+        Self { few: AtomicU64::new(0), many: AtomicU64::new(0), rested: AtomicU64::new(0) }
+    }
+
+    fn is_due(&self, ours: u64, tick: impl FnOnce() -> u64) -> bool {
+        ours >= self.few.load(Ordering::Relaxed)
+            && (ours >= self.many.load(Ordering::Relaxed)
+                || tick() >= self.rested.load(Ordering::Relaxed))
+    }
+
+    /// Takes note of a count.
+    fn set(&self, ours: u64, left: u64, begun: u64, done: u64) {
+        let after = |more: u64| ours.checked_add(more).expect("fewer VMAs than numbers");
+        self.few.store(after(COUNTED_FOR), Ordering::Relaxed);
+        self.many.store(after(COUNTED_FOR.max(left / SHARE_WHILE_RESTING)), Ordering::Relaxed);
+        let rest = done.saturating_sub(begun).saturating_mul(RESTS_FOR);
+        self.rested.store(done.saturating_add(rest), Ordering::Relaxed);
+    }
 }
 
 #[cfg(test)]
@@ -151,5 +192,38 @@ mod tests {
         give_back(many);
         assert!(VmaClaim::take(2).is_ok() && take_in_handler(2));
         OURS.fetch_add(many - 2, Ordering::Relaxed);
+    }
+
+    #[test]
+    fn counting_rests_unless_much_of_what_is_left_was_taken() {
+        let at = CountAt::new();
+        assert!(at.is_due(2, || 0), "nothing was ever counted");
+        at.set(1_000, 40_000, 100, 200);
+        let rested = 200 + 15 * 100;
+        assert!(!at.is_due(1_511, || panic!("few ask for the time")));
+        assert!(!at.is_due(1_512, || rested - 1));
+        assert!(at.is_due(1_512, || rested));
+        assert!(!at.is_due(5_999, || rested - 1));
+        assert!(at.is_due(6_000, || 0), "an eighth of what was left");
+
+        // Where little is left, or the clock tells nothing, as often as ever.
+        at.set(1_000, 4_095, 100, 200);
+        assert!(at.is_due(1_512, || 0));
+        at.set(1_000, 40_000, 0, 0);
+        assert!(at.is_due(1_512, || 0));
+    }
+
+    #[test]
+    fn all_that_may_be_taken_is_counted_a_few_dozen_times() {
+        let (at, most) = (CountAt::new(), 57_339);
+        let mut counts = 0;
+        for ours in (0..=most).step_by(2) {
+            // As if it never had rested.
+            if at.is_due(ours, || 0) {
+                counts += 1;
+                at.set(ours, most - ours, 1, u64::MAX);
+            }
+        }
+        assert!((8..32).contains(&counts), "{counts} times");
     }
 }
