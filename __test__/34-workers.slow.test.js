@@ -195,7 +195,7 @@ test('what V8 reserves is measured rightly while other threads make memories', a
     const found = []
     for (let i = 0; i < times; i++) {
       delete require.cache[path]
-      found.push(JSON.stringify(require(path).reservationOf('i32')))
+      found.push(JSON.stringify(require(path).measureReservation('i32')))
       others.push(new WebAssembly.Instance(module))
       if (others.length > 5) others.length = 0
     }

@@ -3,7 +3,7 @@
 // Threads: shared memories, one table for each reservation, and what is left when a worker ends.
 
 const fs = require('node:fs')
-const { GuardedMemory, HostRegion } = require('..')
+const { GuardedMemory, HostRegion, limits } = require('..')
 const { expectError, thrownBy } = require('./support/errors')
 const { fdOf, mappingsOf, mappingsNamed, countOpen } = require('./support/procfs')
 const { temporaryDirectory, noise } = require('./support/files')
@@ -85,6 +85,21 @@ describe('a shared memory', () => {
     await Promise.all(others.map(each => each.run(add, { at: WASM_PAGE + 8, times: 10_000 })))
     expect(new Uint32Array(region.view())[2]).toBe(30_000)
   })
+})
+
+// To measure takes two memories more, and reads of the whole process's map.
+test('a worker takes over what another thread has measured', async () => {
+  const known = new GuardedMemory({ initial: 1 })
+  expect(known.guarded).toBe(true)
+  const worker = startWorker()
+  const grownBytes = await worker.run(({ state, hostmap, require }) => {
+    const bytes = () =>
+      1024 * /VmSize:\s+(\d+)/.exec(require('node:fs').readFileSync('/proc/self/status', 'utf8'))[1]
+    const before = bytes()
+    state.guarded = new hostmap.GuardedMemory({ initial: 1 })
+    return bytes() - before
+  })
+  expect(grownBytes).toBeLessThan(1.5 * limits().wasm.reservationBytes32)
 })
 
 describe('one mapping table for each reservation', () => {

@@ -1,8 +1,8 @@
 'use strict'
 
-// How much address space V8 reserves for a memory, measured once for each kind, and whether
-// everything around a memory is inaccessible. Nothing here trusts a version of V8.
-// JavaScriptCore's are known, and recognized by the process's map (engine.js).
+// How much address space V8 reserves for a memory, measured by one thread of the process for each
+// kind, and whether everything around a memory is inaccessible. Nothing here trusts a version of
+// V8. JavaScriptCore's are known, and recognized by the process's map (engine.js).
 
 const native = require('./binding.js')
 const { isJavaScriptCore, FAST_MEMORY, REACH_BYTES_I32 } = require('./engine.js')
@@ -57,6 +57,17 @@ function atHugePage(address, make) {
   }
 }
 
+/** Whether it is known, here or since a memory of another thread was found to have its guards. */
+function isKnown(address) {
+  if (reservations.has(address)) return true
+  const found = native.provenReservation(address === 'i64')
+  if (found === null) return false
+  const { belowBytes, aboveBytes } = found
+  reservations.set(address, { belowBytes, aboveBytes })
+  proven.add(address)
+  return true
+}
+
 /**
  * How much address space V8 reserves for a memory, measured on one: `{ belowBytes, aboveBytes }`,
  * or null if none can be made now. Several measurements must agree, since other threads change the
@@ -64,7 +75,7 @@ function atHugePage(address, make) {
  */
 function reservationOf(address) {
   if (isJavaScriptCore) return address === 'i32' ? FAST_MEMORY : null
-  if (!reservations.has(address)) {
+  if (!isKnown(address)) {
     const found = measureReservation(address)
     if (found === null) return null
     reservations.set(address, found)
@@ -74,7 +85,7 @@ function reservationOf(address) {
 
 /** The process's map, if nothing was measured for this kind of memory yet. */
 const beforeMeasuring = address =>
-  isJavaScriptCore || reservations.has(address) ? undefined : new native.NativeMapBefore()
+  isJavaScriptCore || isKnown(address) ? undefined : new native.NativeMapBefore()
 
 /**
  * Takes the measure of a memory that was made since, and may grow so far, where no other can be
@@ -142,7 +153,8 @@ function proveGuard(array, address) {
       reservation !== null && hasTrapHandler() && reservation.aboveBytes >= reachBytes(address)
     if (!mayHaveGuard) return null
     if (isJavaScriptCore && native.isGuarded(array, 0, pastFastMemory)) return null
-    const guard = native.proveGuard(array, reservation.belowBytes, reservation.aboveBytes)
+    const { belowBytes, aboveBytes } = reservation
+    const guard = native.proveGuard(array, address === 'i64', belowBytes, aboveBytes)
     if (guard !== null) proven.add(address)
     if (proven.has(address) || isJavaScriptCore || doubts === 0) return guard
     doubts -= 1
@@ -167,6 +179,7 @@ module.exports = {
   atHugePage,
   beforeMeasuring,
   measureIfAlone,
+  measureReservation,
   reservationOf,
   hasTrapHandler,
   proveGuard,

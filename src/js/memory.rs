@@ -80,12 +80,23 @@ impl NativeMapBefore {
     #[napi(catch_unwind)]
     pub fn reservation_of(&self, env: Env, array: Unknown<'_>) -> napi::Result<NativeReservation> {
         let extent = bytes_of(env, array)?.extent()?;
-        let reservation = self.before.reservation_of(extent).map_err(map_unread)?;
-        Ok(NativeReservation {
+        Ok(self.before.reservation_of(extent).map_err(map_unread)?.into())
+    }
+}
+
+impl From<Reservation> for NativeReservation {
+    fn from(reservation: Reservation) -> Self {
+        Self {
             below_bytes: from_count(reservation.below_bytes),
             above_bytes: from_count(reservation.above_bytes),
-        })
+        }
     }
+}
+
+/// What memories of a kind reserve, if one of any thread was found to have its guards.
+#[napi(catch_unwind)]
+pub fn proven_reservation(is_64_bit: bool) -> Option<NativeReservation> {
+    reservation::proven(is_64_bit).map(Into::into)
 }
 
 fn map_unread(sys: SysError) -> Error {
@@ -122,11 +133,13 @@ pub struct NativeGuard {
     guard: ProvenGuard,
 }
 
-/// The same, with what was proved of the guard: null if something is accessible there.
+/// The same, with what was proved of the guard: null if something is accessible there. Else all
+/// threads know what memories of the kind reserve.
 #[napi(catch_unwind)]
 pub fn prove_guard(
     env: Env,
     array: Unknown<'_>,
+    is_64_bit: bool,
     below_bytes: f64,
     above_bytes: f64,
 ) -> napi::Result<Option<NativeGuard>> {
@@ -134,6 +147,9 @@ pub fn prove_guard(
         Reservation { below_bytes: to_count(below_bytes)?, above_bytes: to_count(above_bytes)? };
     let extent = bytes_of(env, array)?.extent()?;
     let guard = reservation::prove_guard(extent, reservation).map_err(map_unread)?;
+    if guard.is_some() {
+        reservation::note_proven(is_64_bit, reservation);
+    }
     Ok(guard.map(|guard| NativeGuard { guard }))
 }
 

@@ -6,6 +6,7 @@ use crate::sys::alloc;
 use crate::sys::page::{PageAligned, host_page_bytes};
 use crate::sys::process_map;
 use crate::sys::{SysResult, difference};
+use std::sync::{Mutex, PoisonError};
 
 /// How much address space V8 takes for a memory of one kind, measured on a memory of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +15,20 @@ pub struct Reservation {
     pub below_bytes: u64,
     /// Bytes from the base on: the memory, the space it may grow into, and the guard.
     pub above_bytes: u64,
+}
+
+/// What was measured right in one thread, for all: of 32-bit memories, and of 64-bit ones.
+static PROVEN: Mutex<[Option<Reservation>; 2]> = Mutex::new([None; 2]);
+
+/// What memories of a kind reserve, if one of any thread was found to have its guards.
+pub fn proven(is_64_bit: bool) -> Option<Reservation> {
+    PROVEN.lock().unwrap_or_else(PoisonError::into_inner)[usize::from(is_64_bit)]
+}
+
+/// Takes note of it.
+pub fn note_proven(is_64_bit: bool, reservation: Reservation) {
+    PROVEN.lock().unwrap_or_else(PoisonError::into_inner)[usize::from(is_64_bit)] =
+        Some(reservation);
 }
 
 /// The length of the largest memory with 32-bit addresses: no growth goes further. The
