@@ -40,7 +40,7 @@ if (requests >= 0) {
   for (let i = 0; i < before + requests; i++) await serve(1)
 } else {
   for (let i = 0; i < BEFORE; i++) await serve(1)
-  // The dataset that all processes share: its pages, and nothing else.
+  // The dataset that all processes share: its pages alone.
   let mapped
   port.on('message', async ({ token, milliseconds, pages }) => {
     if (token !== undefined) mapped = HostRegion.receive(token)
