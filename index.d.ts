@@ -3941,7 +3941,7 @@ export interface Limits {
   readonly userfaultfd: boolean
   /**
    * An estimate of how many more 32-bit guarded memories fit, by address space, RLIMIT_AS and
-   * mappings. 0 where V8 has no trap handler.
+   * mappings, of which one in eight is left to V8. 0 where V8 has no trap handler.
    *
    * What is not collected yet counts as taken: memories that nobody holds any more, and the two or
    * three that the first call makes to measure V8's reservations.

@@ -90,40 +90,46 @@ test('ulimit -d leaves no room: ERR_HOSTMAP_RLIMIT_DATA, for memories and their 
 // V8 itself ends the process where it gets no mapping for its heap. The library must stop long
 // before.
 test('the mappings of the process run out: ERR_HOSTMAP_MAP_COUNT, and the process lives on', async () => {
-  const { error, viewError, used, limit, count, alive, again } = await inChild(
-    async ({ hostmap, failure, probe }) => {
-      const { GuardedMemory, HostRegion, limits } = hostmap
-      const region = HostRegion.copyFrom(Buffer.alloc(4096, 7))
-      const page = limits().pageSize
-      const guarded = new GuardedMemory({ initial: 65_536 })
-      const guest = await probe(guarded.memory)
-      const mappings = []
-      // Every other page, so that no two mappings are neighbours and become one.
-      const error = await failure(() => {
-        for (let at = 0; ; at += 2 * page) mappings.push(guarded.map(region, { at }))
-      })
-      const count = mappings.length
-      // A view needs fewer of them than a mapping may need.
-      const views = []
-      const viewError = await failure(() => {
-        for (;;) views.push(region.view())
-      })
-      const { used, limit } = limits().mapCount
+  const found = await inChild(async ({ hostmap, failure, probe }) => {
+    const { GuardedMemory, HostRegion, limits } = hostmap
+    const region = HostRegion.copyFrom(Buffer.alloc(4096, 7))
+    const page = limits().pageSize
+    const guarded = new GuardedMemory({ initial: 65_536 })
+    const guest = await probe(guarded.memory)
+    const mappings = []
+    // Every other page, so that no two mappings are neighbours and become one.
+    const error = await failure(() => {
+      for (let at = 0; ; at += 2 * page) mappings.push(guarded.map(region, { at }))
+    })
+    const count = mappings.length
+    // A view needs fewer of them than a mapping may need.
+    const views = []
+    const viewError = await failure(() => {
+      for (;;) views.push(region.view())
+    })
+    const {
+      mapCount: { used, limit },
+      guardedMemoriesLeft
+    } = limits()
+    const memoryError = await failure(() => new GuardedMemory({ initial: 1 }))
 
-      // V8 gets what it needs: heap, code, threads' stacks.
-      const heap = Array.from({ length: 200 }, (_, i) => new Array(50_000).fill(i))
-      const alive =
-        heap.length === 200 &&
-        mappings.every(({ address }) => guest.load8(address + page - 1) === 7) &&
-        (await probe(new WebAssembly.Memory({ initial: 1 }))).size() === 1
+    // V8 gets what it needs: heap, code, threads' stacks.
+    const heap = Array.from({ length: 200 }, (_, i) => new Array(50_000).fill(i))
+    const alive =
+      heap.length === 200 &&
+      mappings.every(({ address }) => guest.load8(address + page - 1) === 7) &&
+      (await probe(new WebAssembly.Memory({ initial: 1 }))).size() === 1
 
-      for (const mapping of mappings.splice(0, 1000)) mapping.unmap()
-      const again = (guarded.map(region, { at: 0 }), new Uint8Array(region.view())[0])
-      return { error, viewError, used, limit, count, alive, again }
-    }
-  )
+    for (const mapping of mappings.splice(0, 1000)) mapping.unmap()
+    const again = (guarded.map(region, { at: 0 }), new Uint8Array(region.view())[0])
+    const errors = { error, viewError, memoryError }
+    return { ...errors, used, limit, guardedMemoriesLeft, count, alive, again }
+  })
+  const { error, viewError, memoryError, used, limit, count, alive, again } = found
   expectError(error, { code: 'ERR_HOSTMAP_MAP_COUNT', says: [/max_map_count/, String(limit)] })
   expectError(viewError, { code: 'ERR_HOSTMAP_MAP_COUNT', says: /max_map_count/ })
+  expectError(memoryError, { code: 'ERR_HOSTMAP_MAP_COUNT', says: /max_map_count/ })
+  expect(found.guardedMemoriesLeft).toBe(0)
   expect(count).toBeGreaterThan(limit / 4)
   expect(used).toBeLessThan(limit)
   expect(alive).toBe(true)

@@ -14,6 +14,9 @@ const { faultGuard } = require('../fault/guard.js')
 // above.
 const VMAS_PER_MEMORY = 3
 
+// One in so many is refused to us (src/sys/vma_budget.rs).
+const LEFT_TO_V8 = 8
+
 function limits() {
   return callNative(() => {
     // First: what it takes of the address space is to be counted.
@@ -33,7 +36,8 @@ function limits() {
       Math.max(0, rlimitAddressSpaceBytes - found.mappedBytes) / Math.max(reservationBytes32, 1)
     )
     const byEngine = isJavaScriptCore ? MOST_FAST_MEMORIES : Infinity
-    const byMapCount = Math.floor((found.mapCountLimit - found.mapCountUsed) / VMAS_PER_MEMORY)
+    const mostMapped = found.mapCountLimit - Math.floor(found.mapCountLimit / LEFT_TO_V8)
+    const byMapCount = Math.floor((mostMapped - found.mapCountUsed) / VMAS_PER_MEMORY)
     return {
       pageSize: found.pageSize,
       wasm: {
