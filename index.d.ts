@@ -1627,8 +1627,15 @@ export interface MapOptions {
   /** What the module may do. Default: `'readonly'`. */
   access?: Access | undefined
   /**
-   * Whether to load and map all pages now, so that first accesses cost nothing. Takes as long as
-   * reading the data. Best effort. Default: false. See {@link Mapping.prefetch} for another thread.
+   * When pages are loaded and mapped. Best effort.
+   *
+   * Default: when they are touched; and where a module reads one after the other, just before, by a
+   * thread of the library: as far ahead as the module has read, and at most 64 MiB. It looks at
+   * mappings of at least 16 MiB, but not at `'shared'` ones of files; takes no time of an idle
+   * process, and brings in nothing for reads here and there. Needs Linux 6.7.
+   *
+   * `false`: only when they are touched. `true`: all of them now, which takes as long as reading the
+   * data; see {@link Mapping.prefetch} for another thread.
    */
   populate?: boolean | undefined
   /**
@@ -1636,9 +1643,10 @@ export interface MapOptions {
    * as such. Matters for parts of at least 2 MiB without `at` and `allocator`; the alignment is a
    * matter of chance with those. The extra space stays available for smaller mappings.
    *
-   * Default: only if this process filled the region with huge pages, and no free space is large
-   * enough. `true`: for every region, for example from {@link HostRegion.fromFd}, and in preference
-   * to free space.
+   * Default: for parts of files of at least 64 MiB, of which the kernel's page cache may have huge
+   * pages, and for regions that this process filled with huge pages; and only if no free space is
+   * large enough. `true`: for every region, for example from {@link HostRegion.receive}, and in
+   * preference to free space.
    */
   hugePages?: boolean | undefined
   /**

@@ -197,6 +197,19 @@ describe('mapped', () => {
     expect(mapping.address).toBeLessThan(WASM_PAGE + HUGE)
   })
 
+  test('a large file stands there by default, and a small one where there is space', () => {
+    const large = keep(HostRegion.open(directory.file(Buffer.alloc(64 * MiB))))
+    const small = keep(HostRegion.open(directory.file(Buffer.alloc(63 * MiB))))
+    const guarded = new GuardedMemory({ initial: 3 })
+    guarded.map(large)
+    expect(mappingsOf(large).map(skewOf)).toEqual([0])
+    const before = guarded.byteLength
+    guarded.map(small)
+    expect(guarded.byteLength).toBeLessThanOrEqual(before + 63 * MiB)
+    const plain = new GuardedMemory({ initial: 1 })
+    expect(plain.map(large, { hugePages: false }).address).toBe(WASM_PAGE)
+  })
+
   test('without room for it, or without being wanted, it stands anywhere', () => {
     const region = keep(HostRegion.copyFrom(noise(4 * MiB), { hugePages: true }))
     const tight = new GuardedMemory({ initial: 1, maximum: 1 + (4 * MiB) / WASM_PAGE })

@@ -4,10 +4,12 @@
 // and regions that end under them.
 
 const fs = require('node:fs')
+const os = require('node:os')
 const { inspect } = require('node:util')
 const { GuardedMemory, HostRegion, limits } = require('..')
 const { expectError, thrownBy } = require('./support/errors')
 const { kinds, baseOf, reservationMap } = require('./support/memories')
+const { skipUnless } = require('./support/skip')
 const { fdOf, mappingsOf, mappingsNamed, flagsOfMappingsNamed } = require('./support/procfs')
 const { temporaryDirectory, noise } = require('./support/files')
 const { KiB, MiB, GiB, WASM_PAGE, probe, probeWithMemory, test64 } = require('./support/wasm')
@@ -613,10 +615,32 @@ describe('populate', () => {
     mapping.unmap()
   })
 
-  test('does nothing by default', async () => {
-    const { guarded } = await makeOwn(4, 300)
-    guarded.map(keep(HostRegion.copyFrom(noise(8 * MiB), { name: 'unpopulated' })))
-    expect(resident('/memfd:unpopulated')).toBe(0)
+  test.each([undefined, false])('%s: brings nothing in before it is touched', async populate => {
+    const { guarded } = await makeOwn(4, 600)
+    const region = keep(HostRegion.copyFrom(noise(16 * MiB), { name: `unpopulated ${populate}` }))
+    const { address } = guarded.map(region, { populate })
+    const bytes = new Uint8Array(guarded.buffer)
+    expect(bytes[address + 8 * MiB]).toBe(noise(16 * MiB)[8 * MiB])
+    expect(resident(`/memfd:unpopulated ${populate}`)).toBeLessThanOrEqual(WASM_PAGE)
+  })
+
+  const [major, minor] = os.release().split('.').map(Number)
+  const { test: whereTold } = skipUnless(
+    'needs kernel 6.7',
+    major > 6 || (major === 6 && minor > 6)
+  )
+
+  whereTold('by default, pages are mapped ahead of who reads them in order', async () => {
+    const { guarded } = await makeOwn(4, 1100)
+    const contents = noise(64 * MiB)
+    const region = keep(HostRegion.copyFrom(contents, { name: 'ahead' }))
+    const { address } = guarded.map(region)
+    const bytes = new Uint8Array(guarded.buffer, address, contents.length)
+    for (let at = 0; at < 8 * MiB; at += HOST_PAGE) expect(bytes[at]).toBe(contents[at])
+    // Takes processor time, by which it is noticed.
+    while (resident('/memfd:ahead') < 9 * MiB);
+    expect(resident('/memfd:ahead')).toBeLessThan(24 * MiB)
+    expect(Buffer.compare(bytes, contents)).toBe(0)
   })
 
   /** How much of the mappings with this name is resident. */

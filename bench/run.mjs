@@ -36,7 +36,7 @@ const NAMES = [
   'nodes'
 ]
 // These run only if they are named: `against` needs another build, `from` 12 GiB of memory.
-const NAMED = ['against', 'events', 'from', 'paging', 'process-map', 'scale']
+const NAMED = ['against', 'events', 'first-touch', 'from', 'paging', 'process-map', 'scale']
 const root = fileURLToPath(new URL('..', import.meta.url))
 const childProgram = fileURLToPath(new URL('lib/child.mjs', import.meta.url))
 const moduleOf = name => new URL(`benchmarks/${name}.mjs`, import.meta.url).href

@@ -13,6 +13,7 @@ const { HUGE_PAGE_BYTES } = require('../platform/pages.js')
 const {
   bytesOf,
   handleOf,
+  isFile,
   isHuge,
   mustBeOpen,
   mustBeRegion,
@@ -30,6 +31,12 @@ const { putInBlock, accessFor } = require('./block.js')
 const { beginMap, noteMapped } = require('./told.js')
 
 const { MAPPED } = AT
+
+// When pages are mapped that are in memory: src/memory/map.rs has the list. 0: as they are touched.
+const AHEAD = 1
+const ALL = 2
+
+const LARGE_BYTES = 64 * 2 ** 20
 
 /** As GuardedMemory.map, which gives the Mapping. */
 function map(linear, region, options) {
@@ -65,7 +72,7 @@ function mapAt(linear, at, request, release) {
       byteOffset,
       byteLength,
       code,
-      populate ? 1 : 0,
+      populate,
       strict ? 1 : 0
     )
   } catch (error) {
@@ -79,7 +86,7 @@ function mapAt(linear, at, request, release) {
 function mapPastEnd(linear, request) {
   const { region, byteLength, hugePages } = request
   // Where its huge pages can be mapped as such: see src/region/thp.rs.
-  if (byteLength >= HUGE_PAGE_BYTES && (hugePages ?? isHuge(region))) {
+  if (byteLength >= HUGE_PAGE_BYTES && (hugePages ?? mayBeHuge(region, byteLength))) {
     const mapping = mapInFreeSpace(linear, request, true)
     if (mapping !== undefined) return mapping
     // Space that is there already is worth more, unless it is asked for by name.
@@ -95,6 +102,12 @@ function mapPastEnd(linear, request) {
     if (mapping !== undefined) return mapping
     growForSpace(linear, byteLength)
   }
+}
+
+// Whether a file has huge pages in the kernel's cache changes all the time. A large one is worth
+// the up to 2 MiB that it takes.
+function mayBeHuge(region, byteLength) {
+  return isHuge(region) || (isFile(region) && byteLength >= LARGE_BYTES)
 }
 
 /** `congruent`: only where huge pages can be mapped as such. undefined: the memory must grow. */
@@ -148,9 +161,9 @@ function mapInBlock(linear, at, allocator, checked, request) {
 }
 
 function readRequest(region, asked, owner) {
-  const { byteOffset = 0, byteLength, populate = false, hugePages, strict = false } = asked
+  const { byteOffset = 0, byteLength, populate: now, hugePages, strict = false } = asked
   check.wholeNumber(byteOffset, 'options.byteOffset')
-  check.boolean(populate, 'options.populate')
+  check.optional(now, check.boolean, 'options.populate')
   check.boolean(strict, 'options.strict')
   check.optional(hugePages, check.boolean, 'options.hugePages')
   const access = accessFor(asked.access, owner)
@@ -183,7 +196,7 @@ function readRequest(region, asked, owner) {
     byteLength: length,
     access,
     code,
-    populate,
+    populate: now === undefined ? AHEAD : Number(now) * ALL,
     hugePages,
     strict,
     owner

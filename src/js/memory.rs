@@ -12,7 +12,7 @@ use super::fault_counts::NativeFaults;
 use super::handles::{Handles, Slot};
 use super::region::region_of;
 use super::task::{Job, NativeTask};
-use super::{from_count, internal, to_access, to_count, to_number};
+use super::{from_count, internal, to_access, to_count, to_number, to_populate};
 use crate::diagnose;
 use crate::error::{Error, MemoryError};
 use crate::fault::Counts;
@@ -272,7 +272,7 @@ pub(super) fn set_strict(memory: &Memory, mapped: Mapped, strict: bool) {
 }
 
 /// Maps at an offset and gives the mapping's id, by `[region, at, byte offset, byte length, access,
-/// whether to populate, whether it is strict]`.
+/// when to populate, whether it is strict]`.
 pub(super) fn map_at(
     memory: &Memory,
     live: LiveMemory<'_>,
@@ -281,7 +281,8 @@ pub(super) fn map_at(
     let region = region_of(to_number(region)?)?;
     let pages = region.pages(aligned_offset(byte_offset)?, to_count(byte_length)?)?;
     let access = to_access(to_number(access)?)?;
-    let mapped = memory.map_at(live, to_count(at)?, &pages, access, populate != 0.0)?;
+    let mapped =
+        memory.map_at(live, to_count(at)?, &pages, access, to_populate(to_number(populate)?)?)?;
     set_strict(memory, mapped, strict != 0.0);
     Ok(from_count(mapped.id))
 }
@@ -297,7 +298,7 @@ pub fn map_in_free_space(
     byte_offset: f64,
     byte_length: f64,
     access: u32,
-    populate: bool,
+    populate: u32,
     strict: bool,
     congruent: bool,
 ) -> napi::Result<Option<NativeMapped>> {
@@ -305,7 +306,13 @@ pub fn map_in_free_space(
     let pages = region.pages(aligned_offset(byte_offset)?, to_count(byte_length)?)?;
     let live = live_memory(env, array)?;
     let memory = memory_of(memory)?;
-    let mapped = memory.map_in_free_space(live, &pages, to_access(access)?, populate, congruent)?;
+    let mapped = memory.map_in_free_space(
+        live,
+        &pages,
+        to_access(access)?,
+        to_populate(populate)?,
+        congruent,
+    )?;
     if let Some(mapped) = mapped {
         set_strict(&memory, mapped, strict);
     }

@@ -34,6 +34,7 @@ mod window;
 
 use crate::access::Access;
 use crate::error::Error;
+use crate::memory::Populate;
 use crate::region::thp::PageKind;
 
 /// Carries an error to lib/support/errors.js, which makes the Error that users see: `CODE SYSCALL
@@ -78,6 +79,10 @@ fn from_count(value: u64) -> f64 {
 /// An access mode by its number.
 fn to_access(code: u32) -> Result<Access, Error> {
     Access::from_code(code).ok_or_else(|| internal("no such access"))
+}
+
+fn to_populate(code: u32) -> Result<Populate, Error> {
+    Populate::from_code(code).ok_or_else(|| internal("no such time to populate"))
 }
 
 /// What pages a region in memory is to have.

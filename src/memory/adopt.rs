@@ -216,7 +216,8 @@ impl Memory {
             is_moved: copied_bytes < all,
             owner: self.id,
         };
-        let held = Held { registration, _vmas: vmas, window: None, adopted: Some(adopted) };
+        let held =
+            Held { registration, _vmas: vmas, window: None, adopted: Some(adopted), _ahead: None };
         state.table.insert(entry, false, held);
         Ok(Adopted { mapped: Mapped { start: span.start(), id }, copied_bytes, why_copied })
     }

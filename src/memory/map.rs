@@ -1,5 +1,6 @@
 //! Puts a region's pages into a memory: at an offset, or in space that the memory grew by for it.
 
+use super::ahead;
 use super::handle::Memory;
 use super::place::{check_mappable, check_overlap, pages_of, span_at};
 use super::prefetch::bring_in;
@@ -12,6 +13,37 @@ use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan, WASM_PAGE_BYTES};
 use crate::sys::vma_budget::{VMAS_OF_A_MAPPING, VmaClaim};
 use crate::v8::live_memory::LiveMemory;
 
+/// When pages are mapped that are in memory already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Populate {
+    /// By the page faults of who touches them.
+    AsTouched,
+    /// The same; where somebody reads one page after the other, just before.
+    Ahead,
+    /// With the mapping.
+    All,
+}
+
+impl Populate {
+    /// By number, as `lib/memory/map.js` gives it.
+    pub fn from_code(code: u32) -> Option<Self> {
+        [Self::AsTouched, Self::Ahead, Self::All].into_iter().find(|it| *it as u32 == code)
+    }
+}
+
+impl From<bool> for Populate {
+    fn from(now: bool) -> Self {
+        if now { Self::All } else { Self::AsTouched }
+    }
+}
+
+/// A page of a shared file is mapped once more when it is written first.
+fn may_read_ahead(pages: &RegionPages<'_>, access: Access) -> bool {
+    pages.length().get() >= ahead::LEAST_BYTES
+        && pages.can_be_populated()
+        && (!access.writes_through() || pages.region().is_memory())
+}
+
 impl Memory {
     /// Maps at an offset into the memory.
     ///
@@ -22,16 +54,17 @@ impl Memory {
         at: u64,
         pages: &RegionPages<'_>,
         access: Access,
-        populate: bool,
+        populate: impl Into<Populate>,
     ) -> Result<Mapped> {
+        let populate = populate.into();
         let span = span_at(live, at, pages.length())?;
         check_mappable(pages, access)?;
         let mut state = self.lock_at(live)?;
         check_overlap(&state.table, span)?;
         let from_free = state.table.free().contains(span);
-        let mapped = self.map_span(live, &mut state, span, pages, access, from_free)?;
+        let mapped = self.map_span(live, &mut state, span, pages, access, populate, from_free)?;
         drop(state);
-        if populate && pages.can_be_populated() {
+        if populate == Populate::All && pages.can_be_populated() {
             bring_in(self.addresses(span));
         }
         Ok(mapped)
@@ -46,9 +79,10 @@ impl Memory {
         live: LiveMemory<'_>,
         pages: &RegionPages<'_>,
         access: Access,
-        populate: bool,
+        populate: impl Into<Populate>,
         congruent: bool,
     ) -> Result<Option<Mapped>> {
+        let populate = populate.into();
         // Before the caller grows the memory for it.
         check_mappable(pages, access)?;
         let mut state = self.lock_at(live)?;
@@ -72,9 +106,9 @@ impl Memory {
             VmaClaim::take(VMAS_OF_A_MAPPING).map_err(|full| not_mapped(full.into()))?;
             return Ok(None);
         };
-        let mapped = self.map_span(live, &mut state, span, pages, access, true)?;
+        let mapped = self.map_span(live, &mut state, span, pages, access, populate, true)?;
         drop(state);
-        if populate && pages.can_be_populated() {
+        if populate == Populate::All && pages.can_be_populated() {
             bring_in(self.addresses(span));
         }
         Ok(Some(mapped))
@@ -125,6 +159,7 @@ impl Memory {
     }
 
     /// Maps in place of a memory's own pages. `span` is inside the memory, and overlaps no mapping.
+    #[allow(clippy::too_many_arguments)]
     pub(crate) fn map_span(
         &self,
         live: LiveMemory<'_>,
@@ -132,6 +167,7 @@ impl Memory {
         span: PageSpan,
         pages: &RegionPages<'_>,
         access: Access,
+        populate: Populate,
         from_free: bool,
     ) -> Result<Mapped> {
         let not_mapped = |refused| MemoryError::NotMapped {
@@ -162,7 +198,9 @@ impl Memory {
             inode: pages.inode(),
             file_offset: pages.file_offset(),
         };
-        let held = Held { registration, _vmas: vmas, window: None, adopted: None };
+        let ahead = (populate == Populate::Ahead && may_read_ahead(pages, access))
+            .then(|| ahead::watch(target.span()));
+        let held = Held { registration, _vmas: vmas, window: None, adopted: None, _ahead: ahead };
         state.table.insert(entry, !access.is_writable(), held);
         // A private file mapping is dumped only if it was written (vma_dump_size in fs/coredump.c),
         // so a read-only one needs no advice.

@@ -67,6 +67,7 @@
 //! presence               whether the kernel still has the mappings
 //! protect                read-only mappings that lost their protection
 //! place                  where a mapping may be, and what may be mapped
+//! pass, ahead            what is mapped just before a module reads it
 //! handle                 a handle on a memory: what operations begin with
 //! prefetch, map, unmap   the operations on mappings
 //! adopt                  buffers whose pages are moved in, and back
@@ -79,11 +80,13 @@
 //! and registration with the fault guard ([`Memory::register`]).
 
 pub mod adopt;
+mod ahead;
 mod free_space;
 mod handle;
 pub(crate) mod image;
 pub(crate) mod leased;
 mod map;
+mod pass;
 pub(crate) mod place;
 mod prefetch;
 mod presence;
@@ -96,6 +99,7 @@ mod unmap;
 pub mod window_state;
 
 pub use handle::Memory;
+pub use map::Populate;
 pub(crate) use registry::for_each_showing;
 pub use registry::may_be_linear;
 pub use state::Mapped;

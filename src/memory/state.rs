@@ -2,6 +2,7 @@
 //!
 //! Data only. Other files of this room change it, each what its name says.
 
+use super::ahead::Ahead;
 use super::image::{Content, ShownImage};
 use super::leased::LeasedFile;
 use super::table::MappingTable;
@@ -46,6 +47,8 @@ pub(crate) struct Held {
     pub(crate) window: Option<Window>,
     /// Where the bytes of an adopted buffer come from; `None` for all else.
     pub(crate) adopted: Option<AdoptedFrom>,
+    /// Of a large mapping: its pages are mapped ahead of a pass.
+    pub(crate) _ahead: Option<Ahead>,
 }
 
 /// The buffer whose bytes are in a memory.

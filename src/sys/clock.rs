@@ -1,9 +1,11 @@
 //! Time that is cheap to ask for.
 //!
-//! Calls: clock_gettime, which the vDSO answers without a system call.
+//! Calls: clock_gettime, which the vDSO answers without a system call; clock_nanosleep.
 
 // The kernel writes a time to an address.
 #![allow(unsafe_code)]
+
+use std::time::Duration;
 
 /// Which tick of its clock the kernel is in: one takes 1 to 10 ms. Costs a few nanoseconds, and no
 /// system call where the kernel has a vDSO. 0: it does not tell.
@@ -16,4 +18,23 @@ pub fn tick() -> u64 {
     // Never negative. What overflows still differs from tick to tick.
     let (seconds, nanoseconds) = (now.tv_sec.cast_unsigned(), now.tv_nsec.cast_unsigned());
     seconds.wrapping_mul(1_000_000_000).wrapping_add(nanoseconds)
+}
+
+/// Sleeps until the process has taken so much more processor time, in all threads: an idle process
+/// wakes nobody. Where there is no such sleep, by the time of day, and longer.
+pub fn sleep_by_process_time(duration: Duration) {
+    let nanoseconds = i64::from(duration.subsec_nanos());
+    let time = libc::timespec { tv_sec: 0, tv_nsec: nanoseconds };
+    // SAFETY: the call reads one timespec, and `time` is one; what is left is not asked for.
+    let slept = unsafe {
+        libc::clock_nanosleep(
+            libc::CLOCK_PROCESS_CPUTIME_ID,
+            0,
+            &raw const time,
+            std::ptr::null_mut(),
+        )
+    };
+    if slept != 0 && slept != libc::EINTR {
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }

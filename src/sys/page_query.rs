@@ -118,6 +118,11 @@ pub fn is_file_page(address: u64) -> bool {
     if !is_there(address) {
         return false;
     }
+    is_mapped_file_page(address)
+}
+
+/// Whether the page at this address is in the page table and is a file's. Brings nothing in.
+pub fn is_mapped_file_page(address: u64) -> bool {
     let Some(position) = pagemap::position_of(address) else { return false };
     let mut entry = [0_u8; ENTRY_BYTES];
     let read = PAGEMAP.with(|pagemap| {

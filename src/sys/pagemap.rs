@@ -90,6 +90,8 @@ pub enum Which {
     Zeros,
     /// Mapped by entries for 2 MiB.
     Huge,
+    /// A file's, mapped one by one.
+    SmallOfFile,
 }
 
 impl Which {
@@ -104,6 +106,7 @@ impl Which {
             Self::OwnOfFile => [PAGE_IS_FILE, PAGE_IS_FILE, PAGE_IS_PRESENT | PAGE_IS_SWAPPED],
             Self::Zeros => [0, PAGE_IS_PRESENT | PAGE_IS_PFNZERO, 0],
             Self::Huge => [0, PAGE_IS_PRESENT | PAGE_IS_HUGE, 0],
+            Self::SmallOfFile => [PAGE_IS_HUGE, PAGE_IS_PRESENT | PAGE_IS_FILE | PAGE_IS_HUGE, 0],
             Self::SmallClean => {
                 [PAGE_IS_HUGE, PAGE_IS_PRESENT | PAGE_IS_HUGE, PAGE_IS_FILE | PAGE_IS_PFNZERO]
             }

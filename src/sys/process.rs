@@ -1,6 +1,7 @@
 //! Processes, their users and their environment.
 //!
-//! Calls: getpid (through std), geteuid, stat on /proc/PID, open and read of /proc/PID/stat.
+//! Calls: getpid (through std), geteuid, getrusage, stat on /proc/PID, open and read of
+//! /proc/PID/stat.
 
 use super::{SysError, SysResult, inject};
 use nix::errno::Errno;
@@ -9,6 +10,12 @@ use std::ffi::OsString;
 /// This process's number.
 pub fn id() -> u32 {
     std::process::id()
+}
+
+/// How many page faults all threads of the process have taken that read nothing from a disk.
+pub fn minor_faults() -> i64 {
+    nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF)
+        .map_or(0, |usage| usage.minor_page_faults())
 }
 
 /// A variable of this process's environment.

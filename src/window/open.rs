@@ -83,7 +83,8 @@ pub(crate) fn open(
         file_offset: PageAligned::ZERO,
     };
     registration.resume();
-    let held = Held { registration, _vmas: vmas, window: Some(window), adopted: None };
+    let held =
+        Held { registration, _vmas: vmas, window: Some(window), adopted: None, _ahead: None };
     state.table.insert(entry, true, held);
     Ok(Mapped { start: span.start(), id })
 }

@@ -171,7 +171,7 @@ pub fn vmas_of(region: &Region) -> usize {
 }
 
 const BELOW_PAGES: u64 = 64;
-const ABOVE_PAGES: u64 = 4096;
+const ABOVE_PAGES: u64 = 1 << 16;
 
 /// Address space with a linear memory in it, by the system calls that V8 makes.
 #[derive(Debug)]

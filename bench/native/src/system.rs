@@ -127,6 +127,13 @@ impl MappedFile {
         }
     }
 
+    /// Gives advice that changes no contents, about whole pages that hold this range. Best effort.
+    pub fn advise(&self, start: usize, byte_length: usize, advice: c_int) {
+        let at = self.at.wrapping_byte_add(start);
+        // SAFETY: the range is in the mapping, and the advice changes no contents.
+        unsafe { libc::madvise(at, byte_length, advice) };
+    }
+
     pub fn bytes(&self) -> &[u8] {
         // SAFETY: mapped for as long as `self` lives.
         unsafe { std::slice::from_raw_parts(self.at.cast(), self.byte_length) }

@@ -1,0 +1,242 @@
+//! Mapping pages of large mappings just before a module reads them for the first time.
+//!
+//! Where a module reads one page after the other, our thread takes its page faults, as
+//! `pass.rs` describes. Modules that read here and there are left alone: nothing is mapped for them
+//! that they don't read.
+//!
+//! Nothing tells when a mapping is read. So the thread looks, and must cost nothing where nothing
+//! is read: it sleeps by the process's own processor time, of which an idle process takes none, and
+//! looks at page tables only if there were page faults since.
+//!
+//! It maps what is at an address, whatever that is by then. Of a mapping that is gone it may map up
+//! to 64 KiB of what has come instead, which changes no contents.
+
+use super::pass::{AROUND_BYTES, PageTables, Pass};
+use crate::sys::mmap::{self, Hint};
+use crate::sys::page::{PageAligned, PageSpan};
+use crate::sys::page_query::is_mapped_file_page;
+use crate::sys::pagemap::{self, Which};
+use crate::sys::{clock, process, sum, thread, to_usize};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Below, a pass is over before it would be noticed.
+pub(super) const LEAST_BYTES: u64 = 16 << 20;
+
+/// So many bytes side by side are a pass: those who read here and there don't touch sixteen groups
+/// of pages in a row.
+const RUN_BYTES: u64 = 16 * AROUND_BYTES;
+
+/// Passes over one mapping.
+const MOST_PASSES: usize = 8;
+
+/// Mappings, of a process. The newest count.
+const MOST_WATCHED: usize = 64;
+
+/// What one look takes in: some ten microseconds.
+const LOOK_PAGES: u64 = 1024;
+
+/// While a module goes on. After a look in vain, twice as long, so many times.
+const MOVING_SLEEP: Duration = Duration::from_micros(100);
+const MOST_DOUBLED: u32 = 5;
+/// Of processor time. The kernel counts in ticks: 1 to 10 ms.
+const QUIET_SLEEP: Duration = Duration::from_millis(1);
+
+/// Held with a mapping that is watched.
+#[derive(Debug)]
+pub(crate) struct Ahead(Arc<Watched>);
+
+#[derive(Debug)]
+struct Watched {
+    span: PageSpan,
+    is_gone: AtomicBool,
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        self.0.is_gone.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Watched {
+    fn is_gone(&self) -> bool {
+        self.is_gone.load(Ordering::Relaxed)
+    }
+}
+
+struct Queue {
+    state: Mutex<Pushed>,
+    pushed: Condvar,
+}
+
+/// What the thread was not told yet.
+struct Pushed {
+    mappings: Vec<Arc<Watched>>,
+    has_thread: bool,
+    is_waiting: bool,
+}
+
+static QUEUE: Queue = Queue {
+    state: Mutex::new(Pushed { mappings: Vec::new(), has_thread: false, is_waiting: false }),
+    pushed: Condvar::new(),
+};
+
+/// Maps pages of a mapping ahead of who reads them in order, as long as the result lives.
+pub(super) fn watch(span: PageSpan) -> Ahead {
+    let watched = Arc::new(Watched { span, is_gone: AtomicBool::new(false) });
+    QUEUE.push(Arc::clone(&watched));
+    Ahead(watched)
+}
+
+impl Queue {
+    fn state(&self) -> MutexGuard<'_, Pushed> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&'static self, watched: Arc<Watched>) {
+        let mut state = self.state();
+        if !state.has_thread {
+            // Without one, and without memory, faults are taken as they come.
+            state.has_thread = thread::spawn("hostmap-ahead", || self.run()).is_ok();
+        }
+        if state.mappings.len() >= MOST_WATCHED {
+            state.mappings.retain(|watched| !watched.is_gone());
+            if state.mappings.len() >= MOST_WATCHED {
+                state.mappings.remove(0);
+            }
+        }
+        if state.has_thread && state.mappings.try_reserve(1).is_ok() {
+            state.mappings.push(watched);
+            if state.is_waiting {
+                drop(state);
+                self.pushed.notify_one();
+            }
+        }
+    }
+
+    fn run(&self) {
+        let mut all: Vec<Watch> = Vec::new();
+        let mut faults = 0;
+        let mut looks = 0_u32;
+        loop {
+            all.retain(|watch| !watch.is_over());
+            let mut state = self.state();
+            if all.is_empty() && looks > MOST_DOUBLED {
+                while state.mappings.is_empty() {
+                    state.is_waiting = true;
+                    state = self.pushed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                }
+                state.is_waiting = false;
+            }
+            if !state.mappings.is_empty() {
+                looks = 0;
+                all.extend(state.mappings.drain(..).map(Watch::new));
+                let too_many = all.len().saturating_sub(MOST_WATCHED);
+                all.drain(..too_many);
+            }
+            drop(state);
+            let now = process::minor_faults();
+            if now != faults {
+                let has_moved = all.iter_mut().fold(false, |moved, watch| watch.step() | moved);
+                // Its own are no news.
+                faults = process::minor_faults();
+                if has_moved {
+                    looks = 0;
+                    faults = 0;
+                    continue;
+                }
+            }
+            if looks > MOST_DOUBLED {
+                clock::sleep_by_process_time(QUIET_SLEEP);
+            } else {
+                thread::sleep(MOVING_SLEEP.saturating_mul(1 << looks));
+                looks = looks.saturating_add(1);
+            }
+        }
+    }
+}
+
+/// What the thread knows of a mapping.
+struct Watch {
+    watched: Arc<Watched>,
+    passes: Vec<Pass>,
+    /// Where it looks next for another pass.
+    cursor: u64,
+}
+
+impl Watch {
+    fn new(watched: Arc<Watched>) -> Self {
+        let cursor = watched.span.start().get();
+        Self { watched, passes: Vec::new(), cursor }
+    }
+
+    fn is_over(&self) -> bool {
+        let span = self.watched.span;
+        let is_through = |pass: &Pass| {
+            pass.is_over()
+                && pass.range().start <= sum(span.start().get(), AROUND_BYTES)
+                && pass.range().end >= span.end().get()
+        };
+        self.watched.is_gone()
+            || self.passes.iter().any(is_through)
+            || self.passes.len() >= MOST_PASSES && self.passes.iter().all(Pass::is_over)
+    }
+
+    /// Whether a module has gone on.
+    fn step(&mut self) -> bool {
+        let Self { watched, passes, .. } = self;
+        let end = watched.span.end().get();
+        let moving = passes.iter_mut().filter(|pass| !pass.is_over());
+        let has_moved = moving.fold(false, |moved, pass| pass.step(end, &**watched) | moved);
+        has_moved || self.passes.len() < MOST_PASSES && self.look()
+    }
+
+    /// Looks for a pass that is not known.
+    fn look(&mut self) -> bool {
+        let span = self.watched.span;
+        let ranges = || self.passes.iter().map(Pass::range);
+        let mut at = self.cursor;
+        while let Some(known) = ranges().find(|range| range.contains(&at)) {
+            at = known.end;
+        }
+        let next = ranges().map(|range| range.start).filter(|start| *start > at).min();
+        let to = next.map_or(span.end(), PageAligned::round_down);
+        let part = PageSpan::between(PageAligned::round_down(at), to);
+        self.cursor = span.start().get();
+        let Some(part) = part.and_then(|part| part.within(span)) else { return false };
+        let mut found = None;
+        let walked = pagemap::scan(part, Which::SmallOfFile, LOOK_PAGES, |run| {
+            if found.is_none() && run.span.length().get() >= RUN_BYTES {
+                found = Some(run.span);
+            }
+        });
+        match walked {
+            Ok(walked) if walked < span.end() => self.cursor = walked.get(),
+            _ => {}
+        }
+        let Some(run) = found.map(|run| (run.start().get(), run.end().get())) else { return false };
+        let span_end = span.end().get();
+        // One that went on behind what needs no help.
+        let over = self.passes.extract_if(.., |pass| pass.is_over() && pass.range().end <= run.0);
+        let start = over.map(|pass| pass.range().start).min().unwrap_or(run.0);
+        if self.passes.try_reserve(1).is_ok() {
+            let mut pass = Pass::new(start, run.1);
+            pass.step(span_end, &*self.watched);
+            self.passes.push(pass);
+        }
+        true
+    }
+}
+
+impl PageTables for Watched {
+    fn is_mapped(&self, at: u64) -> bool {
+        is_mapped_file_page(at)
+    }
+
+    fn bring_in(&self, start: u64, end: u64) -> bool {
+        // The kernel maps what is around it.
+        let mut pages = (start..end).step_by(to_usize(AROUND_BYTES)).map_while(PageSpan::page_at);
+        pages.all(|page| !self.is_gone() && mmap::hint(page, Hint::PopulateRead).is_ok())
+    }
+}
