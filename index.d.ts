@@ -1630,8 +1630,8 @@ export interface MapOptions {
    * When pages are loaded and mapped. Best effort.
    *
    * Default: when they are touched; and where a module reads one after the other, just before, by a
-   * thread of the library: as far ahead as the module has read, and at most 64 MiB. It looks at
-   * mappings of at least 16 MiB, but not at `'shared'` ones of files; takes no time of an idle
+   * thread of the library: no further than the module has read so far, and at most 64 MiB. It looks
+   * at mappings of at least 16 MiB, but not at `'shared'` ones of files; takes no time of an idle
    * process, and brings in nothing for reads here and there. Needs Linux 6.7.
    *
    * `false`: only when they are touched. `true`: all of them now, which takes as long as reading the

@@ -197,7 +197,7 @@ describe('mapped', () => {
     expect(mapping.address).toBeLessThan(WASM_PAGE + HUGE)
   })
 
-  test('a large file stands there by default, and a small one where there is space', () => {
+  test('a large file is mapped so by default, and a small one where there is space', () => {
     const large = keep(HostRegion.open(directory.file(Buffer.alloc(64 * MiB))))
     const small = keep(HostRegion.open(directory.file(Buffer.alloc(63 * MiB))))
     const guarded = new GuardedMemory({ initial: 3 })

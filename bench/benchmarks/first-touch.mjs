@@ -165,7 +165,7 @@ async function measureWarm(backing, onProgress) {
       const before = residentBytes()
       const words = BigInt(DATASET_BYTES / 8)
       timed(samples, `few ${way}`, () => random(BigInt(mapping.address), words, FEW_READS))
-      // Long enough for whoever would map more.
+      // Long enough for a thread that would map more.
       await setTimeout(50)
       resident[way] = residentBytes() - before
       mapping.unmap()
