@@ -1634,8 +1634,8 @@ export interface MapOptions {
    * at mappings of at least 16 MiB, but not at `'shared'` ones of files; takes no time of an idle
    * process, and brings in nothing for reads here and there. Needs Linux 6.7.
    *
-   * `false`: only when they are touched. `true`: all of them now, which takes as long as reading the
-   * data; see {@link Mapping.prefetch} for another thread.
+   * `false`: only when they are touched. `true`: all of them now, which takes as long as reading
+   * the data; see {@link Mapping.prefetch} for another thread.
    */
   populate?: boolean | undefined
   /**
