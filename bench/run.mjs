@@ -36,7 +36,16 @@ const NAMES = [
   'nodes'
 ]
 // These run only if they are named: `against` needs another build, `from` 12 GiB of memory.
-const NAMED = ['against', 'events', 'first-touch', 'from', 'paging', 'process-map', 'scale']
+const NAMED = [
+  'against',
+  'events',
+  'first-touch',
+  'from',
+  'paging',
+  'process-map',
+  'scale',
+  'speed'
+]
 const root = fileURLToPath(new URL('..', import.meta.url))
 const childProgram = fileURLToPath(new URL('lib/child.mjs', import.meta.url))
 const moduleOf = name => new URL(`benchmarks/${name}.mjs`, import.meta.url).href
@@ -46,7 +55,7 @@ const USAGE = `npm run bench -- [NAME...] [options]
   NAME          ${NAMES.join(', ')} (default: all);
                 or ${NAMED.join(', ')}, which run only if named
   --node PATH   the Node.js to measure; can be repeated (default: this one)
-  --base DIR    another build of the package, for \`against\`
+  --base DIR    another build of the package, for \`against\` and \`speed\`
   --json FILE   where the figures go (default: target/bench.json)
   --figures     runs what BENCHMARKS.md shows, in ten minutes on a quiet machine, and writes it,
                 bench/plots, docs/images/at-a-glance.svg and bench/results/figures.json

@@ -2,10 +2,8 @@
 // to.
 
 import assert from 'node:assert/strict'
-import { ftruncateSync, mkdtempSync, openSync, rmSync, closeSync } from 'node:fs'
-import os from 'node:os'
-import path from 'node:path'
-import { GuardedMemory, HostRegion, limits } from '../../index.mjs'
+import * as hostmap from '../../index.mjs'
+import { compileAccesses } from '../lib/accesses.mjs'
 import { GiB, KiB, MiB, WASM_PAGE, fillWithNoise, hostArray } from '../lib/dataset.mjs'
 import { mapOthers, trap } from '../lib/faulting.mjs'
 import {
@@ -17,9 +15,11 @@ import {
   timeBatches,
   timeOnce
 } from '../lib/measure.mjs'
-import { compile, warmUp } from '../lib/module.mjs'
+import { FAULT_ROWS, STRAY_PAGES, measureFaults } from '../lib/own-faults.mjs'
 import { compileSum } from '../lib/sum.mjs'
 import { formatBytes, formatQuantity, ratioOf } from '../lib/table.mjs'
+
+const { GuardedMemory, HostRegion, limits } = hostmap
 
 export const title = 'The fault guard'
 export const measures =
@@ -63,60 +63,8 @@ export const cases = [...COST_CASES, ...FAULT_CASES, WIDE_CASE]
 
 export async function measure({ part, guard, others, functions }, onProgress) {
   if (part === 'cost') return measureCost(guard)
-  if (part === 'faults') return measureFaults(others, functions, onProgress)
+  if (part === 'faults') return measureFaults(hostmap, others, functions, onProgress)
   return measureWide(onProgress)
-}
-
-const ACCESSES_WAT = `
-(module
-  (import "env" "memory" (memory 1))
-  ;; Writes byteLength bytes at an address. Both are multiples of 64.
-  (func (export "write") (param $at i32) (param $byteLength i32)
-    (local $end i32) (local $value v128)
-    (local.set $end (i32.add (local.get $at) (local.get $byteLength)))
-    (local.set $value (i32x4.splat (local.get $at)))
-    (loop $next
-      (v128.store offset=0 (local.get $at) (local.get $value))
-      (v128.store offset=16 (local.get $at) (local.get $value))
-      (v128.store offset=32 (local.get $at) (local.get $value))
-      (v128.store offset=48 (local.get $at) (local.get $value))
-      (local.set $at (i32.add (local.get $at) (i32.const 64)))
-      (br_if $next (i32.ne (local.get $at) (local.get $end)))))
-  (func (export "load") (param i32) (drop (i32.load8_u (local.get 0))))
-  (func (export "store") (param i32) (i32.store8 (local.get 0) (i32.const 1)))
-  (func (export "atomicStore") (param i32) (i32.atomic.store8 (local.get 0) (i32.const 1)))
-  (func (export "fill") (param i32) (memory.fill (local.get 0) (i32.const 1) (i32.const 1))))
-`
-
-/** Compiles the program. The returned function makes an instance over a memory and warms it up. */
-async function compileAccesses() {
-  const module = await compile('accesses', ACCESSES_WAT, {
-    simd: true,
-    threads: true,
-    bulk_memory: true
-  })
-  const accessesOf = memory => new WebAssembly.Instance(module, { env: { memory } }).exports
-  const own = accessesOf(new WebAssembly.Memory({ initial: 1 }))
-  await warmUp(() => {
-    for (let i = 0; i < 500; i++) {
-      for (const access of [own.load, own.store, own.atomicStore, own.fill]) access(i)
-      own.write(0, WASM_PAGE)
-    }
-  })
-  return accessesOf
-}
-
-/** Makes this many compiled Wasm functions with a load each, which live as long as the result. */
-async function compileFunctions(count) {
-  const functions = Array.from(
-    { length: count },
-    (_, index) => `(func (export "${index}") (param i32) (drop (i32.load8_u (local.get 0))))`
-  )
-  const module = await compile('functions', `(module (memory 1) ${functions.join('\n')})`)
-  const { exports } = new WebAssembly.Instance(module)
-  // V8 compiles a function when it is first called.
-  for (let index = 0; index < count; index++) exports[index](index)
-  return exports
 }
 
 // What should be the same with and without the guard.
@@ -168,7 +116,7 @@ async function measureCost(guard) {
   assert.equal(limits().faultGuard.handler, guard ? 'first' : 'none')
 
   trapAndMapTurns(samples, '', accessesOf, region)
-  const others = mapOthers(MOST_OTHERS, region)
+  const others = mapOthers(MOST_OTHERS, region, hostmap)
   trapAndMapTurns(samples, ` ${MOST_OTHERS}`, accessesOf, region)
   assert.equal(new Uint8Array(others.buffer)[0], source[0])
   // One figure per process.
@@ -221,175 +169,6 @@ function trapAndMapTurns(samples, suffix, accessesOf, region) {
       samples.add(`${name}${suffix}`, timeBatches(trapped, plan))
     }
     mapping.unmap()
-  }
-}
-
-// The time of a fault that the guard handles.
-
-/** Pages of a mapping that are changed one by one. */
-const STRAY_PAGES = 32
-const BATCHES = { warmup: 5, perTurn: 10, turns: 10 }
-const CALL_TURNS = 16
-
-const FAULT_ROWS = [
-  { key: 'js write', label: '`u8[i] = 1`', stray: true },
-  { key: 'js write seen', label: '`u8[i] = 1`, page read before', stray: true },
-  { key: 'atomic store', label: '`i32.atomic.store8`', stray: true },
-  { key: 'fill', label: '`memory.fill` of a byte', stray: true },
-  { key: 'first', label: 'the first of a mapping, with its report', stray: true },
-  { key: 'first alone', label: 'the same, 5 ms after all others', stray: true },
-  { key: 'copy', label: 'for comparison: `u8[i] = 1`, mapped private' },
-  { key: 'store', label: '`i32.store8`: a trap' },
-  { key: 'js read', label: '`u8[i]` of a page that the file lost: zeros' },
-  { key: 'load', label: '`i32.load8_u` of such a page: a trap' },
-  { key: 'v8 trap', label: "for comparison: V8's own trap" },
-  {
-    key: 'next call',
-    label: 'the next call after a stray write, into the memory of all those mappings'
-  },
-  { key: 'any call', label: 'for comparison: that call, after no stray write' }
-]
-
-async function measureFaults(othersCount, functionsCount, onProgress) {
-  // First, because V8 searches code for traps in the order in which it was compiled.
-  const functions = await compileFunctions(functionsCount)
-  const accessesOf = await compileAccesses()
-  const samples = new Samples()
-  const { pageSize } = limits()
-  // Every second page: adjacent pages would merge into one VMA, which is cheaper.
-  const byteLength = 2 * STRAY_PAGES * pageSize
-  const region = HostRegion.copyFrom(hostArray(byteLength))
-  const others = mapOthers(othersCount, region)
-
-  const directory = mkdtempSync(path.join(os.tmpdir(), 'wasm-hostmap-bench-'))
-  const file = path.join(directory, 'shrinks')
-  const fd = openSync(file, 'w+')
-  try {
-    ftruncateSync(fd, byteLength)
-    const shrinking = HostRegion.open(file)
-    for (let turn = 0; turn < BATCHES.turns; turn++) {
-      const guarded = new GuardedMemory({ initial: 1 + Math.ceil(byteLength / WASM_PAGE) })
-      const bytes = new Uint8Array(guarded.buffer)
-      const accesses = accessesOf(guarded.memory)
-      const ground = { samples, guarded, bytes, region, byteLength, pageSize }
-      strayTurn(ground, 'js write', address => (bytes[address] = 1))
-      strayTurn(ground, 'js write seen', address => (bytes[address] = 1), { seen: true })
-      strayTurn(ground, 'atomic store', accesses.atomicStore)
-      strayTurn(ground, 'fill', accesses.fill)
-      strayTurn(ground, 'copy', address => (bytes[address] = 1), { access: 'private' })
-      trapTurn(ground, 'store', accesses.store, WASM_PAGE)
-      trapTurn(ground, 'v8 trap', accesses.load, guarded.byteLength)
-      firstTurns(ground)
-      shrunkTurns({ ...ground, fd, region: shrinking }, accesses)
-      // The reports arrive now.
-      await collectGarbage()
-      onProgress((turn + 1) / BATCHES.turns)
-    }
-  } finally {
-    closeSync(fd)
-    rmSync(directory, { recursive: true })
-  }
-  callTurns(samples, others, othersCount, pageSize)
-  assert.equal(Object.keys(functions).length, functionsCount)
-  return Object.fromEntries(FAULT_ROWS.map(({ key }) => [key, samples.summary(key)]))
-}
-
-/** The addresses of every second page of a new mapping. */
-function* newMappings({ guarded, region, byteLength, pageSize }, access) {
-  const addresses = Array.from(
-    { length: STRAY_PAGES },
-    (_, index) => WASM_PAGE + 2 * index * pageSize
-  )
-  for (let batch = -BATCHES.warmup; batch < BATCHES.perTurn; batch++) {
-    const mapping = guarded.map(region, { at: WASM_PAGE, byteLength, access })
-    yield { mapping, addresses, counts: batch >= 0 }
-    mapping.unmap()
-  }
-}
-
-/**
- * Makes a write that V8 can't trap to each page in turn. The first one of a mapping counts
- * separately, because it wakes the reporting thread.
- */
-function strayTurn(ground, name, write, { access = 'readonly', seen = false } = {}) {
-  const { samples, bytes } = ground
-  for (const { mapping, addresses, counts } of newMappings(ground, access)) {
-    if (seen) for (const address of addresses) assert.notEqual(bytes[address], undefined)
-    const [first, ...rest] = addresses
-    const firstNs = timeOnce(() => write(first))
-    const restNs = timeOnce(() => {
-      for (const address of rest) write(address)
-    })
-    assert.equal(mapping.strayWrites, access === 'readonly' ? addresses.length : 0)
-    if (!counts) continue
-    samples.add(name, [restNs / rest.length])
-    if (name === 'js write') samples.add('first', [firstNs])
-  }
-}
-
-/** The first stray writes of mappings, while the thread that is told of them sleeps. */
-function firstTurns({ samples, bytes, ...ground }) {
-  for (const { mapping, addresses, counts } of newMappings(ground)) {
-    // Busy, since after a rest of the processor anything takes 20 us.
-    const until = performance.now() + 5
-    while (performance.now() < until);
-    const elapsedNs = timeOnce(() => (bytes[addresses[0]] = 1))
-    assert.equal(mapping.strayWrites, 1)
-    if (counts) samples.add('first alone', [elapsedNs])
-  }
-}
-
-/** A trap changes nothing, so it can be repeated at once. */
-function trapTurn({ samples, guarded, region, byteLength }, name, access, address) {
-  const mapping = guarded.map(region, { at: WASM_PAGE, byteLength })
-  samples.add(
-    name,
-    timeBatches(() => trap(access, address), { ...SHORT, batchesPerTurn: 10 })
-  )
-  assert.equal(mapping.strayWrites, 0)
-  mapping.unmap()
-}
-
-function shrunkTurns(ground, { load }) {
-  const { samples, bytes, fd, byteLength } = ground
-  // Only existing bytes can be mapped.
-  const mappings = function* () {
-    ftruncateSync(fd, byteLength)
-    for (const each of newMappings(ground, 'readonly')) {
-      ftruncateSync(fd, 0)
-      yield each
-      ftruncateSync(fd, byteLength)
-    }
-  }
-  for (const { mapping, addresses, counts } of mappings()) {
-    const loadNs = timeOnce(() => {
-      for (const address of addresses) trap(load, address)
-    })
-    let sum = 0
-    const readNs = timeOnce(() => {
-      for (const address of addresses) sum += bytes[address]
-    })
-    assert.equal(sum, 0)
-    assert.equal(mapping.faults, 2 * addresses.length)
-    if (!counts) continue
-    samples.add('load', [loadNs / addresses.length])
-    samples.add('js read', [readNs / addresses.length])
-  }
-}
-
-/** A call that maps nothing, with and without an unprotected page. */
-function callTurns(samples, guarded, othersCount, pageSize) {
-  const bytes = new Uint8Array(guarded.buffer)
-  const call = () => GuardedMemory.from(guarded.memory)
-  for (let turn = -CALL_TURNS; turn < CALL_TURNS; turn++) {
-    // No mapping takes so many turns that all of it would become copy-on-write.
-    const page = 2 * ((turn + CALL_TURNS) % othersCount)
-    bytes[page * pageSize] = turn
-    const nextNs = timeOnce(call)
-    const anyNs = timeOnce(call)
-    if (turn < 0) continue
-    samples.add('next call', [nextNs])
-    samples.add('any call', [anyNs])
   }
 }
 

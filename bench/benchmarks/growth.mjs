@@ -4,10 +4,13 @@
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
-import { GuardedMemory, HostRegion, instrumentGrowth } from '../../index.mjs'
+import * as hostmap from '../../index.mjs'
 import { GiB, MiB, WASM_PAGE } from '../lib/dataset.mjs'
 import { SHORT, Samples, collectGarbage, timeBatches, timeOnce } from '../lib/measure.mjs'
+import { FIRST_MAP_ROWS, measureMap } from '../lib/first-map.mjs'
 import { assemble } from '../lib/module.mjs'
+
+const { GuardedMemory, HostRegion, instrumentGrowth } = hostmap
 
 export const title = 'Growth'
 export const measures =
@@ -25,7 +28,7 @@ const WAYS = [
 ]
 
 export async function measure({ part }, onProgress) {
-  if (part === 'map') return measureMap(onProgress)
+  if (part === 'map') return measureMap(hostmap, onProgress)
   if (part === 'steps') return measureSteps(onProgress)
   const bytes = await assemble('grow', GROW_WAT)
   const plain = new WebAssembly.Module(bytes)
@@ -46,42 +49,6 @@ export async function measure({ part }, onProgress) {
     onProgress((turn + 1) / SHORT.turns)
   }
   return WAYS.map(({ key }) => ({ time: samples.summary(key), times: samples.ratio(key, 'own') }))
-}
-
-const MAP_TURNS = 12
-const LATER_CALLS = 50
-const MAP_ROWS = [
-  { key: 'grows', label: 'first `map` of 1 GiB, the memory grows' },
-  { key: 'first', label: 'first `map` of 1 GiB, in a memory with room', atMost: 60_000 },
-  { key: 'later', label: 'the next ones, after an unmap', atMost: 10_000 },
-  { key: 'make', label: 'for comparison: `new GuardedMemory` with that room' }
-]
-
-async function measureMap(onProgress) {
-  const region = HostRegion.allocate(GiB).seal()
-  const samples = new Samples()
-  // As many calls as a program makes that maps at all: V8 interprets the first ones.
-  const small = HostRegion.allocate(WASM_PAGE).seal()
-  const guarded = new GuardedMemory({ initial: 1, room: 16 })
-  for (let i = 0; i < 500; i++) guarded.map(small).unmap()
-  for (let turn = 0; turn < MAP_TURNS; turn++) {
-    const growing = new GuardedMemory({ initial: 1 })
-    samples.add('grows', [timeOnce(() => growing.map(region))])
-    await collectGarbage()
-    let roomy
-    samples.add('make', [
-      timeOnce(() => (roomy = new GuardedMemory({ initial: 1, room: GiB / WASM_PAGE })))
-    ])
-    let mapping
-    samples.add('first', [timeOnce(() => (mapping = roomy.map(region)))])
-    for (let i = 0; i < LATER_CALLS; i++) {
-      mapping.unmap()
-      samples.add('later', [timeOnce(() => (mapping = roomy.map(region)))])
-    }
-    await collectGarbage()
-    onProgress((turn + 1) / MAP_TURNS)
-  }
-  return Object.fromEntries(MAP_ROWS.map(({ key }) => [key, samples.summary(key)]))
 }
 
 const STEPS_TURNS = 5
@@ -160,7 +127,7 @@ export function report([found, mapped, steps]) {
     rowLabel: 'call',
     columns: [{ key: 'time', label: 'time' }],
     note: 'Each in a memory of its own, in a process that has mapped before. A growth by a gigabyte lets V8 collect garbage.',
-    rows: rowsOf(MAP_ROWS, mapped)
+    rows: rowsOf(FIRST_MAP_ROWS, mapped)
   }
   const stepsTable = {
     id: 'growth-steps',
@@ -170,7 +137,7 @@ export function report([found, mapped, steps]) {
     note: 'The module holds 1 GiB before. Needs rustc with the target wasm32-unknown-unknown.',
     rows: steps === null ? [] : rowsOf(STEPS_ROWS, steps)
   }
-  const promises = MAP_ROWS.filter(({ atMost }) => atMost).map(({ key, label, atMost }) => ({
+  const promises = FIRST_MAP_ROWS.filter(({ atMost }) => atMost).map(({ key, label, atMost }) => ({
     text: label,
     value: mapped[key].median,
     unit: 'ns',

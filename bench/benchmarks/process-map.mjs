@@ -1,12 +1,14 @@
 // The cost of reading the process's memory map: by a query for one address, or as text.
 
 import assert from 'node:assert/strict'
-import { GuardedMemory, HostRegion, limits } from '../../index.mjs'
+import * as hostmap from '../../index.mjs'
 import { WASM_PAGE } from '../lib/dataset.mjs'
 import { mapOthers, trap } from '../lib/faulting.mjs'
 import { Samples, collectGarbage, ratio, summarize, timeOnce } from '../lib/measure.mjs'
 import { compile, warmUp } from '../lib/module.mjs'
 import { formatQuantity } from '../lib/table.mjs'
+
+const { GuardedMemory, HostRegion, limits } = hostmap
 
 export const title = 'The process’s map as text'
 export const measures =
@@ -50,7 +52,7 @@ export async function measure(_, onProgress) {
 
   const { pageSize } = limits()
   const region = HostRegion.allocate(2 * FAULTS * pageSize).seal()
-  const others = mapOthers(VMAS / 2, region)
+  const others = mapOthers(VMAS / 2, region, hostmap)
   const guarded = new GuardedMemory({ initial: 64 })
   const bytes = new Uint8Array(guarded.buffer)
   const module = await compile('store', STORE_WAT)

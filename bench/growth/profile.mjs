@@ -10,7 +10,7 @@ import { execFileSync } from 'node:child_process'
 import { rmSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { MAJORS, nodeOf } from '../lib/nodes.mjs'
-import { temporaryFile } from '../lib/stream.mjs'
+import { temporaryFile } from '../lib/temporary.mjs'
 import { formatQuantity, tableForTerminal } from '../lib/table.mjs'
 import { share } from '../lib/measure.mjs'
 

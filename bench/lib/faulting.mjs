@@ -1,6 +1,5 @@
 // What benchmarks of faults share.
 
-import { GuardedMemory, limits } from '../../index.mjs'
 import { WASM_PAGE } from './dataset.mjs'
 
 /** Makes the access, which must trap. */
@@ -14,10 +13,10 @@ export function trap(access, address) {
 }
 
 /**
- * Makes this many mappings of a page, not adjacent: each is a VMA, and so is each gap. They live as
- * long as the result.
+ * With a build of the package, makes this many mappings of a page, not adjacent: each is a VMA, and
+ * so is each gap. They live as long as the result.
  */
-export function mapOthers(count, region) {
+export function mapOthers(count, region, { GuardedMemory, limits }) {
   const { pageSize } = limits()
   const guarded = new GuardedMemory({ initial: Math.ceil((2 * count * pageSize) / WASM_PAGE) })
   for (let i = 0; i < count; i++) {

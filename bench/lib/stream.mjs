@@ -2,13 +2,13 @@
 // the 64-bit integers. Either a window or `fs.readSync` provides the next bytes.
 
 import { randomBytes } from 'node:crypto'
-import { closeSync, fsyncSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs'
-import os from 'node:os'
-import path from 'node:path'
+import { closeSync, fsyncSync, openSync, writeSync } from 'node:fs'
 import { GuardedMemory } from '../../index.mjs'
 import { KiB, MiB, WASM_PAGE, hostArray } from './dataset.mjs'
 import { compile, warmUp } from './module.mjs'
 import { SUM_FUNCTIONS } from './sum.mjs'
+
+export { temporaryFile } from './temporary.mjs'
 
 /** The sum of everything that `next` provides. */
 const sumOfAll = instructions => `
@@ -77,16 +77,6 @@ export function streamByWindow(
   } finally {
     window.unmap()
   }
-}
-
-/** The directory for the benchmarks' files. */
-const directory = () => process.env.HOSTMAP_BENCH_DIR || os.tmpdir()
-
-/** A file that is removed when the process ends. */
-export function temporaryFile(name) {
-  const folder = mkdtempSync(path.join(directory(), 'wasm-hostmap-bench-'))
-  process.on('exit', () => rmSync(folder, { recursive: true }))
-  return path.join(folder, name)
 }
 
 /**

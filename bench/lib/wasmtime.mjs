@@ -43,7 +43,8 @@ export const WASMTIME_BEFORE_BYTES = 2 * MiB
 /**
  * What functions of a module with a memory of its own take to read a dataset: a file of so many
  * bytes, which is mapped into that memory. The module is a file too. For each of them `ns`, of so
- * many rounds, every page being read before; and the `sum` that it gave.
+ * many rounds, every page being read before; `first`, of the round before those, in which the first
+ * of the functions brings the pages in; and the `sum` that it gave.
  */
 export function scanWasmtime(module, dataset, byteLength, rounds, functions) {
   return program.run('scan', module, dataset, byteLength, rounds, ...functions)
