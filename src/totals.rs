@@ -7,9 +7,9 @@
 //!
 //! Nothing here may be called by a signal handler: `fault/totals.rs` is for those.
 
+use crate::sys::lock::{Level, Lock};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 /// Counts in a block. `lib/observe/counts.js` says what each of them is, but for those below.
 pub const WORDS: usize = 32;
@@ -28,7 +28,7 @@ pub struct Block {
     is_taken: AtomicBool,
 }
 
-static BLOCKS: Mutex<Vec<&'static Block>> = Mutex::new(Vec::new());
+static BLOCKS: Lock<Vec<&'static Block>> = Lock::new(Level::Totals, Vec::new());
 
 thread_local! {
     /// And by how many environments of Node's it is used.
@@ -56,7 +56,7 @@ pub fn take() -> Option<&'static Block> {
         MINE.set(Some((block, users.checked_add(1)?)));
         return Some(block);
     }
-    let mut blocks = BLOCKS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut blocks = BLOCKS.lock();
     let free = blocks.iter().find(|block| !block.is_taken.load(Ordering::Relaxed)).copied();
     let block = match free {
         Some(block) => block,
@@ -78,7 +78,7 @@ pub fn give_back() {
         Some((block, 1)) => {
             MINE.set(None);
             // After the lock, the next thread sees all that this one has written.
-            let blocks = BLOCKS.lock().unwrap_or_else(PoisonError::into_inner);
+            let blocks = BLOCKS.lock();
             block.is_taken.store(false, Ordering::Relaxed);
             drop(blocks);
         }
@@ -110,7 +110,7 @@ pub fn add(word: usize, count: u64) {
 /// The counts of all threads, past ones too.
 pub fn sums() -> [f64; WORDS] {
     let mut sums = [0.0; WORDS];
-    let blocks = BLOCKS.lock().unwrap_or_else(PoisonError::into_inner);
+    let blocks = BLOCKS.lock();
     for block in blocks.iter().copied().chain([&REST]) {
         for (sum, word) in sums.iter_mut().zip(&block.words) {
             *sum += f64::from_bits(word.load(Ordering::Relaxed));

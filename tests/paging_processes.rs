@@ -1,6 +1,7 @@
 //! Paged regions in other processes, without Node: a thread of the owner plays the provider, and
 //! each receiver is a test that another process runs.
 
+#![allow(clippy::disallowed_types)] // Locks of tests have no place in the order.
 #![allow(clippy::arithmetic_side_effects)] // Tests may let arithmetic panic.
 
 mod support;
@@ -12,7 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use support::paging::{check, chunk_bytes, modes, paged, pager_of, provide, try_to_provide};
-use support::{page_bytes, serial};
+use support::{default_action, page_bytes, serial};
 use wasm_hostmap::error::Code;
 use wasm_hostmap::fault;
 use wasm_hostmap::paging::Pager;
@@ -125,6 +126,7 @@ fn decode(text: &str) -> Token {
 
 /// The region that the token of this process stands for.
 fn received() -> Region {
+    default_action();
     let token = decode(&std::env::var(TOKEN).expect("another test runs this"));
     let by_userfault = std::env::var("PAGED_BY").ok().map(|by| by == "userfault");
     Region::receive_paged(&token, by_userfault).unwrap()

@@ -4,16 +4,17 @@
 #![allow(unsafe_code)]
 
 use super::{handler, zeros};
+use crate::sys::lock::{Level, Lock};
 use crate::sys::{mmap, process, process_map, signal};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// Set in the environment to `off`, it leaves the process's signals alone.
 const SWITCH: &str = "WASM_HOSTMAP_FAULT_GUARD";
 
 /// Whether the handler is there.
 static IS_INSTALLED: AtomicBool = AtomicBool::new(false);
-static INSTALLING: Mutex<()> = Mutex::new(());
+static INSTALLING: Lock<()> = Lock::new(Level::Installing, ());
 
 /// Whether the environment turns it off. It is asked once.
 static IS_OFF: OnceLock<bool> = OnceLock::new();
@@ -32,7 +33,7 @@ pub fn ensure() -> Result<(), &'static str> {
     }) {
         return Err("it was turned off by WASM_HOSTMAP_FAULT_GUARD");
     }
-    let _alone = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = INSTALLING.lock();
     mmap::prepare_for_handler();
     // Without it, a handler opens what it asks.
     let _ = process_map::prepare_for_handler();

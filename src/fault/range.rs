@@ -11,12 +11,13 @@ use super::zeros;
 use crate::access::Access;
 use crate::paging::{Hold, Pager};
 use crate::sys::fault_info::Fault;
+use crate::sys::lock::{Level, Lock};
 use crate::sys::mark::Mark;
 use crate::sys::page::{PageAligned, PageSpan};
 use crate::sys::process_map::Vma;
 use crate::sys::thread;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock};
 use std::thread::ThreadId;
 
 static RANGES: Shards<GuardedRange> = Shards::new();
@@ -138,9 +139,9 @@ pub(super) struct ShownNow {
     length: AtomicU64,
     pager: ShownPager,
     /// Not for handlers.
-    region_name: Mutex<Arc<str>>,
+    region_name: Lock<Arc<str>>,
     /// Not for handlers: the name before, if an event of its time is still to be reported.
-    unreported_name: Mutex<Option<Arc<str>>>,
+    unreported_name: Lock<Option<Arc<str>>>,
 }
 
 impl ShownNow {
@@ -151,8 +152,8 @@ impl ShownNow {
             region_offset: AtomicU64::new(shown.region_offset.get()),
             length: AtomicU64::new(shown.length.get()),
             pager: ShownPager::new(shown.pager),
-            region_name: Mutex::new(Arc::clone(shown.region_name)),
-            unreported_name: Mutex::default(),
+            region_name: Lock::new(Level::RangeName, Arc::clone(shown.region_name)),
+            unreported_name: Lock::new(Level::RangeNameBefore, None),
         }
     }
 
@@ -163,11 +164,11 @@ impl ShownNow {
         self.region_offset.store(shown.region_offset.get(), Ordering::Relaxed);
         self.length.store(shown.length.get(), Ordering::Relaxed);
         self.pager.set(shown.pager);
-        let mut name = self.region_name.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut name = self.region_name.lock();
         if !Arc::ptr_eq(&name, shown.region_name) {
             let before = std::mem::replace(&mut *name, Arc::clone(shown.region_name));
             if has_unreported {
-                let mut kept = self.unreported_name.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut kept = self.unreported_name.lock();
                 kept.get_or_insert(before);
             }
         }
@@ -198,14 +199,12 @@ impl ShownNow {
 
     /// The region that the next report is about. Not for handlers.
     pub(super) fn name(&self) -> Arc<str> {
-        Arc::clone(&self.region_name.lock().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.region_name.lock())
     }
 
     pub(super) fn take_name(&self) -> Arc<str> {
-        let kept = self.unreported_name.lock().unwrap_or_else(PoisonError::into_inner).take();
-        kept.unwrap_or_else(|| {
-            Arc::clone(&self.region_name.lock().unwrap_or_else(PoisonError::into_inner))
-        })
+        let kept = self.unreported_name.lock().take();
+        kept.unwrap_or_else(|| Arc::clone(&self.region_name.lock()))
     }
 }
 

@@ -26,13 +26,10 @@
 
 #[cfg(loom)]
 use loom::sync::atomic::{AtomicPtr, AtomicUsize, Ordering, fence};
-#[cfg(loom)]
-use loom::sync::{Mutex, MutexGuard};
 #[cfg(not(loom))]
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering, fence};
-#[cfg(not(loom))]
-use std::sync::{Mutex, MutexGuard};
 
+use crate::sys::lock::{Guard, Level, Lock};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -60,6 +57,10 @@ struct Writer<T> {
     seed: u64,
 }
 
+impl<T> Writer<T> {
+    const NEW: Self = Self { tree: None, retired: Vec::new(), seed: SEED };
+}
+
 #[derive(Debug)]
 pub struct Registry<T> {
     /// The root of the newest version, null if it is empty.
@@ -70,7 +71,7 @@ pub struct Registry<T> {
     root: AtomicPtr<Node<T>>,
     /// How many handlers are reading now.
     readers: AtomicUsize,
-    writer: Mutex<Writer<T>>,
+    writer: Lock<Writer<T>>,
 }
 
 const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -81,7 +82,7 @@ impl<T> Registry<T> {
         Self {
             root: AtomicPtr::new(std::ptr::null_mut()),
             readers: AtomicUsize::new(0),
-            writer: Mutex::new(Writer { tree: None, retired: Vec::new(), seed: SEED }),
+            writer: Lock::new(Level::FaultRegistry, Writer::NEW),
         }
     }
 
@@ -90,22 +91,16 @@ impl<T> Registry<T> {
         Self {
             root: AtomicPtr::new(std::ptr::null_mut()),
             readers: AtomicUsize::new(0),
-            writer: Mutex::new(Writer { tree: None, retired: Vec::new(), seed: SEED }),
+            writer: Lock::new(Level::FaultRegistry, Writer::NEW),
         }
     }
 
     /// Looks up an address and lets `look` see what it belongs to. Takes no lock and allocates
     /// nothing; steps grow with the logarithm of the number of ranges. `look` must not panic.
     pub fn find<R>(&self, address: u64, look: impl FnOnce(&T) -> R) -> Option<R> {
-        self.readers.fetch_add(1, Ordering::Relaxed);
-        // Orders the count before the load, as the writer's fence orders its store before it looks
-        // at the count: one of the two sees the other.
-        fence(Ordering::SeqCst);
-        let mut at = self.root.load(Ordering::Acquire).cast_const();
+        let mut at = self.begin();
         let mut found = None;
-        // SAFETY: by the Safety section of `root`. This reader was counted before it loaded the
-        // root, and the fences put that before any writer's look at the count, so nothing that is
-        // reachable from here is freed until the count goes down below.
+        // SAFETY: what `begin` has given stays until `end`.
         while let Some(node) = unsafe { at.as_ref() } {
             at = if address < node.range.start {
                 pointer_to(&node.below)
@@ -116,9 +111,24 @@ impl<T> Registry<T> {
                 break;
             };
         }
+        self.end();
+        found
+    }
+
+    /// The root of the newest version. By the Safety section of `root`, nothing that is reachable
+    /// from there is freed until [`Self::end`]: this reader is counted before it loads the root,
+    /// and the fences put that before any writer's look at the count.
+    fn begin(&self) -> *const Node<T> {
+        self.readers.fetch_add(1, Ordering::Relaxed);
+        // Orders the count before the load, as the writer's fence orders its store before it looks
+        // at the count: one of the two sees the other.
+        fence(Ordering::SeqCst);
+        self.root.load(Ordering::Acquire).cast_const()
+    }
+
+    fn end(&self) {
         // Release: all reading comes before the writer sees the reader gone.
         self.readers.fetch_sub(1, Ordering::Release);
-        found
     }
 
     /// Adds a range. Ranges that it overlaps are taken out: their owners have lost the addresses.
@@ -150,22 +160,32 @@ impl<T> Registry<T> {
         }
     }
 
-    /// Shows every value, in order of address. Locks out writers, not readers.
+    /// Shows every value that is there when it begins, in order of address. Takes no lock. What
+    /// writers replace meanwhile is kept until it is done, and for good if `look` panics.
     pub fn for_each(&self, mut look: impl FnMut(&Arc<T>)) {
-        fn walk<T>(tree: &Tree<T>, look: &mut impl FnMut(&Arc<T>)) {
+        fn walk<T>(tree: Option<&Node<T>>, look: &mut impl FnMut(&Arc<T>)) {
             if let Some(node) = tree {
-                walk(&node.below, look);
+                walk(node.below.as_deref(), look);
                 look(&node.value);
-                walk(&node.above, look);
+                walk(node.above.as_deref(), look);
             }
         }
-        walk(&self.write().tree, &mut look);
+        // SAFETY: what `begin` has given stays until `end`.
+        walk(unsafe { self.begin().as_ref() }, &mut look);
+        self.end();
     }
 
-    fn write(&self) -> MutexGuard<'_, Writer<T>> {
+    /// Runs `work` while no other thread can write.
+    #[cfg(test)]
+    pub(super) fn locked(&self, work: impl FnOnce()) {
+        let _writer = self.write();
+        work();
+    }
+
+    fn write(&self) -> Guard<'_, Writer<T>> {
         // A version is published whole or not at all, so a panic of another writer left nothing
         // half done.
-        self.writer.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.writer.lock()
     }
 
     fn publish(&self, writer: &mut Writer<T>, tree: Tree<T>) {

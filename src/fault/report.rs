@@ -8,11 +8,12 @@ use super::counts::{Cause, LastFault};
 use super::range::{self, GuardedRange};
 use super::turns;
 use crate::access::Access;
+use crate::sys::lock::{Level, Lock};
 use crate::sys::page::PageAligned;
 use crate::sys::thread as sys_thread;
 use crate::sys::wake::Wake;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, ThreadId};
 
 /// Called when there is something to report.
@@ -97,12 +98,12 @@ fn take_report(range: &GuardedRange) -> Option<Report> {
 
 /// Threads whose programs listen. What happened to the mappings of all others is told to any of
 /// them.
-static LISTENERS: Mutex<Vec<ThreadId>> = Mutex::new(Vec::new());
+static LISTENERS: Lock<Vec<ThreadId>> = Lock::new(Level::FaultListeners, Vec::new());
 
 /// Whether this thread's program listens from now on.
 pub fn listen(listening: bool) {
     let this = thread::current().id();
-    let mut listeners = LISTENERS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut listeners = LISTENERS.lock();
     listeners.retain(|thread| *thread != this);
     if listening {
         listeners.push(this);
@@ -110,14 +111,14 @@ pub fn listen(listening: bool) {
 }
 
 /// Reports of ranges that are no longer guarded.
-static LEFT: Mutex<Vec<Report>> = Mutex::new(Vec::new());
+static LEFT: Lock<Vec<Report>> = Lock::new(Level::FaultsLeft, Vec::new());
 
 const MOST_LEFT: usize = 1000;
 
 /// Keeps what was not reported of a range that is no longer guarded.
 pub(super) fn keep_last(range: &GuardedRange) {
     if let Some(report) = take_report(range) {
-        let mut left = LEFT.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut left = LEFT.lock();
         // Where nobody listens, they would never be taken.
         if left.len() < MOST_LEFT && left.try_reserve(1).is_ok() {
             left.push(report);
@@ -129,10 +130,10 @@ pub(super) fn keep_last(range: &GuardedRange) {
 /// each guarded range.
 pub fn take_reports() -> Vec<Report> {
     let this = thread::current().id();
-    let listeners = LISTENERS.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let listeners = LISTENERS.lock().clone();
     let is_mine = |owner: ThreadId| owner == this || !listeners.contains(&owner);
     let mut reports: Vec<Report> = {
-        let mut left = LEFT.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut left = LEFT.lock();
         left.extract_if(.., |report| is_mine(report.owner)).collect()
     };
     if UNREPORTED.load(Ordering::Acquire) > 0 {

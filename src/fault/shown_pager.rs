@@ -7,8 +7,8 @@
 #![allow(unsafe_code)]
 
 use crate::paging::{Hold, Pager};
+use crate::sys::lock::{Level, Lock};
 use std::sync::atomic::{AtomicPtr, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 #[derive(Debug)]
 pub(super) struct ShownPager {
@@ -18,12 +18,13 @@ pub(super) struct ShownPager {
     /// `held` keeps what it points to. Both change only while the range's gate is closed and
     /// nobody is inside.
     now: AtomicPtr<Pager>,
-    held: Mutex<Option<Hold>>,
+    held: Lock<Option<Hold>>,
 }
 
 impl ShownPager {
     pub(super) fn new(pager: Option<&Hold>) -> Self {
-        Self { now: AtomicPtr::new(pointer_to(pager)), held: Mutex::new(pager.cloned()) }
+        let held = Lock::new(Level::RangePager, pager.cloned());
+        Self { now: AtomicPtr::new(pointer_to(pager)), held }
     }
 
     /// Not for handlers. The range's gate is closed.
@@ -32,7 +33,7 @@ impl ShownPager {
         if self.now.swap(now, Ordering::AcqRel) == now {
             return;
         }
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.held.lock();
         let before = std::mem::replace(&mut *held, pager.cloned());
         drop(held);
         drop(before);

@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::fault::{self, Counts};
 use crate::memory::Mapped;
 use crate::sys::alloc;
+use crate::sys::lock::{Level, Lock};
 use crate::sys::page::PageAligned;
 use crate::sys::{self, signal};
 use crate::v8::trap::{self, State};
@@ -20,7 +21,7 @@ use napi::Env;
 use napi::bindgen_prelude::{Function, Unknown};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi_derive::napi;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
@@ -174,7 +175,7 @@ pub fn take_fault_reports() -> napi::Result<Vec<NativeReport>> {
 type Listener = ThreadsafeFunction<(), (), (), napi::Status, false, true>;
 
 /// One for each thread: the newest, where a thread loads the package several times.
-static LISTENERS: Mutex<Vec<(ThreadId, Arc<Listener>)>> = Mutex::new(Vec::new());
+static LISTENERS: Lock<Vec<(ThreadId, Arc<Listener>)>> = Lock::new(Level::FaultThreads, Vec::new());
 
 /// Calls back on this thread when there may be reports. Does not keep the event loop alive.
 #[napi(catch_unwind)]
@@ -185,7 +186,7 @@ pub fn on_faults(env: Env, callback: Function<'_, (), ()>) -> napi::Result<()> {
         .weak::<true>()
         .build()?;
     let thread = thread::current().id();
-    let mut listeners = LISTENERS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut listeners = LISTENERS.lock();
     let known = listeners.len();
     listeners.retain(|(owner, _)| *owner != thread);
     let is_new = listeners.len() == known;
@@ -194,7 +195,7 @@ pub fn on_faults(env: Env, callback: Function<'_, (), ()>) -> napi::Result<()> {
     fault::listen(true);
     if is_new {
         env.add_env_cleanup_hook(thread, |thread| {
-            let mut listeners = LISTENERS.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut listeners = LISTENERS.lock();
             listeners.retain(|(owner, _)| *owner != thread);
             drop(listeners);
             fault::listen(false);
@@ -210,7 +211,7 @@ pub fn on_faults(env: Env, callback: Function<'_, (), ()>) -> napi::Result<()> {
 /// Calls the listener of this thread.
 fn call_here() {
     let thread = thread::current().id();
-    let listeners = LISTENERS.lock().unwrap_or_else(PoisonError::into_inner);
+    let listeners = LISTENERS.lock();
     let own = listeners.iter().find(|(owner, _)| *owner == thread);
     let own = own.map(|(_, listener)| Arc::clone(listener));
     drop(listeners);
@@ -222,8 +223,8 @@ fn call_here() {
 /// Starts the thread that passes reports on. Where there is no thread to be had, reports wait for
 /// the next call that takes them, counts are right all the same, and the next listener tries again.
 fn watch_once() {
-    static IS_WATCHED: Mutex<bool> = Mutex::new(false);
-    let mut is_watched = IS_WATCHED.lock().unwrap_or_else(PoisonError::into_inner);
+    static IS_WATCHED: Lock<bool> = Lock::new(Level::FaultWatcher, false);
+    let mut is_watched = IS_WATCHED.lock();
     if !*is_watched {
         *is_watched = sys::thread::spawn("hostmap-faults", watch).is_ok();
     }
@@ -239,7 +240,7 @@ fn watch() {
     loop {
         seen = fault::REPORTS.wait_beyond(seen);
         // Called without the lock: an environment that is ending waits for nobody.
-        let listeners = LISTENERS.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let listeners = LISTENERS.lock().clone();
         for (_, listener) in listeners {
             listener.call((), ThreadsafeFunctionCallMode::NonBlocking);
         }

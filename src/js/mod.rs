@@ -15,6 +15,7 @@ mod handles;
 mod inject;
 mod inspect;
 mod limits;
+mod locks;
 mod memory;
 mod module;
 mod names;

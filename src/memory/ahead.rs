@@ -12,13 +12,14 @@
 //! to 64 KiB of what has come instead, which changes no contents.
 
 use super::pass::{AROUND_BYTES, PageTables, Pass};
+use crate::sys::lock::{self, Guard, Level, Lock};
 use crate::sys::mmap::{self, Hint};
 use crate::sys::page::{PageAligned, PageSpan};
 use crate::sys::page_query::is_mapped_file_page;
 use crate::sys::pagemap::{self, Which};
 use crate::sys::{clock, process, sum, thread, to_usize};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar};
 use std::time::Duration;
 
 /// Below, a pass is over before it would be noticed.
@@ -66,7 +67,7 @@ impl Watched {
 }
 
 struct Queue {
-    state: Mutex<Pushed>,
+    state: Lock<Pushed>,
     pushed: Condvar,
 }
 
@@ -78,7 +79,10 @@ struct Pushed {
 }
 
 static QUEUE: Queue = Queue {
-    state: Mutex::new(Pushed { mappings: Vec::new(), has_thread: false, is_waiting: false }),
+    state: Lock::new(
+        Level::MappedAhead,
+        Pushed { mappings: Vec::new(), has_thread: false, is_waiting: false },
+    ),
     pushed: Condvar::new(),
 };
 
@@ -90,8 +94,8 @@ pub(super) fn watch(span: PageSpan) -> Ahead {
 }
 
 impl Queue {
-    fn state(&self) -> MutexGuard<'_, Pushed> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> Guard<'_, Pushed> {
+        self.state.lock()
     }
 
     fn push(&'static self, watched: Arc<Watched>) {
@@ -125,7 +129,7 @@ impl Queue {
             if all.is_empty() && looks > MOST_DOUBLED {
                 while state.mappings.is_empty() {
                     state.is_waiting = true;
-                    state = self.pushed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                    state = lock::wait(&self.pushed, state);
                 }
                 state.is_waiting = false;
             }

@@ -11,13 +11,14 @@ use super::window_state::Window;
 use crate::access::Access;
 use crate::error::{MemoryError, Result};
 use crate::fault::{Counts, Proof, RangeSpec, Registration, Shown};
+use crate::sys::lock::Guard;
 use crate::sys::mark::Mark;
 use crate::sys::owned_span::OwnedSpan;
 use crate::sys::page::{PageAligned, PageSpan};
 use crate::sys::{alloc, clock, process_map};
 use crate::v8::live_memory::LiveMemory;
 use crate::v8::reservation::ProvenGuard;
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 
 /// A handle on a linear memory. It keeps nothing alive but what is known of it.
 ///
@@ -43,7 +44,7 @@ impl Memory {
     }
 
     /// Locks what is known of the memory. Read-only mappings are protected again.
-    pub(crate) fn lock_at(&self, live: LiveMemory<'_>) -> Result<MutexGuard<'_, State>> {
+    pub(crate) fn lock_at(&self, live: LiveMemory<'_>) -> Result<Guard<'_, State>> {
         let mut state = self.lock_unprotected(live)?;
         protect_all(&self.shared, &mut state, live, None);
         Ok(state)
@@ -54,20 +55,20 @@ impl Memory {
         &self,
         live: LiveMemory<'_>,
         slides: PageAligned,
-    ) -> Result<MutexGuard<'_, State>> {
+    ) -> Result<Guard<'_, State>> {
         let mut state = self.lock_unprotected(live)?;
         protect_for_slide(&self.shared, &mut state, live, slides, clock::tick());
         Ok(state)
     }
 
     /// The same where mappings may be left unprotected.
-    pub(super) fn lock_unprotected(&self, live: LiveMemory<'_>) -> Result<MutexGuard<'_, State>> {
+    pub(super) fn lock_unprotected(&self, live: LiveMemory<'_>) -> Result<Guard<'_, State>> {
         self.check_base(live.base().get())?;
         Ok(self.shared.lock())
     }
 
     /// To look at what is known of the memory, which may be dead or moved.
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> Guard<'_, State> {
         self.shared.lock()
     }
 

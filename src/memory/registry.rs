@@ -4,7 +4,8 @@
 //! V8 may give the base of a dead memory to another one before anybody told us of the death. So
 //! what is found is asked of the kernel before it is believed (`presence.rs`).
 //!
-//! Lock order: this registry, then a memory.
+//! Its lock is held while the kernel is asked about memories that were found at a base, or that
+//! nobody has a handle on.
 
 use super::handle::Memory;
 use super::leased::LeasedFile;
@@ -14,25 +15,25 @@ use super::state::{HandleId, Shared, State};
 use crate::error::{MemoryError, Result};
 use crate::sys::SysResult;
 use crate::sys::alloc;
+use crate::sys::lock::{Guard, Level, Lock};
 use crate::sys::page::PageAligned;
 use crate::sys::process_map;
 use crate::sys::vma_budget::{VMAS_OF_A_MEMORY, VmaClaim};
 use crate::v8::live_memory::{LiveMemory, MemoryExtent};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 /// So many unattached memories are left alone.
 const FEW_UNATTACHED: usize = 8;
 
-static MEMORIES: Mutex<Memories> = Mutex::new(Memories {
-    by_base: BTreeMap::new(),
-    unattached: Vec::new(),
-    sweep_at: FEW_UNATTACHED,
-});
+static MEMORIES: Lock<Memories> = Lock::new(
+    Level::Memories,
+    Memories { by_base: BTreeMap::new(), unattached: Vec::new(), sweep_at: FEW_UNATTACHED },
+);
 
 /// Locked when a memory is wrapped or collected; mapping does not pass here.
-fn memories() -> MutexGuard<'static, Memories> {
-    MEMORIES.lock().unwrap_or_else(PoisonError::into_inner)
+fn memories() -> Guard<'static, Memories> {
+    MEMORIES.lock()
 }
 
 #[derive(Debug)]
@@ -105,6 +106,9 @@ pub(crate) fn for_each_showing(
 impl Memory {
     /// A handle on what is known of the memory at this base.
     pub fn attach(live: LiveMemory<'_>) -> Result<Self> {
+        // Where there is no headroom, mapping is what is refused. Before the lock that all threads
+        // share: now and then it reads the process's map.
+        let vmas = VmaClaim::take(VMAS_OF_A_MEMORY).ok();
         let mut memories = memories();
         memories.sweep_if_many();
         let found = match memories.by_base.get(&live.base()) {
@@ -114,8 +118,6 @@ impl Memory {
         let shared = found.unwrap_or_else(|| {
             let mut state = State::default();
             state.protection.known_length = live.byte_length();
-            // Where there is no headroom, mapping is what is refused.
-            let vmas = VmaClaim::take(VMAS_OF_A_MEMORY).ok();
             let shared = Arc::new(Shared::new(live.base(), state, vmas));
             memories.by_base.insert(live.base(), Arc::clone(&shared));
             shared

@@ -8,11 +8,12 @@ use super::leased::LeasedFile;
 use super::table::MappingTable;
 use super::window_state::Window;
 use crate::fault::Registration;
+use crate::sys::lock::{Guard, Level, Lock};
 use crate::sys::mark::Mark;
 use crate::sys::page::PageAligned;
 use crate::sys::vma_budget::VmaClaim;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A mapping or window: where it starts, and its id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +75,7 @@ pub(crate) struct ShownFile {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) base: PageAligned,
-    state: Mutex<State>,
+    state: Lock<State>,
     /// Whether a stray write left a page of a read-only mapping unprotected. Set by signal
     /// handlers.
     pub(super) unprotected: Arc<AtomicBool>,
@@ -84,11 +85,12 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(base: PageAligned, state: State, vmas: Option<VmaClaim>) -> Self {
-        Self { base, state: Mutex::new(state), unprotected: Arc::default(), _vmas: vmas }
+        let state = Lock::new(Level::Memory, state);
+        Self { base, state, unprotected: Arc::default(), _vmas: vmas }
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn lock(&self) -> Guard<'_, State> {
+        self.state.lock()
     }
 }
 

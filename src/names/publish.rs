@@ -8,11 +8,10 @@ use crate::share::{self, Nonce, Token};
 use crate::sys::checked_fd::{CheckedFd, Description};
 use crate::sys::file::write_all;
 use crate::sys::folder::{self, Entry, Lock};
-use crate::sys::{SysError, SysResult, process, random};
+use crate::sys::{SysError, SysResult, lock, process, random};
 use nix::errno::Errno;
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// This user's alone. The sticky bit tells what cleans up temporary folders to leave it (XDG base
@@ -35,7 +34,7 @@ pub struct Publication {
 
 /// When somebody who ended could not have the lock. Who ends right after that does not wait again:
 /// a process with many names ends as soon as one with a few.
-static GAVE_UP: Mutex<Option<Instant>> = Mutex::new(None);
+static GAVE_UP: lock::Lock<Option<Instant>> = lock::Lock::new(lock::Level::Names, None);
 const RIGHT_AFTER: Duration = Duration::from_secs(1);
 
 /// Gives a standing offer a name. `offer` makes it last, since it may forbid writing for good: then
@@ -124,7 +123,7 @@ impl Publication {
 
     fn remove(&self) -> SysResult<()> {
         let folder = self.folder.get()?;
-        let mut gave_up = GAVE_UP.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gave_up = GAVE_UP.lock();
         let waits = gave_up.is_none_or(|at| at.elapsed() > RIGHT_AFTER);
         let patience = if waits { PATIENCE_AT_END } else { Duration::ZERO };
         let locked = lock(folder.as_fd(), patience)?;

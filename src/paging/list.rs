@@ -11,13 +11,14 @@ use super::spec::Spec;
 use crate::error::Result;
 use crate::sys::alloc;
 use crate::sys::checked_fd::CheckedFd;
+use crate::sys::lock::{Guard, Level, Lock};
 use crate::sys::thread;
 use std::ops::Deref;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-static PAGERS: Mutex<Vec<Made>> = Mutex::new(Vec::new());
+static PAGERS: Lock<Vec<Made>> = Lock::new(Level::Pagers, Vec::new());
 
 struct Made {
     pager: Arc<Pager>,
@@ -25,8 +26,8 @@ struct Made {
     by: usize,
 }
 
-fn pagers() -> MutexGuard<'static, Vec<Made>> {
-    PAGERS.lock().unwrap_or_else(PoisonError::into_inner)
+fn pagers() -> Guard<'static, Vec<Made>> {
+    PAGERS.lock()
 }
 
 /// A pager by its number. `None`: nobody holds it any more.

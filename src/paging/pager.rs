@@ -14,6 +14,7 @@ use super::word::{State, Word};
 use super::work::Works;
 use crate::error::{PagingError, Result};
 use crate::sys::checked_fd::{CheckedFd, Description};
+use crate::sys::lock::{Guard, Level, Lock};
 use crate::sys::mmap::{self, Mmap, Pages, Sharing};
 use crate::sys::owned_span::OwnedSpan;
 use crate::sys::page::{PageAligned, host_page_bytes};
@@ -23,8 +24,8 @@ use crate::sys::words::{Bell, Words};
 use crate::sys::{SysError, SysResult, alloc, thread, to_u64};
 use nix::errno::Errno;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
@@ -36,7 +37,7 @@ enum Role {
     /// `words`: by which others read them.
     Owner { words: CheckedFd },
     /// `calls`: what the provider's thread is asked by, until somebody takes it.
-    Receiver { calls: Mutex<Option<OwnedFd>> },
+    Receiver { calls: Lock<Option<OwnedFd>> },
 }
 
 /// What another process has sent for a region.
@@ -65,7 +66,7 @@ pub struct Pager {
     /// Regions and ranges.
     pub(super) holders: AtomicUsize,
     pub(super) counts: Counts,
-    work: Mutex<Works>,
+    work: Lock<Works>,
     _vmas: VmaClaim,
 }
 
@@ -116,7 +117,7 @@ impl Pager {
             let is_userfault = by_userfault && spec.by_userfault == Some(true);
             let way = Way::received(memfd, is_userfault)?;
             let requests = Sender::new(sent.touches)?;
-            let role = Role::Receiver { calls: Mutex::new(Some(sent.calls)) };
+            let role = Role::Receiver { calls: Lock::new(Level::PagerCalls, Some(sent.calls)) };
             let chunk_bytes = PageAligned::round_down(spec.chunk_bytes);
             let parts = Parts { name, chunk_bytes, way, words, requests, role, vmas };
             Ok(Self::of(parts, byte_length, spec.timeout_milliseconds))
@@ -140,7 +141,7 @@ impl Pager {
             users: AtomicUsize::new(0),
             holders: AtomicUsize::new(0),
             counts: Counts::default(),
-            work: Mutex::default(),
+            work: Lock::new(Level::PagerWork, Works::default()),
             _vmas: vmas,
         }
     }
@@ -149,7 +150,7 @@ impl Pager {
     pub fn take_calls(&self) -> Option<OwnedFd> {
         match &self.role {
             Role::Owner { .. } => None,
-            Role::Receiver { calls } => calls.lock().unwrap_or_else(PoisonError::into_inner).take(),
+            Role::Receiver { calls } => calls.lock().take(),
         }
     }
 
@@ -230,7 +231,7 @@ impl Pager {
     }
 
     pub(super) fn work(&self) -> Work<'_> {
-        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+        self.work.lock()
     }
 
     /// No chunk comes any more. Touches of what is not there fail, those that wait too. Safe in
@@ -356,7 +357,7 @@ impl Pager {
 }
 
 /// What one thread at a time may do.
-pub(super) type Work<'a> = MutexGuard<'a, Works>;
+pub(super) type Work<'a> = Guard<'a, Works>;
 
 struct Parts<'a> {
     name: &'a Arc<str>,

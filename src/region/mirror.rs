@@ -23,6 +23,7 @@
 
 use super::backing::{FilePages, keep_out_of_dumps};
 use crate::sys::limits;
+use crate::sys::lock::{Guard, Level, Lock};
 use crate::sys::mmap::{self, Advice, Hint, Mmap, Sharing};
 use crate::sys::owned_span::OwnedSpan;
 use crate::sys::page::{PageAligned, PageSpan};
@@ -30,7 +31,7 @@ use crate::sys::vma_budget::VmaClaim;
 use crate::sys::{SysError, SysResult};
 use nix::errno::Errno;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 /// Page tables of what was brought in and moved away stay with a mirror, 2 MiB for each GiB. After
 /// so many bytes it is replaced.
@@ -164,31 +165,37 @@ pub enum NoMirror {
 }
 
 /// The mirrors of a region: one for each way to see it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Mirrors {
-    readonly: Mutex<Slot>,
-    copy_on_write: Mutex<Slot>,
-    shared: Mutex<Slot>,
+    readonly: Lock<Slot>,
+    copy_on_write: Lock<Slot>,
+    shared: Lock<Slot>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 enum Slot {
-    #[default]
     Empty,
     Made(Arc<Mirror>),
     /// It is not tried again, since slides must stay fast.
     Refused,
 }
 
+impl Default for Mirrors {
+    fn default() -> Self {
+        let slot = || Lock::new(Level::Mirror, Slot::Empty);
+        Self { readonly: slot(), copy_on_write: slot(), shared: slot() }
+    }
+}
+
 impl Mirrors {
-    fn slot(&self, sharing: Sharing) -> Option<MutexGuard<'_, Slot>> {
+    fn slot(&self, sharing: Sharing) -> Option<Guard<'_, Slot>> {
         let slot = match sharing {
             Sharing::ReadOnly => &self.readonly,
             Sharing::CopyOnWrite => &self.copy_on_write,
             Sharing::Shared => &self.shared,
             Sharing::Inaccessible => return None,
         };
-        Some(slot.lock().unwrap_or_else(PoisonError::into_inner))
+        Some(slot.lock())
     }
 
     /// The mirror, if there is one.

@@ -12,12 +12,13 @@ use crate::access::Access;
 use crate::error::{RegionError, Result};
 use crate::fault::{self, Counts, Proof, RangeSpec, Registration, Shown};
 use crate::paging::Hold;
+use crate::sys::lock::{Guard, Level, Lock};
 use crate::sys::mmap::{self, Mmap, Pages, Sharing};
 use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan};
 use crate::sys::vma_budget::VmaClaim;
 use crate::sys::{SysResult, sum};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What closing the region does with a view, unless it is told what to do with all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +31,7 @@ pub enum AtClose {
 pub struct View {
     /// `None` once the view shows zeros. Dropped before the mapping, so that no handler finds
     /// addresses that are no longer ours.
-    held: Mutex<Option<Held>>,
+    held: Lock<Option<Held>>,
     mmap: Mmap,
     /// Bytes from the first page's start to the view's first byte: less than a page.
     skew: u64,
@@ -72,7 +73,7 @@ impl View {
         let length = PageAligned::round_up(byte_length).ok_or(too_long)?;
         let mmap = Mmap::new(length, Pages::ReadonlyZeros).map_err(refused)?;
         Ok(Arc::new(Self {
-            held: Mutex::new(None),
+            held: Lock::new(Level::View, None),
             mmap,
             skew: 0,
             byte_length,
@@ -113,7 +114,7 @@ impl View {
         let registration = unsafe { Registration::new(range, shown) };
         registration.resume();
         Ok(Self {
-            held: Mutex::new(Some(Held { registration, _vmas: vmas })),
+            held: Lock::new(Level::View, Some(Held { registration, _vmas: vmas })),
             mmap,
             skew,
             byte_length,
@@ -179,8 +180,8 @@ impl View {
         self.mmap.abandon();
     }
 
-    fn held(&self) -> MutexGuard<'_, Option<Held>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn held(&self) -> Guard<'_, Option<Held>> {
+        self.held.lock()
     }
 
     fn replace(&self, pages: Pages<'_>) -> SysResult<()> {

@@ -3,12 +3,13 @@
 
 use super::view::{AtClose, View};
 use crate::fault::Counts;
+use crate::sys::lock::{Guard, Level, Lock};
 use crate::sys::{alloc, sum};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ViewList {
-    views: Mutex<Vec<Weak<View>>>,
+    views: Lock<Vec<Weak<View>>>,
     /// Faults in views, those that are gone included.
     counts: Arc<Counts>,
 }
@@ -22,6 +23,12 @@ pub struct Held {
     pub kept: u64,
     /// The bytes that all of them show, each counted by itself.
     pub bytes: u64,
+}
+
+impl Default for ViewList {
+    fn default() -> Self {
+        Self { views: Lock::new(Level::Views, Vec::new()), counts: Arc::default() }
+    }
 }
 
 impl ViewList {
@@ -62,8 +69,8 @@ impl ViewList {
     }
 
     /// For one who adds a view, or changes those that there are.
-    pub(super) fn lock(&self) -> MutexGuard<'_, Vec<Weak<View>>> {
-        self.views.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn lock(&self) -> Guard<'_, Vec<Weak<View>>> {
+        self.views.lock()
     }
 }
 

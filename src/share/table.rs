@@ -5,9 +5,9 @@ use super::token::{Nonce, Receivers, Terms};
 use crate::error::{Result, ShareError};
 use crate::sys::SysResult;
 use crate::sys::checked_fd::CheckedFd;
+use crate::sys::lock::{Guard, Level, Lock};
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Ended offers of which it is known how they ended.
 const MOST_ENDED: usize = 4096;
@@ -67,13 +67,13 @@ pub(super) struct Offers {
     pub(super) socket: Option<String>,
 }
 
-static OFFERS: Mutex<Option<Offers>> = Mutex::new(None);
+static OFFERS: Lock<Option<Offers>> = Lock::new(Level::Offers, None);
 
 /// The offers of this process.
-pub(super) struct Locked(MutexGuard<'static, Option<Offers>>);
+pub(super) struct Locked(Guard<'static, Option<Offers>>);
 
 pub(super) fn offers() -> Locked {
-    Locked(OFFERS.lock().unwrap_or_else(PoisonError::into_inner))
+    Locked(OFFERS.lock())
 }
 
 impl Locked {

@@ -48,13 +48,14 @@ use super::backing::copy_of;
 use super::detach::detach;
 use crate::memory::leased::LeasedFile;
 use crate::sys::lease::{self, Watcher};
+use crate::sys::lock::{Guard, Level, Lock};
 use crate::sys::mmap::{self, Hint};
 use crate::sys::page::{PageAligned, PageSpan};
 use crate::sys::{SysError, SysResult, process, process_map, thread};
 use nix::errno::Errno;
 use std::os::fd::BorrowedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, mpsc};
+use std::sync::{Arc, Weak, mpsc};
 use std::time::{Duration, Instant};
 
 /// How often threads that have been called are looked after.
@@ -72,16 +73,13 @@ const SOON: Duration = Duration::from_secs(1);
 /// for all of them, and then [`left`] with the number. False: the thread is gone.
 pub type Call = Arc<dyn Fn(u64) -> bool + Send + Sync>;
 
-static WATCH: Mutex<Watch> = Mutex::new(Watch {
-    watcher: None,
-    files: Vec::new(),
-    threads: Vec::new(),
-    next_thread: 1,
-    round: 0,
-});
+static WATCH: Lock<Watch> = Lock::new(
+    Level::SnapshotFiles,
+    Watch { watcher: None, files: Vec::new(), threads: Vec::new(), next_thread: 1, round: 0 },
+);
 
-fn watch() -> MutexGuard<'static, Watch> {
-    WATCH.lock().unwrap_or_else(PoisonError::into_inner)
+fn watch() -> Guard<'static, Watch> {
+    WATCH.lock()
 }
 
 struct Watch {

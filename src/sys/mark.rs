@@ -18,12 +18,13 @@
 // It writes to a page past its protection.
 #![allow(unsafe_code)]
 
+use super::lock::{Level, Lock};
 use super::page::PageAligned;
 use super::page_query::{MEMORY, is_readable, read_past_protection};
 use super::{inject, random};
 use std::os::fd::AsRawFd;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
 
 const SECRET_BYTES: usize = 24;
 const MARK_BYTES: usize = 32;
@@ -49,9 +50,9 @@ impl Mark {
     pub unsafe fn put(page: PageAligned) -> Option<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         // One at a time: two threads that mark a shared memory get the same mark.
-        static MARKING: Mutex<()> = Mutex::new(());
+        static MARKING: Lock<()> = Lock::new(Level::Marking, ());
         let address = page.get();
-        let _alone = MARKING.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = MARKING.lock();
         MEMORY.prepare().ok()?;
         if SECRET.get().is_none() {
             let _ = SECRET.set(random::bytes().ok()?);

@@ -44,6 +44,7 @@
 //! - `alloc`: allocation that can be refused
 //! - `optional`: which errors say that a call does not exist here
 //! - `error`: a refused system call; `width`: the kernel's `size_t`
+//! - `lock`: locks, and their order
 //! - `inject`: makes any of these calls fail, for tests
 
 pub mod alloc;
@@ -59,6 +60,7 @@ pub mod kept;
 pub mod lease;
 pub mod limits;
 pub mod loaded;
+pub mod lock;
 mod maps_text;
 pub mod mark;
 pub mod memfd;

@@ -15,13 +15,14 @@
 #![allow(unsafe_code)]
 
 use super::checked_fd::{CheckedFd, Description};
+use super::lock::{Level, Lock};
 use super::mmap::Mmap;
 use super::owned_span::OwnedSpan;
 use super::page::PageSpan;
 use super::{SysError, SysResult, inject, thread};
 use nix::errno::Errno;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 
 /// UFFD_API, UFFD_USER_MODE_ONLY and others of linux/userfaultfd.h.
 const API: u64 = 0xaa;
@@ -87,12 +88,12 @@ impl Kept {
 }
 
 static KEPT: OnceLock<Kept> = OnceLock::new();
-static OPENING: Mutex<()> = Mutex::new(());
+static OPENING: Lock<()> = Lock::new(Level::Userfault, ());
 
 /// Opens it unless it is open.
 pub fn prepare() -> SysResult<()> {
     inject::trip("userfaultfd")?;
-    let _alone = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = OPENING.lock();
     if KEPT.get().is_some() {
         return kept().map(drop);
     }

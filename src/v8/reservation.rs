@@ -3,10 +3,10 @@
 
 use super::live_memory::MemoryExtent;
 use crate::sys::alloc;
+use crate::sys::lock::{Level, Lock};
 use crate::sys::page::{PageAligned, host_page_bytes};
 use crate::sys::process_map;
 use crate::sys::{SysResult, difference};
-use std::sync::{Mutex, PoisonError};
 
 /// How much address space V8 takes for a memory of one kind, measured on a memory of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,17 +18,16 @@ pub struct Reservation {
 }
 
 /// What was measured right in one thread, for all: of 32-bit memories, and of 64-bit ones.
-static PROVEN: Mutex<[Option<Reservation>; 2]> = Mutex::new([None; 2]);
+static PROVEN: Lock<[Option<Reservation>; 2]> = Lock::new(Level::Reservations, [None; 2]);
 
 /// What memories of a kind reserve, if one of any thread was found to have its guards.
 pub fn proven(is_64_bit: bool) -> Option<Reservation> {
-    PROVEN.lock().unwrap_or_else(PoisonError::into_inner)[usize::from(is_64_bit)]
+    PROVEN.lock()[usize::from(is_64_bit)]
 }
 
 /// Takes note of it.
 pub fn note_proven(is_64_bit: bool, reservation: Reservation) {
-    PROVEN.lock().unwrap_or_else(PoisonError::into_inner)[usize::from(is_64_bit)] =
-        Some(reservation);
+    PROVEN.lock()[usize::from(is_64_bit)] = Some(reservation);
 }
 
 /// The length of the largest memory with 32-bit addresses: no growth goes further. The

@@ -10,10 +10,11 @@ use crate::region::Region;
 use crate::region::mirror::{Mirror, Mirrors};
 use crate::sys::checked_fd::CheckedFd;
 use crate::sys::file;
+use crate::sys::lock::{Guard, Level, Lock};
 use crate::sys::mmap::Sharing;
 use crate::sys::page::{HUGE_PAGE_BYTES, PageAligned, PageSpan};
 use crate::sys::sum;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 /// One pass over a region.
 #[derive(Debug)]
@@ -27,7 +28,7 @@ pub struct Stream {
     holes_stay: bool,
     is_on_disk: bool,
     byte_length: u64,
-    plan: Mutex<Plan>,
+    plan: Lock<Plan>,
 }
 
 impl Stream {
@@ -46,7 +47,7 @@ impl Stream {
             holes_stay: region.is_memory(),
             is_on_disk: !region.is_memory(),
             byte_length: region.byte_length(),
-            plan: Mutex::default(),
+            plan: Lock::new(Level::Plan, Plan::default()),
         }
     }
 
@@ -55,8 +56,8 @@ impl Stream {
         self.mirrors.is_none() && self.file.is_none()
     }
 
-    fn plan(&self) -> MutexGuard<'_, Plan> {
-        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    fn plan(&self) -> Guard<'_, Plan> {
+        self.plan.lock()
     }
 
     /// The chunk that is shown now starts and ends here, and pages are wanted up to `ahead_to`.
@@ -98,7 +99,7 @@ impl Stream {
         }
     }
 
-    fn queue(self: &Arc<Self>, mut plan: MutexGuard<'_, Plan>) {
+    fn queue(self: &Arc<Self>, mut plan: Guard<'_, Plan>) {
         if !std::mem::replace(&mut plan.is_queued, true) {
             drop(plan);
             let work: Arc<dyn Work> = Arc::clone(self) as _;

@@ -1,8 +1,9 @@
 //! The few threads of the process that work for streams, by turns, a step each.
 
+use crate::sys::lock::{self, Guard, Level, Lock};
 use crate::sys::thread;
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar};
 
 /// Streams of one process rarely need more: a thread brings pages in several times as fast as a
 /// module reads them.
@@ -16,7 +17,7 @@ pub(super) trait Work: Send + Sync {
 
 /// What has something to do. Threads take one after the other, a step each.
 struct Queue {
-    state: Mutex<QueueState>,
+    state: Lock<QueueState>,
     pushed: Condvar,
 }
 
@@ -27,7 +28,10 @@ struct QueueState {
 }
 
 static QUEUE: Queue = Queue {
-    state: Mutex::new(QueueState { waiting: VecDeque::new(), threads: 0, idle: 0 }),
+    state: Lock::new(
+        Level::ReadAhead,
+        QueueState { waiting: VecDeque::new(), threads: 0, idle: 0 },
+    ),
     pushed: Condvar::new(),
 };
 
@@ -37,8 +41,8 @@ pub(super) fn push(work: Arc<dyn Work>) -> bool {
 }
 
 impl Queue {
-    fn state(&self) -> MutexGuard<'_, QueueState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> Guard<'_, QueueState> {
+        self.state.lock()
     }
 
     fn push(&'static self, work: Arc<dyn Work>) -> bool {
@@ -76,7 +80,7 @@ impl Queue {
                 return work;
             }
             state.idle = state.idle.checked_add(1).expect("there are few threads");
-            state = self.pushed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = lock::wait(&self.pushed, state);
             state.idle = state.idle.checked_sub(1).expect("it was counted");
         }
     }

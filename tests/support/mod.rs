@@ -1,6 +1,7 @@
 //! Reservations as V8 makes them, and what else the core's tests share.
 
 #![allow(dead_code)] // Each test file uses a part of it.
+#![allow(clippy::disallowed_types)] // Locks of tests have no place in the order.
 
 pub mod paging;
 
