@@ -4,7 +4,7 @@ import { GuardedMemory, HostRegion, InstancePool } from '../../../index.mjs'
 import { QUICK, WASM_PAGE } from '../dataset.mjs'
 import { emptyHeapModule } from '../heap.mjs'
 import { SHORT, notMeasured, summarize, timeBatches, timeOnce } from '../measure.mjs'
-import { bytesOrNone, limitsOf, number, settledUsage, slope } from './usage.mjs'
+import { bytesOrNone, limitsOf, number, processorNs, settledUsage, slope } from './usage.mjs'
 
 const PAGE = 4096
 const MOST = 100_000
@@ -42,18 +42,18 @@ function mapInMany(_count, region) {
 /** Maps until there are `count`, or no more may be. */
 function fill(maker, count, onProgress) {
   const mappings = []
-  const startNs = process.hrtime.bigint()
   let refused = null
-  while (mappings.length < count && refused === null) {
-    try {
-      mappings.push(maker.next())
-    } catch (error) {
-      refused = error.code ?? error.message
+  const allNs = processorNs(() => {
+    while (mappings.length < count && refused === null) {
+      try {
+        mappings.push(maker.next())
+      } catch (error) {
+        refused = error.code ?? error.message
+      }
+      if (mappings.length % 1000 === 0) onProgress(mappings.length / count)
     }
-    if (mappings.length % 1000 === 0) onProgress(mappings.length / count)
-  }
-  const eachNs = Number(process.hrtime.bigint() - startNs) / mappings.length
-  return { mappings, refused, eachNs }
+  })
+  return { mappings, refused, eachNs: allNs / mappings.length }
 }
 
 /** Whether V8 gets what it needs for a program: heap, code, another memory, a thread's stack. */
@@ -130,7 +130,7 @@ export async function measure({ where, count }, onProgress) {
     request: summarize(requests)
   }
   const left = mappings.length
-  const unmapNs = timeOnce(() => mappings.forEach(mapping => mapping.unmap()))
+  const unmapNs = processorNs(() => mappings.forEach(mapping => mapping.unmap()))
   return { ...result, unmap: summarize([unmapNs / left]) }
 }
 
@@ -164,7 +164,7 @@ export function tables(results) {
         { key: 'kernel', label: 'kernel: VMAs, each' },
         { key: 'pageTables', label: 'page tables each' }
       ],
-      note: `Pages are not touched. Mean: over all, with what grows. Other memory: resident and anonymous, beside the JS heap; V8's own in part. Of a few hundred, memory is the process's noise. ${where === 'many' ? 'Map: the memory is made, too. ' : ''}${end}`,
+      note: `Pages are not touched. Mean: of the processor time of all, with what grows. Other memory: resident and anonymous, beside the JS heap; V8's own in part. Of a few hundred, memory is the process's noise. ${where === 'many' ? 'Map: the memory is made, too. ' : ''}${end}`,
       rows: found.map(({ each, ...cells }) => ({
         label: cells.made.toLocaleString('en-US'),
         parameters: { where, count: cells.made, refused: cells.refused },

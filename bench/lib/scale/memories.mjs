@@ -4,7 +4,7 @@ import { PerformanceObserver, constants } from 'node:perf_hooks'
 import { GuardedMemory } from '../../../index.mjs'
 import { GiB, QUICK, WASM_PAGE } from '../dataset.mjs'
 import { bytes, collectGarbage, count, summarize } from '../measure.mjs'
-import { bytesOrNone, number, slope, usage } from './usage.mjs'
+import { bytesOrNone, number, processorNs, slope, usage } from './usage.mjs'
 
 const STEPS = QUICK ? [100, 200] : [100, 1000, 10_000]
 const KINDS = [
@@ -48,14 +48,14 @@ export async function measure({ kind, maker }, onProgress) {
   for (const upTo of STEPS.filter(step => step <= most)) {
     const from = memories.length
     const [before, gcBefore] = [usage(), await collections()]
-    const startNs = process.hrtime.bigint()
-    while (memories.length < upTo) memories.push(make())
-    const elapsedNs = Number(process.hrtime.bigint() - startNs)
+    const allNs = processorNs(() => {
+      while (memories.length < upTo) memories.push(make())
+    })
     const [after, gc] = [usage(), await collections()]
     const made = upTo - from
     rows.push({
       upTo,
-      time: summarize([elapsedNs / made]),
+      time: summarize([allNs / made]),
       collections: count(gc.full - gcBefore.full),
       collecting: summarize([(gc.ns - gcBefore.ns) / made]),
       external: bytes(process.memoryUsage().external),
@@ -91,7 +91,7 @@ export function tables(results) {
       rowLabel: 'memories',
       columns: [
         { key: 'time', label: 'to make one' },
-        { key: 'collecting', label: 'of that, in collections' },
+        { key: 'collecting', label: 'waiting for collections' },
         { key: 'collections', label: 'full collections' },
         { key: 'plain', label: 'a WebAssembly.Memory' },
         { key: 'plainCollections', label: 'full collections' },
@@ -100,7 +100,7 @@ export function tables(results) {
         { key: 'areas', label: 'VMAs each' },
         { key: 'resident', label: 'resident each' }
       ],
-      note: 'Means over the memories of a row, which all stay; the row before is not made again. Nothing is mapped.',
+      note: 'Processor time of all threads, and time in collections: means over the memories of a row, which all stay; the row before is not made again. Nothing is mapped.',
       rows
     }
   ]
