@@ -1,7 +1,7 @@
 // The hot calls of bench/lib/hot-calls.mjs, for a program that watches: see `count.mjs`. A call of
 // getpriority(2) is the mark between what is counted and what is not.
 //
-//   node bench/instructions/calls.mjs ROUNDS SAMPLES [--no-faults]
+//   node bench/instructions/calls.mjs ROUNDS SAMPLES
 
 import os from 'node:os'
 import { setImmediate } from 'node:timers/promises'
@@ -9,7 +9,6 @@ import * as build from '../../index.mjs'
 import { OPERATIONS, cleanUp } from '../lib/hot-calls.mjs'
 
 const [rounds, samples] = process.argv.slice(2, 4).map(Number)
-const isWithoutFaults = process.argv[4] === '--no-faults'
 // Inline caches and lists are as they stay after that.
 const ROUNDS_BEFORE = 20
 
@@ -31,8 +30,7 @@ async function sampleAll(make) {
   await close?.()
 }
 
-for (const { make, faults = false } of Object.values(OPERATIONS)) {
-  if (faults && isWithoutFaults) continue
+for (const { make } of Object.values(OPERATIONS)) {
   await sampleAll(make)
   // Under valgrind there is room for a dozen memories.
   await setImmediate()

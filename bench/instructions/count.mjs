@@ -6,8 +6,9 @@
 //
 // Instructions in user mode, as callgrind counts them, on one thread and without V8's optimizing
 // compiler, which would start at another moment in each run: more than what optimized code takes.
-// System calls as strace sees them on the main thread. Both depend on the release of Node.js, the C
-// library and the kernel, so the file has them for one of each.
+// System calls as strace sees them on the main thread. Then the core alone, optimized: core.mjs.
+// Both depend on the release of Node.js, the C library and the kernel, so the file has them for one
+// of each.
 
 import { spawnSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
@@ -17,6 +18,7 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import Table from 'cli-table3'
 import { OPERATIONS } from '../lib/hot-calls.mjs'
+import { CORE_CASES, EXACT_REGISTERS, buildCore, countCore, moduleFile } from './core.mjs'
 
 const { values: options } = parseArgs({ options: { write: { type: 'boolean', default: false } } })
 
@@ -25,8 +27,7 @@ const CALLS = fileURLToPath(new URL('calls.mjs', import.meta.url))
 const MOST = 1.03
 const ROUNDS = 100
 const SAMPLES = 5
-// Valgrind tells a handler less of a fault than the kernel does: too little for ours.
-const WITHOUT_FAULTS = Object.keys(OPERATIONS).filter(name => OPERATIONS[name].faults !== true)
+const NAMES = Object.keys(OPERATIONS)
 
 const folder = mkdtempSync(path.join(os.tmpdir(), 'hostmap-count-'))
 const { glibcVersionRuntime: glibc } = process.report.getReport().header
@@ -69,13 +70,11 @@ function countInstructions() {
   const file = path.join(folder, 'callgrind')
   run('valgrind', [
     '--tool=callgrind',
-    // The place of a trap is exact.
-    '--vex-iropt-register-updates=allregs-at-each-insn',
+    ...EXACT_REGISTERS,
     '--dump-before=uv_os_getpriority',
     `--callgrind-out-file=${file}`,
     ...node,
-    ...[ROUNDS, SAMPLES].map(String),
-    '--no-faults'
+    ...[ROUNDS, SAMPLES].map(String)
   ])
   // One file up to each mark; the one without a number is what follows the last.
   const dumps = readdirSync(folder)
@@ -86,7 +85,7 @@ function countInstructions() {
   )
   // The rounds in which V8 collects garbage or compiles are those with the most.
   const least = samples => Math.round(Math.min(...samples) / ROUNDS)
-  return mapValues(perOperation(parts.slice(1), WITHOUT_FAULTS), least)
+  return mapValues(perOperation(parts.slice(1), NAMES), least)
 }
 
 function countSystemCalls() {
@@ -98,7 +97,7 @@ function countSystemCalls() {
     if (name === 'getpriority') parts.push([])
     else if (name !== undefined) parts.at(-1).push(name)
   }
-  return mapValues(perOperation(parts.slice(1, -1), Object.keys(OPERATIONS)), samples => {
+  return mapValues(perOperation(parts.slice(1, -1), NAMES), samples => {
     const least = samples.reduce((first, second) => (second.length < first.length ? second : first))
     const counts = {}
     for (const name of least) counts[name] = (counts[name] ?? 0) + 1
@@ -106,6 +105,16 @@ function countSystemCalls() {
     // What happens once in many rounds is no part of the call.
     return Object.fromEntries(perCall.filter(([, count]) => count >= 0.5).sort())
   })
+}
+
+/** No system calls: those that the core makes are in the others. */
+async function countOfCore() {
+  const program = buildCore()
+  const module = await moduleFile()
+  return CORE_CASES.map(name => [
+    `core: ${name}`,
+    { instructions: countCore(program, name, module), systemCalls: {} }
+  ])
 }
 
 const mapValues = (entries, change) =>
@@ -118,7 +127,7 @@ const round = count => Number(count.toFixed(2))
 function compare(before, now) {
   const rows = [...now].map(([name, { instructions, systemCalls }]) => {
     const known = before?.[name]
-    const ratio = instructions === null ? 0 : instructions / known?.instructions
+    const ratio = known?.instructions > 0 ? instructions / known.instructions : 0
     const more = known === undefined ? 0 : total(systemCalls) - total(known.systemCalls)
     return { name, instructions, systemCalls, ratio, more }
   })
@@ -131,7 +140,7 @@ function compare(before, now) {
   for (const { name, instructions, systemCalls, ratio } of rows)
     table.push([
       name,
-      instructions?.toLocaleString('en') ?? '',
+      instructions.toLocaleString('en'),
       ratio > 0 ? ratio.toFixed(3) : '',
       inWords(systemCalls).join(', ')
     ])
@@ -143,12 +152,13 @@ function compare(before, now) {
 try {
   const instructions = countInstructions()
   const systemCalls = countSystemCalls()
-  const now = new Map(
-    [...systemCalls].map(([name, calls]) => [
+  const now = new Map([
+    ...NAMES.map(name => [
       name,
-      { instructions: instructions.get(name) ?? null, systemCalls: rounded(calls) }
-    ])
-  )
+      { instructions: instructions.get(name), systemCalls: rounded(systemCalls.get(name)) }
+    ]),
+    ...(await countOfCore())
+  ])
   const stored = JSON.parse(readFileSync(FIGURES, 'utf8'))
   const worse = compare(stored[place], now)
   if (options.write) {

@@ -10,6 +10,7 @@ mod support;
 use std::sync::Arc;
 use support::{PAGE, Reserved, page_bytes, pages};
 use wasm_hostmap::access::Access;
+use wasm_hostmap::fault;
 use wasm_hostmap::memory::Memory;
 use wasm_hostmap::memory::window_state::{Tail, WindowSpec};
 use wasm_hostmap::module::{expose_state, instrument_growth};
@@ -35,6 +36,7 @@ fn main() {
         ["restore-dirty", rounds] => restores(count(rounds), DIRTY_PAGES),
         ["map", rounds] => maps(count(rounds)),
         ["slide", rounds] => slides(count(rounds)),
+        ["stray", rounds] => strays(count(rounds)),
         ["growth", rounds, file] => {
             modules(count(rounds), file, |bytes| instrument_growth(bytes).unwrap().bytes.len());
         }
@@ -86,6 +88,23 @@ fn maps(rounds: u64) {
         let mapped = memory
             .map_at(reserved.place(), 16 * page_bytes(), &shown, Access::Readonly, false)
             .unwrap();
+        memory.unmap(reserved.place(), mapped).unwrap();
+    }
+}
+
+/// As `maps`, with a write to a page that is read-only.
+fn strays(rounds: u64) {
+    support::default_action();
+    fault::ensure().unwrap();
+    let region = Arc::new(region());
+    let reserved = Reserved::new(MEMORY_PAGES);
+    let memory = Memory::attach(reserved.place()).unwrap();
+    let shown = region.pages(PageAligned::ZERO, region.byte_length()).unwrap();
+    for _ in 0..rounds {
+        let mapped = memory
+            .map_at(reserved.place(), 16 * page_bytes(), &shown, Access::Readonly, false)
+            .unwrap();
+        reserved.write(17 * page_bytes(), 2);
         memory.unmap(reserved.place(), mapped).unwrap();
     }
 }

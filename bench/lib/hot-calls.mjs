@@ -16,7 +16,7 @@ const PAGE_BYTES = 4096
 
 /**
  * Each makes the function to time, with a build of the package. `calls`: how many in a block, by
- * default 64. `is32`: there is only a 32-bit variant. `faults`: it needs the handler for SIGSEGV.
+ * default 64. `is32`: there is only a 32-bit variant.
  */
 export const OPERATIONS = {
   'map and unmap, at an address': { make: mapAt(0) },
@@ -35,7 +35,7 @@ export const OPERATIONS = {
   'restore, nothing written': { make: restore(0) },
   [`restore, ${DIRTY_PAGES} pages written`]: { make: restore(DIRTY_PAGES), calls: 16 },
   'pool, acquire and release': { make: pool, is32: true },
-  'map, a stray write, unmap': { make: strayWrite, calls: 16, faults: true }
+  'map, a stray write, unmap': { make: strayWrite, calls: 16 }
 }
 
 /** Makes a memory with this many read-only mappings of 64 KiB, above the first Wasm page. */
