@@ -1,4 +1,4 @@
-// Several threads slide windows at once, each in its own memory.
+// Several threads slide windows, map, restore and fault at once, each in its own memory.
 
 import { once } from 'node:events'
 import { closeSync } from 'node:fs'
@@ -22,6 +22,25 @@ const SLIDES_BEFORE = 50_000
 const TURNS = QUICK ? 2 : 6
 const TURN_MILLISECONDS = QUICK ? 200 : 300
 const WATCH_SECONDS = 2
+
+/** What eight threads do, each over and over: operations of bench/lib/hot-calls.mjs. */
+const CREW = 8
+const CALLS = {
+  'map and unmap': ['map and unmap, at an address'],
+  'slide, memfd': ['slide, memfd'],
+  'slide, file': ['slide, file'],
+  'restore, clean': ['restore, nothing written'],
+  'acquire and release': ['pool, acquire and release'],
+  'map, a stray write, unmap': ['map, a stray write, unmap'],
+  'all of these in turn': [
+    'map and unmap, at an address',
+    'slide, memfd',
+    'slide, file',
+    'restore, nothing written',
+    'pool, acquire and release',
+    'map, a stray write, unmap'
+  ]
+}
 
 export async function measure(_case, onProgress) {
   const region = HostRegion.allocate(PARTS * WINDOW_BYTES)
@@ -73,10 +92,37 @@ export async function measure(_case, onProgress) {
       slide: figure(`${threads} slide`),
       native: figure(`${threads} native`)
     }))
-    return { rows, watched }
+    onProgress(0.9)
+    await Promise.all(crew.map(worker => worker.terminate()))
+    const waits = []
+    for (const [call, names] of Object.entries(CALLS)) waits.push(await waitsOf(call, names))
+    return { rows, watched, waits }
   } finally {
     await Promise.all(crew.map(worker => worker.terminate()))
     closeSync(workerData.fd)
+  }
+}
+
+/** What eight threads wait for that do this. */
+async function waitsOf(call, names) {
+  const url = new URL('../lib/hot-worker.mjs', import.meta.url)
+  const workerData = { names, roundsBefore: QUICK ? 20 : 2000 }
+  // Each tells of its first stray write.
+  const options = { workerData, execArgv: ['--no-warnings'] }
+  const crew = Array.from({ length: CREW }, () => new Worker(url, options))
+  try {
+    await Promise.all(crew.map(worker => once(worker, 'message')))
+    const watched = await watchLocks(WATCH_SECONDS, () =>
+      Promise.all(
+        crew.map(worker => {
+          worker.postMessage((WATCH_SECONDS + 1) * 1000)
+          return once(worker, 'message')
+        })
+      )
+    )
+    return { call, watched }
+  } finally {
+    await Promise.all(crew.map(worker => worker.terminate()))
   }
 }
 
@@ -88,7 +134,7 @@ function describeLocks({ by, samples, futexCalls, switches }) {
   return `Locks: neither \`perf\` nor \`strace\` can be used; threads yield their processor ${Math.round(switches)} times a second, for any reason.`
 }
 
-export function report([{ rows, watched }]) {
+export function report([{ rows, watched, waits }]) {
   const most = rows.at(-1)
   const locks =
     watched.by === 'perf'
@@ -112,6 +158,33 @@ export function report([{ rows, watched }]) {
       cells: threads === most.threads ? { ...cells, ...locks } : cells
     }))
   }
+  const waitsTable = {
+    id: 'thread-waits',
+    title: `What ${CREW} threads wait for, each with a memory of its own`,
+    rowLabel: 'call',
+    columns: [
+      { key: 'own', label: "in futex, but for Node.js's own" },
+      { key: 'futex', label: 'in futex' },
+      { key: 'addressSpace', label: "waiting for the kernel's lock of the address space" }
+    ],
+    note: "Shares of the process's processor time, by `perf`. What of futex is not Node.js's own is Rust's locks, and waking the thread that tells of faults. `npm run test:locks` counts locks, which does not depend on the number of processors.",
+    rows: waits.map(({ call, watched: by }) => ({
+      label: call,
+      parameters: { call, threads: CREW },
+      cells:
+        by.by === 'perf'
+          ? {
+              own: share(by.ownFutexShare),
+              futex: share(by.futexShare),
+              addressSpace: share(by.addressSpaceShare)
+            }
+          : {
+              own: notMeasured('perf can not be used'),
+              futex: notMeasured('perf can not be used'),
+              addressSpace: notMeasured('perf can not be used')
+            }
+    }))
+  }
   const gain = way => most[way].median / rows[0][way].median
   const promises = [
     {
@@ -125,7 +198,13 @@ export function report([{ rows, watched }]) {
       value: watched.futexShare,
       unit: 'share',
       atMost: 0.005
+    },
+    {
+      text: `${CREW} threads that do all in turn: share of the profile in futex that is not Node.js's`,
+      value: waits.at(-1).watched.ownFutexShare,
+      unit: 'share',
+      atMost: 0.005
     }
   ]
-  return { tables: [table], promises }
+  return { tables: [table, waitsTable], promises }
 }

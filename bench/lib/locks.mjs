@@ -3,7 +3,7 @@
 import { execFile } from 'node:child_process'
 import { readFileSync, readdirSync } from 'node:fs'
 import { promisify } from 'node:util'
-import { temporaryFile } from './stream.mjs'
+import { temporaryFile } from './temporary.mjs'
 
 const run = promisify(execFile)
 const OPTIONS = { encoding: 'utf8', maxBuffer: 2 ** 28 }
@@ -13,24 +13,29 @@ const OPTIONS = { encoding: 'utf8', maxBuffer: 2 ** 28 }
  * semaphore.
  */
 const FUTEX = /futex/
+/** Rust's locks and ours call it by libc's `syscall`, Node.js's by the functions of pthreads. */
+const RUST_FUTEX = /futex.*\n(?:.*\n)*?.*\bsyscall$/m
 const ADDRESS_SPACE = /rwsem|down_write|down_read|osq_lock/
 
 /**
  * Watches this process for some seconds, while the promise `work` is pending. Returns the tool `by`
- * which it measured, and what that tool knows: from a profile, `futexShare` and
- * `addressSpaceShare`; `futexCalls` per second; or `switches` of threads per second, which show
- * only that threads waited for something.
+ * which it measured, and what that tool knows: from a profile, `futexShare`, what of it is not
+ * Node.js's, `ownFutexShare`, and `addressSpaceShare`; `futexCalls` per second; or `switches` of
+ * threads per second, which show only that threads waited for something.
  */
 export async function watchLocks(seconds, work) {
-  for (const watch of [profile, countCalls, countSwitches]) {
+  // On a busy machine a profile may have too few samples.
+  for (const watch of [profile, profile, profile, countCalls, countSwitches]) {
     const [result] = await Promise.all([watch(seconds).catch(() => null), work()])
     if (result) return result
   }
   throw new Error("can't read /proc/self/task")
 }
 
+let profileFile
+
 async function profile(seconds) {
-  const file = temporaryFile('perf.data')
+  const file = (profileFile ??= temporaryFile('perf.data'))
   // Sampled by the clock, because virtual machines have no counters. Of the whole process, because
   // workers are threads of it.
   const record = [
@@ -54,12 +59,13 @@ async function profile(seconds) {
   const stacks = stdout
     .split(/\n\n+/)
     .filter(stack => stack.trim() && Number.parseInt(stack, 10) !== process.pid)
-  if (stacks.length < 100 || !stacks.some(stack => /mmap/.test(stack))) return null
+  if (stacks.length < 100 || !stacks.some(stack => /syscall/i.test(stack))) return null
   const shareOf = pattern => stacks.filter(stack => pattern.test(stack)).length / stacks.length
   return {
     by: 'perf',
     samples: stacks.length,
     futexShare: shareOf(FUTEX),
+    ownFutexShare: shareOf(RUST_FUTEX),
     addressSpaceShare: shareOf(ADDRESS_SPACE)
   }
 }
