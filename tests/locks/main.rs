@@ -1,8 +1,9 @@
 //! Eight threads that map, unmap, fault, slide and restore at once, each in its own memory: which
 //! locks they take, and what they would wait for.
 //!
-//! `npm run test:locks` prints the table. It counts, and measures no time: what it says does not
-//! depend on the machine.
+//! `npm run test:locks` prints the table. It counts, and measures no time: which locks are taken,
+//! and that nobody waits, does not depend on the machine. How often threads would wait for a single
+//! registry does a little: a slide asks the kernel once in a tick of its clock, which is a step.
 
 #![cfg(feature = "locks")]
 #![allow(clippy::arithmetic_side_effects, clippy::cast_possible_truncation)] // As in all tests.
