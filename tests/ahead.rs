@@ -5,12 +5,18 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use support::{Reserved, page_bytes};
 use wasm_hostmap::access::Access;
 use wasm_hostmap::memory::{Mapped, Memory, Populate};
 use wasm_hostmap::region::Region;
 use wasm_hostmap::region::thp::PageKind;
+use wasm_hostmap::snapshot::Settings;
+use wasm_hostmap::snapshot::capture::{Afterwards, MappedRegion, capture};
+use wasm_hostmap::snapshot::complete::complete;
+use wasm_hostmap::snapshot::metadata::About;
+use wasm_hostmap::snapshot::restore::restore;
 use wasm_hostmap::sys::page::PageAligned;
 use wasm_hostmap::sys::page_query::is_mapped_file_page;
 
@@ -24,7 +30,7 @@ fn page() -> usize {
 struct Setting {
     reserved: Reserved,
     memory: Memory,
-    region: Region,
+    region: Arc<Region>,
 }
 
 impl Setting {
@@ -33,7 +39,7 @@ impl Setting {
         let memory = Memory::attach(reserved.place()).unwrap();
         let bytes: Vec<u8> = (0..LENGTH).map(|at| u8::try_from(at / MIB + 1).unwrap()).collect();
         let region = Region::copy_from(bytes.as_ptr() as u64, LENGTH, "read", PageKind::Ordinary);
-        Self { reserved, memory, region: region.unwrap() }
+        Self { reserved, memory, region: Arc::new(region.unwrap()) }
     }
 
     fn map(&self, at: u64, access: Access, populate: Populate) -> Mapped {
@@ -105,6 +111,60 @@ fn what_is_read_in_order_is_mapped_ahead_and_nothing_else_is() {
         assert_eq!(it.mapped_bytes(0), LENGTH / 2, "{access:?}: as touched");
         it.unmap(first);
         it.unmap(second);
+    }
+}
+
+#[test]
+fn a_pass_behind_what_was_written_is_found() {
+    let _serial = support::serial();
+    let it = Setting::new();
+    let mapped = it.map(0, Access::Private, Populate::Ahead);
+    for at in (0..16 * MIB).step_by(page()) {
+        it.reserved.write(at, 0);
+    }
+    // Slowly, so that the thread looks a few times.
+    let is_ahead = (16..48).any(|mib| {
+        for at in (mib * MIB..(mib + 1) * MIB).step_by(page()) {
+            assert_eq!(u64::from(it.reserved.read(at)), mib + 1);
+        }
+        it.mapped_bytes(0) > (mib + 1 - 16) * MIB
+    });
+    assert!(is_ahead || !can_look(), "nothing was mapped ahead");
+    it.unmap(mapped);
+}
+
+#[test]
+fn a_restored_mapping_is_mapped_ahead_if_it_was_before() {
+    let _serial = support::serial();
+    let it = Setting::new();
+    let place = it.reserved.place();
+    for populate in [Populate::AsTouched, Populate::Ahead] {
+        let mapped = it.map(0, Access::Readonly, populate);
+        let shown = [MappedRegion {
+            start: mapped.start,
+            region: Some(Arc::clone(&it.region)),
+            byte_length: LENGTH,
+            skip: 0,
+            strict: false,
+        }];
+        let settings = Settings { keep_resident_bytes: 0, huge_pages: false };
+        let shared = Afterwards::Shares;
+        let snapshot = capture(&it.memory, place, "ahead", &shown, settings, shared).unwrap();
+        complete(&snapshot, About::default(), None).unwrap();
+        it.unmap(mapped);
+        let restored = restore(&it.memory, place, &snapshot).unwrap();
+        it.read(0, 8 * MIB);
+        let ahead = populate == Populate::Ahead;
+        if can_look() && ahead {
+            assert!(it.is_ahead(0, 10 * MIB), "nothing was mapped ahead");
+        }
+        if !ahead {
+            std::thread::sleep(Duration::from_millis(20));
+            assert_eq!(it.mapped_bytes(0), 8 * MIB);
+        }
+        for made in restored {
+            it.unmap(made.mapped);
+        }
     }
 }
 

@@ -217,7 +217,7 @@ impl Memory {
             owner: self.id,
         };
         let held =
-            Held { registration, _vmas: vmas, window: None, adopted: Some(adopted), _ahead: None };
+            Held { registration, _vmas: vmas, window: None, adopted: Some(adopted), ahead: None };
         state.table.insert(entry, false, held);
         Ok(Adopted { mapped: Mapped { start: span.start(), id }, copied_bytes, why_copied })
     }

@@ -200,7 +200,7 @@ impl Memory {
         };
         let ahead = (populate == Populate::Ahead && may_read_ahead(pages, access))
             .then(|| ahead::watch(target.span()));
-        let held = Held { registration, _vmas: vmas, window: None, adopted: None, _ahead: ahead };
+        let held = Held { registration, _vmas: vmas, window: None, adopted: None, ahead };
         state.table.insert(entry, !access.is_writable(), held);
         // A private file mapping is dumped only if it was written (vma_dump_size in fs/coredump.c),
         // so a read-only one needs no advice.

@@ -49,7 +49,7 @@ pub(crate) struct Held {
     /// Where the bytes of an adopted buffer come from; `None` for all else.
     pub(crate) adopted: Option<AdoptedFrom>,
     /// Of a large mapping: its pages are mapped ahead of a pass.
-    pub(crate) _ahead: Option<Ahead>,
+    pub(crate) ahead: Option<Ahead>,
 }
 
 /// The buffer whose bytes are in a memory.

@@ -18,7 +18,7 @@ use crate::error::{Result, SnapshotError};
 use crate::memory::image::Content;
 use crate::memory::table::{Entry, MappingTable};
 use crate::memory::window_state::Window;
-use crate::memory::{Held, Memory, ShownFile, State};
+use crate::memory::{Held, Memory, Populate, ShownFile, State};
 use crate::region::Region;
 use crate::region::thp::{HugePageMaker, STEP_BYTES};
 use crate::sys::alloc::{self, Refused};
@@ -186,6 +186,7 @@ fn keep(entry: &Entry, held: &Held, known: &MappedRegion) -> Option<KeptMapping>
         access: entry.access,
         from_free: entry.from_free,
         strict: known.strict,
+        populate: if held.ahead.is_some() { Populate::Ahead } else { Populate::AsTouched },
         window: held.window.as_ref().map(Window::spec),
     })
 }

@@ -5,6 +5,7 @@ use super::metadata::{SavedMapping, SavedWindow};
 use super::{KeptMapping, KeptRegion, Snapshot};
 use crate::access::Access;
 use crate::error::{Error, Flaw, Result, SnapshotError};
+use crate::memory::Populate;
 use crate::memory::place::check_mappable;
 use crate::memory::window_state::{Tail, WindowSpec};
 use crate::region::Region;
@@ -85,5 +86,6 @@ fn granted(snapshot: &Snapshot, saved: &SavedMapping, grant: &Grant) -> Result<K
         from_free: saved.from_free,
         window: saved.window.map(spec),
         strict: saved.strict,
+        populate: Populate::Ahead,
     })
 }

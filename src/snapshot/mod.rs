@@ -70,6 +70,7 @@ pub mod watch;
 
 use crate::access::Access;
 use crate::error::{Error, Flaw, Result, SnapshotError};
+use crate::memory::Populate;
 use crate::memory::image::Content;
 use crate::memory::window_state::{Tail, WindowSpec};
 use crate::region::{Region, RegionPages};
@@ -103,6 +104,8 @@ pub struct KeptMapping {
     pub window: Option<WindowSpec>,
     /// Whether missing pages end its use.
     pub strict: bool,
+    /// When the pages of a mapping are mapped. Not saved.
+    pub populate: Populate,
 }
 
 /// A range of a region.

@@ -10,7 +10,7 @@ use crate::memory::image::{OwnPart, ShownImage};
 use crate::memory::leased::LeasedFile;
 use crate::memory::place::check_mappable;
 use crate::memory::table::{Entry, MappingTable};
-use crate::memory::{Held, Mapped, Memory, Populate, ShownFile, State};
+use crate::memory::{Held, Mapped, Memory, ShownFile, State};
 use crate::region::{RegionPages, keep_out_of_dumps};
 use crate::sys::alloc;
 use crate::sys::difference;
@@ -232,7 +232,7 @@ impl Restore<'_> {
                 kept.span,
                 &pages,
                 kept.access,
-                Populate::Ahead,
+                kept.populate,
                 kept.from_free,
             )?,
             (None, None) => {

@@ -83,8 +83,7 @@ pub(crate) fn open(
         file_offset: PageAligned::ZERO,
     };
     registration.resume();
-    let held =
-        Held { registration, _vmas: vmas, window: Some(window), adopted: None, _ahead: None };
+    let held = Held { registration, _vmas: vmas, window: Some(window), adopted: None, ahead: None };
     state.table.insert(entry, true, held);
     Ok(Mapped { start: span.start(), id })
 }
