@@ -6,7 +6,8 @@
 //!
 //! Nothing tells when a mapping is read. So the thread looks, and must cost nothing where nothing
 //! is read: it sleeps by the process's own processor time, of which an idle process takes none, and
-//! looks at page tables only if there were page faults since.
+//! looks at page tables only if there were page faults since. Where looking takes long, since much
+//! is mapped, it looks less often.
 //!
 //! It maps what is at an address, whatever that is by then. Of a mapping that is gone it may map up
 //! to 64 KiB of what has come instead, which changes no contents.
@@ -15,7 +16,6 @@ use super::pass::{AROUND_BYTES, PageTables, Pass};
 use crate::sys::lock::{self, Guard, Level, Lock};
 use crate::sys::mmap::{self, Hint};
 use crate::sys::page::{PageAligned, PageSpan};
-use crate::sys::page_query::is_mapped_file_page;
 use crate::sys::pagemap::{self, Which};
 use crate::sys::{clock, process, sum, thread, to_usize};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,6 +43,9 @@ const MOVING_SLEEP: Duration = Duration::from_micros(100);
 const MOST_DOUBLED: u32 = 5;
 /// Of processor time. The kernel counts in ticks: 1 to 10 ms.
 const QUIET_SLEEP: Duration = Duration::from_millis(1);
+/// How many times as long as a look in vain has taken it sleeps, at least.
+const MOVING_REST: u64 = 4;
+const QUIET_REST: u64 = 32;
 
 /// Held with a mapping that is watched.
 #[derive(Debug)]
@@ -134,13 +137,17 @@ impl Queue {
                 state.is_waiting = false;
             }
             if !state.mappings.is_empty() {
-                looks = 0;
+                if looks > MOST_DOUBLED {
+                    // Else those who map all the time would keep it awake.
+                    looks = 0;
+                }
                 all.extend(state.mappings.drain(..).map(Watch::new));
                 let too_many = all.len().saturating_sub(MOST_WATCHED);
                 all.drain(..too_many);
             }
             drop(state);
             let now = process::minor_faults();
+            let began = clock::thread_time();
             if now != faults {
                 let has_moved = all.iter_mut().fold(false, |moved, watch| watch.step() | moved);
                 // Its own are no news.
@@ -151,10 +158,13 @@ impl Queue {
                     continue;
                 }
             }
+            let took = clock::thread_time().saturating_sub(began);
+            let rest = |times| Duration::from_nanos(took.saturating_mul(times));
             if looks > MOST_DOUBLED {
-                clock::sleep_by_process_time(QUIET_SLEEP);
+                clock::sleep_by_process_time(rest(QUIET_REST).max(QUIET_SLEEP));
             } else {
-                thread::sleep(MOVING_SLEEP.saturating_mul(1 << looks));
+                let sleep = MOVING_SLEEP.saturating_mul(1 << looks);
+                thread::sleep(rest(MOVING_REST).max(sleep));
                 looks = looks.saturating_add(1);
             }
         }
@@ -167,12 +177,14 @@ struct Watch {
     passes: Vec<Pass>,
     /// Where it looks next for another pass.
     cursor: u64,
+    /// Where the kernel doesn't tell what is mapped (before 6.7).
+    is_blind: bool,
 }
 
 impl Watch {
     fn new(watched: Arc<Watched>) -> Self {
         let cursor = watched.span.start().get();
-        Self { watched, passes: Vec::new(), cursor }
+        Self { watched, passes: Vec::new(), cursor, is_blind: false }
     }
 
     fn is_over(&self) -> bool {
@@ -182,7 +194,8 @@ impl Watch {
                 && pass.range().start <= sum(span.start().get(), AROUND_BYTES)
                 && pass.range().end >= span.end().get()
         };
-        self.watched.is_gone()
+        self.is_blind
+            || self.watched.is_gone()
             || self.passes.iter().any(is_through)
             || self.passes.len() >= MOST_PASSES && self.passes.iter().all(Pass::is_over)
     }
@@ -210,32 +223,40 @@ impl Watch {
         self.cursor = span.start().get();
         let Some(part) = part.and_then(|part| part.within(span)) else { return false };
         let mut found = None;
-        let walked = pagemap::scan(part, Which::SmallOfFile, LOOK_PAGES, |run| {
-            if found.is_none() && run.span.length().get() >= RUN_BYTES {
+        // Small pages of all kinds, so that the end of the look comes soon among any.
+        let walked = pagemap::scan(part, Which::Small, LOOK_PAGES, |run| {
+            let is_read = run.is_file && !run.is_swapped;
+            if found.is_none() && is_read && run.span.length().get() >= RUN_BYTES {
                 found = Some(run.span);
             }
         });
         match walked {
             Ok(walked) if walked < span.end() => self.cursor = walked.get(),
-            _ => {}
+            Ok(_) => {}
+            Err(_) => self.is_blind = true,
         }
         let Some(run) = found.map(|run| (run.start().get(), run.end().get())) else { return false };
         let span_end = span.end().get();
         // One that went on behind what needs no help.
         let over = self.passes.extract_if(.., |pass| pass.is_over() && pass.range().end <= run.0);
         let start = over.map(|pass| pass.range().start).min().unwrap_or(run.0);
-        if self.passes.try_reserve(1).is_ok() {
-            let mut pass = Pass::new(start, run.1);
-            pass.step(span_end, &*self.watched);
-            self.passes.push(pass);
+        if self.passes.try_reserve(1).is_err() {
+            return false;
         }
+        let mut pass = Pass::new(start, run.1);
+        pass.step(span_end, &*self.watched);
+        self.passes.push(pass);
         true
     }
 }
 
 impl PageTables for Watched {
     fn is_mapped(&self, at: u64) -> bool {
-        is_mapped_file_page(at)
+        // By the descriptor that is kept open: none comes and goes on this thread.
+        let mut found = false;
+        let page = PageSpan::page_at(at);
+        let scanned = page.map(|page| pagemap::scan(page, Which::OfFile, 1, |_| found = true));
+        found && scanned.is_some_and(|scanned| scanned.is_ok())
     }
 
     fn bring_in(&self, start: u64, end: u64) -> bool {

@@ -90,8 +90,10 @@ pub enum Which {
     Zeros,
     /// Mapped by entries for 2 MiB.
     Huge,
-    /// A file's, mapped one by one.
-    SmallOfFile,
+    /// A file's, and mapped.
+    OfFile,
+    /// Mapped one by one, or swapped out; of each run, whether the pages are a file's.
+    Small,
 }
 
 impl Which {
@@ -106,7 +108,8 @@ impl Which {
             Self::OwnOfFile => [PAGE_IS_FILE, PAGE_IS_FILE, PAGE_IS_PRESENT | PAGE_IS_SWAPPED],
             Self::Zeros => [0, PAGE_IS_PRESENT | PAGE_IS_PFNZERO, 0],
             Self::Huge => [0, PAGE_IS_PRESENT | PAGE_IS_HUGE, 0],
-            Self::SmallOfFile => [PAGE_IS_HUGE, PAGE_IS_PRESENT | PAGE_IS_FILE | PAGE_IS_HUGE, 0],
+            Self::OfFile => [0, PAGE_IS_PRESENT | PAGE_IS_FILE, 0],
+            Self::Small => [PAGE_IS_HUGE, PAGE_IS_HUGE, PAGE_IS_PRESENT | PAGE_IS_SWAPPED],
             Self::SmallClean => {
                 [PAGE_IS_HUGE, PAGE_IS_PRESENT | PAGE_IS_HUGE, PAGE_IS_FILE | PAGE_IS_PFNZERO]
             }
@@ -120,6 +123,8 @@ pub struct Run {
     pub span: PageSpan,
     /// Not in memory: touching them would read them in.
     pub is_swapped: bool,
+    /// A file's. False where that was not asked for.
+    pub is_file: bool,
 }
 
 fn open_pagemap() -> SysResult<File> {
@@ -184,6 +189,8 @@ pub fn scan(
     mut show: impl FnMut(Run),
 ) -> SysResult<PageAligned> {
     let [category_inverted, category_mask, category_anyof_mask] = which.categories();
+    let of_file = if which == Which::Small { PAGE_IS_FILE } else { 0 };
+    let return_mask = PAGE_IS_SWAPPED | of_file;
     let (mut at, mut left) = (span.start(), most_pages);
     // Clearing it would be a good part of a scan that finds nothing.
     let mut regions = [const { MaybeUninit::<PageRegion>::uninit() }; REGIONS];
@@ -198,7 +205,7 @@ pub fn scan(
             category_inverted,
             category_mask,
             category_anyof_mask,
-            return_mask: PAGE_IS_SWAPPED,
+            return_mask,
             ..ScanArgument::default()
         };
         let found = match SCAN.tried(|| scan_kept(&mut argument)) {
@@ -217,7 +224,11 @@ pub fn scan(
                 return Err(SysError::new("ioctl", Errno::EIO));
             };
             left = left.checked_sub(pages_of(run)).expect("the kernel was told the most pages");
-            show(Run { span: run, is_swapped: region.categories & PAGE_IS_SWAPPED != 0 });
+            show(Run {
+                span: run,
+                is_swapped: region.categories & PAGE_IS_SWAPPED != 0,
+                is_file: region.categories & PAGE_IS_FILE != 0,
+            });
         }
         let walked = PageAligned::new(argument.walk_end).filter(|walked| *walked > at);
         at = walked.ok_or(SysError::new("ioctl", Errno::EIO))?.min(span.end());
@@ -247,7 +258,7 @@ pub fn read(span: PageSpan, mut show: impl FnMut(Run)) -> SysResult<()> {
             let entry = u64::from_ne_bytes(*entry);
             if entry & FILE_OR_SHARED == 0 && entry & (PRESENT | SWAPPED) != 0 {
                 let span = PageSpan::page_at(address).expect("a page of the span");
-                show(Run { span, is_swapped: entry & SWAPPED != 0 });
+                show(Run { span, is_swapped: entry & SWAPPED != 0, is_file: false });
             }
         }
         next = PageSpan::between(step.end(), span.end());
@@ -347,6 +358,36 @@ mod tests {
                 [3, 4, 40].into_iter().map(|index| page(&map, index)).collect();
             assert!(own.iter().all(|page| by_reading.contains(page)));
         }
+    }
+
+    #[test]
+    fn small_pages_are_a_files_until_they_are_written() {
+        let length = PageAligned::new(16 * host_page_bytes()).unwrap();
+        let fd = crate::sys::memfd::create("scan", length.get()).unwrap();
+        let sharing = Sharing::CopyOnWrite;
+        let pages =
+            Pages::File { fd: fd.as_fd(), offset: PageAligned::ZERO, sharing, is_memfd: true };
+        let map = Mmap::new(length, pages).unwrap();
+        // Allocated by a read, and with what is around it mapped by the last one.
+        (0..16).for_each(|index| read_one(&map, index));
+        [4, 5].into_iter().for_each(|index| write(&map, index));
+        let found = |most_pages| {
+            let mut runs = Vec::new();
+            let end = scan(map.span(), Which::Small, most_pages, |run| {
+                runs.push((run.pages(), run.is_file && !run.is_swapped));
+            });
+            Some((runs, end.ok()?))
+        };
+        let Some(all) = found(1000) else { return };
+        assert_eq!(all, (vec![(4, true), (2, false), (10, true)], map.span().end()));
+        let is_files = |index| {
+            let mut is_files = false;
+            scan(page(&map, index), Which::OfFile, 1, |_| is_files = true).unwrap();
+            is_files
+        };
+        assert_eq!([3, 4, 5, 6].map(is_files), [true, false, false, true]);
+        // Those that are not a file's count, too.
+        assert_eq!(found(6).unwrap().0, [(4, true), (2, false)]);
     }
 
     #[test]
