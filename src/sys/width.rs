@@ -1,7 +1,8 @@
 //! The two conversions between the kernel's `size_t` and the `u64` that the crate calculates with,
 //! and its sums of bytes. The conversions are lossless: the crate compiles for 64-bit targets only.
 //! The sums are of numbers that were checked before: only a defect makes them overflow, so they
-//! panic. Not for signal handlers, and not for numbers that a caller chose.
+//! panic; in debug builds at their caller, whose places would take kilobytes of a package. Not for
+//! signal handlers, and not for numbers that a caller chose.
 
 /// A 64-bit count as the kernel's `size_t`.
 pub fn to_usize(bytes: u64) -> usize {
@@ -14,13 +15,13 @@ pub fn to_u64(bytes: usize) -> u64 {
 }
 
 /// A sum of offsets or lengths of one file or address space.
-#[track_caller]
+#[cfg_attr(debug_assertions, track_caller)]
 pub fn sum(one: u64, other: u64) -> u64 {
     one.checked_add(other).expect("checked offsets and lengths end below 2^64")
 }
 
 /// How much larger the first one is. It is never smaller.
-#[track_caller]
+#[cfg_attr(debug_assertions, track_caller)]
 pub fn difference(larger: u64, smaller: u64) -> u64 {
     larger.checked_sub(smaller).expect("what is taken away is a part of the whole")
 }
