@@ -22,8 +22,8 @@ const OF_POOL = /^(?:FSReq|GetAddrInfoReq|GetNameInfoReq)/i
  */
 function countingRequests() {
   const listed = () => (process.getActiveResourcesInfo?.() ?? []).filter(it => OF_POOL.test(it))
-  // A folder: it is opened, and that is all.
-  fs.promises.readFile('/').catch(() => {})
+  // No file has no name. A thread that ends meanwhile would leave open what had been opened.
+  fs.promises.readFile('').catch(() => {})
   if (listed().includes('FSReqPromise')) return () => listed().length
   const begun = new Set()
   const init = (id, type) => {
