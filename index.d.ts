@@ -1647,6 +1647,9 @@ export interface MapOptions {
    * pages, and for regions that this process filled with huge pages; and only if no free space is
    * large enough. `true`: for every region, for example from {@link HostRegion.receive}, and in
    * preference to free space.
+   *
+   * One access maps 2 MiB then, all of which count as resident memory of the process. They take
+   * none: they are in the kernel's page cache, or in the region.
    */
   hugePages?: boolean | undefined
   /**
