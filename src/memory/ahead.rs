@@ -41,6 +41,9 @@ const LOOK_PAGES: u64 = 1024;
 /// While a module goes on. After a look in vain, twice as long, so many times.
 const MOVING_SLEEP: Duration = Duration::from_micros(100);
 const MOST_DOUBLED: u32 = 5;
+/// After so many without a mapping it waits for one, which has to wake it then: a good part of the
+/// time of a `map`.
+const MOST_IDLE: u32 = 256;
 /// Of processor time. The kernel counts in ticks: 1 to 10 ms.
 const QUIET_SLEEP: Duration = Duration::from_millis(1);
 /// How many times as long as a look in vain has taken it sleeps, at least.
@@ -129,7 +132,7 @@ impl Queue {
         loop {
             all.retain(|watch| !watch.is_over());
             let mut state = self.state();
-            if all.is_empty() && looks > MOST_DOUBLED {
+            if all.is_empty() && looks > MOST_IDLE {
                 while state.mappings.is_empty() {
                     state.is_waiting = true;
                     state = lock::wait(&self.pushed, state);
@@ -165,8 +168,8 @@ impl Queue {
             } else {
                 let sleep = MOVING_SLEEP.saturating_mul(1 << looks);
                 thread::sleep(rest(MOVING_REST).max(sleep));
-                looks = looks.saturating_add(1);
             }
+            looks = looks.saturating_add(1);
         }
     }
 }

@@ -370,7 +370,9 @@ mod tests {
         let map = Mmap::new(length, pages).unwrap();
         // Allocated by a read, and with what is around it mapped by the last one.
         (0..16).for_each(|index| read_one(&map, index));
-        [4, 5].into_iter().for_each(|index| write(&map, index));
+        for index in [4, 5] {
+            write(&map, index);
+        }
         let found = |most_pages| {
             let mut runs = Vec::new();
             let end = scan(map.span(), Which::Small, most_pages, |run| {
