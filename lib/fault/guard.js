@@ -6,7 +6,7 @@
 const native = require('../platform/binding.js')
 const { callNative } = require('../support/errors.js')
 const v8 = require('../platform/v8.js')
-const { isJavaScriptCore, noTraps } = require('../platform/engine.js')
+const { COMES_TO_LOOP, isJavaScriptCore, noTraps } = require('../platform/engine.js')
 const { hasTrapHandler, reservationOf } = require('../platform/reservation.js')
 const { report, reportAtExit } = require('./warnings.js')
 
@@ -34,7 +34,7 @@ function guardFaults() {
   if (!installed) {
     refusal = callNative(() => native.installFaultGuard())
     if (refusal !== null) return
-    callNative(() => native.onFaults(report))
+    callNative(() => native.onFaults(report, COMES_TO_LOOP))
     reportAtExit()
     installed = true
   }

@@ -36,6 +36,12 @@ const READS_SOCKETS = BUN === undefined
 /** Whether a buffer in a message that nobody has received is known to keep its allocation. */
 const KEEPS_SENT_BUFFERS = BUN === undefined && DENO === undefined
 
+/**
+ * Whether a thread comes to libuv's loop whatever it did before. Electron and NW.js have a loop of
+ * their own, which runs libuv's only once that has something to do.
+ */
+const COMES_TO_LOOP = process.versions.electron === undefined && process.versions.nw === undefined
+
 const isJavaScriptCore = BUN !== undefined
 
 /**
@@ -66,6 +72,7 @@ module.exports = {
   SEES_REQUESTS,
   READS_SOCKETS,
   KEEPS_SENT_BUFFERS,
+  COMES_TO_LOOP,
   isJavaScriptCore,
   REACH_BYTES_I32,
   FAST_MEMORY,

@@ -57,14 +57,17 @@ function atHugePage(address, make) {
   }
 }
 
-/** Whether it is known, here or since a memory of another thread was found to have its guards. */
+/**
+ * Whether it is known, here or since a memory of another thread was found to have its guards. What
+ * another thread has measured may be wrong, and true of memories that are side by side. So it is
+ * doubted as what was measured here is.
+ */
 function isKnown(address) {
   if (reservations.has(address)) return true
   const found = native.provenReservation(address === 'i64')
   if (found === null) return false
   const { belowBytes, aboveBytes } = found
   reservations.set(address, { belowBytes, aboveBytes })
-  proven.add(address)
   return true
 }
 

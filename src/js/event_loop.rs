@@ -1,8 +1,8 @@
 //! Being called each time this thread's event loop is about to wait: by a handle of libuv's.
 //!
 //! Node-API knows the loop, but nothing that it does. libuv's functions are part of Node.js and are
-//! looked up by name. Where they are not, or where the loop is not the whole program's (Electron,
-//! Deno, Bun), nothing is called, and who asked is told so.
+//! looked up by name. Where they are not (Deno, Bun), nothing is called. Electron has them, but
+//! runs libuv's loop only when that has something to do: nobody is to ask there.
 
 #![allow(unsafe_code)] // Calls libuv's functions, and is called by libuv and Node-API.
 

@@ -178,8 +178,13 @@ type Listener = ThreadsafeFunction<(), (), (), napi::Status, false, true>;
 static LISTENERS: Lock<Vec<(ThreadId, Arc<Listener>)>> = Lock::new(Level::FaultThreads, Vec::new());
 
 /// Calls back on this thread when there may be reports. Does not keep the event loop alive.
+/// `comes_to_loop`: whatever the thread does, libuv's loop turns after it.
 #[napi(catch_unwind)]
-pub fn on_faults(env: Env, callback: Function<'_, (), ()>) -> napi::Result<()> {
+pub fn on_faults(
+    env: Env,
+    callback: Function<'_, (), ()>,
+    comes_to_loop: bool,
+) -> napi::Result<()> {
     let listener = callback
         .build_threadsafe_function::<()>()
         .callee_handled::<false>()
@@ -202,7 +207,9 @@ pub fn on_faults(env: Env, callback: Function<'_, (), ()>) -> napi::Result<()> {
             // What its loop had still to look for is told to the other listeners.
             fault::REPORTS.call();
         })?;
-        event_loop::look_before_waits(env, call_here);
+        if comes_to_loop {
+            event_loop::look_before_waits(env, call_here);
+        }
     }
     watch_once();
     Ok(())

@@ -31,6 +31,9 @@ const SHARE_WHILE_RESTING: u64 = 8;
 /// Counting rests for so many times what it took.
 const RESTS_FOR: u64 = 15;
 
+/// And no longer than this, in nanoseconds: the process may have been stopped while it counted.
+const MOST_REST: u64 = 1_000_000_000;
+
 /// Wraps below 0 where zeros have merged with those of mappings that are gone: what was claimed for
 /// them was given back twice. See [`counted`].
 static OURS: AtomicU64 = AtomicU64::new(0);
@@ -159,7 +162,11 @@ impl CountAt {
     }
 
     fn is_due(&self, ours: u64, tick: impl FnOnce() -> u64) -> bool {
-        ours >= self.few.load(Ordering::Relaxed)
+        let few = self.few.load(Ordering::Relaxed);
+        // Where ours have become fewer, others may have taken their place, and would not be seen
+        // before ours are as many again.
+        let are_fewer = ours < few.saturating_sub(2 * COUNTED_FOR);
+        (ours >= few || are_fewer)
             && (ours >= self.many.load(Ordering::Relaxed)
                 || tick() >= self.rested.load(Ordering::Relaxed))
     }
@@ -169,7 +176,7 @@ impl CountAt {
         let after = |more: u64| ours.checked_add(more).expect("fewer VMAs than numbers");
         self.few.store(after(COUNTED_FOR), Ordering::Relaxed);
         self.many.store(after(COUNTED_FOR.max(left / SHARE_WHILE_RESTING)), Ordering::Relaxed);
-        let rest = done.saturating_sub(begun).saturating_mul(RESTS_FOR);
+        let rest = done.saturating_sub(begun).saturating_mul(RESTS_FOR).min(MOST_REST);
         self.rested.store(done.saturating_add(rest), Ordering::Relaxed);
     }
 }
@@ -205,6 +212,11 @@ mod tests {
         assert!(at.is_due(1_512, || rested));
         assert!(!at.is_due(5_999, || rested - 1));
         assert!(at.is_due(6_000, || 0), "an eighth of what was left");
+
+        // 512 fewer than were counted.
+        assert!(!at.is_due(488, || panic!("few ask for the time")));
+        assert!(!at.is_due(487, || rested - 1));
+        assert!(at.is_due(487, || rested), "others may have come in their place");
 
         // Where little is left, or the clock tells nothing, as often as ever.
         at.set(1_000, 4_095, 100, 200);

@@ -2,8 +2,8 @@
 //!
 //! Node-API has no such callback. V8 has one for embedders, in its public classes: so its functions
 //! are looked up by the names that C++ gives them, as the one for traps is ([`super::trap`]). They
-//! are the same from V8 11 to 14, on x64 and arm64. Where one is not there (Electron, Deno, Bun)
-//! the thread does not join, and V8 is asked each time.
+//! are the same from V8 11 to 14, on x64 and arm64. Where one is not there (Deno, Bun) the
+//! thread does not join, and V8 is asked each time.
 //!
 //! Not for handlers.
 

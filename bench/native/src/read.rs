@@ -19,12 +19,12 @@ enum State {
     /// By the first read of each.
     Untouched,
     Touched,
-    /// The same as `Untouched`, with MADV_SEQUENTIAL.
+    /// The same as `Untouched`, with `MADV_SEQUENTIAL`.
     Sequential,
-    /// All at once, by MADV_POPULATE_READ.
+    /// All at once, by `MADV_POPULATE_READ`.
     Populated,
     /// By another thread, from the first to the last: one read of each 64 KiB, which the kernel
-    /// maps as one; MADV_POPULATE_READ of a page of each; MADV_POPULATE_READ of 2 MiB.
+    /// maps as one; `MADV_POPULATE_READ` of a page of each, or of 2 MiB.
     AheadTouch,
     AheadPages,
     AheadStrides,
