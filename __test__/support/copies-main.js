@@ -1,6 +1,6 @@
 'use strict'
 
-// The other end of 02-copies.test.js: a process that has loaded no copy of the package yet.
+// The other end of 02-copies.slow.test.js: a process that has loaded no copy of the package yet.
 
 const fs = require('node:fs')
 const path = require('node:path')
