@@ -691,6 +691,18 @@ describe('shapes', () => {
     for (const lines of rows) expect(find(lines)).toEqual([])
   })
 
+  test('what ends right below a memory is no part of it', () => {
+    for (const behind of [8, 10, 16, 18]) {
+      const lines = [
+        line(at - 12 * MiB, at - 9 * MiB, 'r--p', '/data'),
+        line(at - 8 * MiB, at, 'r--p'),
+        line(at, at + WASM_PAGE, 'rw-p'),
+        line(at + WASM_PAGE, at + behind * GiB, '---p')
+      ]
+      expect(find(lines).map(it => [it.base, it.byteLength])).toEqual([[at, WASM_PAGE]])
+    }
+  })
+
   test('a window whose end is inaccessible does not end its memory', () => {
     const pages = [1, 2, 3].map(i => at + i * WASM_PAGE)
     const lines = [

@@ -15,6 +15,8 @@ const REACH_BYTES = 8 * GIB
 const LARGEST_32_BIT_BYTES = 4 * GIB
 const BELOW_BYTES = 2 * GIB
 const WASM_PAGE_BYTES = 65536
+// From the first byte of a memory on, 32 or 64 bits; with what is below the next one.
+const RESERVED_BYTES = [8, 10, 16, 18].map(gib => gib * GIB)
 
 // Of V8's own: no file's, and nothing may be done there. A window's end is a file's.
 const isReserved = ({ access, inode, path }) =>
@@ -46,8 +48,10 @@ function stretchEnd(map, from, reserved) {
 }
 
 function memoryOf(entries, guardEnd) {
-  // What is below a memory without a guard there may touch it. A memory begins at a Wasm page.
-  const first = entries.findIndex(({ start }) => start % WASM_PAGE_BYTES === 0)
+  // What is below a memory without a guard there may touch it. A memory begins as far below the end
+  // as V8 reserves, or else at a Wasm page.
+  const exact = entries.findLastIndex(({ start }) => RESERVED_BYTES.includes(guardEnd - start))
+  const first = exact >= 0 ? exact : entries.findIndex(({ start }) => start % WASM_PAGE_BYTES === 0)
   if (first < 0) return undefined
   const own = entries.slice(first)
   const base = own[0].start
