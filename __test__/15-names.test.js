@@ -12,6 +12,7 @@ const { HostRegion, Publication } = require('..')
 const { inChild } = require('./support/child')
 const { expectError, expectFailure, thrownBy } = require('./support/errors')
 const { temporaryDirectory } = require('./support/files')
+const { NOBODY, canBeOthers } = require('./support/other-user')
 const { skipUnless } = require('./support/skip')
 const { TestWorker } = require('./support/worker')
 
@@ -523,15 +524,7 @@ describe('a folder', () => {
     expect(textOf(find('one'))).toBe('url')
   })
 
-  const NOBODY = { uid: 65534, gid: 65534 }
-  const canBeOthers =
-    process.geteuid() === 0 &&
-    spawnSync(
-      process.execPath,
-      ['-e', `require(${JSON.stringify(path.join(__dirname, '..'))})`],
-      NOBODY
-    ).status === 0
-  skipUnless('needs root, to run a process of another user', canBeOthers).test(
+  skipUnless('needs root, to run a process of another user', canBeOthers()).test(
     "of another user is refused, both ways, and so is another user's file in it",
     async () => {
       fs.chmodSync(temporary.path, 0o711)

@@ -17,6 +17,7 @@ const { TestWorker } = require('./support/worker')
 const { inChild } = require('./support/child')
 const { countOpen } = require('./support/procfs')
 const { assemble } = require('./support/wasm')
+const { NOBODY, canBeOthers } = require('./support/other-user')
 const { skipUnless } = require('./support/skip')
 const { reuse } = require('./share/reuse')
 
@@ -355,15 +356,7 @@ describe('a receiver may be', () => {
     }
   )
 
-  const NOBODY = { uid: 65534, gid: 65534 }
-  const canBeOthers =
-    process.geteuid() === 0 &&
-    spawnSync(
-      process.execPath,
-      ['-e', `require(${JSON.stringify(path.join(__dirname, '..'))})`],
-      NOBODY
-    ).status === 0
-  skipUnless('needs root, to run a process of another user', canBeOthers).test(
+  skipUnless('needs root, to run a process of another user', canBeOthers()).test(
     'no process of another user',
     async () => {
       const token = regionOf('mine').share()
